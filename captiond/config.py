@@ -1,0 +1,257 @@
+"""Settings: defaults < captiond.toml < CAPTIOND_* in the environment < flags.
+
+Every key is listed here with its default, its unit and its limits; a key that is not here is an
+error wherever it comes from, and the error names its source. Nothing else in captiond reads the
+environment.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from captiond.errors import SettingsError
+
+ENV_PREFIX = "CAPTIOND_"
+MIB = 1024 * 1024
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: int = Field(1, ge=1, le=64, description="Web processes on the one listening socket.")
+    shutdown_seconds: float = Field(
+        30, gt=0, le=3600, description="A drain that takes longer than this is cut short."
+    )
+
+
+class DataSettings(Section):
+    dir: Path = Field(
+        Path("data"), description="Folder for the database, the spool and downloaded models."
+    )
+
+
+class ModelSettings(Section):
+    name: str = Field(
+        "Salesforce/blip-image-captioning-base",
+        min_length=1,
+        description="A hub name, a folder in the Hugging Face layout, or captiond/scenes.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    fallback: str = Field(
+        "", description="The model to run when the first cannot be had; empty: none."
+    )
+    download: bool = Field(True, description="Fetch a hub model that is not on disk at start.")
+    cache: Path | None = Field(
+        None, description="Folder for downloaded models; default: models in the data folder."
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?(,cuda:\d+)*)$",
+        description="auto, cpu, cuda, cuda:N, or several as cuda:0,cuda:1; one process each.",
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto", description="auto: fp32 on a CPU, bf16 (or fp16) on a GPU."
+    )
+    batch_size: int = Field(
+        0, ge=0, le=1024, description="Most images in a batch; 0: 8 on a CPU, 64 on a GPU."
+    )
+    threads: int = Field(0, ge=0, le=1024, description="Threads of a CPU model; 0: all cores.")
+
+
+class GenerationSettings(Section):
+    num_beams: int = Field(1, ge=1, le=8, description="1 is greedy search.")
+    max_new_tokens: int = Field(20, ge=1, le=100, description="Longest caption, in tokens.")
+
+
+class ImageSettings(Section):
+    types: tuple[Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"], ...] = Field(
+        ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"),
+        min_length=1,
+        description="Types that are read, told by a file's first bytes.",
+    )
+
+    max_pixels: int = Field(
+        50_000_000, ge=1, description="Most pixels, read from the header before any is decoded."
+    )
+    decoders: int = Field(
+        0, ge=0, le=256, description="Processes that decode images; 0: by the number of cores."
+    )
+    decoder_memory: int = Field(
+        2048 * MIB, ge=512 * MIB, description="Address space of a decoder, in bytes."
+    )
+    decode_seconds: float = Field(
+        10, gt=0, le=600, description="Processor time that one image may take to decode."
+    )
+
+    @field_validator("types", mode="before")
+    @classmethod
+    def split(cls, value: object) -> object:
+        """The environment says `png,jpeg` where the file says `["png", "jpeg"]`."""
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+class TagSettings(Section):
+    pipeline: str = Field(
+        "captiond/english",
+        min_length=1,
+        description="captiond/english, an installed spaCy package, or a folder.",
+    )
+
+
+class LimitSettings(Section):
+    file_bytes: int = Field(20 * MIB, ge=1, description="Largest image file.")
+    body_bytes: int = Field(512 * MIB, ge=1, description="Largest request body.")
+    files: int = Field(100, ge=1, le=10_000, description="Most files in a request.")
+    upload_seconds: float = Field(300, gt=0, description="A body must have arrived by then.")
+    request_seconds: float = Field(
+        300, gt=0, description="An interactive request is answered by then, or with 504."
+    )
+    waiting_images: int = Field(
+        1000, ge=1, description="Interactive images that may wait; more are told 503."
+    )
+    queued_images: int = Field(
+        1_000_000, ge=1, description="Images of tasks that may wait; more are told 503."
+    )
+
+
+class CacheSettings(Section):
+    enabled: bool = Field(True, description="Caption the same bytes only once.")
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = Field(
+        "auto", description="auto: console on a terminal, JSON lines elsewhere."
+    )
+
+
+class Settings(Section):
+    """All settings of one captiond, checked. Made by `load_settings`."""
+
+    server: ServerSettings = ServerSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    generation: GenerationSettings = GenerationSettings()
+    images: ImageSettings = ImageSettings()
+    tags: TagSettings = TagSettings()
+    limits: LimitSettings = LimitSettings()
+    cache: CacheSettings = CacheSettings()
+    logs: LogSettings = LogSettings()
+
+    @property
+    def model_cache(self) -> Path:
+        """The folder that holds downloaded models."""
+        return self.model.cache or self.data.dir / "models"
+
+    @property
+    def database(self) -> Path:
+        return self.data.dir / "captiond.db"
+
+    @property
+    def spool(self) -> Path:
+        """The folder of uploaded files that are not captioned yet."""
+        return self.data.dir / "spool"
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Settings from one source: `values[section][key]`; `name` is what an error calls it."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    def holds(self, location: tuple[int | str, ...]) -> bool:
+        here: Any = self.values
+        for step in location[:2]:
+            if not isinstance(here, Mapping) or step not in here:
+                return False
+            here = here[step]
+        return True
+
+
+def load_settings(
+    *,
+    file: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, Mapping[str, Any]],
+) -> Settings:
+    """The checked settings of a file, the environment and the command line.
+
+    `flags[section][key]` holds what was given on the command line, None where nothing was.
+
+    Raises:
+        SettingsError: naming the source, the key and the value of everything that is wrong.
+    """
+    layers = [from_flags(flags), from_environment(environ)]
+    if file is not None:
+        layers.append(from_file(file))
+    try:
+        return Settings.model_validate(merge(layers))
+    except ValidationError as error:
+        lines = (describe(problem, layers) for problem in error.errors())
+        raise SettingsError("\n".join(lines)) from None
+
+
+def from_file(path: Path) -> Layer:
+    """The layer of a TOML file.
+
+    Raises:
+        SettingsError: it cannot be read, or is not TOML.
+    """
+    try:
+        return Layer(str(path), tomllib.loads(path.read_text("utf-8")))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid TOML: {error}") from error
+
+
+def from_environment(environ: Mapping[str, str]) -> Layer:
+    """`CAPTIOND_SERVER_PORT=80` is `server.port`; `CAPTIOND_CONFIG` names the file instead."""
+    values: dict[str, dict[str, str]] = {}
+    for name, value in environ.items():
+        if name.startswith(ENV_PREFIX) and name != f"{ENV_PREFIX}CONFIG":
+            section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
+            values.setdefault(section, {})[key] = value
+    return Layer("environment", values)
+
+
+def from_flags(flags: Mapping[str, Mapping[str, Any]]) -> Layer:
+    given = {
+        section: {key: value for key, value in keys.items() if value is not None}
+        for section, keys in flags.items()
+    }
+    return Layer("command line", {section: keys for section, keys in given.items() if keys})
+
+
+def merge(layers: list[Layer]) -> dict[str, Any]:
+    """One mapping of all layers, the first one given winning key by key."""
+    merged: dict[str, Any] = {}
+    for layer in reversed(layers):
+        for section, keys in layer.values.items():
+            if isinstance(keys, Mapping) and isinstance(merged.get(section, {}), dict):
+                merged.setdefault(section, {}).update(keys)
+            else:
+                merged[section] = keys
+    return merged
+
+
+def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
+    """One line for one wrong setting: where it stands, what it is, what is wrong with it."""
+    location = problem["loc"]
+    source = next((layer.name for layer in layers if layer.holds(location)), "settings")
+    key = ".".join(str(step) for step in location[:2])
+    if source == "environment":
+        key = ENV_PREFIX + key.replace(".", "_").upper()
+    if problem["type"] == "extra_forbidden":
+        return f"{source}: {key}: there is no such setting"
+    return f"{source}: {key} = {problem['input']!r}: {problem['msg']}"

@@ -1,0 +1,142 @@
+"""From a file to the pixels that the model takes. Runs in a decoder process; Pillow, no torch.
+
+A file is opened as the type that its first bytes name and as no other, and of an animation or a
+multi-page file only the first frame is read.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+
+from captiond.config import ImageSettings
+from captiond.errors import CorruptImage, EmptyImage, ImageError, TooManyPixels
+from captiond.imagetypes import check_type
+
+PILLOW_FORMATS = {
+    "jpeg": ("JPEG", "MPO"),
+    "png": ("PNG",),
+    "webp": ("WEBP",),
+    "gif": ("GIF",),
+    "bmp": ("BMP",),
+    "tiff": ("TIFF",),
+    "avif": ("AVIF",),
+    "heif": ("HEIF",),
+}
+WHITE = (255, 255, 255, 255)
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """What the model takes: pixels per side, and Pillow's number for the resampling filter."""
+
+    height: int
+    width: int
+    resample: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, 3
+
+
+def set_up_pillow(settings: ImageSettings) -> None:
+    """Prepare Pillow in this process.
+
+    The limit on pixels is ours, read from the header; Pillow's own would only warn beneath it.
+    """
+    Image.MAX_IMAGE_PIXELS = None
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    if "heif" in settings.types:
+        import pi_heif
+
+        pi_heif.register_heif_opener()
+
+
+def decode(
+    path: Path, geometry: Geometry, settings: ImageSettings
+) -> tuple[Pixels, tuple[int, int]]:
+    """The pixels of a file, [height, width, 3], and the upright image's own (width, height).
+
+    Raises:
+        ImageError: the file is no image that can be captioned, for the reason it says.
+        OSError: the file itself cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+        if not head:
+            raise EmptyImage("the file is empty")
+        formats = PILLOW_FORMATS[check_type(head, settings.types)]
+        file.seek(0)
+        try:
+            with Image.open(file, formats=formats) as image:
+                check_size(image, settings.max_pixels)
+                upright = ImageOps.exif_transpose(to_rgb(image))
+                return resize(upright, geometry), upright.size
+        except (ImageError, MemoryError):
+            raise
+        except UnidentifiedImageError as error:
+            raise CorruptImage("the image's header cannot be read") from error
+        except Exception as error:  # Pillow's readers raise what their formats' damage leads to
+            raise CorruptImage(f"the image is truncated or damaged: {error}") from error
+
+
+def check_size(image: Image.Image, max_pixels: int) -> None:
+    pixels = image.width * image.height
+    if pixels > max_pixels:
+        raise TooManyPixels(
+            f"{image.width} x {image.height} is {pixels} pixels; at most {max_pixels} are allowed"
+        )
+
+
+def resize(image: Image.Image, geometry: Geometry) -> Pixels:
+    filter_ = Image.Resampling(geometry.resample)
+    return np.asarray(image.resize((geometry.width, geometry.height), filter_))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An RGB image of the same size that keeps its EXIF; transparency lies on white."""
+    exif = image.getexif()
+    converted = converted_to_rgb(image)
+    converted.info["exif"] = exif.tobytes()
+    return converted
+
+
+def converted_to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image.copy()
+    if image.mode.startswith("I;16"):
+        return from_high_depth(np.asarray(image, dtype=np.float64) / 257)
+    if image.mode in {"I", "F"}:
+        return from_high_depth(to_bytes_range(np.asarray(image, dtype=np.float64)))
+    if image.mode == "LAB":
+        return lab_to_rgb(image)
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, WHITE), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_bytes_range(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Grey values of unknown depth, scaled to 0…255 by the smallest depth that holds them."""
+    top = float(np.nanmax(values, initial=0.0))
+    if top <= 1.0:
+        return values * 255
+    if top <= 255.0:
+        return values
+    return values / 257 if top <= 65535.0 else values * (255 / top)
+
+
+def from_high_depth(values: npt.NDArray[np.float64]) -> Image.Image:
+    bounded = np.nan_to_num(values, nan=0.0).clip(0, 255)
+    return Image.fromarray(np.rint(bounded).astype(np.uint8)).convert("RGB")
+
+
+def lab_to_rgb(image: Image.Image) -> Image.Image:
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    assert converted is not None  # it is None only when it converts in place
+    return converted

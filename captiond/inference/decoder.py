@@ -1,0 +1,67 @@
+"""A decoder: a process of the pool, which decodes one image after the other under limits.
+
+It holds nothing worth keeping: whatever kills it costs the one image that it had in hand.
+"""
+
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from captiond.channel import BlockingChannel, ChannelClosed
+from captiond.config import ImageSettings
+from captiond.errors import ImageError, TooManyPixels
+from captiond.inference.decode import decode, set_up_pillow
+from captiond.inference.slots import Slots
+from captiond.jobs import Refused
+from captiond.messages import Decode, Decoded
+from captiond.processes import Start
+
+
+@dataclass(frozen=True)
+class DecoderStart(Start):
+    slots: Slots
+
+
+def main(start: DecoderStart) -> None:
+    """The process's whole life: until its model process closes the channel."""
+    settings = start.settings.images
+    set_up_pillow(settings)
+    channel = BlockingChannel(start.connection)
+    resource.setrlimit(resource.RLIMIT_AS, (settings.decoder_memory, settings.decoder_memory))
+    try:
+        while True:
+            request = channel.receive()
+            assert isinstance(request, Decode)
+            channel.send(decode_into_slot(request, start.slots, settings))
+    except ChannelClosed:
+        return
+
+
+def decode_into_slot(request: Decode, slots: Slots, settings: ImageSettings) -> Decoded | Refused:
+    try:
+        with processor_seconds(settings.decode_seconds):
+            pixels, (width, height) = decode(Path(request.path), slots.geometry, settings)
+    except ImageError as error:
+        return Refused.of(error)
+    except MemoryError:
+        return Refused.of(TooManyPixels("the image takes more memory to decode than it may"))
+    except OSError as error:
+        return Refused(f"the uploaded file cannot be read: {error.strerror}", "spool_error", 500)
+    slots.write(request.slot, pixels)
+    return Decoded(width, height)
+
+
+@contextmanager
+def processor_seconds(seconds: float) -> Iterator[None]:
+    """Let SIGPROF end this process if what stands in the block takes more processor time.
+
+    Only the kernel can stop a decoder that is deep in a C library.
+    """
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)

@@ -1,0 +1,136 @@
+"""Where a model's files are: embedded, in a folder, in the cache, or on the hub."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from captiond.config import Settings
+from captiond.errors import ModelMissing
+
+log = structlog.get_logger()
+EMBEDDED = {"captiond/scenes": Path(__file__).resolve().parent.parent / "embedded" / "scenes"}
+SAFETENSORS, PICKLED = "*.safetensors", "pytorch_model*.bin"
+SMALL_FILES = ("*.json", "*.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model in the Hugging Face layout, in `folder`."""
+
+    name: str
+    folder: Path
+
+
+def find_model(settings: Settings) -> ModelFiles:
+    """The files of the model that the settings name, or of their fallback.
+
+    Raises:
+        ModelMissing: neither is on disk, nor to be had.
+    """
+    model = settings.model
+    try:
+        return ModelFiles(model.name, locate(settings, model.name, download=model.download))
+    except ModelMissing as error:
+        if not model.fallback:
+            raise
+        log.warning("model_fallback", wanted=model.name, running=model.fallback, reason=str(error))
+        return ModelFiles(model.fallback, locate(settings, model.fallback, download=model.download))
+
+
+def locate(settings: Settings, name: str, *, download: bool) -> Path:
+    """The folder that holds a model, fetched into the cache if it must and may be.
+
+    Raises:
+        ModelMissing: there is none.
+    """
+    if name in EMBEDDED:
+        return checked(EMBEDDED[name], name)
+    if looks_like_path(name) or Path(name).is_dir():
+        return checked(Path(name).expanduser(), name)
+    cached = in_cache(settings, name)
+    if cached is not None:
+        return cached
+    if not download:
+        raise ModelMissing(
+            f"{name} is not in {settings.model_cache} and [model] download is off; "
+            f"fetch it with: captiond pull {name}"
+        )
+    return fetch(settings, name)
+
+
+def looks_like_path(name: str) -> bool:
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1
+
+
+def checked(folder: Path, name: str) -> Path:
+    if not (folder / "config.json").is_file() or not has_weights(folder):
+        raise ModelMissing(
+            f"{name}: no model there; a folder in the Hugging Face layout holds config.json and "
+            "model.safetensors or pytorch_model.bin"
+        )
+    return folder
+
+
+def has_weights(folder: Path) -> bool:
+    return any(any(folder.glob(pattern)) for pattern in (SAFETENSORS, PICKLED))
+
+
+def in_cache(settings: Settings, name: str) -> Path | None:
+    """The folder of a hub model that was fetched whole, if it was."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            name,
+            revision=settings.model.revision,
+            cache_dir=settings.model_cache,
+            local_files_only=True,
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    path = Path(folder)
+    return path if (path / "config.json").is_file() and has_weights(path) else None
+
+
+def fetch(settings: Settings, name: str) -> Path:
+    """Fetch a model from the hub into the cache: its safetensors if it has them, else its .bin.
+
+    Raises:
+        ModelMissing: it cannot be had, for the reason it says.
+    """
+    import httpx
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    revision = settings.model.revision
+    log.info("model_download", model=name, revision=revision, cache=str(settings.model_cache))
+    try:
+        files = HfApi().list_repo_files(name, revision=revision)
+        safe = any(file.endswith(".safetensors") for file in files)
+        folder = snapshot_download(
+            name,
+            revision=revision,
+            cache_dir=settings.model_cache,
+            allow_patterns=[*SMALL_FILES, SAFETENSORS if safe else PICKLED],
+        )
+    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as e:
+        reason = str(e).strip().splitlines()[0]
+        raise ModelMissing(
+            f"{name} is not in {settings.model_cache} and cannot be fetched ({reason}); where the "
+            f"hub can be reached, run: captiond pull {name}; or set [model] name to a folder"
+        ) from e
+    return checked(Path(folder), name)
+
+
+def fingerprint(folder: Path) -> str:
+    """What tells one model from another: a hash of the files that make its captions."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".json", ".txt", ".safetensors", ".bin"}:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{path.name}\0{digest}\n".encode())
+    return whole.hexdigest()[:32]

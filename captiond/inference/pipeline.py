@@ -1,0 +1,186 @@
+"""The way of an image through the model process: cache, decode, batch, caption, tags, result.
+
+The stages overlap: while the model works on one batch, the next one is decoded and the last one
+is tagged and written.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from captiond.channel import Channel
+from captiond.inference.batching import Lanes
+from captiond.inference.decode import Pixels
+from captiond.inference.pool import DecodePool
+from captiond.inference.slots import Slots
+from captiond.jobs import Captioned, Lane, Outcome, Refused
+from captiond.messages import Decoded, Done, Timings, Work
+from captiond.store import captions as cache
+from captiond.store import tasks
+
+log = structlog.get_logger()
+CaptionBatch = Callable[[Pixels], list[str]]
+TagBatch = Callable[[Sequence[str]], list[list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What makes a caption: the model by its name, and the fingerprint of all that shapes it."""
+
+    model: str
+    fingerprint: str
+    batch_size: int
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image in its slot, ready for the model. Times are of `time.perf_counter`."""
+
+    work: Work
+    slot: int
+    decoded: Decoded
+    begun: float
+    ready: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An image that has come to its end; `key` if its caption is to be remembered."""
+
+    work: Work
+    outcome: Outcome
+    timings: Timings = Timings()
+    key: str | None = None
+
+
+class Pipeline:
+    """Takes work, gives it back done. What it has in hand is bounded by who sends it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        caption: CaptionBatch,
+        tag: TagBatch,
+        pool: DecodePool,
+        slots: Slots,
+        engine: AsyncEngine,
+        channel: Channel,
+    ) -> None:
+        self._recipe = recipe
+        self._caption = caption
+        self._tag = tag
+        self._pool = pool
+        self._slots = slots
+        self._free = list(range(slots.count))
+        self._engine = engine
+        self._channel = channel
+        self._ready: Lanes[Prepared] = Lanes()
+        self._wake = asyncio.Event()
+        self._stop = False
+        # One thread each: torch and spaCy must not be entered twice, and may run side by side.
+        self._model_thread = ThreadPoolExecutor(1, "model")
+        self._tag_thread = ThreadPoolExecutor(1, "tags")
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """Caption batch after batch until `stop`; the results of the last are settled by `group`."""
+        while not self._stop:
+            batch = self._ready.take(self._recipe.batch_size)
+            if batch:
+                await self._run_batch(batch, group)
+            else:
+                self._wake.clear()
+                await self._wake.wait()
+
+    def stop(self) -> None:
+        """End after the batch that is under way; what is not in it is left undone."""
+        self._stop = True
+        self._wake.set()
+
+    async def prepare(self, work: Work) -> None:
+        """Bring one image to where the next batch takes it, or to its end."""
+        key = cache.cache_key(work.sha256, self._recipe.fingerprint)
+        known = await cache.look_up(self._engine, key) if self._recipe.cached else None
+        if known is not None:
+            await self._settle([Settled(work, known)])
+            return
+        begun, slot = time.perf_counter(), self._free.pop()
+        decoded = await self._pool.decode(work.lane, work.path, slot)
+        if isinstance(decoded, Refused):
+            self._free.append(slot)
+            await self._settle([Settled(work, decoded)])
+            return
+        prepared = Prepared(work, slot, decoded, begun, time.perf_counter())
+        self._ready.put(work.lane, prepared)
+        self._wake.set()
+
+    async def _run_batch(self, batch: list[Prepared], group: asyncio.TaskGroup) -> None:
+        loop, begun = asyncio.get_running_loop(), time.perf_counter()
+        pixels = self._slots.gather([image.slot for image in batch])
+        self._free += [image.slot for image in batch]
+        texts = await loop.run_in_executor(self._model_thread, self._caption, pixels)
+        log.debug("batch", images=len(batch), lane=batch[0].work.lane.value)
+        group.create_task(self._finish_batch(batch, texts, begun, time.perf_counter()))
+
+    async def _finish_batch(
+        self, batch: list[Prepared], texts: list[str], begun: float, ended: float
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        tags = await loop.run_in_executor(self._tag_thread, self._tag, texts)
+        tagged = time.perf_counter()
+        await self._settle(
+            [
+                Settled(
+                    work=image.work,
+                    outcome=self._captioned(image.decoded, text, found),
+                    timings=Timings(
+                        decode=image.ready - image.begun,
+                        queue=begun - image.ready,
+                        model=ended - begun,
+                        tags=tagged - ended,
+                    ),
+                    key=cache.cache_key(image.work.sha256, self._recipe.fingerprint),
+                )
+                for image, text, found in zip(batch, texts, tags, strict=True)
+            ]
+        )
+
+    def _captioned(self, decoded: Decoded, text: str, tags: list[str]) -> Captioned:
+        return Captioned(text, tuple(tags), self._recipe.model, decoded.width, decoded.height)
+
+    async def _settle(self, settled: list[Settled]) -> None:
+        """Write what is to last, then report it done; interactive clients do not wait for disks."""
+        bulk = [item for item in settled if item.work.lane is Lane.BULK]
+        for item in settled:
+            if item.work.lane is Lane.INTERACTIVE:
+                self._channel.send(Done(item.work.ticket, item.outcome, item.timings))
+        taken = await self._write(bulk)
+        for item in bulk:
+            done = item.work.image_id in taken
+            self._channel.send(Done(item.work.ticket, item.outcome, item.timings, settled=done))
+        await self._remember(settled)
+
+    async def _write(self, bulk: list[Settled]) -> set[int]:
+        if not bulk:
+            return set()
+        results = [
+            tasks.Finished(item.work.image_id, item.work.attempt, item.outcome)
+            for item in bulk
+            if item.work.image_id is not None
+        ]
+        return await tasks.finish(self._engine, results, now=time.time())
+
+    async def _remember(self, settled: list[Settled]) -> None:
+        if not self._recipe.cached:
+            return
+        captions = {
+            item.key: item.outcome
+            for item in settled
+            if item.key is not None and isinstance(item.outcome, Captioned)
+        }
+        await cache.remember(self._engine, captions, now=time.time())

@@ -1,0 +1,163 @@
+"""Tasks and their images: states, legal transitions, and what a client reads about them.
+
+Pure: no I/O, no clock, no randomness of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from captiond.errors import CaptiondError
+
+
+class Status(StrEnum):
+    """The state of a task or of one image."""
+
+    PENDING = "PENDING"
+    PROCESSING = "PROCESSING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def terminal(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELLED}),
+    # Back to PENDING: its process died with it in hand.
+    Status.PROCESSING: frozenset(
+        {Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
+    ),
+    Status.COMPLETED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+
+
+class IllegalTransition(CaptiondError):
+    """A state change that the table of transitions does not have: a bug, never a client's fault."""
+
+    code = "illegal_transition"
+
+
+def advance(current: Status, new: Status) -> Status:
+    """`new`, if a task or image may go there from `current`.
+
+    Raises:
+        IllegalTransition: it may not.
+    """
+    if new not in TRANSITIONS[current]:
+        raise IllegalTransition(f"{current} cannot become {new}")
+    return new
+
+
+class Lane(StrEnum):
+    """Who waits: a client on its connection, or a task in the database."""
+
+    INTERACTIVE = "interactive"
+    BULK = "bulk"
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """What captioning gave for one image. `width` and `height` are of the upright image, pixels."""
+
+    caption: str
+    tags: tuple[str, ...]
+    model: str
+    width: int
+    height: int
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why one image has no caption: a sentence for a person, a stable code for a program."""
+
+    error: str
+    code: str
+    status: int = 400
+
+    @classmethod
+    def of(cls, error: CaptiondError) -> "Refused":
+        return cls(error=str(error), code=error.code, status=error.status)
+
+
+Outcome = Captioned | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """One uploaded file of a new task; `refused` if it was refused before it was ever queued."""
+
+    filename: str
+    spool: str | None
+    sha256: str | None
+    size: int
+    refused: Refused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """One image of a task as it stands; `outcome` once it is COMPLETED or FAILED."""
+
+    filename: str
+    sha256: str | None
+    status: Status
+    outcome: Outcome | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """A task as it stands. Times are Unix seconds; `images` are in upload order."""
+
+    id: str
+    status: Status
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    images: tuple[ImageView, ...]
+
+    @property
+    def done(self) -> int:
+        return sum(1 for image in self.images if image.status.terminal)
+
+    @property
+    def failed(self) -> int:
+        return sum(1 for image in self.images if image.status is Status.FAILED)
+
+
+def task_id(now: float, token: str) -> str:
+    """`task_<unix second>_<hex>`; `token` is 128 random bits in hex: who has the id may read it."""
+    return f"task_{int(now)}_{token}"
+
+
+def finished_status(statuses: Sequence[Status]) -> Status:
+    """What a task becomes when all its images have ended as `statuses`."""
+    if Status.COMPLETED in statuses:
+        return Status.COMPLETED
+    return Status.CANCELLED if Status.CANCELLED in statuses else Status.FAILED
+
+
+def message(task: TaskView) -> str:
+    """The sentence that clients of the kept API read in a task's `message`."""
+    total = len(task.images)
+    captioned = sum(1 for image in task.images if image.status is Status.COMPLETED)
+    match task.status:
+        case Status.PENDING:
+            return f"Task is waiting to be processed. {total} files queued."
+        case Status.PROCESSING:
+            return f"Task is being processed. {task.done}/{total} images done."
+        case Status.COMPLETED:
+            return (
+                f"Processing complete. {captioned}/{total} images captioned successfully "
+                f"in background. Total results: {total}."
+            )
+        case Status.FAILED:
+            return (
+                f"Processing failed for all {total} images in background. Total results: {total}."
+            )
+        case Status.CANCELLED:
+            return f"Task was cancelled. {captioned}/{total} images captioned before that."

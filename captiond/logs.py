@@ -1,0 +1,53 @@
+"""Log lines: for people on a terminal, as JSON elsewhere; always to standard error.
+
+Values are escaped by the renderers, so no file name of a client can forge a line.
+"""
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+from captiond.config import LogSettings
+
+
+def set_up_logs(settings: LogSettings, *, process: str) -> None:
+    """Configure structlog and the standard library's logging for this process."""
+    console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    structlog.configure(
+        processors=[*shared, *renderers(console=console)],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(process=process)
+    bridge_standard_logging(shared, console=console)
+
+
+def renderers(*, console: bool) -> list[Processor]:
+    if console:
+        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+
+
+def bridge_standard_logging(shared: list[Processor], *, console: bool) -> None:
+    """Libraries log through `logging`; their warnings come out in the same form as ours."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderers(console=console),
+            ],
+        )
+    )
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.WARNING)

@@ -1,0 +1,176 @@
+"""Everything that crosses a process boundary, one frozen dataclass for each message.
+
+web → supervisor      Ask, Drop, Queued
+supervisor → web      State, Answer, Drain
+supervisor → model    Work, Drain
+model → supervisor    Ready, Unready, Done
+model → decoder       Decode
+decoder → model       Decoded, Refused
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from captiond.jobs import Lane, Outcome, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """The model that a ready model process runs."""
+
+    name: str
+    requested: str
+    fingerprint: str
+    device: str
+    precision: str
+    batch_size: int
+
+    @property
+    def is_fallback(self) -> bool:
+        return self.name != self.requested
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A client waits for this image's caption. `ticket` is unique within its web process."""
+
+    ticket: int
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Nobody waits for this ticket any more."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A task's rows are in the database; a hint, which may be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where an image's time went in a model process, in seconds."""
+
+    decode: float = 0.0
+    queue: float = 0.0
+    model: float = 0.0
+    tags: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of an `Ask`."""
+
+    ticket: int
+    outcome: Outcome
+    timings: Timings = Timings()
+
+
+class Health(StrEnum):
+    """Whether the service can caption; if not, whether that mends itself."""
+
+    HEALTHY = "healthy"
+    STARTING = "starting"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the service can do at present, as every web process is told it.
+
+    `model` is the model that captions, or the last that did; `reasons` say why it does not.
+    """
+
+    health: Health = Health.STARTING
+    model: ModelInfo | None = None
+    reasons: tuple[str, ...] = ("the model is being loaded",)
+    code: str = "model_not_ready"
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One image for a model process.
+
+    `ticket` is unique within the supervisor. A bulk image has its row's `image_id` and the
+    `attempt` that fences its result; an interactive one has neither row nor result to be fenced.
+    """
+
+    ticket: str
+    lane: Lane
+    path: str
+    sha256: str
+    image_id: int | None = None
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The end of a `Work`. A bulk result is in the database before this is sent.
+
+    `settled` is false where the result was dropped, because the image is somebody else's by now.
+    """
+
+    ticket: str
+    outcome: Outcome
+    timings: Timings = Timings()
+    settled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A model process can take work: at most `window` images of each lane in its hands at once."""
+
+    model: ModelInfo
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """A model process cannot load its model, and ends."""
+
+    reason: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Finish what is in hand, take nothing new, end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Decode a file into a slot of the memory that the two processes share."""
+
+    path: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The slot is filled. `width` and `height` are of the upright image, in pixels."""
+
+    width: int
+    height: int
+
+
+Message = (
+    Ask
+    | Drop
+    | Queued
+    | Answer
+    | State
+    | Work
+    | Done
+    | Ready
+    | Unready
+    | Drain
+    | Decode
+    | Decoded
+    | Refused
+)

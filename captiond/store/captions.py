@@ -1,0 +1,38 @@
+"""The caption cache: the same bytes, captioned the same way, are captioned once."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sqlalchemy import select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from captiond.jobs import Captioned
+from captiond.store.engine import reading
+from captiond.store.results import from_json, to_json
+from captiond.store.tables import CaptionRow
+
+
+def cache_key(sha256: str, recipe: str) -> str:
+    """The key of an image's bytes, captioned by `recipe`: model, generation and tagger in one."""
+    return hashlib.sha256(f"{sha256}\0{recipe}".encode()).hexdigest()
+
+
+async def look_up(engine: AsyncEngine, key: str) -> Captioned | None:
+    query = select(CaptionRow.result).where(CaptionRow.key == key)
+    async with reading(engine) as connection:
+        row = (await connection.execute(query)).scalar_one_or_none()
+    outcome = from_json(row) if row else None
+    return replace(outcome, cached=True) if isinstance(outcome, Captioned) else None
+
+
+async def remember(engine: AsyncEngine, entries: Mapping[str, Captioned], *, now: float) -> None:
+    """Keep captions by their keys; what is there already stays."""
+    rows = [
+        {"key": key, "created_at": now, "result": to_json(caption)}
+        for key, caption in entries.items()
+    ]
+    if rows:
+        async with engine.begin() as connection:
+            await connection.execute(insert(CaptionRow).on_conflict_do_nothing(), rows)

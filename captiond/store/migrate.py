@@ -1,0 +1,65 @@
+"""Bringing a database file up to this captiond's tables."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from captiond.errors import DatabaseUnusable
+
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def migrations_folder() -> Path:
+    """Inside the package where captiond was installed from a wheel, beside it in a checkout."""
+    shipped = PACKAGE / "migrations"
+    return shipped if shipped.is_dir() else PACKAGE.parent / "migrations"
+
+
+def alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    return config
+
+
+async def prepare_database(engine: AsyncEngine, database: Path) -> None:
+    """Check the file and bring its tables up to date; a new file gets them all.
+
+    Raises:
+        DatabaseUnusable: it is corrupt, not a database, or newer than this captiond.
+    """
+    try:
+        async with engine.begin() as connection:
+            verdict = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
+            if verdict != "ok":
+                raise DatabaseUnusable(corrupt(database, verdict))
+            await connection.run_sync(upgrade)
+    except DatabaseError as error:
+        raise DatabaseUnusable(corrupt(database, str(error.orig))) from error
+    except CommandError as error:
+        raise DatabaseUnusable(
+            f"{database}: made by a newer captiond ({error}); run that one, or restore a backup"
+        ) from error
+
+
+def upgrade(connection: Connection) -> None:
+    config = alembic_config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def head() -> str | None:
+    """The newest revision that this captiond knows."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+def corrupt(database: Path, problem: str) -> str:
+    return (
+        f"{database}: cannot be used: {problem}. Nothing was changed. Restore a backup, or move "
+        f"{database.name}, {database.name}-wal and {database.name}-shm away to start empty"
+    )

@@ -1,0 +1,52 @@
+"""One captiond for one data folder."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from captiond.errors import AlreadyRunning, StartupError
+
+
+def make_folders(*folders: Path) -> None:
+    """Make the folders that the service writes to.
+
+    Raises:
+        StartupError: one cannot be made or written to.
+    """
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartupError(
+                f"{folder}: cannot be made: {error.strerror}; choose another with --data"
+            ) from error
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise StartupError(
+                f"{folder}: not writable for this user; change its owner, or choose another "
+                "with --data"
+            )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a data folder; the lock ends with the process, however it ends.
+
+    Raises:
+        AlreadyRunning: another process holds it.
+    """
+    path = folder / "captiond.lock"
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise AlreadyRunning(
+                f"{folder}: in use by the captiond with process id {file.read().strip()}; stop "
+                "that one, or choose another folder with --data"
+            ) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

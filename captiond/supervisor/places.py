@@ -1,0 +1,65 @@
+"""A place that always has a child process."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from captiond.children import Child, MakeStart
+
+LIVED_LONG = 60.0  # seconds; a death after so long a life is not one of a series
+FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
+
+
+class Place:
+    """Where one child process always runs, until `stop` is set.
+
+    `attend` sees to a child from its start to its end, and to what it leaves behind.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        make_start: MakeStart,
+        attend: Callable[["Place", Child], Awaitable[None]],
+    ) -> None:
+        self.name = name
+        self._module = module
+        self._make_start = make_start
+        self._attend = attend
+
+    async def keep(self, stop: asyncio.Event) -> None:
+        """Start a child, and another whenever one ends; return when `stop` is set and it ended."""
+        failures = 0
+        while not stop.is_set():
+            born = time.monotonic()
+            name = f"{self.name}-{secrets.token_hex(4)}"
+            child = await Child.spawn(name, self._module, self._make_start)
+            try:
+                await self._attend(self, child)
+            except BaseException:
+                child.kill()
+                raise
+            child.close()
+            failures = count_failures(failures, lived=time.monotonic() - born)
+            await pause(restart_delay(failures), stop)
+
+
+async def pause(seconds: float, stop: asyncio.Event) -> None:
+    """Sleep, but not once `stop` is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return
+
+
+def restart_delay(failures: int) -> float:
+    """Seconds before the next try, after so many failures in a row: doubling, with an end."""
+    return float(min(FIRST_DELAY * 2 ** (failures - 1), LONGEST_DELAY))
+
+
+def count_failures(failures: int, *, lived: float) -> int:
+    """The length of the series of failures, after a life of `lived` seconds has ended."""
+    return 1 if lived >= LIVED_LONG else failures + 1

@@ -1,0 +1,282 @@
+"""The supervisor: owns the process tree, the claims and the routing. No torch, no HTTP."""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from captiond.channel import ChannelClosed
+from captiond.children import Child
+from captiond.config import Settings
+from captiond.jobs import Lane
+from captiond.messages import (
+    Ask,
+    Done,
+    Drain,
+    Drop,
+    Health,
+    Message,
+    Queued,
+    Ready,
+    State,
+    Unready,
+    Work,
+)
+from captiond.processes import ModelStart, WebStart
+from captiond.spool import remove, sweep
+from captiond.store import tasks
+from captiond.store.maintenance import checkpoint
+from captiond.supervisor.dispatch import Dispatcher, Reply
+from captiond.supervisor.health import ModelHealth
+from captiond.supervisor.places import Place
+from captiond.systemd import Notifier
+
+log = structlog.get_logger()
+WEB, MODEL = "captiond.web.process", "captiond.inference.worker"
+POLL_SECONDS = 5.0  # a hint may be lost; the database is asked again after so long
+CHECKPOINT_SECONDS = 2.0
+
+
+class Supervisor:
+    """One service: `run` is its whole life, which ends in a drain once `stop` is set."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        listener: socket.socket,
+        engine: AsyncEngine,
+        notifier: Notifier,
+        stop: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._listener = listener
+        self._engine = engine
+        self._notifier = notifier
+        self._stop = stop
+        self._dispatcher = Dispatcher(settings.limits.waiting_images)
+        self._health = ModelHealth()
+        self._webs: dict[str, Child] = {}
+        self._models: dict[str, Child] = {}
+        self._told = State()
+        self._wake = asyncio.Event()
+        self._bulk_waits = True
+
+    async def run(self) -> None:
+        """Serve, then drain.
+
+        Raises:
+            ExceptionGroup: something failed that no child's restart mends; all children end.
+        """
+        await self._recover()
+        async with asyncio.TaskGroup() as group:
+            webs = [group.create_task(place.keep(self._stop)) for place in self._web_places()]
+            models = [group.create_task(place.keep(self._stop)) for place in self._model_places()]
+            loops = [
+                group.create_task(self._dispatch_forever()),
+                group.create_task(self._checkpoint_forever()),
+            ]
+            self._notifier.ready("loading the model")
+            await self._stop.wait()
+            await self._drain(webs, models)
+            for loop in loops:
+                loop.cancel()
+        await tasks.requeue(self._engine)
+        await checkpoint(self._engine)
+
+    # ------------------------------------------------------------ start and end
+
+    async def _recover(self) -> None:
+        """Take up what an earlier life left: unfinished images wait again, orphans are removed."""
+        requeued = await tasks.requeue(self._engine)
+        keep = await tasks.open_spool_names(self._engine)
+        swept = await asyncio.to_thread(sweep, self._settings.spool, keep)
+        log.info("recovered", waiting=len(keep), requeued=requeued, orphans_removed=swept)
+
+    def _web_places(self) -> list[Place]:
+        numbers = range(self._settings.server.workers)
+        return [Place(f"web{n}", WEB, self._web_start, self._attend_web) for n in numbers]
+
+    def _model_places(self) -> list[Place]:
+        """One for each device: `cuda:0,cuda:1` is two, anything else is one."""
+        places = []
+        for number, device in enumerate(self._settings.model.device.split(",")):
+            make_start = partial(self._model_start, device)
+            places.append(Place(f"model{number}", MODEL, make_start, self._attend_model))
+            self._health.places[places[-1].name] = None
+        return places
+
+    def _web_start(self, name: str, connection: "Connection[Message, Message]") -> WebStart:
+        return WebStart(name, os.getpid(), self._settings, connection, self._listener)
+
+    def _model_start(
+        self, device: str, name: str, connection: "Connection[Message, Message]"
+    ) -> ModelStart:
+        return ModelStart(name, os.getpid(), self._settings, connection, device)
+
+    async def _drain(self, *kinds: list[asyncio.Task[None]]) -> None:
+        """Let the web processes answer what they took, then the model processes finish a batch.
+
+        What is not done by the deadline is cut short; images that were accepted wait in the
+        database for the next start.
+        """
+        seconds = self._settings.server.shutdown_seconds
+        log.info("draining", deadline_seconds=seconds)
+        self._notifier.stopping()
+        self._tell_state()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                for children, places in zip((self._webs, self._models), kinds, strict=True):
+                    for child in children.values():
+                        child.channel.send(Drain())
+                    await asyncio.wait(places)
+        for child in [*self._webs.values(), *self._models.values()]:
+            log.warning("cut_short", child=child.name)
+            child.kill()
+
+    # ------------------------------------------------------------ children
+
+    async def _attend_web(self, _: Place, child: Child) -> None:
+        child.channel.send(self._told)
+        self._webs[child.name] = child
+        code = await self._hear_out(child, partial(self._take_from_web, child))
+        del self._webs[child.name]
+        self._dispatcher.web_gone(child.name)
+        keep = await tasks.open_spool_names(self._engine)
+        swept = await asyncio.to_thread(sweep, self._settings.spool, keep, owner=child.name)
+        if code != 0:
+            log.error("web_died", child=child.name, exit_code=code, files_removed=swept)
+
+    async def _attend_model(self, place: Place, child: Child) -> None:
+        self._models[child.name] = child
+        code = await self._hear_out(child, partial(self._take_from_model, place, child))
+        del self._models[child.name]
+        self._health.lose(place.name)
+        self._reply(self._dispatcher.model_gone(child.name))
+        await self._requeue(child.name)
+        self._tell_state()
+        if code != 0:
+            log.error("model_died", child=child.name, exit_code=code)
+
+    async def _hear_out(self, child: Child, take: Callable[[Message], None]) -> int:
+        """Take a child's messages until it has ended; its exit code."""
+        log.debug("child_started", child=child.name, pid=child.process.pid)
+        ended = asyncio.create_task(child.ended())
+        try:
+            with contextlib.suppress(ChannelClosed):
+                while True:
+                    take(await child.channel.receive())
+                    self._wake.set()
+            return await ended
+        finally:
+            ended.cancel()
+
+    async def _requeue(self, model: str) -> None:
+        requeued = await tasks.requeue(self._engine, owner=model)
+        if requeued:
+            log.info("requeued", images=requeued, model=model)
+        self._bulk_waits = True
+        self._wake.set()
+
+    # ------------------------------------------------------------ messages
+
+    def _take_from_web(self, child: Child, message: Message) -> None:
+        match message:
+            case Ask():
+                self._reply(self._dispatcher.ask(child.name, message))
+            case Drop(ticket):
+                self._dispatcher.drop(child.name, ticket)
+            case Queued():
+                self._bulk_waits = True
+            case _:
+                raise TypeError(f"a web process sends no {type(message).__name__}")
+
+    def _take_from_model(self, place: Place, child: Child, message: Message) -> None:
+        match message:
+            case Ready(model, window):
+                log.info("model_ready", model=model.name, device=model.device)
+                self._dispatcher.model_ready(child.name, window)
+                self._health.hear(place.name, message)
+                self._tell_state()
+            case Unready(reason, code):
+                log.error("model_not_ready", reason=reason, code=code)
+                self._health.hear(place.name, message)
+                self._tell_state()
+            case Done():
+                self._settle(child.name, message)
+            case _:
+                raise TypeError(f"a model process sends no {type(message).__name__}")
+
+    def _settle(self, model: str, done: Done) -> None:
+        work, replies = self._dispatcher.settle(model, done)
+        self._reply(replies)
+        if work is not None and work.lane is Lane.BULK and done.settled:
+            remove([Path(work.path)])
+
+    def _reply(self, replies: Iterable[Reply]) -> None:
+        for reply in replies:
+            if reply.web in self._webs:
+                self._webs[reply.web].channel.send(reply.answer)
+
+    def _tell_state(self) -> None:
+        state = self._health.state(draining=self._stop.is_set())
+        if state == self._told:
+            return
+        self._told = state
+        for child in self._webs.values():
+            child.channel.send(state)
+        if state.health is Health.HEALTHY and state.model is not None:
+            self._notifier.status(f"captioning with {state.model.name}")
+        elif not state.draining:
+            self._notifier.status("; ".join(state.reasons))
+
+    # ------------------------------------------------------------ work
+
+    async def _dispatch_forever(self) -> None:
+        while True:
+            self._wake.clear()
+            for model, work in self._dispatcher.assign_interactive():
+                self._models[model].channel.send(work)
+            if self._bulk_waits and not self._stop.is_set():
+                await self._claim_bulk()
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._bulk_waits = True
+
+    async def _claim_bulk(self) -> None:
+        for model, room in self._dispatcher.bulk_room():
+            self._bulk_waits = False  # before the claim: a hint that comes meanwhile counts
+            claims = await tasks.claim(self._engine, room, owner=model, now=time.time())
+            self._bulk_waits |= len(claims) == room
+            if model not in self._models:
+                await self._requeue(model)  # it died while its images were being claimed
+                continue
+            for claim in claims:
+                work = bulk_work(claim, self._settings.spool)
+                self._dispatcher.assign_bulk(model, work)
+                self._models[model].channel.send(work)
+
+    async def _checkpoint_forever(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await checkpoint(self._engine)
+
+
+def bulk_work(claim: tasks.Claim, spool: Path) -> Work:
+    return Work(
+        ticket=f"image:{claim.image_id}:{claim.attempt}",
+        lane=Lane.BULK,
+        path=str(spool / claim.spool),
+        sha256=claim.sha256,
+        image_id=claim.image_id,
+        attempt=claim.attempt,
+    )

@@ -1,0 +1,28 @@
+"""The service's side of systemd's readiness protocol, sd_notify(3)."""
+
+import socket
+from collections.abc import Mapping
+
+
+class Notifier:
+    """Tells systemd how the service is; without systemd it tells nobody."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+
+    def ready(self, status: str) -> None:
+        self._send(f"READY=1\nSTATUS={status}")
+
+    def status(self, status: str) -> None:
+        self._send(f"STATUS={status}")
+
+    def stopping(self) -> None:
+        self._send("STOPPING=1\nSTATUS=draining")
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        # A leading @ is how the environment spells the abstract namespace's NUL.
+        address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+            end.sendto(text.encode(), address)

@@ -1,0 +1,23 @@
+"""What a request handler has at hand: one object, made when the web process starts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from captiond.config import Settings
+from captiond.web.desk import Desk
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`owner` names this process: its files in the spool begin with it."""
+
+    settings: Settings
+    engine: AsyncEngine
+    desk: Desk
+    owner: str
+
+    @property
+    def spool(self) -> Path:
+        return self.settings.spool

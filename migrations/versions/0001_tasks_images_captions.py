@@ -1,0 +1,56 @@
+"""Tasks, their images, and the caption cache."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "tasks",
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("started_at", sa.Float(), nullable=True),
+        sa.Column("finished_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="pk_tasks"),
+    )
+    op.create_table(
+        "images",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("task_id", sa.String(64), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("filename", sa.Text(), nullable=False),
+        sa.Column("spool", sa.String(64), nullable=True),
+        sa.Column("sha256", sa.String(64), nullable=True),
+        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("status", sa.String(16), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("owner", sa.String(64), nullable=True),
+        sa.Column("result", sa.JSON(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["task_id"], ["tasks.id"], name="fk_images_task_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="pk_images"),
+        sa.UniqueConstraint("spool", name="uq_images_spool"),
+        sa.UniqueConstraint("task_id", "position", name="uq_images_task_id_position"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_images_status_id", "images", ["status", "id"])
+    op.create_table(
+        "captions",
+        sa.Column("key", sa.String(64), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("result", sa.JSON(), nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_captions"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("captions")
+    op.drop_table("images")
+    op.drop_table("tasks")

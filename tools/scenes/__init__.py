@@ -1,0 +1,1 @@
+"""Drawn scenes and their captions: what the embedded model captiond/scenes is trained on."""

@@ -1,0 +1,67 @@
+"""The ten colours of the scenes, their shades, and backgrounds that are none of them."""
+
+import colorsys
+from dataclasses import dataclass
+from random import Random
+
+RGB = tuple[int, int, int]
+
+CONTRAST = 0.32  # least distance between two touching colours, in the unit RGB cube
+_TRIES = 200
+
+
+@dataclass(frozen=True)
+class Shades:
+    """The range of one colour: hue in degrees (may pass 360), saturation and value in 0..1."""
+
+    hue: tuple[float, float]
+    saturation: tuple[float, float]
+    value: tuple[float, float]
+
+    def pick(self, rng: Random) -> RGB:
+        """One shade of the range, as 8-bit RGB."""
+        hue = rng.uniform(*self.hue) % 360 / 360
+        unit = colorsys.hsv_to_rgb(hue, rng.uniform(*self.saturation), rng.uniform(*self.value))
+        red, green, blue = (round(255 * channel) for channel in unit)
+        return red, green, blue
+
+
+COLOURS = {
+    "red": Shades((352, 364), (0.85, 1.0), (0.75, 0.95)),
+    "orange": Shades((25, 33), (0.9, 1.0), (0.94, 1.0)),
+    "yellow": Shades((51, 58), (0.8, 1.0), (0.93, 1.0)),
+    "green": Shades((105, 140), (0.65, 1.0), (0.45, 0.8)),
+    "blue": Shades((208, 232), (0.75, 1.0), (0.65, 1.0)),
+    "purple": Shades((272, 288), (0.65, 0.95), (0.45, 0.72)),
+    "pink": Shades((325, 343), (0.35, 0.52), (0.95, 1.0)),
+    "brown": Shades((20, 28), (0.62, 0.8), (0.36, 0.5)),
+    "black": Shades((0, 360), (0.0, 0.3), (0.0, 0.12)),
+    "white": Shades((0, 360), (0.0, 0.03), (0.96, 1.0)),
+}
+
+_BACKGROUND = Shades((0, 360), (0.0, 0.2), (0.3, 0.9))
+
+
+def distance(one: RGB, other: RGB) -> float:
+    """Euclidean distance of two colours in the unit RGB cube, 0 to 1.73."""
+    return sum(((a - b) / 255) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5
+
+
+def mix(one: RGB, other: RGB, share: float) -> RGB:
+    """`one` with `share` (0..1) of it replaced by `other`."""
+    red, green, blue = (
+        round(a + share * (b - a)) for a, b in zip(one, other, strict=True)
+    )
+    return red, green, blue
+
+
+def pick_background(rng: Random, against: list[RGB]) -> RGB:
+    """A dull colour that stands out from every colour in `against`.
+
+    Raises ValueError where none was found.
+    """
+    for _ in range(_TRIES):
+        background = _BACKGROUND.pick(rng)
+        if all(distance(background, colour) >= CONTRAST for colour in against):
+            return background
+    raise ValueError(f"no background stands out from {against}")

@@ -1,0 +1,42 @@
+"""A few scenes as small files for captiond's own tests, with their true captions."""
+
+import json
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from random import Random
+
+from PIL import Image
+
+from tools.scenes.draw import encode_jpeg, render
+from tools.scenes.evaluation import caption_pictures
+from tools.scenes.scene import Scene, Thing, caption
+
+_SEED = 7
+_SCENES = {
+    "red_circle.png": Scene((Thing("circle", "red", 0.5, 0.5, 0.6),)),
+    "black_cat.jpg": Scene((Thing("cat", "black", 0.48, 0.52, 0.7),)),
+    "boat_and_sun.png": Scene(
+        (Thing("boat", "red", 0.27, 0.55, 0.42), Thing("sun", "yellow", 0.74, 0.5, 0.4))
+    ),
+    "cloud_above_house.jpg": Scene(
+        (Thing("cloud", "white", 0.52, 0.24, 0.4), Thing("house", "orange", 0.5, 0.74, 0.44))
+    ),
+    "star_inside_circle.png": Scene(
+        (Thing("circle", "blue", 0.5, 0.5, 0.86), Thing("star", "yellow", 0.5, 0.5, 0.45))
+    ),
+    "three_in_a_row.jpg": Scene(
+        (
+            Thing("tree", "green", 0.18, 0.5, 0.3),
+            Thing("car", "blue", 0.5, 0.55, 0.3),
+            Thing("umbrella", "pink", 0.82, 0.5, 0.3),
+        )
+    ),
+    "moon_above_fish_and_apple.jpg": Scene(
+        (
+            Thing("moon", "white", 0.5, 0.25, 0.36),
+            Thing("fish", "orange", 0.26, 0.73, 0.38),
+            Thing("apple", "green", 0.75, 0.74, 0.36),
+        )
+    ),
+}

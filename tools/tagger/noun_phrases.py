@@ -1,0 +1,136 @@
+"""Noun phrases of the caption grammar: "two brown and white dogs", "a group of skiers"."""
+
+from collections.abc import Sequence
+from random import Random
+
+from tools.tagger.lexicon import Lexicon, Noun
+from tools.tagger.sentences import Sentence, Token
+
+_WILD = 0.1  # how often a noun or adjective is any of the treebank's
+
+_COUNTS = ["two", "three", "four", "several", "many", "some", "few", "various", "different"]
+_PARTITIVES = ["group", "bunch", "pile", "row", "couple", "pair", "lot", "line", "set", "stack"]
+_PLURAL_DETERMINERS = ["the", "his", "her", "their", "some", "these"]
+_MASS_DETERMINERS = ["the", "some", "the", "a"]
+_DETERMINERS = ["the", "the", "the", "his", "her", "its", "their", "one", "another", "this"]
+_A = Token("a", "DET", "a")
+_OF = Token("of", "ADP", "of")
+_AND = Token("and", "CCONJ", "and")
+_COMMA = Token(",", "PUNCT", ",")
+
+
+class NounPhrases:
+    """Makes noun phrases by chance; the same `rng` gives the same phrases.
+
+    `wild_nouns` and `wild_adjectives` are words from elsewhere that now and then take a slot, so
+    that an unknown word is known by its place.
+    """
+
+    def __init__(
+        self,
+        lexicon: Lexicon,
+        rng: Random,
+        wild_nouns: Sequence[Noun] = (),
+        wild_adjectives: Sequence[Sentence] = (),
+    ) -> None:
+        self._lexicon = lexicon
+        self._rng = rng
+        self._wild_nouns = wild_nouns
+        self._wild_adjectives = wild_adjectives
+
+    def phrase(self, name: str, number: str) -> Sequence[Token]:
+        """A phrase around a noun of the class `name`.
+
+        `number` is s (one), p (several), 0 (the noun alone), c (one, with a colour) or empty.
+        """
+        noun = self._noun(name)
+        if number == "c":
+            return self._with_article([*self._colours(), *_any(noun)])
+        if number == "0":
+            return _any(noun)
+        if noun.plural and (noun.singular is None or self._is_plural(number)):
+            return self._plural_phrase(noun.plural)
+        if noun.mass:
+            return self._mass_phrase(_any(noun))
+        return self._with_determiner([*self._modifiers(), *_any(noun)])
+
+    def _noun(self, name: str) -> Noun:
+        if self._wild_nouns and self._rng.random() < _WILD:
+            return self._rng.choice(self._wild_nouns)
+        return self._rng.choice(self._lexicon.nouns[name])
+
+    def _is_plural(self, number: str) -> bool:
+        return number == "p" or (number != "s" and self._rng.random() < 0.25)
+
+    def _plural_phrase(self, noun: Sentence) -> list[Token]:
+        phrase = [*self._modifiers(), *noun]
+        chance = self._rng.random()
+        if chance < 0.35:
+            return phrase
+        if chance < 0.65:
+            count = self._rng.choice(_COUNTS)
+            default = Token(count, "ADJ", count, "Degree=Pos")
+            return [self._lexicon.function.get(count, default), *phrase]
+        if chance < 0.85:
+            head = self._rng.choice(_PARTITIVES)
+            return [_A, Token(head, "NOUN", head, "Number=Sing"), _OF, *phrase]
+        return [self._determiner(_PLURAL_DETERMINERS), *phrase]
+
+    def _mass_phrase(self, noun: Sentence) -> list[Token]:
+        phrase = [*self._modifiers(), *noun]
+        if self._rng.random() < 0.6:
+            return phrase
+        return [self._determiner(_MASS_DETERMINERS), *phrase]
+
+    def _with_determiner(self, phrase: list[Token]) -> list[Token]:
+        if self._rng.random() < 0.72:
+            return self._with_article(phrase)
+        return [self._determiner(_DETERMINERS), *phrase]
+
+    def _with_article(self, phrase: list[Token]) -> list[Token]:
+        article = "an" if phrase[0].text[0] in "aeiou" else "a"
+        return [Token(article, "DET", "a"), *phrase]
+
+    def _determiner(self, words: Sequence[str]) -> Token:
+        return self._lexicon.function[self._rng.choice(words)]
+
+    def _modifiers(self) -> list[Token]:
+        """None, one or two of: colours, adjectives, participles, a material."""
+        chance = self._rng.random()
+        if chance < 0.5:
+            return []
+        if chance < 0.62:
+            return self._colours()
+        if chance < 0.88:
+            return self._adjective()
+        if chance < 0.92:
+            material = self._rng.choice(self._lexicon.nouns["material"])
+            return list(material.singular or ())
+        return [*self._adjective(), *self._colours()]
+
+    def _colours(self) -> list[Token]:
+        colours = self._lexicon.adjectives["colour"]
+        first, second = self._rng.sample(colours, 2)
+        chance = self._rng.random()
+        if chance < 0.75:
+            return list(first)
+        joined = [*first, _AND, *second]
+        if chance < 0.95:
+            return joined
+        return [*self._rng.choice(colours), _COMMA, *joined]
+
+    def _adjective(self) -> list[Token]:
+        if self._wild_adjectives and self._rng.random() < _WILD:
+            return list(self._rng.choice(self._wild_adjectives))
+        adjectives = self._lexicon.adjectives
+        name = self._rng.choice(("size", "general", "general", "participle"))
+        found = list(self._rng.choice(adjectives[name]))
+        if name != "size" and self._rng.random() < 0.08:
+            return [*self._rng.choice(self._lexicon.adverbs["degree"]), *found]
+        return found
+
+
+def _any(noun: Noun) -> Sentence:
+    found = noun.singular or noun.plural
+    assert found is not None
+    return found

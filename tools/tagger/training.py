@@ -1,0 +1,98 @@
+"""Train the morphologizer on the treebank, its caption-style copies and captions of our own."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+from spacy.language import Language
+from spacy.training import Example
+from spacy.util import fix_random_seed, minibatch
+from thinc.api import Adam
+
+from tools.tagger.captions import CaptionGrammar
+from tools.tagger.inflection import with_s
+from tools.tagger.lexicon import Lexicon, Noun, read_lexicon
+from tools.tagger.noun_phrases import NounPhrases
+from tools.tagger.pipeline import add_lemmas, morphologizer, untrained
+from tools.tagger.sentences import Sentence, Token, caption_style, example
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What one training run may do otherwise than another."""
+
+    seed: int = 1
+    epochs: int = 8
+    captions: int = 8000  # fresh ones in each epoch
+    caption_style: float = 0.35  # share of the treebank's sentences, drawn anew in each epoch
+    batch: int = 64
+    dropout: float = 0.25
+    learn_rate: float = 0.003
+
+
+def train(
+    treebank: Sequence[Sentence], recipe: Recipe, after_epoch: Callable[[int, Language], None]
+) -> Language:
+    """The trained pipeline; `after_epoch` sees it, with averaged weights, after each epoch."""
+    fix_random_seed(recipe.seed)
+    rng = Random(recipe.seed)
+    lexicon = read_lexicon()
+    grammar = caption_grammar(lexicon, treebank, rng)
+    nlp = untrained([*treebank, *(grammar.caption() for _ in range(recipe.captions))])
+    optimizer = Adam(recipe.learn_rate, L2=0.01, grad_clip=1.0, use_averages=True)
+    pipe = morphologizer(nlp)
+    weights = b""
+    for epoch in range(1, recipe.epochs + 1):
+        optimizer.learn_rate = recipe.learn_rate * (1 - (epoch - 1) / recipe.epochs)
+        for batch in minibatch(_epoch(nlp, treebank, grammar, rng, recipe), size=recipe.batch):
+            pipe.update(batch, sgd=optimizer, drop=recipe.dropout)
+        with pipe.model.use_params(optimizer.averages):
+            after_epoch(epoch, nlp)
+            weights = pipe.to_bytes()
+    pipe.from_bytes(weights)
+    add_lemmas(nlp, treebank, lexicon.forms())
+    return nlp
+
+
+def _epoch(
+    nlp: Language,
+    treebank: Sequence[Sentence],
+    grammar: CaptionGrammar,
+    rng: Random,
+    recipe: Recipe,
+) -> Iterator[Example]:
+    """The sentences of one epoch in a new order."""
+    sentences = [
+        caption_style(sentence, rng) if rng.random() < recipe.caption_style else sentence
+        for sentence in treebank
+    ]
+    sentences += [grammar.caption() for _ in range(recipe.captions)]
+    rng.shuffle(sentences)
+    return (example(nlp.vocab, sentence) for sentence in sentences)
+
+
+def caption_grammar(lexicon: Lexicon, treebank: Sequence[Sentence], rng: Random) -> CaptionGrammar:
+    """The grammar, with the treebank's own nouns and adjectives as wild words."""
+    nouns = [_noun(word) for word in _frequent(treebank, "NOUN")]
+    adjectives = [(Token(word, "ADJ", word, "Degree=Pos"),) for word in _frequent(treebank, "ADJ")]
+    return CaptionGrammar(lexicon, NounPhrases(lexicon, rng, nouns, adjectives), rng)
+
+
+def _noun(word: str) -> Noun:
+    singular = Token(word, "NOUN", word, "Number=Sing")
+    return Noun((singular,), (replace(singular, text=with_s(word), feats="Number=Plur"),))
+
+
+def _frequent(treebank: Iterable[Sentence], pos: str) -> list[str]:
+    """Base forms that the treebank uses at least twice and nearly always as `pos`, sorted."""
+    uses: dict[str, Counter[str]] = defaultdict(Counter)
+    for sentence in treebank:
+        for token in sentence:
+            base = token.text == token.lemma and "Plur" not in token.feats
+            uses[token.text.lower()][token.pos if base else ""] += 1
+    return sorted(
+        word
+        for word, counts in uses.items()
+        if word.isalpha() and len(word) > 2 and counts[pos] >= max(2, 0.9 * counts.total())
+    )

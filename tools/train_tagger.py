@@ -1,0 +1,80 @@
+"""Train, or only score, the embedded English pipeline `captiond/english`.
+
+    python -m tools.train_tagger --treebank FOLDER --out captiond/embedded/english
+    python -m tools.train_tagger --treebank FOLDER --evaluate captiond/embedded/english
+
+FOLDER holds `en_ewt-train.conllu.xz` and `en_ewt-dev.conllu.xz` of the UD English Web Treebank.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+
+import spacy
+from spacy.language import Language
+
+from tools.tagger.captions import CaptionGrammar
+from tools.tagger.evaluation import evaluate
+from tools.tagger.lexicon import read_lexicon
+from tools.tagger.noun_phrases import NounPhrases
+from tools.tagger.sentences import Sentence, text_of
+from tools.tagger.storage import folder_bytes, save
+from tools.tagger.training import Recipe, train
+from tools.tagger.treebank import read_treebank
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, then train or score, and print the figures."""
+    options = _parser().parse_args(arguments)
+    dev = list(read_treebank(options.treebank / "en_ewt-dev.conllu.xz"))
+    training = list(read_treebank(options.treebank / "en_ewt-train.conllu.xz"))
+    if options.out:
+        recipe = Recipe(seed=options.seed, epochs=options.epochs)
+        save(train(training, recipe, _progress(dev)), options.out)
+    folder = options.out or options.evaluate
+    nlp = spacy.load(folder)
+    print(f"dev: {evaluate(nlp, dev)}")
+    print(f"{folder_bytes(folder) / 1e6:.1f} MB; {captions_per_second(nlp):,.0f} captions a second")
+
+
+def _progress(dev: Sequence[Sentence]) -> Callable[[int, Language], None]:
+    started = time.monotonic()
+
+    def report(epoch: int, nlp: Language) -> None:
+        spent = time.monotonic() - started
+        print(f"epoch {epoch}, {spent:.0f} s: {evaluate(nlp, dev)}", flush=True)
+
+    return report
+
+
+def captions_per_second(nlp: Language, count: int = 20000) -> float:
+    """How many different captions of the grammar one core gets through: processor time."""
+    lexicon, rng = read_lexicon(), Random(0)
+    grammar = CaptionGrammar(lexicon, NounPhrases(lexicon, rng), rng)
+    texts = [text_of(grammar.caption()) for _ in range(count)]
+    list(nlp.pipe(texts[:1000]))
+    started = time.process_time()
+    for _ in nlp.pipe(texts, batch_size=256):
+        pass
+    return count / (time.process_time() - started)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.train_tagger",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--treebank", type=Path, required=True, metavar="FOLDER")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="FOLDER", help="train, and write there")
+    what.add_argument("--evaluate", type=Path, metavar="FOLDER", help="score what is there")
+    parser.add_argument("--seed", type=int, default=Recipe.seed)
+    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    return parser
+
+
+if __name__ == "__main__":
+    main()
