@@ -23,8 +23,8 @@ class Normalization:
     """From bytes to what the vision encoder takes: scale, then subtract mean, divide by std."""
 
     scale: float
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [batch, height, width, 3] → float32 [batch, 3, height, width].
@@ -77,7 +77,8 @@ class Blip:
             processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # transformers raises what the files' damage leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
-        return cls(model.to(device).eval(), tokenizer, processor, generation)
+        torch.nn.Module.to(model, device)
+        return cls(model, tokenizer, processor, generation)
 
     @torch.inference_mode()
     def caption(self, pixels: Pixels) -> list[str]:

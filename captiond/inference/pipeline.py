@@ -24,6 +24,7 @@ from captiond.store import captions as cache
 from captiond.store import tasks
 
 log = structlog.get_logger()
+NO_TIMINGS = Timings()
 CaptionBatch = Callable[[Pixels], list[str]]
 TagBatch = Callable[[Sequence[str]], list[list[str]]]
 
@@ -55,7 +56,7 @@ class Settled:
 
     work: Work
     outcome: Outcome
-    timings: Timings = Timings()
+    timings: Timings = NO_TIMINGS
     key: str | None = None
 
 
@@ -88,7 +89,7 @@ class Pipeline:
         self._tag_thread = ThreadPoolExecutor(1, "tags")
 
     async def run(self, group: asyncio.TaskGroup) -> None:
-        """Caption batch after batch until `stop`; the results of the last are settled by `group`."""
+        """Caption batch after batch until `stop`; tasks of `group` settle their results."""
         while not self._stop:
             batch = self._ready.take(self._recipe.batch_size)
             if batch:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tools.scenes.evaluation import EVALUATION_SEED
+from tools.scenes.model import PATCH, SIDE, TEXT_LAYERS, VISION_LAYERS, WIDTH
 from tools.scenes.scene import HUES, NOUNS
 from tools.scenes.training import Run
 
@@ -35,11 +36,11 @@ Things are named from left to right or from top to bottom, what lies inside befo
 
 ## Data
 
-{scenes:,} scenes drawn with Pillow (`tools/scenes/`, seed {seed}): one thing in 20 % of them, two in
-35 %, three in 45 %. Kind, colour and shade, place, size, tilt, mirroring, the grey or pale background
-and its gradient, the picture's size (96 to 240 pixels) and shape, noise and JPEG quality (45 to 95)
-are by chance. Scenes whose relation is not clear by a margin are not drawn. No picture, text or
-weight of anybody else went in.
+{scenes:,} scenes drawn with Pillow (`tools/scenes/`, seed {seed}): one thing in 20 % of them, two
+in 35 %, three in 45 %. Kind, colour and shade, place, size, tilt, mirroring, the grey or pale
+background and its gradient, the picture's size (96 to 240 pixels) and shape, noise and JPEG quality
+(45 to 95) are by chance. Scenes whose relation is not clear by a margin are not drawn. No picture,
+text or weight of anybody else went in.
 
 ## Recipe
 
@@ -47,20 +48,21 @@ weight of anybody else went in.
 {command}
 ```
 
-{parameters:,} parameters ({vision_layers} vision and {text_layers} text layers, {width} wide, patches of
-{patch} pixels at {side} × {side}), trained from nothing for {steps:,} steps of {batch} scenes with AdamW
-(rate {rate:g}, one cycle with {warm_up:.0%} warm-up, weight decay {weight_decay:g}, betas {betas}), in bf16
-autocast; the first {single_steps:,} steps see single things alone. Beside the caption, training alone
-asks of each patch the kind and colour of the thing that covers it (two linear heads, weight
-{cell_weight:g}); the heads are not part of the model. Seed {seed}.
+{parameters:,} parameters ({vision_layers} vision and {text_layers} text layers, {width} wide,
+patches of {patch} pixels at {side} × {side}), trained from nothing for {steps:,} steps of {batch}
+scenes with AdamW (rate {rate:g}, one cycle with {warm_up:.0%} warm-up, weight decay
+{weight_decay:g}, betas {betas}), in bf16 autocast; the first {single_steps:,} steps see single
+things alone. Beside the caption, training alone asks of each patch the kind and colour of the thing
+that covers it (two linear heads, weight {cell_weight:g}); the heads are not part of the model. Seed
+{seed}.
 
-It took {minutes:.0f} minutes on {machine}, {speed:.0f} scenes a second, beside the time to draw the scenes.
-The weights are stored in fp16; the config asks for float32 to compute in.
+It took {minutes:.0f} minutes on {machine}, {speed:.0f} scenes a second, beside the time to draw the
+scenes. The weights are stored in fp16; the config asks for float32 to compute in.
 
 ## Score
 
-The exact caption, word for word, on {evaluated:,} scenes of another seed ({evaluation_seed}) that training
-never saw; greedy decoding in float32 on the files of this folder:
+The exact caption, word for word, on {evaluated:,} scenes of another seed ({evaluation_seed}) that
+training never saw; greedy decoding in float32 on the files of this folder:
 
 | scenes | exact | of | rate |
 |---|---|---|---|
@@ -72,10 +74,10 @@ python -m tools.train_scenes --evaluate
 
 ## Limits
 
-It knows the things, colours and relations above, drawn by this tool, and nothing else: no photographs,
-no other drawings, no text, no more than three things. It never says that it does not know. Things
-smaller than a quarter of the picture's side, and places between "to the left of" and "above", were
-never shown to it.
+It knows the things, colours and relations above, drawn by this tool, and nothing else: no
+photographs, no other drawings, no text, no more than three things. It never says that it does not
+know. Things smaller than a quarter of the picture's side, and places between "to the left of" and
+"above", were never shown to it.
 """
 
 Score = dict[str, tuple[int, int]]
@@ -86,8 +88,6 @@ def write_card(
 ) -> None:
     """Writes README.md into `folder`; `score` holds exact captions and scenes by group."""
     recipe = run.recipe
-    blip = run.learner.blip
-    vision, text = blip.config.vision_config, blip.config.text_config
     rows = [f"| {name} | {hit:,} | {of:,} | {hit / of:.1%} |" for name, (hit, of) in score.items()]
     card = _CARD.format(
         **vars(recipe),
@@ -98,12 +98,12 @@ def write_card(
         hues=", ".join(HUES),
         examples="\n".join(f'  - "{example}"' for example in examples),
         command=command,
-        parameters=blip.num_parameters(),
-        vision_layers=vision.num_hidden_layers,
-        text_layers=text.num_hidden_layers,
-        width=vision.hidden_size,
-        patch=vision.patch_size,
-        side=vision.image_size,
+        parameters=run.learner.blip.num_parameters(),
+        vision_layers=VISION_LAYERS,
+        text_layers=TEXT_LAYERS,
+        width=WIDTH,
+        patch=PATCH,
+        side=SIDE,
         minutes=run.seconds / 60,
         machine=machine,
         speed=run.step * recipe.batch / run.seconds,

@@ -75,9 +75,7 @@ def cells_of(scene: Scene) -> Bytes:
     return cells
 
 
-def load_or_draw(
-    folder: Path, seed: int, size: int, side: int, processes: int
-) -> Drawn:
+def load_or_draw(folder: Path, seed: int, size: int, side: int, processes: int) -> Drawn:
     """The first `size` scenes of `seed` at `side` pixels, drawn in `processes` unless on disk."""
     store = folder / f"scenes-{seed}-{size}-{side}"
     if not (store / "captions.txt").exists():

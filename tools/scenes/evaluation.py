@@ -1,10 +1,10 @@
 """The exact-caption rate of a saved folder, measured through the files as users load them."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
@@ -26,23 +26,33 @@ class Answer:
         return self.given == self.sample.caption
 
 
+class Captioner:
+    """The model, image processor and tokenizer of a saved folder, in float32 on the CPU."""
+
+    def __init__(self, folder: Path) -> None:
+        self._blip = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        self._blip.train(False)
+        self._processor = BlipImageProcessorPil.from_pretrained(folder)
+        self._tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def __call__(self, pictures: list[Image.Image]) -> list[str]:
+        """The greedy caption of each picture."""
+        pixels = self._processor(pictures, return_tensors="pt")["pixel_values"]
+        captions: list[str] = self._tokenizer.batch_decode(
+            self._blip.generate(pixels), skip_special_tokens=True
+        )
+        return captions
+
+
 def evaluate(folder: Path, seed: int, size: int) -> list[Answer]:
-    """Captions the first `size` scenes of `seed` greedily, in float32 on the CPU."""
-    model = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    processor = BlipImageProcessorPil.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    answers = []
-    for samples in _batches(seed, size):
-        pictures = [open_picture(sample.jpeg) for sample in samples]
-        pixels = processor(pictures, return_tensors="pt")["pixel_values"]
-        given = tokenizer.batch_decode(model.generate(pixels), skip_special_tokens=True)
+    """Captions the first `size` scenes of `seed`."""
+    captioner = Captioner(folder)
+    answers: list[Answer] = []
+    for start in range(0, size, _BATCH):
+        samples = [draw_sample(seed, index) for index in range(start, min(size, start + _BATCH))]
+        given = captioner([open_picture(sample.jpeg) for sample in samples])
         answers.extend(map(Answer, samples, given))
     return answers
-
-
-def _batches(seed: int, size: int) -> Iterator[list[Sample]]:
-    for start in range(0, size, _BATCH):
-        yield [draw_sample(seed, index) for index in range(start, min(size, start + _BATCH))]
 
 
 def score(answers: list[Answer]) -> dict[str, tuple[int, int]]:

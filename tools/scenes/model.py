@@ -55,17 +55,13 @@ def new_model(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
 
 def caption_ids(tokenizer: BertTokenizer, captions: list[str]) -> torch.Tensor:
     """Token ids [n, MAX_LENGTH] of `captions`: [DEC], the words, [SEP], then padding."""
-    encoded = tokenizer(
-        captions, padding="max_length", max_length=MAX_LENGTH, return_tensors="pt"
-    )
+    encoded = tokenizer(captions, padding="max_length", max_length=MAX_LENGTH, return_tensors="pt")
     ids: torch.Tensor = encoded["input_ids"]
     ids[:, 0] = tokenizer.bos_token_id
     return ids
 
 
-def save_model(
-    model: BlipForConditionalGeneration, tokenizer: BertTokenizer, folder: Path
-) -> None:
+def save_model(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, folder: Path) -> None:
     """Writes the whole folder, weights in fp16; `model` itself is left as it was.
 
     The config asks for float32, so that whoever loads it without a dtype computes in float32.

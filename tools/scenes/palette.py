@@ -49,9 +49,7 @@ def distance(one: RGB, other: RGB) -> float:
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:
     """`one` with `share` (0..1) of it replaced by `other`."""
-    red, green, blue = (
-        round(a + share * (b - a)) for a, b in zip(one, other, strict=True)
-    )
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 

@@ -125,5 +125,3 @@ def _held_beside(rng: Random, upright: bool) -> tuple[Thing, ...]:
     places: list[Place] = [(along, across, side), (beyond, level, other)]
     (x, y, s), third = [(b, a, s) if upright else (a, b, s) for a, b, s in places]
     return (*_held(rng, (x, y, s)), _thing(rng, third))
-
-

@@ -1,15 +1,14 @@
 """A few scenes as small files for captiond's own tests, with their true captions."""
 
+import io
 import json
-from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from random import Random
 
 from PIL import Image
 
 from tools.scenes.draw import encode_jpeg, render
-from tools.scenes.evaluation import caption_pictures
+from tools.scenes.evaluation import Captioner
 from tools.scenes.scene import Scene, Thing, caption
 
 _SEED = 7
@@ -40,3 +39,34 @@ _SCENES = {
         )
     ),
 }
+
+
+class WrongCaptionError(ValueError):
+    """The model does not caption a sample as it should."""
+
+
+def write_samples(model: Path, folder: Path) -> None:
+    """Draws the samples into `folder`, and scenes.json, which maps file names to captions.
+
+    Raises WrongCaptionError, before anything is written, unless `model` captions each exactly.
+    """
+    files = {name: _encode(name, scene) for name, scene in _SCENES.items()}
+    truth = {name: caption(scene) for name, scene in _SCENES.items()}
+    pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in files.values()]
+    given = dict(zip(files, Captioner(model)(pictures), strict=True))
+    if given != truth:
+        raise WrongCaptionError(f"{given} should be {truth}")
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    (folder / "scenes.json").write_text(json.dumps(truth, indent=2) + "\n")
+
+
+def _encode(name: str, scene: Scene) -> bytes:
+    """The file of a sample; a PNG has fewer colours, so that it stays small despite noise."""
+    rng = Random(f"{_SEED}:{name}")
+    picture = render(scene, rng)
+    if name.endswith(".jpg"):
+        return encode_jpeg(picture, rng)
+    buffer = io.BytesIO()
+    picture.quantize(32).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()

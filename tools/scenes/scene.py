@@ -114,8 +114,8 @@ def readings(scene: Scene, margin: Margin) -> Iterator[str]:
     elif len(scene.things) == 2:
         yield from _read_pair(_phrases(scene), margin)
     else:
-        for order in permutations(scene.things):
-            yield from _read_three(*order, margin)
+        for one, two, three in permutations(scene.things):
+            yield from _read_three(one, two, three, margin)
 
 
 def _phrases(scene: Scene) -> list[tuple[Thing, str]]:

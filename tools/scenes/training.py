@@ -1,7 +1,6 @@
 """The training loop: batches, losses, the learning rate, and checkpoints to go on from."""
 
 import math
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BlipForConditionalGeneration
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from tools.scenes.dataset import EMPTY, Drawn
 from tools.scenes.model import WIDTH, caption_ids, new_model, new_tokenizer
@@ -30,7 +29,7 @@ class Recipe:
 
     seed: int = 1
     scenes: int = 240_000
-    steps: int = 16_000
+    steps: int = 20_000
     batch: int = 64
     rate: float = 6e-4
     warm_up: float = 0.08  # of the steps
@@ -57,8 +56,9 @@ class Learner(nn.Module):
         seen = self.blip.vision_model(pixels).last_hidden_state  # [B, 1 + patches, WIDTH]
         decoder = self.blip.text_decoder
         logits = decoder(ids, encoder_hidden_states=seen, use_cache=False).logits
-        pad = decoder.config.pad_token_id
-        targets = ids[:, 1:].masked_fill(ids[:, 1:] == pad, _IGNORED)
+        following = ids[:, 1:]
+        padding = following.eq(decoder.config.pad_token_id)
+        targets = following.masked_fill(padding, _IGNORED)
         empty = cells == EMPTY
         kinds = torch.where(empty, len(NOUNS), cells // len(HUES))
         colours = torch.where(empty, len(HUES), cells % len(HUES))
@@ -111,7 +111,7 @@ def save_run(run: Run, path: Path) -> None:
         "seconds": run.seconds,
     }
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def resume_run(path: Path, recipe: Recipe, device: str) -> Run:
@@ -145,7 +145,7 @@ class Batches:
         self._singles = np.flatnonzero(drawn.counts == 1)
         self._mean, self._std = (
             torch.tensor(values, device=device).view(1, 3, 1, 1) * 255
-            for values in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+            for values in (BlipImageProcessorPil.image_mean, BlipImageProcessorPil.image_std)
         )
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:

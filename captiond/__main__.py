@@ -1,0 +1,17 @@
+"""`python -m captiond`, and the `captiond` command.
+
+Child processes import this module again, so it imports nothing until it is called.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; the exit status is 2 for a wrong setting or argument."""
+    from captiond.cli.main import run
+
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""`captiond caption`: files to captions in one process, without a server."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from captiond.config import Settings
+from captiond.errors import ImageError
+from captiond.inference.decode import Pixels, decode, set_up_pillow
+from captiond.inference.loading import Loaded, load
+from captiond.logs import set_up_logs
+
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A file's pixels and its image's size, or why there are none."""
+
+    path: Path
+    pixels: Pixels | None = None
+    size: tuple[int, int] = (0, 0)
+    error: str = ""
+    code: str = ""
+
+
+def caption_files(paths: list[Path], settings: Settings) -> bool:
+    """Caption files, and the images in folders; whether every one has a caption.
+
+    Standard output gets one JSON object a line, in order, as each batch is done; a terminal gets
+    lines for people there and a progress bar beside them.
+    """
+    set_up_logs(settings.logs, process="caption")
+    files = list(image_files(paths))
+    set_up_pillow(settings.images)
+    errors = Console(stderr=True)
+    with errors.status("loading the model"):
+        loaded = load(settings, settings.model.device.split(",")[0])
+    show = show_for_people if sys.stdout.isatty() else show_as_json
+    well = True
+    with (
+        Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=errors) as progress,
+        ThreadPoolExecutor() as pool,
+    ):
+        bar = progress.add_task("captioning", total=len(files))
+        for results in captioned_batches(files, loaded, settings, pool):
+            for result in results:
+                show(result, progress)
+                well = well and result["error"] is None
+            progress.advance(bar, len(results))
+    return well
+
+
+def image_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files as they were named, and in folders all that are images by their suffix."""
+    for path in paths:
+        if path.is_dir():
+            found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            yield from sorted(found)
+        else:
+            yield path
+
+
+def captioned_batches(
+    files: list[Path], loaded: Loaded, settings: Settings, pool: Executor
+) -> Iterator[list[dict[str, Any]]]:
+    """Batch after batch of results; while the model has one, the next is being decoded."""
+    size = loaded.info.batch_size
+    waiting = iter(files)
+
+    def read_some() -> list[Future[Read]]:
+        some = islice(waiting, size)
+        return [pool.submit(read, path, loaded, settings) for path in some]
+
+    ahead = read_some()
+    while ahead:
+        batch, ahead = [future.result() for future in ahead], read_some()
+        yield caption_batch(batch, loaded)
+
+
+def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
+    try:
+        pixels, size = decode(path, loaded.blip.geometry, settings.images)
+    except ImageError as error:
+        return Read(path, error=str(error), code=error.code)
+    except OSError as error:
+        return Read(path, error=str(error.strerror), code="unreadable_file")
+    return Read(path, pixels, size)
+
+
+def caption_batch(batch: list[Read], loaded: Loaded) -> list[dict[str, Any]]:
+    pixels = [image.pixels for image in batch if image.pixels is not None]
+    texts = loaded.blip.caption(np.stack(pixels)) if pixels else []
+    captions = iter(zip(texts, loaded.tagger.tags(texts), strict=True))
+    return [result(image, captions, loaded.info.name) for image in batch]
+
+
+def result(image: Read, captions: Iterator[tuple[str, list[str]]], model: str) -> dict[str, Any]:
+    path = str(image.path)
+    if image.pixels is None:
+        return {
+            "image_path": path,
+            "caption": None,
+            "tags": None,
+            "error": image.error,
+            "code": image.code,
+        }
+    caption, tags = next(captions)
+    return {
+        "image_path": path,
+        "caption": caption,
+        "tags": tags,
+        "error": None,
+        "model": model,
+        "width": image.size[0],
+        "height": image.size[1],
+    }
+
+
+def show_as_json(result: dict[str, Any], _: Progress) -> None:
+    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def show_for_people(result: dict[str, Any], progress: Progress) -> None:
+    progress.console.print(result["image_path"], style="bold", markup=False, highlight=False)
+    if result["error"] is not None:
+        progress.console.print(f"  {result['error']}", style="red", markup=False)
+        return
+    progress.console.print(f"  {result['caption']}", markup=False, highlight=False)
+    progress.console.print(f"  {', '.join(result['tags'])}", style="dim", markup=False)

@@ -1,0 +1,151 @@
+"""The `captiond` command: argv to settings, settings to one of the commands."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from captiond import __version__
+from captiond.config import Settings, load_settings
+from captiond.errors import CaptiondError, SettingsError, StartupError
+
+EXIT_FAILED, EXIT_WRONG_SETTING = 1, 2
+
+app = typer.Typer(
+    name="captiond",
+    help="Captions and tags for images: a service, and a command.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", metavar="FILE", help="Settings; default: captiond.toml if it is here."
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Database, spool and downloaded models."),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="A hub name, a folder, or captiond/scenes."),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")]
+
+
+def run() -> int:
+    """Run the command line; the exit status."""
+    try:
+        app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SettingsError as error:
+        return fail(str(error), EXIT_WRONG_SETTING)
+    except (StartupError, CaptiondError) as error:
+        return fail(str(error), EXIT_FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    return 0
+
+
+def fail(message: str, status: int) -> int:
+    for line in message.splitlines():
+        typer.echo(f"captiond: {line}", err=True)
+    return status
+
+
+def settings_from(
+    config: Path | None, flags: dict[str, dict[str, Any]], *, data: Path | None = None
+) -> Settings:
+    """The settings of a command that was given `--config` and these flags."""
+    named = config or (Path(path) if (path := os.environ.get("CAPTIOND_CONFIG")) else None)
+    here = Path("captiond.toml")
+    file = named or (here if here.is_file() else None)
+    return load_settings(file=file, environ=os.environ, flags={**flags, "data": {"dir": data}})
+
+
+def show_version(*, value: bool) -> None:
+    if value:
+        typer.echo(f"captiond {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def captiond(
+    *,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Say the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    *,
+    config: Config = None,
+    data: Data = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Web processes.")] = None,
+    model: Model = None,
+    device: Device = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart when the code changes.")
+    ] = False,
+) -> None:
+    """Serve captions over HTTP until Ctrl-C or SIGTERM, then finish what is in hand."""
+    from captiond.cli.serve import serve_forever
+
+    flags: dict[str, dict[str, Any]] = {
+        "server": {"host": host, "port": port, "workers": workers},
+        "model": {"name": model, "device": device},
+        "logs": {"level": log_level},
+    }
+    serve_forever(settings_from(config, flags, data=data), reload=reload)
+
+
+@app.command()
+def caption(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILES|FOLDERS...")],
+    *,
+    config: Config = None,
+    data: Data = None,
+    model: Model = None,
+    device: Device = None,
+) -> None:
+    """Caption files here and now: a table on a terminal, JSON lines in a pipe."""
+    from captiond.cli.caption import caption_files
+
+    flags = {"model": {"name": model, "device": device}}
+    settings = settings_from(config, flags, data=data)
+    if not caption_files(paths, settings):
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+@app.command()
+def pull(
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL]")] = None,
+    *,
+    config: Config = None,
+    data: Data = None,
+) -> None:
+    """Fetch a model from the hub into the cache, so that the service can start without it."""
+    from captiond.inference.models import fetch
+
+    settings = settings_from(config, {"model": {"name": name}}, data=data)
+    typer.echo(fetch(settings, settings.model.name))
+
+
+@app.command(name="config")
+def show_config(*, config: Config = None, data: Data = None) -> None:
+    """Print the settings that would be in force, as JSON."""
+    typer.echo(settings_from(config, {}, data=data).model_dump_json(indent=2))

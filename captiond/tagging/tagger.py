@@ -1,0 +1,54 @@
+"""The tagger of a model process: captions in, tags out, and never an error for the client."""
+
+from collections.abc import Sequence
+
+import structlog
+from spacy.language import Language
+from spacy.tokens import Doc
+
+from captiond.tagging.extract import tags
+from captiond.tagging.pipelines import fingerprint, load_pipeline
+
+log = structlog.get_logger()
+MAX_CHARACTERS = 1000  # of a caption; what stands beyond is not tagged
+
+
+class Tagger:
+    """A loaded pipeline. `failures` counts the captions that could not be tagged."""
+
+    def __init__(self, nlp: Language, fingerprint: str) -> None:
+        self._nlp = nlp
+        self.fingerprint = fingerprint
+        self.failures = 0
+
+    @classmethod
+    def load(cls, name: str) -> "Tagger":
+        """Load a pipeline by its name.
+
+        Raises:
+            ModelMissing, ModelBroken: it is not there, or cannot be loaded.
+        """
+        nlp = load_pipeline(name)
+        return cls(nlp, fingerprint(name, nlp))
+
+    def tags(self, captions: Sequence[str | None]) -> list[list[str]]:
+        """The sorted tags of each caption; none for one that is blank or cannot be tagged."""
+        texts = [(caption or "")[:MAX_CHARACTERS].strip() for caption in captions]
+        found: dict[int, list[str]] = {}
+        numbered = ((text, number) for number, text in enumerate(texts) if text)
+        try:
+            for doc, number in self._nlp.pipe(numbered, as_tuples=True):
+                found[number] = tags(doc)
+        except Exception:  # a pipeline may raise anything; one by one, only the culprit is lost
+            log.exception("tagging_failed_for_batch", captions=len(texts))
+            found = {number: self._tags_of_one(text) for number, text in enumerate(texts) if text}
+        return [found.get(number, []) for number in range(len(texts))]
+
+    def _tags_of_one(self, text: str) -> list[str]:
+        try:
+            doc: Doc = self._nlp(text)
+            return tags(doc)
+        except Exception:  # as above: the caption still comes, without tags
+            self.failures += 1
+            log.exception("tagging_failed", caption=text)
+            return []
