@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from captiond.channel import Channel
 from captiond.inference.batching import Lanes
@@ -22,6 +21,7 @@ from captiond.jobs import Captioned, Lane, Outcome, Refused
 from captiond.messages import Decoded, Done, Timings, Work
 from captiond.store import captions as cache
 from captiond.store import tasks
+from captiond.store.engine import Engine
 
 log = structlog.get_logger()
 NO_TIMINGS = Timings()
@@ -70,7 +70,7 @@ class Pipeline:
         tag: TagBatch,
         pool: DecodePool,
         slots: Slots,
-        engine: AsyncEngine,
+        engine: Engine,
         channel: Channel,
     ) -> None:
         self._recipe = recipe

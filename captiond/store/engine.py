@@ -21,6 +21,7 @@ PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA wal_autocheckpoint = 0",
 )
+Engine = AsyncEngine  # what the other rooms hold and hand back; they write no SQL
 BEGIN = "captiond_begin"  # the execution option that says how a transaction begins
 
 

@@ -11,7 +11,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from captiond.channel import ChannelClosed
 from captiond.children import Child
@@ -33,6 +32,7 @@ from captiond.messages import (
 from captiond.processes import ModelStart, WebStart
 from captiond.spool import remove, sweep
 from captiond.store import tasks
+from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
 from captiond.supervisor.dispatch import Dispatcher, Reply
 from captiond.supervisor.health import ModelHealth
@@ -52,7 +52,7 @@ class Supervisor:
         self,
         settings: Settings,
         listener: socket.socket,
-        engine: AsyncEngine,
+        engine: Engine,
         notifier: Notifier,
         stop: asyncio.Event,
     ) -> None:

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from captiond.config import Settings
+from captiond.store.engine import Engine
 from captiond.web.desk import Desk
 
 
@@ -14,7 +13,7 @@ class Services:
     """`owner` names this process: its files in the spool begin with it."""
 
     settings: Settings
-    engine: AsyncEngine
+    engine: Engine
     desk: Desk
     owner: str
 

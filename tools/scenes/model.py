@@ -16,6 +16,7 @@ VISION_LAYERS = 5
 TEXT_LAYERS = 3
 HEADS = 4
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
+PAD = SPECIAL.index("[PAD]")
 MAX_LENGTH = 24  # tokens of the longest caption with [DEC] and [SEP], and some to spare
 # As many as Salesforce's have, so that no length a caller may ask for runs past the table.
 POSITIONS = 512
@@ -74,4 +75,5 @@ def save_model(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, fo
     BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     words = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words))

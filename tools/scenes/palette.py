@@ -1,6 +1,7 @@
 """The ten colours of the scenes, their shades, and backgrounds that are none of them."""
 
 import colorsys
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -44,7 +45,7 @@ _BACKGROUND = Shades((0, 360), (0.0, 0.2), (0.3, 0.9))
 
 def distance(one: RGB, other: RGB) -> float:
     """Euclidean distance of two colours in the unit RGB cube, 0 to 1.73."""
-    return sum(((a - b) / 255) ** 2 for a, b in zip(one, other, strict=True)) ** 0.5
+    return math.dist(one, other) / 255
 
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:

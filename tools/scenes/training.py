@@ -15,12 +15,12 @@ from transformers import BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from tools.scenes.dataset import EMPTY, Drawn
-from tools.scenes.model import WIDTH, caption_ids, new_model, new_tokenizer
+from tools.scenes.model import PAD, WIDTH, caption_ids, new_model, new_tokenizer
 from tools.scenes.scene import HUES, NOUNS
 
 _IGNORED = -100  # what cross_entropy leaves out
 _REPORT = 100  # steps
-_SAVE = 1000  # steps
+_SAVE = 500  # steps
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Recipe:
 
     seed: int = 1
     scenes: int = 240_000
-    steps: int = 20_000
+    steps: int = 12_000
     batch: int = 64
     rate: float = 6e-4
     warm_up: float = 0.08  # of the steps
@@ -54,10 +54,9 @@ class Learner(nn.Module):
         pixels [B, 3, side, side] normalised, ids [B, T], cells [B, patches] of int64.
         """
         seen = self.blip.vision_model(pixels).last_hidden_state  # [B, 1 + patches, WIDTH]
-        decoder = self.blip.text_decoder
-        logits = decoder(ids, encoder_hidden_states=seen, use_cache=False).logits
+        logits = self.blip.text_decoder(ids, encoder_hidden_states=seen, use_cache=False).logits
         following = ids[:, 1:]
-        padding = following.eq(decoder.config.pad_token_id)
+        padding = following == PAD
         targets = following.masked_fill(padding, _IGNORED)
         empty = cells == EMPTY
         kinds = torch.where(empty, len(NOUNS), cells // len(HUES))
@@ -159,7 +158,7 @@ class Batches:
         cells = torch.from_numpy(self._drawn.cells[rows]).to(self._device, torch.int64)
         normal = (pixels.permute(0, 3, 1, 2).float() - self._mean) / self._std
         ids = self._ids[torch.from_numpy(rows)]
-        longest = int((ids != 0).sum(1).max())
+        longest = int((ids != PAD).sum(1).max())
         return normal.contiguous(), ids[:, :longest].to(self._device), cells.flatten(1)
 
 

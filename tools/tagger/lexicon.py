@@ -4,7 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 from tools.tagger.inflection import with_ed, with_ing, with_s
@@ -126,7 +126,7 @@ def glued(tokens: list[Token]) -> Sentence:
     """The tokens with no space around hyphens and none before a comma, stop or possessive."""
     spaces = [
         "-" not in (token.text, after.text) and after.text not in {",", ".", "'s"}
-        for token, after in zip(tokens, tokens[1:], strict=False)
+        for token, after in pairwise(tokens)
     ]
     spaced = zip(tokens, [*spaces, True], strict=False)
     return tuple(replace(token, space=space) for token, space in spaced)

@@ -49,7 +49,10 @@ def add_lemmas(nlp: Language, treebank: Iterable[Sentence], own: Iterable[Senten
     assert isinstance(ruler, AttributeRuler)
     # Glasses that one wears keep their s, those one drinks from lose it: to the lemmatizer, which
     # sees no features, they are the same word.
-    drunk_from = {"LOWER": "glasses", "MORPH": {"IS_SUPERSET": ["Number=Plur"]}}
+    drunk_from: dict[int | str, Any] = {
+        "LOWER": "glasses",
+        "MORPH": {"IS_SUPERSET": ["Number=Plur"]},
+    }
     ruler.add(patterns=[[drunk_from]], attrs={"LEMMA": "glass"})
 
 

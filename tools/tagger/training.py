@@ -3,12 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from random import Random
 
 from spacy.language import Language
 from spacy.training import Example
-from spacy.util import fix_random_seed, minibatch
-from thinc.api import Adam
+from thinc.api import Adam, fix_random_seed
 
 from tools.tagger.captions import CaptionGrammar
 from tools.tagger.inflection import with_s
@@ -18,7 +18,7 @@ from tools.tagger.pipeline import add_lemmas, morphologizer, untrained
 from tools.tagger.sentences import Sentence, Token, caption_style, example
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
     """What one training run may do otherwise than another."""
 
@@ -45,7 +45,7 @@ def train(
     weights = b""
     for epoch in range(1, recipe.epochs + 1):
         optimizer.learn_rate = recipe.learn_rate * (1 - (epoch - 1) / recipe.epochs)
-        for batch in minibatch(_epoch(nlp, treebank, grammar, rng, recipe), size=recipe.batch):
+        for batch in _batches(_epoch(nlp, treebank, grammar, rng, recipe), recipe.batch):
             pipe.update(batch, sgd=optimizer, drop=recipe.dropout)
         with pipe.model.use_params(optimizer.averages):
             after_epoch(epoch, nlp)
@@ -70,6 +70,11 @@ def _epoch(
     sentences += [grammar.caption() for _ in range(recipe.captions)]
     rng.shuffle(sentences)
     return (example(nlp.vocab, sentence) for sentence in sentences)
+
+
+def _batches(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
+    while batch := list(islice(examples, size)):
+        yield batch
 
 
 def caption_grammar(lexicon: Lexicon, treebank: Sequence[Sentence], rng: Random) -> CaptionGrammar:

@@ -1,0 +1,81 @@
+"""The states of tasks and images, and the sentences that clients of the kept API read."""
+
+import re
+
+import pytest
+
+from captiond.jobs import (
+    TRANSITIONS,
+    Captioned,
+    IllegalTransition,
+    ImageView,
+    Refused,
+    Status,
+    TaskView,
+    advance,
+    finished_status,
+    message,
+    task_id,
+)
+
+DONE = ImageView("a.png", None, Status.COMPLETED, Captioned("a cat", ("cat",), "m", 1, 1))
+BAD = ImageView("b.png", None, Status.FAILED, Refused("not an image", "not_an_image"))
+OPEN = ImageView("c.png", None, Status.PENDING, None)
+
+
+def view(status: Status, *images: ImageView) -> TaskView:
+    return TaskView("task_1_a", status, 0.0, None, None, images)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_every_status_has_its_transitions_and_terminal_ones_none(status: Status) -> None:
+    assert status.terminal == (status in {Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+    for new in Status:
+        if new in TRANSITIONS[status]:
+            assert advance(status, new) is new
+        else:
+            with pytest.raises(IllegalTransition):
+                advance(status, new)
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (
+            view(Status.COMPLETED, DONE, BAD),
+            "Processing complete. 1/2 images captioned successfully in background. "
+            "Total results: 2.",
+        ),
+        (
+            view(Status.FAILED, BAD, BAD),
+            "Processing failed for all 2 images in background. Total results: 2.",
+        ),
+        (view(Status.PENDING, OPEN), "Task is waiting to be processed. 1 files queued."),
+        (view(Status.PROCESSING, DONE, OPEN), "Task is being processed. 1/2 images done."),
+        (
+            view(Status.CANCELLED, DONE, OPEN),
+            "Task was cancelled. 1/2 images captioned before that.",
+        ),
+    ],
+)
+def test_messages(task: TaskView, told: str) -> None:
+    assert message(task) == told
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"),
+    [
+        ([Status.COMPLETED, Status.FAILED], Status.COMPLETED),
+        ([Status.FAILED, Status.FAILED], Status.FAILED),
+        ([Status.FAILED, Status.CANCELLED], Status.CANCELLED),
+        ([Status.COMPLETED, Status.CANCELLED], Status.COMPLETED),
+    ],
+)
+def test_what_a_task_becomes_when_its_images_have_ended(
+    statuses: list[Status], status: Status
+) -> None:
+    assert finished_status(statuses) is status
+
+
+def test_a_task_id_is_what_clients_know() -> None:
+    assert re.fullmatch(r"task_1672531200_[0-9a-f]{32}", task_id(1672531200.9, "0f" * 16))
