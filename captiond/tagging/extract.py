@@ -13,11 +13,14 @@ from enum import StrEnum
 
 from spacy.tokens import Doc, Span, Token
 
-RULES_VERSION = 1  # part of the cache's key: a change of the rules makes new tags
-NOUNS = {"NOUN", "PROPN"}
-WITHIN_PHRASE = {"ADJ", "NOUN", "PROPN", "NUM"}
-DROPPED = {"DET", "PRON", "PUNCT", "SPACE", "SYM"}
-GENERIC = {"image", "picture", "photo", "photograph", "thing", "things", "stuff"}
+from captiond.tagging.phrases import noun_phrases
+
+RULES_VERSION = 2  # part of the cache's key: a change of the rules makes new tags
+NOUNS = frozenset({"NOUN", "PROPN"})
+DROPPED = frozenset({"DET", "PRON", "PUNCT", "SPACE", "SYM"})
+GENERIC = frozenset(
+    {"image", "picture", "photo", "photograph", "thing", "things", "stuff"},
+)
 SHORTEST_NOUN = 3
 
 
@@ -30,9 +33,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag and the characters of the caption, from `start` to before `end`, that gave it."""
+    """A tag, and the characters of the caption from `start` to before `end` that gave it.
+
+    `lemma` is that of the noun, or of the phrase's head.
+    """
 
     text: str
+    lemma: str
     kind: Kind
     start: int
     end: int
@@ -45,35 +52,35 @@ def tags(doc: Doc) -> list[str]:
 
 def find_tags(doc: Doc) -> Iterator[Tag]:
     """Every tag with where it stands, phrases first; a text may come more than once."""
-    for span in noun_phrases(doc):
-        words = [token.lemma_.lower() for token in span if carries_meaning(token)]
-        yield from tag(" ".join(words), Kind.PHRASE, span)
+    found = (*_phrase_tags(doc), *_noun_tags(doc))
+    return (tag for tag in found if tag.text not in GENERIC)
+
+
+def _phrase_tags(doc: Doc) -> Iterator[Tag]:
+    for phrase in noun_phrases(doc):
+        words = [token for token in phrase if _carries_meaning(token)]
+        if words:
+            text = " ".join(map(_word, words))
+            yield _tag(text, Kind.PHRASE, doc[words[0].i : words[-1].i + 1])
+
+
+def _noun_tags(doc: Doc) -> Iterator[Tag]:
     for token in doc:
-        lemma = token.lemma_.lower()
-        if token.pos_ in NOUNS and len(lemma) >= SHORTEST_NOUN:
-            yield from tag(lemma, Kind.NOUN, doc[token.i : token.i + 1])
+        if token.pos_ in NOUNS and sum(map(str.isalpha, token.lemma_)) >= SHORTEST_NOUN:
+            yield _tag(token.lemma_.lower(), Kind.NOUN, doc[token.i : token.i + 1])
 
 
-def tag(text: str, kind: Kind, span: Span) -> Iterator[Tag]:
-    if text and text not in GENERIC:
-        yield Tag(text, kind, span.start_char, span.end_char)
+def _tag(text: str, kind: Kind, span: Span) -> Tag:
+    return Tag(text, span[-1].lemma_.lower(), kind, span.start_char, span.end_char)
 
 
-def carries_meaning(token: Token) -> bool:
-    return token.pos_ not in DROPPED and not token.is_stop and len(token.lemma_) > 1
+def _carries_meaning(token: Token) -> bool:
+    if token.pos_ in DROPPED or token.is_stop or token.is_punct:
+        return False
+    word = _word(token)
+    return len(word) > 1 and any(map(str.isalnum, word))
 
 
-def noun_phrases(doc: Doc) -> Iterator[Span]:
-    """The parser's noun chunks; without a parser, runs of adjectives and nouns ending in a noun."""
-    if doc.has_annotation("DEP"):
-        yield from doc.noun_chunks
-        return
-    start = 0
-    while start < len(doc):
-        end = start
-        while end < len(doc) and doc[end].pos_ in WITHIN_PHRASE:
-            end += 1
-        last = next((i for i in range(end - 1, start - 1, -1) if doc[i].pos_ in NOUNS), None)
-        if last is not None:
-            yield doc[start : last + 1]
-        start = end + 1
+def _word(token: Token) -> str:
+    """The lemma; a participle within a phrase is an adjective, its own lemma: "parked car"."""
+    return (token.lower_ if token.pos_ == "VERB" else token.lemma_).strip().lower()

@@ -45,7 +45,8 @@ def wait_for_images(service: Service, accepted: dict[str, int], most: int) -> No
     """Wait until more than `most` images of these tasks are done."""
 
     def enough() -> bool:
-        return sum(service.task(task_id)["progress"]["done"] for task_id in accepted) > most
+        done: list[int] = [service.task(task_id)["progress"]["done"] for task_id in accepted]
+        return sum(done) > most
 
     wait_for(enough, f"{most} images to be done")
 

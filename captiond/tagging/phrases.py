@@ -1,0 +1,73 @@
+"""Where the noun phrases of a caption are: from the parser, or else from the parts of speech.
+
+Without a parser each token becomes one letter and a regular expression finds the phrases. They
+come out as spaCy's noun chunks would, but for determiners and pronouns, which no tag keeps:
+"a brown and white dog", "the woman's red dress", "a two-year-old girl", "three parked cars".
+"""
+
+import re
+from collections.abc import Iterator
+
+from spacy.tokens import Doc, Span, Token
+
+_LETTERS = {
+    "NOUN": "N",
+    "PROPN": "N",
+    "ADJ": "A",
+    "NUM": "#",
+    "ADV": "R",
+    "DET": "D",
+    "CCONJ": "C",
+    "VERB": "V",
+}
+_OTHER = "X"
+_PARTICIPLE = "P"  # a participle that stands before a noun, as an adjective does
+
+_MODIFIER = r"(?:#-?N-?A|R?(?:[NAPR#]-)*[AP#])"
+_JOINED = rf"(?:(?:,?C|,)?(?![#])|){_MODIFIER}"
+_NOUN = r"(?:[NAPVRC#]-)*N(?:-[NRA#])*"
+_PHRASE = re.compile(
+    rf"(?:{_MODIFIER}(?:{_JOINED})*)?{_NOUN}(?:S(?:{_MODIFIER}(?:{_JOINED})*)?{_NOUN}|{_NOUN})*"
+)
+_BEFORE_PARTICIPLE = re.compile(r"(?:[D#][ARP#C,]*|-)$")
+_AFTER_PARTICIPLE = {"NOUN", "PROPN", "ADJ", "NUM", "VERB"}
+
+
+def noun_phrases(doc: Doc) -> Iterator[Span]:
+    """The noun phrases of a caption, in its order; they do not overlap.
+
+    The parser's noun chunks where there is one, determiners included; else runs of tokens that
+    begin behind the determiner and end with a noun.
+    """
+    if doc.has_annotation("DEP"):
+        yield from doc.noun_chunks
+    else:
+        for match in _PHRASE.finditer(_letters(doc)):
+            yield doc[match.start() : match.end()]
+
+
+def _letters(doc: Doc) -> str:
+    """One letter for each token."""
+    letters = ""
+    for token in doc:
+        letters += _PARTICIPLE if _is_attributive(token, letters) else _letter(token)
+    return letters
+
+
+def _letter(token: Token) -> str:
+    if token.text == "-" and 0 < token.i and not (token.whitespace_ or token.nbor(-1).whitespace_):
+        return "-"
+    if token.text == ",":
+        return ","
+    if token.pos_ == "PART" and token.text[0] in "'’":
+        return "S"
+    return _LETTERS.get(token.pos_, _OTHER)
+
+
+def _is_attributive(token: Token, before: str) -> bool:
+    """Whether a participle stands between a determiner or number and a noun: "a parked car"."""
+    if token.pos_ != "VERB" or "Part" not in token.morph.get("VerbForm", []):
+        return False
+    if token.i + 1 == len(token.doc) or token.nbor().pos_ not in _AFTER_PARTICIPLE:
+        return False
+    return _BEFORE_PARTICIPLE.search(before) is not None

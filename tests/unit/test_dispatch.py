@@ -1,0 +1,80 @@
+"""Who gets which image, and what becomes of it when processes die."""
+
+from captiond.jobs import Captioned, Lane, Refused
+from captiond.messages import Ask, Done, Work
+from captiond.supervisor.dispatch import Dispatcher
+
+CAPTION = Captioned("a cat", ("cat",), "m", 1, 1)
+
+
+def dispatcher(asks: int, *, max_waiting: int = 100) -> Dispatcher:
+    made = Dispatcher(max_waiting)
+    for number in range(asks):
+        assert made.ask("web", Ask(number, f"/spool/{number}", "sha")) == []
+    return made
+
+
+def bulk(number: int) -> Work:
+    return Work(f"image:{number}:1", Lane.BULK, "/spool/b", "sha", image_id=number, attempt=1)
+
+
+def test_interactive_images_go_where_there_is_most_room_and_never_over_the_window() -> None:
+    made = dispatcher(5)
+    assert list(made.assign_interactive()) == []
+    made.model_ready("a", 2)
+    made.model_ready("b", 2)
+    assert sorted(model for model, _ in made.assign_interactive()) == ["a", "a", "b", "b"]
+    assert made.waiting == 1
+    made.settle("b", Done("web:1", CAPTION))
+    assert [model for model, _ in made.assign_interactive()] == ["b"]
+
+
+def test_the_lanes_have_a_window_each() -> None:
+    made = dispatcher(2)
+    made.model_ready("a", 2)
+    for number in range(2):
+        made.assign_bulk("a", bulk(number))
+    assert made.bulk_room() == []
+    assert len(list(made.assign_interactive())) == 2
+
+
+def test_an_answer_finds_its_asker_once() -> None:
+    made = dispatcher(1)
+    made.model_ready("a", 1)
+    list(made.assign_interactive())
+    work, (reply,) = made.settle("a", Done("web:0", CAPTION))
+    assert work is not None
+    assert (reply.web, reply.answer.ticket, reply.answer.outcome) == ("web", 0, CAPTION)
+    assert made.settle("a", Done("web:0", CAPTION)) == (None, [])
+
+
+def test_a_full_queue_refuses_with_503() -> None:
+    made = dispatcher(2, max_waiting=2)
+    (reply,) = made.ask("web", Ask(9, "/spool/9", "sha"))
+    assert isinstance(reply.answer.outcome, Refused)
+    assert (reply.answer.outcome.status, reply.answer.outcome.code) == (503, "queue_full")
+
+
+def test_after_a_death_images_wait_again_in_front_and_after_two_they_are_answered() -> None:
+    made = dispatcher(4)
+    made.model_ready("a", 2)
+    assert [work.ticket for _, work in made.assign_interactive()] == ["web:0", "web:1"]
+    assert made.model_gone("a") == []
+    made.model_ready("b", 2)
+    assert [work.ticket for _, work in made.assign_interactive()] == ["web:0", "web:1"]
+    replies = made.model_gone("b")
+    assert [reply.answer.ticket for reply in replies] == [0, 1]
+    outcomes = [reply.answer.outcome for reply in replies]
+    assert all(isinstance(outcome, Refused) for outcome in outcomes)
+    assert "worker_lost" in str(outcomes)
+    made.model_ready("c", 2)
+    assert [work.ticket for _, work in made.assign_interactive()] == ["web:2", "web:3"]
+
+
+def test_what_nobody_waits_for_is_not_begun() -> None:
+    made = dispatcher(3)
+    made.drop("web", 1)
+    made.ask("other", Ask(0, "/spool/x", "sha"))
+    made.web_gone("other")
+    made.model_ready("a", 9)
+    assert [work.ticket for _, work in made.assign_interactive()] == ["web:0", "web:2"]

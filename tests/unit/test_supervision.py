@@ -1,0 +1,48 @@
+"""Health as clients are told it, and the delay before a dead process is replaced."""
+
+import pytest
+
+from captiond.messages import Health, ModelInfo, Ready, Unready
+from captiond.supervisor.health import ModelHealth
+from captiond.supervisor.places import count_failures, restart_delay
+
+MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
+
+
+def test_from_starting_over_healthy_to_degraded_and_back() -> None:
+    health = ModelHealth({"model0": None})
+    assert health.state(draining=False).health is Health.STARTING
+    health.hear("model0", Ready(MODEL, 24))
+    assert health.state(draining=False).health is Health.HEALTHY
+    assert health.state(draining=False).model == MODEL
+    health.lose("model0")
+    assert health.state(draining=False).health is Health.DEGRADED
+    health.hear("model0", Ready(MODEL, 24))
+    assert health.state(draining=False).health is Health.HEALTHY
+    assert health.state(draining=True).draining
+
+
+def test_a_missing_model_stays_the_reason_while_the_next_try_is_made() -> None:
+    health = ModelHealth({"model0": None})
+    health.hear("model0", Unready("run captiond pull", "model_missing"))
+    health.lose("model0")
+    state = health.state(draining=False)
+    assert (state.health, state.code) == (Health.UNHEALTHY, "model_missing")
+    assert state.reasons == ("run captiond pull",)
+
+
+def test_one_device_of_two_is_enough() -> None:
+    health = ModelHealth({"model0": None, "model1": None})
+    health.hear("model0", Unready("no such GPU", "model_broken"))
+    health.hear("model1", Ready(MODEL, 24))
+    assert health.state(draining=False).health is Health.HEALTHY
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 0.25), (2, 0.5), (5, 4.0), (50, 30.0)])
+def test_the_delay_doubles_and_has_an_end(failures: int, seconds: float) -> None:
+    assert restart_delay(failures) == seconds
+
+
+def test_a_long_life_ends_a_series_of_failures() -> None:
+    assert count_failures(5, lived=1.0) == 6
+    assert count_failures(5, lived=3600.0) == 1
