@@ -4,12 +4,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from captiond import __version__
 from captiond.config import Settings, load_settings
-from captiond.errors import CaptiondError, SettingsError, StartupError
+from captiond.errors import CaptiondError, SettingsError
 
 EXIT_FAILED, EXIT_WRONG_SETTING = 1, 2
 
@@ -39,18 +38,13 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:0,cud
 
 
 def run() -> int:
-    """Run the command line; the exit status."""
+    """Run the command line; the exit status, unless typer exits by itself."""
     try:
-        app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        app()
     except SettingsError as error:
         return fail(str(error), EXIT_WRONG_SETTING)
-    except (StartupError, CaptiondError) as error:
+    except CaptiondError as error:
         return fail(str(error), EXIT_FAILED)
-    except (KeyboardInterrupt, click.Abort):
-        return 130
     return 0
 
 
@@ -128,7 +122,7 @@ def caption(
     flags = {"model": {"name": model, "device": device}}
     settings = settings_from(config, flags, data=data)
     if not caption_files(paths, settings):
-        raise click.exceptions.Exit(EXIT_FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()

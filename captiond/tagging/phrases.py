@@ -2,7 +2,7 @@
 
 Without a parser each token becomes one letter and a regular expression finds the phrases. They
 come out as spaCy's noun chunks would, but for determiners and pronouns, which no tag keeps:
-"a brown and white dog", "the woman's red dress", "a two-year-old girl", "three parked cars".
+"a brown and white dog", "the woman's red dress", "a two-year-old girl", "a snow covered hill".
 """
 
 import re
@@ -23,7 +23,7 @@ _LETTERS = {
 _OTHER = "X"
 _PARTICIPLE = "P"  # a participle that stands before a noun, as an adjective does
 
-_MODIFIER = r"(?:#-?N-?A|R?(?:[NAPR#]-)*[AP#])"
+_MODIFIER = r"(?:#-?N-?A|NA|R?(?:[NAPR#]-)*[AP#])"
 _JOINED = rf"(?:(?:,?C|,)?(?![#])|){_MODIFIER}"
 _NOUN = r"(?:[NAPVRC#]-)*N(?:-[NRA#])*"
 _PHRASE = re.compile(
@@ -55,7 +55,7 @@ def _letters(doc: Doc) -> str:
 
 
 def _letter(token: Token) -> str:
-    if token.text == "-" and 0 < token.i and not (token.whitespace_ or token.nbor(-1).whitespace_):
+    if token.text == "-" and token.i > 0 and not (token.whitespace_ or token.nbor(-1).whitespace_):
         return "-"
     if token.text == ",":
         return ","

@@ -26,7 +26,7 @@ RULES: dict[str, list[list[str]]] = {
         ["shes", "sh"],
         ["sses", "ss"],
         ["xes", "x"],
-        ["men", "man"],
+        *([f"{c}men", f"{c}man"] for c in "ersty"),
         ["s", ""],
         ["es", ""],
         ["es", "e"],

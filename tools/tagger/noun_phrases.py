@@ -10,6 +10,7 @@ _WILD = 0.1  # how often a noun or adjective is any of the treebank's
 
 _COUNTS = ["two", "three", "four", "several", "many", "some", "few", "various", "different"]
 _PARTITIVES = ["group", "bunch", "pile", "row", "couple", "pair", "lot", "line", "set", "stack"]
+_COMPOUNDING = ["material", "material", "nature", "plant", "food", "animal", "place", "season"]
 _PLURAL_DETERMINERS = ["the", "his", "her", "their", "some", "these"]
 _MASS_DETERMINERS = ["the", "some", "the", "a"]
 _DETERMINERS = ["the", "the", "the", "his", "her", "its", "their", "one", "another", "this"]
@@ -95,7 +96,7 @@ class NounPhrases:
         return self._lexicon.function[self._rng.choice(words)]
 
     def _modifiers(self) -> list[Token]:
-        """None, one or two of: colours, adjectives, participles, a material."""
+        """None, one or two of: colours, adjectives, participles; or a noun, for a compound."""
         chance = self._rng.random()
         if chance < 0.5:
             return []
@@ -103,9 +104,9 @@ class NounPhrases:
             return self._colours()
         if chance < 0.88:
             return self._adjective()
-        if chance < 0.92:
-            material = self._rng.choice(self._lexicon.nouns["material"])
-            return list(material.singular or ())
+        if chance < 0.95:
+            compound = self._noun(self._rng.choice(_COMPOUNDING))
+            return list(compound.singular or ())
         return [*self._adjective(), *self._colours()]
 
     def _colours(self) -> list[Token]:

@@ -16,6 +16,8 @@ ROWS = {"NORM": 6000, "PREFIX": 1000, "SUFFIX": 3000, "SHAPE": 500}
 
 META = {
     "name": "captiond_english",
+    "version": "1.0.0",
+    "spacy_version": ">=3.8.0,<4.0.0",
     "description": "A small English pipeline for captions: part of speech and lemma.",
     "author": "captiond",
     "license": "CC BY-SA 4.0",
@@ -49,10 +51,8 @@ def add_lemmas(nlp: Language, treebank: Iterable[Sentence], own: Iterable[Senten
     assert isinstance(ruler, AttributeRuler)
     # Glasses that one wears keep their s, those one drinks from lose it: to the lemmatizer, which
     # sees no features, they are the same word.
-    drunk_from: dict[int | str, Any] = {
-        "LOWER": "glasses",
-        "MORPH": {"IS_SUPERSET": ["Number=Plur"]},
-    }
+    plural = {"IS_SUPERSET": ["Number=Plur"]}
+    drunk_from: dict[int | str, Any] = {"LOWER": "glasses", "MORPH": plural}
     ruler.add(patterns=[[drunk_from]], attrs={"LEMMA": "glass"})
 
 

@@ -1,0 +1,140 @@
+"""Starting with something wrong: one line that says what and how to mend it; no traceback."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from captiond.config import Settings
+from tests.conftest import png
+from tests.service import MODEL, Service, running, wait_for
+
+NOWHERE = {"HF_HUB_OFFLINE": "1"}
+
+
+def captiond(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "captiond", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def last_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert "Traceback" not in result.stderr
+    return result.stderr.splitlines()[-1]
+
+
+def test_a_wrong_setting_exits_with_2_and_names_file_key_and_value(tmp_path: Path) -> None:
+    (tmp_path / "captiond.toml").write_text("[server]\nport = 'http'")
+    result = captiond("serve", cwd=tmp_path)
+    assert result.returncode == 2
+    assert last_line(result).startswith("captiond: captiond.toml: server.port = 'http': ")
+
+
+def test_a_wrong_flag_exits_with_2(tmp_path: Path) -> None:
+    assert captiond("serve", "--prot", "1", cwd=tmp_path).returncode == 2
+    assert captiond("serve", "--port", "99999", cwd=tmp_path).returncode == 2
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = captiond("serve", "--port", port, cwd=tmp_path)
+    assert result.returncode == 1
+    assert last_line(result) == (
+        f"captiond: 127.0.0.1:{port}: cannot be listened on: Address already in use; stop what "
+        "uses it, or choose another with --port"
+    )
+
+
+def test_a_data_folder_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = captiond("serve", "--port", "0", "--data", "file/data", cwd=tmp_path)
+    assert result.returncode == 1
+    assert last_line(result).startswith("captiond: file/data: cannot be made: Not a directory")
+
+
+def test_a_second_service_on_the_same_folder(service: Service) -> None:
+    result = captiond("serve", "--port", "0", "--data", str(service.data), cwd=service.data)
+    assert result.returncode == 1
+    assert f"in use by the captiond with process id {service.process.pid}" in last_line(result)
+
+
+def test_a_damaged_database(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "captiond.db").write_bytes(b"damaged" * 1000)
+    result = captiond("serve", "--port", "0", cwd=tmp_path)
+    assert result.returncode == 1
+    assert "data/captiond.db: cannot be used" in last_line(result)
+
+
+def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) -> None:
+    service = Service(data, "--model", "nobody/nothing", **NOWHERE)
+    try:
+
+        def unhealthy() -> dict[str, object] | None:
+            body: dict[str, object] = service.client.get("/health").json()
+            return body if body["status"] == "unhealthy" else None
+
+        health = wait_for(unhealthy, "the model to be missed")
+        assert "captiond pull nobody/nothing" in str(health["reasons"])
+        for response in (
+            service.client.get("/readyz"),
+            service.client.post("/caption", files={"image": ("a.png", png(1))}),
+        ):
+            assert response.status_code == 503
+            assert int(response.headers["retry-after"]) > 0
+            assert "captiond pull nobody/nothing" in response.json()["detail"]
+        files = {"images": ("a.png", png(1))}
+        accepted = service.client.post("/async-batch-caption", files=files)
+        assert accepted.status_code == 202
+        assert service.stop() == 0
+    finally:
+        service.close()
+    with running(data) as service:
+        assert service.finished(accepted.json()["task_id"])["status"] == "COMPLETED"
+
+
+def test_a_fallback_runs_and_is_shouted(data: Path) -> None:
+    flags = ("--model", "nobody/nothing")
+    with running(data, *flags, CAPTIOND_MODEL_FALLBACK=MODEL, **NOWHERE) as service:
+        health = service.client.get("/health").json()
+        assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
+        assert "nobody/nothing could not be had" in health["warning"]
+        assert service.logged("model_fallback")[0]["level"] == "warning"
+        body = service.client.post("/caption", files={"image": ("a.png", png(1))}).json()
+        assert body["model"] == MODEL
+
+
+@pytest.mark.parametrize("module", ["captiond.web.app", "captiond.supervisor.service"])
+def test_web_and_supervisor_are_free_of_torch(module: str) -> None:
+    script = (
+        f"import sys, {module}; heavy = {{'torch', 'transformers', 'spacy', 'numpy', 'PIL'}};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_supervisor_and_the_web_process_stay_small(service: Service) -> None:
+    (web,) = service.children("web")
+    assert web.memory_info().rss < 150e6
+    assert psutil.Process(service.process.pid).memory_info().rss < 100e6
+
+
+def test_the_settings_in_force_can_be_shown(tmp_path: Path) -> None:
+    result = captiond("config", cwd=tmp_path, CAPTIOND_SERVER_PORT="81")
+    assert json.loads(result.stdout)["server"]["port"] == 81
+    assert set(json.loads(result.stdout)) == set(Settings.model_fields)

@@ -1,0 +1,109 @@
+"""The model process's engine against transformers itself: same pixels, same tokens."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+from captiond.config import GenerationSettings, ImageSettings
+from captiond.errors import ModelBroken
+from captiond.inference.blip import Blip, Normalization
+from captiond.inference.decode import decode, set_up_pillow
+from captiond.inference.models import EMBEDDED, fingerprint
+from tests.conftest import png
+
+FOLDER = EMBEDDED["captiond/scenes"]
+CPU = torch.device("cpu")
+
+
+def load(folder: Path = FOLDER, **generation: int) -> Blip:
+    return Blip.load(folder, CPU, torch.float32, GenerationSettings(**generation))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Pictures of many sizes and shapes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for number in range(11):
+        path = folder / f"{number}.png"
+        path.write_bytes(png(number * 977, side=60 + 31 * number))
+        paths.append(path)
+    return paths
+
+
+def pixels_of(blip: Blip, paths: list[Path]) -> "np.typing.NDArray[np.uint8]":
+    set_up_pillow(ImageSettings())
+    return np.stack([decode(path, blip.geometry, ImageSettings())[0] for path in paths])
+
+
+def test_normalized_pixels_equal_the_processors_to_the_last_bit(files: list[Path]) -> None:
+    processor = BlipImageProcessorPil.from_pretrained(FOLDER)
+    normalize = Normalization(
+        processor.rescale_factor, tuple(processor.image_mean), tuple(processor.image_std)
+    )
+    ours = normalize(torch.from_numpy(pixels_of(load(), files)))
+    images: list[Image.Image] = [Image.open(path) for path in files]
+    theirs = processor(images, return_tensors="pt")["pixel_values"]
+    assert (ours - theirs).abs().max() == 0.0
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("size", [1, 3, 11])
+def test_captions_are_those_of_generate(files: list[Path], beams: int, size: int) -> None:
+    blip = load(num_beams=beams)
+    model = BlipForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32)
+    processor = BlipImageProcessorPil.from_pretrained(FOLDER)
+    tokenizer = AutoTokenizer.from_pretrained(FOLDER)
+    expected: list[str] = []
+    for path in files:
+        inputs = processor(Image.open(path), return_tensors="pt")
+        tokens = model.generate(**inputs, num_beams=beams, max_new_tokens=20)
+        expected += tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    captions = []
+    for begin in range(0, len(files), size):
+        captions += blip.caption(pixels_of(blip, files[begin : begin + size]))
+    assert captions == expected
+
+
+def test_pickled_weights_are_loaded_as_weights_only(tmp_path: Path, files: list[Path]) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    pixels = pixels_of(load(), files)
+    assert load(folder).caption(pixels) == load().caption(pixels)
+
+
+class Malicious:
+    """What a pickle can do to whoever loads it."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("owned"),))
+
+
+def test_a_pickle_that_runs_code_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "model"))
+    (folder / "model.safetensors").unlink()
+    torch.save({"weight": Malicious()}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelBroken, match="cannot be loaded as a BLIP model"):
+        load(folder)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_fingerprint_changes_with_any_file_that_makes_captions(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FOLDER, tmp_path / "model"))
+    assert fingerprint(folder) == fingerprint(FOLDER)
+    (folder / "README.md").write_text("not one of them")
+    assert fingerprint(folder) == fingerprint(FOLDER)
+    (folder / "vocab.txt").write_text("[PAD]\n")
+    assert fingerprint(folder) != fingerprint(FOLDER)

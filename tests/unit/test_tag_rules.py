@@ -1,0 +1,144 @@
+"""The tag rules on hand-made documents: what a pipeline would have said is written out here."""
+
+import pytest
+import spacy
+from hypothesis import given
+from hypothesis import strategies as st
+from spacy.language import Language
+from spacy.tokens import Doc
+
+from captiond.tagging.extract import GENERIC, Kind, Tag, find_tags, tags
+from captiond.tagging.phrases import noun_phrases
+
+ENGLISH: Language = spacy.blank("en")
+POS = ["NOUN", "PROPN", "ADJ", "NUM", "ADV", "DET", "PRON", "CCONJ", "VERB", "PART", "PUNCT", "X"]
+
+
+def tagged(annotated: str) -> Doc:
+    """A Doc of `word/POS` or `word/POS/lemma`; `~` before a word: no space before it."""
+    parts = [part.lstrip("~").split("/") for part in annotated.split()]
+    glued = [part.startswith("~") for part in annotated.split()[1:]] + [False]
+    return Doc(
+        ENGLISH.vocab,
+        words=[part[0] for part in parts],
+        spaces=[not tight for tight in glued],
+        pos=[part[1] for part in parts],
+        lemmas=[part[-1] if len(part) > 2 else part[0] for part in parts],
+        morphs=["VerbForm=Part" if part[1] == "VERB" else "" for part in parts],
+    )
+
+
+def test_the_example_of_the_old_service() -> None:
+    doc = tagged(
+        "A/DET/a young/ADJ woman/NOUN wearing/VERB/wear a/DET red/ADJ dress/NOUN "
+        "standing/VERB/stand in/ADP a/DET beautiful/ADJ garden/NOUN"
+    )
+    assert tags(doc) == [
+        "beautiful garden",
+        "dress",
+        "garden",
+        "red dress",
+        "woman",
+        "young woman",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotated", "phrases"),
+    [
+        ("a/DET brown/ADJ and/CCONJ white/ADJ dog/NOUN", ["brown and white dog"]),
+        ("red/ADJ ~,/PUNCT white/ADJ and/CCONJ blue/ADJ flag/NOUN", ["red, white and blue flag"]),
+        ("a/DET cat/NOUN and/CCONJ a/DET dog/NOUN", ["cat", "dog"]),
+        ("salt/NOUN ~,/PUNCT pepper/NOUN", ["salt", "pepper"]),
+        ("a/DET tennis/NOUN racket/NOUN", ["tennis racket"]),
+        ("a/DET parked/VERB/park car/NOUN", ["parked car"]),
+        ("three/NUM smiling/VERB/smile men/NOUN/man", ["three smiling men"]),
+        ("a/DET man/NOUN riding/VERB/ride horses/NOUN/horse", ["man", "horses"]),
+        ("cars/NOUN/car parked/VERB/park", ["cars"]),
+        ("a/DET brightly/ADV colored/ADJ kite/NOUN", ["brightly colored kite"]),
+        ("a/DET snow/NOUN covered/ADJ hill/NOUN", ["snow covered hill"]),
+        ("a/DET snow/NOUN ~-/PUNCT ~covered/VERB/cover hill/NOUN", ["snow-covered hill"]),
+        ("a/DET two/NUM ~-/PUNCT ~year/NOUN ~-/PUNCT ~old/ADJ girl/NOUN", ["two-year-old girl"]),
+        ("a/DET t/NOUN ~-/PUNCT ~shirt/NOUN", ["t-shirt"]),
+        ("the/DET woman/NOUN ~'s/PART red/ADJ hat/NOUN", ["woman's red hat"]),
+        ("dogs/NOUN/dog -/PUNCT cats/NOUN/cat", ["dogs", "cats"]),
+        ("a/DET street/NOUN full/ADJ of/ADP cars/NOUN/car", ["street", "cars"]),
+        ("it/PRON is/AUX/be blue/ADJ", []),
+    ],
+)
+def test_phrases_from_parts_of_speech(annotated: str, phrases: list[str]) -> None:
+    assert [span.text for span in noun_phrases(tagged(annotated))] == phrases
+
+
+def parsed() -> Doc:
+    """`A man riding his red bike` as a parser would have it."""
+    return Doc(
+        ENGLISH.vocab,
+        words=["A", "man", "riding", "his", "red", "bike"],
+        pos=["DET", "NOUN", "VERB", "PRON", "ADJ", "NOUN"],
+        lemmas=["a", "man", "ride", "his", "red", "bike"],
+        heads=[1, 1, 1, 5, 5, 2],
+        deps=["det", "ROOT", "acl", "poss", "amod", "dobj"],
+    )
+
+
+def test_phrases_from_a_parser() -> None:
+    assert [span.text for span in noun_phrases(parsed())] == ["A man", "his red bike"]
+    assert tags(parsed()) == ["bike", "man", "red bike"]
+
+
+def test_tags_say_where_they_stand() -> None:
+    assert list(find_tags(tagged("two/NUM red/ADJ cars/NOUN/car"))) == [
+        Tag("red car", "car", Kind.PHRASE, 4, 12),
+        Tag("car", "car", Kind.NOUN, 8, 12),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("annotated", "expected"),
+    [
+        ("Two/NUM Dogs/NOUN/dog", ["dog"]),
+        ("several/ADJ other/ADJ boats/NOUN/boat", ["boat"]),
+        ("a/DET tv/NOUN", ["tv"]),  # a phrase may be two letters long, a noun may not
+        ("a/DET x/NOUN", []),
+        ("vitamin/NOUN c/NOUN", ["vitamin"]),
+        ("a/DET photograph/NOUN of/ADP things/NOUN/thing", []),
+        ("an/DET image/NOUN of/ADP stuff/NOUN", []),
+        ("old/ADJ photos/NOUN/photo", ["old photo"]),
+        ("London/PROPN", ["london"]),
+        ("the/DET taller/ADJ/tall man/NOUN", ["man", "tall man"]),
+        ("a/DET parked/VERB/park car/NOUN", ["car", "parked car"]),
+        ("😀😀😀/NOUN", []),
+        ("red/ADJ 😀😀/SYM cup/NOUN", ["cup"]),
+        ("the/DET top/NOUN", ["top"]),  # a stop word: no phrase, and a noun all the same
+    ],
+)
+def test_rules(annotated: str, expected: list[str]) -> None:
+    assert tags(tagged(annotated)) == expected
+
+
+words = st.text(st.characters(exclude_categories=["Z", "C"]), min_size=1, max_size=8)
+tokens = st.lists(st.tuples(words, st.sampled_from(POS), st.booleans()), max_size=40)
+
+
+@given(tokens)
+def test_any_document_has_well_formed_tags(drawn: list[tuple[str, str, bool]]) -> None:
+    texts, pos, spaces = zip(*drawn, strict=True) if drawn else ((), (), ())
+    doc = Doc(ENGLISH.vocab, words=[*texts], spaces=[*spaces], pos=[*pos], lemmas=[*texts])
+    found = tags(doc)
+    assert found == sorted(set(found))
+    assert not GENERIC.intersection(found)
+    for tag in find_tags(doc):
+        assert tag.text == tag.text.strip().lower() != ""
+        assert 0 <= tag.start < tag.end <= len(doc.text)
+
+
+@given(tokens)
+def test_phrases_never_overlap_and_end_with_a_noun(drawn: list[tuple[str, str, bool]]) -> None:
+    texts, pos, spaces = zip(*drawn, strict=True) if drawn else ((), (), ())
+    doc = Doc(ENGLISH.vocab, words=[*texts], spaces=[*spaces], pos=[*pos])
+    last = 0
+    for phrase in noun_phrases(doc):
+        assert phrase.start >= last
+        last = phrase.end
+        assert any(token.pos_ in {"NOUN", "PROPN"} for token in phrase)
