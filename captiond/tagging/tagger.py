@@ -1,10 +1,10 @@
 """The tagger of a model process: captions in, tags out, and never an error for the client."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import structlog
 from spacy.language import Language
-from spacy.tokens import Doc
 
 from captiond.tagging.extract import tags
 from captiond.tagging.pipelines import fingerprint, load_pipeline
@@ -22,7 +22,7 @@ class Tagger:
         self.failures = 0
 
     @classmethod
-    def load(cls, name: str) -> "Tagger":
+    def load(cls, name: str) -> Self:
         """Load a pipeline by its name.
 
         Raises:
@@ -34,20 +34,23 @@ class Tagger:
     def tags(self, captions: Sequence[str | None]) -> list[list[str]]:
         """The sorted tags of each caption; none for one that is blank or cannot be tagged."""
         texts = [(caption or "")[:MAX_CHARACTERS].strip() for caption in captions]
-        found: dict[int, list[str]] = {}
-        numbered = ((text, number) for number, text in enumerate(texts) if text)
+        asked = [text for text in texts if text]
         try:
-            for doc, number in self._nlp.pipe(numbered, as_tuples=True):
-                found[number] = tags(doc)
+            found = self._tags(asked)
         except Exception:  # a pipeline may raise anything; one by one, only the culprit is lost
-            log.exception("tagging_failed_for_batch", captions=len(texts))
-            found = {number: self._tags_of_one(text) for number, text in enumerate(texts) if text}
-        return [found.get(number, []) for number in range(len(texts))]
+            log.exception("tagging_failed_for_batch", captions=len(asked))
+            found = [self._tags_of_one(text) for text in asked]
+        answers = iter(found)
+        return [next(answers) if text else [] for text in texts]
+
+    def _tags(self, texts: list[str]) -> list[list[str]]:
+        # Without the zone every new word would stay in the pipeline's vocabulary for good.
+        with self._nlp.memory_zone():
+            return [tags(doc) for doc in self._nlp.pipe(texts)]
 
     def _tags_of_one(self, text: str) -> list[str]:
         try:
-            doc: Doc = self._nlp(text)
-            return tags(doc)
+            return self._tags([text])[0]
         except Exception:  # as above: the caption still comes, without tags
             self.failures += 1
             log.exception("tagging_failed", caption=text)

@@ -1,0 +1,159 @@
+"""The embedded English pipeline as it ships: its size, its tags, and that nothing makes it fail."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from spacy.language import Language
+from spacy.tokens import Doc
+from structlog.testing import capture_logs
+
+from captiond.errors import ModelBroken, ModelMissing
+from captiond.tagging.pipelines import EMBEDDED, fingerprint, load_pipeline
+from captiond.tagging.tagger import MAX_CHARACTERS, Tagger
+
+ENGLISH = "captiond/english"
+MEGABYTE = 1_000_000
+
+# Captions as BLIP writes them, and every tag that the rules call for.
+CAPTIONS = {
+    "A young woman wearing a red dress standing in a beautiful garden": (
+        "beautiful garden, dress, garden, red dress, woman, young woman"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def tagger() -> Tagger:
+    return Tagger.load(ENGLISH)
+
+
+def test_it_is_small() -> None:
+    files = [path for path in EMBEDDED[ENGLISH].rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 12 * MEGABYTE
+
+
+@pytest.mark.parametrize(("caption", "expected"), CAPTIONS.items())
+def test_captions(tagger: Tagger, caption: str, expected: str) -> None:
+    assert tagger.tags([caption]) == [expected.split(", ")]
+
+
+def test_batch_answers_in_its_order(tagger: Tagger) -> None:
+    captions = list(CAPTIONS) * 10
+    assert tagger.tags(captions) == [tagger.tags([caption])[0] for caption in captions]
+
+
+def test_blanks_have_no_tags(tagger: Tagger) -> None:
+    assert tagger.tags([None, "", " \n\t", "a red car"]) == [[], [], [], ["car", "red car"]]
+    assert tagger.tags([]) == []
+
+
+def test_a_long_caption_is_cut(tagger: Tagger) -> None:
+    within = "a cat " + "x" * (MAX_CHARACTERS - 12)
+    assert "dog" in tagger.tags([f"{within} a dog"])[0]
+    assert "dog" not in tagger.tags([f"{within}y a dog"])[0]
+    assert "cat" in tagger.tags(["a cat and " + "a dog " * 20_000])[0]
+
+
+@given(st.text(max_size=300))
+def test_no_text_makes_it_fail(tagger: Tagger, text: str) -> None:
+    (found,) = tagger.tags([text])
+    assert found == sorted(set(found))
+    assert tagger.failures == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a man 👨‍👩‍👧 riding a 🏄 wave",
+        "😀😀😀",
+        "رجل يركب موجة",
+        "‮a red car‬",
+        "a\x00 cat\x1b[31m on\x07 a\x7f mat",
+        "���",
+        "e" + "\u0301" * 500,
+        "-" * 900,
+        "a " * 500,
+        "red " * 250,
+        "red, " * 200 + "car",
+    ],
+)
+def test_odd_text_does_not_make_it_fail(tagger: Tagger, text: str) -> None:
+    assert len(tagger.tags([text, "a red car"])) == 2
+    assert tagger.tags([text, "a red car"])[1] == ["car", "red car"]
+    assert tagger.failures == 0
+
+
+@Language.component("fails_on_boom")
+def fails_on_boom(doc: Doc) -> Doc:
+    if "boom" in doc.text:
+        raise RuntimeError("boom")
+    return doc
+
+
+def test_a_caption_that_cannot_be_tagged_spoils_no_other() -> None:
+    nlp = load_pipeline(ENGLISH)
+    nlp.add_pipe("fails_on_boom")
+    tagger = Tagger(nlp, "test")
+    with capture_logs() as logs:
+        found = tagger.tags(["a red car", "a boom", None, "a dog"])
+    assert found == [["car", "red car"], [], [], ["dog"]]
+    assert tagger.failures == 1
+    assert [entry["caption"] for entry in logs if entry["event"] == "tagging_failed"] == ["a boom"]
+
+
+def test_it_forgets_the_words_of_captions() -> None:
+    nlp = load_pipeline(ENGLISH)
+    tagger = Tagger(nlp, "test")
+    known = len(nlp.vocab.strings)
+    tagger.tags([f"a blorf{number} and a zint{number}" for number in range(100)])
+    assert len(nlp.vocab.strings) == known
+
+
+# ---------------------------------------------------------------- which pipeline
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EMBEDDED[ENGLISH], tmp_path / "pipeline"))
+
+
+def test_a_folder_is_a_pipeline_too(tagger: Tagger, copied: Path) -> None:
+    other = Tagger.load(str(copied))
+    assert other.tags(["a red car"]) == [["car", "red car"]]
+    assert other.fingerprint != tagger.fingerprint
+
+
+def test_the_fingerprint_follows_the_files(copied: Path) -> None:
+    nlp = load_pipeline(str(copied))
+    before = fingerprint(str(copied), nlp)
+    assert before == fingerprint(str(copied), nlp)
+    card = copied / "README.md"
+    card.write_text("another")
+    assert before == fingerprint(str(copied), nlp)
+    tokenizer = copied / "tokenizer"
+    tokenizer.write_bytes(tokenizer.read_bytes() + b"x")
+    assert before != fingerprint(str(copied), nlp)
+
+
+@pytest.mark.parametrize("name", ["en_nothing_sm", "no/such/folder", "", "captiond/klingon"])
+def test_a_pipeline_that_is_not_there(name: str) -> None:
+    with pytest.raises(ModelMissing, match=r"\[tags\] pipeline"):
+        load_pipeline(name)
+
+
+def test_the_message_says_how_to_get_a_package() -> None:
+    with pytest.raises(ModelMissing, match="python -m spacy download en_nothing_sm"):
+        load_pipeline("en_nothing_sm")
+
+
+@pytest.mark.parametrize(
+    "file", ["meta.json", "config.cfg", "morphologizer/model", "lemmatizer/lookups/lookups.bin"]
+)
+def test_a_damaged_pipeline_is_broken(copied: Path, file: str) -> None:
+    content = (copied / file).read_bytes()
+    (copied / file).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ModelBroken):
+        load_pipeline(str(copied))
