@@ -23,12 +23,14 @@ _LETTERS = {
 _OTHER = "X"
 _PARTICIPLE = "P"  # a participle that stands before a noun, as an adjective does
 
-_MODIFIER = r"(?:#-?N-?A|NA|R?(?:[NAPR#]-)*[AP#])"
-_JOINED = rf"(?:(?:,?C|,)?(?![#])|){_MODIFIER}"
-_NOUN = r"(?:[NAPVRC#]-)*N(?:-[NRA#])*"
-_PHRASE = re.compile(
-    rf"(?:{_MODIFIER}(?:{_JOINED})*)?{_NOUN}(?:S(?:{_MODIFIER}(?:{_JOINED})*)?{_NOUN}|{_NOUN})*"
-)
+# Possessive quantifiers (`*+`) and look-aheads keep the search from backtracking: a caption is at
+# most some hundred tokens, but any of them.
+_NOUN_AHEAD = r"(?=[ARPC#,-]*N)"
+_COMPOUND_ADJECTIVE = rf"(?:#-?)?N-?A{_NOUN_AHEAD}"  # two-year-old, snow covered
+_MODIFIER = rf"(?:{_COMPOUND_ADJECTIVE}|R?(?:[NAPR#]-)*+[AP#](?!-))"
+_MODIFIERS = rf"(?:{_MODIFIER}(?:(?:(?:,?C|,)(?!#))?{_MODIFIER})*+)?"
+_NOUN = r"(?:[NAPVRC#]-(?=[NAPVRC#]))*+N(?:-[NRA#])*+"
+_PHRASE = re.compile(rf"{_MODIFIERS}{_NOUN}(?:S{_MODIFIERS}{_NOUN}|{_NOUN})*+")
 _BEFORE_PARTICIPLE = re.compile(r"(?:[D#][ARP#C,]*|-)$")
 _AFTER_PARTICIPLE = {"NOUN", "PROPN", "ADJ", "NUM", "VERB"}
 

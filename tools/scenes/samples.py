@@ -26,9 +26,9 @@ _SCENES = {
     ),
     "three_in_a_row.jpg": Scene(
         (
-            Thing("tree", "green", 0.18, 0.5, 0.3),
-            Thing("car", "blue", 0.5, 0.55, 0.3),
-            Thing("umbrella", "pink", 0.82, 0.5, 0.3),
+            Thing("tree", "green", 0.17, 0.5, 0.29),
+            Thing("car", "blue", 0.5, 0.55, 0.29),
+            Thing("umbrella", "pink", 0.83, 0.5, 0.29),
         )
     ),
     "moon_above_fish_and_apple.jpg": Scene(
