@@ -18,10 +18,12 @@ log = structlog.get_logger()
 
 
 class DrainUnreadBody:
-    """Outermost: goes on reading a request's body once its response has started.
+    """Outermost: reads what an early answer leaves unread of a request's body.
 
-    Without it, Hypercorn 0.18 leaks two tasks and a descriptor for each large body that is
-    answered early, and cannot stop while it has any: it blocks on the queue nobody reads.
+    The answer goes out at once, its end after the body. Without it, Hypercorn 0.18 leaks two
+    tasks and a descriptor for each large body that is answered early, and cannot stop while it
+    has any: it blocks on the queue nobody reads. And it closes a connection whose request has
+    not ended when the answer has, by which the client, still sending, may lose the answer.
     A body that is still coming `seconds` later is left alone.
     """
 
@@ -34,19 +36,19 @@ class DrainUnreadBody:
             await self.app(scope, receive, send)
             return
         body = RequestBody(receive)
-        drains: list[asyncio.Task[None]] = []
 
         async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start" and not body.ended:
-                drains.append(asyncio.create_task(body.drain(self.seconds)))
+            if is_end_of_response(message) and not body.ended:
+                await send({**message, "more_body": True})
+                await body.drain(self.seconds)
+                message = {"type": "http.response.body", "body": b""}
             await send(message)
 
-        try:
-            await self.app(scope, body.receive, sending)
-            await asyncio.gather(*drains)
-        finally:
-            for drain in drains:
-                drain.cancel()
+        await self.app(scope, body.receive, sending)
+
+
+def is_end_of_response(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 class RequestBody:

@@ -107,9 +107,8 @@ def test_a_caption_that_cannot_be_tagged_spoils_no_other() -> None:
 def test_it_forgets_the_words_of_captions() -> None:
     nlp = load_pipeline(ENGLISH)
     tagger = Tagger(nlp, "test")
-    known = len(nlp.vocab.strings)
     tagger.tags([f"a blorf{number} and a zint{number}" for number in range(100)])
-    assert len(nlp.vocab.strings) == known
+    assert not [word for word in nlp.vocab.strings if "blorf" in word or "zint" in word]
 
 
 # ---------------------------------------------------------------- which pipeline

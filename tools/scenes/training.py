@@ -29,7 +29,7 @@ class Recipe:
 
     seed: int = 1
     scenes: int = 240_000
-    steps: int = 12_000
+    steps: int = 20_000
     batch: int = 64
     rate: float = 6e-4
     warm_up: float = 0.08  # of the steps
