@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from captiond.errors import SettingsError
 
 ENV_PREFIX = "CAPTIOND_"
+ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 MIB = 1024 * 1024
 
 
@@ -169,13 +170,19 @@ class Layer:
     name: str
     values: Mapping[str, Any]
 
-    def holds(self, location: tuple[int | str, ...]) -> bool:
-        here: Any = self.values
-        for step in location[:2]:
-            if not isinstance(here, Mapping) or step not in here:
-                return False
-            here = here[step]
-        return True
+    def holds(self, section: str, key: str) -> bool:
+        keys = self.values.get(section)
+        return key in keys if isinstance(keys, Mapping) and key else keys is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A setting in force, and the name of the source that gave it."""
+
+    section: str
+    key: str
+    value: Any
+    source: str
 
 
 def load_settings(
@@ -191,14 +198,34 @@ def load_settings(
     Raises:
         SettingsError: naming the source, the key and the value of everything that is wrong.
     """
+    return check(layers_of(file, environ, flags))
+
+
+def layers_of(
+    file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Mapping[str, Any]]
+) -> list[Layer]:
+    """The sources, the one that wins first. Raises SettingsError as `from_file` does."""
     layers = [from_flags(flags), from_environment(environ)]
-    if file is not None:
-        layers.append(from_file(file))
+    return [*layers, from_file(file)] if file is not None else layers
+
+
+def check(layers: list[Layer]) -> Settings:
+    """The settings that the layers make together. Raises SettingsError."""
     try:
         return Settings.model_validate(merge(layers))
     except ValidationError as error:
         lines = (describe(problem, layers) for problem in error.errors())
         raise SettingsError("\n".join(lines)) from None
+
+
+def origins(layers: list[Layer]) -> list[Origin]:
+    """Every setting in force with its source. Raises SettingsError."""
+    settings = check(layers).model_dump(mode="json")
+    return [
+        Origin(section, key, value, source_of(layers, section, key) or "default")
+        for section, keys in settings.items()
+        for key, value in keys.items()
+    ]
 
 
 def from_file(path: Path) -> Layer:
@@ -216,12 +243,15 @@ def from_file(path: Path) -> Layer:
 
 
 def from_environment(environ: Mapping[str, str]) -> Layer:
-    """`CAPTIOND_SERVER_PORT=80` is `server.port`; `CAPTIOND_CONFIG` names the file instead."""
-    values: dict[str, dict[str, str]] = {}
+    """`CAPTIOND_SERVER__PORT=80` is `server.port`; `CAPTIOND_CONFIG` names the file instead."""
+    values: dict[str, Any] = {}
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX) and name != f"{ENV_PREFIX}CONFIG":
-            section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("_")
-            values.setdefault(section, {})[key] = value
+            section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
+            if key:
+                values.setdefault(section, {})[key] = value
+            else:
+                values[section] = value
     return Layer("environment", values)
 
 
@@ -245,13 +275,16 @@ def merge(layers: list[Layer]) -> dict[str, Any]:
     return merged
 
 
+def source_of(layers: list[Layer], section: str, key: str) -> str | None:
+    return next((layer.name for layer in layers if layer.holds(section, key)), None)
+
+
 def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
     """One line for one wrong setting: where it stands, what it is, what is wrong with it."""
-    location = problem["loc"]
-    source = next((layer.name for layer in layers if layer.holds(location)), "settings")
-    key = ".".join(str(step) for step in location[:2])
-    if source == "environment":
-        key = ENV_PREFIX + key.replace(".", "_").upper()
+    steps = [str(step) for step in problem["loc"][:2]]
+    source = source_of(layers, steps[0], "".join(steps[1:])) or "settings"
+    name = ENV_PREFIX + "__".join(steps).upper() if source == "environment" else ".".join(steps)
     if problem["type"] == "extra_forbidden":
-        return f"{source}: {key}: there is no such setting"
-    return f"{source}: {key} = {problem['input']!r}: {problem['msg']}"
+        hint = ENV_HINT if source == "environment" and len(steps) == 1 else ""
+        return f"{source}: {name}: there is no such setting{hint}"
+    return f"{source}: {name} = {problem['input']!r}: {problem['msg']}"

@@ -38,13 +38,22 @@ class Service:
     def __init__(self, data: Path, *flags: str, **environ: str) -> None:
         self.data = data
         self._log = data.with_suffix(f".{time.monotonic_ns()}.log")
-        command = [sys.executable, "-m", "captiond", "serve", "--port", "0", "--data", str(data)]
+        command = [
+            sys.executable,
+            "-m",
+            "captiond",
+            "serve",
+            "--port",
+            "0",
+            "--data-dir",
+            str(data),
+        ]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--model", MODEL, "--log-level", "debug", *flags],
                 stderr=log,
                 cwd=data.parent,
-                env={**os.environ, "CAPTIOND_LOGS_FORMAT": "json", **environ},
+                env={**os.environ, "CAPTIOND_LOGS__FORMAT": "json", **environ},
             )
         self.url = wait_for(self._listening, "the port")["url"]
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)
@@ -120,6 +129,19 @@ def running(data: Path, *flags: str, **environ: str) -> Iterator[Service]:
         yield service.wait_ready()
     finally:
         service.close()
+
+
+def captiond(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """A captiond command, run to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "captiond", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def upload(name: str) -> tuple[str, bytes]:

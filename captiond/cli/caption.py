@@ -1,10 +1,11 @@
 """`captiond caption`: files to captions in one process, without a server."""
 
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from captiond.cli.formats import Format, Show, printer
 from captiond.config import Settings
 from captiond.errors import ImageError
 from captiond.inference.decode import Pixels, decode, set_up_pillow
@@ -35,31 +37,42 @@ class Read:
     code: str = ""
 
 
-def caption_files(paths: list[Path], settings: Settings) -> bool:
+def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool:
     """Caption files, and the images in folders; whether every one has a caption.
 
-    Standard output gets one JSON object a line, in order, as each batch is done; a terminal gets
-    lines for people there and a progress bar beside them.
+    Standard output gets the results in order, as each batch is done; standard error, where it is a
+    terminal, a progress bar.
     """
     set_up_logs(settings.logs, process="caption")
     files = list(image_files(paths))
     set_up_pillow(settings.images)
-    errors = Console(stderr=True)
-    with errors.status("loading the model"):
+    console = Console(stderr=chosen is not Format.PEOPLE)
+    with console.status("loading the model"):
         loaded = load(settings, settings.model.device.split(",")[0])
-    show = show_for_people if sys.stdout.isatty() else show_as_json
     well = True
     with (
-        Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=errors) as progress,
+        progress_bar(console) as progress,
         ThreadPoolExecutor() as pool,
+        printer_beside(progress, chosen) as show,
     ):
         bar = progress.add_task("captioning", total=len(files))
         for results in captioned_batches(files, loaded, settings, pool):
             for result in results:
-                show(result, progress)
+                show(result)
                 well = well and result["error"] is None
             progress.advance(bar, len(results))
     return well
+
+
+def progress_bar(console: Console) -> Progress:
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def printer_beside(progress: Progress, chosen: Format) -> AbstractContextManager[Show]:
+    if chosen is Format.PEOPLE:
+        return nullcontext(partial(show_for_people, progress.console))
+    return printer(chosen, sys.stdout)
 
 
 def image_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -128,15 +141,10 @@ def result(image: Read, captions: Iterator[tuple[str, list[str]]], model: str) -
     }
 
 
-def show_as_json(result: dict[str, Any], _: Progress) -> None:
-    sys.stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-
-
-def show_for_people(result: dict[str, Any], progress: Progress) -> None:
-    progress.console.print(result["image_path"], style="bold", markup=False, highlight=False)
+def show_for_people(console: Console, result: Mapping[str, Any]) -> None:
+    console.print(result["image_path"], style="bold", markup=False, highlight=False)
     if result["error"] is not None:
-        progress.console.print(f"  {result['error']}", style="red", markup=False)
+        console.print(f"  {result['error']}", style="red", markup=False)
         return
-    progress.console.print(f"  {result['caption']}", markup=False, highlight=False)
-    progress.console.print(f"  {', '.join(result['tags'])}", style="dim", markup=False)
+    console.print(f"  {result['caption']}", markup=False, highlight=False)
+    console.print(f"  {', '.join(result['tags'])}", style="dim", markup=False)

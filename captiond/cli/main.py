@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from captiond import __version__
-from captiond.config import Settings, load_settings
+from captiond.config import Layer, Settings, check, layers_of, origins
 from captiond.errors import CaptiondError, SettingsError
 
 EXIT_FAILED, EXIT_WRONG_SETTING = 1, 2
@@ -28,7 +28,11 @@ Config = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="Database, spool and downloaded models."),
+    typer.Option("--data-dir", metavar="DIR", help="Database, spool and downloaded models."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; repeatable."),
 ]
 Model = Annotated[
     str | None,
@@ -54,14 +58,46 @@ def fail(message: str, status: int) -> int:
     return status
 
 
-def settings_from(
-    config: Path | None, flags: dict[str, dict[str, Any]], *, data: Path | None = None
-) -> Settings:
-    """The settings of a command that was given `--config` and these flags."""
+def layers_from(
+    config: Path | None,
+    flags: dict[str, dict[str, Any]],
+    *,
+    data: Path | None = None,
+    assignments: list[str] | None = None,
+) -> list[Layer]:
+    """The sources of settings of a command that was given `--config`, `--set` and these flags."""
     named = config or (Path(path) if (path := os.environ.get("CAPTIOND_CONFIG")) else None)
     here = Path("captiond.toml")
     file = named or (here if here.is_file() else None)
-    return load_settings(file=file, environ=os.environ, flags={**flags, "data": {"dir": data}})
+    flags = {**flags, "data": {"dir": data}}
+    for assignment in assignments or []:
+        section, key, value = parse_assignment(assignment)
+        flags.setdefault(section, {})[key] = value
+    return layers_of(file, os.environ, flags)
+
+
+def settings_from(
+    config: Path | None,
+    flags: dict[str, dict[str, Any]],
+    *,
+    data: Path | None = None,
+    assignments: list[str] | None = None,
+) -> Settings:
+    """The checked settings of those sources."""
+    return check(layers_from(config, flags, data=data, assignments=assignments))
+
+
+def parse_assignment(text: str) -> tuple[str, str, str]:
+    """`server.port=80` as section, key and value.
+
+    Raises:
+        SettingsError: it has not that form.
+    """
+    name, equals, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not (equals and dot and section and key):
+        raise SettingsError(f"command line: --set {text}: must be SECTION.KEY=VALUE")
+    return section, key, value.strip()
 
 
 def show_version(*, value: bool) -> None:
@@ -91,6 +127,7 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Web processes.")] = None,
     model: Model = None,
     device: Device = None,
+    assignments: Set = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     reload: Annotated[
         bool, typer.Option("--reload", help="Restart when the code changes.")
@@ -104,24 +141,31 @@ def serve(
         "model": {"name": model, "device": device},
         "logs": {"level": log_level},
     }
-    serve_forever(settings_from(config, flags, data=data), reload=reload)
+    settings = settings_from(config, flags, data=data, assignments=assignments)
+    serve_forever(settings, reload=reload)
 
 
 @app.command()
 def caption(
     paths: Annotated[list[Path], typer.Argument(metavar="FILES|FOLDERS...")],
     *,
+    json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="A JSON object a line.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
     config: Config = None,
     data: Data = None,
     model: Model = None,
     device: Device = None,
+    assignments: Set = None,
 ) -> None:
-    """Caption files here and now: a table on a terminal, JSON lines in a pipe."""
+    """Caption files here and now: for people on a terminal, JSON lines in a pipe."""
     from captiond.cli.caption import caption_files
+    from captiond.cli.formats import Format, pick_format
 
     flags = {"model": {"name": model, "device": device}}
-    settings = settings_from(config, flags, data=data)
-    if not caption_files(paths, settings):
+    settings = settings_from(config, flags, data=data, assignments=assignments)
+    given = {Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv}
+    if not caption_files(paths, settings, pick_format(given)):
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -131,15 +175,33 @@ def pull(
     *,
     config: Config = None,
     data: Data = None,
+    assignments: Set = None,
 ) -> None:
     """Fetch a model from the hub into the cache, so that the service can start without it."""
     from captiond.inference.models import fetch
 
-    settings = settings_from(config, {"model": {"name": name}}, data=data)
+    flags = {"model": {"name": name}}
+    settings = settings_from(config, flags, data=data, assignments=assignments)
     typer.echo(fetch(settings, settings.model.name))
 
 
-@app.command(name="config")
-def show_config(*, config: Config = None, data: Data = None) -> None:
-    """Print the settings that would be in force, as JSON."""
-    typer.echo(settings_from(config, {}, data=data).model_dump_json(indent=2))
+config_app = typer.Typer(no_args_is_help=True, help="The settings in force.")
+app.add_typer(config_app, name="config")
+
+
+@config_app.command()
+def show(
+    *,
+    config: Config = None,
+    data: Data = None,
+    assignments: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Values alone, as JSON.")] = False,
+) -> None:
+    """Print every setting in force, and where it came from."""
+    from captiond.cli.formats import settings_as_toml
+
+    layers = layers_from(config, {}, data=data, assignments=assignments)
+    if as_json:
+        typer.echo(check(layers).model_dump_json(indent=2))
+    else:
+        typer.echo(settings_as_toml(origins(layers)))

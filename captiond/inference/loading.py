@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from captiond.config import Settings
 from captiond.inference.blip import Blip, pick_batch_size, pick_device, pick_dtype
@@ -28,6 +29,7 @@ def load(settings: Settings, device_setting: str) -> Loaded:
     Raises:
         ModelMissing, ModelBroken: captions or tags cannot be made here.
     """
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     tagger = Tagger.load(settings.tags.pipeline)
     files = find_model(settings)
     device = pick_device(device_setting)

@@ -20,12 +20,12 @@ def make_folders(*folders: Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartupError(
-                f"{folder}: cannot be made: {error.strerror}; choose another with --data"
+                f"{folder}: cannot be made: {error.strerror}; choose another with --data-dir"
             ) from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise StartupError(
                 f"{folder}: not writable for this user; change its owner, or choose another "
-                "with --data"
+                "with --data-dir"
             )
 
 
@@ -44,7 +44,7 @@ def locked(folder: Path) -> Iterator[None]:
             file.seek(0)
             raise AlreadyRunning(
                 f"{folder}: in use by the captiond with process id {file.read().strip()}; stop "
-                "that one, or choose another folder with --data"
+                "that one, or choose another folder with --data-dir"
             ) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")

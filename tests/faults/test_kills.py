@@ -59,7 +59,7 @@ def ended(processes: list[psutil.Process]) -> bool:
 
 
 def test_the_model_process_is_killed_with_tasks_in_flight(data: Path, rng: random.Random) -> None:
-    with running(data, CAPTIOND_CACHE_ENABLED="false") as service:
+    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
         accepted: dict[str, int] = {}
         for round_ in range(3):
             accepted |= accept(service, range(round_ * 10, round_ * 10 + 10), images=8)
@@ -77,7 +77,7 @@ def test_the_whole_tree_is_killed_and_the_next_start_finishes(
 ) -> None:
     accepted: dict[str, int] = {}
     for round_ in range(3):
-        with running(data, CAPTIOND_CACHE_ENABLED="false") as service:
+        with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
             accepted |= accept(service, range(round_ * 10, round_ * 10 + 10), images=8)
             tree = service.tree()
             victims = [tree[0]] if round_ else tree
@@ -116,7 +116,7 @@ def test_a_web_process_is_killed_during_uploads(data: Path) -> None:
 
 
 def test_interactive_clients_of_a_killed_model_get_an_answer_or_503(data: Path) -> None:
-    with running(data, CAPTIOND_CACHE_ENABLED="false") as service, ThreadPoolExecutor(40) as pool:
+    with running(data, CAPTIOND_CACHE__ENABLED="false") as service, ThreadPoolExecutor(40) as pool:
         answers = [
             pool.submit(service.client.post, "/caption", files={"image": ("a.png", png(number))})
             for number in range(200)
@@ -132,7 +132,7 @@ def test_interactive_clients_of_a_killed_model_get_an_answer_or_503(data: Path) 
 
 
 def test_ctrl_c_leaves_no_process_and_keeps_what_waits(data: Path) -> None:
-    with running(data, CAPTIOND_CACHE_ENABLED="false") as service:
+    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
         accepted = dict(accept(service, range(20), images=8))
         tree = service.tree()
         service.process.send_signal(signal.SIGINT)
@@ -145,7 +145,7 @@ def test_ctrl_c_leaves_no_process_and_keeps_what_waits(data: Path) -> None:
 
 
 def test_a_decoder_is_killed_and_the_image_is_tried_again(data: Path) -> None:
-    with running(data, CAPTIOND_CACHE_ENABLED="false") as service:
+    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
         accepted = dict(accept(service, range(10), images=8))
         (model,) = service.children("model")
         for _ in range(5):

@@ -1,32 +1,21 @@
 """Starting with something wrong: one line that says what and how to mend it; no traceback."""
 
-import json
-import os
+import contextlib
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from captiond.config import Settings
+import captiond as package
 from tests.conftest import png
-from tests.service import MODEL, Service, running, wait_for
+from tests.service import MODEL, Service, captiond, running, wait_for
 
 NOWHERE = {"HF_HUB_OFFLINE": "1"}
-
-
-def captiond(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "captiond", *arguments],
-        cwd=cwd,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def last_line(result: subprocess.CompletedProcess[str]) -> str:
@@ -59,13 +48,13 @@ def test_a_port_in_use(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    result = captiond("serve", "--port", "0", "--data", "file/data", cwd=tmp_path)
+    result = captiond("serve", "--port", "0", "--data-dir", "file/data", cwd=tmp_path)
     assert result.returncode == 1
     assert last_line(result).startswith("captiond: file/data: cannot be made: Not a directory")
 
 
 def test_a_second_service_on_the_same_folder(service: Service) -> None:
-    result = captiond("serve", "--port", "0", "--data", str(service.data), cwd=service.data)
+    result = captiond("serve", "--port", "0", "--data-dir", str(service.data), cwd=service.data)
     assert result.returncode == 1
     assert f"in use by the captiond with process id {service.process.pid}" in last_line(result)
 
@@ -107,7 +96,7 @@ def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) 
 
 def test_a_fallback_runs_and_is_shouted(data: Path) -> None:
     flags = ("--model", "nobody/nothing")
-    with running(data, *flags, CAPTIOND_MODEL_FALLBACK=MODEL, **NOWHERE) as service:
+    with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **NOWHERE) as service:
         health = service.client.get("/health").json()
         assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
         assert "nobody/nothing could not be had" in health["warning"]
@@ -134,7 +123,19 @@ def test_the_supervisor_and_the_web_process_stay_small(service: Service) -> None
     assert psutil.Process(service.process.pid).memory_info().rss < 100e6
 
 
-def test_the_settings_in_force_can_be_shown(tmp_path: Path) -> None:
-    result = captiond("config", cwd=tmp_path, CAPTIOND_SERVER_PORT="81")
-    assert json.loads(result.stdout)["server"]["port"] == 81
-    assert set(json.loads(result.stdout)) == set(Settings.model_fields)
+def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
+    root = Path(package.__file__).parents[1]
+    for folder in ("captiond", "migrations"):
+        shutil.copytree(root / folder, tmp_path / folder)
+    with running(tmp_path / "data", "--reload", PYTHONPATH=str(tmp_path)) as service:
+        (tmp_path / "captiond" / "errors.py").touch()
+        wait_for(lambda: len(service.logged("listening")) == 2, "the second start")
+        assert service.logged("code_changed")
+        second = service.logged("listening")[1]["url"]
+        wait_for(lambda: is_ready(second), "a ready model")
+
+
+def is_ready(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(f"{url}/readyz").status_code == 200
+    return False

@@ -13,9 +13,9 @@ from tests.service import Service, running, wait_for
 
 KIB = 1024
 LIMITS = {
-    "CAPTIOND_LIMITS_FILE_BYTES": str(256 * KIB),
-    "CAPTIOND_LIMITS_BODY_BYTES": str(1024 * KIB),
-    "CAPTIOND_LIMITS_FILES": "5",
+    "CAPTIOND_LIMITS__FILE_BYTES": str(256 * KIB),
+    "CAPTIOND_LIMITS__BODY_BYTES": str(1024 * KIB),
+    "CAPTIOND_LIMITS__FILES": "5",
 }
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=edge"}
 BIG = ("big.png", png(1) + b"\0" * (300 * KIB))
@@ -145,7 +145,7 @@ def test_large_bodies_that_are_answered_early_leak_nothing(limited: Service) -> 
 
 def test_uploads_stream_to_disk(limited: Service, tmp_path: Path) -> None:
     """Many large uploads at once leave the web process as small as it was."""
-    with running(tmp_path / "data", CAPTIOND_LIMITS_REQUEST_SECONDS="600") as service:
+    with running(tmp_path / "data", CAPTIOND_LIMITS__REQUEST_SECONDS="600") as service:
         (web,) = service.children("web")
         content = png(1) + b"\0" * (15 * 1024 * KIB)
         before = web.memory_info().rss

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import Settings, load_settings
+from captiond.config import Settings, layers_of, load_settings, origins
 from captiond.errors import SettingsError
 
 
@@ -28,7 +28,7 @@ def test_defaults_need_nothing() -> None:
 
 def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
     file = write(tmp_path, "[server]\nport = 1\nworkers = 2\nhost = '0.0.0.0'")
-    settings = load(file, {"CAPTIOND_SERVER_PORT": "3", "CAPTIOND_SERVER_WORKERS": "4"}, {
+    settings = load(file, {"CAPTIOND_SERVER__PORT": "3", "CAPTIOND_SERVER__WORKERS": "4"}, {
         "server": {"port": 5, "workers": None}
     })  # fmt: skip
     assert (settings.server.port, settings.server.workers) == (5, 4)
@@ -36,7 +36,7 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
 
 
 def test_the_environment_gives_lists_with_commas() -> None:
-    assert load(environ={"CAPTIOND_IMAGES_TYPES": "png, jpeg"}).images.types == ("png", "jpeg")
+    assert load(environ={"CAPTIOND_IMAGES__TYPES": "png, jpeg"}).images.types == ("png", "jpeg")
 
 
 def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
@@ -51,7 +51,9 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("[server]\nport = 'x'", {}, "captiond.toml: server.port = 'x': "),
         ("server = 3", {}, "captiond.toml: server = 3: "),
         ("", {"CAPTIOND_TYPO": "1"}, "environment: CAPTIOND_TYPO: there is no such setting"),
-        ("", {"CAPTIOND_SERVER_PORT": "-1"}, "environment: CAPTIOND_SERVER_PORT = '-1': "),
+        ("", {"CAPTIOND_SERVER_PORT": "80"}, "CAPTIOND_SERVER_PORT: there is no such setting;"),
+        ("", {"CAPTIOND_SERVER": "80"}, "environment: CAPTIOND_SERVER = '80': "),
+        ("", {"CAPTIOND_SERVER__PORT": "-1"}, "environment: CAPTIOND_SERVER__PORT = '-1': "),
         ("[images]\ntypes = ['pdf']", {}, "captiond.toml: images.types = 'pdf': "),
     ],
 )
@@ -74,3 +76,17 @@ def test_the_sample_file_holds_every_default_but_the_fallback() -> None:
     sample = load(Path(__file__).parents[2] / "captiond.toml")
     assert sample.model.fallback == "captiond/scenes"
     assert sample.model_copy(update={"model": Settings().model}) == Settings()
+
+
+def test_every_setting_has_its_origin(tmp_path: Path) -> None:
+    file = write(tmp_path, "[server]\nport = 1\nworkers = 2")
+    flags = {"server": {"port": 5}}
+    found = {
+        f"{origin.section}.{origin.key}": (origin.value, origin.source)
+        for origin in origins(layers_of(file, {"CAPTIOND_LOGS__LEVEL": "debug"}, flags))
+    }
+    assert found["server.port"] == (5, "command line")
+    assert found["server.workers"] == (2, str(file))
+    assert found["logs.level"] == ("debug", "environment")
+    assert found["server.host"] == ("127.0.0.1", "default")
+    assert found["images.types"][0][0] == "jpeg"

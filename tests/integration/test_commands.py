@@ -1,0 +1,110 @@
+"""The commands beside `serve`: what they print, where, and how they exit."""
+
+import csv
+import json
+import os
+import pty
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from captiond.config import Settings
+from tests.service import DATA, MODEL, captiond
+
+CAPTIONS: dict[str, str] = json.loads((DATA / "scenes.json").read_text())
+SCENE = str(DATA / "boat_and_sun.png")
+
+
+def test_a_folder_of_images_in_a_pipe_is_json_lines_in_order(tmp_path: Path) -> None:
+    result = captiond("caption", "--model", MODEL, str(DATA), cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [Path(entry["image_path"]).name for entry in found] == sorted(CAPTIONS)
+    assert {Path(entry["image_path"]).name: entry["caption"] for entry in found} == CAPTIONS
+    boat = next(entry for entry in found if entry["image_path"] == SCENE)
+    assert {"boat", "red boat", "sun", "yellow sun"} <= set(boat["tags"])
+
+
+def test_a_bad_file_spoils_no_other_and_the_exit_code_tells(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    result = captiond("caption", "--model", MODEL, str(bad), "gone.png", SCENE, cwd=tmp_path)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [entry.get("code") for entry in found] == ["not_an_image", "unreadable_file", None]
+    assert found[2]["caption"] == CAPTIONS["boat_and_sun.png"]
+    assert result.returncode == 1
+
+
+def test_csv_and_json(tmp_path: Path) -> None:
+    run = ("caption", "--model", MODEL, SCENE)
+    (row,) = csv.DictReader(captiond(*run, "--csv", cwd=tmp_path).stdout.splitlines())
+    (entry,) = json.loads(captiond(*run, "--json", cwd=tmp_path).stdout)
+    assert row["caption"] == entry["caption"] == CAPTIONS["boat_and_sun.png"]
+    assert row["tags"].split(", ") == entry["tags"]
+    both = captiond(*run, "--csv", "--json", cwd=tmp_path)
+    assert (both.returncode, both.stderr.strip()) == (
+        2,
+        "captiond: command line: choose one of --json, --csv",
+    )
+
+
+def test_a_terminal_gets_captions_and_a_progress_bar(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "captiond", "caption", "--model", MODEL, SCENE]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = read_terminal(ours)
+    assert process.returncode == 0
+    assert CAPTIONS["boat_and_sun.png"] in shown
+    assert "captioning" in shown
+    assert "1/1" in shown
+    assert "{" not in shown
+
+
+def read_terminal(descriptor: int) -> str:
+    """Everything that comes until the other side is closed."""
+    with open(descriptor, "rb", buffering=0) as terminal:
+        parts = []
+        try:
+            while part := terminal.read(65536):
+                parts.append(part)
+        except OSError:  # how Linux says that the other side of a terminal is closed
+            pass
+        return b"".join(parts).decode()
+
+
+def test_a_missing_model_is_one_line_with_its_mend(tmp_path: Path) -> None:
+    result = captiond("caption", "--model", "/nowhere", SCENE, cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("captiond: /nowhere: no model there; ")
+    offline = {"HF_HUB_OFFLINE": "1"}
+    result = captiond("pull", "Salesforce/blip-image-captioning-base", cwd=tmp_path, **offline)
+    assert result.returncode == 1
+    assert "captiond pull Salesforce/blip-image-captioning-base" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_settings_in_force_can_be_shown(tmp_path: Path) -> None:
+    environ = {"CAPTIOND_SERVER__PORT": "81"}
+    shown = captiond("config", "show", "--set", "logs.level=debug", cwd=tmp_path, **environ)
+    assert "port = 81  # environment" in shown.stdout
+    assert 'level = "debug"  # command line' in shown.stdout
+    assert set(tomllib.loads(shown.stdout)) == set(Settings.model_fields)
+    values = json.loads(captiond("config", "show", "--json", cwd=tmp_path, **environ).stdout)
+    assert values["server"]["port"] == 81
+
+
+def test_what_is_shown_can_be_read_as_settings(tmp_path: Path) -> None:
+    shown = captiond("config", "show", cwd=tmp_path).stdout
+    (tmp_path / "captiond.toml").write_text(shown)
+    assert captiond("config", "show", "--json", cwd=tmp_path).stdout == (
+        Settings().model_dump_json(indent=2) + "\n"
+    )
+
+
+def test_an_assignment_of_no_known_form_is_refused(tmp_path: Path) -> None:
+    for wrong in ("port=80", "server.port", "server.prot=80"):
+        result = captiond("config", "show", "--set", wrong, cwd=tmp_path)
+        assert result.returncode == 2
+        assert result.stderr.startswith("captiond: command line: ")
