@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from sqlalchemy import select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from captiond.jobs import Captioned
-from captiond.store.engine import reading
+from captiond.store.engine import Engine, reading, writing
 from captiond.store.results import from_json, to_json
 from captiond.store.tables import CaptionRow
 
@@ -19,7 +18,7 @@ def cache_key(sha256: str, recipe: str) -> str:
     return hashlib.sha256(f"{sha256}\0{recipe}".encode()).hexdigest()
 
 
-async def look_up(engine: AsyncEngine, key: str) -> Captioned | None:
+async def look_up(engine: Engine, key: str) -> Captioned | None:
     query = select(CaptionRow.result).where(CaptionRow.key == key)
     async with reading(engine) as connection:
         row = (await connection.execute(query)).scalar_one_or_none()
@@ -27,12 +26,12 @@ async def look_up(engine: AsyncEngine, key: str) -> Captioned | None:
     return replace(outcome, cached=True) if isinstance(outcome, Captioned) else None
 
 
-async def remember(engine: AsyncEngine, entries: Mapping[str, Captioned], *, now: float) -> None:
+async def remember(engine: Engine, entries: Mapping[str, Captioned], *, now: float) -> None:
     """Keep captions by their keys; what is there already stays."""
     rows = [
         {"key": key, "created_at": now, "result": to_json(caption)}
         for key, caption in entries.items()
     ]
     if rows:
-        async with engine.begin() as connection:
+        async with writing(engine) as connection:
             await connection.execute(insert(CaptionRow).on_conflict_do_nothing(), rows)

@@ -5,8 +5,10 @@ transactions let two claim the same rows. Only the supervisor checkpoints, becau
 3.51.3 can corrupt a database when two connections checkpoint at once (sqlite.org/wal.html).
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, event
@@ -14,23 +16,40 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+BUSY_SECONDS = 60  # a writer waits so long for another process's; each holds the lock for moments
 PRAGMAS = (
-    "PRAGMA busy_timeout = 5000",
+    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA wal_autocheckpoint = 0",
 )
-Engine = AsyncEngine  # what the other rooms hold and hand back; they write no SQL
 BEGIN = "captiond_begin"  # the execution option that says how a transaction begins
 
 
-def make_engine(database: Path) -> AsyncEngine:
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A database, as one process holds it: what the other rooms hand back, writing no SQL.
+
+    The writers of a process queue for `turn`: SQLite's own lock is polled, which is neither fair
+    nor quick among many.
+    """
+
+    sql: AsyncEngine
+    turn: asyncio.Lock
+
+    async def dispose(self) -> None:
+        await self.sql.dispose()
+
+
+def make_engine(database: Path) -> Engine:
     """An engine on a database file; nothing is opened before the first connection."""
-    engine = create_async_engine(f"sqlite+aiosqlite:///{database}", pool_size=4, max_overflow=4)
-    event.listen(engine.sync_engine, "connect", set_up_connection)
-    event.listen(engine.sync_engine, "begin", begin)
-    return engine
+    sql = create_async_engine(
+        f"sqlite+aiosqlite:///{database}", pool_size=4, max_overflow=4, pool_timeout=BUSY_SECONDS
+    )
+    event.listen(sql.sync_engine, "connect", set_up_connection)
+    event.listen(sql.sync_engine, "begin", begin)
+    return Engine(sql, asyncio.Lock())
 
 
 def set_up_connection(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -48,17 +67,24 @@ def begin(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def writing(engine: Engine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that writes; durable once the block has been left."""
+    async with engine.turn, engine.sql.begin() as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def reading(engine: Engine) -> AsyncIterator[AsyncConnection]:
     """A transaction that reads one snapshot and never waits for a writer."""
-    async with engine.connect() as connection:
+    async with engine.sql.connect() as connection:
         await connection.execution_options(**{BEGIN: "BEGIN"})
         async with connection.begin():
             yield connection
 
 
 @asynccontextmanager
-async def outside_transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def outside_transaction(engine: Engine) -> AsyncIterator[AsyncConnection]:
     """A connection for statements that SQLite runs only outside a transaction."""
-    async with engine.connect() as connection:
+    async with engine.sql.connect() as connection:
         await connection.execution_options(**{BEGIN: ""})
         yield connection

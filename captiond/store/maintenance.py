@@ -1,12 +1,11 @@
 """Care of the database while the service runs; the supervisor alone calls it."""
 
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from captiond.store.engine import outside_transaction
+from captiond.store.engine import Engine, outside_transaction
 
 
-async def checkpoint(engine: AsyncEngine) -> int:
+async def checkpoint(engine: Engine) -> int:
     """Move the write-ahead log into the database as far as no reader is in the way.
 
     Returns the number of pages that are still in the log alone. One process calls this and no

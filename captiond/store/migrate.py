@@ -8,9 +8,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from captiond.errors import DatabaseUnusable
+from captiond.store.engine import Engine, writing
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -27,14 +27,14 @@ def alembic_config() -> Config:
     return config
 
 
-async def prepare_database(engine: AsyncEngine, database: Path) -> None:
+async def prepare_database(engine: Engine, database: Path) -> None:
     """Check the file and bring its tables up to date; a new file gets them all.
 
     Raises:
         DatabaseUnusable: it is corrupt, not a database, or newer than this captiond.
     """
     try:
-        async with engine.begin() as connection:
+        async with writing(engine) as connection:
             verdict = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
             if verdict != "ok":
                 raise DatabaseUnusable(corrupt(database, verdict))

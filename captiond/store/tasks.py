@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, func, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from captiond.jobs import ImageView, NewImage, Outcome, Refused, Status, TaskView, finished_status
-from captiond.store.engine import reading
+from captiond.store.engine import Engine, reading, writing
 from captiond.store.results import from_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
 
@@ -39,7 +39,7 @@ class Finished:
 
 
 async def create_task(
-    engine: AsyncEngine, task_id: str, images: Sequence[NewImage], *, now: float
+    engine: Engine, task_id: str, images: Sequence[NewImage], *, now: float
 ) -> None:
     """Accept a task and its images in one durable transaction.
 
@@ -54,7 +54,7 @@ async def create_task(
         "finished_at": None if open_images else now,
     }
     rows = [image_row(task_id, position, image) for position, image in enumerate(images)]
-    async with engine.begin() as connection:
+    async with writing(engine) as connection:
         await connection.execute(insert(TaskRow), task)
         await connection.execute(insert(ImageRow), rows)
 
@@ -72,7 +72,7 @@ def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]
     }
 
 
-async def claim(engine: AsyncEngine, limit: int, *, owner: str, now: float) -> list[Claim]:
+async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[Claim]:
     """Take up to `limit` images, the longest accepted first; their tasks are PROCESSING with it."""
     waiting = (
         select(ImageRow.id)
@@ -87,7 +87,7 @@ async def claim(engine: AsyncEngine, limit: int, *, owner: str, now: float) -> l
         .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=owner)
         .returning(ImageRow.id, ImageRow.attempt, ImageRow.spool, ImageRow.sha256, ImageRow.task_id)
     )
-    async with engine.begin() as connection:
+    async with writing(engine) as connection:
         taken = (await connection.execute(take)).all()
         await start_tasks(connection, {row.task_id for row in taken}, now)
     claims = [Claim(row.id, row.attempt, row.spool, row.sha256) for row in taken]
@@ -103,14 +103,14 @@ async def start_tasks(connection: AsyncConnection, task_ids: set[str], now: floa
     await connection.execute(start)
 
 
-async def finish(engine: AsyncEngine, results: Sequence[Finished], *, now: float) -> set[int]:
+async def finish(engine: Engine, results: Sequence[Finished], *, now: float) -> set[int]:
     """Write the results of a batch in one transaction; the image ids whose results were taken.
 
     A result whose attempt is not the image's present one is dropped: somebody else has the image.
     """
     taken: set[int] = set()
     tasks: set[str] = set()
-    async with engine.begin() as connection:
+    async with writing(engine) as connection:
         for result in results:
             task_id = (await connection.execute(finish_one(result))).scalar_one_or_none()
             if task_id is not None:
@@ -151,17 +151,17 @@ async def finish_task(connection: AsyncConnection, task_id: str, now: float) -> 
         )
 
 
-async def requeue(engine: AsyncEngine, *, owner: str | None = None) -> int:
+async def requeue(engine: Engine, *, owner: str | None = None) -> int:
     """Put back what `owner` had in hand, or what anybody had; the number of images put back."""
     put_back = update(ImageRow).where(ImageRow.status == PROCESSING)
     if owner is not None:
         put_back = put_back.where(ImageRow.owner == owner)
-    async with engine.begin() as connection:
+    async with writing(engine) as connection:
         result = await connection.execute(put_back.values(status=PENDING, owner=None))
     return result.rowcount
 
 
-async def read_task(engine: AsyncEngine, task_id: str) -> TaskView | None:
+async def read_task(engine: Engine, task_id: str) -> TaskView | None:
     """A task with all its images, as one snapshot; None where there is no such task."""
     images = select(ImageRow.filename, ImageRow.sha256, ImageRow.status, ImageRow.result)
     images = images.where(ImageRow.task_id == task_id).order_by(ImageRow.position)
@@ -194,14 +194,14 @@ def image_view(row: RowMapping) -> ImageView:
     )
 
 
-async def count_open(engine: AsyncEngine) -> int:
+async def count_open(engine: Engine) -> int:
     """The number of images that wait or are being worked on."""
     query = select(func.count()).where(ImageRow.status.in_((PENDING, PROCESSING)))
     async with reading(engine) as connection:
         return (await connection.execute(query)).scalar_one()
 
 
-async def open_spool_names(engine: AsyncEngine) -> set[str]:
+async def open_spool_names(engine: Engine) -> set[str]:
     """The spool files that images still need."""
     query = select(ImageRow.spool).where(ImageRow.status.in_((PENDING, PROCESSING)))
     async with reading(engine) as connection:

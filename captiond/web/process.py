@@ -13,6 +13,7 @@ from captiond.processes import WebStart
 from captiond.store.engine import make_engine
 from captiond.web.app import make_app
 from captiond.web.desk import Desk
+from captiond.web.heap import Heap
 from captiond.web.services import Services
 
 
@@ -35,13 +36,15 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 async def run(start: WebStart) -> None:
     desk = Desk(await Channel.open(start.connection))
     engine = make_engine(start.settings.database)
-    app = make_app(Services(start.settings, engine, desk, start.name))
+    heap = Heap()
+    app = make_app(Services(start.settings, engine, desk, heap, start.name))
     config = hypercorn_config(start.listener, start.settings)
     async with asyncio.TaskGroup() as group:
-        listening = group.create_task(desk.listen())
+        loops = [group.create_task(desk.listen()), group.create_task(heap.keep_trimmed())]
         # Hypercorn types an application by its own protocol; ours is Starlette's.
         await serve(app, config, shutdown_trigger=desk.closed.wait)  # type: ignore[arg-type]
-        listening.cancel()
+        for loop in loops:
+            loop.cancel()
     await engine.dispose()
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from captiond.config import Settings
 from captiond.store.engine import Engine
 from captiond.web.desk import Desk
+from captiond.web.heap import Heap
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class Services:
     settings: Settings
     engine: Engine
     desk: Desk
+    heap: Heap
     owner: str
 
     @property

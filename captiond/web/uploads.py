@@ -90,6 +90,7 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
             raise missing(spec.field)
         yield form
     finally:
+        services.heap.used()
         if not form.kept:
             remove(form.paths())
 

@@ -143,9 +143,9 @@ def test_large_bodies_that_are_answered_early_leak_nothing(limited: Service) -> 
     wait_for(lambda: web.num_fds() <= before + 8, "the connections to be closed")
 
 
-def test_uploads_stream_to_disk(limited: Service, tmp_path: Path) -> None:
+def test_uploads_stream_to_disk(tmp_path: Path) -> None:
     """Many large uploads at once leave the web process as small as it was."""
-    with running(tmp_path / "data", CAPTIOND_LIMITS__REQUEST_SECONDS="600") as service:
+    with running(tmp_path / "data") as service:
         (web,) = service.children("web")
         content = png(1) + b"\0" * (15 * 1024 * KIB)
         before = web.memory_info().rss
@@ -154,7 +154,7 @@ def test_uploads_stream_to_disk(limited: Service, tmp_path: Path) -> None:
             files = {"images": ("big.png", content)}
             return service.client.post("/async-batch-caption", files=files).status_code
 
-        with ThreadPoolExecutor(40) as pool:
-            assert set(pool.map(send, range(40))) == {202}
-        assert web.memory_info().rss - before < 50 * 1024 * KIB
-        assert web.memory_info().rss < 150 * 1024 * KIB
+        with ThreadPoolExecutor(50) as pool:
+            assert set(pool.map(send, range(50))) == {202}
+        most = before + 50 * 1024 * KIB
+        wait_for(lambda: web.memory_info().rss < most, "the memory to go back", seconds=15)

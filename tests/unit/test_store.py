@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from captiond.errors import DatabaseUnusable
 from captiond.jobs import Captioned, NewImage, Refused, Status
 from captiond.store import captions, tasks
-from captiond.store.engine import Engine, make_engine
+from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
 from captiond.store.tables import Table
@@ -65,12 +65,12 @@ async def test_the_migrations_make_exactly_the_tables(engine: Engine) -> None:
     def differences(connection: Connection) -> list[object]:
         return list(compare_metadata(MigrationContext.configure(connection), Table.metadata))
 
-    async with engine.connect() as connection:
+    async with engine.sql.connect() as connection:
         assert await connection.run_sync(differences) == []
 
 
 async def test_a_commit_is_durable_and_keys_are_enforced(engine: Engine) -> None:
-    async with engine.connect() as connection:
+    async with engine.sql.connect() as connection:
         for pragma, value in [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]:
             assert (await connection.execute(text(f"PRAGMA {pragma}"))).scalar_one() == value
 
@@ -164,7 +164,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Pa
 
 
 async def test_a_database_of_a_newer_captiond_is_refused(engine: Engine, tmp_path: Path) -> None:
-    async with engine.begin() as connection:
+    async with writing(engine) as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseUnusable, match="newer captiond"):
         await prepare_database(engine, tmp_path / "captiond.db")
