@@ -66,6 +66,12 @@ class ModelSettings(Section):
         0, ge=0, le=1024, description="Most images in a batch; 0: 8 on a CPU, 64 on a GPU."
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads of a CPU model; 0: all cores.")
+    silence_seconds: float = Field(
+        30, ge=3, le=3600, description="A model process that says nothing for so long is replaced."
+    )
+    batch_seconds: float = Field(
+        600, ge=3, le=86400, description="One whose batch takes longer is replaced, too."
+    )
 
 
 class GenerationSettings(Section):

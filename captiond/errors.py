@@ -62,6 +62,13 @@ class ModelBroken(CaptiondError):
     status = 503
 
 
+class OutOfMemory(CaptiondError):
+    """The device has no memory for a batch, which is then split; or for one image alone."""
+
+    code = "out_of_memory"
+    status = 503
+
+
 # ---------------------------------------------------------------- images
 
 
@@ -150,9 +157,29 @@ class UploadTimeout(RequestError):
     status = 408
 
 
+class KeyReused(RequestError):
+    """An Idempotency-Key that came with another request before."""
+
+    code = "idempotency_key_reused"
+    status = 422
+
+
+class BadKey(RequestError):
+    """An Idempotency-Key that is too long, or not of printable ASCII."""
+
+    code = "bad_idempotency_key"
+
+
 class TaskNotFound(CaptiondError):
     code = "task_not_found"
     status = 404
+
+
+class TaskFinished(CaptiondError):
+    """The task has ended; it cannot be cancelled any more."""
+
+    code = "task_finished"
+    status = 409
 
 
 # ---------------------------------------------------------------- load and lifetime
@@ -193,6 +220,13 @@ class WorkerLost(Unavailable):
     code = "worker_lost"
 
 
+class Withdrawn(CaptiondError):
+    """The client has gone, or its task is cancelled; no client is ever told this."""
+
+    code = "withdrawn"
+    status = 499
+
+
 class RequestTimeout(CaptiondError):
     """An interactive request outlived `[limits] request_seconds`."""
 
@@ -200,8 +234,25 @@ class RequestTimeout(CaptiondError):
     status = 504
 
 
-class NoSpace(CaptiondError):
-    """The disk has no room for the upload; nothing of it was accepted."""
+class StoreError(CaptiondError):
+    """The disk or the database cannot take what is to be written; it may later."""
+
+    code = "storage_failed"
+
+
+class NoSpace(StoreError):
+    """The disk has no room; nothing of the request was accepted."""
 
     code = "no_space"
     status = 507
+
+
+class StorageFailed(StoreError):
+    """The disk failed; nothing of the request was accepted."""
+
+
+class StoreBusy(StoreError):
+    """Another process has kept the database locked for too long."""
+
+    code = "store_busy"
+    status = 503

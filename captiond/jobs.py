@@ -90,13 +90,31 @@ Outcome = Captioned | Refused
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """One uploaded file of a new task; `refused` if it was refused before it was ever queued."""
+    """One uploaded file of a new task, `offset` and `size` being where it stands in the spool file.
+
+    `refused` if it was refused before it was ever queued.
+    """
 
     filename: str
-    spool: str | None
     sha256: str | None
+    offset: int
     size: int
     refused: Refused | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task to be accepted; `spool` names the file that holds its images, None if there is none.
+
+    `key` is the client's Idempotency-Key, `digest` a hash of all that it sent with it.
+    """
+
+    id: str
+    spool: str | None
+    images: tuple[NewImage, ...]
+    created_at: float
+    key: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +145,37 @@ class TaskView:
     @property
     def failed(self) -> int:
         return sum(1 for image in self.images if image.status is Status.FAILED)
+
+
+# Points of blame. An image that has any is captioned alone, so that the next death tells.
+BLAME_LIMIT = 6
+WITH_OTHERS = (
+    1  # its process died while it was in a batch with others: any of them may have done it
+)
+ALONE = 3  # the process crashed, or hung, with nothing but this image in hand
+KILLED_ALONE = 1  # the process was killed by somebody, or by the kernel for want of memory
+
+
+class Death(StrEnum):
+    """How a model process ended, as far as an image in its hands is concerned."""
+
+    CRASHED = "crashed"
+    HUNG = "hung"
+    KILLED = "killed"
+    ORDERLY = "orderly"
+
+
+def blame(death: Death, batch: int) -> int:
+    """The points for each image of a batch of that size which was under way at a death.
+
+    Two crashes alone, or six kills, and an image is poison; a service that dies as a whole blames
+    nobody, for nobody is left to count.
+    """
+    if death is Death.ORDERLY or batch == 0:
+        return 0
+    if batch > 1:
+        return WITH_OTHERS
+    return KILLED_ALONE if death is Death.KILLED else ALONE
 
 
 def task_id(now: float, token: str) -> str:

@@ -1,9 +1,9 @@
 """Everything that crosses a process boundary, one frozen dataclass for each message.
 
-web → supervisor      Ask, Drop, Queued
+web → supervisor      Ask, Drop, Queued, Cancelled
 supervisor → web      State, Answer, Drain
-supervisor → model    Work, Drain
-model → supervisor    Ready, Unready, Done
+supervisor → model    Work, Withdraw, Drain
+model → supervisor    Alive, Ready, Unready, Begun, Done
 model → decoder       Decode
 decoder → model       Decoded, Refused
 """
@@ -31,11 +31,20 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Where an image's bytes stand: in the file `path`, from `offset`, `size` of them."""
+
+    path: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """A client waits for this image's caption. `ticket` is unique within its web process."""
 
     ticket: int
-    path: str
+    source: Source
     sha256: str
 
 
@@ -49,6 +58,13 @@ class Drop:
 @dataclass(frozen=True, slots=True)
 class Queued:
     """A task's rows are in the database; a hint, which may be lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """These images were being worked on, and their task is cancelled; a hint, as above."""
+
+    image_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,29 +113,52 @@ class State:
 class Work:
     """One image for a model process.
 
-    `ticket` is unique within the supervisor. A bulk image has its row's `image_id` and the
+    `ticket` is unique within the supervisor. One that is `alone` is a batch by itself, because its
+    process died on it before. A bulk image has its row's `image_id` and the
     `attempt` that fences its result; an interactive one has neither row nor result to be fenced.
     """
 
     ticket: str
     lane: Lane
-    path: str
+    source: Source
     sha256: str
     image_id: int | None = None
     attempt: int = 0
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Nobody wants this work any more; what has not begun is not begun. Its `Done` comes anyway."""
+
+    ticket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The model has these in hand now: should the process die before the next, it is by them."""
+
+    tickets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Sent every second; a model process that is silent for long is hung."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
     """The end of a `Work`. A bulk result is in the database before this is sent.
 
-    `settled` is false where the result was dropped, because the image is somebody else's by now.
+    `settled` is false where the result was dropped, because the image is somebody else's by now;
+    `last` says that its task ended with it, so that the spool file is not needed any more.
     """
 
     ticket: str
     outcome: Outcome
     timings: Timings = Timings()
     settled: bool = True
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +184,9 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Decode a file into a slot of the memory that the two processes share."""
+    """Decode an image into a slot of the memory that the two processes share."""
 
-    path: str
+    source: Source
     slot: int
 
 
@@ -163,9 +202,13 @@ Message = (
     Ask
     | Drop
     | Queued
+    | Cancelled
     | Answer
     | State
     | Work
+    | Withdraw
+    | Begun
+    | Alive
     | Done
     | Ready
     | Unready

@@ -1,7 +1,9 @@
-"""Uploaded files on disk: written as `<name>.part`, made durable, renamed to `<name>`.
+"""Uploaded files on disk: those of one request, one behind the other, in one spool file.
 
-A name without `.part` is whole. A name is its writer's, a dash and 128 random bits in hex: nothing
-of a client's file name reaches the file system, and what a dead writer left can be told.
+One file costs one fsync, however many images it holds. It is written as `<name>.part`, made durable
+and renamed to `<name>`, so a name without `.part` is whole. A name is its writer's, a dash and 128
+random bits in hex: nothing of a client's file name reaches the file system, and what a dead writer
+left can be told.
 """
 
 import hashlib
@@ -15,59 +17,80 @@ PART = ".part"
 
 
 @dataclass(frozen=True, slots=True)
-class SpooledFile:
-    """A whole file in the spool."""
+class SpooledImage:
+    """Where in its spool file one uploaded file stands, in bytes."""
 
-    path: Path
-    sha256: str
+    offset: int
     size: int
+    sha256: str
 
 
 class SpoolWriter:
-    """One file on its way into the spool. Blocking: call it in a thread.
+    """One spool file in the making. Blocking: call it in a thread.
 
-    Ends with `commit` or `discard`; until then there is only a `.part`. `head` is the file's first
-    bytes, enough to tell its type.
+    Each image is `begin`, `write` as often as it takes, then `end` or `drop`; the whole ends with
+    `commit` or `discard`. `head` is the first bytes of the present image, enough to tell its type.
+
+    Raises:
+        OSError: the disk is full, or worse; the caller then discards the file.
     """
 
     HEAD_BYTES = 64
 
     def __init__(self, folder: Path, owner: str) -> None:
-        self._path = folder / f"{owner}-{secrets.token_hex(16)}"
-        self._part = self._path.with_suffix(PART)
-        self._hash = hashlib.sha256()
-        self._size = 0
-        self.head = b""
+        self.path = folder / f"{owner}-{secrets.token_hex(16)}"
+        self._part = self.path.with_suffix(PART)
         self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        self._end = 0
+        self.begin()
+
+    def begin(self) -> None:
+        self._offset = self._end
+        self._hash = hashlib.sha256()
+        self.head = b""
+
+    @property
+    def size(self) -> int:
+        """The bytes of the present image so far."""
+        return self._end - self._offset
+
+    @property
+    def empty(self) -> bool:
+        """Whether no image is in the file."""
+        return self._end == 0
 
     def write(self, data: bytes) -> None:
-        """Append `data`.
-
-        Raises:
-            OSError: the disk is full, or worse; the caller then discards the file.
-        """
         self.head += data[: max(0, self.HEAD_BYTES - len(self.head))]
         self._hash.update(data)
         view = memoryview(data)
         while view:
-            view = view[os.write(self._descriptor, view) :]
-        self._size += len(data)
+            written = os.write(self._descriptor, view)
+            self._end += written
+            view = view[written:]
 
-    def commit(self, *, durable: bool) -> SpooledFile:
-        """Give the file its name. If `durable`, its bytes are on disk by then.
+    def end(self) -> SpooledImage:
+        return SpooledImage(self._offset, self.size, self._hash.hexdigest())
 
-        The name itself is durable after `sync_folder`.
-        """
+    def drop(self) -> None:
+        """Take back what was written of the present image."""
+        os.ftruncate(self._descriptor, self._offset)
+        os.lseek(self._descriptor, self._offset, os.SEEK_SET)
+        self._end = self._offset
+
+    def commit(self, *, durable: bool) -> Path:
+        """Give the file its name; if `durable`, bytes and name are on disk by then."""
         if durable:
             os.fsync(self._descriptor)
         self._close()
-        self._part.rename(self._path)
-        return SpooledFile(self._path, self._hash.hexdigest(), self._size)
+        self._part.rename(self.path)
+        if durable:
+            sync_folder(self.path.parent)
+        return self.path
 
     def discard(self) -> None:
         """Remove what was written, under whatever name it stands."""
         self._close()
-        remove((self._part, self._path))
+        remove((self._part, self.path))
 
     def _close(self) -> None:
         if self._descriptor >= 0:

@@ -104,7 +104,8 @@ def captioned_batches(
 
 def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
     try:
-        pixels, size = decode(path, loaded.blip.geometry, settings.images)
+        with path.open("rb") as file:
+            pixels, size = decode(file, loaded.blip.geometry, settings.images)
     except ImageError as error:
         return Read(path, error=str(error), code=error.code)
     except OSError as error:

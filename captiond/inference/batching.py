@@ -2,15 +2,22 @@
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from captiond.jobs import Lane
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Item")
 
 # While interactive images keep coming, every fifth batch is for the bulk lane, so that a task
 # gets on however busy the day is.
 PATIENCE = 4
+
+
+class Item(Protocol):
+    """What makes a batch; one that is `alone` is a batch by itself."""
+
+    @property
+    def alone(self) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -34,7 +41,10 @@ class Lanes(Generic[T]):
         everybody in the batch wait longer.
         """
         lane = self._next_lane()
-        return [lane.popleft() for _ in range(min(size, len(lane)))]
+        batch: list[T] = []
+        while lane and len(batch) < size and not (batch and (lane[0].alone or batch[0].alone)):
+            batch.append(lane.popleft())
+        return batch
 
     def _next_lane(self) -> deque[T]:
         if not self.bulk:

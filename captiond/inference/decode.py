@@ -5,7 +5,7 @@ multi-page file only the first frame is read.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -56,31 +56,30 @@ def set_up_pillow(settings: ImageSettings) -> None:
 
 
 def decode(
-    path: Path, geometry: Geometry, settings: ImageSettings
+    file: BinaryIO, geometry: Geometry, settings: ImageSettings
 ) -> tuple[Pixels, tuple[int, int]]:
-    """The pixels of a file, [height, width, 3], and the upright image's own (width, height).
+    """The pixels of an image file, [height, width, 3], and the upright image's (width, height).
 
     Raises:
         ImageError: the file is no image that can be captioned, for the reason it says.
         OSError: the file itself cannot be read.
     """
-    with path.open("rb") as file:
-        head = file.read(64)
-        if not head:
-            raise EmptyImage("the file is empty")
-        formats = PILLOW_FORMATS[check_type(head, settings.types)]
-        file.seek(0)
-        try:
-            with Image.open(file, formats=formats) as image:
-                check_size(image, settings.max_pixels)
-                upright = ImageOps.exif_transpose(to_rgb(image))
-                return resize(upright, geometry), upright.size
-        except (ImageError, MemoryError):
-            raise
-        except UnidentifiedImageError as error:
-            raise CorruptImage("the image's header cannot be read") from error
-        except Exception as error:  # Pillow's readers raise what their formats' damage leads to
-            raise CorruptImage(f"the image is truncated or damaged: {error}") from error
+    head = file.read(64)
+    if not head:
+        raise EmptyImage("the file is empty")
+    formats = PILLOW_FORMATS[check_type(head, settings.types)]
+    file.seek(0)
+    try:
+        with Image.open(file, formats=formats) as image:
+            check_size(image, settings.max_pixels)
+            upright = ImageOps.exif_transpose(to_rgb(image))
+            return resize(upright, geometry), upright.size
+    except (ImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise CorruptImage("the image's header cannot be read") from error
+    except Exception as error:  # Pillow's readers raise what their formats' damage leads to
+        raise CorruptImage(f"the image is truncated or damaged: {error}") from error
 
 
 def check_size(image: Image.Image, max_pixels: int) -> None:

@@ -3,11 +3,13 @@
 It holds nothing worth keeping: whatever kills it costs the one image that it had in hand.
 """
 
+import os
 import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 from captiond.channel import BlockingChannel, ChannelClosed
@@ -16,7 +18,7 @@ from captiond.errors import ImageError, TooManyPixels
 from captiond.inference.decode import decode, set_up_pillow
 from captiond.inference.slots import Slots
 from captiond.jobs import Refused
-from captiond.messages import Decode, Decoded
+from captiond.messages import Decode, Decoded, Source
 from captiond.processes import Start
 
 
@@ -43,7 +45,8 @@ def main(start: DecoderStart) -> None:
 def decode_into_slot(request: Decode, slots: Slots, settings: ImageSettings) -> Decoded | Refused:
     try:
         with processor_seconds(settings.decode_seconds):
-            pixels, (width, height) = decode(Path(request.path), slots.geometry, settings)
+            file = BytesIO(read(request.source))
+            pixels, (width, height) = decode(file, slots.geometry, settings)
     except ImageError as error:
         return Refused.of(error)
     except MemoryError:
@@ -52,6 +55,16 @@ def decode_into_slot(request: Decode, slots: Slots, settings: ImageSettings) -> 
         return Refused(f"the uploaded file cannot be read: {error.strerror}", "spool_error", 500)
     slots.write(request.slot, pixels)
     return Decoded(width, height)
+
+
+def read(source: Source) -> bytes:
+    """The image's bytes.
+
+    Raises:
+        OSError: the file is gone, or cannot be read.
+    """
+    with Path(source.path).open("rb") as file:
+        return os.pread(file.fileno(), source.size, source.offset)
 
 
 @contextmanager

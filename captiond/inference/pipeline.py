@@ -8,25 +8,28 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from captiond.channel import Channel
+from captiond.errors import OutOfMemory, StoreError, Withdrawn
 from captiond.inference.batching import Lanes
 from captiond.inference.decode import Pixels
 from captiond.inference.pool import DecodePool
 from captiond.inference.slots import Slots
 from captiond.jobs import Captioned, Lane, Outcome, Refused
-from captiond.messages import Decoded, Done, Timings, Work
+from captiond.messages import Begun, Decoded, Done, Timings, Work
 from captiond.store import captions as cache
-from captiond.store import tasks
+from captiond.store import claims
 from captiond.store.engine import Engine
+from captiond.store.patience import until_stored
 
 log = structlog.get_logger()
 NO_TIMINGS = Timings()
 CaptionBatch = Callable[[Pixels], list[str]]
-TagBatch = Callable[[Sequence[str]], list[list[str]]]
+TagBatch = Callable[[Sequence[str | None]], list[list[str]]]
+WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,10 @@ class Prepared:
     decoded: Decoded
     begun: float
     ready: float
+
+    @property
+    def alone(self) -> bool:
+        return self.work.alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,8 @@ class Pipeline:
         self._engine = engine
         self._channel = channel
         self._ready: Lanes[Prepared] = Lanes()
+        self._in_hand: set[str] = set()
+        self._withdrawn: set[str] = set()
         self._wake = asyncio.Event()
         self._stop = False
         # One thread each: torch and spaCy must not be entered twice, and may run side by side.
@@ -91,10 +100,10 @@ class Pipeline:
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Caption batch after batch until `stop`; tasks of `group` settle their results."""
         while not self._stop:
-            batch = self._ready.take(self._recipe.batch_size)
+            batch = self._wanted(self._ready.take(self._recipe.batch_size), group)
             if batch:
                 await self._run_batch(batch, group)
-            else:
+            elif not self._ready:
                 self._wake.clear()
                 await self._wake.wait()
 
@@ -103,15 +112,20 @@ class Pipeline:
         self._stop = True
         self._wake.set()
 
+    def withdraw(self, ticket: str) -> None:
+        """Nobody wants this work any more: it is not captioned, unless it is being captioned."""
+        if ticket in self._in_hand:
+            self._withdrawn.add(ticket)
+
     async def prepare(self, work: Work) -> None:
         """Bring one image to where the next batch takes it, or to its end."""
-        key = cache.cache_key(work.sha256, self._recipe.fingerprint)
-        known = await cache.look_up(self._engine, key) if self._recipe.cached else None
+        self._in_hand.add(work.ticket)
+        known = await self._look_up(work)
         if known is not None:
             await self._settle([Settled(work, known)])
             return
         begun, slot = time.perf_counter(), self._free.pop()
-        decoded = await self._pool.decode(work.lane, work.path, slot)
+        decoded = await self._pool.decode(work.lane, work.source, slot)
         if isinstance(decoded, Refused):
             self._free.append(slot)
             await self._settle([Settled(work, decoded)])
@@ -120,16 +134,51 @@ class Pipeline:
         self._ready.put(work.lane, prepared)
         self._wake.set()
 
+    async def _look_up(self, work: Work) -> Captioned | None:
+        if not self._recipe.cached:
+            return None
+        try:
+            return await cache.look_up(self._engine, self._key(work))
+        except StoreError as error:
+            log.warning("cache_unreadable", reason=str(error))
+            return None
+
+    def _key(self, work: Work) -> str:
+        return cache.cache_key(work.sha256, self._recipe.fingerprint)
+
+    def _wanted(self, batch: list[Prepared], group: asyncio.TaskGroup) -> list[Prepared]:
+        """The batch without what has been withdrawn, which is settled here."""
+        unwanted = [image for image in batch if image.work.ticket in self._withdrawn]
+        if unwanted:
+            self._free += [image.slot for image in unwanted]
+            group.create_task(self._settle([Settled(image.work, WITHDRAWN) for image in unwanted]))
+        return [image for image in batch if image not in unwanted]
+
     async def _run_batch(self, batch: list[Prepared], group: asyncio.TaskGroup) -> None:
-        loop, begun = asyncio.get_running_loop(), time.perf_counter()
+        begun = time.perf_counter()
         pixels = self._slots.gather([image.slot for image in batch])
         self._free += [image.slot for image in batch]
-        texts = await loop.run_in_executor(self._model_thread, self._caption, pixels)
+        self._channel.send(Begun(tuple(image.work.ticket for image in batch)))
+        texts = await self._captions(pixels)
         log.debug("batch", images=len(batch), lane=batch[0].work.lane.value)
         group.create_task(self._finish_batch(batch, texts, begun, time.perf_counter()))
 
+    async def _captions(self, pixels: Pixels) -> list[str | None]:
+        """The captions of a batch. One that does not fit into memory is halved; an image that does
+        not fit by itself has None.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return list(await loop.run_in_executor(self._model_thread, self._caption, pixels))
+        except OutOfMemory as error:
+            log.warning("out_of_memory", images=len(pixels), reason=str(error))
+        if len(pixels) == 1:
+            return [None]
+        half = len(pixels) // 2
+        return [*await self._captions(pixels[:half]), *await self._captions(pixels[half:])]
+
     async def _finish_batch(
-        self, batch: list[Prepared], texts: list[str], begun: float, ended: float
+        self, batch: list[Prepared], texts: list[str | None], begun: float, ended: float
     ) -> None:
         loop = asyncio.get_running_loop()
         tags = await loop.run_in_executor(self._tag_thread, self._tag, texts)
@@ -138,20 +187,22 @@ class Pipeline:
             [
                 Settled(
                     work=image.work,
-                    outcome=self._captioned(image.decoded, text, found),
+                    outcome=self._outcome(image.decoded, text, found),
                     timings=Timings(
                         decode=image.ready - image.begun,
                         queue=begun - image.ready,
                         model=ended - begun,
                         tags=tagged - ended,
                     ),
-                    key=cache.cache_key(image.work.sha256, self._recipe.fingerprint),
+                    key=self._key(image.work),
                 )
                 for image, text, found in zip(batch, texts, tags, strict=True)
             ]
         )
 
-    def _captioned(self, decoded: Decoded, text: str, tags: list[str]) -> Captioned:
+    def _outcome(self, decoded: Decoded, text: str | None, tags: list[str]) -> Outcome:
+        if text is None:
+            return Refused.of(OutOfMemory("the device has no memory left for this image"))
         return Captioned(text, tuple(tags), self._recipe.model, decoded.width, decoded.height)
 
     async def _settle(self, settled: list[Settled]) -> None:
@@ -159,22 +210,28 @@ class Pipeline:
         bulk = [item for item in settled if item.work.lane is Lane.BULK]
         for item in settled:
             if item.work.lane is Lane.INTERACTIVE:
-                self._channel.send(Done(item.work.ticket, item.outcome, item.timings))
-        taken = await self._write(bulk)
+                self._report(Done(item.work.ticket, item.outcome, item.timings))
+        taken = await self._write([item for item in bulk if item.outcome is not WITHDRAWN])
         for item in bulk:
-            done = item.work.image_id in taken
-            self._channel.send(Done(item.work.ticket, item.outcome, item.timings, settled=done))
+            last = taken.get(item.work.image_id or 0)
+            done = Done(item.work.ticket, item.outcome, item.timings)
+            self._report(replace(done, settled=last is not None, last=bool(last)))
         await self._remember(settled)
 
-    async def _write(self, bulk: list[Settled]) -> set[int]:
-        if not bulk:
-            return set()
+    def _report(self, done: Done) -> None:
+        self._in_hand.discard(done.ticket)
+        self._withdrawn.discard(done.ticket)
+        self._channel.send(done)
+
+    async def _write(self, bulk: list[Settled]) -> dict[int, bool]:
         results = [
-            tasks.Finished(item.work.image_id, item.work.attempt, item.outcome)
+            claims.Finished(item.work.image_id, item.work.attempt, item.outcome)
             for item in bulk
             if item.work.image_id is not None
         ]
-        return await tasks.finish(self._engine, results, now=time.time())
+        if not results:
+            return {}
+        return await until_stored(lambda: claims.finish(self._engine, results, now=time.time()))
 
     async def _remember(self, settled: list[Settled]) -> None:
         if not self._recipe.cached:
@@ -184,4 +241,7 @@ class Pipeline:
             for item in settled
             if item.key is not None and isinstance(item.outcome, Captioned)
         }
-        await cache.remember(self._engine, captions, now=time.time())
+        try:
+            await cache.remember(self._engine, captions, now=time.time())
+        except StoreError as error:
+            log.warning("cache_unwritable", reason=str(error))

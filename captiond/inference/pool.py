@@ -19,7 +19,7 @@ from captiond.inference.batching import Lanes
 from captiond.inference.decoder import DecoderStart
 from captiond.inference.slots import Slots
 from captiond.jobs import Lane, Refused
-from captiond.messages import Decode, Decoded, Message
+from captiond.messages import Decode, Decoded, Message, Source
 
 log = structlog.get_logger()
 DECODER = "captiond.inference.decoder"
@@ -36,6 +36,10 @@ class Job:
     answer: asyncio.Future[Decoded | Refused]
     deaths: int = 0
 
+    @property
+    def alone(self) -> bool:
+        return True
+
 
 class DecodePool:
     """Made by `running_pool`, which owns its processes."""
@@ -46,10 +50,10 @@ class DecodePool:
         self._jobs: Lanes[Job] = Lanes()
         self._waiting = asyncio.Semaphore(0)  # counts the jobs
 
-    async def decode(self, lane: Lane, path: str, slot: int) -> Decoded | Refused:
-        """Decode a file into a slot; interactive files go ahead of bulk ones."""
+    async def decode(self, lane: Lane, source: Source, slot: int) -> Decoded | Refused:
+        """Decode an image into a slot; interactive ones go ahead of bulk ones."""
         answer: asyncio.Future[Decoded | Refused] = asyncio.get_running_loop().create_future()
-        self._put(Job(lane, Decode(path, slot), answer))
+        self._put(Job(lane, Decode(source, slot), answer))
         return await answer
 
     async def keep_decoder(self) -> None:

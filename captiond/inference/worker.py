@@ -14,14 +14,16 @@ from captiond.channel import Channel, ChannelClosed
 from captiond.config import Settings
 from captiond.errors import CaptiondError
 from captiond.inference.loading import Loaded, load
+from captiond.inference.memory import within_memory
 from captiond.inference.pipeline import Pipeline, Recipe
 from captiond.inference.pool import running_pool
 from captiond.inference.slots import Slots
-from captiond.messages import Drain, Ready, Unready, Work
+from captiond.messages import Alive, Drain, Ready, Unready, Withdraw, Work
 from captiond.processes import ModelStart
 from captiond.store.engine import make_engine
 
 log = structlog.get_logger()
+BEAT_SECONDS = 1.0
 BATCHES_IN_HAND = 3  # of each lane: one with the model, one decoded, one being decoded
 
 
@@ -32,6 +34,20 @@ def main(start: ModelStart) -> None:
 
 async def run(start: ModelStart) -> None:
     channel = await Channel.open(start.connection)
+    async with asyncio.TaskGroup() as group:
+        beating = group.create_task(beat(channel))
+        await serve(start, channel)
+        beating.cancel()
+
+
+async def beat(channel: Channel) -> None:
+    """Say every second that the process is not hung."""
+    while True:
+        channel.send(Alive())
+        await asyncio.sleep(BEAT_SECONDS)
+
+
+async def serve(start: ModelStart, channel: Channel) -> None:
     try:
         loaded = await asyncio.to_thread(load, start.settings, start.device)
     except CaptiondError as error:
@@ -44,7 +60,8 @@ async def run(start: ModelStart) -> None:
     engine = make_engine(settings.database)
     async with running_pool(settings, slots) as pool:
         recipe = make_recipe(settings, loaded)
-        pipeline = Pipeline(recipe, blip.caption, tagger.tags, pool, slots, engine, channel)
+        caption = within_memory(blip.caption)
+        pipeline = Pipeline(recipe, caption, tagger.tags, pool, slots, engine, channel)
         channel.send(Ready(loaded.info, window))
         await work(pipeline, channel)
     await channel.flush()
@@ -76,6 +93,8 @@ async def receive(
                     task = group.create_task(pipeline.prepare(item))
                     preparing.add(task)
                     task.add_done_callback(preparing.discard)
+                case Withdraw(ticket):
+                    pipeline.withdraw(ticket)
                 case Drain():
                     pipeline.stop()
                 case message:

@@ -6,15 +6,19 @@ transactions let two claim the same rows. Only the supervisor checkpoints, becau
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from captiond.errors import NoSpace, StorageFailed, StoreBusy
 
 BUSY_SECONDS = 60  # a writer waits so long for another process's; each holds the lock for moments
 PRAGMAS = (
@@ -24,6 +28,7 @@ PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA wal_autocheckpoint = 0",
 )
+PRIMARY_CODE = 0xFF  # of an extended result code (sqlite.org/rescode.html)
 BEGIN = "captiond_begin"  # the execution option that says how a transaction begins
 
 
@@ -68,23 +73,54 @@ def begin(connection: Connection) -> None:
 
 @asynccontextmanager
 async def writing(engine: Engine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that writes; durable once the block has been left."""
-    async with engine.turn, engine.sql.begin() as connection:
-        yield connection
+    """A transaction that writes; durable once the block has been left.
 
-
-@asynccontextmanager
-async def reading(engine: Engine) -> AsyncIterator[AsyncConnection]:
-    """A transaction that reads one snapshot and never waits for a writer."""
-    async with engine.sql.connect() as connection:
-        await connection.execution_options(**{BEGIN: "BEGIN"})
-        async with connection.begin():
+    Raises:
+        StoreError: it cannot be written now; nothing was.
+    """
+    with told_as_store_errors():
+        async with engine.turn, engine.sql.begin() as connection:
             yield connection
 
 
 @asynccontextmanager
+async def reading(engine: Engine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that reads one snapshot and never waits for a writer.
+
+    Raises:
+        StoreError: it cannot be read now.
+    """
+    with told_as_store_errors():
+        async with engine.sql.connect() as connection:
+            await connection.execution_options(**{BEGIN: "BEGIN"})
+            async with connection.begin():
+                yield connection
+
+
+@asynccontextmanager
 async def outside_transaction(engine: Engine) -> AsyncIterator[AsyncConnection]:
-    """A connection for statements that SQLite runs only outside a transaction."""
-    async with engine.sql.connect() as connection:
-        await connection.execution_options(**{BEGIN: ""})
-        yield connection
+    """A connection for statements that SQLite runs only outside a transaction.
+
+    Raises:
+        StoreError: they cannot be run now.
+    """
+    with told_as_store_errors():
+        async with engine.sql.connect() as connection:
+            await connection.execution_options(**{BEGIN: ""})
+            yield connection
+
+
+@contextmanager
+def told_as_store_errors() -> Iterator[None]:
+    """Turn SQLite's complaints about the disk and the lock into errors of ours."""
+    try:
+        yield
+    except OperationalError as error:
+        code = getattr(error.orig, "sqlite_errorcode", 0) & PRIMARY_CODE
+        if code == sqlite3.SQLITE_FULL:
+            raise NoSpace("no space left for the database; nothing was accepted") from error
+        if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+            raise StoreBusy("the database is busy; try again shortly") from error
+        if code in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+            raise StorageFailed(f"the database cannot be written: {error.orig}") from error
+        raise

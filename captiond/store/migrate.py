@@ -9,7 +9,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
-from captiond.errors import DatabaseUnusable
+from captiond.errors import DatabaseUnusable, StorageFailed
 from captiond.store.engine import Engine, writing
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -39,6 +39,8 @@ async def prepare_database(engine: Engine, database: Path) -> None:
             if verdict != "ok":
                 raise DatabaseUnusable(corrupt(database, verdict))
             await connection.run_sync(upgrade)
+    except StorageFailed as error:
+        raise DatabaseUnusable(corrupt(database, str(error))) from error
     except DatabaseError as error:
         raise DatabaseUnusable(corrupt(database, str(error.orig))) from error
     except CommandError as error:

@@ -26,7 +26,7 @@ class Table(DeclarativeBase):
 
 
 class TaskRow(Table):
-    """A task; times are Unix seconds."""
+    """A task; times are Unix seconds. `spool` names the file that holds its images."""
 
     __tablename__ = "tasks"
 
@@ -35,10 +35,17 @@ class TaskRow(Table):
     created_at: Mapped[float] = mapped_column(Float)
     started_at: Mapped[float | None] = mapped_column(Float)
     finished_at: Mapped[float | None] = mapped_column(Float)
+    spool: Mapped[str | None] = mapped_column(String(64))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    digest: Mapped[str | None] = mapped_column(String(64))
 
 
 class ImageRow(Table):
-    """One image of a task; ids rise in the order of acceptance, which is the order of claims."""
+    """One image of a task; ids rise in the order of acceptance, which is the order of claims.
+
+    `attempt` counts the claims and fences their results; `blame` counts the deaths of processes
+    that are pinned on the image (see `jobs.blame`).
+    """
 
     __tablename__ = "images"
     __table_args__ = (
@@ -51,11 +58,12 @@ class ImageRow(Table):
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
     position: Mapped[int] = mapped_column(Integer)
     filename: Mapped[str] = mapped_column(Text)
-    spool: Mapped[str | None] = mapped_column(String(64), unique=True)
     sha256: Mapped[str | None] = mapped_column(String(64))
+    offset: Mapped[int] = mapped_column(Integer)
     size: Mapped[int] = mapped_column(Integer)
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
+    blame: Mapped[int] = mapped_column(Integer, default=0)
     owner: Mapped[str | None] = mapped_column(String(64))
     result: Mapped[dict[str, object] | None] = mapped_column(JSON)
 

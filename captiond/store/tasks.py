@@ -1,62 +1,66 @@
-"""Tasks and images in the database: accept, claim, finish, requeue, read.
+"""Tasks in the database: accepted, read, cancelled, ended.
 
 Every change of state is one guarded UPDATE: it says itself when it applies, so a late or doubled
 message changes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import ReturningUpdate
 
-from captiond.jobs import ImageView, NewImage, Outcome, Refused, Status, TaskView, finished_status
+from captiond.errors import KeyReused, TaskFinished
+from captiond.jobs import ImageView, NewImage, NewTask, Status, TaskView, finished_status
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.results import from_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
+OPEN = (PENDING, PROCESSING)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An image taken from the queue; `attempt` fences its result."""
+async def create_task(engine: Engine, task: NewTask) -> str:
+    """Accept a task and its images in one durable transaction; the id of the task.
 
-    image_id: int
-    attempt: int
-    spool: str
-    sha256: str
+    That is another's id if the task has the key and the digest of one that is there. Images that
+    were refused at upload end here; when all were, so does the task.
 
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The result of one attempt at one image."""
-
-    image_id: int
-    attempt: int
-    outcome: Outcome
-
-
-async def create_task(
-    engine: Engine, task_id: str, images: Sequence[NewImage], *, now: float
-) -> None:
-    """Accept a task and its images in one durable transaction.
-
-    Images that were refused at upload end here; when all were, so does the task.
+    Raises:
+        KeyReused: the key is that of a task with another digest.
     """
-    statuses = [Status.FAILED if image.refused else Status.PENDING for image in images]
-    open_images = Status.PENDING in statuses
-    task = {
-        "id": task_id,
-        "status": (Status.PENDING if open_images else finished_status(statuses)).value,
-        "created_at": now,
-        "finished_at": None if open_images else now,
-    }
-    rows = [image_row(task_id, position, image) for position, image in enumerate(images)]
     async with writing(engine) as connection:
-        await connection.execute(insert(TaskRow), task)
+        earlier = await find_by_key(connection, task)
+        if earlier is not None:
+            return earlier
+        await connection.execute(insert(TaskRow), task_row(task))
+        rows = [image_row(task.id, *entry) for entry in enumerate(task.images)]
         await connection.execute(insert(ImageRow), rows)
+    return task.id
+
+
+async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | None:
+    if task.key is None:
+        return None
+    query = select(TaskRow.id, TaskRow.digest).where(TaskRow.idempotency_key == task.key)
+    earlier = (await connection.execute(query)).one_or_none()
+    if earlier is not None and earlier.digest != task.digest:
+        raise KeyReused("this Idempotency-Key came with another request before; take a new one")
+    return earlier.id if earlier is not None else None
+
+
+def task_row(task: NewTask) -> dict[str, object]:
+    statuses = [Status.FAILED if image.refused else Status.PENDING for image in task.images]
+    is_open = Status.PENDING in statuses
+    return {
+        "id": task.id,
+        "status": (Status.PENDING if is_open else finished_status(statuses)).value,
+        "created_at": task.created_at,
+        "finished_at": None if is_open else task.created_at,
+        "spool": task.spool,
+        "idempotency_key": task.key,
+        "digest": task.digest,
+    }
 
 
 def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]:
@@ -64,101 +68,70 @@ def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]
         "task_id": task_id,
         "position": position,
         "filename": image.filename,
-        "spool": image.spool,
         "sha256": image.sha256,
+        "offset": image.offset,
         "size": image.size,
         "status": (Status.FAILED if image.refused else Status.PENDING).value,
         "result": to_json(image.refused) if image.refused else None,
     }
 
 
-async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[Claim]:
-    """Take up to `limit` images, the longest accepted first; their tasks are PROCESSING with it."""
-    waiting = (
-        select(ImageRow.id)
-        .where(ImageRow.status == PENDING)
-        .order_by(ImageRow.id)
-        .limit(limit)
-        .scalar_subquery()
-    )
-    take = (
-        update(ImageRow)
-        .where(ImageRow.id.in_(waiting))
-        .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=owner)
-        .returning(ImageRow.id, ImageRow.attempt, ImageRow.spool, ImageRow.sha256, ImageRow.task_id)
-    )
-    async with writing(engine) as connection:
-        taken = (await connection.execute(take)).all()
-        await start_tasks(connection, {row.task_id for row in taken}, now)
-    claims = [Claim(row.id, row.attempt, row.spool, row.sha256) for row in taken]
-    return sorted(claims, key=lambda claim: claim.image_id)
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """What a cancel ended: `images` were in the hands of a model process, `spool` is not needed."""
+
+    images: tuple[int, ...]
+    spool: str | None
 
 
-async def start_tasks(connection: AsyncConnection, task_ids: set[str], now: float) -> None:
-    start = (
-        update(TaskRow)
-        .where(TaskRow.id.in_(task_ids), TaskRow.status == PENDING)
-        .values(status=PROCESSING, started_at=func.coalesce(TaskRow.started_at, now))
-    )
-    await connection.execute(start)
+async def cancel(engine: Engine, task_id: str, *, now: float) -> Cancelled | None:
+    """End a task and all its images that have no result; None where there is no such task.
 
+    Whoever has one of them in hand finds the result dropped by its fence. A second cancel changes
+    nothing.
 
-async def finish(engine: Engine, results: Sequence[Finished], *, now: float) -> set[int]:
-    """Write the results of a batch in one transaction; the image ids whose results were taken.
-
-    A result whose attempt is not the image's present one is dropped: somebody else has the image.
+    Raises:
+        TaskFinished: it has ended by itself.
     """
-    taken: set[int] = set()
-    tasks: set[str] = set()
     async with writing(engine) as connection:
-        for result in results:
-            task_id = (await connection.execute(finish_one(result))).scalar_one_or_none()
-            if task_id is not None:
-                taken.add(result.image_id)
-                tasks.add(task_id)
-        for task_id in tasks:
-            await finish_task(connection, task_id, now)
-    return taken
+        query = select(TaskRow.status, TaskRow.spool).where(TaskRow.id == task_id)
+        task = (await connection.execute(query)).one_or_none()
+        if task is None:
+            return None
+        if task.status not in {*OPEN, Status.CANCELLED}:
+            raise TaskFinished("the task has finished already; there is nothing to cancel")
+        in_hand = select(ImageRow.id).where(of_task(task_id), ImageRow.status == PROCESSING)
+        images = tuple((await connection.execute(in_hand)).scalars())
+        await end_images(connection, task_id)
+        await end_task(connection, task_id, Status.CANCELLED, now)
+    return Cancelled(images, task.spool)
 
 
-def finish_one(result: Finished) -> ReturningUpdate[str]:
-    failed = isinstance(result.outcome, Refused)
-    return (
-        update(ImageRow)
-        .where(
-            ImageRow.id == result.image_id,
-            ImageRow.attempt == result.attempt,
-            ImageRow.status == PROCESSING,
-        )
-        .values(
-            status=(Status.FAILED if failed else Status.COMPLETED).value,
-            owner=None,
-            result=to_json(result.outcome),
-        )
-        .returning(ImageRow.task_id)
-    )
+async def end_images(connection: AsyncConnection, task_id: str) -> None:
+    cancelled = update(ImageRow).where(of_task(task_id), ImageRow.status.in_(OPEN))
+    await connection.execute(cancelled.values(status=Status.CANCELLED.value, owner=None))
 
 
-async def finish_task(connection: AsyncConnection, task_id: str, now: float) -> None:
-    """End a task whose last image has ended."""
-    query = select(ImageRow.status).where(ImageRow.task_id == task_id).distinct()
-    statuses = [Status(value) for value in (await connection.execute(query)).scalars()]
-    if all(status.terminal for status in statuses):
-        await connection.execute(
-            update(TaskRow)
-            .where(TaskRow.id == task_id)
-            .values(status=finished_status(statuses).value, finished_at=now)
-        )
+async def end_task(connection: AsyncConnection, task_id: str, status: Status, now: float) -> None:
+    """Give an open task its last status; one that has ended keeps its own."""
+    ended = update(TaskRow).where(TaskRow.id == task_id, TaskRow.status.in_(OPEN))
+    await connection.execute(ended.values(status=status.value, finished_at=now))
 
 
-async def requeue(engine: Engine, *, owner: str | None = None) -> int:
-    """Put back what `owner` had in hand, or what anybody had; the number of images put back."""
-    put_back = update(ImageRow).where(ImageRow.status == PROCESSING)
-    if owner is not None:
-        put_back = put_back.where(ImageRow.owner == owner)
-    async with writing(engine) as connection:
-        result = await connection.execute(put_back.values(status=PENDING, owner=None))
-    return result.rowcount
+async def end_if_done(connection: AsyncConnection, task_ids: Iterable[str], now: float) -> set[str]:
+    """End those tasks whose last image has ended; their ids."""
+    ended = set()
+    for task_id in task_ids:
+        query = select(ImageRow.status).where(of_task(task_id)).distinct()
+        statuses = [Status(value) for value in (await connection.execute(query)).scalars()]
+        if all(status.terminal for status in statuses):
+            await end_task(connection, task_id, finished_status(statuses), now)
+            ended.add(task_id)
+    return ended
+
+
+def of_task(task_id: str) -> ColumnElement[bool]:
+    return ImageRow.task_id == task_id
 
 
 async def read_task(engine: Engine, task_id: str) -> TaskView | None:
@@ -196,13 +169,13 @@ def image_view(row: RowMapping) -> ImageView:
 
 async def count_open(engine: Engine) -> int:
     """The number of images that wait or are being worked on."""
-    query = select(func.count()).where(ImageRow.status.in_((PENDING, PROCESSING)))
+    query = select(func.count()).where(ImageRow.status.in_(OPEN))
     async with reading(engine) as connection:
         return (await connection.execute(query)).scalar_one()
 
 
 async def open_spool_names(engine: Engine) -> set[str]:
-    """The spool files that images still need."""
-    query = select(ImageRow.spool).where(ImageRow.status.in_((PENDING, PROCESSING)))
+    """The spool files that tasks still need."""
+    query = select(TaskRow.spool).where(TaskRow.status.in_(OPEN), TaskRow.spool.is_not(None))
     async with reading(engine) as connection:
         return {name for name in (await connection.execute(query)).scalars() if name is not None}

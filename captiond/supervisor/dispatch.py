@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from captiond.errors import QueueFull, WorkerLost
-from captiond.jobs import Lane, Refused
-from captiond.messages import Answer, Ask, Done, Work
+from captiond.jobs import Death, Lane, Refused, blame
+from captiond.messages import Answer, Ask, Done, Withdraw, Work
 
 MAX_ATTEMPTS = 2  # of an interactive image, whose client is told 503 then
 
 
 @dataclass(slots=True)
 class Hands:
-    """A model process: it takes up to `window` images of each lane at once."""
+    """A model process: up to `window` images of each lane; it is captioning those in `running`."""
 
     window: int
     work: dict[str, Work] = field(default_factory=dict)
+    running: frozenset[str] = frozenset()
 
     def room(self, lane: Lane) -> int:
         return self.window - sum(1 for work in self.work.values() if work.lane is lane)
@@ -31,6 +32,26 @@ class Reply:
 
     web: str
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Work that a model process is to drop."""
+
+    model: str
+    message: Withdraw
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What follows from the death of a model process.
+
+    `blamed` are points of blame by image id; `bulk` is the bulk work that was in its hands.
+    """
+
+    replies: list[Reply]
+    blamed: dict[int, int]
+    bulk: list[Work]
 
 
 class Dispatcher:
@@ -47,6 +68,8 @@ class Dispatcher:
         """Interactive images that no model process has yet."""
         return len(self._waiting)
 
+    # ------------------------------------------------------------ those who ask
+
     def ask(self, web: str, ask: Ask) -> list[Reply]:
         """A client's image joins the queue, or is answered at once if there is no room for it."""
         if self.waiting >= self._max_waiting:
@@ -54,34 +77,73 @@ class Dispatcher:
             return [Reply(web, Answer(ask.ticket, Refused.of(error)))]
         ticket = f"{web}:{ask.ticket}"
         self._askers[ticket] = (web, ask.ticket)
-        self._waiting.append(Work(ticket, Lane.INTERACTIVE, ask.path, ask.sha256, attempt=1))
+        self._waiting.append(Work(ticket, Lane.INTERACTIVE, ask.source, ask.sha256, attempt=1))
         return []
 
-    def drop(self, web: str, ticket: int) -> None:
-        """Nobody waits for this image any more; if it waits itself, it is not begun."""
+    def drop(self, web: str, ticket: int) -> list[Withdrawal]:
+        """Nobody waits for this image any more: it is not begun, if it has not."""
         name = f"{web}:{ticket}"
-        if self._askers.pop(name, None) is not None:
-            self._waiting = deque(work for work in self._waiting if work.ticket != name)
+        if self._askers.pop(name, None) is None:
+            return []
+        self._waiting = deque(work for work in self._waiting if work.ticket != name)
+        return [Withdrawal(model, Withdraw(name)) for model in self._holders(name)]
 
-    def web_gone(self, web: str) -> None:
-        for name, number in [asker for asker in self._askers.values() if asker[0] == web]:
-            self.drop(name, number)
+    def _holders(self, ticket: str) -> list[str]:
+        return [name for name, hands in self._models.items() if ticket in hands.work]
+
+    def web_gone(self, web: str) -> list[Withdrawal]:
+        gone = [asker for asker in self._askers.values() if asker[0] == web]
+        return [withdrawal for asker in gone for withdrawal in self.drop(*asker)]
+
+    def cancel(self, image_ids: frozenset[int]) -> list[Withdrawal]:
+        """Nobody wants these bulk images any more."""
+        return [
+            Withdrawal(model, Withdraw(work.ticket))
+            for model, hands in self._models.items()
+            for work in hands.work.values()
+            if work.image_id in image_ids
+        ]
+
+    # ------------------------------------------------------------ those who work
 
     def model_ready(self, model: str, window: int) -> None:
         self._models[model] = Hands(window)
 
-    def model_gone(self, model: str) -> list[Reply]:
-        """A model process died: its interactive images wait again, at the head of the queue.
+    def model_begun(self, model: str, tickets: tuple[str, ...]) -> None:
+        self._models[model].running = frozenset(tickets)
 
-        Those that have now lost their process twice are answered instead.
+    def running(self, model: str) -> frozenset[str]:
+        """What the model process is captioning, as far as it has said."""
+        hands = self._models.get(model)
+        return hands.running & hands.work.keys() if hands else frozenset()
+
+    def model_gone(self, model: str, death: Death) -> Loss:
+        """A model process ended: its interactive images wait again, at the head of the queue.
+
+        Those that have now lost their process twice are answered instead. What was being captioned
+        is under suspicion, and goes alone from now on.
         """
+        running = self.running(model)
+        points = blame(death, len(running))
         hands = self._models.pop(model, Hands(0))
-        lost = [work for work in hands.work.values() if work.ticket in self._askers]
+        held = list(hands.work.values())
+        lost = [work for work in held if work.ticket in self._askers]
         spent = [work for work in lost if work.attempt >= MAX_ATTEMPTS]
-        again = [replace(work, attempt=work.attempt + 1) for work in lost if work not in spent]
-        self._waiting.extendleft(reversed(again))
+        self._waiting.extendleft(
+            replace(work, attempt=work.attempt + 1, alone=points > 0 and work.ticket in running)
+            for work in reversed(lost)
+            if work not in spent
+        )
         error = WorkerLost("the model process died with this image in hand, twice; try again")
-        return [Reply(web, Answer(ticket, Refused.of(error))) for web, ticket in self._leave(spent)]
+        return Loss(
+            replies=[Reply(web, Answer(no, Refused.of(error))) for web, no in self._leave(spent)],
+            blamed={
+                work.image_id: points
+                for work in held
+                if points and work.ticket in running and work.image_id is not None
+            },
+            bulk=[work for work in held if work.lane is Lane.BULK],
+        )
 
     def _leave(self, works: list[Work]) -> Iterator[tuple[str, int]]:
         for work in works:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -15,9 +16,13 @@ import structlog
 from captiond.channel import ChannelClosed
 from captiond.children import Child
 from captiond.config import Settings
-from captiond.jobs import Lane
+from captiond.errors import StoreError
+from captiond.jobs import Death, Lane
 from captiond.messages import (
+    Alive,
     Ask,
+    Begun,
+    Cancelled,
     Done,
     Drain,
     Drop,
@@ -25,18 +30,21 @@ from captiond.messages import (
     Message,
     Queued,
     Ready,
+    Source,
     State,
     Unready,
     Work,
 )
 from captiond.processes import ModelStart, WebStart
 from captiond.spool import remove, sweep
-from captiond.store import tasks
+from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
-from captiond.supervisor.dispatch import Dispatcher, Reply
+from captiond.store.patience import until_stored
+from captiond.supervisor.dispatch import Dispatcher, Loss, Reply, Withdrawal
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.places import Place
+from captiond.supervisor.watch import TICK_SECONDS, Watch
 from captiond.systemd import Notifier
 
 log = structlog.get_logger()
@@ -88,14 +96,14 @@ class Supervisor:
             await self._drain(webs, models)
             for loop in loops:
                 loop.cancel()
-        await tasks.requeue(self._engine)
+        await claims.requeue(self._engine, now=time.time())
         await checkpoint(self._engine)
 
     # ------------------------------------------------------------ start and end
 
     async def _recover(self) -> None:
         """Take up what an earlier life left: unfinished images wait again, orphans are removed."""
-        requeued = await tasks.requeue(self._engine)
+        requeued = await claims.requeue(self._engine, now=time.time())
         keep = await tasks.open_spool_names(self._engine)
         swept = await asyncio.to_thread(sweep, self._settings.spool, keep)
         log.info("recovered", waiting=len(keep), requeued=requeued, orphans_removed=swept)
@@ -148,22 +156,45 @@ class Supervisor:
         self._webs[child.name] = child
         code = await self._hear_out(child, partial(self._take_from_web, child))
         del self._webs[child.name]
-        self._dispatcher.web_gone(child.name)
-        keep = await tasks.open_spool_names(self._engine)
+        self._withdraw(self._dispatcher.web_gone(child.name))
+        keep = await until_stored(lambda: tasks.open_spool_names(self._engine))
         swept = await asyncio.to_thread(sweep, self._settings.spool, keep, owner=child.name)
         if code != 0:
             log.error("web_died", child=child.name, exit_code=code, files_removed=swept)
 
     async def _attend_model(self, place: Place, child: Child) -> None:
         self._models[child.name] = child
-        code = await self._hear_out(child, partial(self._take_from_model, place, child))
+        watch = Watch(self._settings.model.silence_seconds, self._settings.model.batch_seconds)
+        watching = asyncio.create_task(self._watch(child, watch))
+        try:
+            code = await self._hear_out(child, partial(self._take_from_model, place, child, watch))
+        finally:
+            watching.cancel()
+        hung = watching.done() and not watching.cancelled()
         del self._models[child.name]
         self._health.lose(place.name)
-        self._reply(self._dispatcher.model_gone(child.name))
-        await self._requeue(child.name)
+        loss = self._dispatcher.model_gone(child.name, self._death(code, hung=hung))
+        self._reply(loss.replies)
+        await self._requeue(child.name, loss)
         self._tell_state()
         if code != 0:
             log.error("model_died", child=child.name, exit_code=code)
+
+    def _death(self, exit_code: int, *, hung: bool) -> Death:
+        if exit_code == 0 or self._stop.is_set():  # a drain may cut a batch short
+            return Death.ORDERLY
+        if hung:
+            return Death.HUNG
+        return Death.KILLED if exit_code == -signal.SIGKILL else Death.CRASHED
+
+    async def _watch(self, child: Child, watch: Watch) -> None:
+        """Kill the child once it is hung; returns then, and only then."""
+        hung = None
+        while hung is None:
+            await asyncio.sleep(TICK_SECONDS)
+            hung = watch.tick(busy=bool(self._dispatcher.running(child.name)))
+        log.error("model_hung", child=child.name, reason=hung)
+        child.kill()
 
     async def _hear_out(self, child: Child, take: Callable[[Message], None]) -> int:
         """Take a child's messages until it has ended; its exit code."""
@@ -178,10 +209,18 @@ class Supervisor:
         finally:
             ended.cancel()
 
-    async def _requeue(self, model: str) -> None:
-        requeued = await tasks.requeue(self._engine, owner=model)
+    async def _requeue(self, model: str, loss: Loss | None = None) -> None:
+        """Put back what a model process had in hand; its ended tasks' files are removed."""
+        blamed = loss.blamed if loss else {}
+        requeued = await until_stored(
+            lambda: claims.requeue(self._engine, now=time.time(), owner=model, blamed=blamed)
+        )
         if requeued:
-            log.info("requeued", images=requeued, model=model)
+            log.info("requeued", images=requeued, model=model, under_suspicion=len(blamed))
+        if loss and loss.bulk:
+            keep = await until_stored(lambda: tasks.open_spool_names(self._engine))
+            paths = {Path(work.source.path) for work in loss.bulk}
+            remove(path for path in paths if path.name not in keep)
         self._bulk_waits = True
         self._wake.set()
 
@@ -192,14 +231,19 @@ class Supervisor:
             case Ask():
                 self._reply(self._dispatcher.ask(child.name, message))
             case Drop(ticket):
-                self._dispatcher.drop(child.name, ticket)
+                self._withdraw(self._dispatcher.drop(child.name, ticket))
             case Queued():
                 self._bulk_waits = True
+            case Cancelled(image_ids):
+                self._withdraw(self._dispatcher.cancel(frozenset(image_ids)))
             case _:
                 raise TypeError(f"a web process sends no {type(message).__name__}")
 
-    def _take_from_model(self, place: Place, child: Child, message: Message) -> None:
+    def _take_from_model(self, place: Place, child: Child, watch: Watch, message: Message) -> None:
+        watch.heard(new_batch=isinstance(message, Begun))
         match message:
+            case Alive():
+                pass
             case Ready(model, window):
                 log.info("model_ready", model=model.name, device=model.device)
                 self._dispatcher.model_ready(child.name, window)
@@ -209,6 +253,8 @@ class Supervisor:
                 log.error("model_not_ready", reason=reason, code=code)
                 self._health.hear(place.name, message)
                 self._tell_state()
+            case Begun(tickets):
+                self._dispatcher.model_begun(child.name, tickets)
             case Done():
                 self._settle(child.name, message)
             case _:
@@ -217,8 +263,13 @@ class Supervisor:
     def _settle(self, model: str, done: Done) -> None:
         work, replies = self._dispatcher.settle(model, done)
         self._reply(replies)
-        if work is not None and work.lane is Lane.BULK and done.settled:
-            remove([Path(work.path)])
+        if work is not None and work.lane is Lane.BULK and done.last:
+            remove([Path(work.source.path)])
+
+    def _withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
+        for withdrawal in withdrawals:
+            if withdrawal.model in self._models:
+                self._models[withdrawal.model].channel.send(withdrawal.message)
 
     def _reply(self, replies: Iterable[Reply]) -> None:
         for reply in replies:
@@ -255,12 +306,16 @@ class Supervisor:
     async def _claim_bulk(self) -> None:
         for model, room in self._dispatcher.bulk_room():
             self._bulk_waits = False  # before the claim: a hint that comes meanwhile counts
-            claims = await tasks.claim(self._engine, room, owner=model, now=time.time())
-            self._bulk_waits |= len(claims) == room
+            try:
+                taken = await claims.claim(self._engine, room, owner=model, now=time.time())
+            except StoreError as error:
+                log.error("claim_failed", reason=str(error))  # the next poll tries again
+                return
+            self._bulk_waits |= len(taken) == room
             if model not in self._models:
                 await self._requeue(model)  # it died while its images were being claimed
                 continue
-            for claim in claims:
+            for claim in taken:
                 work = bulk_work(claim, self._settings.spool)
                 self._dispatcher.assign_bulk(model, work)
                 self._models[model].channel.send(work)
@@ -268,15 +323,19 @@ class Supervisor:
     async def _checkpoint_forever(self) -> None:
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
-            await checkpoint(self._engine)
+            try:
+                await checkpoint(self._engine)
+            except StoreError as error:
+                log.error("checkpoint_failed", reason=str(error))
 
 
-def bulk_work(claim: tasks.Claim, spool: Path) -> Work:
+def bulk_work(claim: claims.Claim, spool: Path) -> Work:
     return Work(
         ticket=f"image:{claim.image_id}:{claim.attempt}",
         lane=Lane.BULK,
-        path=str(spool / claim.spool),
+        source=Source(str(spool / claim.spool), claim.offset, claim.size),
         sha256=claim.sha256,
         image_id=claim.image_id,
         attempt=claim.attempt,
+        alone=claim.blame > 0,
     )

@@ -32,6 +32,7 @@ def routes() -> list[Route | Mount]:
         Route("/batch-caption", captioning.batch_caption, methods=["POST"]),
         Route("/async-batch-caption", captioning.async_batch_caption, methods=["POST"]),
         Route("/async-batch-caption/status/{task_id}", captioning.task_status, name="task_status"),
+        Route("/async-batch-caption/{task_id}", captioning.cancel_task, methods=["DELETE"]),
         Route("/health", status.health),
         Route("/livez", status.livez),
         Route("/readyz", status.readyz),

@@ -10,10 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.errors import CaptiondError, QueueFull, TaskNotFound
-from captiond.jobs import NewImage, Outcome, Refused, task_id
-from captiond.messages import Answer, Timings
+from captiond.jobs import NewImage, NewTask, Outcome, Refused
+from captiond.jobs import task_id as new_task_id
+from captiond.messages import Answer, Source, Timings
+from captiond.spool import remove
 from captiond.store import tasks
 from captiond.web import schemas
+from captiond.web.idempotency import digest_of, key_of
+from captiond.web.presence import unless_gone
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services
 from captiond.web.uploads import Form, FormSpec, Upload, received
@@ -38,7 +42,7 @@ async def caption(request: Request) -> Response:
     async with received(request, services, ONE) as form:
         upload = form.uploads[0]
         received_at = time.perf_counter()
-        answer = await answer_for(services, upload)
+        answer = await unless_gone(request, answer_for(services, form, upload))
     outcome = answer.outcome
     if isinstance(outcome, Refused):
         raise ImageRefused(outcome)
@@ -52,9 +56,7 @@ async def batch_caption(request: Request) -> Response:
     started, services = time.perf_counter(), services_of(request)
     services.desk.check_ready()
     async with received(request, services, SEVERAL) as form:
-        outcomes = await asyncio.gather(
-            *(outcome_in_batch(services, upload) for upload in form.uploads)
-        )
+        outcomes = await unless_gone(request, outcomes_of(services, form))
     results = [
         schemas.image_result(upload.filename, sha256_of(upload), outcome)
         for upload, outcome in zip(form.uploads, outcomes, strict=True)
@@ -65,29 +67,40 @@ async def batch_caption(request: Request) -> Response:
 
 async def async_batch_caption(request: Request) -> Response:
     """`POST /async-batch-caption`: answered once files and rows are on disk."""
-    services = services_of(request)
+    services, key = services_of(request), key_of(request)
     services.desk.check_open()
     await check_queue(services)
     async with received(request, services, TASK) as form:
-        now = time.time()
-        new_id = task_id(now, secrets.token_hex(16))
-        images = [new_image(upload) for upload in form.uploads]
+        task = new_task(form, key, time.time())
         # Shielded: a commit that is under way must not be answered by removing its files.
-        await asyncio.shield(accept(services, form, new_id, images, now))
+        task_id = await asyncio.shield(accept(services, form, task))
     services.desk.announce_task()
-    status_url = str(request.app.url_path_for("task_status", task_id=new_id))
+    status_url = str(request.app.url_path_for("task_status", task_id=task_id))
     return JSONResponse(
-        schemas.task_accepted(new_id, len(images)),
+        schemas.task_accepted(task_id, len(task.images)),
         status_code=202,
         headers={"Location": status_url, "Retry-After": str(POLL_SECONDS)},
     )
 
 
-async def accept(
-    services: Services, form: Form, new_id: str, images: list[NewImage], now: float
-) -> None:
-    await tasks.create_task(services.engine, new_id, images, now=now)
-    form.keep()
+async def accept(services: Services, form: Form, task: NewTask) -> str:
+    """Write the task; its id, which is an earlier one's if this is the same request again."""
+    task_id = await tasks.create_task(services.engine, task)
+    if task_id == task.id:
+        form.keep()
+    return task_id
+
+
+async def cancel_task(request: Request) -> Response:
+    """`DELETE /async-batch-caption/{task_id}`: what has no result yet never gets one."""
+    services, task_id = services_of(request), request.path_params["task_id"]
+    cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
+    if cancelled is None:
+        raise TaskNotFound("Task not found.")
+    services.desk.announce_cancel(cancelled.images)
+    if cancelled.spool is not None:
+        remove([services.spool / cancelled.spool])
+    return await task_status(request)
 
 
 async def task_status(request: Request) -> Response:
@@ -105,18 +118,26 @@ async def check_queue(services: Services) -> None:
         raise QueueFull(f"{most} images wait already; try again later", retry_after=30)
 
 
-async def answer_for(services: Services, upload: Upload) -> Answer:
-    if upload.file is None:
+async def answer_for(services: Services, form: Form, upload: Upload) -> Answer:
+    if upload.image is None:
         assert upload.refused is not None
         return Answer(NO_TICKET, upload.refused)
+    source = Source(str(form.path), upload.image.offset, upload.image.size)
     seconds = services.settings.limits.request_seconds
-    return await services.desk.ask(upload.file.path, upload.file.sha256, seconds=seconds)
+    return await services.desk.ask(source, upload.image.sha256, seconds=seconds)
 
 
-async def outcome_in_batch(services: Services, upload: Upload) -> Outcome:
+async def outcomes_of(services: Services, form: Form) -> list[Outcome]:
+    """One outcome for each upload, in their order."""
+    return await asyncio.gather(
+        *(outcome_in_batch(services, form, upload) for upload in form.uploads)
+    )
+
+
+async def outcome_in_batch(services: Services, form: Form, upload: Upload) -> Outcome:
     """In a batch, what befalls one image is that image's result and no other's."""
     try:
-        return (await answer_for(services, upload)).outcome
+        return (await answer_for(services, form, upload)).outcome
     except CaptiondError as error:
         return Refused.of(error)
 
@@ -128,16 +149,27 @@ def log_breakdown(seconds: float, upload: float, timings: Timings) -> None:
     log.debug("processing_time", **{name: round(part * 1000, 2) for name, part in parts.items()})
 
 
+def new_task(form: Form, key: str | None, now: float) -> NewTask:
+    return NewTask(
+        id=new_task_id(now, secrets.token_hex(16)),
+        spool=form.path.name if form.path is not None else None,
+        images=tuple(new_image(upload) for upload in form.uploads),
+        created_at=now,
+        key=key,
+        digest=digest_of(form) if key is not None else None,
+    )
+
+
 def new_image(upload: Upload) -> NewImage:
-    file = upload.file
+    image = upload.image
     return NewImage(
         filename=upload.filename,
-        spool=file.path.name if file else None,
-        sha256=file.sha256 if file else None,
-        size=file.size if file else 0,
+        sha256=image.sha256 if image else None,
+        offset=image.offset if image else 0,
+        size=image.size if image else 0,
         refused=upload.refused,
     )
 
 
 def sha256_of(upload: Upload) -> str | None:
-    return upload.file.sha256 if upload.file else None
+    return upload.image.sha256 if upload.image else None

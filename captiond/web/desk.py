@@ -2,11 +2,10 @@
 
 import asyncio
 import itertools
-from pathlib import Path
 
 from captiond.channel import Channel, ChannelClosed
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
-from captiond.messages import Answer, Ask, Drain, Drop, Health, Queued, State
+from captiond.messages import Answer, Ask, Cancelled, Drain, Drop, Health, Queued, Source, State
 
 
 class Desk:
@@ -54,8 +53,8 @@ class Desk:
         if self.state.draining or self.closed.is_set():
             raise Draining("captiond is stopping; try again shortly")
 
-    async def ask(self, path: Path, sha256: str, *, seconds: float) -> Answer:
-        """The answer for one spooled image.
+    async def ask(self, source: Source, sha256: str, *, seconds: float) -> Answer:
+        """The answer for one spooled image; an ask that is cancelled withdraws the image.
 
         Raises:
             RequestTimeout: none came within `seconds`; the image is dropped.
@@ -63,7 +62,7 @@ class Desk:
         ticket = next(self._tickets)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, str(path), sha256))
+        self._channel.send(Ask(ticket, source, sha256))
         try:
             async with asyncio.timeout(seconds):
                 return await answer
@@ -77,6 +76,10 @@ class Desk:
     def announce_task(self) -> None:
         """Tell the supervisor that there is new work in the database."""
         self._channel.send(Queued())
+
+    def announce_cancel(self, image_ids: tuple[int, ...]) -> None:
+        """Tell the supervisor that nobody wants these images any more."""
+        self._channel.send(Cancelled(image_ids))
 
     def _settle(self, answer: Answer) -> None:
         waiting = self._waiting.get(answer.ticket)

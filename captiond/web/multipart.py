@@ -131,8 +131,10 @@ def boundary_of(request: Request) -> bytes | None:
     return boundary
 
 
-async def events(request: Request, boundary: bytes, *, max_bytes: int) -> AsyncIterator[Event]:
-    """The events of a request's body.
+async def events(
+    request: Request, boundary: bytes, *, max_bytes: int
+) -> AsyncIterator[list[Event]]:
+    """The events of a request's body, as many at a time as came with one piece of it.
 
     Raises:
         BodyTooLarge: the body is over `max_bytes`, by its own word or as it comes.
@@ -144,8 +146,7 @@ async def events(request: Request, boundary: bytes, *, max_bytes: int) -> AsyncI
     async for chunk in request.stream():
         received += len(chunk)
         check_length(received, max_bytes)
-        for event in parser.feed(chunk):
-            yield event
+        yield parser.feed(chunk)
     parser.close()
 
 

@@ -10,19 +10,20 @@ from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
-from captiond.config import ImageSettings, LimitSettings
+from captiond.config import ImageSettings, LimitSettings, Settings
 from captiond.errors import (
-    CaptiondError,
     EmptyImage,
     FileTooLarge,
+    ImageError,
     MalformedBody,
     NoSpace,
+    StorageFailed,
     TooManyFiles,
     UploadTimeout,
 )
 from captiond.imagetypes import check_type
 from captiond.jobs import Refused
-from captiond.spool import SpooledFile, SpoolWriter, remove, sync_folder
+from captiond.spool import SpooledImage, SpoolWriter, remove
 from captiond.web.multipart import Event, PartData, PartEnd, PartStart, boundary_of, events
 from captiond.web.problems import missing
 from captiond.web.services import Services
@@ -40,24 +41,25 @@ class Upload:
     """One file of a request: in the spool, or refused before it got there."""
 
     filename: str
-    file: SpooledFile | None
+    image: SpooledImage | None
     refused: Refused | None = None
 
 
 @dataclass(slots=True)
 class Form:
-    """What a request brought. The files are removed with it, unless they are kept."""
+    """What a request brought; `path` is the spool file that holds all its images.
+
+    The file is removed with the form, unless it is kept.
+    """
 
     uploads: list[Upload] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
+    path: Path | None = None
     kept: bool = False
 
     def keep(self) -> None:
-        """Leave the files in the spool: from now on a row of the database owns each."""
+        """Leave the file in the spool: from now on a row of the database owns it."""
         self.kept = True
-
-    def paths(self) -> list[Path]:
-        return [upload.file.path for upload in self.uploads if upload.file is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,11 @@ class FormSpec:
 
 @asynccontextmanager
 async def received(request: Request, services: Services, spec: FormSpec) -> AsyncIterator[Form]:
-    """The form of a request, its files spooled; they are removed on leaving unless kept.
+    """The form of a request, its images spooled; the file is removed on leaving unless kept.
 
     Raises:
         MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace,
-        InvalidRequest: the request cannot be taken; nothing of it is left.
+        StorageFailed, InvalidRequest: the request cannot be taken; nothing of it is left.
     """
     form = Form()
     try:
@@ -91,8 +93,8 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
         yield form
     finally:
         services.heap.used()
-        if not form.kept:
-            remove(form.paths())
+        if form.path is not None and not form.kept:
+            remove([form.path])
 
 
 async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> None:
@@ -104,10 +106,7 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
     try:
         async with asyncio.timeout(limits.upload_seconds):
             body = events(request, boundary, max_bytes=spec.max_bytes(limits))
-            async for event in body:
-                await intake.take(event)
-            if spec.durable:
-                await in_thread(sync_folder, services.spool)
+            await take_all(body, intake)
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -115,7 +114,22 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
     except OSError as error:
         raise_for_disk(error)
     finally:
-        await intake.close()
+        await in_thread(intake.close)
+
+
+async def take_all(body: AsyncIterator[list[Event]], intake: "Intake") -> None:
+    """Hand a body's events to the intake: a small body in one visit to a thread, a large one in
+    many, so that little of it is in memory.
+    """
+    waiting: list[Event] = []
+    waiting_bytes = 0
+    async for some in body:
+        waiting += some
+        waiting_bytes += sum(len(event.data) for event in some if isinstance(event, PartData))
+        if waiting_bytes >= BUFFER_BYTES:
+            await in_thread(intake.take, waiting)
+            waiting, waiting_bytes = [], 0
+    await in_thread(intake.finish, waiting)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -134,40 +148,51 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 def raise_for_disk(error: OSError) -> None:
     if error.errno in FULL:
         raise NoSpace("no space left for the upload; nothing was accepted") from error
-    raise error
+    raise StorageFailed(f"the upload cannot be written: {error.strerror}") from error
 
 
 class Intake:
-    """Takes the parts of one body, one after the other, into a form."""
+    """Takes the events of one body into a form. Blocking: call it in a thread."""
 
     def __init__(self, services: Services, spec: FormSpec, form: Form) -> None:
         self._services = services
         self._spec = spec
         self._form = form
-        self._part: FilePart | FieldPart | None = None
         self._fields = 0
+        self._part: FilePart | FieldPart = FieldPart("")
+        self._writer: SpoolWriter | None = None
 
-    async def take(self, event: Event) -> None:
-        match event:
-            case PartStart(name, filename):
-                self._part = self._start(name, filename)
-            case PartData(data) if self._part is not None:
-                await self._part.write(data)
-            case PartEnd() if self._part is not None:
-                await self._part.end(self._form)
-                self._part = None
+    def take(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case PartStart(name, filename):
+                    self._part = self._start(name, filename)
+                case PartData(data):
+                    self._part.write(data)
+                case PartEnd():
+                    self._part.end(self._form)
 
-    async def close(self) -> None:
-        """Drop a part that did not come to its end."""
-        if isinstance(self._part, FilePart):
-            await self._part.discard()
+    def finish(self, events: list[Event]) -> None:
+        """Take the last events; then the images are in the spool, durable where that is asked."""
+        self.take(events)
+        if self._writer is not None and not self._writer.empty:
+            self._form.path = self._writer.commit(durable=self._spec.durable)
+            self._writer = None
+
+    def close(self) -> None:
+        """Leave nothing of a body that did not come to its end, or that held no image."""
+        if self._writer is not None:
+            self._writer.discard()
 
     def _start(self, name: str, filename: str | None) -> "FilePart | FieldPart":
+        settings = self._services.settings
         if filename is not None and name == self._spec.field:
-            most = self._spec.max_files(self._services.settings.limits)
+            most = self._spec.max_files(settings.limits)
             if len(self._form.uploads) == most:
                 raise TooManyFiles(f"too many files in {name!r}: at most {most} in a request")
-            return FilePart(self._services, self._spec, filename)
+            if self._writer is None:
+                self._writer = SpoolWriter(self._services.spool, self._services.owner)
+            return FilePart(self._writer, settings, filename, single=self._spec.single)
         self._fields += 1
         if self._fields > MAX_FIELDS:
             raise MalformedBody(f"more than {MAX_FIELDS} fields beside the files")
@@ -181,84 +206,62 @@ class FieldPart:
         self._name = name
         self._value = b""
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         self._value += data
         if len(self._value) > MAX_FIELD_BYTES:
             raise MalformedBody(f"the field {self._name!r} is over {MAX_FIELD_BYTES} bytes")
 
-    async def end(self, form: Form) -> None:
+    def end(self, form: Form) -> None:
         form.fields[self._name] = self._value.decode("utf-8", errors="replace")
 
 
 class FilePart:
-    """A file on its way into the spool."""
+    """A file on its way into the spool; refused as soon as there is a reason."""
 
-    def __init__(self, services: Services, spec: FormSpec, filename: str) -> None:
-        self._services = services
-        self._spec = spec
+    def __init__(
+        self, writer: SpoolWriter, settings: Settings, filename: str, *, single: bool
+    ) -> None:
+        self._writer = writer
+        self._settings = settings
         self._filename = filename
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._size = 0
-        self._writer: SpoolWriter | None = None
-        self._refused: Refused | None = None
+        self._single = single
+        self._refused: ImageError | None = None
+        writer.begin()
 
-    async def write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         if self._refused is not None:
             return
-        self._size += len(data)
-        if self._size > self._services.settings.limits.file_bytes:
-            await self._refuse_size()
-            return
-        self._buffer.append(data)
-        self._buffered += len(data)
-        if self._buffered >= BUFFER_BYTES:
-            await in_thread(self._flush)
+        most = self._settings.limits.file_bytes
+        if self._writer.size + len(data) > most:
+            self._refuse(FileTooLarge(f"the file is over {most} bytes"))
+        else:
+            self._writer.write(data)
 
-    async def end(self, form: Form) -> None:
-        file = None
+    def end(self, form: Form) -> None:
         if self._refused is None:
-            file, self._refused = await in_thread(self._finish)
-        form.uploads.append(Upload(self._filename, file, self._refused))
+            try:
+                check_head(self._writer.head, self._settings.images)
+            except ImageError as error:
+                self._refuse(error)
+        if self._refused is None:
+            form.uploads.append(Upload(self._filename, self._writer.end()))
+        else:
+            form.uploads.append(Upload(self._filename, None, Refused.of(self._refused)))
 
-    async def discard(self) -> None:
-        if self._writer is not None:
-            await in_thread(self._writer.discard)
-
-    async def _refuse_size(self) -> None:
-        limit = self._services.settings.limits.file_bytes
-        error = FileTooLarge(f"the file is over {limit} bytes")
-        if self._spec.single:
+    def _refuse(self, error: ImageError) -> None:
+        """The one file of a request being too large ends the request; else the others go on."""
+        if self._single and isinstance(error, FileTooLarge):
             raise error
-        await self.discard()
-        self._buffer.clear()
-        self._refused = Refused.of(error)
-
-    def _flush(self) -> None:
-        if self._writer is None:
-            self._writer = SpoolWriter(self._services.spool, self._services.owner)
-        self._writer.write(b"".join(self._buffer))
-        self._buffer.clear()
-        self._buffered = 0
-
-    def _finish(self) -> tuple[SpooledFile | None, Refused | None]:
-        """All of a small file's way in one visit to a thread."""
-        self._flush()
-        assert self._writer is not None
-        try:
-            check_head(self._writer, self._services.settings.images)
-        except CaptiondError as error:
-            self._writer.discard()
-            return None, Refused.of(error)
-        return self._writer.commit(durable=self._spec.durable), None
+        self._writer.drop()
+        self._refused = error
 
 
-def check_head(writer: SpoolWriter, images: ImageSettings) -> None:
+def check_head(head: bytes, images: ImageSettings) -> None:
     """Refuse what its first bytes give away, before it costs anybody anything.
 
     Raises:
         EmptyImage, NotAnImage, ImageTypeRefused
     """
-    if not writer.head:
+    if not head:
         raise EmptyImage("the file is empty")
-    check_type(writer.head, images.types)
+    check_type(head, images.types)

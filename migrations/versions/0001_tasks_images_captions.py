@@ -17,7 +17,11 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("started_at", sa.Float(), nullable=True),
         sa.Column("finished_at", sa.Float(), nullable=True),
+        sa.Column("spool", sa.String(64), nullable=True),
+        sa.Column("idempotency_key", sa.String(255), nullable=True),
+        sa.Column("digest", sa.String(64), nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_tasks"),
+        sa.UniqueConstraint("idempotency_key", name="uq_tasks_idempotency_key"),
     )
     op.create_table(
         "images",
@@ -25,18 +29,18 @@ def upgrade() -> None:
         sa.Column("task_id", sa.String(64), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("filename", sa.Text(), nullable=False),
-        sa.Column("spool", sa.String(64), nullable=True),
         sa.Column("sha256", sa.String(64), nullable=True),
+        sa.Column("offset", sa.Integer(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("blame", sa.Integer(), nullable=False),
         sa.Column("owner", sa.String(64), nullable=True),
         sa.Column("result", sa.JSON(), nullable=True),
         sa.ForeignKeyConstraint(
             ["task_id"], ["tasks.id"], name="fk_images_task_id", ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("id", name="pk_images"),
-        sa.UniqueConstraint("spool", name="uq_images_spool"),
         sa.UniqueConstraint("task_id", "position", name="uq_images_task_id_position"),
         sqlite_autoincrement=True,
     )

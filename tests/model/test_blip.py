@@ -40,7 +40,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def pixels_of(blip: Blip, paths: list[Path]) -> "np.typing.NDArray[np.uint8]":
     set_up_pillow(ImageSettings())
-    return np.stack([decode(path, blip.geometry, ImageSettings())[0] for path in paths])
+    return np.stack([decode(path.open("rb"), blip.geometry, ImageSettings())[0] for path in paths])
 
 
 def test_normalized_pixels_equal_the_processors_to_the_last_bit(files: list[Path]) -> None:

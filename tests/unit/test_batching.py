@@ -1,6 +1,7 @@
 """Who goes into the next batch."""
 
 from collections import deque
+from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,42 +10,69 @@ from captiond.inference.batching import PATIENCE, Lanes
 from captiond.jobs import Lane
 
 
-def filled(interactive: int, bulk: int) -> Lanes[str]:
-    lanes: Lanes[str] = Lanes()
+@dataclass(frozen=True)
+class Named:
+    name: str
+    lane: Lane = Lane.BULK
+    alone: bool = False
+
+
+def filled(interactive: int, bulk: int) -> Lanes[Named]:
+    lanes: Lanes[Named] = Lanes()
     for number in range(interactive):
-        lanes.put(Lane.INTERACTIVE, f"i{number}")
+        lanes.put(Lane.INTERACTIVE, Named(f"i{number}"))
     for number in range(bulk):
-        lanes.put(Lane.BULK, f"b{number}")
+        lanes.put(Lane.BULK, Named(f"b{number}"))
     return lanes
+
+
+def names(batch: list[Named]) -> list[str]:
+    return [item.name for item in batch]
 
 
 def test_interactive_goes_first_and_alone() -> None:
     lanes = filled(2, 5)
-    assert lanes.take(4) == ["i0", "i1"]
-    assert lanes.take(4) == ["b0", "b1", "b2", "b3"]
-    assert lanes.take(4) == ["b4"]
-    assert lanes.take(4) == []
+    assert names(lanes.take(4)) == ["i0", "i1"]
+    assert names(lanes.take(4)) == ["b0", "b1", "b2", "b3"]
+    assert names(lanes.take(4)) == ["b4"]
+    assert names(lanes.take(4)) == []
 
 
 def test_bulk_gets_its_turn_while_interactive_keeps_coming() -> None:
     lanes = filled(0, 100)
     turns: deque[str] = deque()
     for number in range(20):
-        lanes.put(Lane.INTERACTIVE, f"i{number}")
-        turns.append(lanes.take(1)[0][0])
+        lanes.put(Lane.INTERACTIVE, Named(f"i{number}"))
+        turns.append(lanes.take(1)[0].name[0])
     assert turns.count("b") == 20 // (PATIENCE + 1)
 
 
-@given(st.lists(st.sampled_from(list(Lane)), max_size=60), st.integers(1, 9))
-def test_nothing_is_lost_doubled_or_overtaken_within_its_lane(lanes: list[Lane], size: int) -> None:
-    queue: Lanes[tuple[Lane, int]] = Lanes()
-    for number, lane in enumerate(lanes):
-        queue.put(lane, (lane, number))
-    taken: list[tuple[Lane, int]] = []
+def test_one_that_is_to_be_alone_is_a_batch_by_itself() -> None:
+    lanes: Lanes[Named] = Lanes()
+    for number, alone in enumerate([False, False, True, True, False]):
+        lanes.put(Lane.BULK, Named(str(number), alone=alone))
+    assert [names(lanes.take(9)) for _ in range(4)] == [["0", "1"], ["2"], ["3"], ["4"]]
+
+
+PUT = st.tuples(st.sampled_from(list(Lane)), st.booleans())
+
+
+@given(st.lists(PUT, max_size=60), st.integers(1, 9))
+def test_nothing_is_lost_doubled_or_overtaken_within_its_lane(
+    put: list[tuple[Lane, bool]], size: int
+) -> None:
+    queue: Lanes[Named] = Lanes()
+    items = [Named(str(number), *entry) for number, entry in enumerate(put)]
+    for item in items:
+        queue.put(item.lane, item)
+    taken: list[Named] = []
     while queue:
         batch = queue.take(size)
         assert 1 <= len(batch) <= size
-        assert len({lane for lane, _ in batch}) == 1
+        assert len({item.lane for item in batch}) == 1
+        assert len(batch) == 1 or not any(item.alone for item in batch)
         taken += batch
     for lane in Lane:
-        assert [n for a, n in taken if a is lane] == [n for n, a in enumerate(lanes) if a is lane]
+        assert [item for item in taken if item.lane is lane] == [
+            item for item in items if item.lane is lane
+        ]

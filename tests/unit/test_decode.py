@@ -19,7 +19,8 @@ from captiond.errors import (
     NotAnImage,
     TooManyPixels,
 )
-from captiond.inference.decode import Geometry, decode, set_up_pillow
+from captiond.inference.decode import Geometry, Pixels, set_up_pillow
+from captiond.inference.decode import decode as decode_file
 
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)
 SETTINGS = ImageSettings()
@@ -38,6 +39,13 @@ def picture() -> Image.Image:
     image.paste((200, 10, 10), (0, 0, 30, 20))
     image.paste((10, 200, 10), (60, 40, 90, 60))
     return image
+
+
+def decode(
+    path: Path, geometry: Geometry, settings: ImageSettings
+) -> tuple[Pixels, tuple[int, int]]:
+    with path.open("rb") as file:
+        return decode_file(file, geometry, settings)
 
 
 def saved(folder: Path, image: Image.Image, format_: str, **options: object) -> Path:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -11,9 +12,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from captiond.errors import DatabaseUnusable
-from captiond.jobs import Captioned, NewImage, Refused, Status
-from captiond.store import captions, tasks
+from captiond.errors import DatabaseUnusable, KeyReused, TaskFinished
+from captiond.jobs import (
+    BLAME_LIMIT,
+    Captioned,
+    Death,
+    NewImage,
+    NewTask,
+    Refused,
+    Status,
+    TaskView,
+    blame,
+)
+from captiond.store import captions, claims, tasks
 from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
@@ -57,8 +68,15 @@ async def engine(migrated: Path, tmp_path: Path) -> AsyncIterator[Engine]:
         yield made
 
 
-def images(count: int, prefix: str = "s") -> list[NewImage]:
-    return [NewImage(f"{n}.png", f"{prefix}{n}", "sha", 9) for n in range(count)]
+def task(task_id: str, count: int, *, key: str | None = None, digest: str | None = None) -> NewTask:
+    images = tuple(NewImage(f"{n}.png", "sha", 9 * n, 9) for n in range(count))
+    return NewTask(task_id, f"spool-{task_id}", images, 1.0, key, digest)
+
+
+async def read(engine: Engine, task_id: str) -> TaskView:
+    found = await tasks.read_task(engine, task_id)
+    assert found is not None
+    return found
 
 
 async def test_the_migrations_make_exactly_the_tables(engine: Engine) -> None:
@@ -76,46 +94,49 @@ async def test_a_commit_is_durable_and_keys_are_enforced(engine: Engine) -> None
 
 
 async def test_images_are_claimed_in_order_and_the_task_ends_with_the_last(engine: Engine) -> None:
-    await tasks.create_task(engine, "t", images(3), now=1.0)
-    first = await tasks.claim(engine, 2, owner="m", now=2.0)
-    assert [claim.spool for claim in first] == ["s0", "s1"]
-    taken = await tasks.finish(
-        engine, [tasks.Finished(claim.image_id, 1, CAPTION) for claim in first], now=3.0
-    )
-    assert taken == {claim.image_id for claim in first}
-    task = await tasks.read_task(engine, "t")
-    assert task is not None
-    assert (task.status, task.started_at, task.finished_at) == (Status.PROCESSING, 2.0, None)
-    (last,) = await tasks.claim(engine, 9, owner="m", now=4.0)
+    await tasks.create_task(engine, task("t", 3))
+    first = await claims.claim(engine, 2, owner="m", now=2.0)
+    assert [(claim.spool, claim.offset, claim.size) for claim in first] == [
+        ("spool-t", 0, 9),
+        ("spool-t", 9, 9),
+    ]
+    results = [claims.Finished(claim.image_id, 1, CAPTION) for claim in first]
+    taken = await claims.finish(engine, results, now=3.0)
+    assert taken == {claim.image_id: False for claim in first}
+    half = await read(engine, "t")
+    assert (half.status, half.started_at, half.finished_at) == (Status.PROCESSING, 2.0, None)
+    assert await tasks.open_spool_names(engine) == {"spool-t"}
+    (last,) = await claims.claim(engine, 9, owner="m", now=4.0)
     refused = Refused("damaged", "corrupt_image")
-    await tasks.finish(engine, [tasks.Finished(last.image_id, 1, refused)], now=5.0)
-    task = await tasks.read_task(engine, "t")
-    assert task is not None
-    assert (task.status, task.started_at, task.finished_at) == (Status.COMPLETED, 2.0, 5.0)
-    assert [image.outcome for image in task.images] == [CAPTION, CAPTION, refused]
+    ended = await claims.finish(engine, [claims.Finished(last.image_id, 1, refused)], now=5.0)
+    assert ended == {last.image_id: True}
+    whole = await read(engine, "t")
+    assert (whole.status, whole.started_at, whole.finished_at) == (Status.COMPLETED, 2.0, 5.0)
+    assert [image.outcome for image in whole.images] == [CAPTION, CAPTION, refused]
+    assert await tasks.open_spool_names(engine) == set()
 
 
 async def test_a_late_result_of_a_lost_attempt_is_dropped(engine: Engine) -> None:
-    await tasks.create_task(engine, "t", images(1), now=1.0)
-    (lost,) = await tasks.claim(engine, 1, owner="dead", now=2.0)
-    assert await tasks.requeue(engine, owner="another") == 0
-    assert await tasks.requeue(engine, owner="dead") == 1
-    (again,) = await tasks.claim(engine, 1, owner="alive", now=3.0)
+    await tasks.create_task(engine, task("t", 1))
+    (lost,) = await claims.claim(engine, 1, owner="dead", now=2.0)
+    assert await claims.requeue(engine, now=2.0, owner="another") == 0
+    assert await claims.requeue(engine, now=2.0, owner="dead") == 1
+    (again,) = await claims.claim(engine, 1, owner="alive", now=3.0)
     assert again.attempt == lost.attempt + 1
-    late = tasks.Finished(lost.image_id, lost.attempt, CAPTION)
-    assert await tasks.finish(engine, [late], now=4.0) == set()
-    mine = tasks.Finished(again.image_id, again.attempt, CAPTION)
-    assert await tasks.finish(engine, [mine], now=5.0) == {again.image_id}
-    assert await tasks.finish(engine, [mine], now=6.0) == set()
+    late = claims.Finished(lost.image_id, lost.attempt, CAPTION)
+    assert await claims.finish(engine, [late], now=4.0) == {}
+    mine = claims.Finished(again.image_id, again.attempt, CAPTION)
+    assert await claims.finish(engine, [mine], now=5.0) == {again.image_id: True}
+    assert await claims.finish(engine, [mine], now=6.0) == {}
 
 
 async def test_no_two_claims_take_the_same_image(engine: Engine) -> None:
-    await tasks.create_task(engine, "t", images(200), now=1.0)
+    await tasks.create_task(engine, task("t", 200))
     claimed: list[int] = []
 
     async def take(owner: str) -> None:
-        while claims := await tasks.claim(engine, 7, owner=owner, now=2.0):
-            claimed.extend(claim.image_id for claim in claims)
+        while taken := await claims.claim(engine, 7, owner=owner, now=2.0):
+            claimed.extend(claim.image_id for claim in taken)
 
     async with anyio.create_task_group() as group:
         for number in range(8):
@@ -124,22 +145,115 @@ async def test_no_two_claims_take_the_same_image(engine: Engine) -> None:
     assert len(claimed) == 200
 
 
+async def test_a_clock_that_jumps_a_day_changes_no_order(engine: Engine) -> None:
+    day = 86_400.0
+    await tasks.create_task(engine, replace(task("late", 2), created_at=5 * day))
+    await tasks.create_task(engine, replace(task("early", 2), created_at=4 * day))
+    first = await claims.claim(engine, 2, owner="a", now=3 * day)
+    second = await claims.claim(engine, 2, owner="b", now=6 * day)
+    assert [claim.spool for claim in first] == ["spool-late"] * 2
+    assert [claim.spool for claim in second] == ["spool-early"] * 2
+    assert await claims.claim(engine, 9, owner="c", now=9 * day) == []
+
+
 async def test_a_task_whose_files_were_all_refused_has_ended(engine: Engine) -> None:
-    refused = NewImage("x", None, None, 0, Refused("no image", "not_an_image"))
-    await tasks.create_task(engine, "t", [refused, refused], now=1.0)
-    task = await tasks.read_task(engine, "t")
-    assert task is not None
-    assert (task.status, task.finished_at) == (Status.FAILED, 1.0)
-    assert await tasks.claim(engine, 9, owner="m", now=2.0) == []
+    refused = NewImage("x", None, 0, 0, Refused("no image", "not_an_image"))
+    await tasks.create_task(engine, NewTask("t", None, (refused, refused), 1.0))
+    ended = await read(engine, "t")
+    assert (ended.status, ended.finished_at) == (Status.FAILED, 1.0)
+    assert await claims.claim(engine, 9, owner="m", now=2.0) == []
     assert await tasks.open_spool_names(engine) == set()
 
 
-async def test_a_refused_task_leaves_no_row(engine: Engine) -> None:
-    await tasks.create_task(engine, "t", images(2), now=1.0)
-    with pytest.raises(Exception, match="UNIQUE"):
-        await tasks.create_task(engine, "u", images(2), now=1.0)
-    assert await tasks.read_task(engine, "u") is None
+# ---------------------------------------------------------------- blame
+
+
+async def test_blame_adds_up_to_poison_and_the_neighbours_go_on(engine: Engine) -> None:
+    await tasks.create_task(engine, task("t", 2))
+    points = [blame(Death.CRASHED, 2), blame(Death.CRASHED, 1), blame(Death.CRASHED, 1)]
+    for round_, more in enumerate(points):
+        guilty, _ = await claims.claim(engine, 2, owner="m", now=2.0)
+        assert guilty.blame == sum(points[:round_])
+        blamed = {guilty.image_id: more}
+        assert await claims.requeue(engine, now=3.0, owner="m", blamed=blamed) == 2
+    (innocent,) = await claims.claim(engine, 2, owner="m", now=4.0)
+    assert innocent.blame == 0
+    await claims.finish(
+        engine, [claims.Finished(innocent.image_id, innocent.attempt, CAPTION)], now=5.0
+    )
+    ended = await read(engine, "t")
+    assert ended.status is Status.COMPLETED
+    first, second = ended.images
+    assert isinstance(first.outcome, Refused)
+    assert first.outcome.code == "poison_image"
+    assert second.outcome == CAPTION
+
+
+async def test_an_image_that_is_poison_ends_its_task(engine: Engine) -> None:
+    await tasks.create_task(engine, task("t", 1))
+    (guilty,) = await claims.claim(engine, 1, owner="m", now=2.0)
+    await claims.requeue(engine, now=3.0, owner="m", blamed={guilty.image_id: BLAME_LIMIT})
+    ended = await read(engine, "t")
+    assert (ended.status, ended.finished_at) == (Status.FAILED, 3.0)
+
+
+async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engine) -> None:
+    await tasks.create_task(engine, task("t", 1))
+    for _ in range(20):
+        await claims.claim(engine, 1, owner="m", now=2.0)
+        assert await claims.requeue(engine, now=3.0) == 1
+    (claim,) = await claims.claim(engine, 1, owner="m", now=4.0)
+    assert (claim.attempt, claim.blame) == (21, 0)
+
+
+# ---------------------------------------------------------------- cancel and idempotency
+
+
+async def test_cancel_ends_what_has_no_result_and_drops_what_comes_late(engine: Engine) -> None:
+    await tasks.create_task(engine, task("t", 3))
+    done, running = await claims.claim(engine, 2, owner="m", now=2.0)
+    await claims.finish(engine, [claims.Finished(done.image_id, 1, CAPTION)], now=3.0)
+    cancelled = await tasks.cancel(engine, "t", now=4.0)
+    assert cancelled == tasks.Cancelled((running.image_id,), "spool-t")
+    late = claims.Finished(running.image_id, 1, CAPTION)
+    assert await claims.finish(engine, [late], now=5.0) == {}
+    assert await claims.requeue(engine, now=5.0) == 0
+    assert await claims.claim(engine, 9, owner="m", now=6.0) == []
+    ended = await read(engine, "t")
+    assert (ended.status, ended.finished_at) == (Status.CANCELLED, 4.0)
+    assert [image.status for image in ended.images] == [
+        Status.COMPLETED,
+        Status.CANCELLED,
+        Status.CANCELLED,
+    ]
+
+
+async def test_a_second_cancel_changes_nothing_and_a_finished_task_refuses(engine: Engine) -> None:
+    await tasks.create_task(engine, task("t", 1))
+    await tasks.cancel(engine, "t", now=2.0)
+    assert await tasks.cancel(engine, "t", now=3.0) == tasks.Cancelled((), "spool-t")
+    assert (await read(engine, "t")).finished_at == 2.0
+    assert await tasks.cancel(engine, "unknown", now=3.0) is None
+    await tasks.create_task(engine, task("u", 1))
+    (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
+    await claims.finish(engine, [claims.Finished(claim.image_id, 1, CAPTION)], now=3.0)
+    with pytest.raises(TaskFinished):
+        await tasks.cancel(engine, "u", now=4.0)
+
+
+async def test_the_same_key_is_the_same_task_however_many_come_at_once(engine: Engine) -> None:
+    found: list[str] = []
+
+    async def send(number: int) -> None:
+        found.append(await tasks.create_task(engine, task(f"t{number}", 2, key="k", digest="d")))
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(send, number)
+    assert len(set(found)) == 1
     assert await tasks.count_open(engine) == 2
+    with pytest.raises(KeyReused):
+        await tasks.create_task(engine, task("other", 2, key="k", digest="e"))
 
 
 async def test_the_cache_keeps_the_first_caption_of_a_key(engine: Engine) -> None:

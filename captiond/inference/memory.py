@@ -1,0 +1,40 @@
+"""Out of memory, told apart from every other error of the device."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from captiond.errors import OutOfMemory
+from captiond.inference.decode import Pixels
+
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # what a CPU's RuntimeError says; it has no class of its own
+
+
+def within_memory(caption: Callable[[Pixels], list[str]]) -> Callable[[Pixels], list[str]]:
+    """`caption`, raising OutOfMemory where the device has not enough; other errors go through."""
+
+    def guarded(pixels: Pixels) -> list[str]:
+        with told_as_out_of_memory():
+            return caption(pixels)
+
+    return guarded
+
+
+@contextmanager
+def told_as_out_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        release()
+        raise OutOfMemory(str(error)) from error
+    except RuntimeError as error:
+        if CPU_ALLOCATOR not in str(error):
+            raise
+        raise OutOfMemory(str(error)) from error
+
+
+def release() -> None:
+    """Give what the allocator has kept back to the device, before a smaller batch is tried."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

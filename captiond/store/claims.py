@@ -1,0 +1,159 @@
+"""Images in the database as a queue: claimed, finished, put back.
+
+As in `tasks`, every change of state is one guarded UPDATE.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import ReturningUpdate, Update
+
+from captiond.errors import PoisonImage
+from captiond.jobs import BLAME_LIMIT, Outcome, Refused, Status
+from captiond.store.engine import Engine, writing
+from captiond.store.results import to_json
+from captiond.store.tables import ImageRow, TaskRow
+from captiond.store.tasks import PENDING, PROCESSING, end_if_done
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An image taken from the queue; `attempt` fences its result, `blame` makes it go alone."""
+
+    image_id: int
+    attempt: int
+    blame: int
+    spool: str
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The result of one attempt at one image."""
+
+    image_id: int
+    attempt: int
+    outcome: Outcome
+
+
+async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[Claim]:
+    """Take up to `limit` images, the longest accepted first; their tasks are PROCESSING with it."""
+    waiting = (
+        select(ImageRow.id)
+        .where(ImageRow.status == PENDING)
+        .order_by(ImageRow.id)
+        .limit(limit)
+        .scalar_subquery()
+    )
+    take = (
+        update(ImageRow)
+        .where(ImageRow.id.in_(waiting))
+        .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=owner)
+        .returning(
+            ImageRow.id,
+            ImageRow.attempt,
+            ImageRow.blame,
+            ImageRow.task_id,
+            ImageRow.offset,
+            ImageRow.size,
+            ImageRow.sha256,
+        )
+    )
+    async with writing(engine) as connection:
+        taken = (await connection.execute(take)).all()
+        spools = await start_tasks(connection, {row.task_id for row in taken}, now)
+    claims = [
+        Claim(row.id, row.attempt, row.blame, spools[row.task_id], row.offset, row.size, row.sha256)
+        for row in taken
+    ]
+    return sorted(claims, key=lambda claim: claim.image_id)
+
+
+async def start_tasks(
+    connection: AsyncConnection, task_ids: set[str], now: float
+) -> dict[str, str]:
+    """Let the tasks be PROCESSING; their spool files by their ids."""
+    start = (
+        update(TaskRow)
+        .where(TaskRow.id.in_(task_ids), TaskRow.status == PENDING)
+        .values(status=PROCESSING, started_at=func.coalesce(TaskRow.started_at, now))
+    )
+    await connection.execute(start)
+    query = select(TaskRow.id, TaskRow.spool).where(TaskRow.id.in_(task_ids))
+    return {row.id: row.spool or "" for row in await connection.execute(query)}
+
+
+async def finish(engine: Engine, results: Sequence[Finished], *, now: float) -> dict[int, bool]:
+    """Write the results of a batch in one transaction.
+
+    The images whose results were taken, and whether their task ended with them. A result whose
+    attempt is not the image's present one is dropped: somebody else has the image, or nobody wants
+    it any more.
+    """
+    taken: dict[int, str] = {}
+    async with writing(engine) as connection:
+        for result in results:
+            task_id = (await connection.execute(finish_one(result))).scalar_one_or_none()
+            if task_id is not None:
+                taken[result.image_id] = task_id
+        ended = await end_if_done(connection, set(taken.values()), now)
+    return {image_id: task_id in ended for image_id, task_id in taken.items()}
+
+
+def finish_one(result: Finished) -> ReturningUpdate[str]:
+    failed = isinstance(result.outcome, Refused)
+    return (
+        update(ImageRow)
+        .where(
+            ImageRow.id == result.image_id,
+            ImageRow.attempt == result.attempt,
+            ImageRow.status == PROCESSING,
+        )
+        .values(
+            status=(Status.FAILED if failed else Status.COMPLETED).value,
+            owner=None,
+            result=to_json(result.outcome),
+        )
+        .returning(ImageRow.task_id)
+    )
+
+
+async def requeue(
+    engine: Engine, *, now: float, owner: str | None = None, blamed: Mapping[int, int] | None = None
+) -> int:
+    """Put back what `owner` had in hand, or what anybody had; the number of images put back.
+
+    `blamed` holds points of blame by image; an image that reaches BLAME_LIMIT ends as poison.
+    """
+    in_hand = update(ImageRow).where(ImageRow.status == PROCESSING)
+    if owner is not None:
+        in_hand = in_hand.where(ImageRow.owner == owner)
+    async with writing(engine) as connection:
+        put_back = await connection.execute(in_hand.values(status=PENDING, owner=None))
+        for image_id, points in (blamed or {}).items():
+            await connection.execute(add_blame(image_id, points))
+        await end_poison(connection, (blamed or {}).keys(), now)
+    return put_back.rowcount
+
+
+def add_blame(image_id: int, points: int) -> Update:
+    image = update(ImageRow).where(ImageRow.id == image_id, ImageRow.status == PENDING)
+    return image.values(blame=ImageRow.blame + points)
+
+
+async def end_poison(connection: AsyncConnection, image_ids: Collection[int], now: float) -> None:
+    error = PoisonImage("the process that captions ends when it has this image in hand")
+    poison = (
+        update(ImageRow)
+        .where(
+            ImageRow.id.in_(image_ids), ImageRow.status == PENDING, ImageRow.blame >= BLAME_LIMIT
+        )
+        .values(status=Status.FAILED.value, result=to_json(Refused.of(error)))
+        .returning(ImageRow.task_id)
+    )
+    task_ids = set((await connection.execute(poison)).scalars())
+    await end_if_done(connection, task_ids, now)
