@@ -2,157 +2,172 @@
 
 import random
 import signal
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+import time
+from datetime import datetime
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
-from tests.conftest import png
-from tests.service import Service, check_nothing_lost, running, wait_for
-
-SEED = 20261123
+from tests.faults.harness import (
+    FRESH,
+    Load,
+    check,
+    gone,
+    median,
+    new_seed,
+    progress,
+    rounds,
+    seconds_until,
+    wait_for_the_end,
+)
+from tests.service import Service, running, wait_for
 
 
 @pytest.fixture
 def rng() -> random.Random:
-    return random.Random(SEED)
+    return random.Random(new_seed())
 
 
-def accept(service: Service, numbers: range, images: int) -> Iterator[tuple[str, int]]:
-    """Send one task for each number; none of its images is like any other."""
-    for number in numbers:
-        files = [
-            ("images", (f"{number}-{place}.png", png(number * images + place)))
-            for place in range(images)
-        ]
-        response = service.client.post("/async-batch-caption", files=files)
-        assert response.status_code == 202, response.text
-        yield response.json()["task_id"], images
-
-
-def check_finished(service: Service, accepted: dict[str, int]) -> None:
-    for task_id, images in accepted.items():
-        task = service.finished(task_id)
-        assert task["status"] == "COMPLETED"
-        assert [result["error"] for result in task["result"]] == [None] * images
-
-
-def wait_for_images(service: Service, accepted: dict[str, int], most: int) -> None:
-    """Wait until more than `most` images of these tasks are done."""
-
-    def enough() -> bool:
-        done: list[int] = [service.task(task_id)["progress"]["done"] for task_id in accepted]
-        return sum(done) > most
-
-    wait_for(enough, f"{most} images to be done")
-
-
-def ended(processes: list[psutil.Process]) -> bool:
-    """Whether all of them are gone; one that nobody reaped yet counts as gone."""
-    return not any(
-        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes
+def test_model_processes_are_killed(data: Path, rng: random.Random) -> None:
+    load, times = Load(rng), rounds(3, 200)
+    seen: list[float] = []
+    back: list[float] = []
+    with running(data, **FRESH) as service:
+        with load.on(service):
+            for number in range(times):
+                time.sleep(rng.uniform(0, 1.5))
+                kill_model(service, seen, back)
+                progress(number + 1, times, "model")
+        wait_for_the_end(service)
+        assert service.stop() == 0
+    assert set(load.ledger.answers) <= {"task 202", 200, 503}
+    check(
+        data,
+        load.ledger,
+        "SIGKILL of a model process",
+        rounds=times,
+        seen_ms=round(median(seen) * 1000, 1),
+        seen_ms_most=round(max(seen) * 1000, 1),
+        back_s=round(median(back), 2),
+        back_s_most=round(max(back), 2),
     )
 
 
-def test_the_model_process_is_killed_with_tasks_in_flight(data: Path, rng: random.Random) -> None:
-    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
-        accepted: dict[str, int] = {}
-        for round_ in range(3):
-            accepted |= accept(service, range(round_ * 10, round_ * 10 + 10), images=8)
-            wait_for_images(service, accepted, rng.randrange(40) + round_ * 80)
-            for process in service.children("model"):
-                process.kill()
-            service.wait_ready()
-        check_finished(service, accepted)
+def kill_model(service: Service, seen: list[float], back: list[float]) -> None:
+    """Kill it; note after how long that was seen, and when images could be captioned again."""
+    (model,) = service.children("model")
+    deaths, readies = len(service.logged("model_died")), len(service.logged("model_ready"))
+    killed = time.time()
+    model.kill()
+    wait_for(lambda: len(service.logged("model_died")) > deaths, "the death to be seen")
+    back.append(
+        seconds_until(lambda: len(service.logged("model_ready")) > readies, "another model")
+    )
+    died = service.logged("model_died")[-1]["timestamp"]
+    seen.append(datetime.fromisoformat(died).timestamp() - killed)
+
+
+def test_web_processes_are_killed_during_uploads(data: Path, rng: random.Random) -> None:
+    load, times = Load(rng), rounds(6, 200)
+    back: list[float] = []
+    with running(data, "--workers", "2", **FRESH) as service:
+        with load.on(service, bulk=4):
+            for number in range(times):
+                time.sleep(rng.uniform(0, 0.5))
+                rng.choice(service.children("web")).kill()
+                accepted = service.client.get("/livez")
+                assert accepted.status_code == 200, "the socket goes on accepting"
+                back.append(seconds_until(lambda: len(service.children("web")) == 2, "two webs"))
+                progress(number + 1, times, "web")
+        wait_for_the_end(service)
         assert service.stop() == 0
-    check_nothing_lost(data, accepted)
+    check(
+        data,
+        load.ledger,
+        "SIGKILL of a web process",
+        rounds=times,
+        back_s=round(median(back), 2),
+        back_s_most=round(max(back), 2),
+    )
 
 
-def test_the_whole_tree_is_killed_and_the_next_start_finishes(
-    data: Path, rng: random.Random
-) -> None:
-    accepted: dict[str, int] = {}
-    for round_ in range(3):
-        with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
-            accepted |= accept(service, range(round_ * 10, round_ * 10 + 10), images=8)
+def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
+    load, times = Load(rng), rounds(3, 200)
+    left_over = 0
+    for number in range(times):
+        service = Service(data, **FRESH)
+        try:
+            with load.on(service):
+                time.sleep(rng.uniform(0, 8))
+                tree = service.tree()
+                service.kill()
+        finally:
+            service.close()
+        left_over += not ends(tree)
+        progress(number + 1, times, "supervisor")
+    finish(data, load, "SIGKILL of the supervisor", rounds=times, left_over=left_over)
+    assert left_over == 0
+
+
+def ends(tree: list[psutil.Process]) -> bool:
+    wait_for(lambda: gone(tree), "every process of the tree to be gone")
+    return True
+
+
+def test_a_restart_storm_converges(data: Path, rng: random.Random) -> None:
+    load, times = Load(rng), rounds(4, 50)
+    stopped: list[int] = []
+    for number in range(times):
+        service = Service(data, **FRESH)
+        try:
+            with load.on(service):
+                time.sleep(rng.uniform(0, 6))
+                tree = service.tree()
+                if rng.random() < 0.5:
+                    stopped.append(service.stop())
+                else:
+                    service.kill()
+        finally:
+            service.close()
+        assert ends(tree)
+        progress(number + 1, times, "storm")
+    assert set(stopped) <= {0}
+    finish(data, load, "mixed SIGTERM and SIGKILL", rounds=times)
+
+
+def finish(data: Path, load: Load, fault: str, **figures: object) -> None:
+    """The next start finishes everything."""
+    with running(data, **FRESH) as service:
+        wait_for_the_end(service)
+        assert service.stop() == 0
+    check(data, load.ledger, fault, **figures)
+
+
+def test_ctrl_c_leaves_no_process_and_keeps_what_waits(data: Path, rng: random.Random) -> None:
+    load, times = Load(rng), rounds(1, 100)
+    for number in range(times):
+        with running(data, **FRESH) as service, load.on(service):
+            time.sleep(rng.uniform(0, 1))
             tree = service.tree()
-            victims = [tree[0]] if round_ else tree
-            for process in victims:
-                process.send_signal(signal.SIGKILL)
-            service.process.wait()
-            wait_for(partial(ended, tree), "every process of the tree to be gone")
-    with running(data) as service:
-        check_finished(service, accepted)
+            service.process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
+            assert service.process.wait(60) == 0
+            assert ends(tree)
+        progress(number + 1, times, "stop")
+    finish(data, load, "SIGTERM and Ctrl-C", rounds=times)
+
+
+def test_decoders_are_killed(data: Path, rng: random.Random) -> None:
+    """Between images, mostly: an image that is in hand at two deaths is another test's matter."""
+    load, times = Load(rng), rounds(3, 50)
+    with running(data, **FRESH) as service:
+        with load.on(service):
+            for number in range(times):
+                time.sleep(rng.uniform(0.2, 0.6))
+                (model,) = service.children("model")
+                for decoder in model.children():
+                    decoder.kill()
+                progress(number + 1, times, "decoder")
+        wait_for_the_end(service)
         assert service.stop() == 0
-    check_nothing_lost(data, accepted)
-
-
-def test_a_web_process_is_killed_during_uploads(data: Path) -> None:
-    with running(data, "--workers", "2") as service:
-        accepted: dict[str, int] = {}
-
-        def upload(number: int) -> None:
-            try:
-                accepted.update(accept(service, range(number, number + 1), images=6))
-            except httpx.TransportError:
-                return  # its web process died: not accepted, and not promised
-
-        with ThreadPoolExecutor(8) as pool:
-            uploads = [pool.submit(upload, number) for number in range(60)]
-            for _ in range(3):
-                wait_for(lambda: len(service.children("web")) == 2, "two web processes")
-                service.children("web")[0].kill()
-            for future in uploads:
-                future.result()
-        assert service.client.get("/livez").status_code == 200
-        check_finished(service, accepted)
-        assert service.stop() == 0
-    kept = {task: images for task, images in accepted.items() if task}
-    check_nothing_lost(data, kept)
-
-
-def test_interactive_clients_of_a_killed_model_get_an_answer_or_503(data: Path) -> None:
-    with running(data, CAPTIOND_CACHE__ENABLED="false") as service, ThreadPoolExecutor(40) as pool:
-        answers = [
-            pool.submit(service.client.post, "/caption", files={"image": ("a.png", png(number))})
-            for number in range(200)
-        ]
-        wait_for(lambda: sum(answer.done() for answer in answers) > 20, "some answers")
-        for process in service.children("model"):
-            process.kill()
-        statuses = [answer.result().status_code for answer in answers]
-        assert set(statuses) <= {200, 503}
-        assert statuses.count(200) > 20
-        service.wait_ready()
-        assert service.client.post("/caption", files={"image": ("a.png", png(1))}).is_success
-
-
-def test_ctrl_c_leaves_no_process_and_keeps_what_waits(data: Path) -> None:
-    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
-        accepted = dict(accept(service, range(20), images=8))
-        tree = service.tree()
-        service.process.send_signal(signal.SIGINT)
-        assert service.process.wait() == 0
-        wait_for(lambda: ended(tree), "every process of the tree to be gone")
-    with running(data) as service:
-        check_finished(service, accepted)
-        assert service.stop() == 0
-    check_nothing_lost(data, accepted)
-
-
-def test_a_decoder_is_killed_and_the_image_is_tried_again(data: Path) -> None:
-    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
-        accepted = dict(accept(service, range(10), images=8))
-        (model,) = service.children("model")
-        for _ in range(5):
-            for decoder in model.children():
-                decoder.kill()
-        for task_id in accepted:
-            assert service.finished(task_id)["status"] == "COMPLETED"
-        assert service.client.get("/readyz").status_code == 200
-        assert service.stop() == 0
-    check_nothing_lost(data, accepted)
+    check(data, load.ledger, "SIGKILL of a decoder", rounds=times)

@@ -1,0 +1,207 @@
+"""Mixed work against a real service while parts of it are killed, and the oracle at the end.
+
+A run is made by its seed, which a failure prints; `CAPTIOND_FAULT_SEED` runs it again. With
+`CAPTIOND_SOAK` set, each fault runs its full count and its figures are kept for the table.
+"""
+
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from tests.conftest import png
+from tests.service import Service, query, wait_for
+
+SOAK = "CAPTIOND_SOAK" in os.environ
+FIGURES = Path("build/soak/figures.jsonl")
+FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}  # every image is captioned, none remembered
+MOST_OPEN = 400  # images of tasks that wait, so that a run ends
+
+
+def rounds(short: int, full: int) -> int:
+    """How often a fault is injected: a few times with the tests, the full count in a soak."""
+    return full if SOAK else short
+
+
+def new_seed() -> int:
+    seed = int(os.environ.get("CAPTIOND_FAULT_SEED") or random.SystemRandom().randrange(10**9))
+    sys.stdout.write(f"CAPTIOND_FAULT_SEED={seed}\n")  # pytest shows it where a test fails
+    return seed
+
+
+def progress(done: int, of: int, what: str) -> None:
+    """A soak takes hours: it says how far it is."""
+    if SOAK and sys.__stderr__ is not None:
+        sys.__stderr__.write(f"\r{what}: {done} of {of} ")
+        sys.__stderr__.flush()
+
+
+def record(fault: str, **figures: Any) -> None:
+    """Keep the figures of a fault for the table at the end of a soak."""
+    if SOAK:
+        FIGURES.parent.mkdir(parents=True, exist_ok=True)
+        with FIGURES.open("a") as file:
+            file.write(json.dumps({"fault": fault, **figures}) + "\n")
+
+
+@dataclass
+class Ledger:
+    """What clients sent, and what they were told."""
+
+    sent: set[str] = field(default_factory=set)
+    accepted: dict[str, int] = field(default_factory=dict)
+    answers: Counter[int | str] = field(default_factory=Counter)
+
+
+class Load:
+    """Clients that send tasks and interactive images until they are stopped."""
+
+    def __init__(self, rng: random.Random, ledger: Ledger | None = None) -> None:
+        self.ledger = ledger or Ledger()
+        self._rng = rng
+        self._numbers = count(rng.randrange(10**6))
+        self._stop = threading.Event()
+
+    @contextmanager
+    def on(self, service: Service, *, bulk: int = 2, interactive: int = 2) -> Iterator[None]:
+        """So many clients of each kind, while the block runs."""
+        self._stop = threading.Event()
+        clients = [threading.Thread(target=self._bulk, args=(service,)) for _ in range(bulk)]
+        clients += [
+            threading.Thread(target=self._interactive, args=(service,)) for _ in range(interactive)
+        ]
+        for client in clients:
+            client.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for client in clients:
+                client.join()
+
+    def _bulk(self, service: Service) -> None:
+        rng = random.Random(self._rng.random())
+        with httpx.Client(base_url=service.url, timeout=60) as client:
+            while not self._stop.is_set():
+                with suppress(httpx.TransportError):
+                    self._send_task(client, rng.randint(1, 12))
+                    self._hold_back(client)
+
+    def _send_task(self, client: httpx.Client, images: int) -> None:
+        name = f"n{next(self._numbers)}"
+        self.ledger.sent.add(name)
+        files = [
+            ("images", (f"{name}-{place}.png", png(next(self._numbers)))) for place in range(images)
+        ]
+        response = client.post("/async-batch-caption", files=files)
+        self.ledger.answers[f"task {response.status_code}"] += 1
+        if response.status_code == 202:
+            self.ledger.accepted[response.json()["task_id"]] = images
+
+    def _hold_back(self, client: httpx.Client) -> None:
+        """Wait while much waits already; a backlog is another test's matter."""
+        newest = next(reversed(self.ledger.accepted), None)
+        if newest is None or sum(list(self.ledger.accepted.values())[-40:]) < MOST_OPEN / 2:
+            return
+        while not self._stop.is_set():
+            status = client.get(f"/async-batch-caption/status/{newest}").json()["status"]
+            if status not in {"PENDING"}:
+                return
+            self._stop.wait(0.05)
+
+    def _interactive(self, service: Service) -> None:
+        with httpx.Client(base_url=service.url, timeout=60) as client:
+            while not self._stop.is_set():
+                image = ("one.png", png(next(self._numbers)))
+                try:
+                    status = client.post("/caption", files={"image": image}).status_code
+                except httpx.TransportError:
+                    self.ledger.answers["connection broken"] += 1
+                    self._stop.wait(0.05)
+                    continue
+                self.ledger.answers[status] += 1
+                if status == 503:
+                    self._stop.wait(0.05)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the oracle found; `lost` and `doubled` must be zero."""
+
+    images: int
+    lost: int
+    doubled: int
+    failed: int
+
+
+def wait_for_the_end(service: Service) -> None:
+    """Wait until no image is open. Whoever waits for hours waits for progress, not for the end."""
+    open_images = "SELECT count(*) FROM images WHERE status IN ('PENDING', 'PROCESSING')"
+    left = query(service.data, open_images)[0][0]
+    while left:
+        before = left
+
+        def fewer(before: int = before) -> bool:
+            return bool(query(service.data, open_images)[0][0] < before)
+
+        wait_for(fewer, f"any of {before} open images to end")
+        left = query(service.data, open_images)[0][0]
+
+
+def judge(data: Path, ledger: Ledger) -> Verdict:
+    """The oracle: every accepted image has ended exactly once, and nothing is left over.
+
+    A request whose answer was lost with its connection may have been accepted; it is held to the
+    same rules, and to have been accepted once at most.
+    """
+    assert query(data, "PRAGMA integrity_check") == [("ok",)]
+    rows = dict(query(data, "SELECT task_id, count(*) FROM images GROUP BY task_id"))
+    lost = sum(images for task, images in ledger.accepted.items() if rows.get(task) != images)
+    names = [name for (name,) in query(data, "SELECT filename FROM images")]
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    assert {name.rsplit("-", 1)[0] for name in names} <= ledger.sent, "an image nobody sent"
+    ended = "('COMPLETED', 'FAILED', 'CANCELLED')"
+    lost += len(query(data, f"SELECT id FROM images WHERE status NOT IN {ended}"))
+    lost += len(query(data, "SELECT id FROM images WHERE result IS NULL"))
+    assert query(data, f"SELECT id FROM tasks WHERE status NOT IN {ended}") == []
+    assert list((data / "spool").iterdir()) == [], "files left in the spool"
+    failed = query(data, "SELECT count(*) FROM images WHERE status = 'FAILED'")[0][0]
+    return Verdict(len(names), lost, len(twice), failed)
+
+
+def check(data: Path, ledger: Ledger, fault: str, **figures: Any) -> Verdict:
+    """Judge, record, and fail on anything lost, doubled or failed."""
+    verdict = judge(data, ledger)
+    record(fault, **figures, **vars(verdict), answers=dict(ledger.answers))
+    assert (verdict.lost, verdict.doubled, verdict.failed) == (0, 0, 0), verdict
+    return verdict
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    """Whether all of them have ended; one that nobody reaped yet counts as gone."""
+    return not any(
+        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes
+    )
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def seconds_until(look: Any, what: str) -> float:
+    """How long it takes until there is something to see."""
+    begun = time.monotonic()
+    wait_for(look, what)
+    return time.monotonic() - begun
