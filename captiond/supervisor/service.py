@@ -143,11 +143,18 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 for children, places in zip((self._webs, self._models), kinds, strict=True):
                     for child in children.values():
-                        child.channel.send(Drain())
+                        self._drain_child(child)
                     await asyncio.wait(places)
         for child in [*self._webs.values(), *self._models.values()]:
             log.warning("cut_short", child=child.name)
             child.kill()
+
+    def _drain_child(self, child: Child) -> None:
+        """Tell it to come to its end; a model process that is still loading has nothing to end."""
+        if child.name in self._models and not self._dispatcher.has(child.name):
+            child.kill()
+        else:
+            child.channel.send(Drain())
 
     # ------------------------------------------------------------ children
 
