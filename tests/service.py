@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -35,19 +35,11 @@ def wait_for(look: Callable[[], T | None], what: str, *, seconds: float = PATIEN
 class Service:
     """A running `captiond serve`; its log stands in a file and is read as it grows."""
 
-    def __init__(self, data: Path, *flags: str, **environ: str) -> None:
+    def __init__(self, data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str) -> None:
         self.data = data
         self._log = data.with_suffix(f".{time.monotonic_ns()}.log")
-        command = [
-            sys.executable,
-            "-m",
-            "captiond",
-            "serve",
-            "--port",
-            "0",
-            "--data-dir",
-            str(data),
-        ]
+        command = [*prefix, sys.executable, "-m", "captiond", "serve", "--port", "0"]
+        command += ["--data-dir", str(data)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--model", MODEL, "--log-level", "debug", *flags],
@@ -122,9 +114,11 @@ class Service:
 
 
 @contextmanager
-def running(data: Path, *flags: str, **environ: str) -> Iterator[Service]:
+def running(
+    data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str
+) -> Iterator[Service]:
     """A service whose model is ready; killed at the end if it still runs."""
-    service = Service(data, *flags, **environ)
+    service = Service(data, *flags, prefix=prefix, **environ)
     try:
         yield service.wait_ready()
     finally:

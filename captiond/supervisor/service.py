@@ -26,6 +26,7 @@ from captiond.messages import (
     Done,
     Drain,
     Drop,
+    Go,
     Health,
     Message,
     Queued,
@@ -172,11 +173,16 @@ class Supervisor:
     async def _attend_model(self, place: Place, child: Child) -> None:
         self._models[child.name] = child
         watch = Watch(self._settings.model.silence_seconds, self._settings.model.batch_seconds)
+        ready = asyncio.Event()
+        take = partial(self._take_from_model, place, child, watch, ready)
         watching = asyncio.create_task(self._watch(child, watch))
+        standing_by = asyncio.create_task(self._stand_by(place, ready))
+        child.channel.send(Go())
         try:
-            code = await self._hear_out(child, partial(self._take_from_model, place, child, watch))
+            code = await self._hear_out(child, take)
         finally:
             watching.cancel()
+            standing_by.cancel()
         hung = watching.done() and not watching.cancelled()
         del self._models[child.name]
         self._health.lose(place.name)
@@ -186,6 +192,15 @@ class Supervisor:
         self._tell_state()
         if code != 0:
             log.error("model_died", child=child.name, exit_code=code)
+
+    async def _stand_by(self, place: Place, ready: asyncio.Event) -> None:
+        """Once a model captions, let its replacement begin to import what takes so long."""
+        await ready.wait()
+        if self._settings.model.standby:
+            try:
+                await place.stand_by()
+            except OSError as error:
+                log.warning("no_standby", reason=str(error))
 
     def _death(self, exit_code: int, *, hung: bool) -> Death:
         if exit_code == 0 or self._stop.is_set():  # a drain may cut a batch short
@@ -246,13 +261,16 @@ class Supervisor:
             case _:
                 raise TypeError(f"a web process sends no {type(message).__name__}")
 
-    def _take_from_model(self, place: Place, child: Child, watch: Watch, message: Message) -> None:
+    def _take_from_model(
+        self, place: Place, child: Child, watch: Watch, ready: asyncio.Event, message: Message
+    ) -> None:
         watch.heard(new_batch=isinstance(message, Begun))
         match message:
             case Alive():
                 pass
             case Ready(model, window):
                 log.info("model_ready", model=model.name, device=model.device)
+                ready.set()
                 self._dispatcher.model_ready(child.name, window)
                 self._health.hear(place.name, message)
                 self._tell_state()
