@@ -89,14 +89,14 @@ class Service:
         task: dict[str, Any] = response.json()
         return task
 
-    def finished(self, task_id: str) -> dict[str, Any]:
+    def finished(self, task_id: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
         """A task once it has ended."""
 
         def ended() -> dict[str, Any] | None:
             task = self.task(task_id)
             return task if task["status"] not in {"PENDING", "PROCESSING"} else None
 
-        return wait_for(ended, f"the end of {task_id}")
+        return wait_for(ended, f"the end of {task_id}", seconds=seconds)
 
     def stop(self) -> int:
         """SIGTERM, and wait; the exit code."""
@@ -106,6 +106,12 @@ class Service:
     def kill(self) -> None:
         self.process.kill()
         self.process.wait(PATIENCE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         self.client.close()
