@@ -31,7 +31,7 @@ test: check
 
 soak: install
 	rm -rf build/soak
-	FAULT_SOAK=1 $(BIN)/pytest tests/faults
+	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults
 	$(BIN)/python -m tests.faults.table
 
 bench: install
