@@ -11,7 +11,7 @@ decoder → model       Decoded, Refused
 from dataclasses import dataclass
 from enum import StrEnum
 
-from captiond.jobs import Lane, Outcome, Refused
+from captiond.jobs import DEFAULT_OPTIONS, Lane, Options, Outcome, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Ask:
     ticket: int
     path: str
     sha256: str
+    options: Options = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ class Work:
     sha256: str
     image_id: int | None = None
     attempt: int = 0
+    options: Options = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ is tagged and written.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -22,21 +22,26 @@ from captiond.messages import Decoded, Done, Timings, Work
 from captiond.store import captions as cache
 from captiond.store import tasks
 from captiond.store.engine import Engine
+from captiond.tagging.tagger import Taggers
+from captiond.tags import Tag, TagFilter
 
 log = structlog.get_logger()
 NO_TIMINGS = Timings()
 CaptionBatch = Callable[[Pixels], list[str]]
-TagBatch = Callable[[Sequence[str]], list[list[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes a caption: the model by its name, and the fingerprint of all that shapes it."""
+    """What makes a caption: the model by its name, and the fingerprint of all that shapes it.
+
+    `wanted` are the tags that a request gets which asks for none in particular.
+    """
 
     model: str
     fingerprint: str
     batch_size: int
     cached: bool
+    wanted: TagFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +57,12 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An image that has come to its end; `key` if its caption is to be remembered."""
+    """An image that has come to its end; `whole` is its caption with all tags, if it is new."""
 
     work: Work
     outcome: Outcome
     timings: Timings = NO_TIMINGS
-    key: str | None = None
+    whole: Captioned | None = None
 
 
 class Pipeline:
@@ -67,7 +72,7 @@ class Pipeline:
         self,
         recipe: Recipe,
         caption: CaptionBatch,
-        tag: TagBatch,
+        taggers: Taggers,
         pool: DecodePool,
         slots: Slots,
         engine: Engine,
@@ -75,7 +80,7 @@ class Pipeline:
     ) -> None:
         self._recipe = recipe
         self._caption = caption
-        self._tag = tag
+        self._taggers = taggers
         self._pool = pool
         self._slots = slots
         self._free = list(range(slots.count))
@@ -105,10 +110,9 @@ class Pipeline:
 
     async def prepare(self, work: Work) -> None:
         """Bring one image to where the next batch takes it, or to its end."""
-        key = cache.cache_key(work.sha256, self._recipe.fingerprint)
-        known = await cache.look_up(self._engine, key) if self._recipe.cached else None
+        known = await self._look_up(work)
         if known is not None:
-            await self._settle([Settled(work, known)])
+            await self._settle([Settled(work, self._wanted(known, work))])
             return
         begun, slot = time.perf_counter(), self._free.pop()
         decoded = await self._pool.decode(work.lane, work.path, slot)
@@ -119,6 +123,18 @@ class Pipeline:
         prepared = Prepared(work, slot, decoded, begun, time.perf_counter())
         self._ready.put(work.lane, prepared)
         self._wake.set()
+
+    async def _look_up(self, work: Work) -> Captioned | None:
+        return await cache.look_up(self._engine, self._key(work)) if self._recipe.cached else None
+
+    def _key(self, work: Work) -> str:
+        tags = self._taggers.fingerprint(work.options.language)
+        return cache.cache_key(work.sha256, f"{self._recipe.fingerprint}\0{tags}")
+
+    def _wanted(self, whole: Captioned, work: Work) -> Captioned:
+        """A caption with those of its tags that this work's request wants."""
+        wanted = self._recipe.wanted.narrowed(work.options.tags)
+        return whole.with_tags(whole.tag_details, wanted)
 
     async def _run_batch(self, batch: list[Prepared], group: asyncio.TaskGroup) -> None:
         loop, begun = asyncio.get_running_loop(), time.perf_counter()
@@ -132,27 +148,32 @@ class Pipeline:
         self, batch: list[Prepared], texts: list[str], begun: float, ended: float
     ) -> None:
         loop = asyncio.get_running_loop()
-        tags = await loop.run_in_executor(self._tag_thread, self._tag, texts)
+        languages = [image.work.options.language for image in batch]
+        tags = await loop.run_in_executor(self._tag_thread, self._taggers.tag, texts, languages)
         tagged = time.perf_counter()
         await self._settle(
             [
-                Settled(
-                    work=image.work,
-                    outcome=self._captioned(image.decoded, text, found),
-                    timings=Timings(
+                self._settled(
+                    image,
+                    self._captioned(image.decoded, text, found),
+                    Timings(
                         decode=image.ready - image.begun,
                         queue=begun - image.ready,
                         model=ended - begun,
                         tags=tagged - ended,
                     ),
-                    key=cache.cache_key(image.work.sha256, self._recipe.fingerprint),
                 )
                 for image, text, found in zip(batch, texts, tags, strict=True)
             ]
         )
 
-    def _captioned(self, decoded: Decoded, text: str, tags: list[str]) -> Captioned:
-        return Captioned(text, tuple(tags), self._recipe.model, decoded.width, decoded.height)
+    def _settled(self, image: Prepared, whole: Captioned, timings: Timings) -> Settled:
+        return Settled(image.work, self._wanted(whole, image.work), timings, whole)
+
+    def _captioned(self, decoded: Decoded, text: str, found: tuple[Tag, ...]) -> Captioned:
+        return Captioned(
+            text, (), self._recipe.model, decoded.width, decoded.height, tag_details=found
+        )
 
     async def _settle(self, settled: list[Settled]) -> None:
         """Write what is to last, then report it done; interactive clients do not wait for disks."""
@@ -179,9 +200,5 @@ class Pipeline:
     async def _remember(self, settled: list[Settled]) -> None:
         if not self._recipe.cached:
             return
-        captions = {
-            item.key: item.outcome
-            for item in settled
-            if item.key is not None and isinstance(item.outcome, Captioned)
-        }
+        captions = {self._key(item.work): item.whole for item in settled if item.whole is not None}
         await cache.remember(self._engine, captions, now=time.time())

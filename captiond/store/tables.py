@@ -26,7 +26,7 @@ class Table(DeclarativeBase):
 
 
 class TaskRow(Table):
-    """A task; times are Unix seconds."""
+    """A task; times are Unix seconds. `options` is NULL where the request asked for nothing."""
 
     __tablename__ = "tasks"
 
@@ -35,6 +35,7 @@ class TaskRow(Table):
     created_at: Mapped[float] = mapped_column(Float)
     started_at: Mapped[float | None] = mapped_column(Float)
     finished_at: Mapped[float | None] = mapped_column(Float)
+    options: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class ImageRow(Table):

@@ -11,9 +11,19 @@ from sqlalchemy import RowMapping, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from captiond.jobs import ImageView, NewImage, Outcome, Refused, Status, TaskView, finished_status
+from captiond.jobs import (
+    DEFAULT_OPTIONS,
+    ImageView,
+    NewImage,
+    Options,
+    Outcome,
+    Refused,
+    Status,
+    TaskView,
+    finished_status,
+)
 from captiond.store.engine import reading
-from captiond.store.results import from_json, to_json
+from captiond.store.results import from_json, options_from_json, options_to_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
@@ -27,6 +37,7 @@ class Claim:
     attempt: int
     spool: str
     sha256: str
+    options: Options = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +50,12 @@ class Finished:
 
 
 async def create_task(
-    engine: AsyncEngine, task_id: str, images: Sequence[NewImage], *, now: float
+    engine: AsyncEngine,
+    task_id: str,
+    images: Sequence[NewImage],
+    options: Options = DEFAULT_OPTIONS,
+    *,
+    now: float,
 ) -> None:
     """Accept a task and its images in one durable transaction.
 
@@ -52,6 +68,7 @@ async def create_task(
         "status": (Status.PENDING if open_images else finished_status(statuses)).value,
         "created_at": now,
         "finished_at": None if open_images else now,
+        "options": options_to_json(options),
     }
     rows = [image_row(task_id, position, image) for position, image in enumerate(images)]
     async with engine.begin() as connection:
@@ -89,8 +106,12 @@ async def claim(engine: AsyncEngine, limit: int, *, owner: str, now: float) -> l
     )
     async with engine.begin() as connection:
         taken = (await connection.execute(take)).all()
-        await start_tasks(connection, {row.task_id for row in taken}, now)
-    claims = [Claim(row.id, row.attempt, row.spool, row.sha256) for row in taken]
+        task_ids = {row.task_id for row in taken}
+        await start_tasks(connection, task_ids, now)
+        options = await read_options(connection, task_ids)
+    claims = [
+        Claim(row.id, row.attempt, row.spool, row.sha256, options[row.task_id]) for row in taken
+    ]
     return sorted(claims, key=lambda claim: claim.image_id)
 
 
@@ -101,6 +122,12 @@ async def start_tasks(connection: AsyncConnection, task_ids: set[str], now: floa
         .values(status=PROCESSING, started_at=func.coalesce(TaskRow.started_at, now))
     )
     await connection.execute(start)
+
+
+async def read_options(connection: AsyncConnection, task_ids: set[str]) -> dict[str, Options]:
+    query = select(TaskRow.id, TaskRow.options).where(TaskRow.id.in_(task_ids))
+    rows = (await connection.execute(query)).all()
+    return {row.id: options_from_json(row.options) for row in rows}
 
 
 async def finish(engine: AsyncEngine, results: Sequence[Finished], *, now: float) -> set[int]:

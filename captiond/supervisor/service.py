@@ -279,4 +279,5 @@ def bulk_work(claim: tasks.Claim, spool: Path) -> Work:
         sha256=claim.sha256,
         image_id=claim.image_id,
         attempt=claim.attempt,
+        options=claim.options,
     )

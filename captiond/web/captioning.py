@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.errors import CaptiondError, QueueFull, TaskNotFound
-from captiond.jobs import NewImage, Outcome, Refused, task_id
+from captiond.jobs import NewImage, Options, Outcome, Refused, task_id
 from captiond.messages import Answer, Timings
 from captiond.store import tasks
 from captiond.web import schemas
+from captiond.web.options import options_of
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services
 from captiond.web.uploads import Form, FormSpec, Upload, received
@@ -36,9 +37,9 @@ async def caption(request: Request) -> Response:
     started, services = time.perf_counter(), services_of(request)
     services.desk.check_ready()
     async with received(request, services, ONE) as form:
-        upload = form.uploads[0]
+        upload, options = form.uploads[0], options_of(form.fields, services.settings)
         received_at = time.perf_counter()
-        answer = await answer_for(services, upload)
+        answer = await answer_for(services, upload, options)
     outcome = answer.outcome
     if isinstance(outcome, Refused):
         raise ImageRefused(outcome)
@@ -52,8 +53,9 @@ async def batch_caption(request: Request) -> Response:
     started, services = time.perf_counter(), services_of(request)
     services.desk.check_ready()
     async with received(request, services, SEVERAL) as form:
+        options = options_of(form.fields, services.settings)
         outcomes = await asyncio.gather(
-            *(outcome_in_batch(services, upload) for upload in form.uploads)
+            *(outcome_in_batch(services, upload, options) for upload in form.uploads)
         )
     results = [
         schemas.image_result(upload.filename, sha256_of(upload), outcome)
@@ -69,11 +71,11 @@ async def async_batch_caption(request: Request) -> Response:
     services.desk.check_open()
     await check_queue(services)
     async with received(request, services, TASK) as form:
-        now = time.time()
+        options, now = options_of(form.fields, services.settings), time.time()
         new_id = task_id(now, secrets.token_hex(16))
         images = [new_image(upload) for upload in form.uploads]
         # Shielded: a commit that is under way must not be answered by removing its files.
-        await asyncio.shield(accept(services, form, new_id, images, now))
+        await asyncio.shield(accept(services, form, new_id, images, options, now))
     services.desk.announce_task()
     status_url = str(request.app.url_path_for("task_status", task_id=new_id))
     return JSONResponse(
@@ -84,9 +86,14 @@ async def async_batch_caption(request: Request) -> Response:
 
 
 async def accept(
-    services: Services, form: Form, new_id: str, images: list[NewImage], now: float
+    services: Services,
+    form: Form,
+    new_id: str,
+    images: list[NewImage],
+    options: Options,
+    now: float,
 ) -> None:
-    await tasks.create_task(services.engine, new_id, images, now=now)
+    await tasks.create_task(services.engine, new_id, images, options, now=now)
     form.keep()
 
 
@@ -105,18 +112,19 @@ async def check_queue(services: Services) -> None:
         raise QueueFull(f"{most} images wait already; try again later", retry_after=30)
 
 
-async def answer_for(services: Services, upload: Upload) -> Answer:
+async def answer_for(services: Services, upload: Upload, options: Options) -> Answer:
     if upload.file is None:
         assert upload.refused is not None
         return Answer(NO_TICKET, upload.refused)
     seconds = services.settings.limits.request_seconds
-    return await services.desk.ask(upload.file.path, upload.file.sha256, seconds=seconds)
+    file = upload.file
+    return await services.desk.ask(file.path, file.sha256, options, seconds=seconds)
 
 
-async def outcome_in_batch(services: Services, upload: Upload) -> Outcome:
+async def outcome_in_batch(services: Services, upload: Upload, options: Options) -> Outcome:
     """In a batch, what befalls one image is that image's result and no other's."""
     try:
-        return (await answer_for(services, upload)).outcome
+        return (await answer_for(services, upload, options)).outcome
     except CaptiondError as error:
         return Refused.of(error)
 

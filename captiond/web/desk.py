@@ -6,6 +6,7 @@ from pathlib import Path
 
 from captiond.channel import Channel, ChannelClosed
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
+from captiond.jobs import Options
 from captiond.messages import Answer, Ask, Drain, Drop, Health, Queued, State
 
 
@@ -54,7 +55,7 @@ class Desk:
         if self.state.draining or self.closed.is_set():
             raise Draining("captiond is stopping; try again shortly")
 
-    async def ask(self, path: Path, sha256: str, *, seconds: float) -> Answer:
+    async def ask(self, path: Path, sha256: str, options: Options, *, seconds: float) -> Answer:
         """The answer for one spooled image.
 
         Raises:
@@ -63,7 +64,7 @@ class Desk:
         ticket = next(self._tickets)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, str(path), sha256))
+        self._channel.send(Ask(ticket, str(path), sha256, options))
         try:
             async with asyncio.timeout(seconds):
                 return await answer
