@@ -1,12 +1,13 @@
 # make install   everything captiond needs, into .venv
 # make run       serve on port 8000 with the sample settings
 # make test      what must pass before a change lands
+# make tags-report   how good and how quick the tags are
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test check clean
+.PHONY: install run test check tags-report clean
 
 install: $(INSTALLED)
 
@@ -26,6 +27,9 @@ check: install
 
 test: check
 	$(BIN)/pytest
+
+tags-report: install
+	$(BIN)/python -m tools.tags_report --speed
 
 clean:
 	rm -rf $(VENV) build dist
