@@ -243,6 +243,11 @@ class Settings(Section):
         return self.data.dir / "captiond.db"
 
     @property
+    def upload_grace(self) -> float:
+        """Seconds after which a spool file that no row owns is of no request any more."""
+        return self.limits.upload_seconds + self.limits.request_seconds + 600
+
+    @property
     def signing_secret(self) -> Path:
         """The file of the webhooks' secret, where the settings hold none."""
         return self.data.dir / "webhook-secret"

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from captiond import __version__
+from captiond.cli.db import db_app
 from captiond.cli.options import Config, Data, Set, layers_from, settings_from
 from captiond.cli.tasks import tasks_app
 from captiond.config import check, origins
@@ -131,6 +132,7 @@ def pull(
 
 
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(db_app, name="db")
 
 config_app = typer.Typer(no_args_is_help=True, help="The settings in force.")
 app.add_typer(config_app, name="config")

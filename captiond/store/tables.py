@@ -70,7 +70,7 @@ class ImageRow(Table):
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     blame: Mapped[int] = mapped_column(Integer, default=0)
     owner: Mapped[str | None] = mapped_column(String(64))
-    result: Mapped[dict[str, object] | None] = mapped_column(JSON)
+    result: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class CaptionRow(Table):
