@@ -1,12 +1,14 @@
 # make install   everything captiond needs, into .venv
 # make run       serve on port 8000 with the sample settings
 # make test      what must pass before a change lands
+# make soak      every fault, its full count; hours; a table at the end
+# make bench     figures of this machine
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test check clean
+.PHONY: install run test check soak bench clean
 
 install: $(INSTALLED)
 
@@ -26,6 +28,14 @@ check: install
 
 test: check
 	$(BIN)/pytest
+
+soak: install
+	rm -rf build/soak
+	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults
+	$(BIN)/python -m tests.faults.table
+
+bench: install
+	$(BIN)/python -m tests.benchmarks.service
 
 clean:
 	rm -rf $(VENV) build dist

@@ -77,6 +77,9 @@ class ModelSettings(Section):
         0, ge=0, le=1024, description="Most images in a batch; 0: 8 on a CPU, 64 on a GPU."
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads of a CPU model; 0: all cores.")
+    standby: bool = Field(
+        True, description="Keep a replacement waiting: quicker after a death, some 400 MB more."
+    )
     silence_seconds: float = Field(
         30, ge=3, le=3600, description="A model process that says nothing for so long is replaced."
     )

@@ -5,6 +5,8 @@ Values are escaped by the renderers, so no file name of a client can forge a lin
 
 import logging
 import sys
+from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -24,11 +26,29 @@ def set_up_logs(settings: LogSettings, *, process: str) -> None:
     structlog.configure(
         processors=[*shared, *renderers(console=console)],
         wrapper_class=structlog.make_filtering_bound_logger(settings.level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
     bridge_standard_logging(shared, console=console)
+
+
+class Unfailing:
+    """A stream whose lines are lost where they cannot be written: a log on a full disk must not
+    end what it tells of.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._stream.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def renderers(*, console: bool) -> list[Processor]:

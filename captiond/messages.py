@@ -2,7 +2,7 @@
 
 web → supervisor      Ask, Drop, Queued, Cancelled
 supervisor → web      State, Answer, Drain
-supervisor → model    Work, Withdraw, Drain
+supervisor → model    Go, Work, Withdraw, Drain
 model → supervisor    Alive, Ready, Unready, Begun, Done
 model → decoder       Decode
 decoder → model       Decoded, Refused
@@ -162,6 +162,11 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Go:
+    """Load the model; until then a model process stands by, with its libraries imported."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A model process can take work: at most `window` images of each lane in its hands at once."""
 
@@ -210,6 +215,7 @@ Message = (
     | Begun
     | Alive
     | Done
+    | Go
     | Ready
     | Unready
     | Drain

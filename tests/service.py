@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -35,19 +35,11 @@ def wait_for(look: Callable[[], T | None], what: str, *, seconds: float = PATIEN
 class Service:
     """A running `captiond serve`; its log stands in a file and is read as it grows."""
 
-    def __init__(self, data: Path, *flags: str, **environ: str) -> None:
+    def __init__(self, data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str) -> None:
         self.data = data
         self._log = data.with_suffix(f".{time.monotonic_ns()}.log")
-        command = [
-            sys.executable,
-            "-m",
-            "captiond",
-            "serve",
-            "--port",
-            "0",
-            "--data-dir",
-            str(data),
-        ]
+        command = [*prefix, sys.executable, "-m", "captiond", "serve", "--port", "0"]
+        command += ["--data-dir", str(data)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, "--model", MODEL, "--log-level", "debug", *flags],
@@ -97,14 +89,14 @@ class Service:
         task: dict[str, Any] = response.json()
         return task
 
-    def finished(self, task_id: str) -> dict[str, Any]:
+    def finished(self, task_id: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
         """A task once it has ended."""
 
         def ended() -> dict[str, Any] | None:
             task = self.task(task_id)
             return task if task["status"] not in {"PENDING", "PROCESSING"} else None
 
-        return wait_for(ended, f"the end of {task_id}")
+        return wait_for(ended, f"the end of {task_id}", seconds=seconds)
 
     def stop(self) -> int:
         """SIGTERM, and wait; the exit code."""
@@ -115,6 +107,12 @@ class Service:
         self.process.kill()
         self.process.wait(PATIENCE)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
         self.client.close()
         if self.process.poll() is None:
@@ -122,9 +120,11 @@ class Service:
 
 
 @contextmanager
-def running(data: Path, *flags: str, **environ: str) -> Iterator[Service]:
+def running(
+    data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str
+) -> Iterator[Service]:
     """A service whose model is ready; killed at the end if it still runs."""
-    service = Service(data, *flags, **environ)
+    service = Service(data, *flags, prefix=prefix, **environ)
     try:
         yield service.wait_ready()
     finally:

@@ -1,8 +1,8 @@
 """The model process: one device, one model, its decoders and its tagger.
 
-It loads and warms up, says that it is ready, and works off what it is sent until it is told to
-drain or its supervisor is gone. An error that nobody expected ends it; the supervisor starts
-another, and what was in hand is done again.
+It stands by until it is told to go, loads and warms up, says that it is ready, and works off what
+it is sent until it is told to drain or its supervisor is gone. An error that nobody expected ends
+it; the supervisor starts another, and what was in hand is done again.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from captiond.inference.memory import within_memory
 from captiond.inference.pipeline import Pipeline, Recipe
 from captiond.inference.pool import running_pool
 from captiond.inference.slots import Slots
-from captiond.messages import Alive, Drain, Ready, Unready, Withdraw, Work
+from captiond.messages import Alive, Drain, Go, Ready, Unready, Withdraw, Work
 from captiond.processes import ModelStart
 from captiond.store.engine import make_engine
 
@@ -34,6 +34,11 @@ def main(start: ModelStart) -> None:
 
 async def run(start: ModelStart) -> None:
     channel = await Channel.open(start.connection)
+    try:
+        message = await channel.receive()
+    except ChannelClosed:
+        return
+    assert isinstance(message, Go), message
     async with asyncio.TaskGroup() as group:
         beating = group.create_task(beat(channel))
         await serve(start, channel)

@@ -93,7 +93,8 @@ def head() -> str | None:
 
 
 def corrupt(database: Path, problem: str) -> str:
+    said = problem.splitlines()[-1]
     return (
-        f"{database}: cannot be used: {problem}. Nothing was changed. Restore a backup, or move "
+        f"{database}: cannot be used: {said}. Nothing was changed. Restore a backup, or move "
         f"{database.name}, {database.name}-wal and {database.name}-shm away to start empty"
     )

@@ -109,6 +109,10 @@ class Dispatcher:
     def model_ready(self, model: str, window: int) -> None:
         self._models[model] = Hands(window)
 
+    def has(self, model: str) -> bool:
+        """Whether the model process is ready to take work."""
+        return model in self._models
+
     def model_begun(self, model: str, tickets: tuple[str, ...]) -> None:
         self._models[model].running = frozenset(tickets)
 

@@ -28,22 +28,38 @@ class Place:
         self._module = module
         self._make_start = make_start
         self._attend = attend
+        self._standby: Child | None = None
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Start a child, and another whenever one ends; return when `stop` is set and it ended."""
         failures = 0
-        while not stop.is_set():
-            born = time.monotonic()
-            name = f"{self.name}-{secrets.token_hex(4)}"
-            child = await Child.spawn(name, self._module, self._make_start)
-            try:
-                await self._attend(self, child)
-            except BaseException:
-                child.kill()
-                raise
-            child.close()
-            failures = count_failures(failures, lived=time.monotonic() - born)
-            await pause(restart_delay(failures), stop)
+        try:
+            while not stop.is_set():
+                born = time.monotonic()
+                await self._run_one()
+                failures = count_failures(failures, lived=time.monotonic() - born)
+                await pause(restart_delay(failures), stop)
+        finally:
+            if self._standby is not None:
+                self._standby.kill()
+
+    async def stand_by(self) -> None:
+        """Have the next child started beforehand: it waits until its turn comes."""
+        if self._standby is None:
+            self._standby = await self._spawn()
+
+    async def _run_one(self) -> None:
+        child, self._standby = self._standby or await self._spawn(), None
+        try:
+            await self._attend(self, child)
+        except BaseException:
+            child.kill()
+            raise
+        child.close()
+
+    async def _spawn(self) -> Child:
+        name = f"{self.name}-{secrets.token_hex(4)}"
+        return await Child.spawn(name, self._module, self._make_start)
 
 
 async def pause(seconds: float, stop: asyncio.Event) -> None:

@@ -26,6 +26,7 @@ from captiond.messages import (
     Done,
     Drain,
     Drop,
+    Go,
     Health,
     Message,
     Queued,
@@ -147,11 +148,18 @@ class Supervisor:
             async with asyncio.timeout(seconds):
                 for children, places in zip((self._webs, self._models), kinds, strict=True):
                     for child in children.values():
-                        child.channel.send(Drain())
+                        self._drain_child(child)
                     await asyncio.wait(places)
         for child in [*self._webs.values(), *self._models.values()]:
             log.warning("cut_short", child=child.name)
             child.kill()
+
+    def _drain_child(self, child: Child) -> None:
+        """Tell it to come to its end; a model process that is still loading has nothing to end."""
+        if child.name in self._models and not self._dispatcher.has(child.name):
+            child.kill()
+        else:
+            child.channel.send(Drain())
 
     # ------------------------------------------------------------ children
 
@@ -169,11 +177,16 @@ class Supervisor:
     async def _attend_model(self, place: Place, child: Child) -> None:
         self._models[child.name] = child
         watch = Watch(self._settings.model.silence_seconds, self._settings.model.batch_seconds)
+        ready = asyncio.Event()
+        take = partial(self._take_from_model, place, child, watch, ready)
         watching = asyncio.create_task(self._watch(child, watch))
+        standing_by = asyncio.create_task(self._stand_by(place, ready))
+        child.channel.send(Go())
         try:
-            code = await self._hear_out(child, partial(self._take_from_model, place, child, watch))
+            code = await self._hear_out(child, take)
         finally:
             watching.cancel()
+            standing_by.cancel()
         hung = watching.done() and not watching.cancelled()
         del self._models[child.name]
         self._health.lose(place.name)
@@ -183,6 +196,15 @@ class Supervisor:
         self._tell_state()
         if code != 0:
             log.error("model_died", child=child.name, exit_code=code)
+
+    async def _stand_by(self, place: Place, ready: asyncio.Event) -> None:
+        """Once a model captions, let its replacement begin to import what takes so long."""
+        await ready.wait()
+        if self._settings.model.standby:
+            try:
+                await place.stand_by()
+            except OSError as error:
+                log.warning("no_standby", reason=str(error))
 
     def _death(self, exit_code: int, *, hung: bool) -> Death:
         if exit_code == 0 or self._stop.is_set():  # a drain may cut a batch short
@@ -243,13 +265,16 @@ class Supervisor:
             case _:
                 raise TypeError(f"a web process sends no {type(message).__name__}")
 
-    def _take_from_model(self, place: Place, child: Child, watch: Watch, message: Message) -> None:
+    def _take_from_model(
+        self, place: Place, child: Child, watch: Watch, ready: asyncio.Event, message: Message
+    ) -> None:
         watch.heard(new_batch=isinstance(message, Begun))
         match message:
             case Alive():
                 pass
             case Ready(model, window):
                 log.info("model_ready", model=model.name, device=model.device)
+                ready.set()
                 self._dispatcher.model_ready(child.name, window)
                 self._health.hear(place.name, message)
                 self._tell_state()

@@ -36,15 +36,23 @@ class DrainUnreadBody:
             await self.app(scope, receive, send)
             return
         body = RequestBody(receive)
+        drains: list[asyncio.Task[None]] = []
 
         async def sending(message: Message) -> None:
-            if is_end_of_response(message) and not body.ended:
+            if message["type"] == "http.response.start" and not body.ended:
+                # Beside the sending: that, too, blocks on the queue once the connection is lost.
+                drains.append(asyncio.create_task(body.drain(self.seconds)))
+            if drains and is_end_of_response(message):
                 await send({**message, "more_body": True})
-                await body.drain(self.seconds)
+                await asyncio.wait(drains)
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
-        await self.app(scope, body.receive, sending)
+        try:
+            await self.app(scope, body.receive, sending)
+        finally:
+            for drain in drains:
+                drain.cancel()
 
 
 def is_end_of_response(message: Message) -> bool:

@@ -1,7 +1,7 @@
 """Mixed work against a real service while parts of it are killed, and the oracle at the end.
 
-A run is made by its seed, which a failure prints; `CAPTIOND_FAULT_SEED` runs it again. With
-`CAPTIOND_SOAK` set, each fault runs its full count and its figures are kept for the table.
+A run is made by its seed, which a failure prints; `FAULT_SEED` runs it again. With
+`FAULT_SOAK` set, each fault runs its full count and its figures are kept for the table.
 """
 
 import json
@@ -24,7 +24,7 @@ import psutil
 from tests.conftest import png
 from tests.service import Service, query, wait_for
 
-SOAK = "CAPTIOND_SOAK" in os.environ
+SOAK = "FAULT_SOAK" in os.environ
 FIGURES = Path("build/soak/figures.jsonl")
 FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}  # every image is captioned, none remembered
 MOST_OPEN = 400  # images of tasks that wait, so that a run ends
@@ -36,8 +36,8 @@ def rounds(short: int, full: int) -> int:
 
 
 def new_seed() -> int:
-    seed = int(os.environ.get("CAPTIOND_FAULT_SEED") or random.SystemRandom().randrange(10**9))
-    sys.stdout.write(f"CAPTIOND_FAULT_SEED={seed}\n")  # pytest shows it where a test fails
+    seed = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**9))
+    sys.stdout.write(f"FAULT_SEED={seed}\n")  # pytest shows it where a test fails
     return seed
 
 

@@ -2,13 +2,15 @@
 
 import re
 import time
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from captiond import __version__
 from tests.conftest import png
-from tests.service import Service
+from tests.service import Service, running
 
 GOOD, BAD = ("a.png", png(1)), ("b.jpg", b"this is no image")
 
@@ -196,3 +198,46 @@ def test_a_file_name_is_echoed_and_used_for_nothing(service: Service, name: str)
     response = service.client.post("/caption", content=body, headers=headers)
     assert response.status_code == 200
     assert response.json()["filename"] == name[:255]
+
+
+# ---------------------------------------------------------------- cancel, the same again
+
+
+def test_a_task_is_cancelled_once_and_for_all(data: Path) -> None:
+    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
+        files = [("images", (f"{n}.png", png(n))) for n in range(100)]
+        accepted = [
+            service.client.post("/async-batch-caption", files=files).json()["task_id"]
+            for _ in range(3)
+        ]
+        last = accepted[-1]
+        for _ in range(2):
+            cancelled = service.client.delete(f"/async-batch-caption/{last}")
+            assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
+            assert cancelled.json()["message"].startswith("Task was cancelled. ")
+        service.finished(accepted[0])
+        service.finished(accepted[1])
+        assert service.task(last) == cancelled.json(), "nothing of it came later"
+        done = service.client.delete(f"/async-batch-caption/{accepted[0]}")
+        assert (done.status_code, done.json()["code"]) == (409, "task_finished")
+        unknown = service.client.delete("/async-batch-caption/task_1_00")
+        assert (unknown.status_code, unknown.json()["detail"]) == (404, "Task not found.")
+        assert list((data / "spool").iterdir()) == []
+
+
+def test_the_same_request_with_the_same_key_is_the_same_task(service: Service) -> None:
+    def send(number: int, key: str) -> httpx.Response:
+        files = {"images": ("a.png", png(number))}
+        return service.client.post(
+            "/async-batch-caption", files=files, headers={"Idempotency-Key": key}
+        )
+
+    first, again, other = send(1, "k1"), send(1, "k1"), send(1, "k2")
+    assert first.status_code == again.status_code == 202
+    assert first.json() == again.json()
+    assert other.json()["task_id"] != first.json()["task_id"]
+    reused = send(2, "k1")
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+    for wrong in ("", "with space", "x" * 256):
+        refused = send(1, wrong)
+        assert (refused.status_code, refused.json()["code"]) == (400, "bad_idempotency_key")

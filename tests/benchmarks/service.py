@@ -1,0 +1,197 @@
+"""Figures of the service around the model, with captiond/scenes, which is small enough to show it.
+
+python -m tests.benchmarks.service [FIGURE...]      those, or all of them, as a table
+
+overhead   of one image at a time: everything but decode and model, from the debug log
+uploads    requests of 100 small images: bytes accepted a second against one sequential write and
+           fsync of the same bytes on the same disk, interleaved
+memory     of a web process that takes 200 uploads of 15 MB at once
+backlog    what an interactive image waits for behind 1,000 bulk images
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from tests.conftest import png
+from tests.service import Service, running
+
+MIB = 1024 * 1024
+FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}
+Figures = dict[str, str]
+
+
+@contextmanager
+def fresh_service(*flags: str) -> Iterator[Service]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(Path(folder) / "data", *flags, **FRESH) as service,
+    ):
+        yield service
+
+
+def overhead(images: int = 300) -> Figures:
+    with fresh_service() as service:
+        for number in range(images):
+            service.client.post("/caption", files={"image": ("a.png", png(number))})
+        parts = service.logged("processing_time")[images // 10 :]
+    rest = [part["total"] - part["decode"] - part["model"] for part in parts]
+    figures = {
+        name: f"{statistics.median(part[name] for part in parts):.2f} ms"
+        for name in ("total", "upload", "queue", "decode", "model", "tags", "other")
+    }
+    return {"all but decode and model": f"{statistics.median(rest):.2f} ms", **figures}
+
+
+def uploads(
+    rounds: int = 7, requests: int = 24, files: int = 100, size: int = 30_000, clients: int = 4
+) -> Figures:
+    """Bytes accepted a second, and what the disk allows; the model stands still meanwhile."""
+    floor, web = [], []
+    with fresh_service("--set", "model.silence_seconds=3600") as service:
+        service.children("model")[0].suspend()
+        with ThreadPoolExecutor(clients) as pool:
+            for _ in range(rounds):
+                bodies = [encode(os.urandom(size) for _ in range(files)) for _ in range(requests)]
+                contents = [body.content for body in bodies]
+                floor.append(seconds_of(partial(write_each, service.data, contents)))
+                web.append(seconds_of(partial(post_all, pool, service, bodies)))
+    megabytes = requests * files * size / 1e6
+    rate, most = (megabytes / statistics.median(times) for times in (web, floor))
+    return {
+        "one write and fsync for each request": f"{most:.0f} MB/s",
+        f"accepted over HTTP, {clients} clients": f"{rate:.0f} MB/s",
+        "ratio": f"{rate / most:.0%}",
+    }
+
+
+def encode(images: Iterable[bytes]) -> httpx.Request:
+    """A request, its body made beforehand: the client's own work is not to be measured."""
+    head = b"\x89PNG\r\n\x1a\n"
+    files = [("images", ("a.png", head + image)) for image in images]
+    request = httpx.Request("POST", "http://service/", files=files)
+    request.read()
+    return request
+
+
+def post_all(pool: Executor, service: Service, requests: list[httpx.Request]) -> None:
+    list(pool.map(partial(post, service), requests))
+
+
+def post(service: Service, request: httpx.Request) -> None:
+    response = service.client.post(
+        "/async-batch-caption",
+        content=request.content,
+        headers={"Content-Type": request.headers["Content-Type"]},
+    )
+    assert response.status_code == 202
+
+
+def write_each(folder: Path, contents: list[bytes]) -> None:
+    for number, content in enumerate(contents):
+        with (folder / f"floor{number}").open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def send(service: Service, images: list[bytes]) -> None:
+    files = [("images", ("a.png", image)) for image in images]
+    assert service.client.post("/async-batch-caption", files=files).status_code == 202
+
+
+def seconds_of(action: Callable[[], None]) -> float:
+    begun = time.perf_counter()
+    action()
+    return time.perf_counter() - begun
+
+
+def memory(count: int = 200) -> Figures:
+    content = png(1) + b"\0" * (15 * MIB)
+    with fresh_service() as service:
+        (web,) = service.children("web")
+        before = web.memory_info().rss
+        with peak_of(web) as peak, ThreadPoolExecutor(count) as pool:
+
+            def upload(_: int) -> int:
+                url = f"{service.url}/async-batch-caption"
+                return httpx.post(url, files={"images": ("a", content)}, timeout=600).status_code
+
+            assert set(pool.map(upload, range(count))) == {202}
+        time.sleep(5)
+        after = web.memory_info().rss
+    return {
+        "before": f"{before / 1e6:.0f} MB",
+        "most": f"{peak[0] / 1e6:.0f} MB",
+        "after": f"{after / 1e6:.0f} MB",
+    }
+
+
+@contextmanager
+def peak_of(process: psutil.Process) -> Iterator[list[int]]:
+    """The process's largest resident size while the block runs, bytes."""
+    peak, stop = [0], threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.05):
+            peak[0] = max(peak[0], process.memory_info().rss)
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def backlog(images: int = 1000, asked: int = 60) -> Figures:
+    with fresh_service() as service:
+        for first in range(0, images, 100):
+            send(service, [png(n) for n in range(first, first + 100)])
+        spans = []
+        for number in range(asked):
+            begun = time.time()
+            service.client.post("/caption", files={"image": ("a.png", png(images + number))})
+            spans.append((begun, time.time()))
+        batches = [
+            datetime.fromisoformat(entry["timestamp"]).timestamp()
+            for entry in service.logged("batch")
+            if entry["lane"] == "bulk"
+        ]
+    passed = [sum(begun < second < ended for second in batches) for begun, ended in spans]
+    return {
+        "bulk batches that went before, at most": str(max(passed)),
+        "median wait": f"{statistics.median(end - begun for begun, end in spans) * 1000:.0f} ms",
+    }
+
+
+FIGURES = (overhead, uploads, memory, backlog)
+
+
+def main(wanted: list[str]) -> None:
+    console, table = Console(), Table("figure", "", "measured")
+    for figure in (figure for figure in FIGURES if figure.__name__ in wanted or not wanted):
+        with console.status(figure.__name__):
+            found = figure()
+        for name, value in found.items():
+            table.add_row(figure.__name__, name, value)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,107 @@
+"""Faults of the machine that a test cannot make by a signal, put into a service's processes.
+
+Python runs this file at the start of each process whose PYTHONPATH names its folder. What
+`FAULT_INJECT` names is done to images whose first pixel is magenta (255, 0, 255):
+
+decoder_crash   a decoder dies of a segmentation fault in its C library
+model_crash     so does the model process, with the image in its batch
+model_hang      the model never comes back from the batch
+out_of_memory   the device has memory for two images at a time (whatever their colour)
+device_error    the first batch with the image meets an error that the device does not recover from
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+MAGENTA = (255, 0, 255)
+FAULT = os.environ.get("FAULT_INJECT", "")
+ONCE = Path(os.environ.get("FAULT_INJECT_ONCE", os.devnull))
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def is_marked(pixels: Any) -> bool:
+    """Whether an image of [height, width, 3] begins with magenta, as resampling leaves it."""
+    red, green, blue = (int(value) for value in pixels[0, 0])
+    return red > 240 and green < 15 and blue > 240
+
+
+def into_decoder(module: ModuleType) -> None:
+    decode = module.decode
+
+    def decoding(*arguments: Any) -> Any:
+        decoded = decode(*arguments)
+        if is_marked(decoded[0]):
+            die()
+        return decoded
+
+    module.decode = decoding  # type: ignore[attr-defined]
+
+
+def into_model(module: ModuleType) -> None:
+    caption = module.Blip.caption
+
+    def captioning(self: Any, pixels: Any) -> Any:
+        misbehave(pixels)
+        return caption(self, pixels)
+
+    module.Blip.caption = captioning
+
+
+def misbehave(pixels: Any) -> None:
+    if FAULT == "out_of_memory" and len(pixels) > 2:
+        import torch
+
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
+    if not any(is_marked(image) for image in pixels):
+        return
+    if FAULT == "model_crash":
+        die()
+    if FAULT == "model_hang":
+        time.sleep(10**6)
+    if FAULT == "device_error" and not ONCE.exists():
+        ONCE.touch()
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+class AfterImport(importlib.abc.MetaPathFinder):
+    """Changes one module right after it has been imported."""
+
+    def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
+        self.name = name
+        self.change = change
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        assert spec.loader is not None
+        execute = spec.loader.exec_module
+
+        def execute_and_change(module: ModuleType) -> None:
+            execute(module)
+            self.change(module)
+
+        spec.loader.exec_module = execute_and_change  # type: ignore[method-assign]
+        return spec
+
+
+if FAULT == "decoder_crash":
+    sys.meta_path.insert(0, AfterImport("captiond.inference.decoder", into_decoder))
+elif FAULT:
+    sys.meta_path.insert(0, AfterImport("captiond.inference.blip", into_model))

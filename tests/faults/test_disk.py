@@ -1,0 +1,158 @@
+"""A disk that is full, that breaks, or that has lost what was on it."""
+
+import random
+import resource
+import shutil
+import sqlite3
+import sys
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import png
+from tests.faults.harness import FRESH, new_seed, record, rounds
+from tests.service import Service, captiond, check_nothing_lost, query, running, wait_for
+
+MIB = 1024 * 1024
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(new_seed())
+
+
+def limit_files(process: psutil.Process, size: int) -> None:
+    """From now on no file of the process can grow beyond `size`: its writes fail, as if it were
+    full. Only the soft limit, so that it can be lifted again.
+    """
+    process.rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def post(service: Service, images: list[bytes]) -> httpx.Response:
+    files = [("images", (f"{number}.png", image)) for number, image in enumerate(images)]
+    return service.client.post("/async-batch-caption", files=files)
+
+
+def spooled(service: Service) -> list[Path]:
+    return list((service.data / "spool").iterdir())
+
+
+def test_a_full_disk_refuses_uploads_and_heals(data: Path) -> None:
+    with running(data) as service:
+        (web,) = service.children("web")
+        first = post(service, [png(1)]).json()["task_id"]
+        service.finished(first)
+        limit_files(web, MIB)
+        large = png(2) + b"\0" * (2 * MIB)
+        for _ in range(3):
+            refused = post(service, [large])
+            assert (refused.status_code, refused.json()["code"]) == (507, "no_space")
+            alone = service.client.post("/caption", files={"image": ("a.png", large)})
+            assert alone.status_code == 507
+        assert spooled(service) == []
+        assert query(data, "SELECT count(*) FROM tasks") == [(1,)]
+        assert service.task(first)["status"] == "COMPLETED", "reading works"
+        limit_files(web, resource.RLIM_INFINITY)
+        second = post(service, [large]).json()["task_id"]
+        assert service.finished(second)["status"] == "COMPLETED"
+        assert service.stop() == 0
+    check_nothing_lost(data, {first: 1, second: 1})
+
+
+def test_a_database_that_cannot_grow_accepts_nothing_and_heals(data: Path) -> None:
+    with running(data) as service:
+        (web,) = service.children("web")
+        limit_files(web, 0)
+        refused = post(service, [b""])  # refused anyway: there is nothing to write but rows
+        assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
+        assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
+        limit_files(web, resource.RLIM_INFINITY)
+        assert post(service, [b""]).status_code == 202
+        assert service.stop() == 0
+
+
+def test_results_wait_until_the_disk_has_room(data: Path) -> None:
+    with running(data, **FRESH) as service:
+        (model,) = service.children("model")
+        limit_files(model, 0)
+        accepted = post(service, [png(number) for number in range(20)]).json()["task_id"]
+        wait_for(lambda: service.logged("store_waits"), "the model process to wait for room")
+        alone = service.client.post("/caption", files={"image": ("a.png", png(99))})
+        assert alone.status_code == 200, "who waits for an answer does not wait for the disk"
+        assert service.task(accepted)["progress"]["done"] == 0
+        limit_files(model, resource.RLIM_INFINITY)
+        assert service.finished(accepted)["status"] == "COMPLETED"
+        assert service.logged("model_died") == []
+        assert service.stop() == 0
+    check_nothing_lost(data, {accepted: 20})
+
+
+def test_a_supervisor_that_cannot_write_claims_later(data: Path) -> None:
+    with running(data) as service:
+        supervisor = psutil.Process(service.process.pid)
+        limit_files(supervisor, 0)
+        accepted = post(service, [png(1)]).json()["task_id"]
+        wait_for(lambda: service.logged("claim_failed"), "a claim to fail")
+        limit_files(supervisor, resource.RLIM_INFINITY)
+        assert service.finished(accepted)["status"] == "COMPLETED"
+        assert service.stop() == 0
+    check_nothing_lost(data, {accepted: 1})
+
+
+def test_what_cannot_be_synced_is_not_accepted(data: Path) -> None:
+    with running(data) as service:  # makes the database; its making needs fsync
+        assert service.stop() == 0
+    prefix = (sys.executable, str(ROOT / "tests" / "faults" / "seccomp.py"))
+    with running(data, prefix=prefix) as service:
+        refused = post(service, [png(1)])
+        assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
+        assert spooled(service) == []
+        alone = service.client.post("/caption", files={"image": ("a.png", png(1))})
+        assert alone.status_code == 200, "an interactive image promises nothing"
+        assert service.stop() == 0
+    assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
+
+
+def test_a_damaged_database_is_refused_and_never_made_anew(data: Path, rng: random.Random) -> None:
+    with running(data) as service:
+        for number in range(40):
+            post(service, [png(number)])
+        service.kill()
+    with sqlite3.connect(data / "captiond.db") as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = (data / "captiond.db").read_bytes()
+    times, refused = rounds(5, 100), 0
+    for number in range(times):
+        folder = data.with_name(f"damaged{number}")
+        shutil.copytree(data, folder)
+        damaged = damage(whole, rng)
+        (folder / "captiond.db").write_bytes(damaged)
+        result = captiond("serve", "--port", "0", "--data-dir", str(folder), cwd=data.parent)
+        assert result.returncode == 1, result.stderr
+        told = result.stderr.splitlines()[-1]
+        assert told.startswith(f"captiond: {folder / 'captiond.db'}: cannot be used: ")
+        assert "Restore a backup" in told
+        assert "Traceback" not in result.stderr
+        assert (folder / "captiond.db").read_bytes() == damaged, "it was changed"
+        refused += 1
+    record("corrupt database", rounds=times, refused=refused, recreated=0)
+
+
+def damage(content: bytes, rng: random.Random) -> bytes:
+    """The database with 64 bytes flipped where a page's structure stands: at its beginning.
+
+    SQLite has no checksums: a flip within a stored text is not to be seen by anybody.
+    """
+    page_size = int.from_bytes(content[16:18], "big")
+    used = [
+        start
+        for start in range(page_size, len(content), page_size)
+        if content[start] in {2, 5, 10, 13}  # a B-tree page (sqlite.org/fileformat.html)
+        and int.from_bytes(content[start + 3 : start + 5], "big") >= 20  # with that many cells
+    ]
+    start = rng.choice(used)
+    flipped = bytes(byte ^ 0xFF for byte in content[start : start + 64])
+    return content[:start] + flipped + content[start + 64 :]

@@ -1,0 +1,146 @@
+"""An image that ends the process that has it in hand; a device that fails; a hung process."""
+
+import random
+import signal
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.conftest import png
+from tests.faults.harness import FRESH, Load, check, new_seed, record, rounds, wait_for_the_end
+from tests.service import Service, check_nothing_lost, running, wait_for
+
+INJECT = str(Path(__file__).parent / "inject")
+NEIGHBOURS = 15
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(new_seed())
+
+
+def marked() -> bytes:
+    """An image that the injected faults know."""
+    buffer = BytesIO()
+    Image.new("RGB", (32, 32), (255, 0, 255)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def injected(fault: str, data: Path) -> dict[str, str]:
+    return {
+        "PYTHONPATH": INJECT,
+        "FAULT_INJECT": fault,
+        "FAULT_INJECT_ONCE": str(data.with_suffix(".once")),
+        **FRESH,
+    }
+
+
+def send_among_neighbours(service: Service, rng: random.Random) -> tuple[str, int]:
+    """A task of 16 images, one of which is marked; its id, and the place of that image."""
+    place = rng.randrange(NEIGHBOURS + 1)
+    images = [png(number) for number in range(NEIGHBOURS)]
+    images.insert(place, marked())
+    files = [("images", (f"{number}.png", image)) for number, image in enumerate(images)]
+    response = service.client.post("/async-batch-caption", files=files)
+    assert response.status_code == 202
+    return response.json()["task_id"], place
+
+
+def check_only_one_failed(task: dict[str, Any], place: int, code: str) -> None:
+    codes = [result.get("code") for result in task["result"]]
+    assert codes == [None] * place + [code] + [None] * (NEIGHBOURS - place)
+
+
+def test_an_image_that_kills_decoders_is_poison(data: Path, rng: random.Random) -> None:
+    with running(data, **injected("decoder_crash", data)) as service:
+        task_id, place = send_among_neighbours(service, rng)
+        check_only_one_failed(service.finished(task_id), place, "poison_image")
+        assert len(service.logged("decoder_died")) == 2
+        alone = service.client.post("/caption", files={"image": ("x.png", marked())})
+        assert (alone.status_code, alone.json()["code"]) == (400, "poison_image")
+        assert service.logged("model_died") == []
+        assert service.stop() == 0
+    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    record("a decoder dies on an image", rounds=1, images=16, lost=0, doubled=0, deaths=2)
+
+
+def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.Random) -> None:
+    with running(data, **injected("model_crash", data)) as service:
+        task_id, place = send_among_neighbours(service, rng)
+        check_only_one_failed(service.finished(task_id), place, "poison_image")
+        deaths = len(service.logged("model_died"))
+        assert deaths <= 3  # once in company, then twice alone
+        assert service.stop() == 0
+    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    record(
+        "a model process dies on an image", rounds=1, images=16, lost=0, doubled=0, deaths=deaths
+    )
+
+
+def test_an_interactive_image_that_kills_model_processes_is_answered(data: Path) -> None:
+    with running(data, **injected("model_crash", data)) as service:
+        answer = service.client.post("/caption", files={"image": ("x.png", marked())})
+        assert (answer.status_code, answer.json()["code"]) == (503, "worker_lost")
+        wait_for_lines(service, "model_died", 2)
+        service.wait_ready()
+        assert service.client.post("/caption", files={"image": ("x.png", png(1))}).is_success
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_split(data: Path, rng: random.Random) -> None:
+    with running(data, **injected("out_of_memory", data)) as service:
+        task_id, _ = send_among_neighbours(service, rng)
+        task = service.finished(task_id)
+        assert [result["error"] for result in task["result"]] == [None] * (NEIGHBOURS + 1)
+        assert service.logged("out_of_memory")
+        assert service.logged("model_died") == []
+        assert service.stop() == 0
+    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+
+
+def test_a_device_error_ends_the_process_and_its_work_is_done_again(
+    data: Path, rng: random.Random
+) -> None:
+    with running(data, **injected("device_error", data)) as service:
+        task_id, _ = send_among_neighbours(service, rng)
+        task = service.finished(task_id)
+        assert [result["error"] for result in task["result"]] == [None] * (NEIGHBOURS + 1)
+        assert [entry["exit_code"] for entry in service.logged("model_died")] == [1]
+        assert service.stop() == 0
+    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+
+
+def test_a_batch_that_never_ends_is_given_up_and_its_image_is_poison(
+    data: Path, rng: random.Random
+) -> None:
+    with running(data, "--set", "model.batch_seconds=3", **injected("model_hang", data)) as service:
+        task_id, place = send_among_neighbours(service, rng)
+        check_only_one_failed(service.finished(task_id), place, "poison_image")
+        assert {entry["reason"] for entry in service.logged("model_hung")} == {
+            "one batch takes more than 3 seconds"
+        }
+        assert service.stop() == 0
+    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+
+
+def test_model_processes_are_stopped(data: Path, rng: random.Random) -> None:
+    """SIGSTOP: the pipe is silent and the process is there; a deadline replaces it."""
+    load, times = Load(rng), rounds(1, 50)
+    with running(data, "--set", "model.silence_seconds=3", **FRESH) as service:
+        with load.on(service):
+            for number in range(times):
+                time.sleep(rng.uniform(0, 1))
+                (model,) = service.children("model")
+                model.send_signal(signal.SIGSTOP)
+                wait_for_lines(service, "model_hung", number + 1)
+                wait_for_lines(service, "model_ready", number + 2)
+        wait_for_the_end(service)
+        assert service.stop() == 0
+    check(data, load.ledger, "SIGSTOP of a model process", rounds=times)
+
+
+def wait_for_lines(service: Service, event: str, lines: int) -> None:
+    wait_for(lambda: len(service.logged(event)) >= lines, f"{lines} of {event}")
