@@ -7,6 +7,7 @@ from pathlib import Path
 from captiond.cli.database import opened
 from captiond.config import Settings
 from captiond.errors import AlreadyRunning
+from captiond.spool import files_before
 from captiond.store import check
 from captiond.store.check import Need
 from captiond.store.engine import Engine
@@ -64,21 +65,10 @@ def shorter(path: Path, need: Need) -> bool:
 
 async def orphans(engine: Engine, spool: Path, *, older_than: float) -> list[str]:
     """Files that no row owns; a young one may be of a request that is under way."""
-    found = old_files(spool, older_than)
+    found = files_before(spool, older_than)
     owned = await open_spool_names(engine)
     return [
         f"{path}: belongs to no task; the next start removes it"
         for path in found
         if path.name not in owned
     ]
-
-
-def old_files(spool: Path, older_than: float) -> list[Path]:
-    return [path for path in spool.glob("*") if modified(path) < older_than]
-
-
-def modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:  # done meanwhile
-        return float("inf")

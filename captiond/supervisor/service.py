@@ -45,6 +45,7 @@ from captiond.store.patience import until_stored
 from captiond.supervisor.dispatch import Dispatcher, Loss, Reply, Withdrawal
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.places import Place
+from captiond.supervisor.retention import tidy_forever
 from captiond.supervisor.watch import TICK_SECONDS, Watch
 from captiond.supervisor.webhooks import Courier
 from captiond.systemd import Notifier
@@ -95,6 +96,7 @@ class Supervisor:
                 group.create_task(self._dispatch_forever()),
                 group.create_task(self._checkpoint_forever()),
                 group.create_task(self._courier.run()),
+                group.create_task(tidy_forever(self._settings, self._engine)),
             ]
             self._notifier.ready("loading the model")
             await self._stop.wait()
