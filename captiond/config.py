@@ -10,26 +10,43 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_core import ErrorDetails
 
 from captiond.callbacks import parse_allowed
 from captiond.errors import SettingsError
+from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
 
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 MIB = 1024 * 1024
 SIGNING_PREFIX = "whsec_"
 SECRETS = {("webhooks", "secret")}  # settings whose values stand in no message
+
+
+def split_list(value: object) -> object:
+    """The environment and forms say `png, jpeg` where the file says `["png", "jpeg"]`."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
+Listed = BeforeValidator(split_list)
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8})*$")]
+Pattern = Annotated[str, Field(min_length=1, max_length=100)]
+Patterns = Annotated[tuple[Pattern, ...], Listed, Field(max_length=1000)]
 
 
 class Section(BaseModel):
@@ -94,7 +111,7 @@ class GenerationSettings(Section):
 
 
 class ImageSettings(Section):
-    types: tuple[Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"], ...] = Field(
+    types: Annotated[tuple[ImageType, ...], Listed] = Field(
         ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"),
         min_length=1,
         description="Types that are read, told by a file's first bytes.",
@@ -113,19 +130,58 @@ class ImageSettings(Section):
         10, gt=0, le=600, description="Processor time that one image may take to decode."
     )
 
-    @field_validator("types", mode="before")
-    @classmethod
-    def split(cls, value: object) -> object:
-        """The environment says `png,jpeg` where the file says `["png", "jpeg"]`."""
-        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
 
 class TagSettings(Section):
-    pipeline: str = Field(
-        "captiond/english",
+    pipelines: dict[LanguageCode, Annotated[str, Field(min_length=1)]] = Field(
+        {"en": "captiond/english"},
         min_length=1,
-        description="captiond/english, an installed spaCy package, or a folder.",
+        description="A spaCy pipeline for each language: captiond/english, a package, or a folder.",
     )
+    language: str = Field("en", description="The language of a request that names none.")
+    kinds: Annotated[tuple[Kind, ...], Listed] = Field(
+        DEFAULT_KINDS, min_length=1, description="Which tags: phrase, noun, adjective."
+    )
+    categories: Annotated[tuple[Category, ...], Listed] = Field(
+        (), description="Tags of these categories alone; empty: of all."
+    )
+    deny: Patterns = Field((), description="Tags and lemmas that no request gets; * is anything.")
+    allow: Patterns = Field((), description="Tags and lemmas that alone are given; empty: all.")
+    min_length: int = Field(1, ge=1, le=100, description="Fewest characters of a tag.")
+    max_number: int = Field(
+        0, ge=0, le=1000, description="Most tags of a caption, the subject's first; 0: all."
+    )
+    synonyms: Path | None = Field(
+        None, description="A file of lines such as: automobile = car; default: none."
+    )
+
+    @field_validator("pipelines", mode="before")
+    @classmethod
+    def read_pairs(cls, value: object) -> object:
+        """The environment says `en=captiond/english,de=de_core_news_sm`."""
+        if not isinstance(value, str):
+            return value
+        pairs = (pair.partition("=") for pair in value.split(","))
+        return {language.strip(): name.strip() for language, _, name in pairs}
+
+    @field_validator("language")
+    @classmethod
+    def check_language(cls, value: str, info: ValidationInfo) -> str:
+        pipelines = info.data.get("pipelines", {value: ""})
+        if value not in pipelines:
+            raise ValueError(f"tags.pipelines has none for it, only for {', '.join(pipelines)}")
+        return value
+
+    @property
+    def filter(self) -> TagFilter:
+        """Which tags the deployment wants."""
+        return TagFilter(
+            kinds=self.kinds,
+            categories=self.categories,
+            deny=self.deny,
+            allow=(self.allow,) if self.allow else (),
+            min_length=self.min_length,
+            max_number=self.max_number,
+        )
 
 
 class LimitSettings(Section):
@@ -149,7 +205,7 @@ class CacheSettings(Section):
 
 
 class WebhookSettings(Section):
-    allow: tuple[str, ...] = Field(
+    allow: Annotated[tuple[str, ...], Listed] = Field(
         (), description="Hosts that may be called, as host or host:port; empty: webhooks are off."
     )
     secret: SecretStr = Field(
@@ -167,14 +223,6 @@ class WebhookSettings(Section):
     timeout_seconds: float = Field(
         15, gt=0, le=300, description="A receiver must have answered by then."
     )
-
-    @field_validator("allow", mode="before")
-    @classmethod
-    def split(cls, value: object) -> object:
-        """The environment says `a.example,b.example:8443`."""
-        if not isinstance(value, str):
-            return value
-        return [part.strip() for part in value.split(",") if part.strip()]
 
     @field_validator("allow")
     @classmethod
@@ -379,9 +427,11 @@ def source_of(layers: list[Layer], section: str, key: str) -> str | None:
 
 def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
     """One line for one wrong setting: where it stands, what it is, what is wrong with it."""
-    steps = [str(step) for step in problem["loc"][:2]]
-    source = source_of(layers, steps[0], "".join(steps[1:])) or "settings"
-    name = ENV_PREFIX + "__".join(steps).upper() if source == "environment" else ".".join(steps)
+    steps = [step for step in problem["loc"] if isinstance(step, str) and step != "[key]"]
+    source = source_of(layers, steps[0], "".join(steps[1:2])) or "settings"
+    name = ".".join(steps)
+    if source == "environment":
+        name = ENV_PREFIX + "__".join(steps[:2]).upper()
     if problem["type"] == "extra_forbidden":
         hint = ENV_HINT if source == "environment" and len(steps) == 1 else ""
         return f"{source}: {name}: there is no such setting{hint}"

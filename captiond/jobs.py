@@ -4,10 +4,11 @@ Pure: no I/O, no clock, no randomness of its own.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from captiond.errors import CaptiondError
+from captiond.tags import Tag, TagFilter, TagOptions
 
 
 class Status(StrEnum):
@@ -61,8 +62,22 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What a request asks for, beside the defaults of the settings; the same for all its images."""
+
+    language: str | None = None
+    tags: TagOptions = field(default_factory=TagOptions)
+
+
+DEFAULT_OPTIONS = Options()
+
+
+@dataclass(frozen=True, slots=True)
 class Captioned:
-    """What captioning gave for one image. `width` and `height` are of the upright image, pixels."""
+    """What captioning gave for one image. `width` and `height` are of the upright image, pixels.
+
+    `tags` are the texts of `tag_details`, sorted; the details come by their salience.
+    """
 
     caption: str
     tags: tuple[str, ...]
@@ -70,6 +85,12 @@ class Captioned:
     width: int
     height: int
     cached: bool = False
+    tag_details: tuple[Tag, ...] = ()
+
+    def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
+        """The same with those of `tags` that are wanted."""
+        details = wanted.select(tags)
+        return replace(self, tags=tuple(sorted(tag.tag for tag in details)), tag_details=details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +137,7 @@ class NewTask:
     created_at: float
     key: str | None = None
     digest: str | None = None
+    options: Options = DEFAULT_OPTIONS
     callback_url: str | None = None
 
     @property

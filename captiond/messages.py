@@ -11,7 +11,7 @@ decoder → model       Decoded, Refused
 from dataclasses import dataclass
 from enum import StrEnum
 
-from captiond.jobs import Lane, Outcome, Refused
+from captiond.jobs import DEFAULT_OPTIONS, Lane, Options, Outcome, Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Ask:
     ticket: int
     source: Source
     sha256: str
+    options: Options = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class Work:
     sha256: str
     image_id: int | None = None
     attempt: int = 0
+    options: Options = DEFAULT_OPTIONS
     alone: bool = False
 
 

@@ -7,6 +7,7 @@ FOLDER holds `en_ewt-train.conllu.xz` and `en_ewt-dev.conllu.xz` of the UD Engli
 """
 
 import argparse
+import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import spacy
 from spacy.language import Language
 
 from tools.tagger.captions import CaptionGrammar
+from tools.tagger.card import Training, write_card
 from tools.tagger.evaluation import evaluate
 from tools.tagger.lexicon import read_lexicon
 from tools.tagger.noun_phrases import NounPhrases
@@ -24,19 +26,41 @@ from tools.tagger.storage import folder_bytes, save
 from tools.tagger.training import Recipe, train
 from tools.tagger.treebank import read_treebank
 
+EXAMPLES = 6  # captions in the card
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, then train or score, and print the figures."""
     options = _parser().parse_args(arguments)
     dev = list(read_treebank(options.treebank / "en_ewt-dev.conllu.xz"))
     training = list(read_treebank(options.treebank / "en_ewt-train.conllu.xz"))
+    recipe, started = Recipe(seed=options.seed, epochs=options.epochs), time.monotonic()
     if options.out:
-        recipe = Recipe(seed=options.seed, epochs=options.epochs)
         save(train(training, recipe, _progress(dev)), options.out)
+    seconds = time.monotonic() - started
     folder = options.out or options.evaluate
     nlp = spacy.load(folder)
-    print(f"dev: {evaluate(nlp, dev)}")
+    score = evaluate(nlp, dev)
+    print(f"dev: {score}")
+    if options.out:
+        run = Training(recipe, len(training), seconds, platform.machine(), _command(recipe))
+        write_card(folder, run, score, captions(EXAMPLES))
     print(f"{folder_bytes(folder) / 1e6:.1f} MB; {captions_per_second(nlp):,.0f} captions a second")
+
+
+def _command(recipe: Recipe) -> str:
+    """The command that makes the folder again; FOLDER is the treebank's."""
+    return (
+        "python -m tools.train_tagger --treebank FOLDER --out captiond/embedded/english "
+        f"--seed {recipe.seed} --epochs {recipe.epochs}"
+    )
+
+
+def captions(count: int) -> list[str]:
+    """Captions of the grammar, the same ones each time."""
+    lexicon, rng = read_lexicon(), Random(0)
+    grammar = CaptionGrammar(lexicon, NounPhrases(lexicon, rng), rng)
+    return [text_of(grammar.caption()) for _ in range(count)]
 
 
 def _progress(dev: Sequence[Sentence]) -> Callable[[int, Language], None]:
@@ -51,9 +75,7 @@ def _progress(dev: Sequence[Sentence]) -> Callable[[int, Language], None]:
 
 def captions_per_second(nlp: Language, count: int = 20000) -> float:
     """How many different captions of the grammar one core gets through: processor time."""
-    lexicon, rng = read_lexicon(), Random(0)
-    grammar = CaptionGrammar(lexicon, NounPhrases(lexicon, rng), rng)
-    texts = [text_of(grammar.caption()) for _ in range(count)]
+    texts = captions(count)
     list(nlp.pipe(texts[:1000]))
     started = time.process_time()
     for _ in nlp.pipe(texts, batch_size=256):

@@ -20,6 +20,8 @@ from captiond.errors import ImageError
 from captiond.inference.decode import Pixels, decode, set_up_pillow
 from captiond.inference.loading import Loaded, load
 from captiond.logs import set_up_logs
+from captiond.tagging.output import tagged
+from captiond.tags import TagFilter
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
@@ -99,7 +101,7 @@ def captioned_batches(
     ahead = read_some()
     while ahead:
         batch, ahead = [future.result() for future in ahead], read_some()
-        yield caption_batch(batch, loaded)
+        yield list(caption_batch(batch, loaded, settings.tags.filter))
 
 
 def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
@@ -113,33 +115,27 @@ def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
     return Read(path, pixels, size)
 
 
-def caption_batch(batch: list[Read], loaded: Loaded) -> list[dict[str, Any]]:
+def caption_batch(batch: list[Read], loaded: Loaded, wanted: TagFilter) -> Iterator[dict[str, Any]]:
     pixels = [image.pixels for image in batch if image.pixels is not None]
     texts = loaded.blip.caption(np.stack(pixels)) if pixels else []
-    captions = iter(zip(texts, loaded.tagger.tags(texts), strict=True))
-    return [result(image, captions, loaded.info.name) for image in batch]
+    found = loaded.taggers.tag(texts, [None] * len(texts))
+    captions = iter([tagged(*pair, wanted) for pair in zip(texts, found, strict=True)])
+    for image in batch:
+        path = str(image.path)
+        if image.pixels is None:
+            yield refused(path, image)
+        else:
+            width, height = image.size
+            size = {"width": width, "height": height}
+            caption = next(captions)
+            details = caption.pop("tag_details")
+            kept = {"image_path": path, **caption, "error": None, "model": loaded.info.name}
+            yield {**kept, "tag_details": details, **size}
 
 
-def result(image: Read, captions: Iterator[tuple[str, list[str]]], model: str) -> dict[str, Any]:
-    path = str(image.path)
-    if image.pixels is None:
-        return {
-            "image_path": path,
-            "caption": None,
-            "tags": None,
-            "error": image.error,
-            "code": image.code,
-        }
-    caption, tags = next(captions)
-    return {
-        "image_path": path,
-        "caption": caption,
-        "tags": tags,
-        "error": None,
-        "model": model,
-        "width": image.size[0],
-        "height": image.size[1],
-    }
+def refused(path: str, image: Read) -> dict[str, Any]:
+    kept = {"image_path": path, "caption": None, "tags": None}
+    return {**kept, "error": image.error, "code": image.code}
 
 
 def show_for_people(console: Console, result: Mapping[str, Any]) -> None:

@@ -79,8 +79,8 @@ def json_array(out: TextIO) -> Iterator[Show]:
         print_line("[]" if between == "[\n" else "\n]", out)
 
 
-def json_text(result: Mapping[str, Any]) -> str:
-    return json.dumps(result, ensure_ascii=False)
+def json_text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
 def print_line(text: str, out: TextIO) -> None:
@@ -94,8 +94,16 @@ def settings_as_toml(found: Iterable[Origin]) -> str:
     for section, group in groupby(found, key=lambda origin: origin.section):
         lines += ["", f"[{section}]"]
         for origin in group:
-            # JSON's strings, numbers, booleans and arrays are TOML's too; a null is not.
-            value = "" if origin.value is None else json.dumps(origin.value, ensure_ascii=False)
-            entry = f"{origin.key} = {value}" if value else f"# {origin.key} is not set"
+            entry = f"{origin.key} = {toml_value(origin.value)}"
+            if origin.value is None:
+                entry = f"# {origin.key} is not set"
             lines.append(f"{entry}  # {origin.source}")
     return "\n".join(lines[1:])
+
+
+def toml_value(value: Any) -> str:
+    """JSON's strings, numbers, booleans and arrays are TOML's too; its objects are not."""
+    if isinstance(value, dict):
+        entries = (f"{json_text(key)} = {toml_value(entry)}" for key, entry in value.items())
+        return f"{{{', '.join(entries)}}}"
+    return json_text(value)

@@ -1,4 +1,4 @@
-"""Making model and tagger ready on a device, for the service and for the command alike."""
+"""Making model and taggers ready on a device, for the service and for the command alike."""
 
 import os
 from dataclasses import dataclass
@@ -11,26 +11,26 @@ from captiond.inference.blip import Blip, pick_batch_size, pick_device, pick_dty
 from captiond.inference.models import ModelFiles, find_model, fingerprint
 from captiond.inference.slots import Slots
 from captiond.messages import ModelInfo
-from captiond.tagging.tagger import Tagger
+from captiond.tagging.tagger import Taggers
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and a tagger, both run once already."""
+    """A model and the taggers, all run once already."""
 
     blip: Blip
-    tagger: Tagger
+    taggers: Taggers
     info: ModelInfo
 
 
 def load(settings: Settings, device_setting: str) -> Loaded:
-    """Load model and tagger and run both once. Blocking.
+    """Load model and taggers and run them once. Blocking.
 
     Raises:
-        ModelMissing, ModelBroken: captions or tags cannot be made here.
+        ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    tagger = Tagger.load(settings.tags.pipeline)
+    taggers = Taggers.load(settings.tags)
     files = find_model(settings)
     device = pick_device(device_setting)
     if device.type == "cuda":
@@ -39,14 +39,14 @@ def load(settings: Settings, device_setting: str) -> Loaded:
         torch.set_num_threads(settings.model.threads or len(os.sched_getaffinity(0)))
     dtype = pick_dtype(settings.model.precision, device)
     blip = Blip.load(files.folder, device, dtype, settings.generation)
-    warm_up(blip, tagger)
-    return Loaded(blip, tagger, describe(settings, files, blip))
+    warm_up(blip, taggers, list(settings.tags.pipelines))
+    return Loaded(blip, taggers, describe(settings, files, blip))
 
 
-def warm_up(blip: Blip, tagger: Tagger) -> None:
+def warm_up(blip: Blip, taggers: Taggers, languages: list[str]) -> None:
     """The first run of anything pays for what later runs find done."""
     blank = Slots(1, blip.geometry).gather([0])
-    tagger.tags(blip.caption(blank))
+    taggers.tag(blip.caption(blank) * len(languages), languages)
 
 
 def describe(settings: Settings, files: ModelFiles, blip: Blip) -> ModelInfo:

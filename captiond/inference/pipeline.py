@@ -6,7 +6,7 @@ is tagged and written.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -24,22 +24,27 @@ from captiond.store import captions as cache
 from captiond.store import claims
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
+from captiond.tagging.tagger import Taggers
+from captiond.tags import Tag, TagFilter
 
 log = structlog.get_logger()
 NO_TIMINGS = Timings()
 CaptionBatch = Callable[[Pixels], list[str]]
-TagBatch = Callable[[Sequence[str | None]], list[list[str]]]
 WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes a caption: the model by its name, and the fingerprint of all that shapes it."""
+    """What makes a caption: the model by its name, and the fingerprint of all that shapes it.
+
+    `wanted` are the tags that a request gets which asks for none in particular.
+    """
 
     model: str
     fingerprint: str
     batch_size: int
     cached: bool
+    wanted: TagFilter
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,12 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An image that has come to its end; `key` if its caption is to be remembered."""
+    """An image that has come to its end; `whole` is its caption with all tags, if it is new."""
 
     work: Work
     outcome: Outcome
     timings: Timings = NO_TIMINGS
-    key: str | None = None
+    whole: Captioned | None = None
 
 
 class Pipeline:
@@ -74,7 +79,7 @@ class Pipeline:
         self,
         recipe: Recipe,
         caption: CaptionBatch,
-        tag: TagBatch,
+        taggers: Taggers,
         pool: DecodePool,
         slots: Slots,
         engine: Engine,
@@ -82,7 +87,7 @@ class Pipeline:
     ) -> None:
         self._recipe = recipe
         self._caption = caption
-        self._tag = tag
+        self._taggers = taggers
         self._pool = pool
         self._slots = slots
         self._free = list(range(slots.count))
@@ -100,7 +105,8 @@ class Pipeline:
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Caption batch after batch until `stop`; tasks of `group` settle their results."""
         while not self._stop:
-            batch = self._wanted(self._ready.take(self._recipe.batch_size), group)
+            batch = self._ready.take(self._recipe.batch_size)
+            batch = self._without_withdrawn(batch, group)
             if batch:
                 await self._run_batch(batch, group)
             elif not self._ready:
@@ -122,7 +128,7 @@ class Pipeline:
         self._in_hand.add(work.ticket)
         known = await self._look_up(work)
         if known is not None:
-            await self._settle([Settled(work, known)])
+            await self._settle([Settled(work, self._wanted(known, work))])
             return
         begun, slot = time.perf_counter(), self._free.pop()
         decoded = await self._pool.decode(work.lane, work.source, slot)
@@ -144,9 +150,15 @@ class Pipeline:
             return None
 
     def _key(self, work: Work) -> str:
-        return cache.cache_key(work.sha256, self._recipe.fingerprint)
+        tags = self._taggers.fingerprint(work.options.language)
+        return cache.cache_key(work.sha256, f"{self._recipe.fingerprint}\0{tags}")
 
-    def _wanted(self, batch: list[Prepared], group: asyncio.TaskGroup) -> list[Prepared]:
+    def _wanted(self, whole: Captioned, work: Work) -> Captioned:
+        """A caption with those of its tags that this work's request wants."""
+        wanted = self._recipe.wanted.narrowed(work.options.tags)
+        return whole.with_tags(whole.tag_details, wanted)
+
+    def _without_withdrawn(self, batch: list[Prepared], group: asyncio.TaskGroup) -> list[Prepared]:
         """The batch without what has been withdrawn, which is settled here."""
         unwanted = [image for image in batch if image.work.ticket in self._withdrawn]
         if unwanted:
@@ -181,29 +193,35 @@ class Pipeline:
         self, batch: list[Prepared], texts: list[str | None], begun: float, ended: float
     ) -> None:
         loop = asyncio.get_running_loop()
-        tags = await loop.run_in_executor(self._tag_thread, self._tag, texts)
+        languages = [image.work.options.language for image in batch]
+        tags = await loop.run_in_executor(self._tag_thread, self._taggers.tag, texts, languages)
         tagged = time.perf_counter()
         await self._settle(
             [
-                Settled(
-                    work=image.work,
-                    outcome=self._outcome(image.decoded, text, found),
-                    timings=Timings(
+                self._settled(
+                    image,
+                    text,
+                    found,
+                    Timings(
                         decode=image.ready - image.begun,
                         queue=begun - image.ready,
                         model=ended - begun,
                         tags=tagged - ended,
                     ),
-                    key=self._key(image.work),
                 )
                 for image, text, found in zip(batch, texts, tags, strict=True)
             ]
         )
 
-    def _outcome(self, decoded: Decoded, text: str | None, tags: list[str]) -> Outcome:
+    def _settled(
+        self, image: Prepared, text: str | None, found: tuple[Tag, ...], timings: Timings
+    ) -> Settled:
         if text is None:
-            return Refused.of(OutOfMemory("the device has no memory left for this image"))
-        return Captioned(text, tuple(tags), self._recipe.model, decoded.width, decoded.height)
+            error = OutOfMemory("the device has no memory left for this image")
+            return Settled(image.work, Refused.of(error), timings)
+        size = image.decoded.width, image.decoded.height
+        whole = Captioned(text, (), self._recipe.model, *size, tag_details=found)
+        return Settled(image.work, self._wanted(whole, image.work), timings, whole)
 
     async def _settle(self, settled: list[Settled]) -> None:
         """Write what is to last, then report it done; interactive clients do not wait for disks."""
@@ -236,11 +254,7 @@ class Pipeline:
     async def _remember(self, settled: list[Settled]) -> None:
         if not self._recipe.cached:
             return
-        captions = {
-            item.key: item.outcome
-            for item in settled
-            if item.key is not None and isinstance(item.outcome, Captioned)
-        }
+        captions = {self._key(item.work): item.whole for item in settled if item.whole is not None}
         try:
             await cache.remember(self._engine, captions, now=time.time())
         except StoreError as error:

@@ -1,4 +1,4 @@
-"""The model process: one device, one model, its decoders and its tagger.
+"""The model process: one device, one model, its decoders and its taggers.
 
 It stands by until it is told to go, loads and warms up, says that it is ready, and works off what
 it is sent until it is told to drain or its supervisor is gone. An error that nobody expected ends
@@ -59,14 +59,14 @@ async def serve(start: ModelStart, channel: Channel) -> None:
         channel.send(Unready(str(error), error.code))
         await channel.flush()
         return
-    settings, blip, tagger = start.settings, loaded.blip, loaded.tagger
+    settings, blip, taggers = start.settings, loaded.blip, loaded.taggers
     window = BATCHES_IN_HAND * loaded.info.batch_size
     slots = Slots(2 * window, blip.geometry)
     engine = make_engine(settings.database)
     async with running_pool(settings, slots) as pool:
         recipe = make_recipe(settings, loaded)
         caption = within_memory(blip.caption)
-        pipeline = Pipeline(recipe, caption, tagger.tags, pool, slots, engine, channel)
+        pipeline = Pipeline(recipe, caption, taggers, pool, slots, engine, channel)
         channel.send(Ready(loaded.info, window))
         await work(pipeline, channel)
     await channel.flush()
@@ -114,11 +114,11 @@ def make_recipe(settings: Settings, loaded: Loaded) -> Recipe:
         info.fingerprint,
         info.precision,
         settings.generation.model_dump_json(),
-        loaded.tagger.fingerprint,
     )
     return Recipe(
         model=info.name,
         fingerprint=hashlib.sha256("\0".join(parts).encode()).hexdigest(),
         batch_size=info.batch_size,
         cached=settings.cache.enabled,
+        wanted=settings.tags.filter,
     )

@@ -14,7 +14,11 @@ from captiond.store.tables import CaptionRow
 
 
 def cache_key(sha256: str, recipe: str) -> str:
-    """The key of an image's bytes, captioned by `recipe`: model, generation and tagger in one."""
+    """The key of an image's bytes, captioned by `recipe`: model, generation and tagger in one.
+
+    What a request wants of the tags is no part of it: all tags are kept, and chosen from on the
+    way out.
+    """
     return hashlib.sha256(f"{sha256}\0{recipe}".encode()).hexdigest()
 
 

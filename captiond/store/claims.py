@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
 from captiond.errors import PoisonImage
-from captiond.jobs import BLAME_LIMIT, Outcome, Refused, Status
+from captiond.jobs import BLAME_LIMIT, Options, Outcome, Refused, Status
 from captiond.store.engine import Engine, writing
-from captiond.store.results import to_json
+from captiond.store.results import options_from_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.tasks import PENDING, PROCESSING, end_if_done
 
@@ -29,6 +29,7 @@ class Claim:
     offset: int
     size: int
     sha256: str
+    options: Options
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +66,28 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
     )
     async with writing(engine) as connection:
         taken = (await connection.execute(take)).all()
-        spools = await start_tasks(connection, {row.task_id for row in taken}, now)
+        tasks = await start_tasks(connection, {row.task_id for row in taken}, now)
     claims = [
-        Claim(row.id, row.attempt, row.blame, spools[row.task_id], row.offset, row.size, row.sha256)
+        Claim(row.id, row.attempt, row.blame, spool, row.offset, row.size, row.sha256, options)
         for row in taken
+        for spool, options in [tasks[row.task_id]]
     ]
     return sorted(claims, key=lambda claim: claim.image_id)
 
 
 async def start_tasks(
     connection: AsyncConnection, task_ids: set[str], now: float
-) -> dict[str, str]:
-    """Let the tasks be PROCESSING; their spool files by their ids."""
+) -> dict[str, tuple[str, Options]]:
+    """Let the tasks be PROCESSING; their spool files and options by their ids."""
     start = (
         update(TaskRow)
         .where(TaskRow.id.in_(task_ids), TaskRow.status == PENDING)
         .values(status=PROCESSING, started_at=func.coalesce(TaskRow.started_at, now))
     )
     await connection.execute(start)
-    query = select(TaskRow.id, TaskRow.spool).where(TaskRow.id.in_(task_ids))
-    return {row.id: row.spool or "" for row in await connection.execute(query)}
+    query = select(TaskRow.id, TaskRow.spool, TaskRow.options).where(TaskRow.id.in_(task_ids))
+    rows = await connection.execute(query)
+    return {row.id: (row.spool or "", options_from_json(row.options)) for row in rows}
 
 
 async def finish(engine: Engine, results: Sequence[Finished], *, now: float) -> dict[int, bool]:

@@ -1,9 +1,10 @@
-"""An outcome as it stands in a JSON column, and back."""
+"""An outcome and a task's options as they stand in a JSON column, and back."""
 
 from dataclasses import asdict
 from typing import Any
 
-from captiond.jobs import Captioned, Outcome, Refused
+from captiond.jobs import DEFAULT_OPTIONS, Captioned, Options, Outcome, Refused
+from captiond.tags import Category, Kind, Tag, TagOptions
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
@@ -13,4 +14,32 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
 def from_json(value: dict[str, Any]) -> Outcome:
     if "error" in value:
         return Refused(**value)
-    return Captioned(**{**value, "tags": tuple(value["tags"])})
+    details = tuple(map(tag_from_json, value.get("tag_details", ())))
+    return Captioned(**{**value, "tags": tuple(value["tags"]), "tag_details": details})
+
+
+def tag_from_json(value: dict[str, Any]) -> Tag:
+    return Tag(**{**value, "category": Category(value["category"]), "kind": Kind(value["kind"])})
+
+
+def options_to_json(options: Options) -> dict[str, Any] | None:
+    """None, which is NULL in the column, for a request that asks for nothing."""
+    return None if options == DEFAULT_OPTIONS else asdict(options)
+
+
+def options_from_json(value: dict[str, Any] | None) -> Options:
+    if value is None:
+        return DEFAULT_OPTIONS
+    return Options(**{**value, "tags": tag_options_from_json(value["tags"])})
+
+
+def tag_options_from_json(value: dict[str, Any]) -> TagOptions:
+    kinds, categories = value["kinds"], value["categories"]
+    return TagOptions(
+        kinds=None if kinds is None else tuple(map(Kind, kinds)),
+        categories=None if categories is None else tuple(map(Category, categories)),
+        deny=tuple(value["deny"]),
+        allow=tuple(value["allow"]),
+        min_length=value["min_length"],
+        max_number=value["max_number"],
+    )

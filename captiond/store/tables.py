@@ -26,7 +26,11 @@ class Table(DeclarativeBase):
 
 
 class TaskRow(Table):
-    """A task; times are Unix seconds. `spool` names the file that holds its images."""
+    """A task; times are Unix seconds.
+
+    `spool` names the file that holds its images; `options` is NULL where the request asked for
+    nothing.
+    """
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -42,6 +46,7 @@ class TaskRow(Table):
     spool: Mapped[str | None] = mapped_column(String(64))
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     digest: Mapped[str | None] = mapped_column(String(64))
+    options: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
     callback_url: Mapped[str | None] = mapped_column(Text)
 
 

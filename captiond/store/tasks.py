@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from captiond.errors import KeyReused, TaskFinished
 from captiond.jobs import ImageView, NewImage, NewTask, Status, TaskView, finished_status
 from captiond.store.engine import Engine, reading, writing
-from captiond.store.results import from_json, to_json
+from captiond.store.results import from_json, options_to_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.webhooks import announce
 
@@ -61,6 +61,7 @@ def task_row(task: NewTask) -> dict[str, object]:
         "spool": task.spool,
         "idempotency_key": task.key,
         "digest": task.digest,
+        "options": options_to_json(task.options),
         "callback_url": task.callback_url,
     }
 

@@ -77,7 +77,9 @@ class Dispatcher:
             return [Reply(web, Answer(ask.ticket, Refused.of(error)))]
         ticket = f"{web}:{ask.ticket}"
         self._askers[ticket] = (web, ask.ticket)
-        self._waiting.append(Work(ticket, Lane.INTERACTIVE, ask.source, ask.sha256, attempt=1))
+        self._waiting.append(
+            Work(ticket, Lane.INTERACTIVE, ask.source, ask.sha256, attempt=1, options=ask.options)
+        )
         return []
 
     def drop(self, web: str, ticket: int) -> list[Withdrawal]:

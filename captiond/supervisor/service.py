@@ -369,5 +369,6 @@ def bulk_work(claim: claims.Claim, spool: Path) -> Work:
         sha256=claim.sha256,
         image_id=claim.image_id,
         attempt=claim.attempt,
+        options=claim.options,
         alone=claim.blame > 0,
     )

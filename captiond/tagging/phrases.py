@@ -27,7 +27,7 @@ _PARTICIPLE = "P"  # a participle that stands before a noun, as an adjective doe
 # most some hundred tokens, but any of them.
 _NOUN_AHEAD = r"(?=[ARPC#,-]*N)"
 _COMPOUND_ADJECTIVE = rf"(?:#-?)?N-?A{_NOUN_AHEAD}"  # two-year-old, snow covered
-_MODIFIER = rf"(?:{_COMPOUND_ADJECTIVE}|R?(?:[NAPR#]-)*+[AP#](?!-))"
+_MODIFIER = rf"(?:{_COMPOUND_ADJECTIVE}|R?(?:[NAPRC#]-)*+[AP#](?!-))"
 _MODIFIERS = rf"(?:{_MODIFIER}(?:(?:(?:,?C|,)(?!#))?{_MODIFIER})*+)?"
 _NOUN = r"(?:[NAPVRC#]-(?=[NAPVRC#]))*+N(?:-[NRA#])*+"
 _PHRASE = re.compile(rf"{_MODIFIERS}{_NOUN}(?:S{_MODIFIERS}{_NOUN}|{_NOUN})*+")
@@ -52,24 +52,25 @@ def _letters(doc: Doc) -> str:
     """One letter for each token."""
     letters = ""
     for token in doc:
-        letters += _PARTICIPLE if _is_attributive(token, letters) else _letter(token)
+        letters += _PARTICIPLE if _is_before_noun(token, letters) else _letter(token)
     return letters
 
 
 def _letter(token: Token) -> str:
-    if token.text == "-" and token.i > 0 and not (token.whitespace_ or token.nbor(-1).whitespace_):
-        return "-"
-    if token.text == ",":
-        return ","
+    if token.text in {"-", ","}:  # BLIP puts spaces around its hyphens: "a snow - covered hill"
+        return token.text
     if token.pos_ == "PART" and token.text[0] in "'’":
         return "S"
     return _LETTERS.get(token.pos_, _OTHER)
 
 
-def _is_attributive(token: Token, before: str) -> bool:
+def _is_before_noun(token: Token, before: str) -> bool:
     """Whether a participle stands between a determiner or number and a noun: "a parked car"."""
+    return is_attributive(token) and _BEFORE_PARTICIPLE.search(before) is not None
+
+
+def is_attributive(token: Token) -> bool:
+    """Whether a token is a participle with a word behind it that it may describe."""
     if token.pos_ != "VERB" or "Part" not in token.morph.get("VerbForm", []):
         return False
-    if token.i + 1 == len(token.doc) or token.nbor().pos_ not in _AFTER_PARTICIPLE:
-        return False
-    return _BEFORE_PARTICIPLE.search(before) is not None
+    return token.i + 1 < len(token.doc) and token.nbor().pos_ in _AFTER_PARTICIPLE

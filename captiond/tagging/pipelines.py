@@ -8,25 +8,27 @@ from spacy.language import Language
 
 from captiond.errors import ModelBroken, ModelMissing
 from captiond.tagging.extract import RULES_VERSION
+from captiond.tagging.lexicon import lexicon_files
 
 EMBEDDED = {"captiond/english": Path(__file__).resolve().parent.parent / "embedded" / "english"}
 UNUSED = ["ner", "entity_linker", "entity_ruler", "spancat", "senter", "textcat"]
 
 
-def load_pipeline(name: str) -> Language:
-    """The pipeline of a name, without the components that no tag needs.
+def load_pipeline(language: str, name: str) -> Language:
+    """The pipeline of a language by its name, without the components that no tag needs.
 
     Raises:
         ModelMissing: there is no such pipeline; the message says how to get it.
         ModelBroken: it is there and cannot be loaded.
     """
+    setting = f"tags.pipelines.{language} = {name}"
     folder = folder_of(name)
     if folder is None and not _is_package(name):
-        raise ModelMissing(f"[tags] pipeline = {name}: {_mend(name)}")
+        raise ModelMissing(f"{setting}: {_mend(name)}")
     try:
         return spacy.load(folder or name, exclude=UNUSED)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ModelBroken(f"[tags] pipeline = {name}: cannot be loaded: {error}") from error
+        raise ModelBroken(f"{setting}: cannot be loaded: {error}") from error
 
 
 def folder_of(name: str) -> Path | None:
@@ -35,15 +37,17 @@ def folder_of(name: str) -> Path | None:
     return folder if (folder / "meta.json").is_file() else None
 
 
-def fingerprint(name: str, nlp: Language) -> str:
-    """What tells one pipeline's tags from another's: its name, version, files and our rules.
+def fingerprint(language: str, name: str, nlp: Language, synonyms: Path | None = None) -> str:
+    """What tells these tags from others: the pipeline and its files, our rules, words and synonyms.
 
     32 hexadecimal digits; a package is known by its version alone, a folder by its files too.
     """
-    identity = hashlib.sha256(f"{name} {nlp.meta['version']} {RULES_VERSION}".encode())
+    version = nlp.meta["version"]
+    identity = hashlib.sha256(f"{language} {name} {version} {RULES_VERSION}".encode())
     folder = folder_of(name)
-    for path in sorted(folder.rglob("*")) if folder else []:
-        if path.is_file() and path.suffix != ".md":
+    files = [path for path in sorted(folder.rglob("*")) if path.suffix != ".md"] if folder else []
+    for path in (*files, *lexicon_files(language), synonyms):
+        if path is not None and path.is_file():
             identity.update(path.read_bytes())
     return identity.hexdigest()[:32]
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.errors import CaptiondError, QueueFull, TaskNotFound
-from captiond.jobs import NewImage, NewTask, Outcome, Refused
+from captiond.jobs import NewImage, NewTask, Options, Outcome, Refused
 from captiond.jobs import task_id as new_task_id
 from captiond.messages import Answer, Source, Timings
 from captiond.spool import remove
@@ -18,6 +18,7 @@ from captiond.store import tasks
 from captiond.web import schemas
 from captiond.web.callbacks import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
+from captiond.web.options import options_of
 from captiond.web.presence import unless_gone
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services
@@ -41,9 +42,9 @@ async def caption(request: Request) -> Response:
     started, services = time.perf_counter(), services_of(request)
     services.desk.check_ready()
     async with received(request, services, ONE) as form:
-        upload = form.uploads[0]
+        upload, options = form.uploads[0], options_of(form.fields, services.settings)
         received_at = time.perf_counter()
-        answer = await unless_gone(request, answer_for(services, form, upload))
+        answer = await unless_gone(request, answer_for(services, form, upload, options))
     outcome = answer.outcome
     if isinstance(outcome, Refused):
         raise ImageRefused(outcome)
@@ -57,7 +58,8 @@ async def batch_caption(request: Request) -> Response:
     started, services = time.perf_counter(), services_of(request)
     services.desk.check_ready()
     async with received(request, services, SEVERAL) as form:
-        outcomes = await unless_gone(request, outcomes_of(services, form))
+        options = options_of(form.fields, services.settings)
+        outcomes = await unless_gone(request, outcomes_of(services, form, options))
     results = [
         schemas.image_result(upload.filename, sha256_of(upload), outcome)
         for upload, outcome in zip(form.uploads, outcomes, strict=True)
@@ -73,7 +75,9 @@ async def async_batch_caption(request: Request) -> Response:
     await check_queue(services)
     async with received(request, services, TASK) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
-        task = replace(new_task(form, key, time.time()), callback_url=callback_url)
+        options = options_of(form.fields, services.settings)
+        task = new_task(form, options, key, time.time())
+        task = replace(task, callback_url=callback_url)
         # Shielded: a commit that is under way must not be answered by removing its files.
         task_id = await asyncio.shield(accept(services, form, task))
     services.desk.announce_task()
@@ -120,26 +124,29 @@ async def check_queue(services: Services) -> None:
         raise QueueFull(f"{most} images wait already; try again later", retry_after=30)
 
 
-async def answer_for(services: Services, form: Form, upload: Upload) -> Answer:
+async def answer_for(services: Services, form: Form, upload: Upload, options: Options) -> Answer:
     if upload.image is None:
         assert upload.refused is not None
         return Answer(NO_TICKET, upload.refused)
     source = Source(str(form.path), upload.image.offset, upload.image.size)
     seconds = services.settings.limits.request_seconds
-    return await services.desk.ask(source, upload.image.sha256, seconds=seconds)
+    image = upload.image
+    return await services.desk.ask(source, image.sha256, options, seconds=seconds)
 
 
-async def outcomes_of(services: Services, form: Form) -> list[Outcome]:
+async def outcomes_of(services: Services, form: Form, options: Options) -> list[Outcome]:
     """One outcome for each upload, in their order."""
     return await asyncio.gather(
-        *(outcome_in_batch(services, form, upload) for upload in form.uploads)
+        *(outcome_in_batch(services, form, upload, options) for upload in form.uploads)
     )
 
 
-async def outcome_in_batch(services: Services, form: Form, upload: Upload) -> Outcome:
+async def outcome_in_batch(
+    services: Services, form: Form, upload: Upload, options: Options
+) -> Outcome:
     """In a batch, what befalls one image is that image's result and no other's."""
     try:
-        return (await answer_for(services, form, upload)).outcome
+        return (await answer_for(services, form, upload, options)).outcome
     except CaptiondError as error:
         return Refused.of(error)
 
@@ -151,12 +158,13 @@ def log_breakdown(seconds: float, upload: float, timings: Timings) -> None:
     log.debug("processing_time", **{name: round(part * 1000, 2) for name, part in parts.items()})
 
 
-def new_task(form: Form, key: str | None, now: float) -> NewTask:
+def new_task(form: Form, options: Options, key: str | None, now: float) -> NewTask:
     return NewTask(
         id=new_task_id(now, secrets.token_hex(16)),
         spool=form.path.name if form.path is not None else None,
         images=tuple(new_image(upload) for upload in form.uploads),
         created_at=now,
+        options=options,
         key=key,
         digest=digest_of(form) if key is not None else None,
     )

@@ -5,6 +5,7 @@ import itertools
 
 from captiond.channel import Channel, ChannelClosed
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
+from captiond.jobs import Options
 from captiond.messages import Answer, Ask, Cancelled, Drain, Drop, Health, Queued, Source, State
 
 
@@ -53,7 +54,7 @@ class Desk:
         if self.state.draining or self.closed.is_set():
             raise Draining("captiond is stopping; try again shortly")
 
-    async def ask(self, source: Source, sha256: str, *, seconds: float) -> Answer:
+    async def ask(self, source: Source, sha256: str, options: Options, *, seconds: float) -> Answer:
         """The answer for one spooled image; an ask that is cancelled withdraws the image.
 
         Raises:
@@ -62,7 +63,7 @@ class Desk:
         ticket = next(self._tickets)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, source, sha256))
+        self._channel.send(Ask(ticket, source, sha256, options))
         try:
             async with asyncio.timeout(seconds):
                 return await answer

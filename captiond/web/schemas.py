@@ -1,5 +1,6 @@
 """What responses hold, field by field. Kept fields come first, in the kept order."""
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -42,6 +43,7 @@ def image_result(filename: str, sha256: str | None, outcome: Outcome) -> Json:
         "width": outcome.width,
         "height": outcome.height,
         "sha256": sha256,
+        "tag_details": [asdict(tag) for tag in outcome.tag_details],
     }
 
 

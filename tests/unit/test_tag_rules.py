@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from captiond.tagging.extract import GENERIC, Kind, Tag, find_tags, tags
+from captiond.tagging.extract import find_tags
 from captiond.tagging.phrases import noun_phrases
+from captiond.tags import Category, Kind, Tag, TagFilter
+from tests.tagging import ENGLISH_RULES, texts
 
 ENGLISH: Language = spacy.blank("en")
 POS = ["NOUN", "PROPN", "ADJ", "NUM", "ADV", "DET", "PRON", "CCONJ", "VERB", "PART", "PUNCT", "X"]
+
+
+def tags(doc: Doc) -> list[str]:
+    return texts(find_tags(doc, ENGLISH_RULES))
 
 
 def tagged(annotated: str) -> Doc:
@@ -61,7 +67,12 @@ def test_the_example_of_the_old_service() -> None:
         ("a/DET two/NUM ~-/PUNCT ~year/NOUN ~-/PUNCT ~old/ADJ girl/NOUN", ["two-year-old girl"]),
         ("a/DET t/NOUN ~-/PUNCT ~shirt/NOUN", ["t-shirt"]),
         ("the/DET woman/NOUN ~'s/PART red/ADJ hat/NOUN", ["woman's red hat"]),
-        ("dogs/NOUN/dog -/PUNCT cats/NOUN/cat", ["dogs", "cats"]),
+        ("a/DET snow/NOUN -/PUNCT covered/VERB/cover hill/NOUN", ["snow - covered hill"]),
+        ("dogs/NOUN/dog –/PUNCT cats/NOUN/cat", ["dogs", "cats"]),
+        (
+            "a/DET black/ADJ -/PUNCT and/CCONJ -/PUNCT white/ADJ cat/NOUN",
+            ["black - and - white cat"],
+        ),
         ("a/DET street/NOUN full/ADJ of/ADP cars/NOUN/car", ["street", "cars"]),
         ("it/PRON is/AUX/be blue/ADJ", []),
     ],
@@ -88,10 +99,43 @@ def test_phrases_from_a_parser() -> None:
 
 
 def test_tags_say_where_they_stand() -> None:
-    assert list(find_tags(tagged("two/NUM red/ADJ cars/NOUN/car"))) == [
-        Tag("red car", "car", Kind.PHRASE, 4, 12),
-        Tag("car", "car", Kind.NOUN, 8, 12),
-    ]
+    assert find_tags(tagged("two/NUM red/ADJ cars/NOUN/car"), ENGLISH_RULES) == (
+        Tag("red car", "car", Category.VEHICLE, Kind.PHRASE, 4, 12),
+        Tag("car", "car", Category.VEHICLE, Kind.NOUN, 8, 12),
+        Tag("red", "red", Category.COLOUR, Kind.ADJECTIVE, 4, 7),
+    )
+
+
+@pytest.mark.parametrize(
+    ("annotated", "expected"),
+    [
+        ("a/DET parked/VERB/park car/NOUN", ["parked"]),
+        ("the/DET door/NOUN is/AUX/be open/ADJ", ["open"]),
+        ("the/DET taller/ADJ/tall man/NOUN", ["tall"]),
+        ("several/ADJ other/ADJ boats/NOUN/boat", []),
+        ("a/DET snow/NOUN -/PUNCT covered/ADJ hill/NOUN", []),
+        ("a/DET close/ADJ up/ADV of/ADP a/DET cat/NOUN", ["close"]),
+    ],
+)
+def test_adjectives_are_there_for_those_who_ask(annotated: str, expected: list[str]) -> None:
+    found = find_tags(tagged(annotated), ENGLISH_RULES)
+    assert texts(found, TagFilter(kinds=(Kind.ADJECTIVE,))) == expected
+    assert not set(expected).intersection(texts(found))
+
+
+@pytest.mark.parametrize(
+    ("annotated", "first"),
+    [
+        ("a/DET man/NOUN riding/VERB/ride a/DET bike/NOUN", "man"),
+        ("a/DET group/NOUN of/ADP people/NOUN in/ADP a/DET park/NOUN", "people"),
+        ("a/DET photo/NOUN of/ADP a/DET pile/NOUN of/ADP old/ADJ shoes/NOUN/shoe", "old shoe"),
+        ("the/DET top/NOUN of/ADP a/DET building/NOUN", "building"),
+        ("a/DET couple/NOUN riding/VERB/ride a/DET scooter/NOUN", "couple"),
+        ("a/DET crowd/NOUN", "crowd"),
+    ],
+)
+def test_the_subject_comes_first(annotated: str, first: str) -> None:
+    assert find_tags(tagged(annotated), ENGLISH_RULES)[0].tag == first
 
 
 @pytest.mark.parametrize(
@@ -110,7 +154,17 @@ def test_tags_say_where_they_stand() -> None:
         ("a/DET parked/VERB/park car/NOUN", ["car", "parked car"]),
         ("😀😀😀/NOUN", []),
         ("red/ADJ 😀😀/SYM cup/NOUN", ["cup"]),
-        ("the/DET top/NOUN", ["top"]),  # a stop word: no phrase, and a noun all the same
+        # a word of place says where something is, and not what
+        ("to/ADP the/DET left/NOUN of/ADP a/DET yellow/ADJ sun/NOUN", ["sun", "yellow sun"]),
+        ("on/ADP the/DET other/ADJ side/NOUN", []),
+        ("the/DET top/NOUN left/ADJ corner/NOUN", ["corner", "left corner"]),
+        ("a/DET side/NOUN table/NOUN", ["table"]),
+        ("his/PRON back/NOUN", ["back"]),  # but what is somebody's is a part of him
+        ("a/DET black/ADJ top/NOUN", ["black top", "top"]),  # a head may be a stop word
+        ("a/DET television/NOUN show/NOUN", ["show", "television", "television show"]),
+        ("a/DET t/NOUN ~-/PUNCT ~shirt/NOUN", ["shirt", "t-shirt"]),
+        ("a/DET red/ADJ t/NOUN -/PUNCT shirt/NOUN", ["red t-shirt", "shirt"]),
+        ("seven/NUM dogs/NOUN/dog", ["dog"]),  # a count as "two", though no stop word of spaCy's
     ],
 )
 def test_rules(annotated: str, expected: list[str]) -> None:
@@ -127,9 +181,9 @@ def test_any_document_has_well_formed_tags(drawn: list[tuple[str, str, bool]]) -
     doc = Doc(ENGLISH.vocab, words=[*texts], spaces=[*spaces], pos=[*pos], lemmas=[*texts])
     found = tags(doc)
     assert found == sorted(set(found))
-    assert not GENERIC.intersection(found)
-    for tag in find_tags(doc):
-        assert tag.text == tag.text.strip().lower() != ""
+    assert not ENGLISH_RULES.words.generic.intersection(found)
+    for tag in find_tags(doc, ENGLISH_RULES):
+        assert tag.tag == tag.tag.strip().lower() != ""
         assert 0 <= tag.start < tag.end <= len(doc.text)
 
 

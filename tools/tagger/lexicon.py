@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, pairwise
 from pathlib import Path
 
+import captiond
 from tools.tagger.inflection import with_ed, with_ing, with_s
 from tools.tagger.sentences import Sentence, Token
 
 WORDS = Path(__file__).with_name("words.txt")
+CATEGORIES = Path(captiond.__file__).parent / "tagging" / "nouns" / "en.txt"
 
 VERB_FEATS = {"ing": "VerbForm=Part", "en": "VerbForm=Part", "s": ""}
 
@@ -74,6 +76,17 @@ def read_lexicon(path: Path = WORDS) -> Lexicon:
             case _:
                 raise ValueError(f"{path}: no such kind of words: {kind}")
     return lexicon
+
+
+def caption_nouns(lexicon: Lexicon, path: Path = CATEGORIES) -> list[Noun]:
+    """The nouns of captiond's categories that are not in `lexicon`: one word, regular plural."""
+    known = {token.text for form in lexicon.forms() for token in form}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    words = (line.partition(" = ")[0] for line in lines if not line.startswith("#"))
+    return [_noun(word) for word in words if word not in known and _REGULAR.fullmatch(word)]
+
+
+_REGULAR = re.compile(r"[a-z]+([^s]|[sui]s)")  # scissors and the like have no other form
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from random import Random
 from tools.tagger.lexicon import Lexicon, Noun
 from tools.tagger.sentences import Sentence, Token
 
-_WILD = 0.1  # how often a noun or adjective is any of the treebank's
+_WILD = 0.15  # how often a noun or adjective is one of no class
 
 _COUNTS = ["two", "three", "four", "several", "many", "some", "few", "various", "different"]
 _PARTITIVES = ["group", "bunch", "pile", "row", "couple", "pair", "lot", "line", "set", "stack"]

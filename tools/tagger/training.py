@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from random import Random
 
 from spacy.language import Language
@@ -12,7 +12,7 @@ from thinc.api import Adam, fix_random_seed
 
 from tools.tagger.captions import CaptionGrammar
 from tools.tagger.inflection import with_s
-from tools.tagger.lexicon import Lexicon, Noun, read_lexicon
+from tools.tagger.lexicon import Lexicon, Noun, caption_nouns, read_lexicon
 from tools.tagger.noun_phrases import NounPhrases
 from tools.tagger.pipeline import add_lemmas, morphologizer, untrained
 from tools.tagger.sentences import Sentence, Token, caption_style, example
@@ -24,7 +24,7 @@ class Recipe:
 
     seed: int = 1
     epochs: int = 9
-    captions: int = 6000  # fresh ones in each epoch
+    captions: int = 8000  # fresh ones in each epoch
     caption_style: float = 0.25  # share of the treebank's sentences, drawn anew in each epoch
     batch: int = 48
     dropout: float = 0.3
@@ -51,7 +51,7 @@ def train(
             after_epoch(epoch, nlp)
             weights = pipe.to_bytes()
     pipe.from_bytes(weights)
-    add_lemmas(nlp, treebank, lexicon.forms())
+    add_lemmas(nlp, treebank, chain(lexicon.forms(), _forms(caption_nouns(lexicon))))
     return nlp
 
 
@@ -78,10 +78,15 @@ def _batches(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
 
 
 def caption_grammar(lexicon: Lexicon, treebank: Sequence[Sentence], rng: Random) -> CaptionGrammar:
-    """The grammar, with the treebank's own nouns and adjectives as wild words."""
-    nouns = [_noun(word) for word in _frequent(treebank, "NOUN")]
+    """The grammar; its wild words are the treebank's, and the nouns of captiond's categories."""
+    nouns = [_noun(word) for word in _frequent(treebank, "NOUN")] + caption_nouns(lexicon)
     adjectives = [(Token(word, "ADJ", word, "Degree=Pos"),) for word in _frequent(treebank, "ADJ")]
     return CaptionGrammar(lexicon, NounPhrases(lexicon, rng, nouns, adjectives), rng)
+
+
+def _forms(nouns: Iterable[Noun]) -> Iterator[Sentence]:
+    for noun in nouns:
+        yield from (form for form in (noun.singular, noun.plural) if form)
 
 
 def _noun(word: str) -> Noun:

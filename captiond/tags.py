@@ -1,0 +1,142 @@
+"""Tags: their kinds and categories, and which of them somebody wants. Pure, and without spaCy."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Which rule gave a tag."""
+
+    PHRASE = "phrase"
+    NOUN = "noun"
+    ADJECTIVE = "adjective"
+
+
+class Category(StrEnum):
+    """What a tag is about; docs/tags.md says what belongs to which."""
+
+    PERSON = "person"
+    ANIMAL = "animal"
+    VEHICLE = "vehicle"
+    FOOD = "food"
+    DRINK = "drink"
+    PLANT = "plant"
+    PLACE = "place"
+    BUILDING = "building"
+    FURNITURE = "furniture"
+    CLOTHING = "clothing"
+    SPORT = "sport"
+    TOY = "toy"
+    TOOL = "tool"
+    ELECTRONICS = "electronics"
+    BODY = "body"
+    NATURE = "nature"
+    WEATHER = "weather"
+    TEXT = "text"
+    COLOUR = "colour"
+    SHAPE = "shape"
+    EVENT = "event"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag, and the characters of the caption from `start` to before `end` that gave it.
+
+    `lemma` is that of the noun or adjective, or of the phrase's head.
+    """
+
+    tag: str
+    lemma: str
+    category: Category
+    kind: Kind
+    start: int
+    end: int
+
+
+DEFAULT_KINDS = (Kind.PHRASE, Kind.NOUN)
+
+
+@dataclass(frozen=True, slots=True)
+class TagOptions:
+    """What one request asks of its tags; None: as the settings have it."""
+
+    kinds: tuple[Kind, ...] | None = None
+    categories: tuple[Category, ...] | None = None
+    deny: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
+    min_length: int | None = None
+    max_number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TagFilter:
+    """Which tags are wanted. Empty `categories` are all of them, `max_number` 0 is no limit.
+
+    A tag must match no pattern of `deny`, and one of each list in `allow`.
+    """
+
+    kinds: tuple[Kind, ...] = DEFAULT_KINDS
+    categories: tuple[Category, ...] = ()
+    deny: tuple[str, ...] = ()
+    allow: tuple[tuple[str, ...], ...] = ()
+    min_length: int = 1
+    max_number: int = 0
+
+    def narrowed(self, options: TagOptions) -> "TagFilter":
+        """This filter with a request's wishes.
+
+        The lists of both hold: what a deployment denies or does not allow, no request brings back.
+        The other wishes take the place of the deployment's.
+        """
+        return TagFilter(
+            kinds=self.kinds if options.kinds is None else options.kinds,
+            categories=self.categories if options.categories is None else options.categories,
+            deny=self.deny + options.deny,
+            allow=self.allow + ((options.allow,) if options.allow else ()),
+            min_length=self.min_length if options.min_length is None else options.min_length,
+            max_number=self.max_number if options.max_number is None else options.max_number,
+        )
+
+    def select(self, tags: Iterable[Tag]) -> tuple[Tag, ...]:
+        """The wanted ones of `tags`, each text once, in their order, which is their salience."""
+        wanted: dict[str, Tag] = {}
+        for tag in tags:
+            if self._wants(tag):
+                wanted.setdefault(tag.tag, tag)
+        return tuple(wanted.values())[: self.max_number or None]
+
+    def _wants(self, tag: Tag) -> bool:
+        return (
+            tag.kind in self.kinds
+            and (not self.categories or tag.category in self.categories)
+            and len(tag.tag) >= self.min_length
+            and not listed(tag, self.deny)
+            and all(listed(tag, patterns) for patterns in self.allow)
+        )
+
+
+def listed(tag: Tag, patterns: Sequence[str]) -> bool:
+    """Whether a pattern matches the whole tag, or its lemma."""
+    return any(matches(pattern, tag.tag) or matches(pattern, tag.lemma) for pattern in patterns)
+
+
+def matches(pattern: str, text: str) -> bool:
+    """Whether all of `text` fits `pattern`, where `*` is any run of characters; case is ignored.
+
+    Not a regular expression: patterns come from clients, and this takes no longer than it looks.
+    """
+    first, *rest = pattern.casefold().split("*")
+    text = text.casefold()
+    if not rest:
+        return text == first
+    *middle, last = rest
+    if len(text) < len(first) + len(last) or not (text.startswith(first) and text.endswith(last)):
+        return False
+    text = text[len(first) : len(text) - len(last)]
+    for part in middle:
+        _, found, text = text.partition(part) if part else ("", "*", text)
+        if not found:
+            return False
+    return True

@@ -1,0 +1,17 @@
+"""What a request asked for, kept with its task until its last image is captioned."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("tasks", sa.Column("options", sa.JSON(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("tasks", "options")
