@@ -6,6 +6,7 @@ environment.
 """
 
 import tomllib
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from captiond.callbacks import parse_allowed
 from captiond.errors import SettingsError
 from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
 
@@ -30,6 +33,8 @@ Filled = TypeVar("Filled", bound=tuple[object, ...] | None)
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 MIB = 1024 * 1024
+SIGNING_PREFIX = "whsec_"
+SECRETS = {("webhooks", "secret")}  # settings whose values stand in no message
 
 
 def split_list(value: object) -> object:
@@ -209,6 +214,64 @@ class CacheSettings(Section):
     enabled: bool = Field(True, description="Caption the same bytes only once.")
 
 
+class WebhookSettings(Section):
+    allow: Annotated[tuple[str, ...], Listed] = Field(
+        (), description="Hosts that may be called, as host or host:port; empty: webhooks are off."
+    )
+    secret: SecretStr = Field(
+        SecretStr(""),
+        description="whsec_ and base64; two with a space between them while one replaces the "
+        "other. Empty: one is made, in webhook-secret in the data folder.",
+    )
+    attempts: int = Field(10, ge=1, le=100, description="Tries, the first included.")
+    first_retry_seconds: float = Field(
+        5, gt=0, le=86400, description="Until the second try; each delay is 5 times the last."
+    )
+    longest_retry_seconds: float = Field(
+        86400, gt=0, le=7 * 86400, description="A delay grows no longer than this."
+    )
+    timeout_seconds: float = Field(
+        15, gt=0, le=300, description="A receiver must have answered by then."
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            parse_allowed(entry)
+        return value
+
+    @field_validator("secret")
+    @classmethod
+    def is_signing_secret(cls, value: SecretStr) -> SecretStr:
+        for secret in value.get_secret_value().split():
+            check_signing_secret(secret)
+        return value
+
+
+def check_signing_secret(secret: str) -> None:
+    """Pass if `secret` is as Standard Webhooks has it: whsec_ and 24 to 64 bytes in base64.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        key = b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not (secret.startswith(SIGNING_PREFIX) and 24 <= len(key) <= 64):
+        raise ValueError(f"must be {SIGNING_PREFIX} and 24 to 64 random bytes in base64")
+
+
+class RetentionSettings(Section):
+    task_days: float = Field(
+        30, ge=0, le=36500, description="A finished task is kept for so long; 0: for ever."
+    )
+    cache_rows: int = Field(
+        1_000_000, ge=0, description="Captions in the cache, the oldest go first; 0: no limit."
+    )
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = Field(
@@ -227,6 +290,8 @@ class Settings(Section):
     tags: TagSettings = TagSettings()
     limits: LimitSettings = LimitSettings()
     cache: CacheSettings = CacheSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    retention: RetentionSettings = RetentionSettings()
     logs: LogSettings = LogSettings()
 
     @property
@@ -237,6 +302,16 @@ class Settings(Section):
     @property
     def database(self) -> Path:
         return self.data.dir / "captiond.db"
+
+    @property
+    def upload_grace(self) -> float:
+        """Seconds after which a spool file that no row owns is of no request any more."""
+        return self.limits.upload_seconds + self.limits.request_seconds + 600
+
+    @property
+    def signing_secret(self) -> Path:
+        """The file of the webhooks' secret, where the settings hold none."""
+        return self.data.dir / "webhook-secret"
 
     @property
     def spool(self) -> Path:
@@ -370,4 +445,5 @@ def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
     if problem["type"] == "extra_forbidden":
         hint = ENV_HINT if source == "environment" and len(steps) == 1 else ""
         return f"{source}: {name}: there is no such setting{hint}"
-    return f"{source}: {name} = {problem['input']!r}: {problem['msg']}"
+    value = "***" if tuple(steps) in SECRETS else repr(problem["input"])
+    return f"{source}: {name} = {value}: {problem['msg']}"

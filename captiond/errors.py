@@ -39,6 +39,12 @@ class DatabaseUnusable(StartupError):
     code = "database_unusable"
 
 
+class BackupFailed(CaptiondError):
+    """The database was not copied; the message says why, and what to do."""
+
+    code = "backup_failed"
+
+
 class AlreadyRunning(StartupError):
     """Another captiond serves the same data folder."""
 

@@ -127,7 +127,8 @@ class NewImage:
 class NewTask:
     """A task to be accepted; `spool` names the file that holds its images, None if there is none.
 
-    `key` is the client's Idempotency-Key, `digest` a hash of all that it sent with it.
+    `key` is the client's Idempotency-Key, `digest` a hash of all that it sent with it. Whoever
+    listens at `callback_url` is told of the end.
     """
 
     id: str
@@ -137,6 +138,12 @@ class NewTask:
     key: str | None = None
     digest: str | None = None
     options: Options = DEFAULT_OPTIONS
+    callback_url: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is an image to caption; else the task ends as it is accepted."""
+        return any(image.refused is None for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,3 +119,15 @@ def sweep(folder: Path, keep: set[str], *, owner: str | None = None) -> int:
     orphans = [path for path in folder.glob(pattern) if path.name not in keep]
     remove(orphans)
     return len(orphans)
+
+
+def files_before(folder: Path, moment: float) -> list[Path]:
+    """The spool files that were last written before then, in Unix seconds."""
+    return [path for path in folder.iterdir() if written_at(path) < moment]
+
+
+def written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # done meanwhile
+        return float("inf")

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from captiond import __version__
-from captiond.config import Layer, Settings, checked, layers_of, origins
+from captiond.cli.db import db_app
+from captiond.cli.options import Config, Data, Set, layers_from, settings_from
+from captiond.cli.tasks import tasks_app
+from captiond.config import checked, origins
 from captiond.errors import CaptiondError, SettingsError
 
 EXIT_FAILED, EXIT_WRONG_SETTING = 1, 2
@@ -20,20 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", "-c", metavar="FILE", help="Settings; default: captiond.toml if it is here."
-    ),
-]
-Data = Annotated[
-    Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Database, spool and downloaded models."),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; repeatable."),
-]
 Model = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="A hub name, a folder, or captiond/scenes."),
@@ -58,48 +47,6 @@ def fail(message: str, status: int) -> int:
     for line in message.splitlines():
         typer.echo(f"captiond: {line}", err=True)
     return status
-
-
-def layers_from(
-    config: Path | None,
-    flags: dict[str, dict[str, Any]],
-    *,
-    data: Path | None = None,
-    assignments: list[str] | None = None,
-) -> list[Layer]:
-    """The sources of settings of a command that was given `--config`, `--set` and these flags."""
-    named = config or (Path(path) if (path := os.environ.get("CAPTIOND_CONFIG")) else None)
-    here = Path("captiond.toml")
-    file = named or (here if here.is_file() else None)
-    flags = {**flags, "data": {"dir": data}}
-    for assignment in assignments or []:
-        section, key, value = parse_assignment(assignment)
-        flags.setdefault(section, {})[key] = value
-    return layers_of(file, os.environ, flags)
-
-
-def settings_from(
-    config: Path | None,
-    flags: dict[str, dict[str, Any]],
-    *,
-    data: Path | None = None,
-    assignments: list[str] | None = None,
-) -> Settings:
-    """The checked settings of those sources."""
-    return checked(layers_from(config, flags, data=data, assignments=assignments))
-
-
-def parse_assignment(text: str) -> tuple[str, str, str]:
-    """`server.port=80` as section, key and value.
-
-    Raises:
-        SettingsError: it has not that form.
-    """
-    name, equals, value = text.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not (equals and dot and section and key):
-        raise SettingsError(f"command line: --set {text}: must be SECTION.KEY=VALUE")
-    return section, key, value.strip()
 
 
 def show_version(*, value: bool) -> None:
@@ -233,6 +180,9 @@ def pull(
     settings = settings_from(config, flags, data=data, assignments=assignments)
     typer.echo(fetch(settings, settings.model.name))
 
+
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(db_app, name="db")
 
 config_app = typer.Typer(no_args_is_help=True, help="The settings in force.")
 app.add_typer(config_app, name="config")

@@ -19,7 +19,9 @@ from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.supervisor.lock import locked, make_folders
 from captiond.supervisor.service import Supervisor
+from captiond.supervisor.webhooks import Courier
 from captiond.systemd import Notifier
+from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
 BACKLOG = 1024
@@ -70,9 +72,12 @@ async def serve(settings: Settings, listener: socket.socket, *, reload: bool) ->
         asyncio.get_running_loop().add_signal_handler(number, make_stopper(stop))
     engine = make_engine(settings.database)
     await prepare_database(engine, settings.database)
+    courier = Courier(settings, engine, show=task_status)
+    notifier = Notifier(os.environ)
     watching = asyncio.create_task(watch(stop, changed)) if reload else None
     try:
-        await Supervisor(settings, listener, engine, Notifier(os.environ), stop).run()
+        courier.prepare()
+        await Supervisor(settings, listener, engine, notifier, stop, courier).run()
     finally:
         if watching is not None:
             watching.cancel()

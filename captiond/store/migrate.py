@@ -4,13 +4,14 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
 from captiond.errors import DatabaseUnusable, StorageFailed
-from captiond.store.engine import Engine, writing
+from captiond.store.engine import Engine, reading, writing
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -53,6 +54,37 @@ def upgrade(connection: Connection) -> None:
     config = alembic_config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
+
+
+async def check_revision(engine: Engine, database: Path) -> None:
+    """Pass if the tables are this captiond's.
+
+    Raises:
+        DatabaseUnusable: they are not, or the file is no database.
+    """
+    found = await revision(engine, database)
+    if found != head():
+        raise DatabaseUnusable(
+            f"{database}: its tables are of revision {found}, this captiond's are of {head()}; run "
+            "captiond db upgrade if that is the newer one, or else the captiond that made it"
+        )
+
+
+async def revision(engine: Engine, database: Path) -> str | None:
+    """The revision of a database's tables; None where it has none.
+
+    Raises:
+        DatabaseUnusable: the file is no database, or damaged.
+    """
+
+    def read(connection: Connection) -> str | None:
+        return MigrationContext.configure(connection).get_current_revision()
+
+    try:
+        async with reading(engine) as connection:
+            return await connection.run_sync(read)
+    except (DatabaseError, StorageFailed) as error:
+        raise DatabaseUnusable(corrupt(database, str(getattr(error, "orig", error)))) from error
 
 
 def head() -> str | None:

@@ -33,6 +33,10 @@ class TaskRow(Table):
     """
 
     __tablename__ = "tasks"
+    __table_args__ = (
+        Index("ix_tasks_created_at_id", "created_at", "id"),
+        Index("ix_tasks_finished_at", "finished_at"),
+    )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     status: Mapped[str] = mapped_column(String(16))
@@ -43,6 +47,7 @@ class TaskRow(Table):
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     digest: Mapped[str | None] = mapped_column(String(64))
     options: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
+    callback_url: Mapped[str | None] = mapped_column(Text)
 
 
 class ImageRow(Table):
@@ -70,14 +75,40 @@ class ImageRow(Table):
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     blame: Mapped[int] = mapped_column(Integer, default=0)
     owner: Mapped[str | None] = mapped_column(String(64))
-    result: Mapped[dict[str, object] | None] = mapped_column(JSON)
+    result: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
 
 
 class CaptionRow(Table):
     """The caption cache; `key` stands for the image's bytes and for all that made the caption."""
 
     __tablename__ = "captions"
+    __table_args__ = (Index("ix_captions_created_at", "created_at"),)
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[float] = mapped_column(Float)
     result: Mapped[dict[str, object]] = mapped_column(JSON)
+
+
+class DeliveryRow(Table):
+    """A webhook call that is owed for a task that has ended; `id` is its webhook-id.
+
+    `due_at` is the time of the next try; `response` the HTTP status that the last one got.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        Index("ix_deliveries_task_id", "task_id"),
+        Index("ix_deliveries_status_host_due_at", "status", "host", "due_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    url: Mapped[str] = mapped_column(Text)
+    host: Mapped[str] = mapped_column(String(255))
+    status: Mapped[str] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[float] = mapped_column(Float)
+    due_at: Mapped[float | None] = mapped_column(Float)
+    tried_at: Mapped[float | None] = mapped_column(Float)
+    response: Mapped[int | None] = mapped_column(Integer)
+    error: Mapped[str | None] = mapped_column(Text)

@@ -15,6 +15,7 @@ from captiond.jobs import ImageView, NewImage, NewTask, Status, TaskView, finish
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.results import from_json, options_to_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
+from captiond.store.webhooks import announce
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
 OPEN = (PENDING, PROCESSING)
@@ -36,6 +37,8 @@ async def create_task(engine: Engine, task: NewTask) -> str:
         await connection.execute(insert(TaskRow), task_row(task))
         rows = [image_row(task.id, *entry) for entry in enumerate(task.images)]
         await connection.execute(insert(ImageRow), rows)
+        if not task.is_open:
+            await announce(connection, task.id, task.created_at)
     return task.id
 
 
@@ -50,17 +53,16 @@ async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | None:
 
 
 def task_row(task: NewTask) -> dict[str, object]:
-    statuses = [Status.FAILED if image.refused else Status.PENDING for image in task.images]
-    is_open = Status.PENDING in statuses
     return {
         "id": task.id,
-        "status": (Status.PENDING if is_open else finished_status(statuses)).value,
+        "status": (Status.PENDING if task.is_open else Status.FAILED).value,
         "created_at": task.created_at,
-        "finished_at": None if is_open else task.created_at,
+        "finished_at": None if task.is_open else task.created_at,
         "spool": task.spool,
         "idempotency_key": task.key,
         "digest": task.digest,
         "options": options_to_json(task.options),
+        "callback_url": task.callback_url,
     }
 
 
@@ -116,7 +118,9 @@ async def end_images(connection: AsyncConnection, task_id: str) -> None:
 async def end_task(connection: AsyncConnection, task_id: str, status: Status, now: float) -> None:
     """Give an open task its last status; one that has ended keeps its own."""
     ended = update(TaskRow).where(TaskRow.id == task_id, TaskRow.status.in_(OPEN))
-    await connection.execute(ended.values(status=status.value, finished_at=now))
+    ends = await connection.execute(ended.values(status=status.value, finished_at=now))
+    if ends.rowcount:
+        await announce(connection, task_id, now)
 
 
 async def end_if_done(connection: AsyncConnection, task_ids: Iterable[str], now: float) -> set[str]:

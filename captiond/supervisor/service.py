@@ -1,4 +1,4 @@
-"""The supervisor: owns the process tree, the claims and the routing. No torch, no HTTP."""
+"""The supervisor: owns the process tree, the claims and the routing. No torch, no HTTP server."""
 
 import asyncio
 import contextlib
@@ -45,7 +45,9 @@ from captiond.store.patience import until_stored
 from captiond.supervisor.dispatch import Dispatcher, Loss, Reply, Withdrawal
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.places import Place
+from captiond.supervisor.retention import tidy_forever
 from captiond.supervisor.watch import TICK_SECONDS, Watch
+from captiond.supervisor.webhooks import Courier
 from captiond.systemd import Notifier
 
 log = structlog.get_logger()
@@ -64,12 +66,14 @@ class Supervisor:
         engine: Engine,
         notifier: Notifier,
         stop: asyncio.Event,
+        courier: Courier,
     ) -> None:
         self._settings = settings
         self._listener = listener
         self._engine = engine
         self._notifier = notifier
         self._stop = stop
+        self._courier = courier
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._health = ModelHealth()
         self._webs: dict[str, Child] = {}
@@ -91,6 +95,8 @@ class Supervisor:
             loops = [
                 group.create_task(self._dispatch_forever()),
                 group.create_task(self._checkpoint_forever()),
+                group.create_task(self._courier.run()),
+                group.create_task(tidy_forever(self._settings, self._engine)),
             ]
             self._notifier.ready("loading the model")
             await self._stop.wait()
@@ -290,6 +296,7 @@ class Supervisor:
         self._reply(replies)
         if work is not None and work.lane is Lane.BULK and done.last:
             remove([Path(work.source.path)])
+            self._courier.hint()
 
     def _withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
         for withdrawal in withdrawals:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import structlog
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from captiond.messages import Answer, Source, Timings
 from captiond.spool import remove
 from captiond.store import tasks
 from captiond.web import schemas
+from captiond.web.callbacks import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
 from captiond.web.presence import unless_gone
@@ -73,8 +74,10 @@ async def async_batch_caption(request: Request) -> Response:
     services.desk.check_open()
     await check_queue(services)
     async with received(request, services, TASK) as form:
+        callback_url = callback_url_of(form, services.settings.webhooks)
         options = options_of(form.fields, services.settings)
         task = new_task(form, options, key, time.time())
+        task = replace(task, callback_url=callback_url)
         # Shielded: a commit that is under way must not be answered by removing its files.
         task_id = await asyncio.shield(accept(services, form, task))
     services.desk.announce_task()

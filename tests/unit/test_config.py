@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import Settings, layers_of, load_settings, origins
+from captiond.config import Settings, checked, layers_of, load_settings, origins
 from captiond.errors import SettingsError
 
 
@@ -90,3 +90,20 @@ def test_every_setting_has_its_origin(tmp_path: Path) -> None:
     assert found["logs.level"] == ("debug", "environment")
     assert found["server.host"] == ("127.0.0.1", "default")
     assert found["images.types"][0][0] == "jpeg"
+
+
+def test_a_secret_stands_in_no_message(tmp_path: Path) -> None:
+    secret = "whsec_" + "QUJD" * 8
+    layers = layers_of(None, {"CAPTIOND_WEBHOOKS__SECRET": f"{secret} {secret}"}, {})
+    assert secret not in str(origins(layers))
+    assert secret not in repr(checked(layers))
+    with pytest.raises(SettingsError, match=r"webhooks\.secret = \*\*\*: .*whsec_ and 24 to 64"):
+        load(write(tmp_path, "[webhooks]\nsecret = 'hunter2'"))
+
+
+def test_hosts_of_webhooks_are_hosts(tmp_path: Path) -> None:
+    environ = {"CAPTIOND_WEBHOOKS__ALLOW": "a.example, [::1]:80"}
+    assert load(environ=environ).webhooks.allow == ("a.example", "[::1]:80")
+    assert load(environ={"CAPTIOND_WEBHOOKS__ALLOW": ""}).webhooks.allow == ()
+    with pytest.raises(SettingsError, match=r"webhooks\.allow.*must be a host or host:port"):
+        load(write(tmp_path, "[webhooks]\nallow = ['https://a.example']"))

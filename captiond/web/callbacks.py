@@ -1,0 +1,34 @@
+"""The form field `callback_url`: who is told of a task's end."""
+
+from captiond.callbacks import BadUrl, is_allowed, parse_url
+from captiond.config import WebhookSettings
+from captiond.web.problems import InvalidRequest
+from captiond.web.uploads import Form
+
+FIELD = "callback_url"
+
+
+def callback_url_of(form: Form, settings: WebhookSettings) -> str | None:
+    """The form's callback URL; None where it has none.
+
+    Raises:
+        InvalidRequest: webhooks are off, it is not a URL, or its host is not on the list.
+    """
+    url = form.fields.get(FIELD)
+    if url is None:
+        return None
+    if not settings.allow:
+        raise refused(url, "webhooks are off: [webhooks] allow lists no host")
+    try:
+        target = parse_url(url)
+    except BadUrl as error:
+        raise refused(url, str(error)) from None
+    if not is_allowed(target, settings.allow):
+        raise refused(url, f"the host {target.authority} is not in [webhooks] allow")
+    return url
+
+
+def refused(url: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(
+        [{"type": "value_error", "loc": ["body", FIELD], "msg": reason, "input": url}]
+    )

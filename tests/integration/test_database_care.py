@@ -1,0 +1,244 @@
+"""Backup, check and upgrade of the database: beside a working service, and after its death."""
+
+import os
+import pty
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import png
+from tests.integration.test_commands import read_terminal
+from tests.service import Service, captiond, query, running, upload, wait_for
+
+
+def db(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return captiond("db", *arguments, "--data-dir", str(data), cwd=data.parent)
+
+
+def accept(service: Service, first: int, images: int = 8) -> str:
+    files = [("images", (f"{n}.png", png(n))) for n in range(first, first + images)]
+    response = service.client.post("/async-batch-caption", files=files)
+    assert response.status_code == 202
+    task_id: str = response.json()["task_id"]
+    return task_id
+
+
+@contextmanager
+def at_work(service: Service) -> Iterator[list[str]]:
+    """Tasks come and are worked on while the block runs; their ids as they are accepted."""
+    over, accepted = threading.Event(), [accept(service, 0)]
+
+    def work() -> None:
+        while not over.is_set():
+            accepted.append(accept(service, len(accepted) * 8))
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    try:
+        yield accepted
+    finally:
+        over.set()
+        worker.join()
+
+
+def test_a_backup_of_a_working_service_is_restored_and_served(data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "backup.db"
+    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
+        with at_work(service) as accepted:
+            finished = service.finished(accepted[0])
+            wait_for(lambda: len(accepted) > 5, "more tasks")
+            result = db(data, "backup", str(copy))
+            assert result.returncode == 0, result.stderr
+            assert result.stdout == f"{copy}: {copy.stat().st_size} bytes, checked\n"
+            assert result.stderr == "", "no progress bar without a terminal"
+        assert service.stop() == 0
+    assert sorted(path.name for path in tmp_path.glob("backup*")) == ["backup.db"]
+    restored = tmp_path / "restored"
+    restored.mkdir()
+    shutil.copy(copy, restored / "captiond.db")
+    with running(restored) as service:
+        assert service.task(accepted[0]) == finished
+        for (task_id,) in query(restored, "SELECT id FROM tasks"):
+            service.finished(task_id)
+        anew = accept(service, 5)
+        assert service.finished(anew)["status"] == "COMPLETED"
+        assert service.stop() == 0
+    codes = "SELECT DISTINCT json_extract(result, '$.code') FROM images WHERE status = 'FAILED'"
+    assert {code for (code,) in query(restored, codes)} <= {"spool_error"}
+    assert db(restored, "check").returncode == 0
+
+
+def test_a_backup_replaces_a_file_only_by_force(service: Service, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    copy.write_bytes(b"precious")
+    result = db(service.data, "backup", str(copy))
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"captiond: {copy}: is there already; name another file, or say --force\n"
+    )
+    assert copy.read_bytes() == b"precious"
+    assert db(service.data, "backup", "--force", str(copy)).returncode == 0
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert connection.execute("SELECT count(*) FROM tasks").fetchone()[0] >= 0
+    own = service.data / "captiond.db"
+    for target, reason in [
+        (own, "is the database itself"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "copy.db", "cannot be written: No such file or directory"),
+    ]:
+        result = db(service.data, "backup", "--force", str(target))
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert reason in result.stderr
+    assert db(service.data, "backup").returncode == 2
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_a_backup_that_does_not_fit_leaves_nothing(service: Service, tmp_path: Path) -> None:
+    command = f"ulimit -f 16; exec {sys.executable} -m captiond db backup copy.db"
+    result = subprocess.run(
+        ["bash", "-c", f"trap '' XFSZ; {command} --data-dir {service.data}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
+    assert "cannot be copied" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_terminal_sees_the_backup_go_on(service: Service, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "captiond", "db", "backup", "copy.db"]
+    with subprocess.Popen(
+        [*command, "--data-dir", str(service.data)], stderr=theirs, stdout=theirs, cwd=tmp_path
+    ) as process:
+        os.close(theirs)
+        shown = read_terminal(ours)
+    assert process.returncode == 0
+    assert "copying" in shown
+    assert "bytes, checked" in shown
+
+
+@pytest.fixture(scope="module")
+def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of a service that did some work and was stopped."""
+    data = tmp_path_factory.mktemp("worked") / "data"
+    with running(data) as service:
+        files = [("images", upload("boat_and_sun.png")), ("images", ("bad.png", b"x"))]
+        accepted = service.client.post("/async-batch-caption", files=files).json()
+        assert service.finished(accepted["task_id"])["status"] == "COMPLETED"
+        checked = db(data, "check")
+        assert (checked.returncode, checked.stdout) == (
+            0,
+            f"{data}/captiond.db: ok: 1 tasks (0 open), 2 images\n",
+        )
+        assert service.stop() == 0
+    return data
+
+
+@pytest.fixture
+def ended(worked: Path, data: Path) -> Path:
+    """A copy of it, to be harmed."""
+    return Path(shutil.copytree(worked, data))
+
+
+def change(data: Path, sql: str) -> None:
+    with closing(sqlite3.connect(data / "captiond.db")) as connection, connection:
+        connection.execute(sql)
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("UPDATE images SET status = 'PENDING'", "2 of its images have not ended"),
+        ("UPDATE tasks SET status = 'PROCESSING'", "all of its images have ended"),
+        ("UPDATE tasks SET status = 'FAILED'", "one of its images is COMPLETED"),
+        ("UPDATE tasks SET finished_at = NULL", "has no time of its end"),
+        ("UPDATE images SET result = NULL", "is COMPLETED, but has no result"),
+        ("UPDATE tasks SET callback_url = 'http://a/'", "its webhook is not due"),
+        ("DELETE FROM images", "has no images"),
+        ("DELETE FROM tasks", "its row of tasks is gone"),
+    ],
+)
+def test_each_contradiction_is_found(ended: Path, sql: str, told: str) -> None:
+    change(ended, sql)
+    result = db(ended, "check")
+    assert result.returncode == 1
+    assert told in result.stdout
+    assert "captiond.db: problems: " in result.stdout.splitlines()[-1]
+
+
+def test_files_and_rows_are_held_together(data: Path) -> None:
+    service = Service(data, "--model", "nobody/nothing", HF_HUB_OFFLINE="1")
+    try:
+        wait_for(lambda: service.client.get("/livez").is_success, "the web process")
+        lost, cut, whole = (accept(service, number, images=2) for number in (1, 3, 5))
+        assert db(data, "check").returncode == 0
+        service.kill()
+    finally:
+        service.close()
+    names = dict(query(data, "SELECT id, spool FROM tasks"))
+    (data / "spool" / names[lost]).unlink()
+    os.truncate(data / "spool" / names[cut], 9)
+    (data / "spool" / "web0-orphan.part").write_bytes(b"of an upload that nobody finished")
+    result = db(data, "check")
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert len(lines) == 4
+    for line, words in zip(
+        sorted(lines[:3]),
+        sorted(
+            [
+                f"{names[lost]}: missing or cut short: the open images of task {lost} ",
+                f"{names[cut]}: missing or cut short: the open images of task {cut} ",
+                "web0-orphan.part: belongs to no task; the next start removes it",
+            ]
+        ),
+        strict=True,
+    ):
+        assert words in line
+    with running(data) as service:
+        assert service.finished(whole)["status"] == "COMPLETED"
+        assert service.finished(lost)["result"][0]["code"] == "spool_error"
+        assert service.finished(cut)["status"] == "FAILED"
+        assert service.stop() == 0
+    assert db(data, "check").returncode == 0
+
+
+def test_damage_is_told(ended: Path) -> None:
+    path = ended / "captiond.db"
+    content = bytearray(path.read_bytes())
+    for page in range(2, len(content) // 4096):
+        content[page * 4096 : page * 4096 + 64] = os.urandom(64)
+    path.write_bytes(content)
+    for command in (["check"], ["upgrade"], ["backup", str(ended / "copy.db")]):
+        result = db(ended, *command)
+        assert result.returncode == 1
+        assert "Traceback" not in result.stderr
+        assert "damaged" in result.stdout + result.stderr or "cannot be used" in result.stderr
+    assert not (ended / "copy.db").exists()
+
+
+def test_upgrade_is_for_a_stopped_service(service: Service, tmp_path: Path) -> None:
+    result = db(service.data, "upgrade")
+    assert result.returncode == 1
+    assert f"in use by the captiond with process id {service.process.pid}" in result.stderr
+    copied = tmp_path / "data"
+    copied.mkdir()
+    assert db(service.data, "backup", str(copied / "captiond.db")).returncode == 0
+    assert "is up to date: revision " in db(copied, "upgrade").stdout
+    change(copied, "UPDATE alembic_version SET version_num = '9999'")
+    for command in (["upgrade"], ["check"]):
+        result = db(copied, *command)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert db(tmp_path / "nothing", "upgrade").returncode == 1
+    assert not (tmp_path / "nothing").exists()

@@ -1,0 +1,94 @@
+"""`captiond tasks`: beside a running service, and without one."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import png
+from tests.integration.test_commands import read_terminal
+from tests.service import Service, captiond, upload, wait_for
+
+
+def accept(service: Service, *files: tuple[str, bytes]) -> str:
+    response = service.client.post(
+        "/async-batch-caption", files=[("images", file) for file in files]
+    )
+    task_id: str = response.json()["task_id"]
+    return task_id
+
+
+def tasks(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return captiond("tasks", *arguments, "--data-dir", str(data), cwd=data.parent)
+
+
+def listed(data: Path, *arguments: str) -> list[dict[str, Any]]:
+    result = tasks(data, "list", *arguments)
+    assert result.returncode == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def on_terminal(data: Path, *arguments: str) -> str:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "captiond", "tasks", *arguments, "--data-dir", str(data)]
+    environ = {**os.environ, "COLUMNS": "200"}
+    with subprocess.Popen(command, stdout=theirs, cwd=data.parent, env=environ):
+        os.close(theirs)
+        return read_terminal(ours)
+
+
+def test_tasks_are_listed_and_shown(service: Service) -> None:
+    good = accept(service, upload("boat_and_sun.png"), ("bad\x1b[2J.png", b"no image"))
+    bad = accept(service, ("bad.png", b"no image"))
+    service.finished(good)
+    newest = listed(service.data, "--limit", "2")
+    assert [task["task_id"] for task in newest] == [bad, good]
+    assert newest[1]["progress"] == {"total": 2, "done": 2, "failed": 1}
+    assert bad in {task["task_id"] for task in listed(service.data, "--status", "failed")}
+    assert good not in {task["task_id"] for task in listed(service.data, "--status", "failed")}
+    shown = json.loads(tasks(service.data, "show", good).stdout)
+    assert shown == {**service.task(good), "deliveries": []}
+    table = on_terminal(service.data, "list", "--limit", "2")
+    assert good in table
+    assert "2/2" in table
+    page = on_terminal(service.data, "show", good)
+    assert shown["result"][0]["caption"] in page
+    assert "not_an_image" in page
+    assert "\x1b[2J" not in page, "a file name is no command to the terminal"
+
+
+def test_a_waiting_task_is_cancelled(data: Path) -> None:
+    service = Service(data, "--model", "nobody/nothing", HF_HUB_OFFLINE="1")
+    try:
+        wait_for(lambda: service.client.get("/livez").is_success, "the web process")
+        task_id = accept(service, ("a.png", png(1)), ("b.png", png(2)))
+        for _ in range(2):
+            result = tasks(data, "cancel", task_id)
+            assert (result.returncode, result.stdout) == (0, f"{task_id}: cancelled\n")
+        assert service.task(task_id)["status"] == "CANCELLED"
+        assert list((data / "spool").iterdir()) == []
+        ended = accept(service, ("x.png", b"x"))
+        assert "has finished already" in tasks(data, "cancel", ended).stderr
+        assert service.stop() == 0
+    finally:
+        service.close()
+    assert [task["status"] for task in listed(data)] == ["FAILED", "CANCELLED"]
+
+
+def test_what_is_wrong_is_one_line(data: Path, service: Service) -> None:
+    for command in (["list"], ["show", "x"], ["cancel", "x"], ["redeliver", "x"]):
+        result = tasks(data, *command)
+        assert result.returncode == 1
+        assert "there is no database; name the service's data folder" in result.stderr
+        assert not data.exists()
+    for command in (["show", "x"], ["cancel", "x"]):
+        result = tasks(service.data, *command)
+        assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+        assert "x: there is no such task" in result.stderr
+    assert tasks(data, "list", "--status", "done").returncode == 2
+    data.mkdir()
+    (data / "captiond.db").write_bytes(b"damaged" * 1000)
+    assert "captiond.db: cannot be used" in tasks(data, "list").stderr

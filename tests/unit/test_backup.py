@@ -1,0 +1,56 @@
+"""A backup beside a writer that never rests: one pass, one moment."""
+
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
+from captiond.store.backup import PAGES, copy
+
+ROWS = 5000
+FILLING = b"x" * 4000
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=60)
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    return connection
+
+
+def test_a_backup_ends_however_much_is_written_meanwhile(tmp_path: Path) -> None:
+    path, target = tmp_path / "source.db", tmp_path / "copy.db"
+    with closing(connect(path)) as source:
+        source.execute("PRAGMA journal_mode = WAL")
+        source.execute("CREATE TABLE pairs (n INTEGER, filling BLOB)")
+        source.execute("BEGIN")
+        source.executemany("INSERT INTO pairs VALUES (?, ?)", [(0, FILLING)] * ROWS)
+        source.execute("COMMIT")
+    over, written = threading.Event(), threading.Semaphore(0)
+
+    def write() -> None:
+        with closing(connect(path)) as writer:
+            while not over.is_set():
+                writer.execute("BEGIN IMMEDIATE")
+                writer.executemany("INSERT INTO pairs VALUES (?, ?)", [(1, FILLING), (-1, FILLING)])
+                writer.execute("COMMIT")
+                writer.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                written.release()
+
+    steps = [0]
+
+    def progress(done: int, pages: int) -> None:
+        written.acquire()  # something is written between any two steps
+        assert steps[-1] < done <= pages, "it has begun again"
+        steps.append(done)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        copy(path, target, progress)
+    finally:
+        over.set()
+        thread.join()
+    assert len(steps) > ROWS // PAGES
+    with closing(sqlite3.connect(target)) as copied:
+        pairs, total = copied.execute("SELECT count(*), sum(n) FROM pairs").fetchone()
+    assert (pairs >= ROWS, pairs % 2, total) == (True, 0, 0)

@@ -1,0 +1,97 @@
+"""Retention in a real database and a real folder: what goes, what stays, and in which order."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from captiond.config import DataSettings, RetentionSettings, Settings
+from captiond.jobs import Captioned
+from captiond.store import captions, retention, tasks, webhooks
+from captiond.store.engine import Engine, reading
+from captiond.supervisor.retention import tidy
+from tests.unit.test_deliveries import due, failed, finish_all, refused, task
+
+pytestmark = pytest.mark.anyio
+CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
+DAY = 86400.0
+
+
+def settings(folder: Path, **kept: float) -> Settings:
+    (folder / "spool").mkdir(exist_ok=True)
+    return Settings(data=DataSettings(dir=folder), retention=RetentionSettings(**kept))
+
+
+async def count(engine: Engine, table: str) -> int:
+    async with reading(engine) as connection:
+        query = text(f"SELECT count(*) FROM {table}")
+        return int((await connection.execute(query)).scalar_one())
+
+
+async def test_a_task_goes_with_its_images_and_deliveries_when_its_days_are_over(
+    store: Engine, tmp_path: Path
+) -> None:
+    await tasks.create_task(store, task("old", images=3))
+    await finish_all(store, now=5.0)
+    (delivery,) = await due(store, 5.0)
+    await webhooks.record(store, [failed(delivery, again=None)])
+    month = settings(tmp_path, task_days=30)
+    await tidy(month, store, now=5.0 + 30 * DAY)
+    assert await tasks.read_task(store, "old") is not None
+    await tidy(month, store, now=6.0 + 30 * DAY)
+    assert await tasks.read_task(store, "old") is None
+    for table in ("images", "deliveries"):
+        assert await count(store, table) == 0
+
+
+async def test_unfinished_tasks_and_owed_webhooks_are_never_touched(
+    store: Engine, tmp_path: Path
+) -> None:
+    await tasks.create_task(store, task("waits", url=None, images=2))
+    await tasks.create_task(store, refused("owed"))
+    await tidy(settings(tmp_path, task_days=1), store, now=1e9)
+    for task_id in ("waits", "owed"):
+        assert await tasks.read_task(store, task_id) is not None
+    assert await count(store, "images") == 3
+
+
+async def test_nothing_goes_where_all_is_kept_for_ever(store: Engine, tmp_path: Path) -> None:
+    await tasks.create_task(store, task("old", url=None))
+    await finish_all(store, now=5.0)
+    await captions.remember(store, {"a": CAPTION, "b": CAPTION}, now=1.0)
+    await tidy(settings(tmp_path, task_days=0, cache_rows=0), store, now=1e9)
+    assert await tasks.read_task(store, "old") is not None
+    assert await count(store, "captions") == 2
+
+
+async def test_few_rows_go_at_a_time_and_the_oldest_first(store: Engine) -> None:
+    for number in range(6):
+        await tasks.create_task(store, task(f"t{number}", url=None, images=4))
+        await finish_all(store, now=10.0 - number)
+    assert await retention.delete_finished(store, before=99.0, images=7) == 2
+    left = [number for number in range(6) if await tasks.read_task(store, f"t{number}")]
+    assert left == [0, 1, 2, 3], "the first finished go first"
+    assert await retention.delete_finished(store, before=99.0, images=1) == 1
+    assert await retention.delete_finished(store, before=1.0, images=1) == 0
+
+
+async def test_the_oldest_captions_leave_the_cache(store: Engine, tmp_path: Path) -> None:
+    for age in range(10):
+        await captions.remember(store, {f"key{age}": CAPTION}, now=float(age))
+    await tidy(settings(tmp_path, cache_rows=4), store, now=1e9)
+    kept = [age for age in range(10) if await captions.look_up(store, f"key{age}")]
+    assert kept == [6, 7, 8, 9]
+
+
+async def test_old_files_that_no_task_owns_are_removed(store: Engine, tmp_path: Path) -> None:
+    kept = settings(tmp_path)
+    await tasks.create_task(store, task("t"))
+    now = time.time()
+    for name, age in [("spool-t", 9 * DAY), ("web0-old.part", 9 * DAY), ("web0-young", 0.0)]:
+        path = kept.spool / name
+        path.write_bytes(b"x")
+        os.utime(path, (now - age, now - age))
+    await tidy(kept, store, now=now)
+    assert sorted(path.name for path in kept.spool.iterdir()) == ["spool-t", "web0-young"]
