@@ -39,6 +39,17 @@ def test_the_environment_gives_lists_with_commas() -> None:
     assert load(environ={"CAPTIOND_IMAGES_TYPES": "png, jpeg"}).images.types == ("png", "jpeg")
 
 
+def test_the_environment_gives_pipelines_as_pairs() -> None:
+    environ = {
+        "CAPTIOND_TAGS_PIPELINES": "en=captiond/english, de=de_core_news_sm",
+        "CAPTIOND_TAGS_LANGUAGE": "de",
+        "CAPTIOND_TAGS_DENY": "tennis*, cat",
+    }
+    tags = load(environ=environ).tags
+    assert tags.pipelines == {"en": "captiond/english", "de": "de_core_news_sm"}
+    assert tags.filter.deny == ("tennis*", "cat")
+
+
 def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
     assert load(environ={"CAPTIOND_CONFIG": "somewhere"}) == Settings()
 
@@ -53,6 +64,13 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("", {"CAPTIOND_TYPO": "1"}, "environment: CAPTIOND_TYPO: there is no such setting"),
         ("", {"CAPTIOND_SERVER_PORT": "-1"}, "environment: CAPTIOND_SERVER_PORT = '-1': "),
         ("[images]\ntypes = ['pdf']", {}, "captiond.toml: images.types = 'pdf': "),
+        ("[tags]\npipeline = 'x'", {}, "captiond.toml: tags.pipeline: there is no such setting"),
+        ("[tags]\nkinds = ['verb']", {}, "captiond.toml: tags.kinds = 'verb': "),
+        ("[tags]\nkinds = []", {}, "captiond.toml: tags.kinds = []: "),
+        ("[tags]\nlanguage = 'de'", {}, "tags.language = 'de': tags.pipelines has none for it"),
+        ("[tags.pipelines]\nEN = 'x'", {}, "captiond.toml: tags.pipelines.EN = 'EN': "),
+        ("[tags.pipelines]\nen = 3", {}, "captiond.toml: tags.pipelines.en = 3: "),
+        ("", {"CAPTIOND_TAGS_CATEGORIES": "fod"}, "environment: CAPTIOND_TAGS_CATEGORIES = 'fod'"),
     ],
 )
 def test_a_wrong_setting_is_told_with_source_key_and_value(

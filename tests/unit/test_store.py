@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -12,15 +13,21 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
 from captiond.errors import DatabaseUnusable
-from captiond.jobs import Captioned, NewImage, Refused, Status
+from captiond.jobs import DEFAULT_OPTIONS, Captioned, NewImage, Options, Refused, Status
 from captiond.store import captions, tasks
 from captiond.store.engine import Engine, make_engine
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
 from captiond.store.tables import Table
+from captiond.tags import Category, Kind, Tag, TagOptions
 
 pytestmark = pytest.mark.anyio
-CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
+CAT = Tag("cat", "cat", Category.ANIMAL, Kind.NOUN, 2, 5)
+CAPTION = Captioned("a cat", ("cat",), "m", 4, 3, tag_details=(CAT,))
+OPTIONS = Options(
+    language="en",
+    tags=TagOptions(kinds=(Kind.NOUN,), categories=(Category.FOOD,), deny=("x*",), max_number=3),
+)
 
 
 @pytest.fixture(scope="session")
@@ -134,6 +141,26 @@ async def test_a_task_whose_files_were_all_refused_has_ended(engine: Engine) -> 
     assert await tasks.open_spool_names(engine) == set()
 
 
+async def test_a_claim_brings_what_its_request_asked_for(engine: Engine) -> None:
+    await tasks.create_task(engine, "asks", images(1), OPTIONS, now=1.0)
+    await tasks.create_task(engine, "asks nothing", images(1, "t"), now=1.0)
+    claims = await tasks.claim(engine, 9, owner="m", now=2.0)
+    assert [claim.options for claim in claims] == [OPTIONS, DEFAULT_OPTIONS]
+    async with engine.connect() as connection:
+        query = text("SELECT count(*) FROM tasks WHERE options IS NULL")
+        assert (await connection.execute(query)).scalar_one() == 1
+
+
+async def test_a_result_of_an_earlier_version_has_no_details(engine: Engine) -> None:
+    await tasks.create_task(engine, "t", images(1), now=1.0)
+    async with engine.begin() as connection:
+        old = '{"caption": "a cat", "tags": ["cat"], "model": "m", "width": 4, "height": 3}'
+        await connection.execute(text("UPDATE images SET result = :old"), {"old": old})
+    task = await tasks.read_task(engine, "t")
+    assert task is not None
+    assert task.images[0].outcome == Captioned("a cat", ("cat",), "m", 4, 3)
+
+
 async def test_a_refused_task_leaves_no_row(engine: Engine) -> None:
     await tasks.create_task(engine, "t", images(2), now=1.0)
     with pytest.raises(Exception, match="UNIQUE"):
@@ -150,7 +177,7 @@ async def test_the_cache_keeps_the_first_caption_of_a_key(engine: Engine) -> Non
     await captions.remember(engine, {key: Captioned("a dog", (), "m", 1, 1)}, now=2.0)
     known = await captions.look_up(engine, key)
     assert known is not None
-    assert (known.caption, known.cached) == ("a cat", True)
+    assert known == replace(CAPTION, cached=True)
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
