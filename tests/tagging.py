@@ -1,6 +1,10 @@
 """What the tests of tags share."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from spacy.language import Language
+from spacy.pipeline import AttributeRuler
 
 from captiond.tagging.extract import Rules
 from captiond.tagging.languages import language_words
@@ -19,3 +23,25 @@ def texts(found: Iterable[Tag], wanted: TagFilter = WANTED) -> list[str]:
 
 def tags_of(tagger: Tagger, captions: Sequence[str | None]) -> list[list[str]]:
     return [texts(found) for found in tagger.tag(captions)]
+
+
+GERMAN = {
+    "NOUN": {"Bild": "bild bildes", "Hund": "hund hunde hunden", "Garten": "garten gärten"}
+    | {"Seite": "seite", "Katze": "katze katzen"},
+    "ADJ": {"schwarz": "schwarz schwarze schwarzer schwarzen", "link": "linken linke links"},
+    "DET": {"ein": "ein eine einen einem", "der": "der die das den"},
+    "ADP": {"von": "von", "auf": "auf"},
+    "NUM": {"zwei": "zwei"},
+    "VERB": {"sehen": "sieht"},
+}
+
+
+def add_german_words(nlp: Language) -> Language:
+    """The pipeline, which knows the parts of speech and lemmas of a dozen words now."""
+    ruler = nlp.add_pipe("attribute_ruler")
+    assert isinstance(ruler, AttributeRuler)
+    for pos, lemmas in GERMAN.items():
+        for lemma, forms in lemmas.items():
+            patterns: list[list[dict[int | str, Any]]] = [[{"LOWER": f}] for f in forms.split()]
+            ruler.add(patterns=patterns, attrs={"POS": pos, "LEMMA": lemma})
+    return nlp

@@ -36,7 +36,8 @@ LANGUAGES = {
     ),
     "de": Language(
         generic=_words("bild foto fotografie aufnahme abbildung ding dinge sache zeug"),
-        positions=_words("hintergrund links mitte oben rechts rückseite seite unten vordergrund"),
+        positions=_words("hinten link linke links mitte oben recht rechte rechts rückseite seite")
+        | _words("unten vorderseite vorne"),
         counts=_words("zwei drei vier fünf sechs sieben acht neun zehn elf zwölf"),
         containers=_words("ansicht bild foto gruppe haufen menge paar reihe stapel stück"),
     ),

@@ -39,6 +39,17 @@ def test_the_environment_gives_lists_with_commas() -> None:
     assert load(environ={"CAPTIOND_IMAGES__TYPES": "png, jpeg"}).images.types == ("png", "jpeg")
 
 
+def test_the_environment_gives_pipelines_as_pairs() -> None:
+    environ = {
+        "CAPTIOND_TAGS__PIPELINES": "en=captiond/english, de=de_core_news_sm",
+        "CAPTIOND_TAGS__LANGUAGE": "de",
+        "CAPTIOND_TAGS__DENY": "tennis*, cat",
+    }
+    tags = load(environ=environ).tags
+    assert tags.pipelines == {"en": "captiond/english", "de": "de_core_news_sm"}
+    assert tags.filter.deny == ("tennis*", "cat")
+
+
 def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
     assert load(environ={"CAPTIOND_CONFIG": "somewhere"}) == Settings()
 
@@ -55,6 +66,13 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("", {"CAPTIOND_SERVER": "80"}, "environment: CAPTIOND_SERVER = '80': "),
         ("", {"CAPTIOND_SERVER__PORT": "-1"}, "environment: CAPTIOND_SERVER__PORT = '-1': "),
         ("[images]\ntypes = ['pdf']", {}, "captiond.toml: images.types = 'pdf': "),
+        ("[tags]\npipeline = 'x'", {}, "captiond.toml: tags.pipeline: there is no such setting"),
+        ("[tags]\nkinds = ['verb']", {}, "captiond.toml: tags.kinds = 'verb': "),
+        ("[tags]\nkinds = []", {}, "captiond.toml: tags.kinds = []: "),
+        ("[tags]\nlanguage = 'de'", {}, "tags.language = 'de': tags.pipelines has none for it"),
+        ("[tags.pipelines]\nEN = 'x'", {}, "captiond.toml: tags.pipelines.EN = 'EN': "),
+        ("[tags.pipelines]\nen = 3", {}, "captiond.toml: tags.pipelines.en = 3: "),
+        ("", {"CAPTIOND_TAGS__CATEGORIES": "fod"}, "environment: CAPTIOND_TAGS__CATEGORIES = 'fod'"),
     ],
 )
 def test_a_wrong_setting_is_told_with_source_key_and_value(

@@ -15,10 +15,12 @@ from sqlalchemy import Connection, text
 from captiond.errors import DatabaseUnusable, KeyReused, TaskFinished
 from captiond.jobs import (
     BLAME_LIMIT,
+    DEFAULT_OPTIONS,
     Captioned,
     Death,
     NewImage,
     NewTask,
+    Options,
     Refused,
     Status,
     TaskView,
@@ -29,9 +31,15 @@ from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
 from captiond.store.tables import Table
+from captiond.tags import Category, Kind, Tag, TagOptions
 
 pytestmark = pytest.mark.anyio
-CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
+CAT = Tag("cat", "cat", Category.ANIMAL, Kind.NOUN, 2, 5)
+CAPTION = Captioned("a cat", ("cat",), "m", 4, 3, tag_details=(CAT,))
+OPTIONS = Options(
+    language="en",
+    tags=TagOptions(kinds=(Kind.NOUN,), categories=(Category.FOOD,), deny=("x*",), max_number=3),
+)
 
 
 @pytest.fixture(scope="session")
@@ -256,6 +264,25 @@ async def test_the_same_key_is_the_same_task_however_many_come_at_once(engine: E
         await tasks.create_task(engine, task("other", 2, key="k", digest="e"))
 
 
+async def test_a_claim_brings_what_its_request_asked_for(engine: Engine) -> None:
+    await tasks.create_task(engine, replace(task("asks", 1), options=OPTIONS))
+    await tasks.create_task(engine, task("asks nothing", 1))
+    taken = await claims.claim(engine, 9, owner="m", now=2.0)
+    assert [claim.options for claim in taken] == [OPTIONS, DEFAULT_OPTIONS]
+    async with engine.sql.connect() as connection:
+        query = text("SELECT count(*) FROM tasks WHERE options IS NULL")
+        assert (await connection.execute(query)).scalar_one() == 1
+
+
+async def test_a_result_of_an_earlier_version_has_no_details(engine: Engine) -> None:
+    await tasks.create_task(engine, task("t", 1))
+    async with writing(engine) as connection:
+        old = '{"caption": "a cat", "tags": ["cat"], "model": "m", "width": 4, "height": 3}'
+        await connection.execute(text("UPDATE images SET result = :old"), {"old": old})
+    found = await read(engine, "t")
+    assert found.images[0].outcome == Captioned("a cat", ("cat",), "m", 4, 3)
+
+
 async def test_the_cache_keeps_the_first_caption_of_a_key(engine: Engine) -> None:
     key = captions.cache_key("sha", "recipe")
     assert key != captions.cache_key("sha", "another recipe")
@@ -264,7 +291,7 @@ async def test_the_cache_keeps_the_first_caption_of_a_key(engine: Engine) -> Non
     await captions.remember(engine, {key: Captioned("a dog", (), "m", 1, 1)}, now=2.0)
     known = await captions.look_up(engine, key)
     assert known is not None
-    assert (known.caption, known.cached) == ("a cat", True)
+    assert known == replace(CAPTION, cached=True)
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,205 @@
+"""`captiond tags` and `captiond check`, run as commands."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+
+from tests.tagging import add_german_words
+
+COMMAND = [sys.executable, "-m", "captiond"]
+
+
+def run(
+    *arguments: str, stdin: bytes = b"", cwd: Path, **environ: str
+) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=stdin,
+        cwd=cwd,
+        capture_output=True,
+        env={**os.environ, **environ},
+        timeout=60,
+    )
+
+
+def rows(output: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.decode().splitlines()]
+
+
+def test_captions_from_arguments(tmp_path: Path) -> None:
+    done = run("tags", "a black cat on a sofa", "--max-number", "2", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rows(done.stdout) == [
+        {
+            "caption": "a black cat on a sofa",
+            "tags": ["black cat", "cat"],
+            "tag_details": [
+                {
+                    "tag": "black cat",
+                    "lemma": "cat",
+                    "category": "animal",
+                    "kind": "phrase",
+                    "start": 2,
+                    "end": 11,
+                },
+                {
+                    "tag": "cat",
+                    "lemma": "cat",
+                    "category": "animal",
+                    "kind": "noun",
+                    "start": 8,
+                    "end": 11,
+                },
+            ],
+        }
+    ]
+
+
+def test_captions_from_a_file_and_from_a_pipe_keep_their_order(tmp_path: Path) -> None:
+    captions = [f"a cat and {number} dogs" if number % 3 else "" for number in range(200)]
+    text = "\n".join(captions).encode()
+    (tmp_path / "captions.txt").write_bytes(text)
+    from_file = run("tags", "--file", "captions.txt", cwd=tmp_path)
+    from_pipe = run("tags", stdin=text, cwd=tmp_path)
+    assert from_file.stdout == from_pipe.stdout
+    assert [row["caption"] for row in rows(from_file.stdout)] == captions
+    assert rows(from_file.stdout)[0]["tags"] == []
+
+
+def test_odd_bytes_long_lines_and_right_to_left_text_are_tagged_as_any(tmp_path: Path) -> None:
+    lines = [
+        b"a caf\xe9 and a dog",
+        b"a dog " * 20_000,
+        "🐕 كلب a dog".encode(),
+        b"a\x00\x1b[31m dog",
+    ]
+    done = run("tags", "--kinds", "noun", stdin=b"\n".join(lines), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    found = rows(done.stdout)
+    assert len(found) == len(lines)
+    assert all("dog" in row["tags"] for row in found)
+    assert run("tags", os.fsdecode(b"a \xff dog"), cwd=tmp_path).returncode == 0
+
+
+def test_settings_are_tried_by_flags_and_by_a_file(tmp_path: Path) -> None:
+    add_german_words(spacy.blank("de")).to_disk(tmp_path / "german")
+    (tmp_path / "captiond.toml").write_text(
+        '[tags.pipelines]\nen = "captiond/english"\nde = "german"'
+    )
+    done = run("tags", "ein schwarzer Hund", "--language", "de", "--deny", "s*", cwd=tmp_path)
+    assert [row["tags"] for row in rows(done.stdout)] == [["hund"]]
+    (tmp_path / "synonyms.txt").write_text("automobile = car")
+    done = run("tags", "a red automobile", "--synonyms", "synonyms.txt", cwd=tmp_path)
+    assert [row["tags"] for row in rows(done.stdout)] == [["car", "red car"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("--language", "fr"), 2, "command line: tags.language = 'fr': tags.pipelines has none"),
+        (("--kinds", "verb"), 2, "tags.kinds = 'verb': Input should be 'phrase', 'noun' or"),
+        (("--categories", "fod"), 2, "tags.categories = 'fod': Input should be 'person'"),
+        (("--synonyms", "none.txt"), 2, "tags.synonyms = none.txt: cannot be read"),
+        (("--file", "none.txt"), 1, "none.txt: cannot be read: No such file or directory"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    tmp_path: Path, arguments: tuple[str, ...], status: int, told: str
+) -> None:
+    done = run("tags", *arguments, cwd=tmp_path)
+    assert done.returncode == status
+    assert told in done.stderr.decode()
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_reader_that_leaves_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
+    for how in ("leave", "interrupt"):
+        running = subprocess.Popen(
+            [*COMMAND, "tags"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=tmp_path,
+        )
+        assert running.stdin is not None
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdin.write(b"a cat on a mat\n" * 64)
+        running.stdin.flush()
+        assert json.loads(running.stdout.readline())["tags"] == ["cat", "mat"]
+        if how == "interrupt":
+            running.send_signal(signal.SIGINT)
+        else:
+            running.stdout.close()
+            running.stdin.write(b"a cat on a mat\n" * 64)
+            running.stdin.flush()
+        ended = running.wait(timeout=30)
+        assert ended == -(signal.SIGINT if how == "interrupt" else signal.SIGPIPE)
+        assert running.stderr.read() == b""
+        running.stdin.close()
+        running.stdout.close()
+        running.stderr.close()
+
+
+# ---------------------------------------------------------------- captiond check
+
+
+def test_all_is_well(tmp_path: Path) -> None:
+    (tmp_path / "captiond.toml").write_text('[model]\nname = "captiond/scenes"')
+    done = run("check", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert [line.split()[0] for line in done.stdout.decode().splitlines()] == ["ok"] * 3
+    assert b"data folder: data will be made at the first start" in done.stdout
+    assert not (tmp_path / "data").exists()
+
+
+def test_each_part_that_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "synonyms.txt").write_text("nonsense")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "meta.json").write_text("{}")
+    (tmp_path / "captiond.toml").write_text(
+        """
+        [data]
+        dir = "file"
+        [model]
+        name = "somebody/a-model"
+        fallback = "captiond/scenes"
+        [tags]
+        synonyms = "synonyms.txt"
+        [tags.pipelines]
+        en = "captiond/english"
+        de = "de_nothing_sm"
+        fr = "broken"
+        """
+    )
+    done = run("check", cwd=tmp_path)
+    told = dict(line.split(": ", 1) for line in done.stdout.decode().splitlines())
+    assert done.returncode == 1
+    assert [part.split(maxsplit=1) for part in told] == [
+        ["FAIL", "data folder"],
+        ["FAIL", "model"],
+        ["ok", "fallback model"],
+        ["FAIL", "tag synonyms"],
+        ["ok", "tag pipeline en"],
+        ["FAIL", "tag pipeline de"],
+        ["FAIL", "tag pipeline fr"],
+    ]
+    assert "captiond pull somebody/a-model" in told["FAIL  model"]
+    assert "line 1" in told["FAIL  tag synonyms"]
+    assert "python -m spacy download de_nothing_sm" in told["FAIL  tag pipeline de"]
+    assert "cannot be loaded" in told["FAIL  tag pipeline fr"]
+
+
+def test_a_wrong_setting_is_told_before_any_part(tmp_path: Path) -> None:
+    done = run("check", cwd=tmp_path, CAPTIOND_TAGS_MIN_LENGTH="0")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"environment: CAPTIOND_TAGS_MIN_LENGTH = '0'" in done.stderr

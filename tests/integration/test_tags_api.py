@@ -1,0 +1,199 @@
+"""Tags over HTTP: details, filters of a request, languages; and all of it lasts with a task."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import spacy
+
+from tests.service import Service, query, running, upload, wait_for
+from tests.tagging import GERMAN, add_german_words
+
+BOAT = "boat_and_sun.png"  # a red boat to the left of a yellow sun
+KEYS = ["tag", "lemma", "category", "kind", "start", "end"]
+GERMAN["NOUN"] |= {"Boot": "boat", "Sonne": "sun"}
+
+
+@pytest.fixture(scope="module")
+def tagging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of two languages, with a deny list and synonyms of its own."""
+    folder = tmp_path_factory.mktemp("tagging")
+    add_german_words(spacy.blank("de")).to_disk(folder / "german")
+    (folder / "synonyms.txt").write_text("boat = vessel\n")
+    (folder / "captiond.toml").write_text(
+        f"""
+        [tags]
+        deny = ["*yellow*"]
+        synonyms = "{folder / "synonyms.txt"}"
+        [tags.pipelines]
+        en = "captiond/english"
+        de = "{folder / "german"}"
+        """
+    )
+    with running(folder / "data", "--config", str(folder / "captiond.toml")) as service:
+        yield service
+
+
+def caption(service: Service, **fields: str) -> dict[str, Any]:
+    response = service.client.post("/caption", files={"image": upload(BOAT)}, data=fields)
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def test_tag_details_come_after_the_kept_fields(service: Service) -> None:
+    body = caption(service)
+    assert body["caption"] == "a red boat to the left of a yellow sun"
+    assert body["tags"] == ["boat", "red boat", "sun", "yellow sun"]
+    assert all(list(detail) == KEYS for detail in body["tag_details"])
+    assert body["tag_details"][0] == {
+        "tag": "red boat",
+        "lemma": "boat",
+        "category": "vehicle",
+        "kind": "phrase",
+        "start": 2,
+        "end": 10,
+    }
+    assert sorted(detail["tag"] for detail in body["tag_details"]) == body["tags"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "tags"),
+    [
+        ({}, ["red vessel", "sun", "vessel"]),
+        ({"language": ""}, ["red vessel", "sun", "vessel"]),
+        ({"tag_categories": "vehicle"}, ["red vessel", "vessel"]),
+        ({"tag_categories": "nature, vehicle", "tag_kinds": "noun"}, ["sun", "vessel"]),
+        ({"tag_kinds": "adjective"}, ["red"]),  # yellow is denied by the settings
+        ({"tag_allow": "*sun"}, ["sun"]),
+        ({"tag_deny": "VESSEL"}, ["sun"]),
+        ({"tag_min_length": "5"}, ["red vessel", "vessel"]),
+        ({"tag_max_number": "1"}, ["red vessel"]),
+        ({"tag_max_number": "0"}, ["red vessel", "sun", "vessel"]),
+        ({"language": "de"}, ["boot", "sonne"]),
+        ({"language": "en", "unknown": "x"}, ["red vessel", "sun", "vessel"]),
+    ],
+)
+def test_a_request_chooses_and_one_cache_entry_serves_all(
+    tagging: Service, fields: dict[str, str], tags: list[str]
+) -> None:
+    language = fields.get("language", "")
+    wait_for(lambda: caption(tagging, language=language)["cached"], "the caption in the cache")
+    body = caption(tagging, **fields)
+    assert body["tags"] == tags
+    assert sorted(detail["tag"] for detail in body["tag_details"]) == tags
+    assert body["cached"]
+
+
+@pytest.mark.parametrize("path", ["/caption", "/batch-caption", "/async-batch-caption"])
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        (
+            {"language": "fr"},
+            {
+                "type": "language",
+                "loc": ["body", "language"],
+                "msg": "No tag pipeline for this language; there is one for: en, de",
+                "input": "fr",
+            },
+        ),
+        (
+            {"tag_categories": "animal,fod"},
+            {"type": "enum", "loc": ["body", "tag_categories", 1], "input": "fod"},
+        ),
+        (
+            {"tag_kinds": "verb"},
+            {
+                "type": "enum",
+                "loc": ["body", "tag_kinds", 0],
+                "msg": "Input should be 'phrase', 'noun' or 'adjective'",
+                "input": "verb",
+            },
+        ),
+        (
+            {"tag_max_number": "many"},
+            {
+                "type": "int_parsing",
+                "loc": ["body", "tag_max_number"],
+                "msg": "Input should be a valid integer, unable to parse string as an integer",
+                "input": "many",
+            },
+        ),
+        (
+            {"tag_min_length": "0"},
+            {
+                "type": "greater_than_equal",
+                "loc": ["body", "tag_min_length"],
+                "msg": "Input should be greater than or equal to 1",
+                "input": "0",
+            },
+        ),
+        (
+            {"tag_deny": "x" * 101},
+            {"type": "string_too_long", "loc": ["body", "tag_deny", 0], "input": "x" * 101},
+        ),
+    ],
+)
+def test_a_wrong_field_is_422_and_leaves_nothing(
+    tagging: Service, path: str, fields: dict[str, str], problem: dict[str, Any]
+) -> None:
+    field = "image" if path == "/caption" else "images"
+    response = tagging.client.post(path, files=[(field, upload(BOAT))], data=fields)
+    body = response.json()
+    assert response.status_code == 422
+    assert body["code"] == "invalid_request"
+    (told,) = body["detail"]
+    assert told | problem == told
+    assert set(told) == {"type", "loc", "msg", "input"}
+    assert not list((tagging.data / "spool").iterdir())
+
+
+def test_a_batch_and_a_task_take_the_fields_too(tagging: Service) -> None:
+    files = [("images", upload(BOAT)), ("images", upload("red_circle.png"))]
+    fields = {"tag_kinds": "noun", "tag_max_number": "1"}
+    batch = tagging.client.post("/batch-caption", files=files, data=fields).json()
+    accepted = tagging.client.post("/async-batch-caption", files=files, data=fields).json()
+    task = tagging.finished(accepted["task_id"])
+    for results in (batch["results"], task["result"]):
+        assert [result["tags"] for result in results] == [["vessel"], ["circle"]]
+        assert [[detail["kind"] for detail in result["tag_details"]] for result in results] == [
+            ["noun"],
+            ["noun"],
+        ]
+
+
+def test_what_a_task_asked_for_survives_the_death_of_the_service(data: Path) -> None:
+    """Accepted with a filter, then killed; the next life captions it as it was asked for."""
+    service = Service(data, "--model", "no/such/folder")
+    try:
+        fields = {"tag_categories": "vehicle", "tag_kinds": "phrase"}
+        files = [("images", upload(BOAT))]
+        wait_for(lambda: service.client.get("/livez").status_code == 200, "the web process")
+        accepted = service.client.post("/async-batch-caption", files=files, data=fields).json()
+    finally:
+        service.kill()
+        service.close()
+    ((options,),) = query(data, "SELECT options FROM tasks")
+    assert json.loads(options)["tags"]["categories"] == ["vehicle"]
+    with running(data) as again:
+        task = again.finished(accepted["task_id"])
+    assert [result["tags"] for result in task["result"]] == [["red boat"]]
+
+
+def test_a_wrong_synonyms_file_is_told_and_mended_without_a_restart(data: Path) -> None:
+    path = data.parent / "synonyms.txt"
+    path.write_text("nonsense\n")
+    with_synonyms = data.parent / "captiond.toml"
+    with_synonyms.write_text(f'[tags]\nsynonyms = "{path}"\n')
+    service = Service(data, "--config", str(with_synonyms))
+    try:
+        reason = f"tags.synonyms = {path}: line 1: "
+        wait_for(lambda: reason in service.client.get("/readyz").text, "the reason")
+        path.write_text("boat = ship\n")
+        service.wait_ready()
+        assert caption(service)["tags"] == ["red ship", "ship", "sun", "yellow sun"]
+    finally:
+        service.close()
