@@ -200,6 +200,6 @@ def test_each_part_that_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
 
 
 def test_a_wrong_setting_is_told_before_any_part(tmp_path: Path) -> None:
-    done = run("check", cwd=tmp_path, CAPTIOND_TAGS_MIN_LENGTH="0")
+    done = run("check", cwd=tmp_path, CAPTIOND_TAGS__MIN_LENGTH="0")
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"environment: CAPTIOND_TAGS_MIN_LENGTH = '0'" in done.stderr
+    assert b"environment: CAPTIOND_TAGS__MIN_LENGTH = '0'" in done.stderr
