@@ -72,7 +72,11 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("[tags]\nlanguage = 'de'", {}, "tags.language = 'de': tags.pipelines has none for it"),
         ("[tags.pipelines]\nEN = 'x'", {}, "captiond.toml: tags.pipelines.EN = 'EN': "),
         ("[tags.pipelines]\nen = 3", {}, "captiond.toml: tags.pipelines.en = 3: "),
-        ("", {"CAPTIOND_TAGS__CATEGORIES": "fod"}, "environment: CAPTIOND_TAGS__CATEGORIES = 'fod'"),
+        (
+            "",
+            {"CAPTIOND_TAGS__CATEGORIES": "fod"},
+            "CAPTIOND_TAGS__CATEGORIES = 'fod'",
+        ),
     ],
 )
 def test_a_wrong_setting_is_told_with_source_key_and_value(
