@@ -3,12 +3,13 @@
 # make test      what must pass before a change lands
 # make soak      every fault, its full count; hours; a table at the end
 # make bench     figures of this machine
+# make tags-report   how good and how quick the tags are
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test check soak bench clean
+.PHONY: install run test check soak bench tags-report clean
 
 install: $(INSTALLED)
 
@@ -36,6 +37,9 @@ soak: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.service
+
+tags-report: install
+	$(BIN)/python -m tools.tags_report --speed
 
 clean:
 	rm -rf $(VENV) build dist

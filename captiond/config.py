@@ -10,9 +10,10 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,12 +23,13 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from captiond.callbacks import parse_allowed
 from captiond.errors import SettingsError
 from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
 
+Filled = TypeVar("Filled", bound=tuple[object, ...] | None)
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 MIB = 1024 * 1024
@@ -42,8 +44,15 @@ def split_list(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()]
 
 
+def check_not_empty(value: Filled) -> Filled:
+    if value is not None and not value:
+        raise PydanticCustomError("too_short", "List should have at least 1 item")
+    return value
+
+
 ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
 Listed = BeforeValidator(split_list)
+NotEmpty = AfterValidator(check_not_empty)  # not min_length, which also counts what was refused
 LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8})*$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=100)]
 Patterns = Annotated[tuple[Pattern, ...], Listed, Field(max_length=1000)]
@@ -138,8 +147,8 @@ class TagSettings(Section):
         description="A spaCy pipeline for each language: captiond/english, a package, or a folder.",
     )
     language: str = Field("en", description="The language of a request that names none.")
-    kinds: Annotated[tuple[Kind, ...], Listed] = Field(
-        DEFAULT_KINDS, min_length=1, description="Which tags: phrase, noun, adjective."
+    kinds: Annotated[tuple[Kind, ...], NotEmpty, Listed] = Field(
+        DEFAULT_KINDS, description="Which tags: phrase, noun, adjective."
     )
     categories: Annotated[tuple[Category, ...], Listed] = Field(
         (), description="Tags of these categories alone; empty: of all."
@@ -168,7 +177,8 @@ class TagSettings(Section):
     def check_language(cls, value: str, info: ValidationInfo) -> str:
         pipelines = info.data.get("pipelines", {value: ""})
         if value not in pipelines:
-            raise ValueError(f"tags.pipelines has none for it, only for {', '.join(pipelines)}")
+            message = "tags.pipelines has none for it, only for: {known}"
+            raise PydanticCustomError("language", message, {"known": ", ".join(pipelines)})
         return value
 
     @property
@@ -344,7 +354,7 @@ def load_settings(
     Raises:
         SettingsError: naming the source, the key and the value of everything that is wrong.
     """
-    return check(layers_of(file, environ, flags))
+    return checked(layers_of(file, environ, flags))
 
 
 def layers_of(
@@ -355,7 +365,7 @@ def layers_of(
     return [*layers, from_file(file)] if file is not None else layers
 
 
-def check(layers: list[Layer]) -> Settings:
+def checked(layers: list[Layer]) -> Settings:
     """The settings that the layers make together. Raises SettingsError."""
     try:
         return Settings.model_validate(merge(layers))
@@ -366,7 +376,7 @@ def check(layers: list[Layer]) -> Settings:
 
 def origins(layers: list[Layer]) -> list[Origin]:
     """Every setting in force with its source. Raises SettingsError."""
-    settings = check(layers).model_dump(mode="json")
+    settings = checked(layers).model_dump(mode="json")
     return [
         Origin(section, key, value, source_of(layers, section, key) or "default")
         for section, keys in settings.items()

@@ -1,74 +1,71 @@
-"""`captiond db check`: the database, and the spool against it."""
+"""`captiond check`: each part on its own, and one line that says how to mend it."""
 
-import time
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from captiond.cli.database import opened
+import typer
+
 from captiond.config import Settings
-from captiond.errors import AlreadyRunning
-from captiond.spool import files_before
-from captiond.store import check
-from captiond.store.check import Need
-from captiond.store.engine import Engine
-from captiond.store.tasks import open_spool_names
-from captiond.supervisor.lock import locked
+from captiond.errors import CaptiondError, StartupError
+from captiond.inference.models import locate
+from captiond.tagging.synonyms import read_synonyms
+from captiond.tagging.tagger import Tagger
 
-Tell = Callable[[str], None]
+SAMPLE = "a red car"
 
 
-async def check_all(settings: Settings, tell: Tell) -> int:
-    """Look for everything that is wrong, tell each, and last the sum; how many there were."""
-    try:
-        with locked(settings.data.dir):
-            return await check_each(settings, tell, serving=False)
-    except AlreadyRunning:
-        return await check_each(settings, tell, serving=True)
+def check(settings: Settings) -> bool:
+    """Check every part and print a line for each; whether all are well."""
+    well = True
+    for part, look in parts(settings):
+        try:
+            typer.echo(f"ok    {part}: {look()}")
+        except CaptiondError as error:
+            well = False
+            typer.echo(f"FAIL  {part}: {error}")
+    return well
 
 
-async def check_each(settings: Settings, tell: Tell, *, serving: bool) -> int:
-    async with opened(settings) as engine:
-        problems = await check.damage(engine)
-        if not problems:
-            problems += await check.contradictions(engine)
-            problems += await missing_files(engine, settings.spool)
-            grace = settings.upload_grace if serving else 0.0
-            problems += await orphans(engine, settings.spool, older_than=time.time() - grace)
-            counted = await check.count(engine)
-            summary = f"{counted.tasks} tasks ({counted.open_tasks} open), {counted.images} images"
-        else:
-            summary = "damaged: stop captiond and restore a backup (docs/operating.md)"
-    for problem in problems:
-        tell(problem)
-    state = "ok" if not problems else f"problems: {len(problems)}"
-    tell(f"{settings.database}: {state}: {summary}")
-    return len(problems)
+def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The name of each part, and what looks at it: a line that says what is there, or an error."""
+    yield "data folder", lambda: check_data(settings.data.dir)
+    yield "model", lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
+    if fallback := settings.model.fallback:
+        yield "fallback model", lambda: f"{fallback} in {check_model(settings, fallback)}"
+    if synonyms := settings.tags.synonyms:
+        yield "tag synonyms", lambda: f"{len(read_synonyms(synonyms).replacements)} in {synonyms}"
+    for language, pipeline in settings.tags.pipelines.items():
+        yield f"tag pipeline {language}", lambda: check_pipeline(language, pipeline)  # noqa: B023 - called at once
 
 
-async def missing_files(engine: Engine, spool: Path) -> list[str]:
-    """Files that open images need. One that has ended meanwhile needs its file no more."""
-    needs = await check.needed_files(engine)
-    suspects = {name: need for name, need in needs.items() if shorter(spool / name, need)}
-    if suspects:
-        still = await check.needed_files(engine)
-        suspects = {name: need for name, need in suspects.items() if name in still}
-    return [
-        f"{spool / name}: missing or cut short: the open images of task {need.task_id} will end "
-        "as FAILED; put the file back from a copy, or let the client send them again"
-        for name, need in suspects.items()
-    ]
+def check_data(folder: Path) -> str:
+    """Where the data folder is, or will be made.
+
+    Raises:
+        StartupError: nothing can be written there.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise StartupError(f"{there} is a file; set [data] dir to a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StartupError(f"{there} cannot be written to; change its owner, or set [data] dir")
+    return str(folder) if folder.exists() else f"{folder} will be made at the first start"
 
 
-def shorter(path: Path, need: Need) -> bool:
-    return not path.is_file() or path.stat().st_size < need.size
+def check_model(settings: Settings, name: str) -> Path:
+    """The folder of a model that is on disk; nothing is fetched for a check."""
+    return locate(settings, name, download=False)
 
 
-async def orphans(engine: Engine, spool: Path, *, older_than: float) -> list[str]:
-    """Files that no row owns; a young one may be of a request that is under way."""
-    found = files_before(spool, older_than)
-    owned = await open_spool_names(engine)
-    return [
-        f"{path}: belongs to no task; the next start removes it"
-        for path in found
-        if path.name not in owned
-    ]
+def check_pipeline(language: str, pipeline: str) -> str:
+    """Load a pipeline and let it tag.
+
+    Raises:
+        ModelMissing, ModelBroken: there are no tags to be had from it.
+    """
+    tagger = Tagger.load(language, pipeline)
+    tagger.tag([SAMPLE])
+    if tagger.failures:
+        raise StartupError(f"{pipeline} fails on {SAMPLE!r}, see above; install it again")
+    return pipeline

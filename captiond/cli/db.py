@@ -45,7 +45,7 @@ def backup(
 @db_app.command()
 def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
     """Look for damage, and for tasks, images and spool files that contradict one another."""
-    from captiond.cli.check import check_all
+    from captiond.cli.database_check import check_all
 
     settings = settings_from(config, {}, data=data, assignments=assignments)
     if asyncio.run(check_all(settings, typer.echo)):

@@ -1,5 +1,6 @@
 """The `captiond` command: argv to settings, settings to one of the commands."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ from captiond import __version__
 from captiond.cli.db import db_app
 from captiond.cli.options import Config, Data, Set, layers_from, settings_from
 from captiond.cli.tasks import tasks_app
-from captiond.config import check, origins
+from captiond.config import checked, origins
 from captiond.errors import CaptiondError, SettingsError
 
 EXIT_FAILED, EXIT_WRONG_SETTING = 1, 2
@@ -31,6 +32,8 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:0,cud
 
 def run() -> int:
     """Run the command line; the exit status, unless typer exits by itself."""
+    # Of NumPy, which only tags ask for products of small matrices: more threads only wait there.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except SettingsError as error:
@@ -116,6 +119,53 @@ def caption(
 
 
 @app.command()
+def tags(
+    captions: Annotated[list[str] | None, typer.Argument(metavar="[CAPTIONS...]")] = None,
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="Captions, one a line; - or none: stdin."
+        ),
+    ] = None,
+    config: Config = None,
+    language: Annotated[str | None, typer.Option(help="Of the captions.")] = None,
+    kinds: Annotated[str | None, typer.Option(help="phrase,noun,adjective: some of them.")] = None,
+    categories: Annotated[str | None, typer.Option(help="person,animal,… alone.")] = None,
+    deny: Annotated[
+        str | None, typer.Option(help="Tags and lemmas not to give, as tennis*.")
+    ] = None,
+    allow: Annotated[str | None, typer.Option(help="Tags and lemmas to give alone.")] = None,
+    min_length: Annotated[int | None, typer.Option(help="Fewest characters of a tag.")] = None,
+    max_number: Annotated[int | None, typer.Option(help="Most tags of a caption; 0: all.")] = None,
+    synonyms: Annotated[Path | None, typer.Option(help="A file of automobile = car lines.")] = None,
+) -> None:
+    """Tag captions that are there already: JSON lines, in their order."""
+    from captiond.cli.tags import print_tags
+
+    chosen = {
+        "language": language,
+        "kinds": kinds,
+        "categories": categories,
+        "deny": deny,
+        "allow": allow,
+        "min_length": min_length,
+        "max_number": max_number,
+        "synonyms": synonyms,
+    }
+    print_tags(captions or [], file, settings_from(config, {"tags": chosen}))
+
+
+@app.command()
+def check(*, config: Config = None, data: Data = None) -> None:
+    """Check data folder, model and tag pipelines; say how to mend what is wrong."""
+    from captiond.cli.check import check as check_parts
+
+    if not check_parts(settings_from(config, {}, data=data)):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def pull(
     name: Annotated[str | None, typer.Argument(metavar="[MODEL]")] = None,
     *,
@@ -151,6 +201,6 @@ def show(
 
     layers = layers_from(config, {}, data=data, assignments=assignments)
     if as_json:
-        typer.echo(check(layers).model_dump_json(indent=2))
+        typer.echo(checked(layers).model_dump_json(indent=2))
     else:
         typer.echo(settings_as_toml(origins(layers)))

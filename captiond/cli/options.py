@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from captiond.config import Layer, Settings, check, layers_of
+from captiond.config import Layer, Settings, checked, layers_of
 from captiond.errors import SettingsError
 
 Config = Annotated[
@@ -51,7 +51,7 @@ def settings_from(
     assignments: list[str] | None = None,
 ) -> Settings:
     """The checked settings of those sources."""
-    return check(layers_from(config, flags, data=data, assignments=assignments))
+    return checked(layers_from(config, flags, data=data, assignments=assignments))
 
 
 def parse_assignment(text: str) -> tuple[str, str, str]:

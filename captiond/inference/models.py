@@ -54,8 +54,7 @@ def locate(settings: Settings, name: str, *, download: bool) -> Path:
         return cached
     if not download:
         raise ModelMissing(
-            f"{name} is not in {settings.model_cache} and [model] download is off; "
-            f"fetch it with: captiond pull {name}"
+            f"{name} is not in {settings.model_cache}; fetch it with: captiond pull {name}"
         )
     return fetch(settings, name)
 

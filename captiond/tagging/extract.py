@@ -1,4 +1,4 @@
-"""From a tagged caption to its tags. Pure rules over spaCy's tokens; docs/tags.md has examples.
+"""From a tagged caption to its tags. Pure rules; docs/tags.md has examples.
 
 1. Each noun phrase, lower-cased and lemmatized, without determiners, pronouns, stop words,
    punctuation and one-letter words.
@@ -9,20 +9,19 @@ And each adjective on its own, for those who ask for them. The tags come by thei
 subject's first, then in the order of the caption.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
-from spacy.tokens import Doc, Span, Token
+from spacy.tokens import Doc
 
 from captiond.tagging.languages import Language
 from captiond.tagging.lexicon import LONGEST, Lexicon
-from captiond.tagging.phrases import is_attributive, noun_phrases
+from captiond.tagging.phrases import Phrase, is_attributive, noun_phrases
 from captiond.tagging.synonyms import Synonyms
+from captiond.tagging.words import Word, read_words
 from captiond.tags import Category, Kind, Tag
 
 RULES_VERSION = 3  # part of the cache's key: a change of the rules makes new tags
-NOUNS = frozenset({"NOUN", "PROPN"})
 DROPPED = frozenset({"DET", "PRON", "PUNCT", "SPACE", "SYM"})
 SHORTEST = 3  # letters of a noun or adjective on its own
 
@@ -36,189 +35,159 @@ class Rules:
     synonyms: Synonyms = field(default_factory=Synonyms)
 
 
-@dataclass(frozen=True, slots=True)
-class Phrase:
-    """A noun phrase: its span, its head, and those of its tokens that carry meaning."""
-
-    span: Span
-    head: Token | None
-    meaning: tuple[Token, ...]
-
-
 def find_tags(doc: Doc, rules: Rules) -> tuple[Tag, ...]:
-    """Every tag, by salience; one of the same text, kind and category comes once."""
-    phrases = [_phrase(span, rules.words) for span in noun_phrases(doc)]
-    beside = {_lemma(token) for token in doc}.union(token.lower_ for token in doc)
-    by_place = [(phrase.span.start, _phrase_tags(phrase, rules, beside)) for phrase in phrases]
-    subject = _subject(phrases, rules.words)
-    if subject:
-        by_place.insert(0, by_place.pop(subject))
-    covered = {token.i for phrase in phrases for token in phrase.span}
-    lonely = [token for token in doc if token.i not in covered]
-    found = chain.from_iterable(
-        [tags for _, tags in by_place] + [_lone_tags(lonely, rules, beside)]
-    )
+    """Every tag, by salience; one of the same text and kind comes once."""
+    caption = Caption(doc, rules)
     unique: dict[tuple[str, Kind], Tag] = {}
-    for tag in found:
+    for tag in caption.tags():
         if tag.tag not in rules.words.generic:
             unique.setdefault((tag.tag, tag.kind), tag)
     return tuple(unique.values())
 
 
-def _phrase(span: Span, words: Language) -> Phrase:
-    head = _head(span)
-    meaning = (token for token in span if _carries_meaning(token, words, is_head=token == head))
-    return Phrase(span, head, tuple(meaning))
+class Caption:
+    """The words and phrases of one caption, and the rules for it."""
+
+    def __init__(self, doc: Doc, rules: Rules) -> None:
+        self._rules = rules
+        self._words = read_words(doc)
+        self._phrases = list(noun_phrases(doc, self._words))
+        self._beside = {word.lemma for word in self._words}
+        self._beside.update(word.meaning for word in self._words)
+
+    def tags(self) -> Iterator[Tag]:
+        subject = self._subject()
+        by_salience = sorted(self._phrases, key=lambda phrase: phrase != subject)
+        for phrase in by_salience:
+            yield from self._phrase_tags(phrase)
+        yield from self._lone_tags()
+
+    def _subject(self) -> Phrase | None:
+        """What the caption is about: its first phrase, or what that only holds or shows.
+
+        In "a photo of a group of people in a park", it is the people.
+        """
+        rules = self._rules.words
+        for phrase in self._phrases[:-1]:
+            head = None if phrase.head is None else self._words[phrase.head].lemma
+            holds = head in rules.containers or head in rules.positions or head in rules.generic
+            behind = self._words[phrase.end : phrase.end + 1]
+            if not holds or not behind or behind[0].pos != "ADP":
+                return phrase
+        return self._phrases[-1] if self._phrases else None
+
+    def _phrase_tags(self, phrase: Phrase) -> Iterator[Tag]:
+        """A phrase's tag and those of what is in it: these first where it is but one noun."""
+        if phrase.head is None:
+            return
+        words, head = self._words[phrase.start : phrase.end], self._words[phrase.head]
+        meaning = [word for word in words if self._carries_meaning(word, is_head=word is head)]
+        if self._is_position(phrase, meaning):
+            return
+        parts = [*self._nouns(words, head), *self._adjectives(meaning)]
+        said = tuple(joined(meaning, self._words))
+        if not said:
+            yield from parts
+            return
+        category = self._category(head, phrase.start)
+        whole = self._tag(said, Kind.PHRASE, head, category, meaning[0].start, meaning[-1].end)
+        if any(part.tag == whole.tag for part in parts):
+            yield from parts
+            yield whole
+        else:
+            yield whole
+            yield from parts
+
+    def _carries_meaning(self, word: Word, *, is_head: bool) -> bool:
+        """Whether a word of a phrase is in its tag. A head is, also where it is in the list of stop
+        words, as *top* and *show* are in spaCy's: "a black top" is not "black"."""
+        if word.pos in DROPPED or word.is_punct or (word.is_stop and not is_head):
+            return False
+        return word.meaning not in self._rules.words.counts and has_letters(word.meaning)
+
+    def _is_position(self, phrase: Phrase, meaning: Sequence[Word]) -> bool:
+        """Whether a phrase says only where something is: "the left", "the other side".
+
+        "His back" does not: it is somebody's.
+        """
+        if any(word.lemma not in self._rules.words.positions for word in meaning):
+            return False
+        around = self._words[max(0, phrase.start - 1) : phrase.end]
+        return not any(word.is_possessive for word in around)
+
+    def _nouns(self, words: Sequence[Word], head: Word) -> Iterator[Tag]:
+        start = words[0].at
+        for word in words:
+            if word.is_noun and is_long_enough(word.lemma):
+                if word is not head and word.lemma in self._rules.words.positions:
+                    continue  # "a side table"
+                category = self._category(word, start)
+                yield self._tag((word.lemma,), Kind.NOUN, word, category, word.start, word.end)
+
+    def _adjectives(self, words: Iterable[Word]) -> Iterator[Tag]:
+        """Adjectives, and participles that stand as such: "parked"; no part of a longer word."""
+        for word in words:
+            if word.pos != "ADJ" and not is_attributive(word, self._words):
+                continue
+            if is_long_enough(word.meaning) and not self._is_hyphened(word):
+                colour = self._rules.lexicon.colour(word.meaning)
+                category = Category.COLOUR if colour else Category.OTHER
+                said, start, end = (word.meaning,), word.start, word.end
+                yield self._tag(said, Kind.ADJECTIVE, word, category, start, end)
+
+    def _lone_tags(self) -> Iterator[Tag]:
+        """What stands in no phrase: "the door is open", and nouns that a parser left out."""
+        within = {i for phrase in self._phrases for i in range(phrase.start, phrase.end)}
+        for word in self._words:
+            if word.at in within:
+                continue
+            if word.is_noun:
+                yield from self._nouns([word], word)
+            elif word.pos == "ADJ" and self._carries_meaning(word, is_head=False):
+                yield from self._adjectives([word])
+
+    def _tag(
+        self,
+        words: tuple[str, ...],
+        kind: Kind,
+        head: Word,
+        category: Category | None,
+        start: int,
+        end: int,
+    ) -> Tag:
+        """A tag with the deployment's synonyms in it; a new last word brings its own category."""
+        lemma = head.meaning if kind is Kind.ADJECTIVE else head.lemma
+        said = self._rules.synonyms.apply(words)
+        if said != words:
+            category = self._rules.lexicon.category(said) or category
+            lemma = said[-1] if said[-1] != words[-1] else lemma
+        return Tag(" ".join(said), lemma, category or Category.OTHER, kind, start, end)
+
+    def _category(self, noun: Word, start: int) -> Category | None:
+        """The category of a noun in a phrase that begins at `start`."""
+        before = self._words[max(start, noun.at + 1 - LONGEST) : noun.at]
+        words = [*(word.meaning for word in before), noun.lemma]
+        return self._rules.lexicon.category(words, self._beside)
+
+    def _is_hyphened(self, word: Word) -> bool:
+        around = self._words[max(0, word.at - 1) : word.at + 2]
+        return any(other.text == "-" for other in around)
 
 
-def _head(span: Span) -> Token | None:
-    if span.doc.has_annotation("DEP"):
-        return span.root if span.root.pos_ in NOUNS else None
-    return next((token for token in reversed(span) if token.pos_ in NOUNS), None)
+def joined(meaning: Sequence[Word], words: Sequence[Word]) -> Iterator[str]:
+    """The words of a tag. One letter is none, unless a hyphen makes it a part: "t-shirt"."""
+    part = ""
+    for word in meaning:
+        if len(word.meaning) > 1:
+            yield part + word.meaning
+            part = ""
+        elif word.at + 1 < len(words) and words[word.at + 1].text == "-":
+            part = f"{word.meaning}-"
 
 
-def _carries_meaning(token: Token, words: Language, *, is_head: bool) -> bool:
-    """Whether a token of a phrase is in its tag. A head is, also where it is in the list of stop
-    words, as *top* and *show* are in spaCy's: "a black top" is not "black"."""
-    if token.pos_ in DROPPED or token.is_punct or (token.is_stop and not is_head):
-        return False
-    word = _word(token)
-    return any(map(str.isalnum, word)) and word not in words.counts
+def has_letters(word: str) -> bool:
+    return word.isalnum() or any(map(str.isalnum, word))
 
 
-def _subject(phrases: Sequence[Phrase], words: Language) -> int:
-    """Which phrase the caption is about: the first, or what that only holds or shows.
-
-    In "a photo of a group of people in a park", it is the people.
-    """
-    passed = words.containers | words.positions | words.generic
-    for number, phrase in enumerate(phrases[:-1]):
-        after, doc = phrase.span.end, phrase.span.doc
-        holds = phrase.head is not None and _lemma(phrase.head) in passed
-        if not holds or after >= len(doc) or doc[after].pos_ != "ADP":
-            return number
-    return max(0, len(phrases) - 1)
-
-
-def _phrase_tags(phrase: Phrase, rules: Rules, beside: Collection[str]) -> Iterator[Tag]:
-    """The tags of a phrase and of what is in it; the nouns first where the phrase is but a noun."""
-    if phrase.head is None or _is_position(phrase, rules.words):
-        return
-    whole = _whole(phrase, rules, beside)
-    parts = [*_nouns(phrase, rules, beside), *_adjectives(phrase.meaning, rules)]
-    if whole is None or any(part.tag == whole.tag for part in parts):
-        yield from parts
-    if whole is not None:
-        yield whole
-        yield from parts
-
-
-def _is_position(phrase: Phrase, words: Language) -> bool:
-    """Whether a phrase says only where something is: "the left", "the other side".
-
-    "His back" does not: it is somebody's.
-    """
-    places = all(_lemma(token) in words.positions for token in phrase.meaning)
-    return places and not any(map(_possesses, (*_before(phrase.span), *phrase.span)))
-
-
-def _before(span: Span) -> tuple[Token, ...]:
-    return (span.doc[span.start - 1],) if span.start else ()
-
-
-def _possesses(token: Token) -> bool:
-    return token.pos_ == "PRON" or "Yes" in token.morph.get("Poss", [])
-
-
-def _whole(phrase: Phrase, rules: Rules, beside: Collection[str]) -> Tag | None:
-    words = tuple(_joined(phrase.meaning))
-    if not words or phrase.head is None:
-        return None
-    category = _category(phrase.head, phrase.span, rules.lexicon, beside)
-    return _tag(words, Kind.PHRASE, _lemma(phrase.head), category, phrase.meaning, rules)
-
-
-def _joined(tokens: Sequence[Token]) -> Iterator[str]:
-    """The words of a phrase. One letter is none, unless a hyphen makes it a part: "t-shirt"."""
-    start = ""
-    for token in tokens:
-        word = _word(token)
-        if len(word) > 1:
-            yield start + word
-            start = ""
-        elif token.i + 1 < len(token.doc) and token.nbor().text == "-":
-            start = f"{word}-"
-
-
-def _nouns(phrase: Phrase, rules: Rules, beside: Collection[str]) -> Iterator[Tag]:
-    for token in phrase.span:
-        lemma = _lemma(token)
-        if token.pos_ not in NOUNS or not _is_long_enough(lemma):
-            continue
-        if token == phrase.head or lemma not in rules.words.positions:
-            category = _category(token, phrase.span, rules.lexicon, beside)
-            yield _tag((lemma,), Kind.NOUN, lemma, category, (token,), rules)
-
-
-def _adjectives(tokens: Sequence[Token], rules: Rules) -> Iterator[Tag]:
-    """Adjectives, and participles that stand as such: "parked car"; no part of a longer word."""
-    for token in tokens:
-        is_adjective = token.pos_ == "ADJ" or is_attributive(token)
-        if is_adjective and _is_long_enough(token.lower_) and not _is_hyphened(token):
-            word = _word(token)
-            category = Category.COLOUR if rules.lexicon.colour(word) else Category.OTHER
-            yield _tag((word,), Kind.ADJECTIVE, word, category, (token,), rules)
-
-
-def _lone_tags(tokens: list[Token], rules: Rules, beside: Collection[str]) -> Iterator[Tag]:
-    """What stands in no phrase: "the window is open", and nouns that a parser left out."""
-    for token in tokens:
-        if token.pos_ in NOUNS:
-            span = token.doc[token.i : token.i + 1]
-            yield from _nouns(Phrase(span, token, (token,)), rules, beside)
-        elif token.pos_ == "ADJ" and _carries_meaning(token, rules.words, is_head=False):
-            yield from _adjectives([token], rules)
-
-
-def _tag(
-    words: tuple[str, ...],
-    kind: Kind,
-    lemma: str,
-    category: Category | None,
-    tokens: Sequence[Token],
-    rules: Rules,
-) -> Tag:
-    """A tag with the deployment's synonyms in it; a new last word brings its own category."""
-    said = rules.synonyms.apply(words)
-    if said != words:
-        category = rules.lexicon.category(said) or category
-        lemma = said[-1] if said[-1] != words[-1] else lemma
-    end = tokens[-1].idx + len(tokens[-1].text)
-    return Tag(" ".join(said), lemma, category or Category.OTHER, kind, tokens[0].idx, end)
-
-
-def _category(
-    token: Token, span: Span, lexicon: Lexicon, beside: Collection[str]
-) -> Category | None:
-    start = max(span.start, token.i + 1 - LONGEST)
-    words = [_word(before) for before in token.doc[start : token.i]]
-    return lexicon.category([*words, _lemma(token)], beside)
-
-
-def _is_long_enough(word: str) -> bool:
-    return sum(map(str.isalpha, word)) >= SHORTEST
-
-
-def _is_hyphened(token: Token) -> bool:
-    doc, here = token.doc, token.i
-    return any(doc[i].text == "-" for i in (here - 1, here + 1) if 0 <= i < len(doc))
-
-
-def _lemma(token: Token) -> str:
-    """The lemma in lower case; the word itself where the pipeline has no lemmatizer."""
-    return (token.lemma_ or token.text).strip().lower()
-
-
-def _word(token: Token) -> str:
-    """The lemma; a participle within a phrase is an adjective, its own lemma: "parked car"."""
-    return token.lower_.strip() if token.pos_ == "VERB" else _lemma(token)
+def is_long_enough(word: str) -> bool:
+    return len(word) >= SHORTEST and sum(map(str.isalpha, word)) >= SHORTEST

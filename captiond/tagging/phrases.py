@@ -6,9 +6,12 @@ come out as spaCy's noun chunks would, but for determiners and pronouns, which n
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from spacy.tokens import Doc, Span, Token
+from spacy.tokens import Doc
+
+from captiond.tagging.words import Word
 
 _LETTERS = {
     "NOUN": "N",
@@ -35,42 +38,52 @@ _BEFORE_PARTICIPLE = re.compile(r"(?:[D#][ARP#C,]*|-)$")
 _AFTER_PARTICIPLE = {"NOUN", "PROPN", "ADJ", "NUM", "VERB"}
 
 
-def noun_phrases(doc: Doc) -> Iterator[Span]:
+class Phrase(NamedTuple):
+    """The words from `start` to before `end`; `head` is its noun, if it has one."""
+
+    start: int
+    end: int
+    head: int | None
+
+
+def noun_phrases(doc: Doc, words: Sequence[Word]) -> Iterator[Phrase]:
     """The noun phrases of a caption, in its order; they do not overlap.
 
-    The parser's noun chunks where there is one, determiners included; else runs of tokens that
+    The parser's noun chunks where there is one, determiners included; else runs of words that
     begin behind the determiner and end with a noun.
     """
     if doc.has_annotation("DEP"):
-        yield from doc.noun_chunks
+        for chunk in doc.noun_chunks:
+            head = chunk.root.i
+            yield Phrase(chunk.start, chunk.end, head if words[head].is_noun else None)
     else:
-        for match in _PHRASE.finditer(_letters(doc)):
-            yield doc[match.start() : match.end()]
+        for match in _PHRASE.finditer(_letters(words)):
+            nouns = (i for i in reversed(range(*match.span())) if words[i].is_noun)
+            yield Phrase(*match.span(), next(nouns, None))
 
 
-def _letters(doc: Doc) -> str:
-    """One letter for each token."""
+def is_attributive(word: Word, words: Sequence[Word]) -> bool:
+    """Whether a word is a participle with a word behind it that it may describe."""
+    behind = words[word.at + 1 : word.at + 2]
+    return word.is_participle and any(other.pos in _AFTER_PARTICIPLE for other in behind)
+
+
+def _letters(words: Sequence[Word]) -> str:
+    """One letter for each word."""
     letters = ""
-    for token in doc:
-        letters += _PARTICIPLE if _is_before_noun(token, letters) else _letter(token)
+    for word in words:
+        letters += _PARTICIPLE if _is_before_noun(word, words, letters) else _letter(word)
     return letters
 
 
-def _letter(token: Token) -> str:
-    if token.text in {"-", ","}:  # BLIP puts spaces around its hyphens: "a snow - covered hill"
-        return token.text
-    if token.pos_ == "PART" and token.text[0] in "'’":
+def _letter(word: Word) -> str:
+    if word.text in {"-", ","}:  # BLIP puts spaces around its hyphens: "a snow - covered hill"
+        return word.text
+    if word.pos == "PART" and word.text[0] in "'’":
         return "S"
-    return _LETTERS.get(token.pos_, _OTHER)
+    return _LETTERS.get(word.pos, _OTHER)
 
 
-def _is_before_noun(token: Token, before: str) -> bool:
+def _is_before_noun(word: Word, words: Sequence[Word], before: str) -> bool:
     """Whether a participle stands between a determiner or number and a noun: "a parked car"."""
-    return is_attributive(token) and _BEFORE_PARTICIPLE.search(before) is not None
-
-
-def is_attributive(token: Token) -> bool:
-    """Whether a token is a participle with a word behind it that it may describe."""
-    if token.pos_ != "VERB" or "Part" not in token.morph.get("VerbForm", []):
-        return False
-    return token.i + 1 < len(token.doc) and token.nbor().pos_ in _AFTER_PARTICIPLE
+    return is_attributive(word, words) and _BEFORE_PARTICIPLE.search(before) is not None

@@ -36,7 +36,14 @@ class Tagger:
         self.hits = 0
 
     @classmethod
-    def load(cls, language: str, pipeline: str, synonyms: Path | None = None) -> Self:
+    def load(
+        cls,
+        language: str,
+        pipeline: str,
+        synonyms: Path | None = None,
+        *,
+        remembered: int = REMEMBERED,
+    ) -> Self:
         """Load the pipeline of a language by its name.
 
         Raises:
@@ -49,7 +56,8 @@ class Tagger:
             read_lexicon(language),
             read_synonyms(synonyms) if synonyms else Synonyms(),
         )
-        return cls(nlp, rules, fingerprint(language, pipeline, nlp, synonyms))
+        identity = fingerprint(language, pipeline, nlp, synonyms)
+        return cls(nlp, rules, identity, remembered=remembered)
 
     def tag(self, captions: Sequence[str | None]) -> list[tuple[Tag, ...]]:
         """All tags of each caption by salience; none for one that is blank or cannot be tagged."""

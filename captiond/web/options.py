@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from captiond.config import Listed, Pattern, Settings
+from captiond.config import Listed, NotEmpty, Pattern, Settings
 from captiond.jobs import Options
 from captiond.tags import Category, Kind, TagOptions
 from captiond.web.problems import InvalidRequest
@@ -20,8 +20,8 @@ class OptionFields(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     language: str | None = None
-    tag_kinds: Annotated[tuple[Kind, ...] | None, Listed, Field(min_length=1)] = None
-    tag_categories: Annotated[tuple[Category, ...] | None, Listed, Field(min_length=1)] = None
+    tag_kinds: Annotated[tuple[Kind, ...] | None, NotEmpty, Listed] = None
+    tag_categories: Annotated[tuple[Category, ...] | None, NotEmpty, Listed] = None
     tag_deny: RequestPatterns = ()
     tag_allow: RequestPatterns = ()
     tag_min_length: int | None = Field(None, ge=1, le=100)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import Settings, check, layers_of, load_settings, origins
+from captiond.config import Settings, checked, layers_of, load_settings, origins
 from captiond.errors import SettingsError
 
 
@@ -96,7 +96,7 @@ def test_a_secret_stands_in_no_message(tmp_path: Path) -> None:
     secret = "whsec_" + "QUJD" * 8
     layers = layers_of(None, {"CAPTIOND_WEBHOOKS__SECRET": f"{secret} {secret}"}, {})
     assert secret not in str(origins(layers))
-    assert secret not in repr(check(layers))
+    assert secret not in repr(checked(layers))
     with pytest.raises(SettingsError, match=r"webhooks\.secret = \*\*\*: .*whsec_ and 24 to 64"):
         load(write(tmp_path, "[webhooks]\nsecret = 'hunter2'"))
 
