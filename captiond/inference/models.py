@@ -100,23 +100,22 @@ def fetch(settings: Settings, name: str) -> Path:
     Raises:
         ModelMissing: it cannot be had, for the reason it says.
     """
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
     revision = settings.model.revision
     log.info("model_download", model=name, revision=revision, cache=str(settings.model_cache))
     try:
-        files = HfApi().list_repo_files(name, revision=revision)
-        safe = any(file.endswith(".safetensors") for file in files)
+        # One call without the client's retries: where there is no hub, a fallback need not wait.
+        siblings = HfApi().model_info(name, revision=revision).siblings or []
+        safe = any(file.rfilename.endswith(".safetensors") for file in siblings)
         folder = snapshot_download(
             name,
             revision=revision,
             cache_dir=settings.model_cache,
             allow_patterns=[*SMALL_FILES, SAFETENSORS if safe else PICKLED],
         )
-    except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, httpx.HTTPError, OSError) as e:
-        reason = str(e).strip().splitlines()[0]
+    except Exception as e:  # the hub's client lets through what its own HTTP client raises
+        reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise ModelMissing(
             f"{name} is not in {settings.model_cache} and cannot be fetched ({reason}); where the "
             f"hub can be reached, run: captiond pull {name}; or set [model] name to a folder"

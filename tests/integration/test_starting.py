@@ -16,6 +16,7 @@ from tests.conftest import png
 from tests.service import MODEL, Service, captiond, running, wait_for
 
 NOWHERE = {"HF_HUB_OFFLINE": "1"}
+UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # the discard port: nobody listens
 
 
 def last_line(result: subprocess.CompletedProcess[str]) -> str:
@@ -94,9 +95,10 @@ def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) 
         assert service.finished(accepted.json()["task_id"])["status"] == "COMPLETED"
 
 
-def test_a_fallback_runs_and_is_shouted(data: Path) -> None:
+@pytest.mark.parametrize("hub", [NOWHERE, UNREACHABLE])
+def test_a_fallback_runs_and_is_shouted(data: Path, hub: dict[str, str]) -> None:
     flags = ("--model", "nobody/nothing")
-    with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **NOWHERE) as service:
+    with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **hub) as service:
         health = service.client.get("/health").json()
         assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
         assert "nobody/nothing could not be had" in health["warning"]
