@@ -1,6 +1,6 @@
 """Everything that crosses a process boundary, one frozen dataclass for each message.
 
-web → supervisor      Ask, Drop, Queued, Cancelled
+web → supervisor      Alive, Ask, Drop, Queued, Cancelled
 supervisor → web      State, Answer, Drain
 supervisor → model    Go, Work, Withdraw, Drain
 model → supervisor    Alive, Ready, Unready, Begun, Done
@@ -145,7 +145,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """Sent every second; a model process that is silent for long is hung."""
+    """A web process: it begins to listen. A model process, every second: it is not hung."""
 
 
 @dataclass(frozen=True, slots=True)

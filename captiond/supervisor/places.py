@@ -2,12 +2,10 @@
 
 import asyncio
 import secrets
-import time
 from collections.abc import Awaitable, Callable
 
 from captiond.children import Child, MakeStart
 
-LIVED_LONG = 60.0  # seconds; a death after so long a life is not one of a series
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 
 
@@ -29,15 +27,20 @@ class Place:
         self._make_start = make_start
         self._attend = attend
         self._standby: Child | None = None
+        self._worked = False
+
+    def worked(self) -> None:
+        """Note that the present child does what it is for: its end will be no failure to start."""
+        self._worked = True
 
     async def keep(self, stop: asyncio.Event) -> None:
         """Start a child, and another whenever one ends; return when `stop` is set and it ended."""
         failures = 0
         try:
             while not stop.is_set():
-                born = time.monotonic()
+                self._worked = False
                 await self._run_one()
-                failures = count_failures(failures, lived=time.monotonic() - born)
+                failures = 1 if self._worked else failures + 1
                 await pause(restart_delay(failures), stop)
         finally:
             if self._standby is not None:
@@ -74,8 +77,3 @@ async def pause(seconds: float, stop: asyncio.Event) -> None:
 def restart_delay(failures: int) -> float:
     """Seconds before the next try, after so many failures in a row: doubling, with an end."""
     return float(min(FIRST_DELAY * 2 ** (failures - 1), LONGEST_DELAY))
-
-
-def count_failures(failures: int, *, lived: float) -> int:
-    """The length of the series of failures, after a life of `lived` seconds has ended."""
-    return 1 if lived >= LIVED_LONG else failures + 1

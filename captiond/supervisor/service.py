@@ -165,10 +165,10 @@ class Supervisor:
 
     # ------------------------------------------------------------ children
 
-    async def _attend_web(self, _: Place, child: Child) -> None:
+    async def _attend_web(self, place: Place, child: Child) -> None:
         child.channel.send(self._told)
         self._webs[child.name] = child
-        code = await self._hear_out(child, partial(self._take_from_web, child))
+        code = await self._hear_out(child, partial(self._take_from_web, place, child))
         del self._webs[child.name]
         self._withdraw(self._dispatcher.web_gone(child.name))
         keep = await until_stored(lambda: tasks.open_spool_names(self._engine))
@@ -254,8 +254,10 @@ class Supervisor:
 
     # ------------------------------------------------------------ messages
 
-    def _take_from_web(self, child: Child, message: Message) -> None:
+    def _take_from_web(self, place: Place, child: Child, message: Message) -> None:
         match message:
+            case Alive():
+                place.worked()
             case Ask():
                 self._reply(self._dispatcher.ask(child.name, message))
             case Drop(ticket):
@@ -277,6 +279,7 @@ class Supervisor:
             case Ready(model, window):
                 log.info("model_ready", model=model.name, device=model.device)
                 ready.set()
+                place.worked()
                 self._dispatcher.model_ready(child.name, window)
                 self._health.hear(place.name, message)
                 self._tell_state()

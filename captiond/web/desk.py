@@ -6,7 +6,18 @@ import itertools
 from captiond.channel import Channel, ChannelClosed
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
 from captiond.jobs import Options
-from captiond.messages import Answer, Ask, Cancelled, Drain, Drop, Health, Queued, Source, State
+from captiond.messages import (
+    Alive,
+    Answer,
+    Ask,
+    Cancelled,
+    Drain,
+    Drop,
+    Health,
+    Queued,
+    Source,
+    State,
+)
 
 
 class Desk:
@@ -21,6 +32,7 @@ class Desk:
 
     async def listen(self) -> None:
         """Take messages until the supervisor says drain, or is gone; then `closed` is set."""
+        self._channel.send(Alive())
         try:
             while True:
                 match await self._channel.receive():

@@ -4,7 +4,7 @@ import pytest
 
 from captiond.messages import Health, ModelInfo, Ready, Unready
 from captiond.supervisor.health import ModelHealth
-from captiond.supervisor.places import count_failures, restart_delay
+from captiond.supervisor.places import restart_delay
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
 
@@ -41,8 +41,3 @@ def test_one_device_of_two_is_enough() -> None:
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 0.25), (2, 0.5), (5, 4.0), (50, 30.0)])
 def test_the_delay_doubles_and_has_an_end(failures: int, seconds: float) -> None:
     assert restart_delay(failures) == seconds
-
-
-def test_a_long_life_ends_a_series_of_failures() -> None:
-    assert count_failures(5, lived=1.0) == 6
-    assert count_failures(5, lived=3600.0) == 1
