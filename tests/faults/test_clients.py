@@ -163,11 +163,14 @@ def test_the_same_key_at_once_is_one_task(data: Path) -> None:
 def test_who_goes_takes_his_work_along(data: Path) -> None:
     """A client that hangs up while it waits is not captioned for, nor is one whose time is up."""
     with running(data, **FRESH) as service:
+        (model,) = service.children("model")
+        model.suspend()
         with connect(service) as connection:
             body = part("a.png", png(1)).replace(b'"images"', b'"image"') + b"--edge--\r\n"
             whole = request(body).replace(b"/async-batch-caption", b"/caption")
             connection.sendall(whole)
         wait_for(lambda: service.logged("client_gone"), "the client to be missed")
+        model.resume()
         assert list((data / "spool").iterdir()) == []
         assert service.stop() == 0
         assert "Traceback" not in service.log_text
