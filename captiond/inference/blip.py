@@ -14,7 +14,24 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from captiond.config import GenerationSettings, ModelSettings
 from captiond.errors import ModelBroken
 from captiond.inference.decode import Geometry, Pixels
+from captiond.inference.greedy import GreedyDecoder
 
+# Of a checkpoint's generation_config.json: what our greedy search does not do.
+CHANGES_TOKENS = {
+    "bad_words_ids",
+    "begin_suppress_tokens",
+    "encoder_no_repeat_ngram_size",
+    "encoder_repetition_penalty",
+    "exponential_decay_length_penalty",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "min_length",
+    "min_new_tokens",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "sequence_bias",
+    "suppress_tokens",
+}
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -56,6 +73,7 @@ class Blip:
         self.geometry = Geometry(
             processor.size["height"], processor.size["width"], int(processor.resample)
         )
+        self._greedy = GreedyDecoder(model)
         self._normalize = Normalization(
             processor.rescale_factor, tuple(processor.image_mean), tuple(processor.image_std)
         )
@@ -89,13 +107,22 @@ class Blip:
 
     def generate(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8 [batch, height, width, 3] → token ids [batch, length], padded after their end."""
+        normal = self._normalize(pixels).to(self.dtype)
+        if self._generation.num_beams == 1 and is_plain(self._model):
+            return self._greedy(normal, self._generation.max_new_tokens)
         tokens: torch.Tensor = self._model.generate(
-            pixel_values=self._normalize(pixels).to(self.dtype),
+            pixel_values=normal,
             num_beams=self._generation.num_beams,
             max_new_tokens=self._generation.max_new_tokens,
             do_sample=False,
         )
         return tokens
+
+
+def is_plain(model: BlipForConditionalGeneration) -> bool:
+    """Whether the checkpoint asks for nothing but the likeliest token."""
+    asked = model.text_decoder.generation_config.to_diff_dict()
+    return not asked.keys() & CHANGES_TOKENS
 
 
 def pick_device(setting: str) -> torch.device:
