@@ -37,6 +37,7 @@ soak: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.service
+	$(BIN)/python -m tests.benchmarks.decoder
 
 tags-report: install
 	$(BIN)/python -m tools.tags_report --speed
