@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ class Service:
 
     def __init__(self, data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str) -> None:
         self.data = data
+        self._entries: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._read = 0  # bytes of the log that `_entries` holds
         self._log = data.with_suffix(f".{time.monotonic_ns()}.log")
         command = [*prefix, sys.executable, "-m", "captiond", "serve", "--port", "0"]
         command += ["--data-dir", str(data)]
@@ -56,9 +59,16 @@ class Service:
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """The log lines of an event so far."""
-        lines = (line for line in self._log.read_text().splitlines() if line.startswith("{"))
-        entries = (json.loads(line) for line in lines if line.endswith("}"))
-        return [entry for entry in entries if entry["event"] == event]
+        with self._log.open("rb") as log:
+            log.seek(self._read)
+            for line in log:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                if line.startswith(b"{"):
+                    entry = json.loads(line)
+                    self._entries[entry["event"]].append(entry)
+        return list(self._entries[event])
 
     @property
     def log_text(self) -> str:
