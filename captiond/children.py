@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 from captiond.channel import Channel
 from captiond.messages import Message
@@ -44,6 +45,14 @@ class Child:
             loop.remove_reader(self.process.sentinel)
         self.process.join()
         return self.process.exitcode or 0
+
+    def is_stopped(self) -> bool:
+        """Whether a signal has suspended it: what proc(5) has as state T."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:  # it has ended
+            return False
+        return stat.rpartition(")")[2].split()[0] == "T"
 
     def kill(self) -> None:
         self.process.kill()

@@ -3,6 +3,7 @@
 Pure: no I/O, no clock, no randomness of its own.
 """
 
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -182,16 +183,23 @@ WITH_OTHERS = (
     1  # its process died while it was in a batch with others: any of them may have done it
 )
 ALONE = 3  # the process crashed, or hung, with nothing but this image in hand
-KILLED_ALONE = 1  # the process was killed by somebody, or by the kernel for want of memory
+KILLED_ALONE = 1  # it was killed or stopped by somebody, or by the kernel for want of memory
 
 
 class Death(StrEnum):
-    """How a model process ended, as far as an image in its hands is concerned."""
+    """How a process ended, as far as an image in its hands is concerned."""
 
     CRASHED = "crashed"
     HUNG = "hung"
     KILLED = "killed"
     ORDERLY = "orderly"
+
+    @classmethod
+    def by(cls, exit_code: int) -> "Death":
+        """How a process ended, told by its exit code, which is negative for a signal."""
+        if exit_code == 0:
+            return cls.ORDERLY
+        return cls.KILLED if exit_code == -signal.SIGKILL else cls.CRASHED
 
 
 def blame(death: Death, batch: int) -> int:

@@ -18,12 +18,11 @@ from captiond.errors import ImageTooSlow, PoisonImage
 from captiond.inference.batching import Lanes
 from captiond.inference.decoder import DecoderStart
 from captiond.inference.slots import Slots
-from captiond.jobs import Lane, Refused
+from captiond.jobs import BLAME_LIMIT, Death, Lane, Refused, blame
 from captiond.messages import Decode, Decoded, Message, Source
 
 log = structlog.get_logger()
 DECODER = "captiond.inference.decoder"
-MAX_DEATHS = 2  # of decoders with the same image in hand; then it is the image
 STUCK_FACTOR = 4  # a decoder may take so many times its processor seconds by the clock
 
 
@@ -34,7 +33,7 @@ class Job:
     lane: Lane
     request: Decode
     answer: asyncio.Future[Decoded | Refused]
-    deaths: int = 0
+    blame: int = 0
 
     @property
     def alone(self) -> bool:
@@ -76,9 +75,14 @@ class DecodePool:
             try:
                 async with asyncio.timeout(STUCK_FACTOR * self._settings.images.decode_seconds):
                     reply = await decoder.channel.receive()
-            except (ChannelClosed, TimeoutError):
+            except ChannelClosed:
+                code = await decoder.ended()
+                self._lost(job, Death.by(code), code)
+                return
+            except TimeoutError:
+                death = Death.KILLED if decoder.is_stopped() else Death.HUNG
                 decoder.kill()
-                self._lost(job, await decoder.ended())
+                self._lost(job, death, await decoder.ended())
                 return
             assert isinstance(reply, Decoded | Refused)
             settle(job, reply)
@@ -87,14 +91,14 @@ class DecodePool:
         self._jobs.put(job.lane, job)
         self._waiting.release()
 
-    def _lost(self, job: Job, exit_code: int) -> None:
-        """A decoder ended with this job in hand: try it once more, then blame the image."""
-        job.deaths += 1
-        log.warning("decoder_died", exit_code=exit_code, deaths=job.deaths)
+    def _lost(self, job: Job, death: Death, exit_code: int) -> None:
+        """A decoder ended with this job in hand: try it again until the image is to blame."""
+        job.blame += max(1, blame(death, batch=1))
+        log.warning("decoder_died", exit_code=exit_code, death=death.value, blame=job.blame)
         if exit_code == -signal.SIGPROF:
             seconds = self._settings.images.decode_seconds
             settle(job, Refused.of(ImageTooSlow(f"decoding takes more than {seconds:g} seconds")))
-        elif job.deaths >= MAX_DEATHS:
+        elif job.blame >= BLAME_LIMIT:
             settle(job, Refused.of(PoisonImage("decoding this image ends the process that tries")))
         else:
             self._put(job)

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -189,10 +188,9 @@ class Supervisor:
         finally:
             watching.cancel()
             standing_by.cancel()
-        hung = watching.done() and not watching.cancelled()
         del self._models[child.name]
         self._health.lose(place.name)
-        loss = self._dispatcher.model_gone(child.name, self._death(code, hung=hung))
+        loss = self._dispatcher.model_gone(child.name, self._death(code, watching))
         self._reply(loss.replies)
         await self._requeue(child.name, loss)
         self._tell_state()
@@ -208,21 +206,27 @@ class Supervisor:
             except OSError as error:
                 log.warning("no_standby", reason=str(error))
 
-    def _death(self, exit_code: int, *, hung: bool) -> Death:
-        if exit_code == 0 or self._stop.is_set():  # a drain may cut a batch short
+    def _death(self, exit_code: int, watching: "asyncio.Task[Death]") -> Death:
+        if self._stop.is_set():  # a drain may cut a batch short
             return Death.ORDERLY
-        if hung:
-            return Death.HUNG
-        return Death.KILLED if exit_code == -signal.SIGKILL else Death.CRASHED
+        if watching.done() and not watching.cancelled():
+            return watching.result()
+        return Death.by(exit_code)
 
-    async def _watch(self, child: Child, watch: Watch) -> None:
-        """Kill the child once it is hung; returns then, and only then."""
+    async def _watch(self, child: Child, watch: Watch) -> Death:
+        """Kill the child once it is hung; returns then, and only then.
+
+        One that somebody has stopped (SIGSTOP) says as little as one that hangs, but it is no
+        image's doing.
+        """
         hung = None
         while hung is None:
             await asyncio.sleep(TICK_SECONDS)
             hung = watch.tick(busy=bool(self._dispatcher.running(child.name)))
-        log.error("model_hung", child=child.name, reason=hung)
+        stopped = child.is_stopped()
+        log.error("model_hung", child=child.name, reason=hung, stopped=stopped)
         child.kill()
+        return Death.KILLED if stopped else Death.HUNG
 
     async def _hear_out(self, child: Child, take: Callable[[Message], None]) -> int:
         """Take a child's messages until it has ended; its exit code."""

@@ -158,7 +158,7 @@ def test_ctrl_c_leaves_no_process_and_keeps_what_waits(data: Path, rng: random.R
 
 
 def test_decoders_are_killed(data: Path, rng: random.Random) -> None:
-    """Between images, mostly: an image that is in hand at two deaths is another test's matter."""
+    """Somebody else's doing: an image that is in hand at two kills is not poison."""
     load, times = Load(rng), rounds(3, 50)
     with running(data, **FRESH) as service:
         with load.on(service):

@@ -138,6 +138,7 @@ def test_model_processes_are_stopped(data: Path, rng: random.Random) -> None:
                 wait_for_lines(service, "model_hung", number + 1)
                 wait_for_lines(service, "model_ready", number + 2)
         wait_for_the_end(service)
+        assert all(entry["stopped"] for entry in service.logged("model_hung"))
         assert service.stop() == 0
     check(data, load.ledger, "SIGSTOP of a model process", rounds=times)
 
