@@ -27,6 +27,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from captiond.callbacks import parse_allowed
 from captiond.errors import SettingsError
+from captiond.jobs import Generation
 from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
 
 Filled = TypeVar("Filled", bound=tuple[object, ...] | None)
@@ -117,6 +118,11 @@ class ModelSettings(Section):
 class GenerationSettings(Section):
     num_beams: int = Field(1, ge=1, le=8, description="1 is greedy search.")
     max_new_tokens: int = Field(20, ge=1, le=100, description="Longest caption, in tokens.")
+
+    @property
+    def defaults(self) -> Generation:
+        """What a request gets that asks for nothing else."""
+        return Generation(num_beams=self.num_beams, max_new_tokens=self.max_new_tokens)
 
 
 class ImageSettings(Section):

@@ -63,9 +63,34 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """How captions are searched for: greedily with one beam, by beam search with more.
+
+    `prompt` is what each caption continues; it counts for none of the new tokens. Of beams that are
+    more than one, the best `num_captions` are told.
+    """
+
+    prompt: str = ""
+    num_beams: int = 1
+    max_new_tokens: int = 20
+    min_new_tokens: int = 0
+    repetition_penalty: float = 1.0
+    num_captions: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption; `score` is the mean log-probability of its new tokens, the end among them."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """What a request asks for, beside the defaults of the settings; the same for all its images."""
 
+    generation: Generation | None = None
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
 

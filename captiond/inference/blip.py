@@ -11,10 +11,11 @@ import torch
 from transformers import AutoTokenizer, BlipForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.config import GenerationSettings, ModelSettings
+from captiond.config import ModelSettings
 from captiond.errors import ModelBroken
 from captiond.inference.decode import Geometry, Pixels
 from captiond.inference.greedy import GreedyDecoder
+from captiond.jobs import Caption, Generation
 
 # Of a checkpoint's generation_config.json: what our greedy search does not do.
 CHANGES_TOKENS = {
@@ -63,11 +64,9 @@ class Blip:
         model: BlipForConditionalGeneration,
         tokenizer: PreTrainedTokenizerBase,
         processor: BlipImageProcessorPil,
-        generation: GenerationSettings,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._generation = generation
         self.device: torch.device = model.device
         self.dtype: torch.dtype = model.dtype
         self.geometry = Geometry(
@@ -80,7 +79,7 @@ class Blip:
 
     @classmethod
     def load(
-        cls, folder: Path, device: torch.device, dtype: torch.dtype, generation: GenerationSettings
+        cls, folder: Path, device: torch.device, dtype: torch.dtype
     ) -> "Blip":
         """Load a model in the Hugging Face layout; pickled weights with `weights_only`.
 
@@ -96,24 +95,24 @@ class Blip:
         except Exception as error:  # transformers raises what the files' damage leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         torch.nn.Module.to(model, device)
-        return cls(model, tokenizer, processor, generation)
+        return cls(model, tokenizer, processor)
 
     @torch.inference_mode()
-    def caption(self, pixels: Pixels) -> list[str]:
-        """The captions of a batch of pixels, uint8 [batch, height, width, 3]."""
-        tokens = self.generate(torch.from_numpy(pixels).to(self.device))
+    def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+        """The captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
+        tokens = self.generate(torch.from_numpy(pixels).to(self.device), generation)
         texts: list[str] = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        return [(Caption(text.strip(), 0.0),) for text in texts]
 
-    def generate(self, pixels: torch.Tensor) -> torch.Tensor:
+    def generate(self, pixels: torch.Tensor, generation: Generation) -> torch.Tensor:
         """uint8 [batch, height, width, 3] → token ids [batch, length], padded after their end."""
         normal = self._normalize(pixels).to(self.dtype)
-        if self._generation.num_beams == 1 and is_plain(self._model):
-            return self._greedy(normal, self._generation.max_new_tokens)
+        if generation.num_beams == 1 and is_plain(self._model):
+            return self._greedy(normal, generation.max_new_tokens)
         tokens: torch.Tensor = self._model.generate(
             pixel_values=normal,
-            num_beams=self._generation.num_beams,
-            max_new_tokens=self._generation.max_new_tokens,
+            num_beams=generation.num_beams,
+            max_new_tokens=generation.max_new_tokens,
             do_sample=False,
         )
         return tokens

@@ -38,15 +38,17 @@ def load(settings: Settings, device_setting: str) -> Loaded:
     else:
         torch.set_num_threads(settings.model.threads or len(os.sched_getaffinity(0)))
     dtype = pick_dtype(settings.model.precision, device)
-    blip = Blip.load(files.folder, device, dtype, settings.generation)
-    warm_up(blip, taggers, list(settings.tags.pipelines))
+    blip = Blip.load(files.folder, device, dtype)
+    warm_up(blip, taggers, settings)
     return Loaded(blip, taggers, describe(settings, files, blip))
 
 
-def warm_up(blip: Blip, taggers: Taggers, languages: list[str]) -> None:
+def warm_up(blip: Blip, taggers: Taggers, settings: Settings) -> None:
     """The first run of anything pays for what later runs find done."""
     blank = Slots(1, blip.geometry).gather([0])
-    taggers.tag(blip.caption(blank) * len(languages), languages)
+    languages = list(settings.tags.pipelines)
+    ((caption, *_),) = blip.caption(blank, settings.generation.defaults)
+    taggers.tag([caption.text] * len(languages), languages)
 
 
 def describe(settings: Settings, files: ModelFiles, blip: Blip) -> ModelInfo:

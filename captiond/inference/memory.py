@@ -7,16 +7,18 @@ import torch
 
 from captiond.errors import OutOfMemory
 from captiond.inference.decode import Pixels
+from captiond.jobs import Caption, Generation
 
+CaptionBatch = Callable[[Pixels, Generation], list[tuple[Caption, ...]]]
 CPU_ALLOCATOR = "DefaultCPUAllocator"  # what a CPU's RuntimeError says; it has no class of its own
 
 
-def within_memory(caption: Callable[[Pixels], list[str]]) -> Callable[[Pixels], list[str]]:
+def within_memory(caption: CaptionBatch) -> CaptionBatch:
     """`caption`, raising OutOfMemory where the device has not enough; other errors go through."""
 
-    def guarded(pixels: Pixels) -> list[str]:
+    def guarded(pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         with told_as_out_of_memory():
-            return caption(pixels)
+            return caption(pixels, generation)
 
     return guarded
 
