@@ -78,6 +78,10 @@ class DataSettings(Section):
     )
 
 
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PrecisionSetting = Literal["auto", Precision]
+
+
 class ModelSettings(Section):
     name: str = Field(
         "Salesforce/blip-image-captioning-base",
@@ -97,8 +101,8 @@ class ModelSettings(Section):
         pattern=r"^(auto|cpu|cuda(:\d+)?(,cuda:\d+)*)$",
         description="auto, cpu, cuda, cuda:N, or several as cuda:0,cuda:1; one process each.",
     )
-    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
-        "auto", description="auto: fp32 on a CPU, bf16 (or fp16) on a GPU."
+    precision: PrecisionSetting = Field(
+        "auto", description="auto: fp32 on a CPU, bf16 (or fp16) on a GPU. int8: CPUs."
     )
     batch_size: int = Field(
         0, ge=0, le=1024, description="Most images in a batch; 0: 8 on a CPU, 64 on a GPU."

@@ -4,21 +4,31 @@ The model is Salesforce's (Li et al., "BLIP: Bootstrapping Language-Image Pre-tr
 transformers has it; any checkpoint in that layout is loaded by the same few lines.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer, BlipForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.config import ModelSettings
+from captiond.config import ModelSettings, Precision, PrecisionSetting
 from captiond.errors import ModelBroken
 from captiond.inference.decode import Geometry, Pixels
-from captiond.inference.greedy import GreedyDecoder
+from captiond.inference.forward import Forward
+from captiond.inference.linear import linears
+from captiond.inference.reference import generate
+from captiond.inference.search import Found, Search, Tokens
 from captiond.jobs import Caption, Generation
 
-# Of a checkpoint's generation_config.json: what our greedy search does not do.
+# Of a checkpoint's generation_config.json: what our search does not do.
 CHANGES_TOKENS = {
+    "diversity_penalty",
+    "early_stopping",
+    "length_penalty",
     "bad_words_ids",
     "begin_suppress_tokens",
     "encoder_no_repeat_ngram_size",
@@ -27,13 +37,18 @@ CHANGES_TOKENS = {
     "forced_bos_token_id",
     "forced_eos_token_id",
     "min_length",
-    "min_new_tokens",
     "no_repeat_ngram_size",
-    "repetition_penalty",
     "sequence_bias",
     "suppress_tokens",
 }
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.float32,  # of what is not a linear layer
+}
+CPU_ROWS, GPU_ROWS = 640, 40_000  # patches that go through the vision encoder at a time
+Find = Callable[[Tensor, Tensor, Generation], Found]  # of normalized pixels and a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +72,28 @@ class Normalization:
 
 
 class Blip:
-    """A loaded model on its device."""
+    """A loaded model on its device; `precision` is what its weights are multiplied in."""
 
     def __init__(
         self,
-        model: BlipForConditionalGeneration,
+        find: Find,
         tokenizer: PreTrainedTokenizerBase,
         processor: BlipImageProcessorPil,
+        device: torch.device,
+        precision: Precision,
     ) -> None:
-        self._model = model
+        self._find = find
         self._tokenizer = tokenizer
-        self.device: torch.device = model.device
-        self.dtype: torch.dtype = model.dtype
+        self.device, self.precision = device, precision
         self.geometry = Geometry(
             processor.size["height"], processor.size["width"], int(processor.resample)
         )
-        self._greedy = GreedyDecoder(model)
         self._normalize = Normalization(
             processor.rescale_factor, tuple(processor.image_mean), tuple(processor.image_std)
         )
 
     @classmethod
-    def load(
-        cls, folder: Path, device: torch.device, dtype: torch.dtype
-    ) -> "Blip":
+    def load(cls, folder: Path, device: torch.device, precision: Precision) -> "Blip":
         """Load a model in the Hugging Face layout; pickled weights with `weights_only`.
 
         Raises:
@@ -88,40 +101,55 @@ class Blip:
         """
         try:
             model = BlipForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype, local_files_only=True
+                folder, dtype=DTYPES[precision], local_files_only=True
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
         except Exception as error:  # transformers raises what the files' damage leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         torch.nn.Module.to(model, device)
-        return cls(model, tokenizer, processor)
+        return cls(finder(model, precision), tokenizer, processor, device, precision)
 
     @torch.inference_mode()
     def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         """The captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
-        tokens = self.generate(torch.from_numpy(pixels).to(self.device), generation)
-        texts: list[str] = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return [(Caption(text.strip(), 0.0),) for text in texts]
-
-    def generate(self, pixels: torch.Tensor, generation: Generation) -> torch.Tensor:
-        """uint8 [batch, height, width, 3] → token ids [batch, length], padded after their end."""
-        normal = self._normalize(pixels).to(self.dtype)
-        if generation.num_beams == 1 and is_plain(self._model):
-            return self._greedy(normal, generation.max_new_tokens)
-        tokens: torch.Tensor = self._model.generate(
-            pixel_values=normal,
-            num_beams=generation.num_beams,
-            max_new_tokens=generation.max_new_tokens,
-            do_sample=False,
+        found = self.find(torch.from_numpy(pixels).to(self.device), generation)
+        texts: list[str] = self._tokenizer.batch_decode(
+            found.tokens.flatten(0, 1), skip_special_tokens=True
         )
-        return tokens
+        scores: list[float] = found.scores.flatten().tolist()
+        captions = [Caption(text.strip(), score) for text, score in zip(texts, scores, strict=True)]
+        each = found.tokens.shape[1]
+        return [tuple(captions[n : n + each]) for n in range(0, len(captions), each)]
+
+    def find(self, pixels: torch.Tensor, generation: Generation) -> Found:
+        """uint8 [batch, height, width, 3] → token ids and their scores."""
+        normal = self._normalize(pixels).to(DTYPES[self.precision])
+        return self._find(normal, self._prompt(generation.prompt), generation)
+
+    def _prompt(self, text: str) -> torch.Tensor:
+        """The tokens of a prompt, without the end that the tokenizer puts behind it."""
+        ids: list[int] = self._tokenizer(text).input_ids[:-1]
+        return torch.tensor(ids, device=self.device)
+
+
+def finder(model: BlipForConditionalGeneration, precision: Precision) -> Find:
+    """Our own forward and search; `generate` for a checkpoint that asks for what they do not do."""
+    if not is_plain(model):
+        return partial(generate, model)
+    config: Any = model.config.text_config
+    tokens = Tokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
+    rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
+    forward = Forward(model, linears(precision, model.device), rows=rows)
+    return Search(forward, tokens)
 
 
 def is_plain(model: BlipForConditionalGeneration) -> bool:
-    """Whether the checkpoint asks for nothing but the likeliest token."""
+    """Whether the checkpoint asks for nothing but what our forward and search do."""
     asked = model.text_decoder.generation_config.to_diff_dict()
-    return not asked.keys() & CHANGES_TOKENS
+    config: Any = model.config
+    activations = {config.vision_config.hidden_act, config.text_config.hidden_act}
+    return activations == {"gelu"} and not asked.keys() & CHANGES_TOKENS
 
 
 def pick_device(setting: str) -> torch.device:
@@ -137,13 +165,19 @@ def pick_device(setting: str) -> torch.device:
     return device
 
 
-def pick_dtype(setting: str, device: torch.device) -> torch.dtype:
-    """The precision that a setting names; `auto` is what the device is fast and safe in."""
+def pick_precision(setting: PrecisionSetting, device: torch.device) -> Precision:
+    """The precision that a setting names; `auto` is what the device is fast and safe in.
+
+    Raises:
+        ModelBroken: the device does not do it.
+    """
+    if setting == "int8" and device.type != "cpu":
+        raise ModelBroken("[model] precision = int8 is for CPUs; a GPU takes bf16 or fp16")
     if setting != "auto":
-        return DTYPES[setting]
+        return setting
     if device.type == "cpu":
-        return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
 
 
 def pick_batch_size(settings: ModelSettings, device: torch.device) -> int:

@@ -7,7 +7,7 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from captiond.config import Settings
-from captiond.inference.blip import Blip, pick_batch_size, pick_device, pick_dtype
+from captiond.inference.blip import Blip, pick_batch_size, pick_device, pick_precision
 from captiond.inference.models import ModelFiles, find_model, fingerprint
 from captiond.inference.slots import Slots
 from captiond.messages import ModelInfo
@@ -37,8 +37,8 @@ def load(settings: Settings, device_setting: str) -> Loaded:
         torch.cuda.set_device(device)
     else:
         torch.set_num_threads(settings.model.threads or len(os.sched_getaffinity(0)))
-    dtype = pick_dtype(settings.model.precision, device)
-    blip = Blip.load(files.folder, device, dtype)
+    precision = pick_precision(settings.model.precision, device)
+    blip = Blip.load(files.folder, device, precision)
     warm_up(blip, taggers, settings)
     return Loaded(blip, taggers, describe(settings, files, blip))
 
@@ -57,6 +57,6 @@ def describe(settings: Settings, files: ModelFiles, blip: Blip) -> ModelInfo:
         requested=settings.model.name,
         fingerprint=fingerprint(files.folder),
         device=str(blip.device),
-        precision=str(blip.dtype).removeprefix("torch."),
+        precision=blip.precision,
         batch_size=pick_batch_size(settings.model, blip.device),
     )

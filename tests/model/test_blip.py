@@ -11,19 +11,25 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.config import GenerationSettings, ImageSettings
+from captiond.config import ImageSettings
 from captiond.errors import ModelBroken
 from captiond.inference.blip import Blip, Normalization
 from captiond.inference.decode import decode, set_up_pillow
 from captiond.inference.models import EMBEDDED, fingerprint
+from captiond.jobs import Generation
 from tests.conftest import png
 
 FOLDER = EMBEDDED["captiond/scenes"]
 CPU = torch.device("cpu")
 
 
-def load(folder: Path = FOLDER, **generation: int) -> Blip:
-    return Blip.load(folder, CPU, torch.float32, GenerationSettings(**generation))
+def load(folder: Path = FOLDER) -> Blip:
+    return Blip.load(folder, CPU, "fp32")
+
+
+def texts(blip: Blip, pixels: "np.typing.NDArray[np.uint8]", beams: int = 1) -> list[str]:
+    captions = blip.caption(pixels, Generation(num_beams=beams))
+    return [best.text for (best,) in captions]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +63,7 @@ def test_normalized_pixels_equal_the_processors_to_the_last_bit(files: list[Path
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("size", [1, 3, 11])
 def test_captions_are_those_of_generate(files: list[Path], beams: int, size: int) -> None:
-    blip = load(num_beams=beams)
+    blip = load()
     model = BlipForConditionalGeneration.from_pretrained(FOLDER, dtype=torch.float32)
     processor = BlipImageProcessorPil.from_pretrained(FOLDER)
     tokenizer = AutoTokenizer.from_pretrained(FOLDER)
@@ -68,7 +74,7 @@ def test_captions_are_those_of_generate(files: list[Path], beams: int, size: int
         expected += tokenizer.batch_decode(tokens, skip_special_tokens=True)
     captions = []
     for begin in range(0, len(files), size):
-        captions += blip.caption(pixels_of(blip, files[begin : begin + size]))
+        captions += texts(blip, pixels_of(blip, files[begin : begin + size]), beams)
     assert captions == expected
 
 
@@ -78,7 +84,7 @@ def test_pickled_weights_are_loaded_as_weights_only(tmp_path: Path, files: list[
     (folder / "model.safetensors").unlink()
     torch.save(weights, folder / "pytorch_model.bin")
     pixels = pixels_of(load(), files)
-    assert load(folder).caption(pixels) == load().caption(pixels)
+    assert texts(load(folder), pixels) == texts(load(), pixels)
 
 
 class Malicious:
@@ -107,3 +113,14 @@ def test_a_fingerprint_changes_with_any_file_that_makes_captions(tmp_path: Path)
     assert fingerprint(folder) == fingerprint(FOLDER)
     (folder / "vocab.txt").write_text("[PAD]\n")
     assert fingerprint(folder) != fingerprint(FOLDER)
+
+
+def test_a_prompt_begins_every_caption(files: list[Path]) -> None:
+    blip = load()
+    wanted = Generation(prompt="A blue", num_beams=3, num_captions=2, max_new_tokens=6)
+    captions = blip.caption(pixels_of(blip, files), wanted)
+    assert len(captions) == len(files)
+    for found in captions:
+        assert len(found) == 2
+        assert all(caption.text.startswith("a blue") for caption in found)
+        assert found[0].score > found[1].score

@@ -1,0 +1,98 @@
+"""Linear layers, their weights laid out once as the device multiplies fastest.
+
+On a CPU these are oneDNN's kernels, which torch itself uses only for its compiled graphs: its eager
+fp32 product goes to another library, which takes two to three times as long on some processors
+(docs/benchmarks.md). GELU and the addition of a residual are done in the same pass.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, linear
+
+from captiond.config import Precision
+
+Activation = Literal["none", "gelu"]
+
+
+class Linear(Protocol):
+    """y = activation(x W + b) + residual, over the last dimension of x."""
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor: ...
+
+
+class PlainLinear:
+    """As torch does it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
+        self._weight, self._bias, self._activation = weight, bias, activation
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y = linear(x, self._weight, self._bias)
+        if self._activation == "gelu":
+            y = gelu(y)
+        return y if residual is None else y + residual
+
+
+class PackedLinear:
+    """By oneDNN, in the precision of the weight [out, in]."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
+        ops = torch.ops.mkldnn
+        self._weight = ops._reorder_linear_weight(weight)
+        self._bias, self._activation = bias, activation
+        self._unary, self._binary = ops._linear_pointwise, ops._linear_pointwise.binary
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        y: Tensor
+        if residual is None:
+            y = self._unary(x, self._weight, self._bias, self._activation, [], "none")
+        else:
+            y = self._binary(x, residual, self._weight, self._bias, "add")
+        return y
+
+
+class Int8Linear:
+    """By oneDNN, in 8-bit integers: each column of the weight and each row of x has its own scale.
+
+    A row's result is the same whatever else is in the batch.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
+        scale = weight.float().abs().amax(1).clamp(min=1e-12) / 127
+        integers = torch.round(weight.float() / scale[:, None]).to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(integers, None)
+        self._scale, self._zero = scale, torch.zeros(len(scale), dtype=torch.int64)
+        self._bias, self._activation = bias.float(), activation
+        self._product = torch.ops.onednn.qlinear_pointwise
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        rows = x.abs().amax(-1, keepdim=True).clamp_(min=1e-12).float().div_(127)
+        integers = (x / rows).round_().add_(128).to(torch.uint8)
+        y: Tensor = self._product(
+            integers, 1.0, 128, self._weight, self._scale, self._zero,
+            None, 1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        y = torch.addcmul(self._bias, y, rows)
+        if self._activation == "gelu":
+            y = gelu(y)
+        return y if residual is None else y.add_(residual)
+
+
+MakeLinear = Callable[[Tensor, Tensor, Activation], Linear]  # of weight, bias and activation
+
+
+def linears(precision: Precision, device: torch.device) -> MakeLinear:
+    """The linear layers that a device is quickest with."""
+    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if device.type != "cpu" or not onednn:
+        return PlainLinear
+    match precision:
+        case "int8":
+            return Int8Linear
+        case "fp32" | "bf16":
+            return PackedLinear
+        case "fp16":
+            return PlainLinear

@@ -1,0 +1,203 @@
+"""Our search gives the tokens of transformers' `generate`, one by one, in every mode."""
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from transformers import BlipConfig, BlipForConditionalGeneration
+
+from captiond.inference.blip import finder, is_plain
+from captiond.inference.forward import Forward
+from captiond.inference.linear import Int8Linear, MakeLinear, PackedLinear, PlainLinear
+from captiond.inference.models import EMBEDDED
+from captiond.inference.search import Found, Search, Tokens
+from captiond.jobs import Generation
+
+SIZES = (1, 3, 7, 17)
+PAD = 0
+PROMPTS = ((), (7, 11), (20, 9, 33, 8, 15))  # after the first token
+MODES = (
+    Generation(),
+    Generation(max_new_tokens=1),
+    Generation(max_new_tokens=5),
+    Generation(repetition_penalty=1.3),
+    Generation(repetition_penalty=0.7, max_new_tokens=8),
+    Generation(min_new_tokens=12),
+    Generation(num_beams=2),
+    Generation(num_beams=3, max_new_tokens=7),
+    Generation(num_beams=4, num_captions=3),
+    Generation(num_beams=8, num_captions=5, repetition_penalty=1.2, min_new_tokens=5),
+)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> BlipForConditionalGeneration:
+    model: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
+        EMBEDDED["captiond/scenes"]
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def random_weights() -> BlipForConditionalGeneration:
+    """BLIP-base's proportions in small, with logits far enough apart to leave no ties."""
+    torch.manual_seed(5)
+    shape = {"hidden_size": 96, "intermediate_size": 384, "num_attention_heads": 6}
+    vision = {"num_hidden_layers": 3, "image_size": 96, "patch_size": 16, "initializer_range": 0.2}
+    text = {
+        "num_hidden_layers": 4,
+        "vocab_size": 500,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "sep_token_id": 2,
+        "pad_token_id": PAD,
+        "encoder_hidden_size": 96,
+        "initializer_range": 0.2,
+    }
+    config = BlipConfig(vision_config=shape | vision, text_config=shape | text)
+    model = BlipForConditionalGeneration(config)
+    model.train(mode=False)
+    return model
+
+
+def search(
+    model: BlipForConditionalGeneration,
+    pixels: torch.Tensor,
+    prompt: tuple[int, ...],
+    generation: Generation,
+    make: MakeLinear = PackedLinear,
+) -> Found:
+    text: Any = model.config.text_config
+    tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
+    forward = Forward(model, make, rows=128)
+    ids = torch.tensor([0, *prompt])
+    return Search(forward, tokens)(pixels, ids, generation)
+
+
+def generated(
+    model: BlipForConditionalGeneration,
+    pixels: torch.Tensor,
+    prompt: tuple[int, ...],
+    generation: Generation,
+) -> list[list[int]]:
+    wanted = asdict(generation)
+    del wanted["prompt"]
+    wanted["num_return_sequences"] = wanted.pop("num_captions")
+    if not generation.min_new_tokens:
+        del wanted["min_new_tokens"]
+    # What stands at either end is replaced and cut off there.
+    ids = torch.tensor([[0, *prompt, 0]]).expand(len(pixels), -1).clone()
+    untyped: Any = model
+    tokens = untyped.generate(pixel_values=pixels, input_ids=ids, do_sample=False, **wanted)
+    return texts_of(model, tokens)
+
+
+def whole(row: list[int], end: int) -> list[int]:
+    """A text without what fills its row: padding, or in a beam search of transformers the end."""
+    while row and row[-1] in {PAD, end}:
+        row = row[:-1]
+    return row
+
+
+def texts_of(model: BlipForConditionalGeneration, tokens: torch.Tensor) -> list[list[int]]:
+    text: Any = model.config.text_config
+    return [whole(row, text.sep_token_id) for row in tokens.tolist()]
+
+
+def images(size: int, side: int) -> torch.Tensor:
+    return torch.randn(size, 3, side, side, generator=torch.Generator().manual_seed(size))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", MODES, ids=str)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("prompt", PROMPTS, ids=len)
+def test_on_the_embedded_model(
+    scenes: BlipForConditionalGeneration,
+    size: int,
+    prompt: tuple[int, ...],
+    generation: Generation,
+) -> None:
+    pixels = images(size, 64)
+    ours = search(scenes, pixels, prompt, generation).tokens.flatten(0, 1)
+    assert texts_of(scenes, ours) == generated(scenes, pixels, prompt, generation)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", MODES, ids=str)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("make", [PlainLinear, PackedLinear])
+def test_on_random_weights(
+    random_weights: BlipForConditionalGeneration,
+    size: int,
+    make: MakeLinear,
+    generation: Generation,
+) -> None:
+    pixels, prompt = images(size, 96), PROMPTS[size % len(PROMPTS)]
+    ours = search(random_weights, pixels, prompt, generation, make).tokens.flatten(0, 1)
+    assert texts_of(random_weights, ours) == generated(random_weights, pixels, prompt, generation)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", MODES, ids=str)
+def test_scores_are_mean_log_probabilities(
+    scenes: BlipForConditionalGeneration, generation: Generation
+) -> None:
+    pixels, prompt = images(7, 64), PROMPTS[1]
+    found = search(scenes, pixels, prompt, generation)
+    begin = 1 + len(prompt)
+    assert torch.equal(found.scores, found.scores.sort(1, descending=True).values)
+    if generation.repetition_penalty != 1:
+        return  # ranked by what the penalty leaves, which is no probability
+    seen = scenes.vision_model(pixels)[0]
+    for place, texts in enumerate(found.tokens):
+        for text, score in zip(texts, found.scores[place], strict=True):
+            length = begin + int(text[begin:].ne(PAD).sum())
+            tokens = text[None, :length]
+            logits = scenes.text_decoder(
+                tokens, encoder_hidden_states=seen[place : place + 1], is_decoder=True
+            ).logits
+            likely = logits[0, begin - 1 : -1].log_softmax(-1)
+            expected = likely.gather(1, tokens[0, begin:, None]).mean()
+            assert abs(float(expected - score)) < 1e-4
+
+
+@torch.inference_mode()
+def test_a_caption_ends_where_the_models_positions_end(
+    random_weights: BlipForConditionalGeneration,
+) -> None:
+    prompt = tuple(3 + n % 400 for n in range(508))
+    found = search(random_weights, images(1, 96), prompt, Generation(min_new_tokens=20))
+    assert found.tokens.shape == (1, 1, 512)
+
+
+@torch.inference_mode()
+def test_int8_gives_one_image_the_same_tokens_in_every_batch(
+    scenes: BlipForConditionalGeneration,
+) -> None:
+    pixels = images(17, 64)
+    together = search(scenes, pixels, (), Generation(), Int8Linear).tokens[:, 0]
+    alone = [search(scenes, image[None], (), Generation(), Int8Linear) for image in pixels]
+    assert texts_of(scenes, together) == [texts_of(scenes, one.tokens[0])[0] for one in alone]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", MODES, ids=str)
+def test_a_checkpoint_that_asks_for_more_is_left_to_generate(
+    scenes: BlipForConditionalGeneration, generation: Generation
+) -> None:
+    assert is_plain(scenes)
+    pixels, ids = images(7, 64), torch.tensor([0, *PROMPTS[1]])
+    ours = search(scenes, pixels, PROMPTS[1], generation)
+    asked = scenes.text_decoder.generation_config
+    asked.suppress_tokens = [1]  # which no caption has
+    try:
+        assert not is_plain(scenes)
+        theirs = finder(scenes, "fp32")(pixels, ids, generation)
+    finally:
+        asked.suppress_tokens = None
+    assert texts_of(scenes, theirs.tokens.flatten(0, 1)) == texts_of(
+        scenes, ours.tokens.flatten(0, 1)
+    )
+    assert torch.allclose(theirs.scores, ours.scores, atol=1e-4)
