@@ -10,7 +10,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -122,11 +123,22 @@ class ModelSettings(Section):
 class GenerationSettings(Section):
     num_beams: int = Field(1, ge=1, le=8, description="1 is greedy search.")
     max_new_tokens: int = Field(20, ge=1, le=100, description="Longest caption, in tokens.")
+    min_new_tokens: int = Field(0, ge=0, le=100, description="Shortest caption, in tokens.")
+    repetition_penalty: float = Field(
+        1, gt=0, le=10, description="Above 1, words that are there already become less likely."
+    )
+    prompt: str = Field("", max_length=200, description="What every caption begins with.")
+
+    @model_validator(mode="after")
+    def check_lengths(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise PydanticCustomError("lengths", "min_new_tokens is greater than max_new_tokens")
+        return self
 
     @property
     def defaults(self) -> Generation:
         """What a request gets that asks for nothing else."""
-        return Generation(num_beams=self.num_beams, max_new_tokens=self.max_new_tokens)
+        return Generation(**self.model_dump())
 
 
 class ImageSettings(Section):

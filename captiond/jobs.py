@@ -90,7 +90,8 @@ class Caption:
 class Options:
     """What a request asks for, beside the defaults of the settings; the same for all its images."""
 
-    generation: Generation | None = None
+    generation: Generation | None = None  # the settings'
+    no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
 
@@ -102,7 +103,8 @@ DEFAULT_OPTIONS = Options()
 class Captioned:
     """What captioning gave for one image. `width` and `height` are of the upright image, pixels.
 
-    `tags` are the texts of `tag_details`, sorted; the details come by their salience.
+    `tags` are the texts of `tag_details`, sorted; the details come by their salience. `captions`
+    are all that were found, best first, where more than one was asked for.
     """
 
     caption: str
@@ -112,6 +114,8 @@ class Captioned:
     height: int
     cached: bool = False
     tag_details: tuple[Tag, ...] = ()
+    score: float | None = None
+    captions: tuple[Caption, ...] = ()
 
     def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
         """The same with those of `tags` that are wanted."""

@@ -21,7 +21,6 @@ from captiond.inference.decode import Pixels, decode, set_up_pillow
 from captiond.inference.loading import Loaded, load
 from captiond.logs import set_up_logs
 from captiond.tagging.output import tagged
-from captiond.tags import TagFilter
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
@@ -101,7 +100,7 @@ def captioned_batches(
     ahead = read_some()
     while ahead:
         batch, ahead = [future.result() for future in ahead], read_some()
-        yield list(caption_batch(batch, loaded, settings.tags.filter))
+        yield list(caption_batch(batch, loaded, settings))
 
 
 def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
@@ -115,11 +114,17 @@ def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
     return Read(path, pixels, size)
 
 
-def caption_batch(batch: list[Read], loaded: Loaded, wanted: TagFilter) -> Iterator[dict[str, Any]]:
+def caption_batch(
+    batch: list[Read], loaded: Loaded, settings: Settings
+) -> Iterator[dict[str, Any]]:
     pixels = [image.pixels for image in batch if image.pixels is not None]
-    texts = loaded.blip.caption(np.stack(pixels)) if pixels else []
-    found = loaded.taggers.tag(texts, [None] * len(texts))
-    captions = iter([tagged(*pair, wanted) for pair in zip(texts, found, strict=True)])
+    generation = settings.generation.defaults
+    best = (
+        [found[0] for found in loaded.blip.caption(np.stack(pixels), generation)] if pixels else []
+    )
+    texts = [caption.text for caption in best]
+    tags = loaded.taggers.tag(texts, [None] * len(texts))
+    captions = zip(best, tags, strict=True)
     for image in batch:
         path = str(image.path)
         if image.pixels is None:
@@ -127,10 +132,11 @@ def caption_batch(batch: list[Read], loaded: Loaded, wanted: TagFilter) -> Itera
         else:
             width, height = image.size
             size = {"width": width, "height": height}
-            caption = next(captions)
-            details = caption.pop("tag_details")
-            kept = {"image_path": path, **caption, "error": None, "model": loaded.info.name}
-            yield {**kept, "tag_details": details, **size}
+            caption, found = next(captions)
+            told = tagged(caption.text, found, settings.tags.filter)
+            details = told.pop("tag_details")
+            kept = {"image_path": path, **told, "error": None, "model": loaded.info.name}
+            yield {**kept, "score": caption.score, "tag_details": details, **size}
 
 
 def refused(path: str, image: Read) -> dict[str, Any]:

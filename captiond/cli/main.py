@@ -105,13 +105,27 @@ def caption(
     data: Data = None,
     model: Model = None,
     device: Device = None,
+    prompt: Annotated[str | None, typer.Option(help="What every caption begins with.")] = None,
+    num_beams: Annotated[int | None, typer.Option(help="1 is greedy search.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest caption.")] = None,
+    min_new_tokens: Annotated[int | None, typer.Option(help="Shortest caption.")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Against repetition.")] = None,
     assignments: Set = None,
 ) -> None:
     """Caption files here and now: for people on a terminal, JSON lines in a pipe."""
     from captiond.cli.caption import caption_files
     from captiond.cli.formats import Format, pick_format
 
-    flags = {"model": {"name": model, "device": device}}
+    flags: dict[str, dict[str, Any]] = {
+        "model": {"name": model, "device": device},
+        "generation": {
+            "prompt": prompt,
+            "num_beams": num_beams,
+            "max_new_tokens": max_new_tokens,
+            "min_new_tokens": min_new_tokens,
+            "repetition_penalty": repetition_penalty,
+        },
+    }
     settings = settings_from(config, flags, data=data, assignments=assignments)
     given = {Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv}
     if not caption_files(paths, settings, pick_format(given)):

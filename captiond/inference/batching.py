@@ -1,6 +1,7 @@
 """Which images make the next batch. Pure."""
 
 from collections import deque
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -14,10 +15,10 @@ PATIENCE = 4
 
 
 class Item(Protocol):
-    """What makes a batch; one that is `alone` is a batch by itself."""
+    """What makes a batch, with others of its group."""
 
     @property
-    def alone(self) -> bool: ...
+    def group(self) -> Hashable: ...
 
 
 @dataclass(slots=True)
@@ -35,15 +36,20 @@ class Lanes(Generic[T]):
         (self.interactive if lane is Lane.INTERACTIVE else self.bulk).append(item)
 
     def take(self, size: int) -> list[T]:
-        """The next batch, of one lane: what waits there now, up to `size`.
+        """The next batch, of one lane and one group: that of the first that waits, and up to `size`
+        of those that wait there now. The others keep their order.
 
         Interactive images are not put in one batch with bulk ones: on a CPU each image more makes
         everybody in the batch wait longer.
         """
         lane = self._next_lane()
+        group = lane[0].group if lane else None
         batch: list[T] = []
-        while lane and len(batch) < size and not (batch and (lane[0].alone or batch[0].alone)):
-            batch.append(lane.popleft())
+        others: list[T] = []
+        while lane and len(batch) < size:
+            item = lane.popleft()
+            (batch if item.group == group else others).append(item)
+        lane.extendleft(reversed(others))
         return batch
 
     def _next_lane(self) -> deque[T]:

@@ -6,9 +6,9 @@ is tagged and written.
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import structlog
 
@@ -16,9 +16,11 @@ from captiond.channel import Channel
 from captiond.errors import OutOfMemory, StoreError, Withdrawn
 from captiond.inference.batching import Lanes
 from captiond.inference.decode import Pixels
+from captiond.inference.memory import CaptionBatch
 from captiond.inference.pool import DecodePool
 from captiond.inference.slots import Slots
-from captiond.jobs import Captioned, Lane, Outcome, Refused
+from captiond.inference.underway import UnderWay
+from captiond.jobs import Caption, Captioned, Generation, Lane, Outcome, Refused
 from captiond.messages import Begun, Decoded, Done, Timings, Work
 from captiond.store import captions as cache
 from captiond.store import claims
@@ -29,7 +31,6 @@ from captiond.tags import Tag, TagFilter
 
 log = structlog.get_logger()
 NO_TIMINGS = Timings()
-CaptionBatch = Callable[[Pixels], list[str]]
 WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
 
 
@@ -37,7 +38,8 @@ WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
 class Recipe:
     """What makes a caption: the model by its name, and the fingerprint of all that shapes it.
 
-    `wanted` are the tags that a request gets which asks for none in particular.
+    `wanted` are the tags that a request gets which asks for none in particular, and `generation`
+    is how its captions are searched for.
     """
 
     model: str
@@ -45,6 +47,7 @@ class Recipe:
     batch_size: int
     cached: bool
     wanted: TagFilter
+    generation: Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +55,27 @@ class Prepared:
     """An image in its slot, ready for the model. Times are of `time.perf_counter`."""
 
     work: Work
+    generation: Generation
     slot: int
     decoded: Decoded
     begun: float
     ready: float
 
     @property
-    def alone(self) -> bool:
-        return self.work.alone
+    def group(self) -> Hashable:
+        """What it may be in a batch with; one that is to be alone is a group by itself."""
+        return self.work.ticket if self.work.alone else self.generation
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An image that has come to its end; `whole` is its caption with all tags, if it is new."""
+    """An image that has come to its end; `whole` is its caption with all tags, perhaps `new`."""
 
     work: Work
     outcome: Outcome
     timings: Timings = NO_TIMINGS
     whole: Captioned | None = None
+    new: bool = False
 
 
 class Pipeline:
@@ -94,6 +100,7 @@ class Pipeline:
         self._engine = engine
         self._channel = channel
         self._ready: Lanes[Prepared] = Lanes()
+        self._under_way = UnderWay[Captioned]()
         self._in_hand: set[str] = set()
         self._withdrawn: set[str] = set()
         self._wake = asyncio.Event()
@@ -126,9 +133,9 @@ class Pipeline:
     async def prepare(self, work: Work) -> None:
         """Bring one image to where the next batch takes it, or to its end."""
         self._in_hand.add(work.ticket)
-        known = await self._look_up(work)
+        known = await self._known(work)
         if known is not None:
-            await self._settle([Settled(work, self._wanted(known, work))])
+            await self._settle([Settled(work, self._wanted(known, work), whole=known)])
             return
         begun, slot = time.perf_counter(), self._free.pop()
         decoded = await self._pool.decode(work.lane, work.source, slot)
@@ -136,22 +143,35 @@ class Pipeline:
             self._free.append(slot)
             await self._settle([Settled(work, decoded)])
             return
-        prepared = Prepared(work, slot, decoded, begun, time.perf_counter())
+        ready = time.perf_counter()
+        prepared = Prepared(work, self._generation(work), slot, decoded, begun, ready)
         self._ready.put(work.lane, prepared)
         self._wake.set()
 
-    async def _look_up(self, work: Work) -> Captioned | None:
-        if not self._recipe.cached:
+    async def _known(self, work: Work) -> Captioned | None:
+        """The caption of the same bytes, captioned the same way before, or at this moment."""
+        if not self._shares(work):
             return None
+        key = self._key(work)
+        shared = await self._under_way.join(key, work.ticket)
+        if shared is not None:
+            return replace(shared, cached=True)
         try:
-            return await cache.look_up(self._engine, self._key(work))
+            return await cache.look_up(self._engine, key)
         except StoreError as error:
             log.warning("cache_unreadable", reason=str(error))
             return None
 
+    def _shares(self, work: Work) -> bool:
+        return self._recipe.cached and not work.options.no_cache and not work.alone
+
     def _key(self, work: Work) -> str:
+        generation = sorted(asdict(self._generation(work)).items())
         tags = self._taggers.fingerprint(work.options.language)
-        return cache.cache_key(work.sha256, f"{self._recipe.fingerprint}\0{tags}")
+        return cache.cache_key(work.sha256, f"{self._recipe.fingerprint}\0{generation}\0{tags}")
+
+    def _generation(self, work: Work) -> Generation:
+        return work.options.generation or self._recipe.generation
 
     def _wanted(self, whole: Captioned, work: Work) -> Captioned:
         """A caption with those of its tags that this work's request wants."""
@@ -171,37 +191,43 @@ class Pipeline:
         pixels = self._slots.gather([image.slot for image in batch])
         self._free += [image.slot for image in batch]
         self._channel.send(Begun(tuple(image.work.ticket for image in batch)))
-        texts = await self._captions(pixels)
+        captions = await self._captions(pixels, batch[0].generation)
         log.debug("batch", images=len(batch), lane=batch[0].work.lane.value)
-        group.create_task(self._finish_batch(batch, texts, begun, time.perf_counter()))
+        group.create_task(self._finish_batch(batch, captions, begun, time.perf_counter()))
 
-    async def _captions(self, pixels: Pixels) -> list[str | None]:
+    async def _captions(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         """The captions of a batch. One that does not fit into memory is halved; an image that does
-        not fit by itself has None.
+        not fit by itself has none.
         """
         loop = asyncio.get_running_loop()
         try:
-            return list(await loop.run_in_executor(self._model_thread, self._caption, pixels))
+            return await loop.run_in_executor(self._model_thread, self._caption, pixels, generation)
         except OutOfMemory as error:
             log.warning("out_of_memory", images=len(pixels), reason=str(error))
         if len(pixels) == 1:
-            return [None]
+            return [()]
         half = len(pixels) // 2
-        return [*await self._captions(pixels[:half]), *await self._captions(pixels[half:])]
+        first = await self._captions(pixels[:half], generation)
+        return [*first, *await self._captions(pixels[half:], generation)]
 
     async def _finish_batch(
-        self, batch: list[Prepared], texts: list[str | None], begun: float, ended: float
+        self,
+        batch: list[Prepared],
+        captions: list[tuple[Caption, ...]],
+        begun: float,
+        ended: float,
     ) -> None:
         loop = asyncio.get_running_loop()
         languages = [image.work.options.language for image in batch]
+        texts = [found[0].text if found else None for found in captions]
         tags = await loop.run_in_executor(self._tag_thread, self._taggers.tag, texts, languages)
         tagged = time.perf_counter()
         await self._settle(
             [
                 self._settled(
                     image,
-                    text,
                     found,
+                    tags_of_best,
                     Timings(
                         decode=image.ready - image.begun,
                         queue=begun - image.ready,
@@ -209,22 +235,37 @@ class Pipeline:
                         tags=tagged - ended,
                     ),
                 )
-                for image, text, found in zip(batch, texts, tags, strict=True)
+                for image, found, tags_of_best in zip(batch, captions, tags, strict=True)
             ]
         )
 
     def _settled(
-        self, image: Prepared, text: str | None, found: tuple[Tag, ...], timings: Timings
+        self,
+        image: Prepared,
+        captions: tuple[Caption, ...],
+        tags: tuple[Tag, ...],
+        timings: Timings,
     ) -> Settled:
-        if text is None:
+        if not captions:
             error = OutOfMemory("the device has no memory left for this image")
             return Settled(image.work, Refused.of(error), timings)
         size = image.decoded.width, image.decoded.height
-        whole = Captioned(text, (), self._recipe.model, *size, tag_details=found)
-        return Settled(image.work, self._wanted(whole, image.work), timings, whole)
+        best = captions[0]
+        whole = Captioned(
+            best.text,
+            (),
+            self._recipe.model,
+            *size,
+            tag_details=tags,
+            score=best.score,
+            captions=captions if len(captions) > 1 else (),
+        )
+        return Settled(image.work, self._wanted(whole, image.work), timings, whole, new=True)
 
     async def _settle(self, settled: list[Settled]) -> None:
         """Write what is to last, then report it done; interactive clients do not wait for disks."""
+        for item in settled:
+            self._under_way.lead(item.work.ticket, item.whole)
         bulk = [item for item in settled if item.work.lane is Lane.BULK]
         for item in settled:
             if item.work.lane is Lane.INTERACTIVE:
@@ -234,7 +275,9 @@ class Pipeline:
             last = taken.get(item.work.image_id or 0)
             done = Done(item.work.ticket, item.outcome, item.timings)
             self._report(replace(done, settled=last is not None, last=bool(last)))
-        await self._remember(settled)
+        await self._remember([item for item in settled if item.new and self._shares(item.work)])
+        for item in settled:
+            self._under_way.leave(item.work.ticket)
 
     def _report(self, done: Done) -> None:
         self._in_hand.discard(done.ticket)
@@ -252,8 +295,6 @@ class Pipeline:
         return await until_stored(lambda: claims.finish(self._engine, results, now=time.time()))
 
     async def _remember(self, settled: list[Settled]) -> None:
-        if not self._recipe.cached:
-            return
         captions = {self._key(item.work): item.whole for item in settled if item.whole is not None}
         try:
             await cache.remember(self._engine, captions, now=time.time())

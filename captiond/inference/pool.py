@@ -36,8 +36,8 @@ class Job:
     blame: int = 0
 
     @property
-    def alone(self) -> bool:
-        return True
+    def group(self) -> None:
+        """They are taken one by one."""
 
 
 class DecodePool:

@@ -110,15 +110,12 @@ async def receive(
 
 def make_recipe(settings: Settings, loaded: Loaded) -> Recipe:
     info = loaded.info
-    parts = (
-        info.fingerprint,
-        info.precision,
-        settings.generation.model_dump_json(),
-    )
+    parts = (info.fingerprint, info.precision)
     return Recipe(
         model=info.name,
         fingerprint=hashlib.sha256("\0".join(parts).encode()).hexdigest(),
         batch_size=info.batch_size,
         cached=settings.cache.enabled,
         wanted=settings.tags.filter,
+        generation=settings.generation.defaults,
     )

@@ -3,7 +3,15 @@
 from dataclasses import asdict
 from typing import Any
 
-from captiond.jobs import DEFAULT_OPTIONS, Captioned, Options, Outcome, Refused
+from captiond.jobs import (
+    DEFAULT_OPTIONS,
+    Caption,
+    Captioned,
+    Generation,
+    Options,
+    Outcome,
+    Refused,
+)
 from captiond.tags import Category, Kind, Tag, TagOptions
 
 
@@ -15,7 +23,9 @@ def from_json(value: dict[str, Any]) -> Outcome:
     if "error" in value:
         return Refused(**value)
     details = tuple(map(tag_from_json, value.get("tag_details", ())))
-    return Captioned(**{**value, "tags": tuple(value["tags"]), "tag_details": details})
+    captions = tuple(Caption(**caption) for caption in value.get("captions", ()))
+    tags = tuple(value["tags"])
+    return Captioned(**{**value, "tags": tags, "tag_details": details, "captions": captions})
 
 
 def tag_from_json(value: dict[str, Any]) -> Tag:
@@ -30,7 +40,10 @@ def options_to_json(options: Options) -> dict[str, Any] | None:
 def options_from_json(value: dict[str, Any] | None) -> Options:
     if value is None:
         return DEFAULT_OPTIONS
-    return Options(**{**value, "tags": tag_options_from_json(value["tags"])})
+    asked = value.get("generation")
+    generation = None if asked is None else Generation(**asked)
+    tags = tag_options_from_json(value["tags"])
+    return Options(**{**value, "generation": generation, "tags": tags})
 
 
 def tag_options_from_json(value: dict[str, Any]) -> TagOptions:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from captiond.jobs import ImageView, Outcome, Refused, Status, TaskView, message
+from captiond.jobs import Caption, ImageView, Outcome, Refused, Status, TaskView, message
 
 Json = dict[str, Any]
 
@@ -33,6 +33,7 @@ def image_result(filename: str, sha256: str | None, outcome: Outcome) -> Json:
             "code": outcome.code,
             "sha256": sha256,
         }
+    several = {"captions": [caption_entry(entry) for entry in outcome.captions]}
     return {
         "image_path": filename,
         "caption": outcome.caption,
@@ -40,11 +41,17 @@ def image_result(filename: str, sha256: str | None, outcome: Outcome) -> Json:
         "error": None,
         "model": outcome.model,
         "cached": outcome.cached,
+        "score": outcome.score,
+        **(several if outcome.captions else {}),
         "width": outcome.width,
         "height": outcome.height,
         "sha256": sha256,
         "tag_details": [asdict(tag) for tag in outcome.tag_details],
     }
+
+
+def caption_entry(caption: Caption) -> Json:
+    return {"caption": caption.text, "score": caption.score}
 
 
 def task_accepted(task_id: str, files: int) -> Json:

@@ -14,7 +14,7 @@ from captiond.jobs import Lane
 class Named:
     name: str
     lane: Lane = Lane.BULK
-    alone: bool = False
+    group: str = ""
 
 
 def filled(interactive: int, bulk: int) -> Lanes[Named]:
@@ -47,19 +47,20 @@ def test_bulk_gets_its_turn_while_interactive_keeps_coming() -> None:
     assert turns.count("b") == 20 // (PATIENCE + 1)
 
 
-def test_one_that_is_to_be_alone_is_a_batch_by_itself() -> None:
+def test_a_batch_is_of_one_group_and_the_first_that_waits_goes_first() -> None:
     lanes: Lanes[Named] = Lanes()
-    for number, alone in enumerate([False, False, True, True, False]):
-        lanes.put(Lane.BULK, Named(str(number), alone=alone))
-    assert [names(lanes.take(9)) for _ in range(4)] == [["0", "1"], ["2"], ["3"], ["4"]]
+    for number, group in enumerate("aabbacab"):
+        lanes.put(Lane.BULK, Named(f"{group}{number}", group=group))
+    batches = [names(lanes.take(3)) for _ in range(4)]
+    assert batches == [["a0", "a1", "a4"], ["b2", "b3", "b7"], ["c5"], ["a6"]]
 
 
-PUT = st.tuples(st.sampled_from(list(Lane)), st.booleans())
+PUT = st.tuples(st.sampled_from(list(Lane)), st.sampled_from("abc"))
 
 
 @given(st.lists(PUT, max_size=60), st.integers(1, 9))
-def test_nothing_is_lost_doubled_or_overtaken_within_its_lane(
-    put: list[tuple[Lane, bool]], size: int
+def test_nothing_is_lost_doubled_or_overtaken_within_its_lane_and_group(
+    put: list[tuple[Lane, str]], size: int
 ) -> None:
     queue: Lanes[Named] = Lanes()
     items = [Named(str(number), *entry) for number, entry in enumerate(put)]
@@ -70,9 +71,9 @@ def test_nothing_is_lost_doubled_or_overtaken_within_its_lane(
         batch = queue.take(size)
         assert 1 <= len(batch) <= size
         assert len({item.lane for item in batch}) == 1
-        assert len(batch) == 1 or not any(item.alone for item in batch)
+        assert len({item.group for item in batch}) == 1
         taken += batch
-    for lane in Lane:
-        assert [item for item in taken if item.lane is lane] == [
-            item for item in items if item.lane is lane
+    for kind in {(item.lane, item.group) for item in items}:
+        assert [item for item in taken if (item.lane, item.group) == kind] == [
+            item for item in items if (item.lane, item.group) == kind
         ]

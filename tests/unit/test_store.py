@@ -43,11 +43,6 @@ OPTIONS = Options(
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One migrated database file, copied for each test."""
     path = tmp_path_factory.mktemp("store") / "captiond.db"
