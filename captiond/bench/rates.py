@@ -1,0 +1,71 @@
+"""What the machine does at best: matrix products, and bytes read and written."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from captiond.bench.cases import Case, Kind
+
+Product = Callable[[], Tensor]
+REPEATS = {"cpu": 1, "cuda": 20}
+COPIED = {"cpu": 2**28, "cuda": 2**31}  # bytes
+
+
+def shapes(device: torch.device) -> tuple[tuple[int, int, int], ...]:
+    """Rows, width before, width after: BLIP's largest for a usual batch, and one larger still."""
+    if device.type == "cpu":
+        return (8 * 577, 768, 3072), (8 * 577, 3072, 768), (2048, 4096, 4096)
+    return (64 * 577, 768, 3072), (64 * 577, 3072, 768), (8192, 8192, 8192)
+
+
+def product_cases(device: torch.device, dtype: torch.dtype) -> Iterator[Case]:
+    repeats = REPEATS[device.type]
+    for rows, before, after in shapes(device):
+        flop = 2.0 * rows * before * after * repeats
+        for name, product in products(device, dtype, rows, before, after):
+            run = repeated(product, repeats, device)
+            yield Case(Kind.PRODUCT, f"{name} {rows} x {before} x {after}", flop, run)
+
+
+def products(
+    device: torch.device, dtype: torch.dtype, rows: int, before: int, after: int
+) -> Iterator[tuple[str, Product]]:
+    """The same product in the ways that torch has; packed weights are oneDNN's own layout."""
+
+    def random(*size: int) -> Tensor:
+        return torch.randn(size, device=device, dtype=dtype)
+
+    inputs, weight, bias = random(rows, before), random(after, before), random(after)
+    yield "linear", lambda: linear(inputs, weight, bias)
+    if device.type == "cpu" and dtype is torch.float32 and has_packed():
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
+        pointwise = torch.ops.mkldnn._linear_pointwise
+        yield "packed linear", lambda: pointwise(inputs, packed, bias, "none", [], "")
+
+
+def has_packed() -> bool:
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def memory_cases(device: torch.device) -> Iterator[Case]:
+    """The bytes that a copy reads and writes, and those that a sum reads."""
+    source = torch.ones(COPIED[device.type] // 4, device=device)
+    target = torch.empty_like(source)
+    size, repeats = source.nbytes, REPEATS[device.type]
+    ways = (("copy", 2, lambda: target.copy_(source)), ("sum", 1, source.sum))
+    for name, times, way in ways:
+        run = repeated(way, repeats, device)
+        yield Case(Kind.MEMORY, f"{name} of {size >> 20} MiB", float(times * size * repeats), run)
+
+
+def repeated(way: Product, repeats: int, device: torch.device) -> Callable[[], None]:
+    @torch.inference_mode()
+    def run() -> None:
+        for _ in range(repeats):
+            way()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run
