@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 import transformers
-from transformers.utils.logging import disable_progress_bar
 
 import captiond
 from captiond.bench.cases import Case, Kind, Samples, Tell, measure
@@ -28,6 +27,7 @@ from captiond.bench.rates import memory_cases, product_cases
 from captiond.bench.report import Figures, Suggested, figures, suggested
 from captiond.bench.service import Service, running, service_cases
 from captiond.config import Settings
+from captiond.errors import OutOfMemory
 from captiond.inference.blip import DTYPES, pick_batch_size
 from captiond.inference.models import ModelFiles
 
@@ -120,7 +120,6 @@ def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
     Raises:
         ModelBroken, StartupError: one of them cannot run.
     """
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     images = jpegs(range(max(DISTINCT, plan.requests * max(plan.clients, default=0))))
     engines = load_engines(settings, images[: min(DISTINCT, max(plan.sizes))])
     with serving(plan, config) as service:
@@ -139,11 +138,19 @@ def serving(plan: Plan, config: Path) -> AbstractContextManager[Service | None]:
 
 
 def run(bench: Bench, settings: Settings, plan: Plan, model: str, tell: Tell) -> Report:
+    """Measure all of it.
+
+    Raises:
+        OutOfMemory: the device has none for a single image.
+    """
     samples = measure(bench.cases, plan.rounds, tell)
     peak = bench.service.peak_bytes() if bench.service else None
     ours = bench.engines.ours
     counted = arithmetic(Shape.of(bench.engines.config))
-    found = figures(samples, works(bench.engines, samples), counted, ours.dtype.itemsize)
+    done = works(bench.engines, samples)
+    if not done:
+        raise OutOfMemory(f"{ours.device} has no memory for a single image; choose another")
+    found = figures(samples, done, counted, ours.dtype.itemsize)
     machine = describe(settings, ours.device, ours.dtype)
     return Report(
         captiond=captiond.__version__,

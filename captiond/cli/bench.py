@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
 
 from captiond.bench.cases import Case
 from captiond.bench.checkpoint import ShapeName, write_checkpoint
@@ -40,11 +41,12 @@ def bench(settings: Settings, options: Options, *, as_json: bool) -> None:
     """Measure and print; standard error, where it is a terminal, gets a progress bar.
 
     Raises:
-        ModelMissing, ModelBroken, StartupError
+        ModelMissing, ModelBroken, StartupError, OutOfMemory
         KeyboardInterrupt: it was told to stop, SIGTERM included; it has left nothing behind.
     """
     set_up_logs(settings.logs, process="bench")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
     plan = plan_for(settings, options.rounds, quick=options.quick, service=options.service)
     with TemporaryDirectory(prefix="captiond-bench-", ignore_cleanup_errors=True) as folder:
         report = measure(settings, options, plan, Path(folder))
@@ -102,7 +104,13 @@ def show(report: Report, console: Console) -> None:
         markup=False,
     )
     console.print(engine_table(report), machine_table(report))
-    if report.figures.service:
+    if report.peak_bytes is not None:
+        console.print(
+            f"over HTTP, in batches of at most {report.service_batch_size}; the model process has "
+            f"taken {report.peak_bytes / 1e6:,.0f} MB at most",
+            highlight=False,
+            markup=False,
+        )
         console.print(service_table(report))
     console.print(suggestion(report.suggested), highlight=False, markup=False)
 
@@ -137,10 +145,6 @@ def service_table(report: Report) -> Table:
     for figure in report.figures.service:
         rate = f"{figure.images_per_second:.2f}"
         table.add_row(str(figure.clients), rate, seconds(figure.p50), seconds(figure.p99))
-    table.caption = (
-        f"over HTTP, in batches of up to {report.service_batch_size}; the model process took "
-        f"{(report.peak_bytes or 0) / 1e6:,.0f} MB at most"
-    )
     return table
 
 
@@ -153,6 +157,7 @@ def suggestion(suggested: Suggested) -> str:
             f"batch_size = {suggested.batch_size}",
             f'precision = "{suggested.precision}"',
             f"threads = {suggested.threads}",
+            "",
             "[images]",
             f"decoders = {suggested.decoders}",
         )
