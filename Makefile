@@ -37,7 +37,8 @@ soak: install
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.service
-	$(BIN)/python -m tests.benchmarks.decoder
+	$(BIN)/captiond bench
+	$(BIN)/captiond bench --model captiond/scenes
 
 tags-report: install
 	$(BIN)/python -m tools.tags_report --speed

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,7 @@ from captiond.cli.tasks import tasks_app
 from captiond.config import checked, origins
 from captiond.errors import CaptiondError, SettingsError
 
-EXIT_FAILED, EXIT_WRONG_SETTING = 1, 2
+EXIT_FAILED, EXIT_WRONG_SETTING, EXIT_STOPPED = 1, 2, 130
 
 app = typer.Typer(
     name="captiond",
@@ -168,6 +168,39 @@ def tags(
         "synonyms": synonyms,
     }
     print_tags(captions or [], file, settings_from(config, {"tags": chosen}))
+
+
+@app.command()
+def bench(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="Few sizes and rounds.")] = False,
+    no_service: Annotated[bool, typer.Option("--no-service", help="The engine alone.")] = False,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Each thing is measured so often; default: 5.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    shape: Annotated[
+        Literal["base", "large"] | None,
+        typer.Option(help="Random weights of BLIP's shape; base where the model is not on disk."),
+    ] = None,
+    config: Config = None,
+    data: Data = None,
+    model: Model = None,
+    device: Device = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16 or bf16.")] = None,
+    assignments: Set = None,
+) -> None:
+    """Measure what this machine can do: engine, service, and how far from the floor they are."""
+    from captiond.cli.bench import Options
+    from captiond.cli.bench import bench as measure
+
+    flags = {"model": {"name": model, "device": device, "precision": precision}}
+    settings = settings_from(config, flags, data=data, assignments=assignments)
+    options = Options(shape, model is not None, rounds, quick, not no_service)
+    try:
+        measure(settings, options, as_json=json)
+    except KeyboardInterrupt:
+        raise typer.Exit(fail("stopped", EXIT_STOPPED)) from None
 
 
 @app.command()

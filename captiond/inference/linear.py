@@ -69,16 +69,23 @@ class Int8Linear:
         self._product = torch.ops.onednn.qlinear_pointwise
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        rows = x.abs().amax(-1, keepdim=True).clamp_(min=1e-12).float().div_(127)
-        integers = (x / rows).round_().add_(128).to(torch.uint8)
+        integers, rows = self.integers(x)
+        y = torch.addcmul(self._bias, self.product(integers), rows)
+        if self._activation == "gelu":
+            y = gelu(y)
+        return y if residual is None else y.add_(residual)
+
+    def integers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """x in integers that stand around 128, uint8, and the scale of each row."""
+        rows = x.abs().amax(-1, keepdim=True).clamp_(min=1e-12).div_(127)
+        return (x / rows).round_().add_(128).to(torch.uint8), rows
+
+    def product(self, integers: Tensor) -> Tensor:
         y: Tensor = self._product(
             integers, 1.0, 128, self._weight, self._scale, self._zero,
             None, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
-        y = torch.addcmul(self._bias, y, rows)
-        if self._activation == "gelu":
-            y = gelu(y)
-        return y if residual is None else y.add_(residual)
+        return y
 
 
 MakeLinear = Callable[[Tensor, Tensor, Activation], Linear]  # of weight, bias and activation

@@ -1,0 +1,80 @@
+"""A model of BLIP-base's or BLIP-large's shape with random weights, where there is no real one.
+
+It takes the time that a real one takes, and says nothing: its captions never end by themselves.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import torch
+from transformers import BlipConfig, BlipForConditionalGeneration
+
+from captiond.inference.models import EMBEDDED
+
+ShapeName: TypeAlias = Literal["base", "large"]
+SIDE = 384
+# Where BERT's vocabulary has them, and BLIP's two behind its end.
+TOKENS = {
+    0: "[PAD]",
+    100: "[UNK]",
+    101: "[CLS]",
+    102: "[SEP]",
+    103: "[MASK]",
+    30522: "[DEC]",
+    30523: "[ENC]",
+}
+END, VOCABULARY = 102, 30524
+NEVER = -1e4  # a logit that no other is under, in half precision too
+
+
+VISION: dict[ShapeName, dict[str, int]] = {
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
+}
+
+
+def write_checkpoint(name: ShapeName, folder: Path) -> None:
+    """Write a model in the Hugging Face layout to `folder`; 0.9 or 1.8 GB."""
+    torch.manual_seed(0)
+    model = BlipForConditionalGeneration(config_of(name))
+    model.text_decoder.cls.predictions.decoder.bias.data[END] = NEVER
+    model.save_pretrained(folder)
+    write_tokenizer(folder)
+    write_processor(folder)
+
+
+def config_of(name: ShapeName) -> BlipConfig:
+    vision = VISION[name]
+    width = vision["hidden_size"]
+    return BlipConfig(
+        vision_config={
+            **vision,
+            "intermediate_size": 4 * width,
+            "image_size": SIDE,
+            "initializer_range": 0.02,
+        },
+        text_config={
+            "encoder_hidden_size": width,
+            "num_attention_heads": 12,
+            "sep_token_id": END,
+            "eos_token_id": END,
+        },
+    )
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A word for every number that the model can give."""
+    words = (TOKENS.get(number, f"[unused{number}]") for number in range(VOCABULARY))
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    copy_json("tokenizer_config.json", folder, {})
+
+
+def write_processor(folder: Path) -> None:
+    copy_json("preprocessor_config.json", folder, {"size": {"height": SIDE, "width": SIDE}})
+
+
+def copy_json(name: str, folder: Path, changed: dict[str, object]) -> None:
+    """A file of the embedded model, adapted."""
+    values = json.loads((EMBEDDED["captiond/scenes"] / name).read_text())
+    (folder / name).write_text(json.dumps(values | changed))

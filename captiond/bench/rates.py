@@ -1,0 +1,72 @@
+"""What the machine does at best: matrix products, and bytes read and written."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from captiond.bench.cases import Case, Kind
+from captiond.config import Precision
+from captiond.inference.blip import DTYPES
+from captiond.inference.linear import Int8Linear, PackedLinear, linears
+
+Product = Callable[[], Tensor]
+REPEATS = {"cpu": 1, "cuda": 20}
+COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes
+
+
+def shapes(device: torch.device) -> tuple[tuple[int, int, int], ...]:
+    """Rows, width before, width after: BLIP's largest for a usual batch, and one larger still."""
+    if device.type == "cpu":
+        return (8 * 577, 768, 3072), (8 * 577, 3072, 768), (2048, 4096, 4096)
+    return (64 * 577, 768, 3072), (64 * 577, 3072, 768), (8192, 8192, 8192)
+
+
+def product_cases(device: torch.device, precision: Precision) -> Iterator[Case]:
+    repeats = REPEATS[device.type]
+    for rows, before, after in shapes(device):
+        flop = 2.0 * rows * before * after * repeats
+        for name, product in products(device, precision, rows, before, after):
+            run = repeated(product, repeats, device)
+            yield Case(Kind.PRODUCT, f"{name} {rows} x {before} x {after}", flop, run)
+
+
+def products(
+    device: torch.device, precision: Precision, rows: int, before: int, after: int
+) -> Iterator[tuple[str, Product]]:
+    """The same product as torch does it by itself, and as captiond has it done."""
+
+    def random(*size: int) -> Tensor:
+        return torch.randn(size, device=device, dtype=DTYPES[precision])
+
+    inputs, weight, bias = random(rows, before), random(after, before), random(after)
+    yield "linear", lambda: linear(inputs, weight, bias)
+    ours = linears(precision, device)(weight, bias, "none")
+    if isinstance(ours, Int8Linear):
+        integers = ours.integers(inputs)[0]
+        yield "8-bit linear", lambda: ours.product(integers)
+    elif isinstance(ours, PackedLinear):
+        yield "packed linear", lambda: ours(inputs)
+
+
+def memory_cases(device: torch.device) -> Iterator[Case]:
+    """The bytes that a copy reads and writes, and those that a sum reads."""
+    source = torch.ones(COPIED[device.type] // 4, device=device)
+    target = torch.empty_like(source)
+    size, repeats = source.nbytes, REPEATS[device.type]
+    ways = (("copy", 2, lambda: target.copy_(source)), ("sum", 1, source.sum))
+    for name, times, way in ways:
+        run = repeated(way, repeats, device)
+        yield Case(Kind.MEMORY, f"{name} of {size >> 20} MiB", float(times * size * repeats), run)
+
+
+def repeated(way: Product, repeats: int, device: torch.device) -> Callable[[], None]:
+    @torch.inference_mode()
+    def run() -> None:
+        for _ in range(repeats):
+            way()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return run

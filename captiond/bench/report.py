@@ -1,0 +1,140 @@
+"""From samples to figures, and to the settings that they suggest."""
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from captiond.bench.cases import Case, Kind, Sample, Samples
+from captiond.bench.floor import Arithmetic, Rates, Work, floor_seconds
+
+ENOUGH = 0.9  # of the best rate
+AHEAD = 2  # decoders do so much more than the model takes
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFigure:
+    """Seconds an image at a batch size; None where there was no memory for it."""
+
+    batch_size: int
+    generate: float | None
+    captiond: float | None
+    floor: float | None
+    ratio: float | None  # of ours to `generate`
+    new_tokens: float | None  # an image
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceFigure:
+    """What so many clients get."""
+
+    clients: int
+    images_per_second: float
+    p50: float  # seconds
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best that any of several ways reached, a second."""
+
+    name: str
+    rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All that was measured."""
+
+    product: Best  # FLOP
+    memory: Best  # bytes
+    engine: tuple[EngineFigure, ...]
+    decode: float  # seconds a JPEG
+    service: tuple[ServiceFigure, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Suggested:
+    """Settings that fit the machine as it was measured."""
+
+    batch_size: int
+    precision: str
+    threads: int
+    decoders: int
+
+
+def figures(samples: Samples, works: dict[int, Work], model: Arithmetic, width: int) -> Figures:
+    """`works` by batch size, of numbers that are `width` bytes wide."""
+    product, memory = best(samples, Kind.PRODUCT), best(samples, Kind.MEMORY)
+    rates = Rates(product.rate, memory.rate)
+    floors = {size: floor_seconds(model, rates, work, width) / size for size, work in works.items()}
+    (decode,) = medians(samples, Kind.DECODE).values()
+    return Figures(
+        product,
+        memory,
+        engine_figures(samples, works, floors),
+        decode,
+        tuple(service_figure(*found) for found in of_kind(samples, Kind.SERVICE)),
+    )
+
+
+def engine_figures(
+    samples: Samples, works: dict[int, Work], floors: dict[int, float]
+) -> tuple[EngineFigure, ...]:
+    theirs, ours = medians(samples, Kind.GENERATE), medians(samples, Kind.CAPTIOND)
+    return tuple(
+        EngineFigure(
+            batch_size=int(name),
+            generate=theirs.get(name),
+            captiond=ours.get(name),
+            floor=floors.get(int(name)),
+            ratio=ours[name] / theirs[name] if name in ours and name in theirs else None,
+            new_tokens=works[int(name)].tokens / int(name) if name in ours else None,
+        )
+        for name in theirs | ours
+    )
+
+
+def of_kind(samples: Samples, kind: Kind) -> Iterable[tuple[Case, list[Sample]]]:
+    return (found for found in samples if found[0].kind is kind)
+
+
+def best(samples: Samples, kind: Kind) -> Best:
+    rates = (
+        Best(case.name, case.amount / min(sample.seconds for sample in taken))
+        for case, taken in of_kind(samples, kind)
+    )
+    return max(rates, key=lambda found: found.rate)
+
+
+def medians(samples: Samples, kind: Kind) -> dict[str, float]:
+    """Seconds for one, by the case's name."""
+    return {
+        case.name: statistics.median(sample.seconds for sample in taken) / case.amount
+        for case, taken in of_kind(samples, kind)
+    }
+
+
+def service_figure(case: Case, taken: list[Sample]) -> ServiceFigure:
+    waits = sorted(wait for sample in taken for wait in sample.result)
+    seconds = statistics.median(sample.seconds for sample in taken)
+    return ServiceFigure(
+        int(case.name), case.amount / seconds, quantile(waits, 0.5), quantile(waits, 0.99)
+    )
+
+
+def quantile(ordered: list[float], part: float) -> float:
+    """The least value that so large a part does not exceed."""
+    return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
+
+
+def suggested(found: Figures, precision: str, threads: int, cores: int) -> Suggested:
+    """Settings for this machine: a small batch, and decoders that keep ahead of the model."""
+    seconds = {figure.batch_size: figure.captiond for figure in found.engine if figure.captiond}
+    quickest = min(seconds.values())
+    return Suggested(
+        batch_size=min(size for size, took in seconds.items() if quickest / took >= ENOUGH),
+        precision=precision,
+        threads=threads,
+        decoders=max(1, min(cores, math.ceil(AHEAD * found.decode / quickest))),
+    )

@@ -1,0 +1,196 @@
+"""A whole run: what is made ready for it, what is measured, and what is told of that."""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import torch
+import transformers
+
+import captiond
+from captiond.bench.cases import Case, Kind, Samples, Tell, measure
+from captiond.bench.engine import (
+    Engines,
+    decode_case,
+    device_of,
+    engine_cases,
+    load_engines,
+    threads_of,
+    work_of,
+)
+from captiond.bench.floor import Arithmetic, Shape, Work, arithmetic
+from captiond.bench.images import jpegs
+from captiond.bench.rates import memory_cases, product_cases
+from captiond.bench.report import Figures, Suggested, figures, suggested
+from captiond.bench.service import Service, running, service_cases
+from captiond.config import Precision, Settings
+from captiond.errors import OutOfMemory
+from captiond.inference.blip import pick_batch_size
+from captiond.inference.models import ModelFiles
+
+NEW_TOKENS = 19  # with the one that begins it, BLIP's longest caption by default
+WIDTHS: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number
+DISTINCT = 32  # images of a batch; larger ones have them more than once
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured: batches of these sizes, and so many clients with these requests each."""
+
+    rounds: int
+    sizes: tuple[int, ...]
+    clients: tuple[int, ...]
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    device: str
+    cores: int
+    threads: int
+    precision: str
+    torch: str
+    transformers: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run has found; sizes in bytes, times in seconds."""
+
+    captiond: str
+    model: str
+    machine: Machine
+    plan: Plan
+    arithmetic: Arithmetic
+    figures: Figures
+    service_batch_size: int
+    peak_bytes: int | None  # of the service's model process, since its start
+    suggested: Suggested
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything loaded and running."""
+
+    engines: Engines
+    service: Service | None
+    cases: list[Case]
+
+
+def plan_for(settings: Settings, rounds: int | None, *, quick: bool, service: bool) -> Plan:
+    """The sizes that fit the device."""
+    on_cpu = device_of(settings).type == "cpu"
+    sizes: tuple[int, ...] = (1, 4, 8, 16) if on_cpu else (1, 8, 32, 64, 128, 256)
+    clients: tuple[int, ...] = (1, 4, 8) if on_cpu else (1, 4, 8, 64)
+    if quick:
+        sizes, clients = sizes[:2], clients[:2]
+    return Plan(
+        rounds=rounds or (2 if quick else 5),
+        sizes=sizes,
+        clients=clients if service else (),
+        requests=3 if on_cpu else 10,
+    )
+
+
+def measured(settings: Settings, model: ModelFiles) -> Settings:
+    """The settings to measure with: greedy search, nothing cached, nothing that stands by."""
+    name = str(model.folder.absolute())
+    plain = {"name": name, "revision": None, "fallback": "", "cache": None, "standby": False}
+    changes = {
+        "server": {"host": "127.0.0.1", "port": 0},
+        "model": plain,
+        "generation": {"num_beams": 1, "max_new_tokens": NEW_TOKENS},
+        "cache": {"enabled": False},
+        "logs": {"level": "info", "format": "json"},
+    }
+    return settings.model_copy(
+        update={
+            section: getattr(settings, section).model_copy(update=values)
+            for section, values in changes.items()
+        }
+    )
+
+
+@contextmanager
+def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
+    """Load the engines, start the service with the settings file `config`, and end it again.
+
+    Raises:
+        ModelBroken, StartupError: one of them cannot run.
+    """
+    images = jpegs(range(max(DISTINCT, plan.requests * max(plan.clients, default=0))))
+    engines = load_engines(settings, images[: min(DISTINCT, max(plan.sizes))])
+    with serving(plan, config) as service:
+        cases = chain(
+            product_cases(engines.ours.device, engines.ours.precision),
+            memory_cases(engines.ours.device),
+            [decode_case(engines, images[0], settings)],
+            engine_cases(engines, plan.sizes),
+            service_cases(service, plan.clients, images, plan.requests) if service else (),
+        )
+        yield Bench(engines, service, list(cases))
+
+
+def serving(plan: Plan, config: Path) -> AbstractContextManager[Service | None]:
+    return running(config, max(plan.clients)) if plan.clients else nullcontext()
+
+
+def run(bench: Bench, settings: Settings, plan: Plan, model: str, tell: Tell) -> Report:
+    """Measure all of it.
+
+    Raises:
+        OutOfMemory: the device has none for a single image.
+    """
+    samples = measure(bench.cases, plan.rounds, tell)
+    peak = bench.service.peak_bytes() if bench.service else None
+    ours = bench.engines.ours
+    counted = arithmetic(Shape.of(bench.engines.config))
+    done = works(bench.engines, samples)
+    if not done:
+        raise OutOfMemory(f"{ours.device} has no memory for a single image; choose another")
+    found = figures(samples, done, counted, WIDTHS[ours.precision])
+    machine = describe(settings, ours.device, ours.precision)
+    return Report(
+        captiond=captiond.__version__,
+        model=model,
+        machine=machine,
+        plan=plan,
+        arithmetic=counted,
+        figures=found,
+        service_batch_size=pick_batch_size(settings.model, ours.device),
+        peak_bytes=peak,
+        suggested=suggested(found, machine.precision, machine.threads, machine.cores),
+    )
+
+
+def works(engines: Engines, samples: Samples) -> dict[int, Work]:
+    """By batch size, what our engine has done."""
+    padding = engines.config["text_config"]["pad_token_id"]
+    return {
+        int(case.name): work_of(taken[-1].result, padding)
+        for case, taken in samples
+        if case.kind is Kind.CAPTIOND
+    }
+
+
+def describe(settings: Settings, device: torch.device, precision: Precision) -> Machine:
+    return Machine(
+        device=device_name(device),
+        cores=len(os.sched_getaffinity(0)),
+        threads=threads_of(settings),
+        precision=precision,
+        torch=torch.__version__,
+        transformers=transformers.__version__,
+    )
+
+
+def device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return str(device)

@@ -1,0 +1,183 @@
+"""A captiond in a process of its own, and clients that keep it busy over HTTP."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from captiond.bench.cases import Case, Kind
+from captiond.config import ENV_PREFIX
+from captiond.errors import StartupError
+
+T = TypeVar("T")
+START_SECONDS = 300.0  # a large model from a slow disk
+STOP_SECONDS = 5.0
+REQUEST_SECONDS = 600.0
+HEAD = b'--edge\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
+TAIL = b"\r\n--edge--\r\n"
+HEADERS = {"Content-Type": "multipart/form-data; boundary=edge"}
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running `captiond serve`, and threads for its clients."""
+
+    process: subprocess.Popen[bytes]
+    host: str
+    port: int
+    pool: Executor
+
+    def connect(self) -> HTTPConnection:
+        return HTTPConnection(self.host, self.port, timeout=REQUEST_SECONDS)
+
+    def peak_bytes(self) -> int:
+        """The most memory that one of its processes, the model's, was resident in so far."""
+        return max(peak(pid) for pid in tree(self.process.pid))
+
+
+@contextmanager
+def running(config: Path, clients: int) -> Iterator[Service]:
+    """A service with these settings, ready to caption; its data and its log are beside them.
+
+    Raises:
+        StartupError: it does not get there; the message has the end of its log.
+    """
+    log = config.with_name("service.log")
+    # The service goes before its clients, who then wait for nothing more.
+    with ThreadPoolExecutor(clients) as pool, started(config, log) as process:
+        url = urlsplit(wait_for(lambda: listening(log), process, log))
+        service = Service(process, url.hostname or "", url.port or 0, pool)
+        wait_for(lambda: is_ready(service), process, log)
+        yield service
+
+
+@contextmanager
+def started(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is gone, with its children, when the block is left in whatever way."""
+    command = [sys.executable, "-m", "captiond", "serve", "--config", str(config)]
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            [*command, "--port", "0", "--data-dir", str(log.with_name("data"))],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            env=environ,
+            process_group=0,  # Ctrl-C is for the command, which then ends the service
+        )
+    try:
+        yield process
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+    finally:
+        process.kill()  # its children die with it
+        process.wait()
+
+
+def wait_for(look: Callable[[], T | None], process: subprocess.Popen[bytes], log: Path) -> T:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if (found := look()) is not None:
+            return found
+        time.sleep(0.05)
+    last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+    raise StartupError(f"captiond serve did not get ready; its log ends with\n{last}")
+
+
+def listening(log: Path) -> str | None:
+    """The URL that the log tells."""
+    for line in log.read_text().splitlines(keepends=True):
+        if line.startswith("{") and line.endswith("\n"):
+            entry = json.loads(line)
+            if entry["event"] == "listening":
+                return str(entry["url"])
+    return None
+
+
+def is_ready(service: Service) -> bool | None:
+    connection = service.connect()
+    try:
+        connection.request("GET", "/readyz")
+        return True if connection.getresponse().status == 200 else None
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def service_cases(
+    service: Service, levels: Sequence[int], images: list[bytes], requests: int
+) -> Iterator[Case]:
+    """For each number of clients a case: `requests` of each, one after the other."""
+    bodies = [HEAD + image + TAIL for image in images]
+    for clients in levels:
+        share = [bodies[client * requests : (client + 1) * requests] for client in range(clients)]
+        yield Case(Kind.SERVICE, str(clients), clients * requests, all_at_once(service, share))
+
+
+def all_at_once(service: Service, share: list[list[bytes]]) -> Callable[[], list[float]]:
+    def run() -> list[float]:
+        waits = service.pool.map(lambda bodies: post_each(service, bodies), share)
+        return [seconds for client in waits for seconds in client]
+
+    return run
+
+
+def post_each(service: Service, bodies: list[bytes]) -> list[float]:
+    """The seconds that each answer took, over one connection."""
+    connection = service.connect()
+    try:
+        return [post(connection, body) for body in bodies]
+    finally:
+        connection.close()
+
+
+def post(connection: HTTPConnection, body: bytes) -> float:
+    begun = time.perf_counter()
+    connection.request("POST", "/caption", body, HEADERS)
+    response = connection.getresponse()
+    answer = response.read()
+    if response.status != 200:
+        raise StartupError(f"captiond serve answers {response.status}: {answer.decode()}")
+    return time.perf_counter() - begun
+
+
+def tree(root: int) -> list[int]:
+    """A process and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        parent = int(status(int(path.name)).get("PPid", "0"))
+        children.setdefault(parent, []).append(int(path.name))
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def peak(pid: int) -> int:
+    """Bytes, of proc(5)'s VmHWM; 0 for a process that has ended."""
+    return 1024 * int(status(pid).get("VmHWM", "0 kB").split()[0])
+
+
+def status(pid: int) -> dict[str, str]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has ended
+        return {}
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}

@@ -1,0 +1,60 @@
+"""`captiond bench` with the embedded model: all of it, and a Ctrl-C in the middle."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from tests.service import MODEL, captiond, wait_for
+
+
+def test_every_figure_is_there_and_sane(tmp_path: Path) -> None:
+    result = captiond("bench", "--quick", "--json", "--model", MODEL, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    report = json.loads(result.stdout)
+    assert report["model"] == MODEL
+    figures = report["figures"]
+    assert figures["product"]["rate"] > 1e9
+    assert figures["memory"]["rate"] > 1e8
+    assert [figure["batch_size"] for figure in figures["engine"]] == report["plan"]["sizes"]
+    for figure in figures["engine"]:
+        assert 0 < figure["floor"] <= min(figure["captiond"], figure["generate"])
+        assert figure["ratio"] == figure["captiond"] / figure["generate"]
+        assert 1 <= figure["new_tokens"] <= 19
+    assert [figure["clients"] for figure in figures["service"]] == report["plan"]["clients"]
+    for figure in figures["service"]:
+        assert figure["images_per_second"] > 0
+        assert 0 < figure["p50"] <= figure["p99"]
+    assert report["peak_bytes"] > 100e6
+    assert report["suggested"]["batch_size"] in report["plan"]["sizes"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "captiond", "bench", "--model", MODEL, "--rounds", "1000"]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        bench = psutil.Process(process.pid)
+        # The service, its web and model process, and a decoder.
+        children = wait_for(lambda: at_least(4, bench), "the service")
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=60)
+    assert (process.returncode, *told) == (130, "", "captiond: stopped\n")
+    wait_for(lambda: not any(child.is_running() for child in children), "its processes to end")
+    assert list(tmp_path.glob("captiond-bench-*")) == []
+
+
+def at_least(number: int, process: psutil.Process) -> list[psutil.Process] | None:
+    assert process.status() != psutil.STATUS_ZOMBIE
+    children = process.children(recursive=True)
+    return children if len(children) >= number else None

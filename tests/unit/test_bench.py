@@ -1,0 +1,64 @@
+"""What `captiond bench` makes of its samples."""
+
+from captiond.bench.cases import Case, Kind, Sample, Samples, measure
+from captiond.bench.floor import Arithmetic, Work
+from captiond.bench.report import Best, Figures, figures, suggested
+from captiond.errors import OutOfMemory
+
+MODEL = Arithmetic(vision=100, cross=0, token=0, weights=0, keys=0)
+
+
+def samples(
+    kind: Kind, name: str, amount: float, *seconds: float, result: object = None
+) -> Samples:
+    case = Case(kind, name, amount, lambda: None)
+    return [(case, [Sample(took, result) for took in seconds])]
+
+
+def measured(*engine: tuple[int, float]) -> Figures:
+    """Figures of our engine's seconds for batches of these sizes."""
+    found = [
+        *samples(Kind.PRODUCT, "linear", 1000, 2, 1, 4),
+        *samples(Kind.PRODUCT, "packed linear", 1000, 1, 0.5),
+        *samples(Kind.MEMORY, "copy", 1000, 1),
+        *samples(Kind.DECODE, "a JPEG", 1, 0.1, 0.3, 0.2),
+        *samples(Kind.SERVICE, "2", 4, 1, 2, 3, result=[0.1, 0.2, 0.4, 0.3]),
+    ]
+    for size, seconds in engine:
+        found += samples(Kind.GENERATE, str(size), size, 2 * seconds)
+        found += samples(Kind.CAPTIOND, str(size), size, seconds)
+    return figures(found, {size: Work(size, 0, 0) for size, _ in engine}, MODEL, 4)
+
+
+def test_rates_are_the_best_and_times_the_medians() -> None:
+    found = measured((4, 8.0))
+    assert found.product == Best("packed linear", 2000)
+    assert found.decode == 0.2
+    (engine,) = found.engine
+    assert (engine.generate, engine.captiond, engine.ratio, engine.floor) == (4, 2, 0.5, 0.05)
+    (service,) = found.service
+    assert (service.clients, service.images_per_second) == (2, 2)
+    assert (service.p50, service.p99) == (0.2, 0.4)
+
+
+def test_the_smallest_batch_that_is_nearly_the_best_is_suggested() -> None:
+    found = measured((1, 1.5), (4, 4.2), (8, 8.0), (16, 16.8))
+    assert suggested(found, "fp32", threads=2, cores=8).batch_size == 4
+
+
+def test_decoders_keep_ahead_of_the_model_within_the_cores() -> None:
+    found = measured((1, 0.1))
+    assert suggested(found, "fp32", threads=2, cores=8).decoders == 4
+    assert suggested(found, "fp32", threads=2, cores=2).decoders == 2
+
+
+def test_a_case_without_memory_is_left_out() -> None:
+    def too_large() -> None:
+        raise OutOfMemory("no")
+
+    cases = [Case(Kind.GENERATE, "1", 1, lambda: 7), Case(Kind.GENERATE, "256", 256, too_large)]
+    told: list[Case] = []
+    ((case, taken),) = measure(cases, 3, told.append)
+    assert case is cases[0]
+    assert [sample.result for sample in taken] == [7, 7, 7]
+    assert len(told) == 5
