@@ -72,7 +72,8 @@ class State:
 
 
 class Forward:
-    """The weights of a model, laid out by `make`, and what is computed with them.
+    """The weights of a model, laid out by `make`, and what is computed with them. The model itself
+    is taken apart.
 
     Images go through the vision encoder some `rows` of patches at a time, at least one image: on a
     CPU, what they leave between two layers stays in the caches.
@@ -87,12 +88,12 @@ class Forward:
         self._head_width = config.text_config.hidden_size // self._heads
         self._cross_room: Tensor | None = None
         self.positions: int = config.text_config.max_position_embeddings
-        self._patches: Block = model.vision_model.embeddings
+        self._patches: Block = copied(model.vision_model.embeddings)
         self._chunk = max(1, rows // self._patches.num_positions)
         self._vision = [vision_layer(layer, make) for layer in model.vision_model.encoder.layers]
         self._last_norm = norm_of(model.vision_model.post_layernorm)
         text: Block = model.text_decoder.bert
-        self._embeddings: Block = text.embeddings
+        self._embeddings: Block = copied(text.embeddings)
         self._embeddings_norm = norm_of(text.embeddings.LayerNorm)
         self._text = [text_layer(layer, make) for layer in text.encoder.layer]
         head: Block = model.text_decoder.cls.predictions
@@ -234,17 +235,29 @@ def text_layer(layer: Block, make: MakeLinear) -> TextLayer:
 
 
 def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "none") -> Linear:
-    """One layer of several that take the same input: their outputs stand side by side."""
+    """One layer of several that take the same input: their outputs stand side by side.
+
+    The weights are taken out of their modules, so that they are in memory once.
+    """
     weight = torch.cat([layer.weight.detach() for layer in layers])
     bias = torch.cat([layer.bias.detach() for layer in layers])
+    for layer in layers:
+        del layer.weight, layer.bias
     return make(weight, bias, activation)
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """With weights of its own: those of a mapped file would keep all of it in memory."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+    return module
 
 
 def norm_of(module: nn.LayerNorm) -> Norm:
     return partial(
         layer_norm,
         normalized_shape=list(module.normalized_shape),
-        weight=module.weight.detach(),
-        bias=module.bias.detach(),
+        weight=module.weight.detach().clone(),
+        bias=module.bias.detach().clone(),
         eps=module.eps,
     )

@@ -1,5 +1,6 @@
 """Our search gives the tokens of transformers' `generate`, one by one, in every mode."""
 
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -70,7 +71,7 @@ def search(
 ) -> Found:
     text: Any = model.config.text_config
     tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
-    forward = Forward(model, make, rows=128)
+    forward = Forward(deepcopy(model), make, rows=128)
     ids = torch.tensor([0, *prompt])
     return Search(forward, tokens)(pixels, ids, generation)
 
