@@ -246,7 +246,7 @@ def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "no
     return make(weight, bias, activation)
 
 
-def copied(module: nn.Module) -> nn.Module:
+def copied(module: Block) -> Block:
     """With weights of its own: those of a mapped file would keep all of it in memory."""
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()

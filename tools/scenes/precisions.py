@@ -1,0 +1,46 @@
+"""How often the embedded model is right in each precision, and how often it says as in fp32.
+
+python -m tools.scenes.precisions [SCENES]
+"""
+
+import sys
+from io import BytesIO
+
+import numpy as np
+import torch
+
+from captiond.config import ImageSettings, Precision
+from captiond.inference.blip import Blip
+from captiond.inference.decode import decode
+from captiond.inference.models import EMBEDDED
+from captiond.jobs import Generation
+from tools.scenes.dataset import Sample, draw_sample
+from tools.scenes.evaluation import EVALUATION_SEED
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
+BATCH = 50
+
+
+def captions(precision: Precision, samples: list[Sample]) -> list[str]:
+    blip = Blip.load(EMBEDDED["captiond/scenes"], torch.device("cpu"), precision)
+    images = ImageSettings()
+    texts: list[str] = []
+    for start in range(0, len(samples), BATCH):
+        files = (BytesIO(sample.jpeg) for sample in samples[start : start + BATCH])
+        pixels = np.stack([decode(file, blip.geometry, images)[0] for file in files])
+        texts += [best.text for best, *_ in blip.caption(pixels, Generation(max_new_tokens=24))]
+    return texts
+
+
+def main(size: int) -> None:
+    samples = [draw_sample(EVALUATION_SEED, number) for number in range(size)]
+    given = {precision: captions(precision, samples) for precision in PRECISIONS}
+    sys.stdout.write(f"| precision | right, of {size} | as in fp32 |\n|---|---|---|\n")
+    for precision, texts in given.items():
+        right = sum(text == sample.caption for text, sample in zip(texts, samples, strict=True))
+        same = sum(text == other for text, other in zip(texts, given["fp32"], strict=True))
+        sys.stdout.write(f"| {precision} | {right / size:.1%} | {same / size:.1%} |\n")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
