@@ -118,7 +118,10 @@ class Blip:
             found.tokens.flatten(0, 1), skip_special_tokens=True
         )
         scores: list[float] = found.scores.flatten().tolist()
-        captions = [Caption(text.strip(), score) for text, score in zip(texts, scores, strict=True)]
+        captions = [
+            Caption(text.strip(), round(score, 6))
+            for text, score in zip(texts, scores, strict=True)
+        ]
         each = found.tokens.shape[1]
         return [tuple(captions[n : n + each]) for n in range(0, len(captions), each)]
 
