@@ -2,6 +2,7 @@
 # make run       serve on port 8000 with the sample settings
 # make test      what must pass before a change lands
 # make soak      every fault, its full count; hours; a table at the end
+# make guards    each guard taken out, its test must fail
 # make bench     figures of this machine
 # make tags-report   how good and how quick the tags are
 PYTHON ?= python3.11
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test check soak bench tags-report clean
+.PHONY: install run test check soak guards bench tags-report clean
 
 install: $(INSTALLED)
 
@@ -34,6 +35,9 @@ soak: install
 	rm -rf build/soak
 	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults
 	$(BIN)/python -m tests.faults.table
+
+guards: install
+	$(BIN)/python -m tests.faults.guards
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.service

@@ -52,9 +52,9 @@ def into_decoder(module: ModuleType) -> None:
 def into_model(module: ModuleType) -> None:
     caption = module.Blip.caption
 
-    def captioning(self: Any, pixels: Any) -> Any:
+    def captioning(self: Any, pixels: Any, *how: Any) -> Any:
         misbehave(pixels)
-        return caption(self, pixels)
+        return caption(self, pixels, *how)
 
     module.Blip.caption = captioning
 
