@@ -102,7 +102,7 @@ def measured(settings: Settings, model: ModelFiles) -> Settings:
     changes = {
         "server": {"host": "127.0.0.1", "port": 0},
         "model": plain,
-        "generation": {"num_beams": 1, "max_new_tokens": NEW_TOKENS},
+        "generation": {**Settings().generation.model_dump(), "max_new_tokens": NEW_TOKENS},
         "cache": {"enabled": False},
         "logs": {"level": "info", "format": "json"},
     }
