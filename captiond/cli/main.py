@@ -187,7 +187,7 @@ def bench(
     data: Data = None,
     model: Model = None,
     device: Device = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16 or bf16.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16, int8.")] = None,
     assignments: Set = None,
 ) -> None:
     """Measure what this machine can do: engine, service, and how far from the floor they are."""
