@@ -160,6 +160,9 @@ class ImageSettings(Section):
     decode_seconds: float = Field(
         10, gt=0, le=600, description="Processor time that one image may take to decode."
     )
+    jpeg_draft: bool = Field(
+        False, description="Read large JPEGs at a fraction of their size: quicker, nearly the same."
+    )
 
 
 class TagSettings(Section):

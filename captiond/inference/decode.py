@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from captiond.config import ImageSettings
 from captiond.errors import CorruptImage, EmptyImage, ImageError, TooManyPixels
@@ -26,6 +26,7 @@ PILLOW_FORMATS = {
     "heif": ("HEIF",),
 }
 WHITE = (255, 255, 255, 255)
+QUARTER_TURNS = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -72,8 +73,11 @@ def decode(
     try:
         with Image.open(file, formats=formats) as image:
             check_size(image, settings.max_pixels)
-            upright = ImageOps.exif_transpose(to_rgb(image))
-            return resize(upright, geometry), upright.size
+            size = upright_size(image)
+            if settings.jpeg_draft:
+                least = max(geometry.width, geometry.height)  # it may be turned yet
+                image.draft("RGB", (least, least))  # of other formats: nothing
+            return resize(ImageOps.exif_transpose(to_rgb(image)), geometry), size
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -88,6 +92,13 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
         raise TooManyPixels(
             f"{image.width} x {image.height} is {pixels} pixels; at most {max_pixels} are allowed"
         )
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height, once it is turned as its EXIF says."""
+    width, height = image.size
+    turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
+    return (height, width) if turned else (width, height)
 
 
 def resize(image: Image.Image, geometry: Geometry) -> Pixels:

@@ -110,7 +110,9 @@ async def receive(
 
 def make_recipe(settings: Settings, loaded: Loaded) -> Recipe:
     info = loaded.info
-    parts = (info.fingerprint, info.precision)
+    parts = [info.fingerprint, info.precision]
+    if settings.images.jpeg_draft:
+        parts.append("jpeg_draft")
     return Recipe(
         model=info.name,
         fingerprint=hashlib.sha256("\0".join(parts).encode()).hexdigest(),

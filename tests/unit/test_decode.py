@@ -189,3 +189,22 @@ def test_damaged_files_give_pixels_or_an_image_error(
         with suppress(ImageError):
             pixels, _ = decode(path, GEOMETRY, SETTINGS)
             assert pixels.shape == (64, 48, 3)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_draft_of_a_jpeg_is_nearly_the_same(tmp_path: Path, orientation: int) -> None:
+    soft = Image.effect_noise((40, 30), 60).convert("RGB").resize((1600, 1200))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    path = saved(tmp_path, soft, "jpeg", exif=exif)
+    whole, size = decode(path, GEOMETRY, SETTINGS)
+    draft, size_of_draft = decode(path, GEOMETRY, SETTINGS.model_copy(update={"jpeg_draft": True}))
+    assert size_of_draft == size == ((1600, 1200) if orientation == 1 else (1200, 1600))
+    difference = np.abs(whole.astype(int) - draft.astype(int))
+    assert 0 < difference.mean() < 2
+
+
+def test_of_what_is_no_jpeg_there_is_no_draft(tmp_path: Path, picture: Image.Image) -> None:
+    path = saved(tmp_path, picture.resize((900, 600)), "png")
+    draft, _ = decode(path, GEOMETRY, SETTINGS.model_copy(update={"jpeg_draft": True}))
+    assert np.array_equal(draft, decode(path, GEOMETRY, SETTINGS)[0])
