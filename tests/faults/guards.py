@@ -55,7 +55,7 @@ GUARDS = (
         "captiond/jobs.py",
         "cls.KILLED if exit_code == -signal.SIGKILL else cls.CRASHED",
         "cls.CRASHED",
-        "tests/faults/test_kills.py -k decoders_are_killed",
+        "tests/unit/test_jobs.py",
     ),
     Guard(
         "a stopped process is told from a hung one",

@@ -1,5 +1,6 @@
 """An image that ends the process that has it in hand; a device that fails; a hung process."""
 
+import os
 import random
 import signal
 import time
@@ -32,7 +33,7 @@ def marked() -> bytes:
 
 def injected(fault: str, data: Path) -> dict[str, str]:
     return {
-        "PYTHONPATH": INJECT,
+        "PYTHONPATH": os.pathsep.join([INJECT, os.environ.get("PYTHONPATH", "")]),
         "FAULT_INJECT": fault,
         "FAULT_INJECT_ONCE": str(data.with_suffix(".once")),
         **FRESH,

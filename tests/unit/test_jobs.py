@@ -1,18 +1,23 @@
 """The states of tasks and images, and the sentences that clients of the kept API read."""
 
 import re
+import signal
 
 import pytest
 
 from captiond.jobs import (
+    ALONE,
+    KILLED_ALONE,
     TRANSITIONS,
     Captioned,
+    Death,
     IllegalTransition,
     ImageView,
     Refused,
     Status,
     TaskView,
     advance,
+    blame,
     finished_status,
     message,
     task_id,
@@ -79,3 +84,19 @@ def test_what_a_task_becomes_when_its_images_have_ended(
 
 def test_a_task_id_is_what_clients_know() -> None:
     assert re.fullmatch(r"task_1672531200_[0-9a-f]{32}", task_id(1672531200.9, "0f" * 16))
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "death", "points"),
+    [
+        (0, Death.ORDERLY, 0),
+        (1, Death.CRASHED, ALONE),
+        (-signal.SIGSEGV, Death.CRASHED, ALONE),
+        (-signal.SIGKILL, Death.KILLED, KILLED_ALONE),
+    ],
+)
+def test_a_death_is_told_by_its_exit_code_and_a_kill_weighs_less(
+    exit_code: int, death: Death, points: int
+) -> None:
+    assert Death.by(exit_code) is death
+    assert blame(death, batch=1) == points
