@@ -80,7 +80,7 @@ class SpoolWriter:
     def commit(self, *, durable: bool) -> Path:
         """Give the file its name; if `durable`, bytes and name are on disk by then."""
         if durable:
-            os.fsync(self._descriptor)
+            os.fdatasync(self._descriptor)  # with its size, without its times
         self._close()
         self._part.rename(self.path)
         if durable:

@@ -123,9 +123,16 @@ GUARDS = (
     Guard(
         "an accepted upload is on disk",
         "captiond/spool.py",
-        "            os.fsync(self._descriptor)\n",
+        "            os.fdatasync(self._descriptor)",
+        "            pass",
+        "tests/faults/test_disk.py -k upload_that_cannot",
+    ),
+    Guard(
+        "the name of an accepted upload is on disk",
+        "captiond/spool.py",
+        "            sync_folder(self.path.parent)\n",
         "            pass\n",
-        "tests/faults/test_disk.py -k cannot_be_synced",
+        "tests/faults/test_disk.py -k name_that_cannot",
     ),
     Guard(
         "a full disk is told",
@@ -188,7 +195,7 @@ GUARDS = (
         "captiond/supervisor/service.py",
         "asyncio.timeout(seconds):\n                for children",
         "asyncio.timeout(None):\n                for children",
-        "tests/faults/test_clients.py -k a_stop_with_a_stuck_upload",
+        "tests/faults/test_clients.py -k who_does_not_hear",
     ),
     Guard(
         "one service for a data folder",

@@ -1,9 +1,9 @@
-"""Runs a command whose fsync fails with EIO, as on a disk that is breaking.
+"""Runs a command in which a system call fails with EIO, as on a disk that is breaking.
 
-python -m tests.faults.seccomp COMMAND...
+python -m tests.faults.seccomp fsync|fdatasync COMMAND...
 
 The kernel's own filter does it (seccomp(2), SECCOMP_RET_ERRNO), for this process and all that it
-starts; fdatasync, by which SQLite commits, is left alone.
+starts. A file's bytes and SQLite's commits go to the disk by fdatasync, a folder's names by fsync.
 """
 
 import ctypes
@@ -17,7 +17,10 @@ PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22  # prctl(2)
 MODE_FILTER = 2
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF: a word from the call's data, and so on
-FSYNC = {"x86_64": 74, "aarch64": 82}
+CALLS = {
+    "fsync": {"x86_64": 74, "aarch64": 82},
+    "fdatasync": {"x86_64": 75, "aarch64": 83},
+}
 
 
 class Program(ctypes.Structure):
@@ -30,10 +33,10 @@ def instruction(code: int, yes: int, no: int, value: int) -> bytes:
     return struct.pack("HBBI", code, yes, no, value)
 
 
-def make_fsync_fail() -> None:
+def make_fail(call: str) -> None:
     filter_ = (
         instruction(LOAD, 0, 0, 0)  # the number of the call
-        + instruction(JUMP_IF_EQUAL, 0, 1, FSYNC[platform.machine()])
+        + instruction(JUMP_IF_EQUAL, 0, 1, CALLS[call][platform.machine()])
         + instruction(RETURN, 0, 0, ERRNO | errno.EIO)
         + instruction(RETURN, 0, 0, ALLOW)
     )
@@ -48,5 +51,5 @@ def make_fsync_fail() -> None:
 
 
 if __name__ == "__main__":
-    make_fsync_fail()
-    os.execv(sys.argv[1], sys.argv[1:])
+    make_fail(sys.argv[1])
+    os.execv(sys.argv[2], sys.argv[2:])

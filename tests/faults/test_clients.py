@@ -46,11 +46,14 @@ def connect(service: Service) -> socket.socket:
 def test_uploads_are_cut_anywhere(data: Path, rng: random.Random) -> None:
     body = part("a.png", png(1)) + part("b.png", png(2) + b"\0" * 300_000) + b"--edge--\r\n"
     whole, times = request(body), rounds(40, 500)
+    cuts = [rng.randrange(len(whole)) for _ in range(times)]
+    begun = sum(cut > whole.index(b"\r\n\r\n") + 4 for cut in cuts)
     with running(data) as service:
-        for number in range(times):
+        for number, cut in enumerate(cuts):
             with connect(service) as connection:
-                connection.sendall(whole[: rng.randrange(len(whole))])
+                connection.sendall(whole[:cut])
             progress(number + 1, times, "cut")
+        wait_for(lambda: len(service.logged("client_gone")) >= begun, "every cut to be seen")
         wait_for(lambda: not list((data / "spool").iterdir()), "the spool to be empty")
         service.client.get("/livez").raise_for_status()
         assert service.stop() == 0
@@ -189,3 +192,14 @@ def test_a_stop_with_a_stuck_upload_keeps_its_deadline(data: Path) -> None:
     with running(data) as service:
         assert list((data / "spool").iterdir()) == []
         assert service.stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["web", "model"])
+def test_a_stop_cuts_short_who_does_not_hear_it(data: Path, kind: str) -> None:
+    with running(data, "--set", "server.shutdown_seconds=3") as service:
+        (deaf,) = service.children(kind)
+        deaf.suspend()
+        begun = time.monotonic()
+        assert service.stop() == 0
+        assert time.monotonic() - begun < 10
+        assert not deaf.is_running()

@@ -5,6 +5,8 @@ import resource
 import shutil
 import sqlite3
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -102,18 +104,35 @@ def test_a_supervisor_that_cannot_write_claims_later(data: Path) -> None:
     check_nothing_lost(data, {accepted: 1})
 
 
-def test_what_cannot_be_synced_is_not_accepted(data: Path) -> None:
-    with running(data) as service:  # makes the database; its making needs fsync
+@contextmanager
+def running_on_broken_disk(data: Path, call: str) -> Iterator[Service]:
+    """A service in which `call` fails, on a data folder that another has made."""
+    with running(data) as service:
         assert service.stop() == 0
-    prefix = (sys.executable, str(ROOT / "tests" / "faults" / "seccomp.py"))
+    prefix = (sys.executable, str(ROOT / "tests" / "faults" / "seccomp.py"), call)
     with running(data, prefix=prefix) as service:
-        refused = post(service, [png(1)])
-        assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
-        assert spooled(service) == []
+        yield service
         alone = service.client.post("/caption", files={"image": ("a.png", png(1))})
         assert alone.status_code == 200, "an interactive image promises nothing"
         assert service.stop() == 0
     assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
+
+
+def check_refused(service: Service) -> None:
+    refused = post(service, [png(1)])
+    assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
+    assert refused.json()["detail"].startswith("the upload cannot be written"), refused.text
+    assert spooled(service) == []
+
+
+def test_an_upload_that_cannot_be_synced_is_not_accepted(data: Path) -> None:
+    with running_on_broken_disk(data, "fdatasync") as service:
+        check_refused(service)
+
+
+def test_a_name_that_cannot_be_synced_is_not_accepted(data: Path) -> None:
+    with running_on_broken_disk(data, "fsync") as service:
+        check_refused(service)
 
 
 def test_a_damaged_database_is_refused_and_never_made_anew(data: Path, rng: random.Random) -> None:
