@@ -93,8 +93,7 @@ MakeLinear = Callable[[Tensor, Tensor, Activation], Linear]  # of weight, bias a
 
 def linears(precision: Precision, device: torch.device) -> MakeLinear:
     """The linear layers that a device is quickest with."""
-    onednn: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    if device.type != "cpu" or not onednn:
+    if device.type != "cpu" or not has_onednn():
         return PlainLinear
     match precision:
         case "int8":
@@ -103,3 +102,14 @@ def linears(precision: Precision, device: torch.device) -> MakeLinear:
             return PackedLinear
         case "fp16":
             return PlainLinear
+
+
+def has_onednn() -> bool:
+    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    return available
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """A Bᵀ of two matrices by oneDNN; the rows or the columns of each must be dense."""
+    ab: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "none")
+    return ab

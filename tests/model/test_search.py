@@ -45,7 +45,7 @@ def random_weights() -> BlipForConditionalGeneration:
     """BLIP-base's proportions in small, with logits far enough apart to leave no ties."""
     torch.manual_seed(5)
     shape = {"hidden_size": 96, "intermediate_size": 384, "num_attention_heads": 6}
-    vision = {"num_hidden_layers": 3, "image_size": 96, "patch_size": 16, "initializer_range": 0.2}
+    vision = {"num_hidden_layers": 3, "image_size": 96, "patch_size": 6, "initializer_range": 0.2}
     text = {
         "num_hidden_layers": 4,
         "vocab_size": 500,
