@@ -106,7 +106,10 @@ class ModelSettings(Section):
         "auto", description="auto: fp32 on a CPU, bf16 (or fp16) on a GPU. int8: CPUs."
     )
     batch_size: int = Field(
-        0, ge=0, le=1024, description="Most images in a batch; 0: 8 on a CPU, 64 on a GPU."
+        0,
+        ge=0,
+        le=1024,
+        description="Most images in a batch; 0: what is best here, found at start.",
     )
     threads: int = Field(0, ge=0, le=1024, description="Threads of a CPU model; 0: all cores.")
     standby: bool = Field(
@@ -327,6 +330,11 @@ class Settings(Section):
     @property
     def database(self) -> Path:
         return self.data.dir / "captiond.db"
+
+    @property
+    def batch_sizes(self) -> Path:
+        """What was found, so that the next start need not try again."""
+        return self.data.dir / "batch-sizes.json"
 
     @property
     def upload_grace(self) -> float:

@@ -19,6 +19,7 @@ import psutil
 T = TypeVar("T")
 DATA = Path(__file__).parent / "data"
 MODEL = "captiond/scenes"
+USUAL = {"CAPTIOND_LOGS__FORMAT": "json", "CAPTIOND_MODEL__BATCH_SIZE": "8"}
 PATIENCE = 60.0  # seconds; a test that waits longer for a thing has failed
 
 
@@ -48,7 +49,7 @@ class Service:
                 [*command, "--model", MODEL, "--log-level", "debug", *flags],
                 stderr=log,
                 cwd=data.parent,
-                env={**os.environ, "CAPTIOND_LOGS__FORMAT": "json", **environ},
+                env={**os.environ, **USUAL, **environ},
             )
         self.url = wait_for(self._listening, "the port")["url"]
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)

@@ -28,7 +28,6 @@ from captiond.bench.report import Figures, Suggested, figures, suggested
 from captiond.bench.service import Service, running, service_cases
 from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
-from captiond.inference.blip import pick_batch_size
 from captiond.inference.models import ModelFiles
 
 NEW_TOKENS = 19  # with the one that begins it, BLIP's longest caption by default
@@ -66,7 +65,7 @@ class Report:
     plan: Plan
     arithmetic: Arithmetic
     figures: Figures
-    service_batch_size: int
+    service_batch_size: int | None
     peak_bytes: int | None  # of the service's model process, since its start
     suggested: Suggested
 
@@ -160,7 +159,7 @@ def run(bench: Bench, settings: Settings, plan: Plan, model: str, tell: Tell) ->
         plan=plan,
         arithmetic=counted,
         figures=found,
-        service_batch_size=pick_batch_size(settings.model, ours.device),
+        service_batch_size=bench.service.batch_size if bench.service else None,
         peak_bytes=peak,
         suggested=suggested(found, machine.precision, machine.threads, machine.cores),
     )

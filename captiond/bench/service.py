@@ -34,6 +34,7 @@ class Service:
     process: subprocess.Popen[bytes]
     host: str
     port: int
+    batch_size: int
     pool: Executor
 
     def connect(self) -> HTTPConnection:
@@ -54,8 +55,9 @@ def running(config: Path, clients: int) -> Iterator[Service]:
     log = config.with_name("service.log")
     # The service goes before its clients, who then wait for nothing more.
     with ThreadPoolExecutor(clients) as pool, started(config, log) as process:
-        url = urlsplit(wait_for(lambda: listening(log), process, log))
-        service = Service(process, url.hostname or "", url.port or 0, pool)
+        url = urlsplit(wait_for(lambda: logged(log, "listening", "url"), process, log))
+        size = wait_for(lambda: logged(log, "model_ready", "batch_size"), process, log)
+        service = Service(process, url.hostname or "", url.port or 0, int(size), pool)
         wait_for(lambda: is_ready(service), process, log)
         yield service
 
@@ -100,13 +102,13 @@ def wait_for(look: Callable[[], T | None], process: subprocess.Popen[bytes], log
     raise StartupError(f"captiond serve did not get ready; its log ends with\n{last}")
 
 
-def listening(log: Path) -> str | None:
-    """The URL that the log tells."""
+def logged(log: Path, event: str, what: str) -> str | None:
+    """What the log tells of the first such event."""
     for line in log.read_text().splitlines(keepends=True):
         if line.startswith("{") and line.endswith("\n"):
             entry = json.loads(line)
-            if entry["event"] == "listening":
-                return str(entry["url"])
+            if entry["event"] == event:
+                return str(entry[what])
     return None
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, BlipForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.config import ModelSettings, Precision, PrecisionSetting
+from captiond.config import Precision, PrecisionSetting
 from captiond.errors import ModelBroken
 from captiond.inference.decode import Geometry, Pixels
 from captiond.inference.forward import Forward
@@ -72,7 +72,9 @@ class Normalization:
 
 
 class Blip:
-    """A loaded model on its device; `precision` is what its weights are multiplied in."""
+    """A loaded model on its device; `precision` is what its weights are multiplied in, and
+    `image_bytes` what an image takes of the device's memory while it is being captioned.
+    """
 
     def __init__(
         self,
@@ -81,10 +83,12 @@ class Blip:
         processor: BlipImageProcessorPil,
         device: torch.device,
         precision: Precision,
+        image_bytes: int,
     ) -> None:
         self._find = find
         self._tokenizer = tokenizer
         self.device, self.precision = device, precision
+        self.image_bytes = image_bytes
         self.geometry = Geometry(
             processor.size["height"], processor.size["width"], int(processor.resample)
         )
@@ -108,7 +112,8 @@ class Blip:
         except Exception as error:  # transformers raises what the files' damage leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         torch.nn.Module.to(model, device)
-        return cls(finder(model, precision), tokenizer, processor, device, precision)
+        taken = image_bytes(model)
+        return cls(finder(model, precision), tokenizer, processor, device, precision, taken)
 
     @torch.inference_mode()
     def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
@@ -147,6 +152,14 @@ def finder(model: BlipForConditionalGeneration, precision: Precision) -> Find:
     return Search(forward, tokens)
 
 
+def image_bytes(model: BlipForConditionalGeneration) -> int:
+    """Of the cross-attention's keys and values, beside which the rest of an image is little."""
+    text: Any = model.config.text_config
+    patches: int = model.vision_model.embeddings.num_positions
+    numbers: int = 2 * text.num_hidden_layers * patches * text.hidden_size
+    return numbers * model.dtype.itemsize
+
+
 def is_plain(model: BlipForConditionalGeneration) -> bool:
     """Whether the checkpoint asks for nothing but what our forward and search do."""
     asked = model.text_decoder.generation_config.to_diff_dict()
@@ -181,7 +194,3 @@ def pick_precision(setting: PrecisionSetting, device: torch.device) -> Precision
     if device.type == "cpu":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-
-
-def pick_batch_size(settings: ModelSettings, device: torch.device) -> int:
-    return settings.batch_size or (8 if device.type == "cpu" else 64)

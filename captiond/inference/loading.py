@@ -7,11 +7,14 @@ import torch
 from transformers.utils.logging import disable_progress_bar
 
 from captiond.config import Settings
-from captiond.inference.blip import Blip, pick_batch_size, pick_device, pick_precision
+from captiond.inference import sizing
+from captiond.inference.blip import Blip, pick_device, pick_precision
 from captiond.inference.models import ModelFiles, find_model, fingerprint
 from captiond.inference.slots import Slots
 from captiond.messages import ModelInfo
 from captiond.tagging.tagger import Taggers
+
+UNTRIED_ON_CPU, UNTRIED_ON_GPU = 8, 64  # images in a batch
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,10 @@ class Loaded:
     info: ModelInfo
 
 
-def load(settings: Settings, device_setting: str) -> Loaded:
+def load(settings: Settings, device_setting: str, *, trial: bool) -> Loaded:
     """Load model and taggers and run them once. Blocking.
+
+    With `trial`, batch sizes are tried where the settings name none and none was found before.
 
     Raises:
         ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
@@ -40,7 +45,7 @@ def load(settings: Settings, device_setting: str) -> Loaded:
     precision = pick_precision(settings.model.precision, device)
     blip = Blip.load(files.folder, device, precision)
     warm_up(blip, taggers, settings)
-    return Loaded(blip, taggers, describe(settings, files, blip))
+    return Loaded(blip, taggers, describe(settings, files, blip, trial=trial))
 
 
 def warm_up(blip: Blip, taggers: Taggers, settings: Settings) -> None:
@@ -51,12 +56,23 @@ def warm_up(blip: Blip, taggers: Taggers, settings: Settings) -> None:
     taggers.tag([caption.text] * len(languages), languages)
 
 
-def describe(settings: Settings, files: ModelFiles, blip: Blip) -> ModelInfo:
+def describe(settings: Settings, files: ModelFiles, blip: Blip, *, trial: bool) -> ModelInfo:
+    mark = fingerprint(files.folder)
     return ModelInfo(
         name=files.name,
         requested=settings.model.name,
-        fingerprint=fingerprint(files.folder),
+        fingerprint=mark,
         device=str(blip.device),
         precision=blip.precision,
-        batch_size=pick_batch_size(settings.model, blip.device),
+        batch_size=settings.model.batch_size or found_size(settings, blip, mark, trial=trial),
     )
+
+
+def found_size(settings: Settings, blip: Blip, mark: str, *, trial: bool) -> int:
+    generation, notes = settings.generation.defaults, settings.batch_sizes
+    key = sizing.key_of(blip, mark, generation)
+    if remembered := sizing.remembered_size(notes, key):
+        return remembered
+    if trial:
+        return sizing.measured_size(blip, generation, notes, key)
+    return UNTRIED_ON_CPU if blip.device.type == "cpu" else UNTRIED_ON_GPU

@@ -54,7 +54,7 @@ async def beat(channel: Channel) -> None:
 
 async def serve(start: ModelStart, channel: Channel) -> None:
     try:
-        loaded = await asyncio.to_thread(load, start.settings, start.device)
+        loaded = await asyncio.to_thread(load, start.settings, start.device, trial=True)
     except CaptiondError as error:
         channel.send(Unready(str(error), error.code))
         await channel.flush()

@@ -281,7 +281,13 @@ class Supervisor:
             case Alive():
                 pass
             case Ready(model, window):
-                log.info("model_ready", model=model.name, device=model.device)
+                log.info(
+                    "model_ready",
+                    model=model.name,
+                    device=model.device,
+                    precision=model.precision,
+                    batch_size=model.batch_size,
+                )
                 ready.set()
                 place.worked()
                 self._dispatcher.model_ready(child.name, window)

@@ -1,0 +1,56 @@
+"""How the size of a batch is found and remembered."""
+
+from pathlib import Path
+
+import pytest
+
+from captiond.errors import OutOfMemory
+from captiond.inference.sizing import Seconds, best_size, remember, remembered_size
+
+
+def machine(*, start: float, each: float, memory: int = 1000) -> Seconds:
+    """A batch takes `start` seconds and `each` more for every image, of which `memory` fit."""
+
+    def seconds(size: int) -> float:
+        if size > memory:
+            raise OutOfMemory("no")
+        return start + each * size
+
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("start", "each", "best"),
+    [(0.0, 1.0, 1), (0.2, 0.4, 8), (1.0, 1.0, 16), (100.0, 1.0, 64)],
+)
+def test_a_batch_grows_while_that_is_worth_it(start: float, each: float, best: int) -> None:
+    assert best_size(machine(start=start, each=each), most=64) == best
+
+
+def test_a_batch_stays_within_the_memory() -> None:
+    assert best_size(machine(start=100, each=1), most=40) == 32
+    assert best_size(machine(start=100, each=1, memory=9), most=64) == 8
+    assert best_size(machine(start=100, each=1), most=1) == 1
+
+
+def test_what_was_found_is_remembered_for_what_it_was_found_for(tmp_path: Path) -> None:
+    notes = tmp_path / "batch-sizes.json"
+    assert remembered_size(notes, "one") is None
+    remember(notes, "one", 8)
+    remember(notes, "two", 16)
+    assert (remembered_size(notes, "one"), remembered_size(notes, "two")) == (8, 16)
+    assert remembered_size(notes, "three") is None
+    assert list(tmp_path.iterdir()) == [notes]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[8]", '{"one": "8"}', '{"one": 0}', "\0"])
+def test_notes_that_are_not_ours_are_tried_anew(tmp_path: Path, text: str) -> None:
+    notes = tmp_path / "batch-sizes.json"
+    notes.write_text(text)
+    assert remembered_size(notes, "one") is None
+    remember(notes, "one", 4)
+    assert remembered_size(notes, "one") == 4
+
+
+def test_a_folder_that_takes_nothing_is_no_error(tmp_path: Path) -> None:
+    remember(tmp_path / "missing" / "batch-sizes.json", "one", 4)
