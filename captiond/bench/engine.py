@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers import BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
@@ -109,6 +110,13 @@ def work_of(tokens: Tensor, padding: int) -> Work:
     """What was to be done for these captions, [batch, length]; the first token was given."""
     new = tokens[:, 1:]
     return Work(len(new), int((new != padding).sum()), new.shape[1])
+
+
+def same_part(theirs: Tensor, ours: Tensor, padding: int) -> float:
+    """The part of the rows, [batch, length] each, that differ in nothing but padding at the end."""
+    length = max(theirs.shape[1], ours.shape[1])
+    padded = [pad(rows, (0, length - rows.shape[1]), value=padding) for rows in (theirs, ours)]
+    return (padded[0] == padded[1]).all(1).float().mean().item()
 
 
 def decode_case(engines: Engines, image: bytes, settings: Settings) -> Case:

@@ -22,6 +22,7 @@ class EngineFigure:
     floor: float | None
     ratio: float | None  # of ours to `generate`
     new_tokens: float | None  # an image
+    same: float | None  # the part of the images that have the tokens of `generate`
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,14 @@ class Suggested:
     decoders: int
 
 
-def figures(samples: Samples, works: dict[int, Work], model: Arithmetic, width: int) -> Figures:
-    """`works` by batch size, of numbers that are `width` bytes wide."""
+def figures(
+    samples: Samples,
+    works: dict[int, Work],
+    same: dict[int, float],
+    model: Arithmetic,
+    width: int,
+) -> Figures:
+    """`works` and `same` by batch size, of numbers that are `width` bytes wide."""
     product, memory = best(samples, Kind.PRODUCT), best(samples, Kind.MEMORY)
     rates = Rates(product.rate, memory.rate)
     floors = {size: floor_seconds(model, rates, work, width) / size for size, work in works.items()}
@@ -72,14 +79,14 @@ def figures(samples: Samples, works: dict[int, Work], model: Arithmetic, width: 
     return Figures(
         product,
         memory,
-        engine_figures(samples, works, floors),
+        engine_figures(samples, works, same, floors),
         decode,
         tuple(service_figure(*found) for found in of_kind(samples, Kind.SERVICE)),
     )
 
 
 def engine_figures(
-    samples: Samples, works: dict[int, Work], floors: dict[int, float]
+    samples: Samples, works: dict[int, Work], same: dict[int, float], floors: dict[int, float]
 ) -> tuple[EngineFigure, ...]:
     theirs, ours = medians(samples, Kind.GENERATE), medians(samples, Kind.CAPTIOND)
     return tuple(
@@ -90,6 +97,7 @@ def engine_figures(
             floor=floors.get(int(name)),
             ratio=ours[name] / theirs[name] if name in ours and name in theirs else None,
             new_tokens=works[int(name)].tokens / int(name) if name in ours else None,
+            same=same.get(int(name)),
         )
         for name in theirs | ours
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import transformers
+from torch import Tensor
 
 import captiond
 from captiond.bench.cases import Case, Kind, Samples, Tell, measure
@@ -18,6 +19,7 @@ from captiond.bench.engine import (
     device_of,
     engine_cases,
     load_engines,
+    same_part,
     threads_of,
     work_of,
 )
@@ -150,7 +152,8 @@ def run(bench: Bench, settings: Settings, plan: Plan, model: str, tell: Tell) ->
     done = works(bench.engines, samples)
     if not done:
         raise OutOfMemory(f"{ours.device} has no memory for a single image; choose another")
-    found = figures(samples, done, counted, WIDTHS[ours.precision])
+    same = agreement(bench.engines, samples)
+    found = figures(samples, done, same, counted, WIDTHS[ours.precision])
     machine = describe(settings, ours.device, ours.precision)
     return Report(
         captiond=captiond.__version__,
@@ -168,11 +171,22 @@ def run(bench: Bench, settings: Settings, plan: Plan, model: str, tell: Tell) ->
 def works(engines: Engines, samples: Samples) -> dict[int, Work]:
     """By batch size, what our engine has done."""
     padding = engines.config["text_config"]["pad_token_id"]
+    ours = last_results(samples, Kind.CAPTIOND)
+    return {size: work_of(tokens, padding) for size, tokens in ours.items()}
+
+
+def agreement(engines: Engines, samples: Samples) -> dict[int, float]:
+    """By batch size, the part of the images to which both engines gave the same tokens."""
+    padding = engines.config["text_config"]["pad_token_id"]
+    theirs, ours = last_results(samples, Kind.GENERATE), last_results(samples, Kind.CAPTIOND)
     return {
-        int(case.name): work_of(taken[-1].result, padding)
-        for case, taken in samples
-        if case.kind is Kind.CAPTIOND
+        size: same_part(theirs[size], ours[size], padding) for size in theirs.keys() & ours.keys()
     }
+
+
+def last_results(samples: Samples, kind: Kind) -> dict[int, Tensor]:
+    """By batch size, the tokens [batch, length] of a kind's last round."""
+    return {int(case.name): taken[-1].result for case, taken in samples if case.kind is kind}
 
 
 def describe(settings: Settings, device: torch.device, precision: Precision) -> Machine:

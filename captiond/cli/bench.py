@@ -117,7 +117,13 @@ def show(report: Report, console: Console) -> None:
 
 def engine_table(report: Report) -> Table:
     table = new_table(
-        "batch", "generate, s an image", "captiond", "ratio", "floor", "tokens an image"
+        "batch",
+        "generate, s an image",
+        "captiond",
+        "ratio",
+        "floor",
+        "tokens an image",
+        "same tokens",
     )
     for figure in report.figures.engine:
         table.add_row(
@@ -127,6 +133,7 @@ def engine_table(report: Report) -> Table:
             "-" if figure.ratio is None else f"{figure.ratio:.2f}",
             seconds(figure.floor),
             "-" if figure.new_tokens is None else f"{figure.new_tokens:.1f}",
+            "-" if figure.same is None else f"{figure.same:.0%}",
         )
     return table
 

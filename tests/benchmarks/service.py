@@ -7,6 +7,8 @@ uploads    requests of 100 small images: bytes accepted a second against one seq
            fsync of the same bytes on the same disk, interleaved
 memory     of a web process that takes 200 uploads of 15 MB at once
 backlog    what an interactive image waits for behind 1,000 bulk images
+queue      images a second from 10 to 10,000 that wait
+processes  images a second of several web and model processes, 16 clients
 """
 
 import os
@@ -20,18 +22,21 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
 from rich.console import Console
 from rich.table import Table
 
+from captiond.bench.service import HEAD, HEADERS, TAIL
 from tests.conftest import png
-from tests.service import Service, running
+from tests.service import Service, query, running, wait_for
 
 MIB = 1024 * 1024
-FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}
+FRESH = {"CAPTIOND_CACHE__ENABLED": "false", "CAPTIOND_MODEL__BATCH_SIZE": "0"}
 Figures = dict[str, str]
 
 
@@ -180,7 +185,67 @@ def backlog(images: int = 1000, asked: int = 60) -> Figures:
     }
 
 
-FIGURES = (overhead, uploads, memory, backlog)
+def queue(lengths: tuple[int, ...] = (10, 100, 1000, 10_000)) -> Figures:
+    return {f"{images:,} images": f"{rate_of_queue(images):.0f} a second" for images in lengths}
+
+
+def rate_of_queue(images: int) -> float:
+    """Images a second that the model process captions once so many wait for it."""
+    with fresh_service("--set", "model.silence_seconds=3600") as service:
+        (model,) = service.children("model")
+        model.suspend()
+        for first in range(0, images, 100):
+            send(service, [png(n) for n in range(first, min(images, first + 100))])
+        model.resume()
+        open_ = "SELECT count(*) FROM tasks WHERE finished_at IS NULL"
+        begun = time.perf_counter()
+        wait_for(lambda: query(service.data, open_) == [(0,)], "the queue's end", seconds=3600)
+        return images / (time.perf_counter() - begun)
+
+
+def processes(counts: tuple[tuple[int, int], ...] = ((1, 1), (2, 1), (1, 2), (2, 2))) -> Figures:
+    return {
+        f"web processes {webs}, model processes {models}": f"{rate_of(webs, models):.0f} a second"
+        for webs, models in counts
+    }
+
+
+def rate_of(webs: int, models: int, clients: int = 16, requests: int = 100) -> float:
+    """Images a second, each posted alone; the machine's cores are shared among the models."""
+    threads = max(1, len(os.sched_getaffinity(0)) // models)
+    flags = ("--workers", str(webs), "--device", ",".join(["cpu"] * models))
+    with (
+        fresh_service(*flags, "--set", f"model.threads={threads}") as service,
+        ThreadPoolExecutor(clients) as pool,
+    ):
+        wait_for(lambda: len(service.logged("model_ready")) == models, "every model")
+        times = []
+        for number in range(4):
+            work = [
+                [png((number * clients + client) * requests + n) for n in range(requests)]
+                for client in range(clients)
+            ]
+            times.append(seconds_of(partial(ask_everything, service, pool, work)))
+    return clients * requests / statistics.median(times[1:])
+
+
+def ask_everything(service: Service, pool: Executor, work: list[list[bytes]]) -> None:
+    list(pool.map(partial(ask_all, service), work))
+
+
+def ask_all(service: Service, images: list[bytes]) -> None:
+    """One client, over one connection; http.client takes less of the machine than httpx."""
+    url = urlsplit(service.url)
+    connection = HTTPConnection(url.hostname or "", url.port, timeout=600)
+    for image in images:
+        connection.request("POST", "/caption", HEAD + image + TAIL, HEADERS)
+        response = connection.getresponse()
+        response.read()
+        assert response.status == 200
+    connection.close()
+
+
+FIGURES = (overhead, uploads, memory, backlog, queue, processes)
 
 
 def main(wanted: list[str]) -> None:

@@ -27,6 +27,7 @@ def test_every_figure_is_there_and_sane(tmp_path: Path) -> None:
         assert 0 < figure["floor"] <= min(figure["captiond"], figure["generate"])
         assert figure["ratio"] == figure["captiond"] / figure["generate"]
         assert 1 <= figure["new_tokens"] <= 19
+        assert figure["same"] == 1, "fp32 has the tokens of generate"
     assert [figure["clients"] for figure in figures["service"]] == report["plan"]["clients"]
     for figure in figures["service"]:
         assert figure["images_per_second"] > 0

@@ -1,6 +1,10 @@
 """What `captiond bench` makes of its samples."""
 
+import pytest
+import torch
+
 from captiond.bench.cases import Case, Kind, Sample, Samples, measure
+from captiond.bench.engine import same_part
 from captiond.bench.floor import Arithmetic, Work
 from captiond.bench.report import Best, Figures, figures, suggested
 from captiond.errors import OutOfMemory
@@ -27,7 +31,8 @@ def measured(*engine: tuple[int, float]) -> Figures:
     for size, seconds in engine:
         found += samples(Kind.GENERATE, str(size), size, 2 * seconds)
         found += samples(Kind.CAPTIOND, str(size), size, seconds)
-    return figures(found, {size: Work(size, 0, 0) for size, _ in engine}, MODEL, 4)
+    works = {size: Work(size, 0, 0) for size, _ in engine}
+    return figures(found, works, dict.fromkeys(works, 1.0), MODEL, 4)
 
 
 def test_rates_are_the_best_and_times_the_medians() -> None:
@@ -39,6 +44,13 @@ def test_rates_are_the_best_and_times_the_medians() -> None:
     (service,) = found.service
     assert (service.clients, service.images_per_second) == (2, 2)
     assert (service.p50, service.p99) == (0.2, 0.4)
+
+
+def test_captions_are_compared_without_their_padding() -> None:
+    theirs = torch.tensor([[1, 5, 2, 0, 0], [1, 6, 2, 0, 0], [1, 7, 8, 2, 0]])
+    ours = torch.tensor([[1, 5, 2, 0], [1, 9, 2, 0], [1, 7, 8, 2]])
+    assert same_part(theirs, ours, padding=0) == pytest.approx(2 / 3)
+    assert same_part(ours, theirs, padding=0) == pytest.approx(2 / 3)
 
 
 def test_the_smallest_batch_that_is_nearly_the_best_is_suggested() -> None:
