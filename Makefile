@@ -42,6 +42,7 @@ guards: install
 bench: install
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/captiond bench
+	$(BIN)/captiond bench --precision int8 --rounds 3
 	$(BIN)/captiond bench --model captiond/scenes
 
 tags-report: install
