@@ -109,8 +109,8 @@ def main(clients: int) -> None:
     costs, tokens = Costs(clients), list(lengths())
     one, all_ = costs.step[1] * 1000, costs.step[clients] * 1000
     sys.stdout.write(
-        f"encoding {costs.encode * 1000:.0f} ms, a token step {one:.1f} ms of 1 row and {all_:.1f} of "
-        f"{clients}; captions of {min(tokens)} to {max(tokens)} tokens, "
+        f"encoding {costs.encode * 1000:.0f} ms, a token step {one:.1f} ms of 1 row and {all_:.1f} "
+        f"of {clients}; captions of {min(tokens)} to {max(tokens)} tokens, "
         f"{statistics.mean(tokens):.1f} in the mean\n"
     )
     for way in (batch_by_batch, joining):
