@@ -99,8 +99,9 @@ class ModelSettings(Section):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:\d+)?(,cuda:\d+)*)$",
-        description="auto, cpu, cuda, cuda:N, or several as cuda:0,cuda:1; one process each.",
+        pattern=r"^(auto|cpu(,cpu)*|cuda(:\d+)?(,cuda:\d+)*)$",
+        description="auto, cpu, cuda, cuda:N, or several as cuda:0,cuda:1 or cpu,cpu; one process "
+        "each.",
     )
     precision: PrecisionSetting = Field(
         "auto", description="auto: fp32 on a CPU, bf16 (or fp16) on a GPU. int8: CPUs."
@@ -111,7 +112,9 @@ class ModelSettings(Section):
         le=1024,
         description="Most images in a batch; 0: what is best here, found at start.",
     )
-    threads: int = Field(0, ge=0, le=1024, description="Threads of a CPU model; 0: all cores.")
+    threads: int = Field(
+        0, ge=0, le=1024, description="Threads of a CPU model; 0: its share of all cores."
+    )
     standby: bool = Field(
         True, description="Keep a replacement waiting: quicker after a death, some 400 MB more."
     )
@@ -121,6 +124,11 @@ class ModelSettings(Section):
     batch_seconds: float = Field(
         600, ge=3, le=86400, description="One whose batch takes longer is replaced, too."
     )
+
+    @property
+    def devices(self) -> list[str]:
+        """One for each model process."""
+        return self.device.split(",")
 
 
 class GenerationSettings(Section):

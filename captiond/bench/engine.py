@@ -1,6 +1,5 @@
 """captiond's engine beside transformers' `generate`: the same model, the same pixels."""
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -19,6 +18,7 @@ from captiond.bench.floor import Work
 from captiond.config import Settings
 from captiond.inference.blip import DTYPES, Blip, pick_device, pick_precision
 from captiond.inference.decode import Pixels, decode
+from captiond.inference.loading import threads_of
 from captiond.jobs import Generation
 
 
@@ -66,11 +66,7 @@ def load_engines(settings: Settings, images: list[bytes]) -> Engines:
 
 def device_of(settings: Settings) -> torch.device:
     """The first of the settings."""
-    return pick_device(settings.model.device.split(",")[0])
-
-
-def threads_of(settings: Settings) -> int:
-    return settings.model.threads or len(os.sched_getaffinity(0))
+    return pick_device(settings.model.devices[0])
 
 
 def read(image: bytes, blip: Blip, settings: Settings) -> Pixels:

@@ -20,7 +20,6 @@ from captiond.bench.engine import (
     engine_cases,
     load_engines,
     same_part,
-    threads_of,
     work_of,
 )
 from captiond.bench.floor import Arithmetic, Shape, Work, arithmetic
@@ -30,6 +29,7 @@ from captiond.bench.report import Figures, Suggested, figures, suggested
 from captiond.bench.service import Service, running, service_cases
 from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
+from captiond.inference.loading import threads_of
 from captiond.inference.models import ModelFiles
 
 NEW_TOKENS = 19  # with the one that begins it, BLIP's longest caption by default
@@ -68,7 +68,8 @@ class Report:
     arithmetic: Arithmetic
     figures: Figures
     service_batch_size: int | None
-    peak_bytes: int | None  # of the service's model process, since its start
+    starting_bytes: int | None  # most memory of the service's model process, until it was ready
+    peak_bytes: int | None  # and while it captioned
     suggested: Suggested
 
 
@@ -163,6 +164,7 @@ def run(bench: Bench, settings: Settings, plan: Plan, model: str, tell: Tell) ->
         arithmetic=counted,
         figures=found,
         service_batch_size=bench.service.batch_size if bench.service else None,
+        starting_bytes=bench.service.starting_bytes if bench.service else None,
         peak_bytes=peak,
         suggested=suggested(found, machine.precision, machine.threads, machine.cores),
     )

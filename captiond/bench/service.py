@@ -22,6 +22,7 @@ T = TypeVar("T")
 START_SECONDS = 300.0  # a large model from a slow disk
 STOP_SECONDS = 5.0
 REQUEST_SECONDS = 600.0
+FORGET_PEAK = "5"  # proc(5), clear_refs
 HEAD = b'--edge\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'
 TAIL = b"\r\n--edge--\r\n"
 HEADERS = {"Content-Type": "multipart/form-data; boundary=edge"}
@@ -35,14 +36,15 @@ class Service:
     host: str
     port: int
     batch_size: int
+    starting_bytes: int  # most that its model process was resident in until it was ready
     pool: Executor
 
     def connect(self) -> HTTPConnection:
         return HTTPConnection(self.host, self.port, timeout=REQUEST_SECONDS)
 
     def peak_bytes(self) -> int:
-        """The most memory that one of its processes, the model's, was resident in so far."""
-        return max(peak(pid) for pid in tree(self.process.pid))
+        """The most memory that its model process was resident in since it was ready."""
+        return peak(self.process.pid)
 
 
 @contextmanager
@@ -57,9 +59,9 @@ def running(config: Path, clients: int) -> Iterator[Service]:
     with ThreadPoolExecutor(clients) as pool, started(config, log) as process:
         url = urlsplit(wait_for(lambda: logged(log, "listening", "url"), process, log))
         size = wait_for(lambda: logged(log, "model_ready", "batch_size"), process, log)
-        service = Service(process, url.hostname or "", url.port or 0, int(size), pool)
-        wait_for(lambda: is_ready(service), process, log)
-        yield service
+        host, port = url.hostname or "", url.port or 0
+        wait_for(lambda: is_ready(host, port), process, log)
+        yield Service(process, host, port, int(size), peak(process.pid, forget=True), pool)
 
 
 @contextmanager
@@ -112,8 +114,8 @@ def logged(log: Path, event: str, what: str) -> str | None:
     return None
 
 
-def is_ready(service: Service) -> bool | None:
-    connection = service.connect()
+def is_ready(host: str, port: int) -> bool | None:
+    connection = HTTPConnection(host, port, timeout=REQUEST_SECONDS)
     try:
         connection.request("GET", "/readyz")
         return True if connection.getresponse().status == 200 else None
@@ -172,9 +174,18 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def peak(pid: int) -> int:
-    """Bytes, of proc(5)'s VmHWM; 0 for a process that has ended."""
-    return 1024 * int(status(pid).get("VmHWM", "0 kB").split()[0])
+def peak(root: int, *, forget: bool = False) -> int:
+    """The most bytes that one process of a tree, the model's, was resident in (proc(5)'s VmHWM).
+
+    With `forget`, its record begins anew.
+    """
+    found = 0
+    for pid in tree(root):
+        found = max(found, 1024 * int(status(pid).get("VmHWM", "0 kB").split()[0]))
+        if forget:
+            with suppress(OSError):  # it has ended
+                Path(f"/proc/{pid}/clear_refs").write_text(FORGET_PEAK)
+    return found
 
 
 def status(pid: int) -> dict[str, str]:

@@ -104,10 +104,11 @@ def show(report: Report, console: Console) -> None:
         markup=False,
     )
     console.print(engine_table(report), machine_table(report))
-    if report.peak_bytes is not None:
+    if report.starting_bytes is not None and report.peak_bytes is not None:
         console.print(
             f"over HTTP, in batches of at most {report.service_batch_size}; the model process has "
-            f"taken {report.peak_bytes / 1e6:,.0f} MB at most",
+            f"taken {report.starting_bytes / 1e6:,.0f} MB at most while it started, and "
+            f"{report.peak_bytes / 1e6:,.0f} MB while it captioned",
             highlight=False,
             markup=False,
         )

@@ -49,7 +49,7 @@ def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool
     set_up_pillow(settings.images)
     console = Console(stderr=chosen is not Format.PEOPLE)
     with console.status("loading the model"):
-        loaded = load(settings, settings.model.device.split(",")[0], trial=False)
+        loaded = load(settings, settings.model.devices[0], trial=False)
     well = True
     with (
         progress_bar(console) as progress,

@@ -41,11 +41,17 @@ def load(settings: Settings, device_setting: str, *, trial: bool) -> Loaded:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     else:
-        torch.set_num_threads(settings.model.threads or len(os.sched_getaffinity(0)))
+        torch.set_num_threads(threads_of(settings))
     precision = pick_precision(settings.model.precision, device)
     blip = Blip.load(files.folder, device, precision)
     warm_up(blip, taggers, settings)
     return Loaded(blip, taggers, describe(settings, files, blip, trial=trial))
+
+
+def threads_of(settings: Settings) -> int:
+    """Of a model on the CPU, whose cores all its processes share."""
+    cores = len(os.sched_getaffinity(0))
+    return settings.model.threads or max(1, cores // len(settings.model.devices))
 
 
 def warm_up(blip: Blip, taggers: Taggers, settings: Settings) -> None:

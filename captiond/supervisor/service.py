@@ -119,9 +119,9 @@ class Supervisor:
         return [Place(f"web{n}", WEB, self._web_start, self._attend_web) for n in numbers]
 
     def _model_places(self) -> list[Place]:
-        """One for each device: `cuda:0,cuda:1` is two, anything else is one."""
+        """One for each device that the settings name."""
         places = []
-        for number, device in enumerate(self._settings.model.device.split(",")):
+        for number, device in enumerate(self._settings.model.devices):
             make_start = partial(self._model_start, device)
             places.append(Place(f"model{number}", MODEL, make_start, self._attend_model))
             self._health.places[places[-1].name] = None

@@ -212,10 +212,9 @@ def processes(counts: tuple[tuple[int, int], ...] = ((1, 1), (2, 1), (1, 2), (2,
 
 def rate_of(webs: int, models: int, clients: int = 16, requests: int = 100) -> float:
     """Images a second, each posted alone; the machine's cores are shared among the models."""
-    threads = max(1, len(os.sched_getaffinity(0)) // models)
     flags = ("--workers", str(webs), "--device", ",".join(["cpu"] * models))
     with (
-        fresh_service(*flags, "--set", f"model.threads={threads}") as service,
+        fresh_service(*flags) as service,
         ThreadPoolExecutor(clients) as pool,
     ):
         wait_for(lambda: len(service.logged("model_ready")) == models, "every model")

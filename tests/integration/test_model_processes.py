@@ -1,0 +1,31 @@
+"""Several model processes: one for each device that is named."""
+
+from pathlib import Path
+
+from tests.conftest import png
+from tests.service import Service, running, wait_for
+
+IMAGES = 40
+
+
+def accept(service: Service, first: int) -> str:
+    files = [("images", ("a.png", png(first + number))) for number in range(IMAGES)]
+    response = service.client.post("/async-batch-caption", files=files)
+    assert response.status_code == 202
+    task_id: str = response.json()["task_id"]
+    return task_id
+
+
+def test_two_share_the_cores_and_the_work_and_one_goes_on_without_the_other(tmp_path: Path) -> None:
+    environ = {"CAPTIOND_MODEL__BATCH_SIZE": "4"}
+    with running(tmp_path / "data", "--device", "cpu,cpu", **environ) as service:
+        wait_for(lambda: len(service.logged("model_ready")) == 2, "both models")
+        done = service.finished(accept(service, 0))
+        assert done["status"] == "COMPLETED"
+        worked = {entry["process"] for entry in service.logged("batch")}
+        assert len(worked) == 2
+        task_id = accept(service, IMAGES)
+        service.children("model")[0].kill()
+        done = service.finished(task_id)
+        assert done["status"] == "COMPLETED"
+        assert len(done["result"]) == IMAGES
