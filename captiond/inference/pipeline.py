@@ -7,7 +7,7 @@ is tagged and written.
 import asyncio
 import time
 from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 
 import structlog
@@ -85,6 +85,7 @@ class Pipeline:
         self,
         recipe: Recipe,
         caption: CaptionBatch,
+        model_thread: Executor,
         taggers: Taggers,
         pool: DecodePool,
         slots: Slots,
@@ -106,7 +107,7 @@ class Pipeline:
         self._wake = asyncio.Event()
         self._stop = False
         # One thread each: torch and spaCy must not be entered twice, and may run side by side.
-        self._model_thread = ThreadPoolExecutor(1, "model")
+        self._model_thread = model_thread
         self._tag_thread = ThreadPoolExecutor(1, "tags")
 
     async def run(self, group: asyncio.TaskGroup) -> None:
