@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PART = ".part"
+IOV_MAX = 1024  # pieces that one call of pwritev(2) takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,11 @@ class SpooledImage:
 
 
 class SpoolWriter:
-    """One spool file in the making. Blocking: call it in a thread.
+    """One spool file in the making.
 
-    Each image is `begin`, `write` as often as it takes, then `end` or `drop`; the whole ends with
-    `commit` or `discard`. `head` is the first bytes of the present image, enough to tell its type.
+    Each image is `begin`, `write` as often as it takes, then `end` or `drop`; these keep what came
+    in memory. `flush`, `commit` and `discard` are of the whole file, and block: call them in a
+    thread. `head` is the first bytes of the present image, enough to tell its type.
 
     Raises:
         OSError: the disk is full, or worse; the caller then discards the file.
@@ -40,8 +42,9 @@ class SpoolWriter:
     def __init__(self, folder: Path, owner: str) -> None:
         self.path = folder / f"{owner}-{secrets.token_hex(16)}"
         self._part = self.path.with_suffix(PART)
-        self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-        self._end = 0
+        self._descriptor = -1
+        self._end = self._flushed = 0
+        self._unwritten: list[memoryview] = []
         self.begin()
 
     def begin(self) -> None:
@@ -55,30 +58,45 @@ class SpoolWriter:
         return self._end - self._offset
 
     @property
+    def unwritten(self) -> int:
+        """The bytes that are in memory."""
+        return self._end - self._flushed
+
+    @property
     def empty(self) -> bool:
         """Whether no image is in the file."""
         return self._end == 0
 
-    def write(self, data: bytes) -> None:
-        self.head += data[: max(0, self.HEAD_BYTES - len(self.head))]
+    def write(self, data: memoryview) -> None:
+        if len(self.head) < self.HEAD_BYTES:
+            self.head += data[: self.HEAD_BYTES - len(self.head)]
         self._hash.update(data)
-        view = memoryview(data)
-        while view:
-            written = os.write(self._descriptor, view)
-            self._end += written
-            view = view[written:]
+        self._unwritten.append(data)
+        self._end += len(data)
 
     def end(self) -> SpooledImage:
         return SpooledImage(self._offset, self.size, self._hash.hexdigest())
 
     def drop(self) -> None:
         """Take back what was written of the present image."""
-        os.ftruncate(self._descriptor, self._offset)
-        os.lseek(self._descriptor, self._offset, os.SEEK_SET)
-        self._end = self._offset
+        while self._unwritten and self._end > self._offset:
+            self._end -= len(self._unwritten.pop())
+        self._end, self._flushed = self._offset, min(self._flushed, self._offset)
+
+    def flush(self) -> None:
+        """Hand what was written to the operating system."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+        while self._unwritten:
+            pieces = self._unwritten[:IOV_MAX]
+            written = os.pwritev(self._descriptor, pieces, self._flushed)
+            self._unwritten = after(self._unwritten, written)
+            self._flushed += written
 
     def commit(self, *, durable: bool) -> Path:
         """Give the file its name; if `durable`, bytes and name are on disk by then."""
+        self.flush()
+        os.ftruncate(self._descriptor, self._end)  # more was written of what was dropped
         if durable:
             os.fdatasync(self._descriptor)  # with its size, without its times
         self._close()
@@ -96,6 +114,15 @@ class SpoolWriter:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def after(parts: list[memoryview], count: int) -> list[memoryview]:
+    """What is left of the parts behind their first `count` bytes."""
+    for number, part in enumerate(parts):
+        if count < len(part):
+            return [part[count:], *parts[number + 1 :]]
+        count -= len(part)
+    return []
 
 
 def sync_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ Every change of state is one guarded UPDATE: it says itself when it applies, so 
 message changes nothing.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,36 +20,71 @@ from captiond.store.webhooks import announce
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
 OPEN = (PENDING, PROCESSING)
+INSERT_IMAGE = """
+    INSERT INTO images (
+        task_id, position, filename, sha256, "offset", size, status, attempt, blame, result
+    ) VALUES (
+        :task_id, :position, :filename, :sha256, :offset, :size, :status, 0, 0, :result
+    )
+"""
 
 
 async def create_task(engine: Engine, task: NewTask) -> str:
-    """Accept a task and its images in one durable transaction; the id of the task.
+    """Accept a task and its images; as `create_tasks`, for one."""
+    (created,) = await create_tasks(engine, [task])
+    if isinstance(created, KeyReused):
+        raise created
+    return created
 
-    That is another's id if the task has the key and the digest of one that is there. Images that
-    were refused at upload end here; when all were, so does the task.
 
-    Raises:
-        KeyReused: the key is that of a task with another digest.
+async def create_tasks(engine: Engine, tasks: Sequence[NewTask]) -> list[str | KeyReused]:
+    """Accept tasks and their images in one durable transaction; the id of each.
+
+    That is another's id if the task has the key and the digest of one that is there, and KeyReused
+    if it has the key with another digest. Images that were refused at upload end here; when all
+    of a task were, so does the task.
     """
+    ids: list[str | KeyReused] = []
     async with writing(engine) as connection:
-        earlier = await find_by_key(connection, task)
-        if earlier is not None:
-            return earlier
-        await connection.execute(insert(TaskRow), task_row(task))
-        rows = [image_row(task.id, *entry) for entry in enumerate(task.images)]
-        await connection.execute(insert(ImageRow), rows)
-        if not task.is_open:
-            await announce(connection, task.id, task.created_at)
-    return task.id
+        new: list[NewTask] = []
+        for task in tasks:
+            earlier = await find_by_key(connection, task)
+            ids.append(earlier or task.id)
+            if earlier is None:
+                new.append(task)
+                if task.key is not None:  # the next may have the same
+                    await insert_tasks(connection, [task])
+        await insert_tasks(connection, [task for task in new if task.key is None])
+        await insert_images(connection, new)
+        for task in new:
+            if not task.is_open:
+                await announce(connection, task.id, task.created_at)
+    return ids
 
 
-async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | None:
+async def insert_tasks(connection: AsyncConnection, tasks: Sequence[NewTask]) -> None:
+    if tasks:
+        await connection.execute(insert(TaskRow), [task_row(task) for task in tasks])
+
+
+async def insert_images(connection: AsyncConnection, tasks: Sequence[NewTask]) -> None:
+    """By the driver's own call: what SQLAlchemy does for each row takes longer than the row."""
+    rows = [
+        image_row(task.id, position, image)
+        for task in tasks
+        for position, image in enumerate(task.images)
+    ]
+    if rows:
+        await connection.exec_driver_sql(INSERT_IMAGE, rows)
+
+
+async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | KeyReused | None:
     if task.key is None:
         return None
     query = select(TaskRow.id, TaskRow.digest).where(TaskRow.idempotency_key == task.key)
     earlier = (await connection.execute(query)).one_or_none()
     if earlier is not None and earlier.digest != task.digest:
-        raise KeyReused("this Idempotency-Key came with another request before; take a new one")
+        return KeyReused("this Idempotency-Key came with another request before; take a new one")
     return earlier.id if earlier is not None else None
 
 
@@ -67,6 +103,7 @@ def task_row(task: NewTask) -> dict[str, object]:
 
 
 def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]:
+    """The parameters of INSERT_IMAGE."""
     return {
         "task_id": task_id,
         "position": position,
@@ -75,7 +112,7 @@ def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]
         "offset": image.offset,
         "size": image.size,
         "status": (Status.FAILED if image.refused else Status.PENDING).value,
-        "result": to_json(image.refused) if image.refused else None,
+        "result": json.dumps(to_json(image.refused)) if image.refused else None,
     }
 
 

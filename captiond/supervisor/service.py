@@ -188,14 +188,14 @@ class Supervisor:
         finally:
             watching.cancel()
             standing_by.cancel()
+        if code != 0:
+            log.error("model_died", child=child.name, exit_code=code)
         del self._models[child.name]
         self._health.lose(place.name)
         loss = self._dispatcher.model_gone(child.name, self._death(code, watching))
         self._reply(loss.replies)
         await self._requeue(child.name, loss)
         self._tell_state()
-        if code != 0:
-            log.error("model_died", child=child.name, exit_code=code)
 
     async def _stand_by(self, place: Place, ready: asyncio.Event) -> None:
         """Once a model captions, let its replacement begin to import what takes so long."""

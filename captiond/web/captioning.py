@@ -91,7 +91,7 @@ async def async_batch_caption(request: Request) -> Response:
 
 async def accept(services: Services, form: Form, task: NewTask) -> str:
     """Write the task; its id, which is an earlier one's if this is the same request again."""
-    task_id = await tasks.create_task(services.engine, task)
+    task_id = await services.acceptance.accept(task)
     if task_id == task.id:
         form.keep()
     return task_id
@@ -120,7 +120,7 @@ async def task_status(request: Request) -> Response:
 
 async def check_queue(services: Services) -> None:
     most = services.settings.limits.queued_images
-    if await tasks.count_open(services.engine) >= most:
+    if await services.acceptance.queued() >= most:
         raise QueueFull(f"{most} images wait already; try again later", retry_after=30)
 
 

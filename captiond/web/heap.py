@@ -1,9 +1,13 @@
-"""Memory that bursts of uploads leave with the C allocator goes back to the system."""
+"""Memory for uploads: how much of each may wait for the disk, and giving back what was freed."""
 
 import asyncio
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 SETTLE_SECONDS = 2.0
+MOST, LEAST = 1024 * 1024, 64 * 1024
+ALL_TOGETHER = 16 * 1024 * 1024
 
 
 class Heap:
@@ -11,10 +15,22 @@ class Heap:
 
     def __init__(self) -> None:
         self._used = asyncio.Event()
+        self._uploads = 0
 
-    def used(self) -> None:
-        """Note that an upload has come to its end."""
-        self._used.set()
+    @property
+    def share(self) -> int:
+        """Bytes of an upload that may be in memory before they are written."""
+        return max(LEAST, min(MOST, ALL_TOGETHER // max(1, self._uploads)))
+
+    @contextmanager
+    def uploading(self) -> Iterator[None]:
+        """An upload is on its way while the block runs."""
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
+            self._used.set()
 
     async def keep_trimmed(self) -> None:
         while True:

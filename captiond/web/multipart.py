@@ -1,10 +1,7 @@
-"""A multipart/form-data body as a stream of events, parsed by python-multipart.
-
-Nothing is kept here: file data goes through as it comes.
-"""
+"""A multipart/form-data body, parsed by python-multipart as it comes. Nothing is kept here."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from typing import Protocol
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -16,32 +13,24 @@ MAX_FILENAME = 255
 MAX_HEADERS, MAX_HEADER_BYTES = 8, 8192
 
 
-@dataclass(frozen=True, slots=True)
-class PartStart:
-    """A part begins: a file if it has a file name, be it an empty one; else a field."""
+class Parts(Protocol):
+    """Takes the parts of a body as they are parsed."""
 
-    name: str
-    filename: str | None
+    def start(self, name: str, filename: str | None) -> None:
+        """A part begins: a file if it has a file name, be it an empty one; else a field."""
 
+    def data(self, data: memoryview) -> None:
+        """Some of the part's bytes; a view, for as long as which all that came with it is kept."""
 
-@dataclass(frozen=True, slots=True)
-class PartData:
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class PartEnd:
-    pass
+    def end(self) -> None:
+        """The part has come to its end."""
 
 
-Event = PartStart | PartData | PartEnd
+class Parser:
+    """Bytes in, parts out. One body each."""
 
-
-class EventParser:
-    """Bytes in, events out. One body each."""
-
-    def __init__(self, boundary: bytes) -> None:
-        self._events: list[Event] = []
+    def __init__(self, boundary: bytes, parts: Parts) -> None:
+        self._parts = parts
         self._header_name = self._header_value = b""
         self._headers: dict[bytes, bytes] = {}
         self._ended = False
@@ -54,25 +43,23 @@ class EventParser:
                 "on_header_end": self._on_header_end,
                 "on_headers_finished": self._on_headers_finished,
                 "on_part_data": self._on_part_data,
-                "on_part_end": lambda: self._events.append(PartEnd()),
+                "on_part_end": parts.end,
                 "on_end": self._on_end,
             },
             max_header_count=MAX_HEADERS,
             max_header_size=MAX_HEADER_BYTES,
         )
 
-    def feed(self, data: bytes) -> list[Event]:
-        """The events in the next bytes of the body.
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the body.
 
         Raises:
             MalformedBody: this is no multipart body.
         """
-        self._events = []
         try:
             self._parser.write(data)
         except MultipartParseError as error:
             raise MalformedBody(f"malformed multipart body: {error}") from error
-        return self._events
 
     def close(self) -> None:
         """The body is over.
@@ -98,15 +85,12 @@ class EventParser:
         if b"name" not in options:
             raise MalformedBody("malformed multipart body: a part has no name")
         filename = options.get(b"filename")
-        self._events.append(
-            PartStart(
-                name=text(options[b"name"]),
-                filename=None if filename is None else text(filename)[:MAX_FILENAME],
-            )
+        self._parts.start(
+            text(options[b"name"]), None if filename is None else text(filename)[:MAX_FILENAME]
         )
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._events.append(PartData(data[start:end]))
+        self._parts.data(memoryview(data)[start:end])
 
     def _on_end(self) -> None:
         self._ended = True
@@ -131,23 +115,18 @@ def boundary_of(request: Request) -> bytes | None:
     return boundary
 
 
-async def events(
-    request: Request, boundary: bytes, *, max_bytes: int
-) -> AsyncIterator[list[Event]]:
-    """The events of a request's body, as many at a time as came with one piece of it.
+async def chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """A request's body as it comes.
 
     Raises:
-        BodyTooLarge: the body is over `max_bytes`, by its own word or as it comes.
-        MalformedBody: it cannot be parsed.
+        BodyTooLarge: it is over `max_bytes`, by its own word or as it comes.
     """
     check_length(int(request.headers.get("content-length", 0)), max_bytes)
-    parser = EventParser(boundary)
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
         check_length(received, max_bytes)
-        yield parser.feed(chunk)
-    parser.close()
+        yield chunk
 
 
 def check_length(length: int, max_bytes: int) -> None:

@@ -11,6 +11,7 @@ from captiond.channel import Channel
 from captiond.config import Settings
 from captiond.processes import WebStart
 from captiond.store.engine import make_engine
+from captiond.web.acceptance import Acceptance
 from captiond.web.app import make_app
 from captiond.web.desk import Desk
 from captiond.web.heap import Heap
@@ -36,11 +37,12 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 async def run(start: WebStart) -> None:
     desk = Desk(await Channel.open(start.connection))
     engine = make_engine(start.settings.database)
-    heap = Heap()
-    app = make_app(Services(start.settings, engine, desk, heap, start.name))
+    heap, acceptance = Heap(), Acceptance(engine)
+    app = make_app(Services(start.settings, engine, acceptance, desk, heap, start.name))
     config = hypercorn_config(start.listener, start.settings)
     async with asyncio.TaskGroup() as group:
-        loops = [group.create_task(desk.listen()), group.create_task(heap.keep_trimmed())]
+        running = (desk.listen(), acceptance.run(), heap.keep_trimmed())
+        loops = [group.create_task(loop) for loop in running]
         # Hypercorn types an application by its own protocol; ours is Starlette's.
         await serve(app, config, shutdown_trigger=desk.closed.wait)  # type: ignore[arg-type]
         for loop in loops:

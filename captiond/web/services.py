@@ -5,6 +5,7 @@ from pathlib import Path
 
 from captiond.config import Settings
 from captiond.store.engine import Engine
+from captiond.web.acceptance import Acceptance
 from captiond.web.desk import Desk
 from captiond.web.heap import Heap
 
@@ -15,6 +16,7 @@ class Services:
 
     settings: Settings
     engine: Engine
+    acceptance: Acceptance
     desk: Desk
     heap: Heap
     owner: str

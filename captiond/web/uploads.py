@@ -24,13 +24,13 @@ from captiond.errors import (
 from captiond.imagetypes import check_type
 from captiond.jobs import Refused
 from captiond.spool import SpooledImage, SpoolWriter, remove
-from captiond.web.multipart import Event, PartData, PartEnd, PartStart, boundary_of, events
+from captiond.web.heap import Heap
+from captiond.web.multipart import Parser, boundary_of, chunks
 from captiond.web.problems import missing
 from captiond.web.services import Services
 
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
 FORM_BYTES = 64 * 1024  # what a single file's form may have around the file
-BUFFER_BYTES = 64 * 1024  # written to disk, in a thread, whenever so much is there
 P = ParamSpec("P")
 T = TypeVar("T")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -92,7 +92,6 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
             raise missing(spec.field)
         yield form
     finally:
-        services.heap.used()
         if form.path is not None and not form.kept:
             remove([form.path])
 
@@ -103,10 +102,11 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
         raise missing(spec.field)
     limits = services.settings.limits
     intake = Intake(services, spec, form)
+    parser = Parser(boundary, intake)
     try:
         async with asyncio.timeout(limits.upload_seconds):
-            body = events(request, boundary, max_bytes=spec.max_bytes(limits))
-            await take_all(body, intake)
+            body = chunks(request, max_bytes=spec.max_bytes(limits))
+            await take_all(body, parser, intake, services.heap)
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -117,19 +117,22 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
         await in_thread(intake.close)
 
 
-async def take_all(body: AsyncIterator[list[Event]], intake: "Intake") -> None:
-    """Hand a body's events to the intake: a small body in one visit to a thread, a large one in
-    many, so that little of it is in memory.
+async def take_all(
+    body: AsyncIterator[bytes], parser: Parser, intake: "Intake", heap: Heap
+) -> None:
+    """Take a body in; it is written in one visit to a thread if it is small, and in several if it
+    is large, so that little of it is in memory.
+
+    Parsing and hashing stay in this thread: to hand the interpreter's lock to another and back for
+    each image takes longer than they do.
     """
-    waiting: list[Event] = []
-    waiting_bytes = 0
-    async for some in body:
-        waiting += some
-        waiting_bytes += sum(len(event.data) for event in some if isinstance(event, PartData))
-        if waiting_bytes >= BUFFER_BYTES:
-            await in_thread(intake.take, waiting)
-            waiting, waiting_bytes = [], 0
-    await in_thread(intake.finish, waiting)
+    with heap.uploading():
+        async for chunk in body:
+            parser.feed(chunk)
+            if intake.unwritten >= heap.share:
+                await in_thread(intake.flush)
+        parser.close()
+        await in_thread(intake.commit)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -152,7 +155,7 @@ def raise_for_disk(error: OSError) -> None:
 
 
 class Intake:
-    """Takes the events of one body into a form. Blocking: call it in a thread."""
+    """Takes the parts of one body into a form. `flush`, `commit` and `close` block."""
 
     def __init__(self, services: Services, spec: FormSpec, form: Form) -> None:
         self._services = services
@@ -160,38 +163,41 @@ class Intake:
         self._form = form
         self._fields = 0
         self._part: FilePart | FieldPart = FieldPart("")
-        self._writer: SpoolWriter | None = None
+        self._writer = SpoolWriter(services.spool, services.owner)
 
-    def take(self, events: list[Event]) -> None:
-        for event in events:
-            match event:
-                case PartStart(name, filename):
-                    self._part = self._start(name, filename)
-                case PartData(data):
-                    self._part.write(data)
-                case PartEnd():
-                    self._part.end(self._form)
+    @property
+    def unwritten(self) -> int:
+        """The bytes that are in memory."""
+        return self._writer.unwritten
 
-    def finish(self, events: list[Event]) -> None:
-        """Take the last events; then the images are in the spool, durable where that is asked."""
-        self.take(events)
-        if self._writer is not None and not self._writer.empty:
+    def start(self, name: str, filename: str | None) -> None:
+        self._part = self._new_part(name, filename)
+
+    def data(self, data: memoryview) -> None:
+        self._part.write(data)
+
+    def end(self) -> None:
+        self._part.end(self._form)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def commit(self) -> None:
+        """Let the images be in the spool, durable where that is asked."""
+        if not self._writer.empty:
             self._form.path = self._writer.commit(durable=self._spec.durable)
-            self._writer = None
 
     def close(self) -> None:
         """Leave nothing of a body that did not come to its end, or that held no image."""
-        if self._writer is not None:
+        if self._form.path is None:
             self._writer.discard()
 
-    def _start(self, name: str, filename: str | None) -> "FilePart | FieldPart":
+    def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart":
         settings = self._services.settings
         if filename is not None and name == self._spec.field:
             most = self._spec.max_files(settings.limits)
             if len(self._form.uploads) == most:
                 raise TooManyFiles(f"too many files in {name!r}: at most {most} in a request")
-            if self._writer is None:
-                self._writer = SpoolWriter(self._services.spool, self._services.owner)
             return FilePart(self._writer, settings, filename, single=self._spec.single)
         self._fields += 1
         if self._fields > MAX_FIELDS:
@@ -206,7 +212,7 @@ class FieldPart:
         self._name = name
         self._value = b""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         self._value += data
         if len(self._value) > MAX_FIELD_BYTES:
             raise MalformedBody(f"the field {self._name!r} is over {MAX_FIELD_BYTES} bytes")
@@ -228,7 +234,7 @@ class FilePart:
         self._refused: ImageError | None = None
         writer.begin()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: memoryview) -> None:
         if self._refused is not None:
             return
         most = self._settings.limits.file_bytes

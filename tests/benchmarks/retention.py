@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from sqlalchemy import Connection, event, insert
+from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -24,8 +24,7 @@ from captiond.store import captions, retention, tasks
 from captiond.store.engine import BEGIN, Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.tasks import image_row, task_row
+from captiond.store.tasks import insert_images, insert_tasks
 from captiond.supervisor.retention import ROWS, little_by_little
 from captiond.supervisor.service import CHECKPOINT_SECONDS
 
@@ -50,9 +49,8 @@ async def fill_tasks(engine: Engine, images: int) -> None:
         numbers = range(first, first + 10_000, images)
         made = [NewTask(f"task_{n:032}", None, (image,) * images, 1.0 + n) for n in numbers]
         async with writing(engine) as connection:
-            await connection.execute(insert(TaskRow), [task_row(task) for task in made])
-            rows = [image_row(task.id, *entry) for task in made for entry in enumerate(task.images)]
-            await connection.execute(insert(ImageRow), rows)
+            await insert_tasks(connection, made)
+            await insert_images(connection, made)
 
 
 async def fill_captions(engine: Engine) -> None:
