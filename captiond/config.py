@@ -115,6 +115,9 @@ class ModelSettings(Section):
     threads: int = Field(
         0, ge=0, le=1024, description="Threads of a CPU model; 0: its share of all cores."
     )
+    cuda_graphs: bool = Field(
+        True, description="Replay token steps as CUDA graphs; on a CPU it says nothing."
+    )
     standby: bool = Field(
         True, description="Keep a replacement waiting: quicker after a death, some 400 MB more."
     )

@@ -46,9 +46,9 @@ class Costs:
     def _step(self, seen: torch.Tensor, rows: int) -> float:
         room = 4 * REPEATS
         several, prompt = seen.expand(rows, -1, -1), torch.tensor([1])
-        state, _ = self._forward.prefill(several, prompt, beams=1, new_tokens=room)
+        running, _ = self._forward.prefill(several, prompt, beams=1, new_tokens=room)
         tokens = torch.ones(rows, 1, dtype=torch.long)
-        return seconds(lambda: self._forward.step(state, tokens))
+        return seconds(lambda: running.step(tokens))
 
 
 def seconds(run: Callable[[], object]) -> float:

@@ -49,7 +49,7 @@ def load_engines(settings: Settings, images: list[bytes]) -> Engines:
     dtype = DTYPES[precision]
     if device.type == "cpu":
         torch.set_num_threads(threads_of(settings))
-    ours = Blip.load(folder, device, precision)
+    ours = Blip.load(folder, device, precision, cuda_graphs=settings.model.cuda_graphs)
     theirs = BlipForConditionalGeneration.from_pretrained(folder, dtype=dtype)
     torch.nn.Module.to(theirs, device)
     pixels = np.stack([read(image, ours, settings) for image in images])

@@ -1,6 +1,7 @@
 """Scaled dot-product attention, softmax(Q Kᵀ / √d) V, as the device does it best."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,14 +14,24 @@ Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 # of queries, keys and values, each [rows, heads, tokens, head width]
 
 
-def plain(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+class Masked(Protocol):
+    """Attention that may be told which keys count, bool [rows, heads, queries, keys]."""
+
+    def __call__(
+        self, query: Tensor, keys: Tensor, values: Tensor, counts: Tensor | None = None
+    ) -> Tensor: ...
+
+
+def plain(query: Tensor, keys: Tensor, values: Tensor, counts: Tensor | None = None) -> Tensor:
     """Product by product."""
     scores = torch.matmul(query * query.shape[-1] ** -0.5, keys.transpose(-1, -2))
+    if counts is not None:
+        scores = scores.masked_fill(~counts, -torch.inf)
     return torch.matmul(scores.softmax(-1), values)
 
 
-def fused(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    return scaled_dot_product_attention(query, keys, values)
+def fused(query: Tensor, keys: Tensor, values: Tensor, counts: Tensor | None = None) -> Tensor:
+    return scaled_dot_product_attention(query, keys, values, attn_mask=counts)
 
 
 def by_head(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -43,7 +54,7 @@ def for_images(dtype: torch.dtype, device: torch.device) -> Attention:
     return by_head if onednn else fused
 
 
-def for_text(device: torch.device) -> Attention:
+def for_text(device: torch.device) -> Masked:
     """Of a query or a few, to many keys."""
     return plain if device.type == "cpu" else fused
 

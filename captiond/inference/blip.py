@@ -19,6 +19,7 @@ from captiond.config import Precision, PrecisionSetting
 from captiond.errors import ModelBroken
 from captiond.inference.decode import Geometry, Pixels
 from captiond.inference.forward import Forward
+from captiond.inference.graphs import Graphs, captured_on_cuda
 from captiond.inference.linear import linears
 from captiond.inference.reference import generate
 from captiond.inference.search import Found, Search, Tokens
@@ -97,7 +98,9 @@ class Blip:
         )
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, precision: Precision) -> "Blip":
+    def load(
+        cls, folder: Path, device: torch.device, precision: Precision, *, cuda_graphs: bool = True
+    ) -> "Blip":
         """Load a model in the Hugging Face layout; pickled weights with `weights_only`.
 
         Raises:
@@ -113,14 +116,15 @@ class Blip:
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         torch.nn.Module.to(model, device)
         taken = image_bytes(model)
-        return cls(finder(model, precision), tokenizer, processor, device, precision, taken)
+        find = finder(model, precision, cuda_graphs=cuda_graphs)
+        return cls(find, tokenizer, processor, device, precision, taken)
 
     @torch.inference_mode()
     def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         """The captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
-        found = self.find(torch.from_numpy(pixels).to(self.device), generation)
+        found = self.find(on_device(pixels, self.device), generation)
         texts: list[str] = self._tokenizer.batch_decode(
-            found.tokens.flatten(0, 1), skip_special_tokens=True
+            found.tokens.flatten(0, 1).cpu(), skip_special_tokens=True
         )
         scores: list[float] = found.scores.flatten().tolist()
         captions = [
@@ -141,7 +145,17 @@ class Blip:
         return torch.tensor(ids, device=self.device)
 
 
-def finder(model: BlipForConditionalGeneration, precision: Precision) -> Find:
+def on_device(pixels: Pixels, device: torch.device) -> Tensor:
+    """The same, fetched by a GPU by itself, from memory that the system keeps in place."""
+    host = torch.from_numpy(pixels)
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True)
+
+
+def finder(
+    model: BlipForConditionalGeneration, precision: Precision, *, cuda_graphs: bool = True
+) -> Find:
     """Our own forward and search; `generate` for a checkpoint that asks for what they do not do."""
     if not is_plain(model):
         return partial(generate, model)
@@ -149,6 +163,8 @@ def finder(model: BlipForConditionalGeneration, precision: Precision) -> Find:
     tokens = Tokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
     rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
     forward = Forward(model, linears(precision, model.device), rows=rows)
+    if model.device.type == "cuda" and cuda_graphs:
+        return Search(Graphs(forward, captured_on_cuda, model.device), tokens)
     return Search(forward, tokens)
 
 

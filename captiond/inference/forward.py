@@ -9,7 +9,7 @@ written into memory that was taken beforehand; a step computes the newest token 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,12 @@ from torch.nn.functional import embedding, layer_norm
 from transformers import BlipForConditionalGeneration
 
 from captiond.inference import attention
+from captiond.inference.attention import Attention
 from captiond.inference.linear import Activation, Linear, MakeLinear
 
 Block: TypeAlias = Any  # one of transformers' modules, whose parts nn.Module leaves untyped
 Norm = Callable[[Tensor], Tensor]
+KeysValues = tuple[Tensor, Tensor]  # of one layer, each [rows, heads, tokens, head width]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +49,66 @@ class TextLayer:
     mlp_norm: Norm
 
 
+class Place(Protocol):
+    """Where in their texts the new tokens of a pass stand."""
+
+    def rows(self, table: Tensor) -> Tensor:
+        """The rows of a table [positions, width] for them."""
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, own: KeysValues) -> Tensor:
+        """Keep the new keys and values in `own`, and attend to all that is there up to each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens from `begin` on, several of which see the ones before them."""
+
+    begin: int
+    end: int
+    look: Attention
+
+    def rows(self, table: Tensor) -> Tensor:
+        return table[self.begin : self.end]
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, own: KeysValues) -> Tensor:
+        for kept, new in zip(own, (keys, values), strict=True):
+            kept[:, :, self.begin : self.end] = new
+        return self.look(query, own[0][:, :, : self.end], own[1][:, :, : self.end])
+
+
 @dataclass(slots=True)
-class State:
+class Running:
     """A batch on its way: keys and values of each layer, and how many tokens of text they hold.
 
-    `cross` is [images, heads, patches, head width]; `own` is [images * beams, heads, tokens,
-    head width], of which the first `length` tokens are there.
+    `cross` is of the images, `own` of their texts [images * beams], of which the first `length`
+    tokens are there.
     """
 
-    cross: list[tuple[Tensor, Tensor]]
-    own: list[tuple[Tensor, Tensor]]
-    length: int = 0
+    forward: "Forward"
+    cross: list[KeysValues]
+    own: list[KeysValues]
+    length: int
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """One more token for each beam, [images, beams] → logits [images * beams, vocabulary]."""
+        place = Span(self.length, self.length + 1, self.forward.look)
+        self.length += 1
+        return self.forward.read(tokens, place, self.own, self.cross)
 
     def select_images(self, images: Tensor) -> None:
         """Go on with these images alone, told by their numbers."""
         beams = len(self.own[0][0]) // len(self.cross[0][0])
         self.cross = [(keys[images], values[images]) for keys, values in self.cross]
-        rows = images[:, None] * beams + torch.arange(beams, device=images.device)
-        self.select_rows(rows.flatten())
+        self.select_rows(rows_of(images, beams))
 
     def select_rows(self, rows: Tensor) -> None:
         """Let row n of the text go on from what was row `rows[n]`."""
         self.own = [(keys[rows], values[rows]) for keys, values in self.own]
+
+
+def rows_of(images: Tensor, beams: int) -> Tensor:
+    """The numbers of the texts of some images, told by theirs."""
+    return (images[:, None] * beams + torch.arange(beams, device=images.device)).flatten()
 
 
 class Forward:
@@ -82,7 +122,7 @@ class Forward:
     def __init__(self, model: BlipForConditionalGeneration, make: MakeLinear, *, rows: int) -> None:
         config: Any = model.config
         self._look_at_image = attention.for_images(model.dtype, model.device)
-        self._look = attention.for_text(model.device)
+        self.look = attention.for_text(model.device)
         self._vision_heads = config.vision_config.num_attention_heads
         self._heads = config.text_config.num_attention_heads
         self._head_width = config.text_config.hidden_size // self._heads
@@ -126,34 +166,32 @@ class Forward:
 
     def prefill(
         self, seen: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
-    ) -> tuple[State, Tensor]:
+    ) -> tuple[Running, Tensor]:
         """Read the prompt [tokens], which all images share.
 
-        Returns the state, with room for `new_tokens` more, and the logits [images, vocabulary] of
+        Returns the batch, with room for `new_tokens` more, and the logits [images, vocabulary] of
         what follows the prompt.
         """
-        images = len(seen)
-        state = State(self._cross(seen), [])
-        length = len(prompt) + new_tokens
-        state.own = [self._room(keys, length) for keys, _ in state.cross]
-        logits = self._advance(state, prompt.expand(images, -1), causal=True)
+        cross = self.look_at(seen)
+        own = [self._room(keys, len(prompt) + new_tokens) for keys, _ in cross]
+        logits = self.read_prompt(prompt, own, cross)
+        running = Running(self, cross, own, len(prompt))
         if beams > 1:
-            rows = torch.arange(images, device=seen.device).repeat_interleave(beams)
-            state.select_rows(rows)
-        return state, logits
+            running.select_rows(
+                torch.arange(len(seen), device=seen.device).repeat_interleave(beams)
+            )
+        return running, logits
 
-    def step(self, state: State, tokens: Tensor) -> Tensor:
-        """One more token for each beam, [images, beams] → logits [images * beams, vocabulary]."""
-        return self._advance(state, tokens, causal=False)
-
-    def _cross(self, seen: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def look_at(self, seen: Tensor, *, room_for: int = 0) -> list[KeysValues]:
         """Keys and values of the cross-attention, in memory that the next batch uses again:
-        to ask for so much anew takes longer than to fill it.
+        to ask for so much anew takes longer than to fill it. There is room for more images,
+        whose keys and values are anything.
         """
         images, patches, _ = seen.shape
-        shape = (len(self._text), 2, images, self._heads, patches, self._head_width)
-        if self._cross_room is None or self._cross_room.shape[2] < images:
-            self._cross_room = seen.new_empty(shape)
+        room_for = max(images, room_for)
+        shape = (len(self._text), 2, room_for, self._heads, patches, self._head_width)
+        if self._cross_room is None or self._cross_room.shape[2] < room_for:
+            self._cross_room = seen.new_zeros(shape)
         room = self._cross_room[:, :, :images]
         for chunk, image in zip(
             torch.split(seen, self._chunk), torch.split(room, self._chunk, 2), strict=True
@@ -161,42 +199,53 @@ class Forward:
             for layer, both in zip(self._text, image, strict=True):
                 kv = layer.cross_kv(chunk).view(len(chunk), patches, 2, self._heads, -1)
                 both.copy_(kv.permute(2, 0, 3, 1, 4))
-        return [(keys, values) for keys, values in room]
+        return [(keys, values) for keys, values in self._cross_room[:, :, :room_for]]
 
-    def _room(self, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    def _room(self, like: Tensor, length: int) -> KeysValues:
         images, heads, _, width = like.shape
         return like.new_empty(images, heads, length, width), like.new_empty(
             images, heads, length, width
         )
 
-    def _advance(self, state: State, tokens: Tensor, *, causal: bool) -> Tensor:
-        """Tokens [images, columns]: a prompt, which is read at once, or one token for each beam."""
-        begin, new = state.length, tokens.shape[1] if causal else 1
-        state.length += new
-        places = self._embeddings.position_embeddings.weight[begin : state.length]
-        hidden = embedding(tokens, self._embeddings.word_embeddings.weight) + places
+    def read_prompt(self, prompt: Tensor, own: list[KeysValues], cross: list[KeysValues]) -> Tensor:
+        """The logits [images, vocabulary] of what follows a prompt [tokens], read at once."""
+        look = attention.causal if len(prompt) > 1 else self.look
+        tokens = prompt.expand(len(cross[0][0]), -1)
+        return self.read(tokens, Span(0, len(prompt), look), own, cross, last_only=True)
+
+    def read(
+        self,
+        tokens: Tensor,
+        place: Place,
+        own: list[KeysValues],
+        cross: list[KeysValues],
+        *,
+        last_only: bool = False,
+    ) -> Tensor:
+        """Read tokens [images, columns], which are one text's, or one of each of an image's beams.
+
+        Returns logits [images * columns, vocabulary], of the last column alone if that is asked.
+        """
+        table = self._embeddings
+        places = place.rows(table.position_embeddings.weight)
+        hidden = embedding(tokens, table.word_embeddings.weight) + places
         hidden = self._embeddings_norm(hidden)  # [images, columns, width]
-        for layer, own, cross in zip(self._text, state.own, state.cross, strict=True):
-            found = self._recall(layer, hidden, own, begin, new)
+        for layer, mine, theirs in zip(self._text, own, cross, strict=True):
+            found = self._recall(layer, hidden, mine, place)
             hidden = layer.norm(layer.projection(found, hidden))
-            found = self._look(self._split(layer.cross_query(hidden)), *cross)
+            found = self.look(self._split(layer.cross_query(hidden)), *theirs)
             hidden = layer.cross_norm(layer.cross_projection(self._join(found), hidden))
             hidden = layer.mlp_norm(layer.down(layer.up(hidden), hidden))
-        if causal:
+        if last_only:
             hidden = hidden[:, -1:]
         hidden = self._transform_norm(self._transform(hidden.flatten(0, 1)))
         return self._vocabulary(hidden)
 
-    def _recall(
-        self, layer: TextLayer, hidden: Tensor, own: tuple[Tensor, Tensor], begin: int, new: int
-    ) -> Tensor:
+    def _recall(self, layer: TextLayer, hidden: Tensor, own: KeysValues, place: Place) -> Tensor:
         """Attend to the text so far, each row to its own."""
-        keys, values = own
-        rows, end = len(keys), begin + new
-        qkv = layer.qkv(hidden).view(rows, new, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
-        keys[:, :, begin:end], values[:, :, begin:end] = qkv[1], qkv[2]
-        look = attention.causal if new > 1 else self._look
-        found = look(qkv[0], keys[:, :, :end], values[:, :, :end])
+        qkv = layer.qkv(hidden).view(len(own[0]), -1, 3, self._heads, self._head_width)
+        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
+        found = place.attend(query, keys, values, own)
         return found.transpose(1, 2).reshape(hidden.shape)
 
     def _split(self, hidden: Tensor) -> Tensor:

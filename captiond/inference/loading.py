@@ -43,7 +43,8 @@ def load(settings: Settings, device_setting: str, *, trial: bool) -> Loaded:
     else:
         torch.set_num_threads(threads_of(settings))
     precision = pick_precision(settings.model.precision, device)
-    blip = Blip.load(files.folder, device, precision)
+    graphs = settings.model.cuda_graphs
+    blip = Blip.load(files.folder, device, precision, cuda_graphs=graphs)
     warm_up(blip, taggers, settings)
     return Loaded(blip, taggers, describe(settings, files, blip, trial=trial))
 

@@ -6,12 +6,12 @@ by their mean. What has ended leaves the batch.
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from captiond.inference.beams import Beams
-from captiond.inference.forward import Forward
 from captiond.jobs import Generation
 
 KEEP = 0.7  # of a batch may still go on when the rest is dropped: dropping copies what stays
@@ -37,11 +37,34 @@ class Found:
     scores: Tensor
 
 
+class Running(Protocol):
+    """A batch on its way, as `forward.Running` explains it."""
+
+    def step(self, tokens: Tensor) -> Tensor: ...
+
+    def select_images(self, images: Tensor) -> None: ...
+
+    def select_rows(self, rows: Tensor) -> None: ...
+
+
+class Model(Protocol):
+    """What a search needs: `forward.Forward`, or `graphs.Graphs` around one."""
+
+    @property
+    def positions(self) -> int: ...
+
+    def encode(self, pixels: Tensor) -> Tensor: ...
+
+    def prefill(
+        self, seen: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
+    ) -> tuple[Running, Tensor]: ...
+
+
 class Search:
     """A search over a model's captions."""
 
-    def __init__(self, forward: Forward, tokens: Tokens) -> None:
-        self._forward = forward
+    def __init__(self, model: Model, tokens: Tokens) -> None:
+        self._model = model
         self._tokens = tokens
 
     def __call__(self, pixels: Tensor, prompt: Tensor, generation: Generation) -> Found:
@@ -50,11 +73,11 @@ class Search:
         All go on from the token ids of a prompt, the first of which counts for nothing: each text
         begins with the token that begins texts. What the model has no positions for is cut off.
         """
-        prompt = prompt[: self._forward.positions - 1].clone()
+        prompt = prompt[: self._model.positions - 1].clone()
         prompt[0] = self._tokens.begin
-        room = self._forward.positions - len(prompt)
+        room = self._model.positions - len(prompt)
         generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
-        seen = self._forward.encode(pixels)
+        seen = self._model.encode(pixels)
         if generation.num_beams == 1:
             return self._greedy(seen, prompt, generation)
         return self._beams(seen, prompt, generation)
@@ -63,12 +86,12 @@ class Search:
 
     def _greedy(self, seen: Tensor, prompt: Tensor, generation: Generation) -> Found:
         most, begin, device = generation.max_new_tokens, len(prompt), seen.device
-        state, logits = self._forward.prefill(seen, prompt, beams=1, new_tokens=most)
+        running, logits = self._model.prefill(seen, prompt, beams=1, new_tokens=most)
         texts = torch.full((len(seen), begin + most), self._tokens.pad, device=device)
         texts[:, :begin] = prompt
         scores = torch.zeros(len(seen), device=device)
         lengths = torch.zeros(len(seen), device=device)
-        rows = torch.arange(len(seen), device=device)  # of `texts`, that are in `state`
+        rows = torch.arange(len(seen), device=device)  # of `texts`, that are in `running`
         open_ = torch.ones(len(seen), dtype=torch.bool, device=device)  # whether they still go on
         for place in range(begin, begin + most):
             logits = logits.float()
@@ -85,20 +108,20 @@ class Search:
                 if len(going) == 0:
                     break
                 if len(going) <= KEEP * len(rows):
-                    state.select_images(going)
+                    running.select_images(going)
                     newest, rows, open_ = newest[going], rows[going], open_[going]
-            logits = self._forward.step(state, newest[:, None])
+            logits = running.step(newest[:, None])
         return Found(texts[:, None, : place + 1], (scores / lengths)[:, None])
 
     # ------------------------------------------------------------ beams
 
     def _beams(self, seen: Tensor, prompt: Tensor, generation: Generation) -> Found:
         most, begin, count = generation.max_new_tokens, len(prompt), generation.num_beams
-        state, logits = self._forward.prefill(seen, prompt, beams=count, new_tokens=most)
+        running, logits = self._model.prefill(seen, prompt, beams=count, new_tokens=most)
         logits = logits.repeat_interleave(count, 0)
         beams = Beams.start(len(seen), count, prompt, most, self._tokens.pad)
         texts, scores = beams.ended.clone(), beams.ended_scores.clone()
-        rows = torch.arange(len(seen), device=seen.device)  # of `texts`, that are in `state`
+        rows = torch.arange(len(seen), device=seen.device)  # of `texts`, that are in `running`
         for place in range(begin, begin + most):
             so_far = beams.texts[:, :, :place].flatten(0, 1)
             likely = self._adjusted(logits.float().log_softmax(-1), so_far, generation, begin)
@@ -106,16 +129,16 @@ class Search:
             parents = beams.extend(likely, place, begin, self._tokens.end, last=last)
             if last:
                 break
-            state.select_rows(parents)
+            running.select_rows(parents)
             if looks(place - begin, seen.device):
                 going = beams.open.nonzero().flatten()
                 if len(going) == 0:
                     break
                 if len(going) <= KEEP * len(rows):
                     texts[rows], scores[rows] = beams.ended, beams.ended_scores
-                    state.select_images(going)
+                    running.select_images(going)
                     beams, rows = beams.of_images(going), rows[going]
-            logits = self._forward.step(state, beams.texts[:, :, place])
+            logits = running.step(beams.texts[:, :, place])
         texts[rows], scores[rows] = beams.ended, beams.ended_scores
         best = generation.num_captions
         return Found(texts[:, :best, : place + 1], scores[:, :best])

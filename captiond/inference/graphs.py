@@ -1,0 +1,191 @@
+"""Token steps on a GPU: captured once for a batch size, then replayed.
+
+A step of BLIP's decoder is some three hundred kernels, most of which take less time on the device
+than the host takes to start them. A CUDA graph starts them all at once, but it is of fixed shapes
+and fixed memory: batches are filled up to a power of two, a text has room for a multiple of tokens,
+and where the newest token stands is a number on the device.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import torch
+from torch import Tensor
+
+from captiond.inference.attention import Masked
+from captiond.inference.forward import Forward, KeysValues, rows_of
+
+log = structlog.get_logger()
+LENGTHS = 32  # a text has room for a multiple of so many tokens
+WARM_UPS = 3  # runs before a capture, in which libraries choose their kernels and take memory
+Run = Callable[[], None]
+Capture = Callable[[Run], Run]  # what does the same as a function, sooner
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One token of each text, at a place that only the device knows: `position`, int64 [1]."""
+
+    position: Tensor
+    look: Masked
+
+    def rows(self, table: Tensor) -> Tensor:
+        return table[self.position]
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor, own: KeysValues) -> Tensor:
+        for kept, new in zip(own, (keys, values), strict=True):
+            kept.index_copy_(2, self.position, new)
+        places = torch.arange(own[0].shape[2], device=query.device)
+        return self.look(query, *own, (places <= self.position)[None, None, None])
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A step for so many images, beams and tokens: it reads `tokens`, and writes `logits`."""
+
+    tokens: Tensor  # [images, beams]
+    logits: Tensor  # [images * beams, vocabulary]
+    replay: Run
+
+
+@dataclass(slots=True)
+class Replayed:
+    """A batch on its way, as `forward.Running`; its memory is that of the graphs."""
+
+    graphs: "Graphs"
+    images: int
+    beams: int
+    cross: list[KeysValues]
+    own: list[KeysValues]
+
+    def step(self, tokens: Tensor) -> Tensor:
+        steps = self.graphs.steps(self.images, self.beams, self.cross, self.own)
+        steps.tokens[: self.images] = tokens
+        steps.replay()
+        self.graphs.position.add_(1)
+        return steps.logits[: self.images * self.beams]
+
+    def select_images(self, images: Tensor) -> None:
+        self.select_rows(rows_of(images, self.beams))
+        for memory in flattened(self.cross):
+            memory[: len(images)] = memory[images]
+        self.images = len(images)
+
+    def select_rows(self, rows: Tensor) -> None:
+        for memory in flattened(self.own):
+            memory[: len(rows)] = memory[rows]
+
+
+class Graphs:
+    """A `Forward` whose token steps are captured. One batch at a time.
+
+    Memory is taken for the largest batch so far; for a larger one, graphs are captured anew.
+    """
+
+    def __init__(self, forward: Forward, capture: Capture, device: torch.device) -> None:
+        self._forward, self._capture = forward, capture
+        self._steps: dict[tuple[int, int, int], Steps] = {}
+        self._cross_room = 0  # images
+        self._own: dict[int, Tensor] = {}  # by the length of the texts
+        self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of the newest token
+        self.encode = forward.encode
+
+    @property
+    def positions(self) -> int:
+        return self._forward.positions
+
+    def prefill(
+        self, seen: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
+    ) -> tuple[Replayed, Tensor]:
+        """As `Forward.prefill`."""
+        images, room_for = len(seen), filled_up(len(seen))
+        length = rounded_up(len(prompt) + new_tokens, LENGTHS)
+        cross = self._cross(seen, room_for)
+        own = self._own_room(cross, room_for * beams, min(length, self.positions))
+        logits = self._forward.read_prompt(prompt, first(own, images), first(cross, images))
+        running = Replayed(self, images, beams, cross, own)
+        if beams > 1:
+            running.select_rows(torch.arange(images, device=seen.device).repeat_interleave(beams))
+        self.position.fill_(len(prompt))
+        return running, logits
+
+    def steps(
+        self, images: int, beams: int, cross: list[KeysValues], own: list[KeysValues]
+    ) -> Steps:
+        """Those for at least so many images, captured at the first call for their like."""
+        images = filled_up(images)
+        key = (images, beams, own[0][0].shape[2])
+        if key not in self._steps:
+            self._steps[key] = self._captured(first(cross, images), first(own, images * beams))
+        return self._steps[key]
+
+    def _captured(self, cross: list[KeysValues], own: list[KeysValues]) -> Steps:
+        """It is run at the place of the newest token, which the first replay overwrites."""
+        images, rows = len(cross[0][0]), len(own[0][0])
+        spot = Spot(self.position, self._forward.look)
+        tokens = torch.zeros(
+            (images, rows // images), dtype=torch.int64, device=self.position.device
+        )
+        logits = self._forward.read(tokens, spot, own, cross)
+
+        def run() -> None:
+            logits.copy_(self._forward.read(tokens, spot, own, cross))
+
+        return Steps(tokens, logits, self._capture(run))
+
+    def _cross(self, seen: Tensor, room_for: int) -> list[KeysValues]:
+        if room_for > self._cross_room:  # which the forward then takes anew
+            self._steps.clear()
+            self._cross_room = room_for
+        return self._forward.look_at(seen, room_for=room_for)
+
+    def _own_room(self, cross: list[KeysValues], rows: int, length: int) -> list[KeysValues]:
+        """Keys and values of texts; zeros at first: what stands there counts, if with no weight."""
+        known = self._own.get(length)
+        if known is None or known.shape[2] < rows:
+            keys = cross[0][0]
+            shape = (len(cross), 2, rows, keys.shape[1], length, keys.shape[3])
+            self._own[length] = known = keys.new_zeros(shape)
+            self._steps.clear()
+        return [(layer[0], layer[1]) for layer in known]
+
+
+def first(layers: list[KeysValues], rows: int) -> list[KeysValues]:
+    return [(keys[:rows], values[:rows]) for keys, values in layers]
+
+
+def flattened(layers: list[KeysValues]) -> list[Tensor]:
+    return [memory for both in layers for memory in both]
+
+
+def rounded_up(number: int, to: int) -> int:
+    return -(-number // to) * to
+
+
+def filled_up(images: int) -> int:
+    """The next power of two."""
+    return 1 << (images - 1).bit_length()
+
+
+def captured_on_cuda(run: Run) -> Run:
+    """A CUDA graph of `run`, which is run a few times; or `run` itself, where it has none."""
+    cuda: Any = torch.cuda
+    stream = cuda.Stream()
+    stream.wait_stream(cuda.current_stream())
+    with cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            run()
+    cuda.current_stream().wait_stream(stream)
+    graph = cuda.CUDAGraph()
+    try:
+        with cuda.graph(graph):
+            run()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        log.warning("no_cuda_graph", reason=str(error))
+        return run
+    replay: Run = graph.replay
+    return replay

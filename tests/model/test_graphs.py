@@ -1,0 +1,82 @@
+"""Token steps of fixed shapes in fixed memory, as a GPU replays them, give the same tokens.
+
+Here they are run and not replayed, for want of a GPU; all else is what one has.
+"""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from transformers import BlipForConditionalGeneration
+
+from captiond.inference.forward import Forward
+from captiond.inference.graphs import Graphs, Run, filled_up, rounded_up
+from captiond.inference.linear import PackedLinear
+from captiond.inference.models import EMBEDDED
+from captiond.inference.search import Found, Search, Tokens
+from captiond.jobs import Generation
+from tests.model.test_search import MODES, PROMPTS, generated, images, texts_of
+
+CPU = torch.device("cpu")
+SIZES = (17, 3, 1, 7, 3)  # a large batch first, and again what was captured before
+
+
+class Searcher:
+    """A search whose steps are captured, and how often that was."""
+
+    def __init__(self, model: BlipForConditionalGeneration) -> None:
+        text: Any = model.config.text_config
+        forward = Forward(deepcopy(model), PackedLinear, rows=128)
+        self.captures = 0
+        tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
+        self.search = Search(Graphs(forward, self._capture, CPU), tokens)
+
+    def _capture(self, run: Run) -> Run:
+        self.captures += 1
+        for _ in range(3):  # as before a capture: this must leave no trace
+            run()
+        return run
+
+    def __call__(
+        self, pixels: torch.Tensor, prompt: tuple[int, ...], generation: Generation
+    ) -> Found:
+        return self.search(pixels, torch.tensor([0, *prompt]), generation)
+
+
+@pytest.fixture(scope="module")
+def scenes() -> BlipForConditionalGeneration:
+    model: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
+        EMBEDDED["captiond/scenes"]
+    )
+    return model
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", MODES, ids=str)
+@pytest.mark.parametrize("prompt", PROMPTS, ids=len)
+def test_the_tokens_are_those_of_generate(
+    scenes: BlipForConditionalGeneration, prompt: tuple[int, ...], generation: Generation
+) -> None:
+    searcher, config = Searcher(scenes), scenes.config
+    vision: Any = config.vision_config
+    for size in SIZES:
+        pixels = images(size, vision.image_size)
+        found = searcher(pixels, prompt, generation)
+        ours = texts_of(scenes, found.tokens.flatten(0, 1))
+        assert ours == generated(scenes, pixels, prompt, generation)
+
+
+@torch.inference_mode()
+def test_a_size_is_captured_once(scenes: BlipForConditionalGeneration) -> None:
+    searcher = Searcher(scenes)
+    vision: Any = scenes.config.vision_config
+    long = Generation(min_new_tokens=15)  # so that no batch shrinks on its way
+    for size, captures in ((8, 1), (5, 1), (8, 1), (3, 2), (4, 2), (9, 3), (8, 4), (16, 4)):
+        searcher(images(size, vision.image_size), (), long)
+        assert searcher.captures == captures
+
+
+def test_batches_are_filled_up_to_powers_of_two() -> None:
+    assert [filled_up(n) for n in (1, 2, 3, 4, 5, 8, 9, 200)] == [1, 2, 4, 4, 8, 8, 16, 256]
+    assert [rounded_up(n, 32) for n in (1, 31, 32, 33)] == [32, 32, 32, 64]
