@@ -306,6 +306,9 @@ class RetentionSettings(Section):
     task_days: float = Field(
         30, ge=0, le=36500, description="A finished task is kept for so long; 0: for ever."
     )
+    retry_days: float = Field(
+        7, ge=0, le=36500, description="Files of images that may be tried again are, for so long."
+    )
     cache_rows: int = Field(
         1_000_000, ge=0, description="Captions in the cache, the oldest go first; 0: no limit."
     )

@@ -188,6 +188,20 @@ class TaskFinished(CaptiondError):
     status = 409
 
 
+class NothingToRetry(CaptiondError):
+    """No image of the task can be tried again."""
+
+    code = "nothing_to_retry"
+    status = 409
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(
+            f"{task_id}: no image to try again: none failed by what another try may mend, or that "
+            "was longer ago than [retention] retry_days, or the task has not ended; see: "
+            f"captiond tasks show {task_id}"
+        )
+
+
 # ---------------------------------------------------------------- load and lifetime
 
 

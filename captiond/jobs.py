@@ -23,7 +23,7 @@ class Status(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        return not TRANSITIONS[self]
+        return self in TERMINAL
 
 
 TRANSITIONS: dict[Status, frozenset[Status]] = {
@@ -32,10 +32,12 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
     Status.PROCESSING: frozenset(
         {Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
     ),
-    Status.COMPLETED: frozenset(),
-    Status.FAILED: frozenset(),
+    # Back to PENDING: somebody has `captiond tasks retry` try again what may be mended.
+    Status.COMPLETED: frozenset({Status.PENDING}),
+    Status.FAILED: frozenset({Status.PENDING}),
     Status.CANCELLED: frozenset(),
 }
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
 class IllegalTransition(CaptiondError):
@@ -137,6 +139,9 @@ class Refused:
 
 
 Outcome = Captioned | Refused
+
+# Codes of refusals that another try may mend: they tell of the machine as much as of the image.
+RETRYABLE = frozenset({"poison_image", "image_too_slow", "out_of_memory", "spool_error"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,7 @@ class Done:
     """The end of a `Work`. A bulk result is in the database before this is sent.
 
     `settled` is false where the result was dropped, because the image is somebody else's by now;
-    `last` says that its task ended with it, so that the spool file is not needed any more.
+    `last` says that its task ended with it, and `kept` that its spool file is still needed then.
     """
 
     ticket: str
@@ -161,6 +161,7 @@ class Done:
     timings: Timings = Timings()
     settled: bool = True
     last: bool = False
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from captiond.spool import files_before
 from captiond.store import check
 from captiond.store.check import Need
 from captiond.store.engine import Engine
-from captiond.store.tasks import open_spool_names
+from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 
 Tell = Callable[[str], None]
@@ -66,7 +66,7 @@ def shorter(path: Path, need: Need) -> bool:
 async def orphans(engine: Engine, spool: Path, *, older_than: float) -> list[str]:
     """Files that no row owns; a young one may be of a request that is under way."""
     found = files_before(spool, older_than)
-    owned = await open_spool_names(engine)
+    owned = await needed_spool_names(engine)
     return [
         f"{path}: belongs to no task; the next start removes it"
         for path in found

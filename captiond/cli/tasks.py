@@ -59,6 +59,16 @@ def cancel(
 
 
 @tasks_app.command()
+def retry(
+    task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
+) -> None:
+    """Try images again that failed by the machine's doing, as it may be; for a week after that."""
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    number = asyncio.run(retry_task(settings, task))
+    typer.echo(f"{task}: {number} images wait again")
+
+
+@tasks_app.command()
 def redeliver(
     task: Annotated[str | None, typer.Argument(metavar="[TASK]")] = None,
     *,
@@ -133,6 +143,15 @@ async def cancel_task(settings: Settings, task_id: str) -> None:
         raise not_found(task_id)
     if cancelled.spool is not None:
         remove([settings.spool / cancelled.spool])
+
+
+async def retry_task(settings: Settings, task_id: str) -> int:
+    """Raises TaskNotFound, NothingToRetry."""
+    from captiond.cli.database import opened
+    from captiond.store import tasks
+
+    async with opened(settings) as engine:
+        return await tasks.retry(engine, task_id)
 
 
 async def deliver_anew(settings: Settings, task_id: str | None) -> int:

@@ -26,6 +26,7 @@ from captiond.store import captions as cache
 from captiond.store import claims
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
+from captiond.store.tasks import Ended
 from captiond.tagging.tagger import Taggers
 from captiond.tags import Tag, TagFilter
 
@@ -273,9 +274,17 @@ class Pipeline:
                 self._report(Done(item.work.ticket, item.outcome, item.timings))
         taken = await self._write([item for item in bulk if item.outcome is not WITHDRAWN])
         for item in bulk:
-            last = taken.get(item.work.image_id or 0)
-            done = Done(item.work.ticket, item.outcome, item.timings)
-            self._report(replace(done, settled=last is not None, last=bool(last)))
+            image_id = item.work.image_id or 0
+            ended = taken.get(image_id)
+            done = Done(
+                item.work.ticket,
+                item.outcome,
+                item.timings,
+                settled=image_id in taken,
+                last=ended is not None,
+                kept=ended is not None and ended.kept,
+            )
+            self._report(done)
         await self._remember([item for item in settled if item.new and self._shares(item.work)])
         for item in settled:
             self._under_way.leave(item.work.ticket)
@@ -285,7 +294,7 @@ class Pipeline:
         self._withdrawn.discard(done.ticket)
         self._channel.send(done)
 
-    async def _write(self, bulk: list[Settled]) -> dict[int, bool]:
+    async def _write(self, bulk: list[Settled]) -> dict[int, Ended | None]:
         results = [
             claims.Finished(item.work.image_id, item.work.attempt, item.outcome)
             for item in bulk

@@ -117,6 +117,8 @@ def contradiction(task: TaskFacts) -> str | None:
         "has a time of its end": is_open and task.finished_at is not None,
         "has no time of its end": not is_open and task.finished_at is None,
         "names no spool file": is_open and task.spool is None,
+        "was cancelled, and keeps a spool file": task.status == Status.CANCELLED.value
+        and task.spool is not None,
     }
     return next((problem for problem, holds in wrong.items() if holds), None)
 

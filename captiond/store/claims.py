@@ -15,7 +15,7 @@ from captiond.jobs import BLAME_LIMIT, Options, Outcome, Refused, Status
 from captiond.store.engine import Engine, writing
 from captiond.store.results import options_from_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.tasks import PENDING, PROCESSING, end_if_done
+from captiond.store.tasks import PENDING, PROCESSING, Ended, end_if_done
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,14 @@ async def start_tasks(
     return {row.id: (row.spool or "", options_from_json(row.options)) for row in rows}
 
 
-async def finish(engine: Engine, results: Sequence[Finished], *, now: float) -> dict[int, bool]:
+async def finish(
+    engine: Engine, results: Sequence[Finished], *, now: float
+) -> dict[int, Ended | None]:
     """Write the results of a batch in one transaction.
 
-    The images whose results were taken, and whether their task ended with them. A result whose
-    attempt is not the image's present one is dropped: somebody else has the image, or nobody wants
-    it any more.
+    The images whose results were taken, and what follows if their task ended with them. A result
+    whose attempt is not the image's present one is dropped: somebody else has the image, or nobody
+    wants it any more.
     """
     taken: dict[int, str] = {}
     async with writing(engine) as connection:
@@ -104,7 +106,7 @@ async def finish(engine: Engine, results: Sequence[Finished], *, now: float) -> 
             if task_id is not None:
                 taken[result.image_id] = task_id
         ended = await end_if_done(connection, set(taken.values()), now)
-    return {image_id: task_id in ended for image_id, task_id in taken.items()}
+    return {image_id: ended.get(task_id) for image_id, task_id in taken.items()}
 
 
 def finish_one(result: Finished) -> ReturningUpdate[str]:

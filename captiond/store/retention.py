@@ -6,7 +6,7 @@ no client's transaction waits for more than one of these.
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, select
+from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, select, update
 
 from captiond.callbacks import DeliveryStatus
 from captiond.store.engine import Engine, reading, writing
@@ -60,6 +60,17 @@ def within(rows: Sequence[Row[str, int]], images: int) -> list[str]:
         chosen.append(task_id)
         images -= count
     return chosen
+
+
+async def release_files(engine: Engine, *, before: float) -> int:
+    """Let go of the files of tasks that finished before then: they cannot be tried again any more.
+
+    How many they were.
+    """
+    async with writing(engine) as connection:
+        ended = (TaskRow.finished_at < before) & TaskRow.status.not_in(OPEN)
+        old = update(TaskRow).where(ended, TaskRow.spool.is_not(None))
+        return (await connection.execute(old.values(spool=None))).rowcount
 
 
 async def captions_over(engine: Engine, rows: int) -> int:

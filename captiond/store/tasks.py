@@ -8,11 +8,19 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from captiond.errors import KeyReused, TaskFinished
-from captiond.jobs import ImageView, NewImage, NewTask, Status, TaskView, finished_status
+from captiond.errors import KeyReused, NothingToRetry, TaskFinished, TaskNotFound
+from captiond.jobs import (
+    RETRYABLE,
+    ImageView,
+    NewImage,
+    NewTask,
+    Status,
+    TaskView,
+    finished_status,
+)
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.results import from_json, options_to_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
@@ -117,6 +125,13 @@ def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """A task ended; its spool file is `kept` if images of it may yet be tried again."""
+
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Cancelled:
     """What a cancel ended: `images` were in the hands of a model process, `spool` is not needed."""
 
@@ -152,24 +167,67 @@ async def end_images(connection: AsyncConnection, task_id: str) -> None:
     await connection.execute(cancelled.values(status=Status.CANCELLED.value, owner=None))
 
 
-async def end_task(connection: AsyncConnection, task_id: str, status: Status, now: float) -> None:
-    """Give an open task its last status; one that has ended keeps its own."""
+async def end_task(
+    connection: AsyncConnection, task_id: str, status: Status, now: float, *, keep: bool = False
+) -> None:
+    """Give an open task its last status; one that has ended keeps its own.
+
+    Its spool file is not needed any more, unless it is to be kept.
+    """
     ended = update(TaskRow).where(TaskRow.id == task_id, TaskRow.status.in_(OPEN))
-    ends = await connection.execute(ended.values(status=status.value, finished_at=now))
+    ended = ended.values(status=status.value, finished_at=now)
+    ends = await connection.execute(ended if keep else ended.values(spool=None))
     if ends.rowcount:
         await announce(connection, task_id, now)
 
 
-async def end_if_done(connection: AsyncConnection, task_ids: Iterable[str], now: float) -> set[str]:
-    """End those tasks whose last image has ended; their ids."""
-    ended = set()
+async def end_if_done(
+    connection: AsyncConnection, task_ids: Iterable[str], now: float
+) -> dict[str, Ended]:
+    """End those tasks whose last image has ended; by their ids, what that means."""
+    ended = {}
     for task_id in task_ids:
         query = select(ImageRow.status).where(of_task(task_id)).distinct()
         statuses = [Status(value) for value in (await connection.execute(query)).scalars()]
         if all(status.terminal for status in statuses):
-            await end_task(connection, task_id, finished_status(statuses), now)
-            ended.add(task_id)
+            keep = await has_retryable(connection, task_id)
+            await end_task(connection, task_id, finished_status(statuses), now, keep=keep)
+            ended[task_id] = Ended(keep)
     return ended
+
+
+async def has_retryable(connection: AsyncConnection, task_id: str) -> bool:
+    query = select(exists().where(of_task(task_id), retryable()))
+    return bool((await connection.execute(query)).scalar_one())
+
+
+def retryable() -> ColumnElement[bool]:
+    code = ImageRow.result["code"].as_string()
+    return and_(ImageRow.status == Status.FAILED.value, code.in_(RETRYABLE))
+
+
+async def retry(engine: Engine, task_id: str) -> int:
+    """Let those images of a task wait again that another try may mend; how many they are.
+
+    The task goes on: it ends once more, and whoever is to be told of that is told.
+
+    Raises:
+        TaskNotFound: there is no such task.
+        NothingToRetry: it has no such image, or their files are gone.
+    """
+    async with writing(engine) as connection:
+        query = select(TaskRow.spool, TaskRow.status).where(TaskRow.id == task_id)
+        task = (await connection.execute(query)).one_or_none()
+        if task is None:
+            raise TaskNotFound(f"{task_id}: there is no such task")
+        if task.spool is None or task.status in OPEN:
+            raise NothingToRetry(task_id)
+        again = update(ImageRow).where(of_task(task_id), retryable())
+        again = again.values(status=PENDING, result=None, blame=0)
+        waiting = (await connection.execute(again)).rowcount
+        reopened = update(TaskRow).where(TaskRow.id == task_id)
+        await connection.execute(reopened.values(status=PENDING, finished_at=None))
+    return waiting
 
 
 def of_task(task_id: str) -> ColumnElement[bool]:
@@ -216,8 +274,8 @@ async def count_open(engine: Engine) -> int:
         return (await connection.execute(query)).scalar_one()
 
 
-async def open_spool_names(engine: Engine) -> set[str]:
-    """The spool files that tasks still need."""
-    query = select(TaskRow.spool).where(TaskRow.status.in_(OPEN), TaskRow.spool.is_not(None))
+async def needed_spool_names(engine: Engine) -> set[str]:
+    """The spool files that tasks still need: they wait, or may be tried again."""
+    query = select(TaskRow.spool).where(TaskRow.spool.is_not(None))
     async with reading(engine) as connection:
         return {name for name in (await connection.execute(query)).scalars() if name is not None}

@@ -11,7 +11,7 @@ from captiond.errors import StoreError
 from captiond.spool import files_before, remove
 from captiond.store import retention
 from captiond.store.engine import Engine
-from captiond.store.tasks import open_spool_names
+from captiond.store.tasks import needed_spool_names
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 3600.0
@@ -34,6 +34,8 @@ async def tidy(settings: Settings, engine: Engine, *, now: float) -> None:
     """Delete all that is too old, or too much, as of `now`."""
     tasks = await delete_tasks(settings, engine, now)
     captions = await delete_captions(settings, engine)
+    before = now - settings.retention.retry_days * DAY_SECONDS
+    await retention.release_files(engine, before=before)
     files = await remove_orphans(settings, engine, now)
     if tasks or captions or files:
         log.info("retention", tasks=tasks, captions=captions, orphans_removed=files)
@@ -82,7 +84,7 @@ async def remove_orphans(settings: Settings, engine: Engine, now: float) -> int:
     old = await asyncio.to_thread(files_before, settings.spool, now - settings.upload_grace)
     if not old:
         return 0
-    owned = await open_spool_names(engine)
+    owned = await needed_spool_names(engine)
     orphans = [path for path in old if path.name not in owned]
     await asyncio.to_thread(remove, orphans)
     return len(orphans)

@@ -93,6 +93,7 @@ class Supervisor:
             models = [group.create_task(place.keep(self._stop)) for place in self._model_places()]
             loops = [
                 group.create_task(self._dispatch_forever()),
+                group.create_task(self._poll_forever()),
                 group.create_task(self._checkpoint_forever()),
                 group.create_task(self._courier.run()),
                 group.create_task(tidy_forever(self._settings, self._engine)),
@@ -110,7 +111,7 @@ class Supervisor:
     async def _recover(self) -> None:
         """Take up what an earlier life left: unfinished images wait again, orphans are removed."""
         requeued = await claims.requeue(self._engine, now=time.time())
-        keep = await tasks.open_spool_names(self._engine)
+        keep = await tasks.needed_spool_names(self._engine)
         swept = await asyncio.to_thread(sweep, self._settings.spool, keep)
         log.info("recovered", waiting=len(keep), requeued=requeued, orphans_removed=swept)
 
@@ -170,7 +171,7 @@ class Supervisor:
         code = await self._hear_out(child, partial(self._take_from_web, place, child))
         del self._webs[child.name]
         self._withdraw(self._dispatcher.web_gone(child.name))
-        keep = await until_stored(lambda: tasks.open_spool_names(self._engine))
+        keep = await until_stored(lambda: tasks.needed_spool_names(self._engine))
         swept = await asyncio.to_thread(sweep, self._settings.spool, keep, owner=child.name)
         if code != 0:
             log.error("web_died", child=child.name, exit_code=code, files_removed=swept)
@@ -250,7 +251,7 @@ class Supervisor:
         if requeued:
             log.info("requeued", images=requeued, model=model, under_suspicion=len(blamed))
         if loss and loss.bulk:
-            keep = await until_stored(lambda: tasks.open_spool_names(self._engine))
+            keep = await until_stored(lambda: tasks.needed_spool_names(self._engine))
             paths = {Path(work.source.path) for work in loss.bulk}
             remove(path for path in paths if path.name not in keep)
         self._bulk_waits = True
@@ -308,7 +309,8 @@ class Supervisor:
         work, replies = self._dispatcher.settle(model, done)
         self._reply(replies)
         if work is not None and work.lane is Lane.BULK and done.last:
-            remove([Path(work.source.path)])
+            if not done.kept:
+                remove([Path(work.source.path)])
             self._courier.hint()
 
     def _withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
@@ -342,11 +344,13 @@ class Supervisor:
                 self._models[model].channel.send(work)
             if self._bulk_waits and not self._stop.is_set():
                 await self._claim_bulk()
-            try:
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._wake.wait()
-            except TimeoutError:
-                self._bulk_waits = True
+            await self._wake.wait()
+
+    async def _poll_forever(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self._bulk_waits = True
+            self._wake.set()
 
     async def _claim_bulk(self) -> None:
         for model, room in self._dispatcher.bulk_room():

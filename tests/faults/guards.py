@@ -100,6 +100,13 @@ GUARDS = (
         "tests/faults/test_kills.py -k model_processes_are_killed",
     ),
     Guard(
+        "work that nobody told of is found",
+        "captiond/supervisor/service.py",
+        "            self._bulk_waits = True\n            self._wake.set()\n",
+        "",
+        "tests/faults/test_poison.py -k sick_machine",
+    ),
+    Guard(
         "children die with the supervisor",
         "captiond/processes.py",
         "    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:\n",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import png
 from tests.faults.harness import FRESH, Load, check, new_seed, record, rounds, wait_for_the_end
-from tests.service import Service, check_nothing_lost, running, wait_for
+from tests.service import Service, captiond, check_nothing_lost, running, wait_for
 
 INJECT = str(Path(__file__).parent / "inject")
 NEIGHBOURS = 15
@@ -80,6 +80,25 @@ def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.R
     record(
         "a model process dies on an image", rounds=1, images=16, lost=0, doubled=0, deaths=deaths
     )
+
+
+def test_what_was_poison_to_a_sick_machine_is_tried_again(data: Path, rng: random.Random) -> None:
+    with running(data, **injected("decoder_crash", data)) as sick:
+        task_id, place = send_among_neighbours(sick, rng)
+        check_only_one_failed(sick.finished(task_id), place, "poison_image")
+        assert sick.stop() == 0
+    with running(data, **FRESH) as well:
+        result = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
+        assert (result.returncode, result.stdout) == (0, f"{task_id}: 1 images wait again\n")
+        wait_for(lambda: well.task(task_id)["progress"]["failed"] == 0, "the retry to be seen")
+        codes = [entry.get("code") for entry in well.finished(task_id)["result"]]
+        assert codes == [None] * (NEIGHBOURS + 1)
+        again = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
+        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert "no image to try again" in again.stderr
+        assert well.stop() == 0
+    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    assert list((data / "spool").iterdir()) == []
 
 
 def test_an_interactive_image_that_kills_model_processes_is_answered(data: Path) -> None:

@@ -12,7 +12,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from captiond.errors import DatabaseUnusable, KeyReused, TaskFinished
+from captiond.errors import (
+    DatabaseUnusable,
+    KeyReused,
+    NothingToRetry,
+    TaskFinished,
+    TaskNotFound,
+)
 from captiond.jobs import (
     BLAME_LIMIT,
     DEFAULT_OPTIONS,
@@ -26,11 +32,12 @@ from captiond.jobs import (
     TaskView,
     blame,
 )
-from captiond.store import captions, claims, tasks
+from captiond.store import captions, claims, retention, tasks
 from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
 from captiond.store.tables import Table
+from captiond.store.tasks import Ended
 from captiond.tags import Category, Kind, Tag, TagOptions
 
 pytestmark = pytest.mark.anyio
@@ -105,18 +112,18 @@ async def test_images_are_claimed_in_order_and_the_task_ends_with_the_last(engin
     ]
     results = [claims.Finished(claim.image_id, 1, CAPTION) for claim in first]
     taken = await claims.finish(engine, results, now=3.0)
-    assert taken == {claim.image_id: False for claim in first}
+    assert taken == {claim.image_id: None for claim in first}
     half = await read(engine, "t")
     assert (half.status, half.started_at, half.finished_at) == (Status.PROCESSING, 2.0, None)
-    assert await tasks.open_spool_names(engine) == {"spool-t"}
+    assert await tasks.needed_spool_names(engine) == {"spool-t"}
     (last,) = await claims.claim(engine, 9, owner="m", now=4.0)
     refused = Refused("damaged", "corrupt_image")
     ended = await claims.finish(engine, [claims.Finished(last.image_id, 1, refused)], now=5.0)
-    assert ended == {last.image_id: True}
+    assert ended == {last.image_id: Ended(kept=False)}
     whole = await read(engine, "t")
     assert (whole.status, whole.started_at, whole.finished_at) == (Status.COMPLETED, 2.0, 5.0)
     assert [image.outcome for image in whole.images] == [CAPTION, CAPTION, refused]
-    assert await tasks.open_spool_names(engine) == set()
+    assert await tasks.needed_spool_names(engine) == set()
 
 
 async def test_a_late_result_of_a_lost_attempt_is_dropped(engine: Engine) -> None:
@@ -129,7 +136,7 @@ async def test_a_late_result_of_a_lost_attempt_is_dropped(engine: Engine) -> Non
     late = claims.Finished(lost.image_id, lost.attempt, CAPTION)
     assert await claims.finish(engine, [late], now=4.0) == {}
     mine = claims.Finished(again.image_id, again.attempt, CAPTION)
-    assert await claims.finish(engine, [mine], now=5.0) == {again.image_id: True}
+    assert await claims.finish(engine, [mine], now=5.0) == {again.image_id: Ended(kept=False)}
     assert await claims.finish(engine, [mine], now=6.0) == {}
 
 
@@ -165,7 +172,7 @@ async def test_a_task_whose_files_were_all_refused_has_ended(engine: Engine) -> 
     ended = await read(engine, "t")
     assert (ended.status, ended.finished_at) == (Status.FAILED, 1.0)
     assert await claims.claim(engine, 9, owner="m", now=2.0) == []
-    assert await tasks.open_spool_names(engine) == set()
+    assert await tasks.needed_spool_names(engine) == set()
 
 
 # ---------------------------------------------------------------- blame
@@ -234,7 +241,7 @@ async def test_cancel_ends_what_has_no_result_and_drops_what_comes_late(engine: 
 async def test_a_second_cancel_changes_nothing_and_a_finished_task_refuses(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
     await tasks.cancel(engine, "t", now=2.0)
-    assert await tasks.cancel(engine, "t", now=3.0) == tasks.Cancelled((), "spool-t")
+    assert await tasks.cancel(engine, "t", now=3.0) == tasks.Cancelled((), None)
     assert (await read(engine, "t")).finished_at == 2.0
     assert await tasks.cancel(engine, "unknown", now=3.0) is None
     await tasks.create_task(engine, task("u", 1))
@@ -304,3 +311,58 @@ async def test_a_database_of_a_newer_captiond_is_refused(engine: Engine, tmp_pat
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseUnusable, match="newer captiond"):
         await prepare_database(engine, tmp_path / "captiond.db")
+
+
+async def end_with(engine: Engine, *outcomes: Captioned | Refused) -> dict[int, Ended | None]:
+    """Claim as many images as there are outcomes, and end them so."""
+    taken = await claims.claim(engine, len(outcomes), owner="m", now=2.0)
+    results = [
+        claims.Finished(claim.image_id, claim.attempt, outcome)
+        for claim, outcome in zip(taken, outcomes, strict=True)
+    ]
+    return await claims.finish(engine, results, now=3.0)
+
+
+async def test_what_another_try_may_mend_is_tried_again(engine: Engine) -> None:
+    poison, damaged = Refused("died", "poison_image"), Refused("damaged", "corrupt_image")
+    await tasks.create_task(engine, task("t", 3))
+    ended = await end_with(engine, CAPTION, poison, damaged)
+    assert set(ended.values()) == {Ended(kept=True)}
+    assert await tasks.needed_spool_names(engine) == {"spool-t"}
+    assert await tasks.retry(engine, "t") == 1
+    again = await read(engine, "t")
+    assert (again.status, again.finished_at) == (Status.PENDING, None)
+    assert [image.outcome for image in again.images] == [CAPTION, None, damaged]
+    assert set((await end_with(engine, CAPTION)).values()) == {Ended(kept=False)}
+    whole = await read(engine, "t")
+    assert (whole.status, whole.failed) == (Status.COMPLETED, 1)
+    assert await tasks.needed_spool_names(engine) == set()
+
+
+async def test_what_cannot_be_tried_again(engine: Engine) -> None:
+    with pytest.raises(TaskNotFound):
+        await tasks.retry(engine, "t")
+    await tasks.create_task(engine, task("t", 2))
+    with pytest.raises(NothingToRetry):  # it has not ended
+        await tasks.retry(engine, "t")
+    await end_with(engine, CAPTION, Refused("damaged", "corrupt_image"))
+    with pytest.raises(NothingToRetry):  # the image is to blame
+        await tasks.retry(engine, "t")
+    await tasks.create_task(engine, task("u", 1))
+    await end_with(engine, Refused("died", "poison_image"))
+    assert await retention.release_files(engine, before=3.0) == 0
+    assert await retention.release_files(engine, before=4.0) == 1
+    with pytest.raises(NothingToRetry):  # the file is gone
+        await tasks.retry(engine, "u")
+
+
+async def test_a_retry_counts_its_blame_anew(engine: Engine) -> None:
+    await tasks.create_task(engine, task("t", 1))
+    for _ in range(2):
+        (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
+        blamed = {claim.image_id: BLAME_LIMIT}
+        await claims.requeue(engine, now=3.0, owner="m", blamed=blamed)
+        assert (await read(engine, "t")).status is Status.FAILED
+        assert await tasks.retry(engine, "t") == 1
+    (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
+    assert (claim.blame, claim.attempt) == (0, 3)
