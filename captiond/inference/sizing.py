@@ -56,19 +56,28 @@ def key_of(blip: Blip, fingerprint: str, generation: Generation) -> str:
 
 
 def best_size(seconds: Seconds, most: int) -> int:
-    """The last size whose doubling was worth it; at least 1, at most `most`."""
+    """The last size whose doubling was worth it; at least 1, at most `most`.
+
+    A doubling that is not is tried once more: something else may have had the machine meanwhile.
+    """
     size, took = 1, seconds(1)
     while 2 * size <= most:
         try:
             twice = seconds(2 * size)
+            if not is_worth(took, twice):
+                took, twice = min(took, seconds(size)), min(twice, seconds(2 * size))
         except OutOfMemory:
             break
-        rates = {1: size / took, 2: 2 * size / twice}
-        log.info("batch_size_tried", size=2 * size, images_per_second=round(rates[2], 2))
-        if rates[2] < WORTH * rates[1]:
+        log.info("batch_size_tried", size=2 * size, images_per_second=round(2 * size / twice, 2))
+        if not is_worth(took, twice):
             break
         size, took = 2 * size, twice
     return size
+
+
+def is_worth(took: float, twice: float) -> bool:
+    """Whether twice the images in `twice` seconds are enough more a second than once in `took`."""
+    return 2 * took >= WORTH * twice
 
 
 def timer(blip: Blip, generation: Generation) -> Seconds:

@@ -1,5 +1,6 @@
 """How the size of a batch is found and remembered."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def machine(*, start: float, each: float, memory: int = 1000) -> Seconds:
 )
 def test_a_batch_grows_while_that_is_worth_it(start: float, each: float, best: int) -> None:
     assert best_size(machine(start=start, each=each), most=64) == best
+
+
+@pytest.mark.parametrize("disturbed", range(6))
+def test_one_disturbance_does_not_matter(disturbed: int) -> None:
+    quiet, calls = machine(start=1.0, each=1.0), count()
+
+    def seconds(size: int) -> float:
+        return quiet(size) * (3 if next(calls) == disturbed else 1)
+
+    assert best_size(seconds, most=64) == 16
 
 
 def test_a_batch_stays_within_the_memory() -> None:
