@@ -27,6 +27,7 @@ from captiond.store import claims
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
 from captiond.store.tasks import Ended
+from captiond.store.together import Together
 from captiond.tagging.tagger import Taggers
 from captiond.tags import Tag, TagFilter
 
@@ -100,6 +101,7 @@ class Pipeline:
         self._slots = slots
         self._free = list(range(slots.count))
         self._engine = engine
+        self._look_up = Together[str, Captioned | None](lambda keys: cache.look_up(engine, keys))
         self._channel = channel
         self._ready: Lanes[Prepared] = Lanes()
         self._under_way = UnderWay[Captioned]()
@@ -159,7 +161,7 @@ class Pipeline:
         if shared is not None:
             return replace(shared, cached=True)
         try:
-            return await cache.look_up(self._engine, key)
+            return await self._look_up.ask(key)
         except StoreError as error:
             log.warning("cache_unreadable", reason=str(error))
             return None

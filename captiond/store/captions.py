@@ -1,7 +1,7 @@
 """The caption cache: the same bytes, captioned the same way, are captioned once."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sqlalchemy import select
@@ -22,11 +22,16 @@ def cache_key(sha256: str, recipe: str) -> str:
     return hashlib.sha256(f"{sha256}\0{recipe}".encode()).hexdigest()
 
 
-async def look_up(engine: Engine, key: str) -> Captioned | None:
-    query = select(CaptionRow.result).where(CaptionRow.key == key)
+async def look_up(engine: Engine, keys: Sequence[str]) -> list[Captioned | None]:
+    """The captions of these keys, None where there is none."""
+    query = select(CaptionRow.key, CaptionRow.result).where(CaptionRow.key.in_(keys))
     async with reading(engine) as connection:
-        row = (await connection.execute(query)).scalar_one_or_none()
-    outcome = from_json(row) if row else None
+        rows = {row.key: row.result for row in await connection.execute(query)}
+    return [cached(rows[key]) if key in rows else None for key in keys]
+
+
+def cached(row: dict[str, object]) -> Captioned | None:
+    outcome = from_json(row)
     return replace(outcome, cached=True) if isinstance(outcome, Captioned) else None
 
 

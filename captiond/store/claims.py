@@ -1,14 +1,15 @@
 """Images in the database as a queue: claimed, finished, put back.
 
-As in `tasks`, every change of state is one guarded UPDATE.
+As in `tasks`, every change of state is guarded within its transaction.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import ReturningUpdate, Update
+from sqlalchemy.sql.dml import Update
 
 from captiond.errors import PoisonImage
 from captiond.jobs import BLAME_LIMIT, Options, Outcome, Refused, Status
@@ -16,6 +17,9 @@ from captiond.store.engine import Engine, writing
 from captiond.store.results import options_from_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.tasks import PENDING, PROCESSING, Ended, end_if_done
+
+# By the driver's own call, as INSERT_IMAGE of `tasks`: ten times as quick as through SQLAlchemy.
+FINISH = "UPDATE images SET status = :status, owner = NULL, result = :result WHERE id = :id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,17 @@ class Finished:
     image_id: int
     attempt: int
     outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Who has an image: its present attempt."""
+
+    attempt: int
+    task_id: str
+
+
+NOBODY = Hand(-1, "")
 
 
 async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[Claim]:
@@ -97,34 +112,39 @@ async def finish(
 
     The images whose results were taken, and what follows if their task ended with them. A result
     whose attempt is not the image's present one is dropped: somebody else has the image, or nobody
-    wants it any more.
+    wants it any more. Nothing changes between the look and the writing: a transaction that writes
+    has the database to itself.
     """
-    taken: dict[int, str] = {}
     async with writing(engine) as connection:
-        for result in results:
-            task_id = (await connection.execute(finish_one(result))).scalar_one_or_none()
-            if task_id is not None:
-                taken[result.image_id] = task_id
-        ended = await end_if_done(connection, set(taken.values()), now)
-    return {image_id: ended.get(task_id) for image_id, task_id in taken.items()}
+        hands = await in_hand(connection, [result.image_id for result in results])
+        taken = [
+            result
+            for result in results
+            if hands.get(result.image_id, NOBODY).attempt == result.attempt
+        ]
+        if taken:
+            await connection.exec_driver_sql(FINISH, [finished_row(result) for result in taken])
+        tasks = {result.image_id: hands[result.image_id].task_id for result in taken}
+        ended = await end_if_done(connection, set(tasks.values()), now)
+    return {image_id: ended.get(task_id) for image_id, task_id in tasks.items()}
 
 
-def finish_one(result: Finished) -> ReturningUpdate[str]:
+async def in_hand(connection: AsyncConnection, image_ids: Sequence[int]) -> dict[int, Hand]:
+    """Those of these images that are being worked on, by their ids."""
+    query = select(ImageRow.id, ImageRow.attempt, ImageRow.task_id)
+    query = query.where(ImageRow.id.in_(image_ids), ImageRow.status == PROCESSING)
+    rows = await connection.execute(query)
+    return {row.id: Hand(row.attempt, row.task_id) for row in rows}
+
+
+def finished_row(result: Finished) -> dict[str, object]:
+    """The parameters of FINISH."""
     failed = isinstance(result.outcome, Refused)
-    return (
-        update(ImageRow)
-        .where(
-            ImageRow.id == result.image_id,
-            ImageRow.attempt == result.attempt,
-            ImageRow.status == PROCESSING,
-        )
-        .values(
-            status=(Status.FAILED if failed else Status.COMPLETED).value,
-            owner=None,
-            result=to_json(result.outcome),
-        )
-        .returning(ImageRow.task_id)
-    )
+    return {
+        "id": result.image_id,
+        "status": (Status.FAILED if failed else Status.COMPLETED).value,
+        "result": json.dumps(to_json(result.outcome)),
+    }
 
 
 async def requeue(

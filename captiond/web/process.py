@@ -41,8 +41,7 @@ async def run(start: WebStart) -> None:
     app = make_app(Services(start.settings, engine, acceptance, desk, heap, start.name))
     config = hypercorn_config(start.listener, start.settings)
     async with asyncio.TaskGroup() as group:
-        running = (desk.listen(), acceptance.run(), heap.keep_trimmed())
-        loops = [group.create_task(loop) for loop in running]
+        loops = [group.create_task(desk.listen()), group.create_task(heap.keep_trimmed())]
         # Hypercorn types an application by its own protocol; ours is Starlette's.
         await serve(app, config, shutdown_trigger=desk.closed.wait)  # type: ignore[arg-type]
         for loop in loops:

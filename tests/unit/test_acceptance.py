@@ -1,8 +1,6 @@
 """Tasks that come at the same time: one transaction, and each its own end."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 from sqlalchemy import event
@@ -15,16 +13,6 @@ from captiond.web.acceptance import Acceptance
 pytestmark = pytest.mark.anyio
 
 
-@asynccontextmanager
-async def accepting(engine: Engine) -> AsyncIterator[Acceptance]:
-    acceptance = Acceptance(engine)
-    running = asyncio.create_task(acceptance.run())
-    try:
-        yield acceptance
-    finally:
-        running.cancel()
-
-
 def task(task_id: str, *, images: int = 3, key: str | None = None, digest: str = "d") -> NewTask:
     some = tuple(NewImage(f"{n}.png", "sha", 9 * n, 9) for n in range(images))
     return NewTask(task_id, task_id, some, 1.0, key, digest)
@@ -33,22 +21,22 @@ def task(task_id: str, *, images: int = 3, key: str | None = None, digest: str =
 async def test_they_share_transactions(store: Engine) -> None:
     commits: list[object] = []
     event.listen(store.sql.sync_engine, "commit", commits.append)
-    async with accepting(store) as acceptance:
-        tasks = [acceptance.accept(task(f"t{number}")) for number in range(30)]
-        assert await asyncio.gather(*tasks) == [f"t{number}" for number in range(30)]
-        assert await acceptance.queued() == 90
+    acceptance = Acceptance(store)
+    tasks = [acceptance.accept(task(f"t{number}")) for number in range(30)]
+    assert await asyncio.gather(*tasks) == [f"t{number}" for number in range(30)]
+    assert await acceptance.queued() == 90
     assert len(commits) <= 3  # what comes while the first is written waits for the second
 
 
 async def test_the_same_key_in_one_transaction_is_one_task(store: Engine) -> None:
-    async with accepting(store) as acceptance:
-        found = await asyncio.gather(
-            acceptance.accept(task("a", key="k")),
-            acceptance.accept(task("b", key="k")),
-            acceptance.accept(task("c", key="k", digest="other")),
-            acceptance.accept(task("d")),
-            return_exceptions=True,
-        )
+    acceptance = Acceptance(store)
+    found = await asyncio.gather(
+        acceptance.accept(task("a", key="k")),
+        acceptance.accept(task("b", key="k")),
+        acceptance.accept(task("c", key="k", digest="other")),
+        acceptance.accept(task("d")),
+        return_exceptions=True,
+    )
     assert (found[0], found[1]) == ("a", "a")
     assert isinstance(found[2], KeyReused)
     assert found[3] == "d"
@@ -57,19 +45,19 @@ async def test_the_same_key_in_one_transaction_is_one_task(store: Engine) -> Non
 async def test_one_that_cannot_be_written_spoils_no_other(store: Engine) -> None:
     surrogate = NewImage("\ud800.png", "sha", 0, 9)  # SQLite takes no such text
     bad = NewTask("bad", "bad", (surrogate,), 1.0)
-    async with accepting(store) as acceptance:
-        found = await asyncio.gather(
-            acceptance.accept(task("a")),
-            acceptance.accept(bad),
-            acceptance.accept(task("b")),
-            return_exceptions=True,
-        )
+    acceptance = Acceptance(store)
+    found = await asyncio.gather(
+        acceptance.accept(task("a")),
+        acceptance.accept(bad),
+        acceptance.accept(task("b")),
+        return_exceptions=True,
+    )
     assert (found[0], found[2]) == ("a", "b")
     assert isinstance(found[1], UnicodeEncodeError)
 
 
 async def test_the_queue_is_counted_with_what_came_since(store: Engine) -> None:
-    async with accepting(store) as acceptance:
-        assert await acceptance.queued() == 0
-        await acceptance.accept(task("a", images=4))
-        assert await acceptance.queued() == 4
+    acceptance = Acceptance(store)
+    assert await acceptance.queued() == 0
+    await acceptance.accept(task("a", images=4))
+    assert await acceptance.queued() == 4

@@ -288,10 +288,11 @@ async def test_a_result_of_an_earlier_version_has_no_details(engine: Engine) -> 
 async def test_the_cache_keeps_the_first_caption_of_a_key(engine: Engine) -> None:
     key = captions.cache_key("sha", "recipe")
     assert key != captions.cache_key("sha", "another recipe")
-    assert await captions.look_up(engine, key) is None
+    assert await captions.look_up(engine, [key]) == [None]
     await captions.remember(engine, {key: CAPTION}, now=1.0)
     await captions.remember(engine, {key: Captioned("a dog", (), "m", 1, 1)}, now=2.0)
-    known = await captions.look_up(engine, key)
+    unknown, known = await captions.look_up(engine, ["unknown", key])
+    assert unknown is None
     assert known is not None
     assert known == replace(CAPTION, cached=True)
 
