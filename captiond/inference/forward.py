@@ -182,6 +182,11 @@ class Forward:
             )
         return running, logits
 
+    @property
+    def room(self) -> int:
+        """The images that there is room for in the memory that `look_at` has taken."""
+        return 0 if self._cross_room is None else self._cross_room.shape[2]
+
     def look_at(self, seen: Tensor, *, room_for: int = 0) -> list[KeysValues]:
         """Keys and values of the cross-attention, in memory that the next batch uses again:
         to ask for so much anew takes longer than to fill it. There is room for more images,
@@ -191,6 +196,7 @@ class Forward:
         room_for = max(images, room_for)
         shape = (len(self._text), 2, room_for, self._heads, patches, self._head_width)
         if self._cross_room is None or self._cross_room.shape[2] < room_for:
+            self._cross_room = None  # goes before the new one comes
             self._cross_room = seen.new_zeros(shape)
         room = self._cross_room[:, :, :images]
         for chunk, image in zip(

@@ -87,7 +87,6 @@ class Graphs:
     def __init__(self, forward: Forward, capture: Capture, device: torch.device) -> None:
         self._forward, self._capture = forward, capture
         self._steps: dict[tuple[int, int, int], Steps] = {}
-        self._cross_room = 0  # images
         self._own: dict[int, Tensor] = {}  # by the length of the texts
         self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of the newest token
         self.encode = forward.encode
@@ -136,10 +135,11 @@ class Graphs:
         return Steps(tokens, logits, self._capture(run))
 
     def _cross(self, seen: Tensor, room_for: int) -> list[KeysValues]:
-        if room_for > self._cross_room:  # which the forward then takes anew
+        before = self._forward.room
+        cross = self._forward.look_at(seen, room_for=room_for)
+        if self._forward.room != before:  # it is other memory now
             self._steps.clear()
-            self._cross_room = room_for
-        return self._forward.look_at(seen, room_for=room_for)
+        return cross
 
     def _own_room(self, cross: list[KeysValues], rows: int, length: int) -> list[KeysValues]:
         """Keys and values of texts; zeros at first: what stands there counts, if with no weight."""
