@@ -2,11 +2,13 @@
 
 import asyncio
 import secrets
+import signal
 from collections.abc import Awaitable, Callable
 
 from captiond.children import Child, MakeStart
 
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
+KILLED_DELAY = 2.0  # the longest after a kill, which says nothing of whether the next start fails
 
 
 class Place:
@@ -39,9 +41,9 @@ class Place:
         try:
             while not stop.is_set():
                 self._worked = False
-                await self._run_one()
+                killed = await self._run_one()
                 failures = 1 if self._worked else failures + 1
-                await pause(restart_delay(failures), stop)
+                await pause(restart_delay(failures, killed=killed), stop)
         finally:
             if self._standby is not None:
                 self._standby.kill()
@@ -51,14 +53,17 @@ class Place:
         if self._standby is None:
             self._standby = await self._spawn()
 
-    async def _run_one(self) -> None:
+    async def _run_one(self) -> bool:
+        """Whether it was killed."""
         child, self._standby = self._standby or await self._spawn(), None
         try:
             await self._attend(self, child)
         except BaseException:
             child.kill()
             raise
+        killed = child.process.exitcode == -signal.SIGKILL
         child.close()
+        return killed
 
     async def _spawn(self) -> Child:
         name = f"{self.name}-{secrets.token_hex(4)}"
@@ -74,6 +79,7 @@ async def pause(seconds: float, stop: asyncio.Event) -> None:
         return
 
 
-def restart_delay(failures: int) -> float:
+def restart_delay(failures: int, *, killed: bool) -> float:
     """Seconds before the next try, after so many failures in a row: doubling, with an end."""
-    return float(min(FIRST_DELAY * 2 ** (failures - 1), LONGEST_DELAY))
+    longest = KILLED_DELAY if killed else LONGEST_DELAY
+    return float(min(FIRST_DELAY * 2 ** (failures - 1), longest))

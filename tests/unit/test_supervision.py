@@ -38,6 +38,10 @@ def test_one_device_of_two_is_enough() -> None:
     assert health.state(draining=False).health is Health.HEALTHY
 
 
-@pytest.mark.parametrize(("failures", "seconds"), [(1, 0.25), (2, 0.5), (5, 4.0), (50, 30.0)])
-def test_the_delay_doubles_and_has_an_end(failures: int, seconds: float) -> None:
-    assert restart_delay(failures) == seconds
+@pytest.mark.parametrize(
+    ("failures", "failed", "killed"),
+    [(1, 0.25, 0.25), (2, 0.5, 0.5), (5, 4.0, 2.0), (50, 30.0, 2.0)],
+)
+def test_the_delay_doubles_and_has_an_end(failures: int, failed: float, killed: float) -> None:
+    assert restart_delay(failures, killed=False) == failed
+    assert restart_delay(failures, killed=True) == killed
