@@ -1,7 +1,6 @@
 """What stands around the application: draining of unread bodies, request ids, the access log."""
 
 import asyncio
-import contextlib
 import re
 import secrets
 import time
@@ -24,7 +23,8 @@ class DrainUnreadBody:
     tasks and a descriptor for each large body that is answered early, and cannot stop while it
     has any: it blocks on the queue nobody reads. And it closes a connection whose request has
     not ended when the answer has, by which the client, still sending, may lose the answer.
-    A body that is still coming `seconds` later is left alone.
+    A body that is still coming `seconds` later is not waited for, but read until the answer has
+    ended: a byte that came in between would block Hypercorn there.
     """
 
     def __init__(self, app: ASGIApp, *, seconds: float) -> None:
@@ -41,10 +41,10 @@ class DrainUnreadBody:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start" and not body.ended:
                 # Beside the sending: that, too, blocks on the queue once the connection is lost.
-                drains.append(asyncio.create_task(body.drain(self.seconds)))
+                drains.append(asyncio.create_task(body.drain()))
             if drains and is_end_of_response(message):
                 await send({**message, "more_body": True})
-                await asyncio.wait(drains)
+                await asyncio.wait(drains, timeout=self.seconds)
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
@@ -78,11 +78,9 @@ class RequestBody:
             self.ended = self._disconnect is not None or not message.get("more_body", False)
             return message
 
-    async def drain(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not self.ended:
-                    await self.receive()
+    async def drain(self) -> None:
+        while not self.ended:
+            await self.receive()
 
 
 class RequestContext:
