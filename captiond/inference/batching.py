@@ -32,6 +32,9 @@ class Lanes(Generic[T]):
     def __bool__(self) -> bool:
         return bool(self.interactive or self.bulk)
 
+    def waiting(self, lane: Lane) -> int:
+        return len(self.interactive if lane is Lane.INTERACTIVE else self.bulk)
+
     def put(self, lane: Lane, item: T) -> None:
         (self.interactive if lane is Lane.INTERACTIVE else self.bulk).append(item)
 

@@ -4,6 +4,7 @@ The model is Salesforce's (Li et al., "BLIP: Bootstrapping Language-Image Pre-tr
 transformers has it; any checkpoint in that layout is loaded by the same few lines.
 """
 
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -117,6 +118,8 @@ class Blip:
         torch.nn.Module.to(model, device)
         taken = image_bytes(model)
         find = finder(model, precision, cuda_graphs=cuda_graphs)
+        del model  # what is left of it holds on to the mapped file, in cycles
+        gc.collect()
         return cls(find, tokenizer, processor, device, precision, taken)
 
     @torch.inference_mode()

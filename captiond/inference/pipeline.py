@@ -6,6 +6,7 @@ is tagged and written.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,9 @@ from captiond.tags import Tag, TagFilter
 
 log = structlog.get_logger()
 NO_TIMINGS = Timings()
+# Of the time of the last batch, for which the next may wait: for images that are being decoded, and
+# for any that may come.
+DECODING_SHARE, LINGERING_SHARE = 0.05, 0.01
 WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
 
 
@@ -105,6 +109,8 @@ class Pipeline:
         self._channel = channel
         self._ready: Lanes[Prepared] = Lanes()
         self._under_way = UnderWay[Captioned]()
+        self._decoding: Counter[Lane] = Counter()
+        self._last_batch = 0.0, 0.0  # when it began and ended
         self._in_hand: set[str] = set()
         self._withdrawn: set[str] = set()
         self._wake = asyncio.Event()
@@ -116,6 +122,7 @@ class Pipeline:
     async def run(self, group: asyncio.TaskGroup) -> None:
         """Caption batch after batch until `stop`; tasks of `group` settle their results."""
         while not self._stop:
+            await self._gather()
             batch = self._ready.take(self._recipe.batch_size)
             batch = self._without_withdrawn(batch, group)
             if batch:
@@ -123,6 +130,29 @@ class Pipeline:
             elif not self._ready:
                 self._wake.clear()
                 await self._wake.wait()
+
+    async def _gather(self) -> None:
+        """Let images that are being decoded join the next batch, if it has room for them and they
+        are quick; and those, too, that clients send who have just been answered.
+
+        Without it, what comes first goes alone and the others after it, again and again.
+        """
+        while (moment := self._moment()) > 0 and not self._stop:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(moment):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    def _moment(self) -> float:
+        """For how many seconds the next batch may wait for more images."""
+        lane = Lane.INTERACTIVE if self._ready.interactive else Lane.BULK
+        if not 0 < self._ready.waiting(lane) < self._recipe.batch_size:
+            return 0
+        share = DECODING_SHARE if self._decoding[lane] else LINGERING_SHARE
+        begun, ended = self._last_batch
+        return ended + share * (ended - begun) - time.perf_counter()
 
     def stop(self) -> None:
         """End after the batch that is under way; what is not in it is left undone."""
@@ -142,7 +172,12 @@ class Pipeline:
             await self._settle([Settled(work, self._wanted(known, work), whole=known)])
             return
         begun, slot = time.perf_counter(), self._free.pop()
-        decoded = await self._pool.decode(work.lane, work.source, slot)
+        self._decoding[work.lane] += 1
+        try:
+            decoded = await self._pool.decode(work.lane, work.source, slot)
+        finally:
+            self._decoding[work.lane] -= 1
+            self._wake.set()
         if isinstance(decoded, Refused):
             self._free.append(slot)
             await self._settle([Settled(work, decoded)])
@@ -150,7 +185,6 @@ class Pipeline:
         ready = time.perf_counter()
         prepared = Prepared(work, self._generation(work), slot, decoded, begun, ready)
         self._ready.put(work.lane, prepared)
-        self._wake.set()
 
     async def _known(self, work: Work) -> Captioned | None:
         """The caption of the same bytes, captioned the same way before, or at this moment."""
@@ -197,7 +231,9 @@ class Pipeline:
         self._channel.send(Begun(tuple(image.work.ticket for image in batch)))
         captions = await self._captions(pixels, batch[0].generation)
         log.debug("batch", images=len(batch), lane=batch[0].work.lane.value)
-        group.create_task(self._finish_batch(batch, captions, begun, time.perf_counter()))
+        ended = time.perf_counter()
+        self._last_batch = begun, ended
+        group.create_task(self._finish_batch(batch, captions, begun, ended))
 
     async def _captions(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         """The captions of a batch. One that does not fit into memory is halved; an image that does
