@@ -34,6 +34,9 @@ def run() -> int:
     """Run the command line; the exit status, unless typer exits by itself."""
     # Of NumPy, which only tags ask for products of small matrices: more threads only wait there.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Of the processes started from here: what is in huge pages is given back the sooner when one
+    # dies, and until it is given back nobody sees the death.
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     try:
         app()
     except SettingsError as error:

@@ -29,3 +29,12 @@ def test_two_share_the_cores_and_the_work_and_one_goes_on_without_the_other(tmp_
         done = service.finished(task_id)
         assert done["status"] == "COMPLETED"
         assert len(done["result"]) == IMAGES
+
+
+def test_it_is_in_huge_pages_where_the_kernel_has_them(tmp_path: Path) -> None:
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    with running(tmp_path / "data") as service:
+        (model,) = service.children("model")
+        memory = Path(f"/proc/{model.pid}/smaps_rollup").read_text()
+    kilobytes = int(memory.partition("AnonHugePages:")[2].split()[0])
+    assert (kilobytes > 100_000) == ("[never]" not in setting)
