@@ -1,8 +1,8 @@
 """How many images a batch takes: found by trying once, then remembered in the data folder.
 
-A larger batch shares the reading of the decoder's weights among more images. What that is worth is
-the machine's affair: the size is doubled for as long as images a second grow by some 3 %, and
-as the memory has room for it.
+A larger batch shares the reading of the decoder's weights among more images. From where on that
+brings nothing is the machine's affair: the size is doubled for as long as images a second do not fall,
+as the memory has room, and as a batch takes no longer than an urgent image may wait for one.
 """
 
 import json
@@ -24,7 +24,8 @@ from captiond.inference.slots import Slots
 from captiond.jobs import Generation
 
 Seconds = Callable[[int], float]  # that a batch of so many images takes; raises OutOfMemory
-WORTH = 1.03
+FALL = 0.03  # of images a second: what two measurements of the same may differ by
+LONGEST_SECONDS = 10.0  # of a batch
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
 SHARE = 0.5  # of the free memory, for what a batch keeps; the rest is for all else
 TYPICAL_TOKENS = 10  # of a caption
@@ -56,28 +57,28 @@ def key_of(blip: Blip, fingerprint: str, generation: Generation) -> str:
 
 
 def best_size(seconds: Seconds, most: int) -> int:
-    """The last size whose doubling was worth it; at least 1, at most `most`.
+    """The last size whose doubling was no loss; at least 1, at most `most`.
 
-    A doubling that is not is tried once more: something else may have had the machine meanwhile.
+    A doubling that is one is tried once more: something else may have had the machine meanwhile.
     """
     size, took = 1, seconds(1)
-    while 2 * size <= most:
+    while 2 * size <= most and 2 * took <= LONGEST_SECONDS:
         try:
             twice = seconds(2 * size)
-            if not is_worth(took, twice):
+            if is_loss(took, twice):
                 took, twice = min(took, seconds(size)), min(twice, seconds(2 * size))
         except OutOfMemory:
             break
         log.info("batch_size_tried", size=2 * size, images_per_second=round(2 * size / twice, 2))
-        if not is_worth(took, twice):
+        if is_loss(took, twice):
             break
         size, took = 2 * size, twice
     return size
 
 
-def is_worth(took: float, twice: float) -> bool:
-    """Whether twice the images in `twice` seconds are enough more a second than once in `took`."""
-    return 2 * took >= WORTH * twice
+def is_loss(took: float, twice: float) -> bool:
+    """Whether twice the images in `twice` seconds are fewer a second than once in `took`."""
+    return 2 * took < (1 - FALL) * twice
 
 
 def timer(blip: Blip, generation: Generation) -> Seconds:

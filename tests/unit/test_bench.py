@@ -54,7 +54,7 @@ def test_captions_are_compared_without_their_padding() -> None:
 
 
 def test_the_smallest_batch_that_is_nearly_the_best_is_suggested() -> None:
-    found = measured((1, 1.5), (4, 4.2), (8, 8.0), (16, 16.8))
+    found = measured((1, 1.5), (4, 4.1), (8, 8.0), (16, 16.8))
     assert suggested(found, "fp32", threads=2, cores=8).batch_size == 4
 
 

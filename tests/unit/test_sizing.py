@@ -9,28 +9,34 @@ from captiond.errors import OutOfMemory
 from captiond.inference.sizing import Seconds, best_size, remember, remembered_size
 
 
-def machine(*, start: float, each: float, memory: int = 1000) -> Seconds:
-    """A batch takes `start` seconds and `each` more for every image, of which `memory` fit."""
+def machine(*, start: float, each: float, memory: int = 1000, caches: int = 1000) -> Seconds:
+    """A batch takes `start` seconds and `each` more for every image, of which `memory` fit; those
+    that do not fit into the caches take twice as long.
+    """
 
     def seconds(size: int) -> float:
         if size > memory:
             raise OutOfMemory("no")
-        return start + each * size
+        return start + each * (size + max(0, size - caches))
 
     return seconds
 
 
 @pytest.mark.parametrize(
     ("start", "each", "best"),
-    [(0.0, 1.0, 1), (0.2, 0.4, 16), (1.0, 1.0, 32), (100.0, 1.0, 64)],
+    [(0.01, 0.01, 64), (0.0, 0.7, 8), (3.0, 0.25, 16), (6.0, 0.1, 1), (60.0, 1.0, 1)],
 )
-def test_a_batch_grows_while_that_is_worth_it(start: float, each: float, best: int) -> None:
+def test_a_batch_grows_while_nobody_waits_too_long(start: float, each: float, best: int) -> None:
     assert best_size(machine(start=start, each=each), most=64) == best
+
+
+def test_a_batch_does_not_grow_out_of_the_caches() -> None:
+    assert best_size(machine(start=0.001, each=0.01, caches=8), most=64) == 8
 
 
 @pytest.mark.parametrize("disturbed", range(6))
 def test_one_disturbance_does_not_matter(disturbed: int) -> None:
-    quiet, calls = machine(start=1.0, each=1.0), count()
+    quiet, calls = machine(start=0.01, each=0.01, caches=32), count()
 
     def seconds(size: int) -> float:
         return quiet(size) * (3 if next(calls) == disturbed else 1)
@@ -39,9 +45,9 @@ def test_one_disturbance_does_not_matter(disturbed: int) -> None:
 
 
 def test_a_batch_stays_within_the_memory() -> None:
-    assert best_size(machine(start=100, each=1), most=40) == 32
-    assert best_size(machine(start=100, each=1, memory=9), most=64) == 8
-    assert best_size(machine(start=100, each=1), most=1) == 1
+    assert best_size(machine(start=0.1, each=0.001), most=40) == 32
+    assert best_size(machine(start=0.1, each=0.001, memory=9), most=64) == 8
+    assert best_size(machine(start=0.1, each=0.001), most=1) == 1
 
 
 def test_what_was_found_is_remembered_for_what_it_was_found_for(tmp_path: Path) -> None:
