@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PART = ".part"
+PIECE_BYTES = 400  # of memory, beside what it holds
 IOV_MAX = 1024  # pieces that one call of pwritev(2) takes
 
 
@@ -59,8 +60,8 @@ class SpoolWriter:
 
     @property
     def unwritten(self) -> int:
-        """The bytes that are in memory."""
-        return self._end - self._flushed
+        """The bytes that are in memory, with what each of many small pieces takes."""
+        return self._end - self._flushed + PIECE_BYTES * len(self._unwritten)
 
     @property
     def empty(self) -> bool:

@@ -28,7 +28,7 @@ def wait_for(look: Callable[[], T | None], what: str, *, seconds: float = PATIEN
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = look()
-        if found is not None and found is not False:
+        if found:
             return found
         time.sleep(0.01)
     raise AssertionError(f"waited {seconds:g} s in vain for {what}")

@@ -42,8 +42,11 @@ Samples = list[tuple[Case, list[Sample]]]
 
 
 def measure(cases: Iterable[Case], rounds: int, tell: Tell) -> Samples:
-    """A warm-up, then the rounds; a case that the device has no memory for is left out."""
-    found: Samples = [(case, []) for case in cases if warmed_up(case, tell)]
+    """A warm-up, from the last case to the first, since the largest may have everything laid out
+    anew; then the rounds. A case that the device has no memory for is left out.
+    """
+    found: Samples = [(case, []) for case in reversed([*cases]) if warmed_up(case, tell)]
+    found.reverse()
     for _ in range(rounds):
         for case, samples in found:
             tell(case)

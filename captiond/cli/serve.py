@@ -25,6 +25,7 @@ from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
 BACKLOG = 1024
+UNREAD_MS = 120_000  # of an answer, until its connection is given up
 RELOAD_SECONDS = 1.0
 
 
@@ -54,6 +55,8 @@ def listening(server: ServerSettings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Its connections have it from the listener: who reads nothing of an answer holds nothing.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         try:
             listener.bind((server.host, server.port))
         except OSError as error:

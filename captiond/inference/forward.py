@@ -20,6 +20,7 @@ from captiond.inference import attention
 from captiond.inference.attention import Attention
 from captiond.inference.linear import Activation, Linear, MakeLinear
 
+KEEP = 0.7  # of a batch may still go on when the rest is dropped
 Block: TypeAlias = Any  # one of transformers' modules, whose parts nn.Module leaves untyped
 Norm = Callable[[Tensor], Tensor]
 KeysValues = tuple[Tensor, Tensor]  # of one layer, each [rows, heads, tokens, head width]
@@ -118,6 +119,8 @@ class Forward:
     Images go through the vision encoder some `rows` of patches at a time, at least one image: on a
     CPU, what they leave between two layers stays in the caches.
     """
+
+    keep = KEEP
 
     def __init__(self, model: BlipForConditionalGeneration, make: MakeLinear, *, rows: int) -> None:
         config: Any = model.config

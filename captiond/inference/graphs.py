@@ -20,6 +20,7 @@ from captiond.inference.forward import Forward, KeysValues, rows_of
 log = structlog.get_logger()
 LENGTHS = 32  # a text has room for a multiple of so many tokens
 WARM_UPS = 3  # runs before a capture, in which libraries choose their kernels and take memory
+KEEP = 0.5  # of a batch may still go on when the rest is dropped: it then fits a smaller graph
 Run = Callable[[], None]
 Capture = Callable[[Run], Run]  # what does the same as a function, sooner
 
@@ -59,12 +60,14 @@ class Replayed:
     beams: int
     cross: list[KeysValues]
     own: list[KeysValues]
+    length: int
 
     def step(self, tokens: Tensor) -> Tensor:
         steps = self.graphs.steps(self.images, self.beams, self.cross, self.own)
         steps.tokens[: self.images] = tokens
         steps.replay()
         self.graphs.position.add_(1)
+        self.length += 1
         return steps.logits[: self.images * self.beams]
 
     def select_images(self, images: Tensor) -> None:
@@ -75,19 +78,23 @@ class Replayed:
 
     def select_rows(self, rows: Tensor) -> None:
         for memory in flattened(self.own):
-            memory[: len(rows)] = memory[rows]
+            text = memory[:, :, : self.length]
+            text[: len(rows)] = text[rows]
 
 
 class Graphs:
     """A `Forward` whose token steps are captured. One batch at a time.
 
-    Memory is taken for the largest batch so far; for a larger one, graphs are captured anew.
+    Memory is taken for the most images and the longest texts so far; for more, graphs are captured
+    anew.
     """
+
+    keep = KEEP
 
     def __init__(self, forward: Forward, capture: Capture, device: torch.device) -> None:
         self._forward, self._capture = forward, capture
         self._steps: dict[tuple[int, int, int], Steps] = {}
-        self._own: dict[int, Tensor] = {}  # by the length of the texts
+        self._own: Tensor | None = None  # [layers, 2, rows, heads, tokens, head width]
         self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of the newest token
         self.encode = forward.encode
 
@@ -104,7 +111,7 @@ class Graphs:
         cross = self._cross(seen, room_for)
         own = self._own_room(cross, room_for * beams, min(length, self.positions))
         logits = self._forward.read_prompt(prompt, first(own, images), first(cross, images))
-        running = Replayed(self, images, beams, cross, own)
+        running = Replayed(self, images, beams, cross, own, len(prompt))
         if beams > 1:
             running.select_rows(torch.arange(images, device=seen.device).repeat_interleave(beams))
         self.position.fill_(len(prompt))
@@ -143,13 +150,16 @@ class Graphs:
 
     def _own_room(self, cross: list[KeysValues], rows: int, length: int) -> list[KeysValues]:
         """Keys and values of texts; zeros at first: what stands there counts, if with no weight."""
-        known = self._own.get(length)
-        if known is None or known.shape[2] < rows:
-            keys = cross[0][0]
-            shape = (len(cross), 2, rows, keys.shape[1], length, keys.shape[3])
-            self._own[length] = known = keys.new_zeros(shape)
+        own = self._own
+        if own is None or own.shape[2] < rows or own.shape[4] < length:
+            if own is not None:
+                rows, length = max(rows, own.shape[2]), max(length, own.shape[4])
+            own = self._own = None  # goes before the new one comes
             self._steps.clear()
-        return [(layer[0], layer[1]) for layer in known]
+            keys, _ = cross[0]
+            shape = (len(cross), 2, rows, keys.shape[1], length, keys.shape[3])
+            own = self._own = keys.new_zeros(shape)
+        return [(keys[:, :, :length], values[:, :, :length]) for keys, values in own]
 
 
 def first(layers: list[KeysValues], rows: int) -> list[KeysValues]:
@@ -169,23 +179,39 @@ def filled_up(images: int) -> int:
     return 1 << (images - 1).bit_length()
 
 
-def captured_on_cuda(run: Run) -> Run:
-    """A CUDA graph of `run`, which is run a few times; or `run` itself, where it has none."""
-    cuda: Any = torch.cuda
-    stream = cuda.Stream()
-    stream.wait_stream(cuda.current_stream())
-    with cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            run()
-    cuda.current_stream().wait_stream(stream)
-    graph = cuda.CUDAGraph()
-    try:
-        with cuda.graph(graph):
-            run()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        log.warning("no_cuda_graph", reason=str(error))
-        return run
-    replay: Run = graph.replay
-    return replay
+class CudaCapture:
+    """Captures on one device. The graphs share their memory: they are replayed one at a time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda: Any = torch.cuda
+        self._device = device
+        self._warming = self._cuda.Stream(device)
+        self._pool = self._cuda.graph_pool_handle()
+
+    def __call__(self, run: Run) -> Run:
+        """A graph of `run`, which is run a few times; or `run` itself, where it has none."""
+        with self._cuda.device(self._device):
+            self._warm_up(run)
+            return self._captured(run)
+
+    def _warm_up(self, run: Run) -> None:
+        self._warming.wait_stream(self._cuda.current_stream())
+        with self._cuda.stream(self._warming):
+            for _ in range(WARM_UPS):
+                run()
+        self._cuda.current_stream().wait_stream(self._warming)
+
+    def _captured(self, run: Run) -> Run:
+        graph, stream = self._cuda.CUDAGraph(), self._cuda.current_stream()
+        try:
+            with self._cuda.graph(graph, pool=self._pool):
+                run()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            log.warning("no_cuda_graph", reason=str(error))
+            return run
+        finally:
+            self._cuda.set_stream(stream)  # which a failed capture leaves as it was
+        replay: Run = graph.replay
+        return replay

@@ -1,16 +1,21 @@
 """Making model and taggers ready on a device, for the service and for the command alike."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 from captiond.config import Settings
+from captiond.errors import OutOfMemory
 from captiond.inference import sizing
 from captiond.inference.blip import Blip, pick_device, pick_precision
+from captiond.inference.decode import Pixels
+from captiond.inference.graphs import filled_up
+from captiond.inference.memory import told_as_out_of_memory
 from captiond.inference.models import ModelFiles, find_model, fingerprint
-from captiond.inference.slots import Slots
+from captiond.jobs import Generation
 from captiond.messages import ModelInfo
 from captiond.tagging.tagger import Taggers
 
@@ -19,17 +24,19 @@ UNTRIED_ON_CPU, UNTRIED_ON_GPU = 8, 64  # images in a batch
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and the taggers, all run once already."""
+    """A model and the taggers, all run once already; `room` is for the pixels of a batch."""
 
     blip: Blip
     taggers: Taggers
     info: ModelInfo
+    room: Pixels
 
 
 def load(settings: Settings, device_setting: str, *, trial: bool) -> Loaded:
     """Load model and taggers and run them once. Blocking.
 
-    With `trial`, batch sizes are tried where the settings name none and none was found before.
+    With `trial`, batch sizes are tried where the settings name none and none was found before, and
+    a GPU captures its token steps beforehand.
 
     Raises:
         ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
@@ -38,15 +45,16 @@ def load(settings: Settings, device_setting: str, *, trial: bool) -> Loaded:
     taggers = Taggers.load(settings.tags)
     files = find_model(settings)
     device = pick_device(device_setting)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    else:
+    if device.type == "cpu":
         torch.set_num_threads(threads_of(settings))
     precision = pick_precision(settings.model.precision, device)
     graphs = settings.model.cuda_graphs
     blip = Blip.load(files.folder, device, precision, cuda_graphs=graphs)
     warm_up(blip, taggers, settings)
-    return Loaded(blip, taggers, describe(settings, files, blip, trial=trial))
+    info = describe(settings, files, blip, trial=trial)
+    if trial and device.type == "cuda":
+        run_each_size(blip, info.batch_size, settings.generation.defaults)
+    return Loaded(blip, taggers, info, blip.room(info.batch_size))
 
 
 def threads_of(settings: Settings) -> int:
@@ -57,10 +65,20 @@ def threads_of(settings: Settings) -> int:
 
 def warm_up(blip: Blip, taggers: Taggers, settings: Settings) -> None:
     """The first run of anything pays for what later runs find done."""
-    blank = Slots(1, blip.geometry).gather([0])
     languages = list(settings.tags.pipelines)
-    ((caption, *_),) = blip.caption(blank, settings.generation.defaults)
+    ((caption, *_),) = blip.caption(blip.room(1), settings.generation.defaults)
     taggers.tag([caption.text] * len(languages), languages)
+
+
+def run_each_size(blip: Blip, most: int, generation: Generation) -> None:
+    """Caption batches of each size that has token steps of its own, the largest first, for whose
+    memory the others have room.
+    """
+    size = filled_up(most)
+    while size:
+        with suppress(OutOfMemory), told_as_out_of_memory():
+            blip.caption(blip.room(size), generation)
+        size //= 2
 
 
 def describe(settings: Settings, files: ModelFiles, blip: Blip, *, trial: bool) -> ModelInfo:

@@ -7,9 +7,10 @@ is tagged and written.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Coroutine, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -95,6 +96,7 @@ class Pipeline:
         taggers: Taggers,
         pool: DecodePool,
         slots: Slots,
+        room: Pixels,
         engine: Engine,
         channel: Channel,
     ) -> None:
@@ -103,6 +105,7 @@ class Pipeline:
         self._taggers = taggers
         self._pool = pool
         self._slots = slots
+        self._room = room  # for the pixels of the batch that is with the model
         self._free = list(range(slots.count))
         self._engine = engine
         self._look_up = Together[str, Captioned | None](lambda keys: cache.look_up(engine, keys))
@@ -111,6 +114,7 @@ class Pipeline:
         self._under_way = UnderWay[Captioned]()
         self._decoding: Counter[Lane] = Counter()
         self._last_batch = 0.0, 0.0  # when it began and ended
+        self._last_begun: list[Prepared] = []  # of which the supervisor has been told
         self._in_hand: set[str] = set()
         self._withdrawn: set[str] = set()
         self._wake = asyncio.Event()
@@ -127,7 +131,7 @@ class Pipeline:
             batch = self._without_withdrawn(batch, group)
             if batch:
                 await self._run_batch(batch, group)
-            elif not self._ready:
+            elif not self._ready and not self._stop:
                 self._wake.clear()
                 await self._wake.wait()
 
@@ -164,9 +168,15 @@ class Pipeline:
         if ticket in self._in_hand:
             self._withdrawn.add(ticket)
 
-    async def prepare(self, work: Work) -> None:
-        """Bring one image to where the next batch takes it, or to its end."""
+    def prepare(self, work: Work) -> Coroutine[Any, Any, None]:
+        """Bring one image to where the next batch takes it, or to its end.
+
+        From the call on it may be withdrawn, before anything of it has run.
+        """
         self._in_hand.add(work.ticket)
+        return self._prepare(work)
+
+    async def _prepare(self, work: Work) -> None:
         known = await self._known(work)
         if known is not None:
             await self._settle([Settled(work, self._wanted(known, work), whole=known)])
@@ -191,7 +201,8 @@ class Pipeline:
         if not self._shares(work):
             return None
         key = self._key(work)
-        shared = await self._under_way.join(key, work.ticket)
+        # An interactive image does not wait for the same one in the bulk lane.
+        shared = await self._under_way.join(f"{work.lane.value}\0{key}", work.ticket)
         if shared is not None:
             return replace(shared, cached=True)
         try:
@@ -226,14 +237,18 @@ class Pipeline:
 
     async def _run_batch(self, batch: list[Prepared], group: asyncio.TaskGroup) -> None:
         begun = time.perf_counter()
-        pixels = self._slots.gather([image.slot for image in batch])
+        pixels = self._slots.gather([image.slot for image in batch], self._room)
         self._free += [image.slot for image in batch]
-        self._channel.send(Begun(tuple(image.work.ticket for image in batch)))
+        self._tell_begun(batch)
         captions = await self._captions(pixels, batch[0].generation)
         log.debug("batch", images=len(batch), lane=batch[0].work.lane.value)
         ended = time.perf_counter()
         self._last_batch = begun, ended
         group.create_task(self._finish_batch(batch, captions, begun, ended))
+
+    def _tell_begun(self, batch: list[Prepared]) -> None:
+        self._last_begun = batch
+        self._channel.send(Begun(tuple(image.work.ticket for image in batch)))
 
     async def _captions(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         """The captions of a batch. One that does not fit into memory is halved; an image that does
@@ -262,6 +277,8 @@ class Pipeline:
         texts = [found[0].text if found else None for found in captions]
         tags = await loop.run_in_executor(self._tag_thread, self._taggers.tag, texts, languages)
         tagged = time.perf_counter()
+        if self._last_begun is batch:  # results may wait for the disk: that is no batch's fault
+            self._tell_begun([])
         await self._settle(
             [
                 self._settled(

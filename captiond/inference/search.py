@@ -14,7 +14,6 @@ from torch import Tensor
 from captiond.inference.beams import Beams
 from captiond.jobs import Generation
 
-KEEP = 0.7  # of a batch may still go on when the rest is dropped: dropping copies what stays
 LOOK_EVERY = 8  # steps on a GPU, whether all have ended: the host waits for the device there
 
 
@@ -52,6 +51,10 @@ class Model(Protocol):
 
     @property
     def positions(self) -> int: ...
+
+    @property
+    def keep(self) -> float:
+        """Of a batch so much may still go on when the rest is dropped, which copies what stays."""
 
     def encode(self, pixels: Tensor) -> Tensor: ...
 
@@ -107,7 +110,7 @@ class Search:
                 going = open_.nonzero().flatten()
                 if len(going) == 0:
                     break
-                if len(going) <= KEEP * len(rows):
+                if len(going) <= self._model.keep * len(rows):
                     running.select_images(going)
                     newest, rows, open_ = newest[going], rows[going], open_[going]
             logits = running.step(newest[:, None])
@@ -134,7 +137,7 @@ class Search:
                 going = beams.open.nonzero().flatten()
                 if len(going) == 0:
                     break
-                if len(going) <= KEEP * len(rows):
+                if len(going) <= self._model.keep * len(rows):
                     texts[rows], scores[rows] = beams.ended, beams.ended_scores
                     running.select_images(going)
                     beams, rows = beams.of_images(going), rows[going]

@@ -1,8 +1,8 @@
 """How many images a batch takes: found by trying once, then remembered in the data folder.
 
 A larger batch shares the reading of the decoder's weights among more images. From where on that
-brings nothing is the machine's affair: the size is doubled for as long as images a second do not fall,
-as the memory has room, and as a batch takes no longer than an urgent image may wait for one.
+brings nothing is the machine's affair: the size is doubled for as long as images a second do not
+fall, the memory has room, and a batch takes no longer than an urgent image may wait for one.
 """
 
 import json
@@ -20,7 +20,6 @@ from captiond.errors import OutOfMemory
 from captiond.inference.blip import Blip
 from captiond.inference.decode import Pixels
 from captiond.inference.memory import told_as_out_of_memory
-from captiond.inference.slots import Slots
 from captiond.jobs import Generation
 
 Seconds = Callable[[int], float]  # that a batch of so many images takes; raises OutOfMemory
@@ -86,9 +85,8 @@ def timer(blip: Blip, generation: Generation) -> Seconds:
     usual = replace(generation, max_new_tokens=TYPICAL_TOKENS, min_new_tokens=TYPICAL_TOKENS)
 
     def seconds(size: int) -> float:
-        pixels = Slots(1, blip.geometry).gather([0] * size)
         with told_as_out_of_memory():
-            return min(tries(blip, pixels, usual))
+            return min(tries(blip, blip.room(size), usual))
 
     return seconds
 

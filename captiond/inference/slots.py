@@ -35,9 +35,11 @@ class Slots:
     def write(self, slot: int, pixels: Pixels) -> None:
         self._pixels[slot] = pixels
 
-    def gather(self, slots: list[int]) -> Pixels:
-        """The pixels of some slots as one new array, [len(slots), height, width, 3]."""
-        return self._pixels[slots]
+    def gather(self, slots: list[int], into: Pixels) -> Pixels:
+        """The pixels of some slots side by side, [len(slots), height, width, 3], where `into`
+        begins, which has room for them.
+        """
+        return np.take(self._pixels, slots, axis=0, out=into[: len(slots)], mode="clip")
 
 
 def anonymous_file(size: int) -> int:

@@ -81,7 +81,9 @@ async def serve_with(thread: Executor, start: ModelStart, channel: Channel) -> N
     async with running_pool(settings, slots) as pool:
         recipe = make_recipe(settings, loaded)
         caption = within_memory(blip.caption)
-        pipeline = Pipeline(recipe, caption, thread, taggers, pool, slots, engine, channel)
+        pipeline = Pipeline(
+            recipe, caption, thread, taggers, pool, slots, loaded.room, engine, channel
+        )
         channel.send(Ready(loaded.info, window))
         await work(pipeline, channel)
     await channel.flush()

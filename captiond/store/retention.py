@@ -63,14 +63,15 @@ def within(rows: Sequence[Row[str, int]], images: int) -> list[str]:
 
 
 async def release_files(engine: Engine, *, before: float) -> int:
-    """Let go of the files of tasks that finished before then: they cannot be tried again any more.
-
-    How many they were.
+    """Let go of the files of some tasks that finished before then: they cannot be tried again any
+    more. How many they were.
     """
+    old = select(TaskRow.id).where(
+        TaskRow.finished_at < before, TaskRow.spool.is_not(None), TaskRow.status.not_in(OPEN)
+    )
     async with writing(engine) as connection:
-        ended = (TaskRow.finished_at < before) & TaskRow.status.not_in(OPEN)
-        old = update(TaskRow).where(ended, TaskRow.spool.is_not(None))
-        return (await connection.execute(old.values(spool=None))).rowcount
+        some = update(TaskRow).where(TaskRow.id.in_(old.limit(MOST_TASKS)))
+        return (await connection.execute(some.values(spool=None))).rowcount
 
 
 async def captions_over(engine: Engine, rows: int) -> int:

@@ -10,6 +10,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -36,6 +37,12 @@ class TaskRow(Table):
     __table_args__ = (
         Index("ix_tasks_created_at_id", "created_at", "id"),
         Index("ix_tasks_finished_at", "finished_at"),
+        Index(
+            "ix_tasks_finished_at_spool",
+            "finished_at",
+            "spool",
+            sqlite_where=text("spool IS NOT NULL"),  # those few whose files are needed
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)

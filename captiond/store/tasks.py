@@ -24,7 +24,7 @@ from captiond.jobs import (
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.results import from_json, options_to_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.webhooks import announce
+from captiond.store.webhooks import announce, withhold
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
 OPEN = (PENDING, PROCESSING)
@@ -209,7 +209,8 @@ def retryable() -> ColumnElement[bool]:
 async def retry(engine: Engine, task_id: str) -> int:
     """Let those images of a task wait again that another try may mend; how many they are.
 
-    The task goes on: it ends once more, and whoever is to be told of that is told.
+    The task goes on: it ends once more, and whoever is to be told of that is told; not of its first
+    end, if that has not been delivered yet.
 
     Raises:
         TaskNotFound: there is no such task.
@@ -225,6 +226,7 @@ async def retry(engine: Engine, task_id: str) -> int:
         again = update(ImageRow).where(of_task(task_id), retryable())
         again = again.values(status=PENDING, result=None, blame=0)
         waiting = (await connection.execute(again)).rowcount
+        await withhold(connection, task_id)
         reopened = update(TaskRow).where(TaskRow.id == task_id)
         await connection.execute(reopened.values(status=PENDING, finished_at=None))
     return waiting

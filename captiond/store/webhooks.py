@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, RowMapping, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Update
 
@@ -83,6 +83,12 @@ async def announce(connection: AsyncConnection, task_id: str, now: float) -> Non
         await connection.execute(insert(DeliveryRow), row)
 
 
+async def withhold(connection: AsyncConnection, task_id: str) -> None:
+    """Drop what is to be delivered of a task that goes on after all."""
+    owed = (DeliveryRow.task_id == task_id) & (DeliveryRow.status == PENDING)
+    await connection.execute(delete(DeliveryRow).where(owed))
+
+
 async def due(
     engine: Engine, *, now: float, per_host: int, trying: Mapping[str, str]
 ) -> list[Delivery]:
@@ -114,11 +120,16 @@ async def due_at_host(
     query = (
         select(*COLUMNS)
         .where(DeliveryRow.status == PENDING, DeliveryRow.host == host, DeliveryRow.due_at <= now)
-        .where(DeliveryRow.id.not_in(trying))
+        .where(DeliveryRow.id.not_in(trying), has_ended())
         .order_by(DeliveryRow.due_at)
         .limit(limit)
     )
     return deliveries((await connection.execute(query)).mappings())
+
+
+def has_ended() -> ColumnElement[bool]:
+    """Whether a delivery's task has; one that is tried again may have deliveries from before."""
+    return exists().where(TaskRow.id == DeliveryRow.task_id, TaskRow.finished_at.is_not(None))
 
 
 def deliveries(rows: Iterable[RowMapping]) -> list[Delivery]:

@@ -151,6 +151,11 @@ class Dispatcher:
             bulk=[work for work in held if work.lane is Lane.BULK],
         )
 
+    def refuse_waiting(self, refused: Refused) -> list[Reply]:
+        """Answer all images that no model process has: none will come for them."""
+        waiting, self._waiting = [*self._waiting], deque()
+        return [Reply(web, Answer(no, refused)) for web, no in self._leave(waiting)]
+
     def _leave(self, works: list[Work]) -> Iterator[tuple[str, int]]:
         for work in works:
             yield self._askers.pop(work.ticket)

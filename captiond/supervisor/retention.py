@@ -35,7 +35,7 @@ async def tidy(settings: Settings, engine: Engine, *, now: float) -> None:
     tasks = await delete_tasks(settings, engine, now)
     captions = await delete_captions(settings, engine)
     before = now - settings.retention.retry_days * DAY_SECONDS
-    await retention.release_files(engine, before=before)
+    await little_by_little(lambda: retention.release_files(engine, before=before))
     files = await remove_orphans(settings, engine, now)
     if tasks or captions or files:
         log.info("retention", tasks=tasks, captions=captions, orphans_removed=files)

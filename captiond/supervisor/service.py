@@ -15,8 +15,8 @@ import structlog
 from captiond.channel import ChannelClosed
 from captiond.children import Child
 from captiond.config import Settings
-from captiond.errors import StoreError
-from captiond.jobs import Death, Lane
+from captiond.errors import CaptiondError, Draining, ModelNotReady, StoreError
+from captiond.jobs import Death, Lane, Refused
 from captiond.messages import (
     Alive,
     Ask,
@@ -53,6 +53,7 @@ log = structlog.get_logger()
 WEB, MODEL = "captiond.web.process", "captiond.inference.worker"
 POLL_SECONDS = 5.0  # a hint may be lost; the database is asked again after so long
 CHECKPOINT_SECONDS = 2.0
+LAST_SECONDS = 1.0  # after a stop's deadline, to note what became of children that were killed
 
 
 class Supervisor:
@@ -78,7 +79,7 @@ class Supervisor:
         self._webs: dict[str, Child] = {}
         self._models: dict[str, Child] = {}
         self._told = State()
-        self._wake = asyncio.Event()
+        self._wake, self._claim = asyncio.Event(), asyncio.Event()
         self._bulk_waits = True
 
     async def run(self) -> None:
@@ -93,6 +94,7 @@ class Supervisor:
             models = [group.create_task(place.keep(self._stop)) for place in self._model_places()]
             loops = [
                 group.create_task(self._dispatch_forever()),
+                group.create_task(self._claim_forever()),
                 group.create_task(self._poll_forever()),
                 group.create_task(self._checkpoint_forever()),
                 group.create_task(self._courier.run()),
@@ -103,8 +105,7 @@ class Supervisor:
             await self._drain(webs, models)
             for loop in loops:
                 loop.cancel()
-        await claims.requeue(self._engine, now=time.time())
-        await checkpoint(self._engine)
+        await self._put_back()
 
     # ------------------------------------------------------------ start and end
 
@@ -114,6 +115,14 @@ class Supervisor:
         keep = await tasks.needed_spool_names(self._engine)
         swept = await asyncio.to_thread(sweep, self._settings.spool, keep)
         log.info("recovered", waiting=len(keep), requeued=requeued, orphans_removed=swept)
+
+    async def _put_back(self) -> None:
+        """Let what is left wait for the next start, which would see to it as well."""
+        try:
+            await claims.requeue(self._engine, now=time.time())
+            await checkpoint(self._engine)
+        except StoreError as error:
+            log.error("left_as_it_is", reason=str(error))
 
     def _web_places(self) -> list[Place]:
         numbers = range(self._settings.server.workers)
@@ -146,6 +155,7 @@ class Supervisor:
         log.info("draining", deadline_seconds=seconds)
         self._notifier.stopping()
         self._tell_state()
+        self._refuse_if_nobody_comes()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 for children, places in zip((self._webs, self._models), kinds, strict=True):
@@ -155,6 +165,10 @@ class Supervisor:
         for child in [*self._webs.values(), *self._models.values()]:
             log.warning("cut_short", child=child.name)
             child.kill()
+        places = [place for kind in kinds for place in kind]
+        await asyncio.wait(places, timeout=LAST_SECONDS)
+        for place in places:  # one may still wait for room on the disk
+            place.cancel()
 
     def _drain_child(self, child: Child) -> None:
         """Tell it to come to its end; a model process that is still loading has nothing to end."""
@@ -195,8 +209,10 @@ class Supervisor:
         self._health.lose(place.name)
         loss = self._dispatcher.model_gone(child.name, self._death(code, watching))
         self._reply(loss.replies)
-        await self._requeue(child.name, loss)
         self._tell_state()
+        if self._stop.is_set():
+            self._refuse_if_nobody_comes()
+        await self._requeue(child.name, loss)
 
     async def _stand_by(self, place: Place, ready: asyncio.Event) -> None:
         """Once a model captions, let its replacement begin to import what takes so long."""
@@ -237,7 +253,7 @@ class Supervisor:
             with contextlib.suppress(ChannelClosed):
                 while True:
                     take(await child.channel.receive())
-                    self._wake.set()
+                    self._stir()
             return await ended
         finally:
             ended.cancel()
@@ -255,7 +271,7 @@ class Supervisor:
             paths = {Path(work.source.path) for work in loss.bulk}
             remove(path for path in paths if path.name not in keep)
         self._bulk_waits = True
-        self._wake.set()
+        self._stir()
 
     # ------------------------------------------------------------ messages
 
@@ -298,6 +314,8 @@ class Supervisor:
                 log.error("model_not_ready", reason=reason, code=code)
                 self._health.hear(place.name, message)
                 self._tell_state()
+                if self._told.health is Health.UNHEALTHY:
+                    self._refuse_waiting(ModelNotReady(self._told.reasons))
             case Begun(tickets):
                 self._dispatcher.model_begun(child.name, tickets)
             case Done():
@@ -323,6 +341,15 @@ class Supervisor:
             if reply.web in self._webs:
                 self._webs[reply.web].channel.send(reply.answer)
 
+    def _refuse_if_nobody_comes(self) -> None:
+        """In a drain no other model process is started."""
+        if not self._models:
+            self._refuse_waiting(Draining("captiond is stopping; try again shortly"))
+
+    def _refuse_waiting(self, error: CaptiondError) -> None:
+        """Answer the interactive images that no model process will come for."""
+        self._reply(self._dispatcher.refuse_waiting(Refused.of(error)))
+
     def _tell_state(self) -> None:
         state = self._health.state(draining=self._stop.is_set())
         if state == self._told:
@@ -342,15 +369,26 @@ class Supervisor:
             self._wake.clear()
             for model, work in self._dispatcher.assign_interactive():
                 self._models[model].channel.send(work)
+            await self._wake.wait()
+
+    async def _claim_forever(self) -> None:
+        """Apart from the interactive images, which need not wait for the database."""
+        while True:
+            self._claim.clear()
             if self._bulk_waits and not self._stop.is_set():
                 await self._claim_bulk()
-            await self._wake.wait()
+            await self._claim.wait()
+
+    def _stir(self) -> None:
+        """Something has changed: there may be work, or somebody who can take some."""
+        self._wake.set()
+        self._claim.set()
 
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._bulk_waits = True
-            self._wake.set()
+            self._stir()
 
     async def _claim_bulk(self) -> None:
         for model, room in self._dispatcher.bulk_room():

@@ -22,7 +22,7 @@ from captiond.web.options import options_of
 from captiond.web.presence import unless_gone
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services
-from captiond.web.uploads import Form, FormSpec, Upload, received
+from captiond.web.uploads import Form, FormSpec, Upload, received, to_its_end
 
 ONE = FormSpec("image", single=True)
 SEVERAL = FormSpec("images", single=False)
@@ -78,8 +78,8 @@ async def async_batch_caption(request: Request) -> Response:
         options = options_of(form.fields, services.settings)
         task = new_task(form, options, key, time.time())
         task = replace(task, callback_url=callback_url)
-        # Shielded: a commit that is under way must not be answered by removing its files.
-        task_id = await asyncio.shield(accept(services, form, task))
+        # A commit that is under way must not be answered by removing its files.
+        task_id = await to_its_end(accept(services, form, task))
     services.desk.announce_task()
     status_url = str(request.app.url_path_for("task_status", task_id=task_id))
     return JSONResponse(

@@ -43,16 +43,24 @@ class DrainUnreadBody:
                 # Beside the sending: that, too, blocks on the queue once the connection is lost.
                 drains.append(asyncio.create_task(body.drain()))
             if drains and is_end_of_response(message):
-                await send({**message, "more_body": True})
+                await self._send(send, {**message, "more_body": True})
                 await asyncio.wait(drains, timeout=self.seconds)
                 message = {"type": "http.response.body", "body": b""}
-            await send(message)
+            await self._send(send, message)
 
         try:
             await self.app(scope, body.receive, sending)
         finally:
             for drain in drains:
                 drain.cancel()
+
+    async def _send(self, send: Send, message: Message) -> None:
+        """Send, unless the client takes none of it for `seconds`: then it is gone."""
+        try:
+            async with asyncio.timeout(self.seconds):
+                await send(message)
+        except TimeoutError:
+            raise ClientDisconnect from None
 
 
 def is_end_of_response(message: Message) -> bool:

@@ -102,7 +102,7 @@ GUARDS = (
     Guard(
         "work that nobody told of is found",
         "captiond/supervisor/service.py",
-        "            self._bulk_waits = True\n            self._wake.set()\n",
+        "            self._bulk_waits = True\n            self._stir()\n",
         "",
         "tests/faults/test_poison.py -k sick_machine",
     ),
@@ -154,6 +154,34 @@ GUARDS = (
         "        except StoreError as error:\n",
         "        except ZeroDivisionError as error:\n",
         "tests/faults/test_disk.py -k results_wait",
+    ),
+    Guard(
+        "results that wait for room hang nowhere",
+        "captiond/inference/pipeline.py",
+        "        if self._last_begun is batch:",
+        "        if False:",
+        "tests/faults/test_disk.py -k results_wait",
+    ),
+    Guard(
+        "a stop does not wait for room",
+        "captiond/supervisor/service.py",
+        "            place.cancel()\n",
+        "            pass\n",
+        "tests/faults/test_disk.py -k a_stop_does_not",
+    ),
+    Guard(
+        "a commit under way keeps its file",
+        "captiond/web/uploads.py",
+        "        await asyncio.wait([running])\n",
+        "        pass\n",
+        "tests/unit/test_acceptance.py -k cancelled",
+    ),
+    Guard(
+        "who waits on a connection does not wait for a task",
+        "captiond/inference/pipeline.py",
+        'join(f"{work.lane.value}\\0{key}", work.ticket)',
+        "join(key, work.ticket)",
+        "tests/integration/test_lanes.py -k the_same_one",
     ),
     Guard(
         "a damaged database is refused",

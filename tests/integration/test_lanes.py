@@ -6,7 +6,7 @@ from time import time
 from typing import Any
 
 from tests.conftest import png
-from tests.service import Service, running
+from tests.service import Service, query, running
 
 BACKLOG, FILES = 1000, 100
 ASKED = 20
@@ -41,3 +41,16 @@ def ask(service: Service, number: int) -> tuple[float, float]:
 
 def seconds_of(entry: dict[str, Any]) -> float:
     return datetime.fromisoformat(entry["timestamp"]).timestamp()
+
+
+def test_an_interactive_image_does_not_wait_for_the_same_one_in_a_task(data: Path) -> None:
+    newest = "SELECT filename FROM images WHERE status = 'PROCESSING' ORDER BY id DESC LIMIT 1"
+    with running(data) as service:
+        for first in range(0, BACKLOG, FILES):
+            accept(service, first)
+        cached = []
+        while rows := query(data, newest):
+            content = png(int(Path(rows[0][0]).stem))
+            answer = service.client.post("/caption", files={"image": ("one.png", content)})
+            cached.append(answer.json()["cached"])
+    assert not all(cached), "some were captioned before their like"

@@ -13,7 +13,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from captiond.config import ImageSettings
 from captiond.errors import ModelBroken
-from captiond.inference.blip import Blip, Normalization
+from captiond.inference.blip import Blip, Normalization, pick_device
 from captiond.inference.decode import decode, set_up_pillow
 from captiond.inference.models import EMBEDDED, fingerprint
 from captiond.jobs import Generation
@@ -124,3 +124,13 @@ def test_a_prompt_begins_every_caption(files: list[Path]) -> None:
         assert len(found) == 2
         assert all(caption.text.startswith("a blue") for caption in found)
         assert found[0].score > found[1].score
+
+
+def test_a_gpu_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch takes no device without one where it matters (torch.cuda.set_device)."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = [str(pick_device(setting)) for setting in ("auto", "cuda", "cuda:1", "cpu")]
+    assert found == ["cuda:0", "cuda:0", "cuda:1", "cpu"]
+    with pytest.raises(ModelBroken, match="there are 2 GPUs"):
+        pick_device("cuda:2")

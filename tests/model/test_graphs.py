@@ -77,6 +77,32 @@ def test_a_size_is_captured_once(scenes: BlipForConditionalGeneration) -> None:
         assert searcher.captures == captures
 
 
+@torch.inference_mode()
+def test_texts_of_all_lengths_share_their_memory(scenes: BlipForConditionalGeneration) -> None:
+    searcher = Searcher(scenes)
+    vision: Any = scenes.config.vision_config
+    pixels = images(4, vision.image_size)
+    for tokens, captures in ((20, 1), (60, 2), (20, 3), (60, 3), (20, 3)):
+        long = Generation(min_new_tokens=15, max_new_tokens=tokens)
+        found = searcher(pixels, (), long)
+        assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels, (), long)
+        assert searcher.captures == captures
+
+
+@torch.inference_mode()
+def test_what_one_batch_leaves_does_not_show_in_the_next(
+    scenes: BlipForConditionalGeneration,
+) -> None:
+    searcher = Searcher(scenes)
+    vision: Any = scenes.config.vision_config
+    for generation in MODES:
+        for size, prompt in zip(SIZES, (*PROMPTS, *PROMPTS), strict=False):
+            pixels = images(size, vision.image_size)
+            found = searcher(pixels, prompt, generation)
+            ours = texts_of(scenes, found.tokens.flatten(0, 1))
+            assert ours == generated(scenes, pixels, prompt, generation)
+
+
 def test_batches_are_filled_up_to_powers_of_two() -> None:
     assert [filled_up(n) for n in (1, 2, 3, 4, 5, 8, 9, 200)] == [1, 2, 4, 4, 8, 8, 16, 256]
     assert [rounded_up(n, 32) for n in (1, 31, 32, 33)] == [32, 32, 32, 64]

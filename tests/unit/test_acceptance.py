@@ -9,6 +9,7 @@ from captiond.errors import KeyReused
 from captiond.jobs import NewImage, NewTask
 from captiond.store.engine import Engine
 from captiond.web.acceptance import Acceptance
+from captiond.web.uploads import to_its_end
 
 pytestmark = pytest.mark.anyio
 
@@ -61,3 +62,24 @@ async def test_the_queue_is_counted_with_what_came_since(store: Engine) -> None:
     assert await acceptance.queued() == 0
     await acceptance.accept(task("a", images=4))
     assert await acceptance.queued() == 4
+
+
+async def test_who_is_cancelled_goes_on_when_the_work_has_ended() -> None:
+    steps: list[str] = []
+
+    async def work() -> None:
+        await asyncio.sleep(0.05)
+        steps.append("written")
+
+    async def caller() -> None:
+        try:
+            await to_its_end(work())
+        finally:
+            steps.append("cleaned up")
+
+    calling = asyncio.create_task(caller())
+    await asyncio.sleep(0.01)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert steps == ["written", "cleaned up"]

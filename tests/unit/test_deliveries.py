@@ -103,3 +103,19 @@ async def test_what_was_given_up_can_be_tried_anew(store: Engine) -> None:
     assert (anew.id, anew.attempts, anew.status) == (given_up.id, 0, PENDING)
     assert await webhooks.redeliver(store, delivered.task_id, now=6.0) == 1
     assert await webhooks.redeliver(store, "nobody", now=6.0) == 0
+
+
+async def test_a_task_that_is_tried_again_is_told_of_once_more_and_not_before(
+    store: Engine,
+) -> None:
+    await tasks.create_task(store, task("t"))
+    (claim,) = await claims.claim(store, 1, owner="m", now=1.0)
+    poison = Refused("died", "poison_image")
+    await claims.finish(store, [claims.Finished(claim.image_id, claim.attempt, poison)], now=2.0)
+    (first,) = await due(store, 2.0)
+    assert await tasks.retry(store, "t") == 1
+    assert await due(store, 2.0) == [], "it has not ended after all"
+    await finish_all(store, now=5.0)
+    (second,) = await due(store, 5.0)
+    assert second.id != first.id
+    assert await webhooks.of_task(store, "t") == [second]

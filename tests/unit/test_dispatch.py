@@ -116,3 +116,14 @@ def test_an_orderly_end_and_a_batch_that_is_over_blame_nobody() -> None:
         if death is Death.CRASHED:
             made.settle("a", Done("image:1:1", CAPTION))
         assert made.model_gone("a", death).blamed == {}
+
+
+def test_those_who_wait_are_told_when_nobody_will_come() -> None:
+    made = dispatcher(3)
+    made.model_ready("a", 1)
+    list(made.assign_interactive())
+    replies = made.refuse_waiting(Refused("no model", "model_not_ready", 503))
+    assert [(reply.web, reply.answer.ticket) for reply in replies] == [("web", 1), ("web", 2)]
+    assert made.waiting == 0
+    assert made.settle("a", Done("web:0", CAPTION))[1] != [], "one is in hand, and is answered"
+    assert made.refuse_waiting(Refused("no model", "model_not_ready", 503)) == []

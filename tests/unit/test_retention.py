@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from captiond.config import DataSettings, RetentionSettings, Settings
-from captiond.jobs import Captioned
-from captiond.store import captions, retention, tasks, webhooks
+from captiond.jobs import Captioned, Refused
+from captiond.store import captions, claims, retention, tasks, webhooks
 from captiond.store.engine import Engine, reading
 from captiond.supervisor.retention import tidy
 from tests.unit.test_deliveries import due, failed, finish_all, refused, task
@@ -96,3 +96,17 @@ async def test_old_files_that_no_task_owns_are_removed(store: Engine, tmp_path: 
         os.utime(path, (now - age, now - age))
     await tidy(kept, store, now=now)
     assert sorted(path.name for path in kept.spool.iterdir()) == ["spool-t", "web0-young"]
+
+
+async def test_files_are_let_go_a_few_at_a_time(store: Engine, tmp_path: Path) -> None:
+    kept = retention.MOST_TASKS + 5
+    poison = Refused("died", "poison_image")
+    for number in range(kept):
+        await tasks.create_task(store, task(f"t{number}"))
+    taken = await claims.claim(store, kept, owner="m", now=1.0)
+    ends = [claims.Finished(claim.image_id, claim.attempt, poison) for claim in taken]
+    await claims.finish(store, ends, now=2.0)
+    assert await retention.release_files(store, before=2.0) == 0
+    assert await retention.release_files(store, before=3.0) == retention.MOST_TASKS
+    await tidy(settings(tmp_path, retry_days=1), store, now=3.0 + DAY)
+    assert await tasks.needed_spool_names(store) == set()

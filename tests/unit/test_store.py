@@ -32,8 +32,15 @@ from captiond.jobs import (
     TaskView,
     blame,
 )
-from captiond.store import captions, claims, retention, tasks
-from captiond.store.engine import Engine, make_engine, writing
+from captiond.store import captions, claims, maintenance, retention, tasks
+from captiond.store.engine import (
+    BUSY_SECONDS,
+    Engine,
+    make_engine,
+    outside_transaction,
+    reading,
+    writing,
+)
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
 from captiond.store.tables import Table
@@ -367,3 +374,20 @@ async def test_a_retry_counts_its_blame_anew(engine: Engine) -> None:
         assert await tasks.retry(engine, "t") == 1
     (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
     assert (claim.blame, claim.attempt) == (0, 3)
+
+
+async def test_a_long_log_begins_anew_unless_a_reader_is_in_the_way(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintenance, "LONG_LOG", 10)
+    await tasks.create_task(engine, task("a", 100))
+    async with reading(engine) as connection:
+        await connection.execute(text("SELECT count(*) FROM images"))
+        await tasks.create_task(engine, task("b", 100))
+        with anyio.fail_after(5):
+            assert await checkpoint(engine) > 0
+        assert await tasks.create_task(engine, task("c", 1)) == "c"
+    assert await checkpoint(engine) == 0
+    async with outside_transaction(engine) as connection:
+        waits = (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one()
+    assert waits == 1000 * BUSY_SECONDS, "the others' patience is as before"
