@@ -208,8 +208,8 @@ class Supervisor:
         del self._models[child.name]
         self._health.lose(place.name)
         loss = self._dispatcher.model_gone(child.name, self._death(code, watching))
+        self._tell_state()  # first: who is answered 503 may look at once whether to try again
         self._reply(loss.replies)
-        self._tell_state()
         if self._stop.is_set():
             self._refuse_if_nobody_comes()
         await self._requeue(child.name, loss)
