@@ -2,11 +2,13 @@
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from captiond.bench.cases import Case, Kind, Sample, Samples
 from captiond.bench.floor import Arithmetic, Rates, Work, floor_seconds
+from captiond.bench.service import Load
 
 ENOUGH = 0.97  # of the best rate
 AHEAD = 2  # decoders do so much more than the model takes
@@ -27,12 +29,13 @@ class EngineFigure:
 
 @dataclass(frozen=True, slots=True)
 class ServiceFigure:
-    """What so many clients get."""
+    """What so many clients get; `idle` is the part of its time that the model waits, by cause."""
 
     clients: int
     images_per_second: float
     p50: float  # seconds
     p99: float
+    idle: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,11 +127,27 @@ def medians(samples: Samples, kind: Kind) -> dict[str, float]:
 
 
 def service_figure(case: Case, taken: list[Sample]) -> ServiceFigure:
-    waits = sorted(wait for sample in taken for wait in sample.result)
+    loads: list[Load] = [sample.result for sample in taken]
+    waits = sorted(wait for load in loads for wait in load.answers)
     seconds = statistics.median(sample.seconds for sample in taken)
     return ServiceFigure(
-        int(case.name), case.amount / seconds, quantile(waits, 0.5), quantile(waits, 0.99)
+        clients=int(case.name),
+        images_per_second=case.amount / seconds,
+        p50=quantile(waits, 0.5),
+        p99=quantile(waits, 0.99),
+        idle=idle_parts(loads),
     )
+
+
+def idle_parts(loads: list[Load]) -> dict[str, float]:
+    """Of the time of all models, the largest first; empty where there were too few batches."""
+    idle = defaultdict[str, float](float)
+    for load in loads:
+        for cause, seconds in load.idle.items():
+            idle[cause] += seconds
+    whole = sum(load.busy for load in loads) + sum(idle.values())
+    ordered = sorted(idle, key=lambda cause: idle[cause], reverse=True)
+    return {cause: idle[cause] / whole for cause in ordered}
 
 
 def quantile(ordered: list[float], part: float) -> float:

@@ -34,7 +34,7 @@ from captiond.inference.models import ModelFiles
 
 NEW_TOKENS = 19  # with the one that begins it, BLIP's longest caption by default
 WIDTHS: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number
-DISTINCT = 32  # images of a batch; larger ones have them more than once
+DISTINCT = 32  # images; larger batches and more requests have them more than once
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def plan_for(settings: Settings, rounds: int | None, *, quick: bool, service: bo
     """The sizes that fit the device."""
     on_cpu = device_of(settings).type == "cpu"
     sizes: tuple[int, ...] = (1, 4, 8, 16) if on_cpu else (1, 8, 32, 64, 128, 256)
-    clients: tuple[int, ...] = (1, 4, 8) if on_cpu else (1, 4, 8, 64)
+    clients: tuple[int, ...] = (1, 4, 8) if on_cpu else (1, 8, 64, 512)
     if quick:
         sizes, clients = sizes[:2], clients[:2]
     return Plan(
@@ -106,7 +106,7 @@ def measured(settings: Settings, model: ModelFiles) -> Settings:
         "model": plain,
         "generation": {**Settings().generation.model_dump(), "max_new_tokens": NEW_TOKENS},
         "cache": {"enabled": False},
-        "logs": {"level": "info", "format": "json"},
+        "logs": {"level": "debug", "format": "json"},  # with what each batch had waited for
     }
     return settings.model_copy(
         update={
@@ -123,8 +123,8 @@ def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
     Raises:
         ModelBroken, StartupError: one of them cannot run.
     """
-    images = jpegs(range(max(DISTINCT, plan.requests * max(plan.clients, default=0))))
-    engines = load_engines(settings, images[: min(DISTINCT, max(plan.sizes))])
+    images = jpegs(range(DISTINCT))
+    engines = load_engines(settings, images[: max(plan.sizes)])
     with serving(plan, config) as service:
         cases = chain(
             product_cases(engines.ours.device, engines.ours.precision),

@@ -5,13 +5,15 @@ import os
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
+from itertools import cycle, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from captiond.bench.cases import Case, Kind
@@ -33,6 +35,7 @@ class Service:
     """A running `captiond serve`, and threads for its clients."""
 
     process: subprocess.Popen[bytes]
+    log: Path
     host: str
     port: int
     batch_size: int
@@ -45,6 +48,15 @@ class Service:
     def peak_bytes(self) -> int:
         """The most memory that its model process was resident in since it was ready."""
         return peak(self.process.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a load took, in seconds: each answer, and models at work or waiting, by what for."""
+
+    answers: list[float]
+    busy: float
+    idle: dict[str, float]
 
 
 @contextmanager
@@ -61,7 +73,7 @@ def running(config: Path, clients: int) -> Iterator[Service]:
         size = wait_for(lambda: logged(log, "model_ready", "batch_size"), process, log)
         host, port = url.hostname or "", url.port or 0
         wait_for(lambda: is_ready(host, port), process, log)
-        yield Service(process, host, port, int(size), peak(process.pid, forget=True), pool)
+        yield Service(process, log, host, port, int(size), peak(process.pid, forget=True), pool)
 
 
 @contextmanager
@@ -106,12 +118,16 @@ def wait_for(look: Callable[[], T | None], process: subprocess.Popen[bytes], log
 
 def logged(log: Path, event: str, what: str) -> str | None:
     """What the log tells of the first such event."""
-    for line in log.read_text().splitlines(keepends=True):
-        if line.startswith("{") and line.endswith("\n"):
-            entry = json.loads(line)
-            if entry["event"] == event:
-                return str(entry[what])
-    return None
+    return next((str(entry[what]) for entry in entries(log) if entry["event"] == event), None)
+
+
+def entries(log: Path, begin: int = 0) -> Iterator[dict[str, Any]]:
+    """What the log tells from a place on; a line that is not yet whole is left out."""
+    with log.open("rb") as lines:
+        lines.seek(begin)
+        for line in lines:
+            if line.startswith(b"{") and line.endswith(b"\n"):
+                yield json.loads(line)
 
 
 def is_ready(host: str, port: int) -> bool | None:
@@ -129,18 +145,37 @@ def service_cases(
     service: Service, levels: Sequence[int], images: list[bytes], requests: int
 ) -> Iterator[Case]:
     """For each number of clients a case: `requests` of each, one after the other."""
-    bodies = [HEAD + image + TAIL for image in images]
     for clients in levels:
-        share = [bodies[client * requests : (client + 1) * requests] for client in range(clients)]
+        bodies = cycle(HEAD + image + TAIL for image in images)
+        share = [list(islice(bodies, requests)) for _ in range(clients)]
         yield Case(Kind.SERVICE, str(clients), clients * requests, all_at_once(service, share))
 
 
-def all_at_once(service: Service, share: list[list[bytes]]) -> Callable[[], list[float]]:
-    def run() -> list[float]:
+def all_at_once(service: Service, share: list[list[bytes]]) -> Callable[[], Load]:
+    def run() -> Load:
+        begin = service.log.stat().st_size
         waits = service.pool.map(lambda bodies: post_each(service, bodies), share)
-        return [seconds for client in waits for seconds in client]
+        answers = [seconds for client in waits for seconds in client]
+        return Load(answers, *spent(entries(service.log, begin)))
 
     return run
+
+
+def spent(log: Iterator[dict[str, Any]]) -> tuple[float, dict[str, float]]:
+    """The seconds that models were at work, and those that they waited, by what for.
+
+    A process's first batch does not count: it had waited for this load to begin.
+    """
+    busy, idle, seen = 0.0, defaultdict[str, float](float), set[str]()
+    for entry in log:
+        if entry["event"] != "batch":
+            continue
+        if entry["process"] in seen:
+            busy += entry["seconds"]
+            for cause, seconds in entry["idle"].items():
+                idle[cause] += seconds
+        seen.add(entry["process"])
+    return busy, idle
 
 
 def post_each(service: Service, bodies: list[bytes]) -> list[float]:

@@ -149,10 +149,15 @@ def machine_table(report: Report) -> Table:
 
 
 def service_table(report: Report) -> Table:
-    table = new_table("clients", "images/s", "p50, s", "p99, s")
+    table = new_table("clients", "images/s", "p50, s", "p99, s", "the model waits for")
     for figure in report.figures.service:
-        rate = f"{figure.images_per_second:.2f}"
-        table.add_row(str(figure.clients), rate, seconds(figure.p50), seconds(figure.p99))
+        table.add_row(
+            str(figure.clients),
+            f"{figure.images_per_second:.2f}",
+            seconds(figure.p50),
+            seconds(figure.p99),
+            ", ".join(f"{cause} {part:.1%}" for cause, part in figure.idle.items()),
+        )
     return table
 
 

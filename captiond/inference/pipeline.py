@@ -18,6 +18,7 @@ from captiond.channel import Channel
 from captiond.errors import OutOfMemory, StoreError, Withdrawn
 from captiond.inference.batching import Lanes
 from captiond.inference.decode import Pixels
+from captiond.inference.idle import Cause, Idle
 from captiond.inference.memory import CaptionBatch
 from captiond.inference.pool import DecodePool
 from captiond.inference.slots import Slots
@@ -113,6 +114,7 @@ class Pipeline:
         self._ready: Lanes[Prepared] = Lanes()
         self._under_way = UnderWay[Captioned]()
         self._decoding: Counter[Lane] = Counter()
+        self._idle = Idle()
         self._last_batch = 0.0, 0.0  # when it began and ended
         self._last_begun: list[Prepared] = []  # of which the supervisor has been told
         self._in_hand: set[str] = set()
@@ -132,8 +134,13 @@ class Pipeline:
             if batch:
                 await self._run_batch(batch, group)
             elif not self._ready and not self._stop:
-                self._wake.clear()
-                await self._wake.wait()
+                await self._change()
+
+    async def _change(self) -> None:
+        """Wait until there is something to do, or something to be decoded."""
+        self._wake.clear()
+        with self._idle.waiting(Cause.DECODING if self._decoding.total() else Cause.CLIENTS):
+            await self._wake.wait()
 
     async def _gather(self) -> None:
         """Let images that are being decoded join the next batch, if it has room for them and they
@@ -144,8 +151,9 @@ class Pipeline:
         while (moment := self._moment()) > 0 and not self._stop:
             self._wake.clear()
             try:
-                async with asyncio.timeout(moment):
-                    await self._wake.wait()
+                with self._idle.waiting(Cause.MORE):
+                    async with asyncio.timeout(moment):
+                        await self._wake.wait()
             except TimeoutError:
                 return
 
@@ -183,6 +191,7 @@ class Pipeline:
             return
         begun, slot = time.perf_counter(), self._free.pop()
         self._decoding[work.lane] += 1
+        self._wake.set()
         try:
             decoded = await self._pool.decode(work.lane, work.source, slot)
         finally:
@@ -236,14 +245,15 @@ class Pipeline:
         return [image for image in batch if image not in unwanted]
 
     async def _run_batch(self, batch: list[Prepared], group: asyncio.TaskGroup) -> None:
-        begun = time.perf_counter()
         pixels = self._slots.gather([image.slot for image in batch], self._room)
         self._free += [image.slot for image in batch]
         self._tell_begun(batch)
+        idle, begun = self._idle.end(), time.perf_counter()
         captions = await self._captions(pixels, batch[0].generation)
-        log.debug("batch", images=len(batch), lane=batch[0].work.lane.value)
+        self._idle.begin()
         ended = time.perf_counter()
         self._last_batch = begun, ended
+        log_batch(batch, ended - begun, idle)
         group.create_task(self._finish_batch(batch, captions, begun, ended))
 
     def _tell_begun(self, batch: list[Prepared]) -> None:
@@ -365,3 +375,14 @@ class Pipeline:
             await cache.remember(self._engine, captions, now=time.time())
         except StoreError as error:
             log.warning("cache_unwritable", reason=str(error))
+
+
+def log_batch(batch: list[Prepared], seconds: float, idle: dict[Cause, float]) -> None:
+    """What was with the model, for how long, and what that had waited for before."""
+    log.debug(
+        "batch",
+        images=len(batch),
+        lane=batch[0].work.lane.value,
+        seconds=round(seconds, 6),
+        idle={cause.value: round(waited, 6) for cause, waited in idle.items()},
+    )

@@ -32,6 +32,7 @@ def test_every_figure_is_there_and_sane(tmp_path: Path) -> None:
     for figure in figures["service"]:
         assert figure["images_per_second"] > 0
         assert 0 < figure["p50"] <= figure["p99"]
+        assert 0 < sum(figure["idle"].values()) < 1
     assert report["starting_bytes"] > 100e6
     assert report["peak_bytes"] > 100e6
     assert report["suggested"]["batch_size"] in report["plan"]["sizes"]

@@ -7,8 +7,10 @@ from captiond.bench.cases import Case, Kind, Sample, Samples, measure
 from captiond.bench.engine import same_part
 from captiond.bench.floor import Arithmetic, Work
 from captiond.bench.report import Best, Figures, figures, suggested
+from captiond.bench.service import Load, spent
 from captiond.errors import OutOfMemory
 
+LOAD = Load([0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
 MODEL = Arithmetic(vision=100, cross=0, token=0, weights=0, keys=0)
 
 
@@ -26,7 +28,7 @@ def measured(*engine: tuple[int, float]) -> Figures:
         *samples(Kind.PRODUCT, "packed linear", 1000, 1, 0.5),
         *samples(Kind.MEMORY, "copy", 1000, 1),
         *samples(Kind.DECODE, "a JPEG", 1, 0.1, 0.3, 0.2),
-        *samples(Kind.SERVICE, "2", 4, 1, 2, 3, result=[0.1, 0.2, 0.4, 0.3]),
+        *samples(Kind.SERVICE, "2", 4, 1, 2, 3, result=LOAD),
     ]
     for size, seconds in engine:
         found += samples(Kind.GENERATE, str(size), size, 2 * seconds)
@@ -44,6 +46,16 @@ def test_rates_are_the_best_and_times_the_medians() -> None:
     (service,) = found.service
     assert (service.clients, service.images_per_second) == (2, 2)
     assert (service.p50, service.p99) == (0.2, 0.4)
+    assert list(service.idle) == ["decoding", "clients"]
+    assert service.idle == pytest.approx({"decoding": 0.3, "clients": 0.1})
+
+
+def test_what_a_model_waited_for_before_the_load_does_not_count() -> None:
+    entries = [
+        {"event": "batch", "process": process, "seconds": seconds, "idle": {"clients": waited}}
+        for process, seconds, waited in (("model0", 2, 60), ("model0", 3, 1), ("model1", 4, 70))
+    ]
+    assert spent(iter([*entries, {"event": "request"}])) == (3, {"clients": 1})
 
 
 def test_captions_are_compared_without_their_padding() -> None:
