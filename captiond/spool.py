@@ -13,6 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
+log = structlog.get_logger()
 PART = ".part"
 PIECE_BYTES = 400  # of memory, beside what it holds
 IOV_MAX = 1024  # pieces that one call of pwritev(2) takes
@@ -112,9 +115,9 @@ class SpoolWriter:
         remove((self._part, self.path))
 
     def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1  # is free even if closing fails
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def after(parts: list[memoryview], count: int) -> list[memoryview]:
@@ -136,22 +139,32 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove spool files that nobody needs any more; one that is gone already is no error."""
+    """Remove spool files that nobody needs any more; one that is gone already is no error, and one
+    that cannot be removed is left to the next sweep.
+    """
     for path in paths:
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("spool_file_stays", path=str(path), reason=error.strerror)
 
 
 def sweep(folder: Path, keep: set[str], *, owner: str | None = None) -> int:
     """Remove a dead owner's files, or all, but those named in `keep`; how many they were."""
     pattern = f"{owner}-*" if owner else "*"
-    orphans = [path for path in folder.glob(pattern) if path.name not in keep]
+    orphans = [path for path in folder.glob(pattern) if path.name not in keep and is_file(path)]
     remove(orphans)
     return len(orphans)
 
 
+def is_file(path: Path) -> bool:
+    """Not a folder, as the file system's own lost+found."""
+    return not path.is_dir()
+
+
 def files_before(folder: Path, moment: float) -> list[Path]:
     """The spool files that were last written before then, in Unix seconds."""
-    return [path for path in folder.iterdir() if written_at(path) < moment]
+    return [path for path in folder.iterdir() if is_file(path) and written_at(path) < moment]
 
 
 def written_at(path: Path) -> float:

@@ -231,4 +231,5 @@ def pick_precision(setting: PrecisionSetting, device: torch.device) -> Precision
         return setting
     if device.type == "cpu":
         return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    with torch.cuda.device(device):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -32,7 +32,8 @@ def main(start: DecoderStart) -> None:
     settings = start.settings.images
     set_up_pillow(settings)
     channel = BlockingChannel(start.connection)
-    resource.setrlimit(resource.RLIMIT_AS, (settings.decoder_memory, settings.decoder_memory))
+    most = settings.decoder_memory + start.slots.bytes
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     try:
         while True:
             request = channel.receive()

@@ -97,7 +97,7 @@ def found_size(settings: Settings, blip: Blip, mark: str, *, trial: bool) -> int
     generation, notes = settings.generation.defaults, settings.batch_sizes
     key = sizing.key_of(blip, mark, generation)
     if remembered := sizing.remembered_size(notes, key):
-        return remembered
+        return min(remembered, sizing.room_for(blip))
     if trial:
         return sizing.measured_size(blip, generation, notes, key)
     return UNTRIED_ON_CPU if blip.device.type == "cpu" else UNTRIED_ON_GPU

@@ -10,7 +10,9 @@ from captiond.inference.decode import Pixels
 from captiond.jobs import Caption, Generation
 
 CaptionBatch = Callable[[Pixels, Generation], list[tuple[Caption, ...]]]
-CPU_ALLOCATOR = "DefaultCPUAllocator"  # what a CPU's RuntimeError says; it has no class of its own
+# What a RuntimeError says that has no class of its own: a CPU's, and a driver's who has no memory
+# for what is not a tensor.
+TOLD_BY = ("DefaultCPUAllocator", "CUDA error: out of memory")
 
 
 def within_memory(caption: CaptionBatch) -> CaptionBatch:
@@ -31,8 +33,9 @@ def told_as_out_of_memory() -> Iterator[None]:
         release()
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
-        if CPU_ALLOCATOR not in str(error):
+        if not any(told in str(error) for told in TOLD_BY):
             raise
+        release()
         raise OutOfMemory(str(error)) from error
 
 

@@ -23,6 +23,7 @@ from captiond.messages import Decode, Decoded, Message, Source
 
 log = structlog.get_logger()
 DECODER = "captiond.inference.decoder"
+RESTART_SECONDS = 1.0  # after a start that failed
 STUCK_FACTOR = 4  # a decoder may take so many times its processor seconds by the clock
 
 
@@ -58,7 +59,12 @@ class DecodePool:
     async def keep_decoder(self) -> None:
         """Run one decoder after the other, each for as long as it lives; until cancelled."""
         while True:
-            decoder = await self._spawn()
+            try:
+                decoder = await self._spawn()
+            except OSError as error:  # no memory, no descriptor: that may mend itself
+                log.error("decoder_not_started", reason=str(error))
+                await asyncio.sleep(RESTART_SECONDS)
+                continue
             try:
                 await self._feed(decoder)
             finally:
@@ -70,6 +76,9 @@ class DecodePool:
         """Give a decoder one job after the other, until it dies or must be killed."""
         while True:
             await self._waiting.acquire()
+            if not decoder.process.is_alive():  # killed while it was idle: nobody's fault
+                self._waiting.release()
+                return
             (job,) = self._jobs.take(1)
             decoder.channel.send(job.request)
             try:

@@ -23,7 +23,7 @@ class Slots:
     def __init__(self, count: int, geometry: Geometry, *, descriptor: int | None = None) -> None:
         shape = (count, *geometry.shape)
         size = int(np.prod(shape))
-        self.count = count
+        self.count, self.bytes = count, size
         self.geometry = geometry
         self._descriptor = anonymous_file(size) if descriptor is None else descriptor
         memory = mmap.mmap(self._descriptor, size)

@@ -14,7 +14,7 @@ import structlog
 
 from captiond.channel import Channel, ChannelClosed
 from captiond.config import Settings
-from captiond.errors import CaptiondError
+from captiond.errors import CaptiondError, ModelBroken
 from captiond.inference.loading import Loaded, load
 from captiond.inference.memory import within_memory
 from captiond.inference.pipeline import Pipeline, Recipe
@@ -71,8 +71,12 @@ async def serve_with(thread: Executor, start: ModelStart, channel: Channel) -> N
     try:
         loaded = await asyncio.get_running_loop().run_in_executor(thread, loading)
     except CaptiondError as error:
-        channel.send(Unready(str(error), error.code))
-        await channel.flush()
+        await refuse(channel, str(error), error.code)
+        return
+    except Exception as error:  # a driver, or memory that somebody else has: say so, try again
+        log.exception("model_not_started", device=start.device)
+        reason = f"the model cannot be started on {start.device}: {type(error).__name__}: {error}"
+        await refuse(channel, reason, ModelBroken.code)
         return
     settings, blip, taggers = start.settings, loaded.blip, loaded.taggers
     window = BATCHES_IN_HAND * loaded.info.batch_size
@@ -88,6 +92,11 @@ async def serve_with(thread: Executor, start: ModelStart, channel: Channel) -> N
         await work(pipeline, channel)
     await channel.flush()
     await engine.dispose()
+
+
+async def refuse(channel: Channel, reason: str, code: str) -> None:
+    channel.send(Unready(reason, code))
+    await channel.flush()
 
 
 async def work(pipeline: Pipeline, channel: Channel) -> None:

@@ -1,16 +1,20 @@
 """The caption cache: the same bytes, captioned the same way, are captioned once."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from sqlalchemy import select
+import structlog
+from sqlalchemy import Text, select, type_coerce
 from sqlalchemy.dialects.sqlite import insert
 
 from captiond.jobs import Captioned
 from captiond.store.engine import Engine, reading, writing
-from captiond.store.results import from_json, to_json
+from captiond.store.results import UNREADABLE_JSON, from_json, to_json
 from captiond.store.tables import CaptionRow
+
+log = structlog.get_logger()
 
 
 def cache_key(sha256: str, recipe: str) -> str:
@@ -24,14 +28,20 @@ def cache_key(sha256: str, recipe: str) -> str:
 
 async def look_up(engine: Engine, keys: Sequence[str]) -> list[Captioned | None]:
     """The captions of these keys, None where there is none."""
-    query = select(CaptionRow.key, CaptionRow.result).where(CaptionRow.key.in_(keys))
+    text = type_coerce(CaptionRow.result, Text).label("text")
+    query = select(CaptionRow.key, text).where(CaptionRow.key.in_(keys))
     async with reading(engine) as connection:
-        rows = {row.key: row.result for row in await connection.execute(query)}
-    return [cached(rows[key]) if key in rows else None for key in keys]
+        rows = {row.key: row.text for row in await connection.execute(query)}
+    return [cached(key, rows[key]) if key in rows else None for key in keys]
 
 
-def cached(row: dict[str, object]) -> Captioned | None:
-    outcome = from_json(row)
+def cached(key: str, text: str) -> Captioned | None:
+    """What stands in a row; None, too, if that is damaged, or a newer captiond's."""
+    try:
+        outcome = from_json(json.loads(text))
+    except UNREADABLE_JSON as error:
+        log.warning("cache_entry_unreadable", key=key, reason=str(error))
+        return None
     return replace(outcome, cached=True) if isinstance(outcome, Captioned) else None
 
 

@@ -7,14 +7,14 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import Text, func, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Update
 
 from captiond.errors import PoisonImage
 from captiond.jobs import BLAME_LIMIT, Options, Outcome, Refused, Status
 from captiond.store.engine import Engine, writing
-from captiond.store.results import options_from_json, to_json
+from captiond.store.results import UNREADABLE_JSON, options_from_json, to_json
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.tasks import PENDING, PROCESSING, Ended, end_if_done
 
@@ -54,10 +54,14 @@ class Hand:
 
 
 NOBODY = Hand(-1, "")
+UNREADABLE = Refused("what the task asked for cannot be read", "internal_error", 500)
 
 
 async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[Claim]:
-    """Take up to `limit` images, the longest accepted first; their tasks are PROCESSING with it."""
+    """Take up to `limit` images, the longest accepted first; their tasks are PROCESSING with it.
+
+    One of a task whose options cannot be read ends as FAILED instead.
+    """
     waiting = (
         select(ImageRow.id)
         .where(ImageRow.status == PENDING)
@@ -82,27 +86,42 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
     async with writing(engine) as connection:
         taken = (await connection.execute(take)).all()
         tasks = await start_tasks(connection, {row.task_id for row in taken}, now)
-    claims = [
-        Claim(row.id, row.attempt, row.blame, spool, row.offset, row.size, row.sha256, options)
-        for row in taken
-        for spool, options in [tasks[row.task_id]]
-    ]
+    claims, lost = [], []
+    for row in taken:
+        spool, options = tasks[row.task_id]
+        if options is None:
+            lost.append(Finished(row.id, row.attempt, UNREADABLE))
+        else:
+            place = spool, row.offset, row.size, row.sha256
+            claims.append(Claim(row.id, row.attempt, row.blame, *place, options))
+    if lost:
+        await finish(engine, lost, now=now)
     return sorted(claims, key=lambda claim: claim.image_id)
 
 
 async def start_tasks(
     connection: AsyncConnection, task_ids: set[str], now: float
-) -> dict[str, tuple[str, Options]]:
-    """Let the tasks be PROCESSING; their spool files and options by their ids."""
+) -> dict[str, tuple[str, Options | None]]:
+    """Let the tasks be PROCESSING; their spool files and options by their ids. Options are None
+    that cannot be read: their row is damaged, or of a newer captiond.
+    """
     start = (
         update(TaskRow)
         .where(TaskRow.id.in_(task_ids), TaskRow.status == PENDING)
         .values(status=PROCESSING, started_at=func.coalesce(TaskRow.started_at, now))
     )
     await connection.execute(start)
-    query = select(TaskRow.id, TaskRow.spool, TaskRow.options).where(TaskRow.id.in_(task_ids))
+    asked = type_coerce(TaskRow.options, Text).label("asked")
+    query = select(TaskRow.id, TaskRow.spool, asked).where(TaskRow.id.in_(task_ids))
     rows = await connection.execute(query)
-    return {row.id: (row.spool or "", options_from_json(row.options)) for row in rows}
+    return {row.id: (row.spool or "", readable_options(row.asked)) for row in rows}
+
+
+def readable_options(text: str | None) -> Options | None:
+    try:
+        return options_from_json(None if text is None else json.loads(text))
+    except UNREADABLE_JSON:
+        return None
 
 
 async def finish(

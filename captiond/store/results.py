@@ -14,6 +14,9 @@ from captiond.jobs import (
 )
 from captiond.tags import Category, Kind, Tag, TagOptions
 
+# What reading a row raises that is damaged, or written by a newer captiond.
+UNREADABLE_JSON = (ValueError, TypeError, KeyError, AttributeError)
+
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Refused):

@@ -5,8 +5,11 @@ import secrets
 import signal
 from collections.abc import Awaitable, Callable
 
+import structlog
+
 from captiond.children import Child, MakeStart
 
+log = structlog.get_logger()
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0
 KILLED_DELAY = 2.0  # the longest after a kill, which says nothing of whether the next start fails
 
@@ -55,7 +58,11 @@ class Place:
 
     async def _run_one(self) -> bool:
         """Whether it was killed."""
-        child, self._standby = self._standby or await self._spawn(), None
+        try:
+            child, self._standby = self._standby or await self._spawn(), None
+        except OSError as error:  # no memory, no descriptor: that may mend itself
+            log.error("not_started", child=self.name, reason=str(error))
+            return False
         try:
             await self._attend(self, child)
         except BaseException:

@@ -281,6 +281,8 @@ class Supervisor:
                 place.worked()
             case Ask():
                 self._reply(self._dispatcher.ask(child.name, message))
+                if self._stop.is_set():
+                    self._refuse_if_nobody_comes()
             case Drop(ticket):
                 self._withdraw(self._dispatcher.drop(child.name, ticket))
             case Queued():

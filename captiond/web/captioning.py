@@ -16,6 +16,7 @@ from captiond.messages import Answer, Source, Timings
 from captiond.spool import remove
 from captiond.store import tasks
 from captiond.web import schemas
+from captiond.web.acceptance import Acceptance
 from captiond.web.callbacks import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
@@ -79,7 +80,7 @@ async def async_batch_caption(request: Request) -> Response:
         task = new_task(form, options, key, time.time())
         task = replace(task, callback_url=callback_url)
         # A commit that is under way must not be answered by removing its files.
-        task_id = await to_its_end(accept(services, form, task))
+        task_id = await to_its_end(accept(services.acceptance, form, task))
     services.desk.announce_task()
     status_url = str(request.app.url_path_for("task_status", task_id=task_id))
     return JSONResponse(
@@ -89,11 +90,18 @@ async def async_batch_caption(request: Request) -> Response:
     )
 
 
-async def accept(services: Services, form: Form, task: NewTask) -> str:
-    """Write the task; its id, which is an earlier one's if this is the same request again."""
-    task_id = await services.acceptance.accept(task)
-    if task_id == task.id:
-        form.keep()
+async def accept(acceptance: Acceptance, form: Form, task: NewTask) -> str:
+    """Write the task; its id, which is an earlier one's if this is the same request again.
+
+    The file is kept unless it is known that no row owns it: what is left over is swept.
+    """
+    form.kept = True
+    try:
+        task_id = await acceptance.accept(task)
+    except CaptiondError:
+        form.kept = False
+        raise
+    form.kept = task_id == task.id
     return task_id
 
 

@@ -15,6 +15,7 @@ from captiond.web.acceptance import Acceptance
 from captiond.web.app import make_app
 from captiond.web.desk import Desk
 from captiond.web.heap import Heap
+from captiond.web.http1 import allow_http1_alone
 from captiond.web.services import Services
 
 
@@ -40,6 +41,7 @@ async def run(start: WebStart) -> None:
     heap, acceptance = Heap(), Acceptance(engine)
     app = make_app(Services(start.settings, engine, acceptance, desk, heap, start.name))
     config = hypercorn_config(start.listener, start.settings)
+    allow_http1_alone()
     async with asyncio.TaskGroup() as group:
         loops = [group.create_task(desk.listen()), group.create_task(heap.keep_trimmed())]
         # Hypercorn types an application by its own protocol; ours is Starlette's.

@@ -49,17 +49,13 @@ class Upload:
 class Form:
     """What a request brought; `path` is the spool file that holds all its images.
 
-    The file is removed with the form, unless it is kept.
+    The file is removed with the form, unless it is `kept` because a row of the database owns it.
     """
 
     uploads: list[Upload] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
     kept: bool = False
-
-    def keep(self) -> None:
-        """Leave the file in the spool: from now on a row of the database owns it."""
-        self.kept = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +163,7 @@ class Intake:
         self._spec = spec
         self._form = form
         self._fields = 0
-        self._part: FilePart | FieldPart = FieldPart("")
+        self._part: FilePart | FieldPart | UnreadFile = UnreadFile()
         self._writer = SpoolWriter(services.spool, services.owner)
 
     @property
@@ -197,7 +193,7 @@ class Intake:
         if self._form.path is None:
             self._writer.discard()
 
-    def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart":
+    def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart | UnreadFile":
         settings = self._services.settings
         if filename is not None and name == self._spec.field:
             most = self._spec.max_files(settings.limits)
@@ -207,7 +203,7 @@ class Intake:
         self._fields += 1
         if self._fields > MAX_FIELDS:
             raise MalformedBody(f"more than {MAX_FIELDS} fields beside the files")
-        return FieldPart(name)
+        return FieldPart(name) if filename is None else UnreadFile()
 
 
 class FieldPart:
@@ -224,6 +220,16 @@ class FieldPart:
 
     def end(self, form: Form) -> None:
         form.fields[self._name] = self._value.decode("utf-8", errors="replace")
+
+
+class UnreadFile:
+    """A file in a field that the route does not take: a missing one is the complaint, if any."""
+
+    def write(self, data: memoryview) -> None:
+        pass
+
+    def end(self, form: Form) -> None:
+        pass
 
 
 class FilePart:

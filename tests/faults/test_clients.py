@@ -195,6 +195,22 @@ def test_a_stop_with_a_stuck_upload_keeps_its_deadline(data: Path) -> None:
         assert service.stop() == 0
 
 
+def test_an_upload_that_ends_in_a_stop_without_a_model_is_answered(data: Path) -> None:
+    body = part("a.png", png(1)).replace(b'"images"', b'"image"') + b"--edge--\r\n"
+    whole = request(body).replace(b"/async-batch-caption", b"/caption")
+    with running(data, **FRESH) as service, connect(service) as late:
+        late.sendall(whole[:-20])
+        wait_for(lambda: list((data / "spool").glob("*")) or True, "the upload to begin")
+        for model in service.children("model"):
+            model.kill()
+        service.process.terminate()
+        wait_for(lambda: not service.children("model"), "the end of the model processes")
+        late.sendall(whole[-20:])
+        late.settimeout(10)
+        assert late.recv(4096).startswith(b"HTTP/1.1 503")
+        assert service.process.wait(10) == 0
+
+
 @pytest.mark.parametrize("kind", ["web", "model"])
 def test_a_stop_cuts_short_who_does_not_hear_it(data: Path, kind: str) -> None:
     with running(data, "--set", "server.shutdown_seconds=3") as service:

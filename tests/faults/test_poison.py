@@ -165,3 +165,12 @@ def test_model_processes_are_stopped(data: Path, rng: random.Random) -> None:
 
 def wait_for_lines(service: Service, event: str, lines: int) -> None:
     wait_for(lambda: len(service.logged(event)) >= lines, f"{lines} of {event}")
+
+
+def test_a_model_that_cannot_be_started_says_why_and_is_tried_again(data: Path) -> None:
+    with Service(data, **injected("no_driver", data)) as service:
+        service.wait_ready()
+        (told,) = service.logged("model_not_ready")
+        assert "CUDA driver initialization failed" in told["reason"]
+        assert told["code"] == "model_broken"
+        assert service.stop() == 0

@@ -13,6 +13,7 @@ from tests.conftest import png
 from tests.service import Service, running
 
 GOOD, BAD = ("a.png", png(1)), ("b.jpg", b"this is no image")
+LARGE = ("large.png", png(1) + bytes(20_000))  # than a field may be that is no file
 
 
 def test_health(service: Service) -> None:
@@ -119,7 +120,14 @@ def test_the_same_image_gets_the_same_caption_every_way(service: Service) -> Non
     [("/caption", "image"), ("/batch-caption", "images"), ("/async-batch-caption", "images")],
 )
 @pytest.mark.parametrize(
-    "request_", [{"files": {"wrong": GOOD}}, {"data": {"a": "b"}}, {"json": {}}, {"files": {}}]
+    "request_",
+    [
+        {"files": {"wrong": GOOD}},
+        {"files": {"wrong": LARGE}},
+        {"data": {"a": "b"}},
+        {"json": {}},
+        {"files": {}},
+    ],
 )
 def test_a_missing_field_is_told_as_fastapi_tells_it(
     service: Service, path: str, field: str, request_: dict[str, Any]

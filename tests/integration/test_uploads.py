@@ -127,6 +127,25 @@ def send_and_hang_up(service: Service, body: bytes, offset: int) -> None:
         connection.sendall(head.encode() + body[:offset])
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", b"4"),
+        (
+            b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+            b"200",
+        ),
+    ],
+)
+def test_nobody_goes_over_to_http2(limited: Service, sent: bytes, status: bytes) -> None:
+    address = urlsplit(limited.url)
+    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+        connection.sendall(sent)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 " + status)
+    assert limited.client.get("/version").status_code == 200
+
+
 def test_large_bodies_that_are_answered_early_leak_nothing(limited: Service) -> None:
     """Hypercorn alone leaks two tasks and a descriptor for each, and cannot stop afterwards."""
     (web,) = limited.children("web")

@@ -9,7 +9,8 @@ from captiond.errors import KeyReused
 from captiond.jobs import NewImage, NewTask
 from captiond.store.engine import Engine
 from captiond.web.acceptance import Acceptance
-from captiond.web.uploads import to_its_end
+from captiond.web.captioning import accept
+from captiond.web.uploads import Form, to_its_end
 
 pytestmark = pytest.mark.anyio
 
@@ -83,3 +84,18 @@ async def test_who_is_cancelled_goes_on_when_the_work_has_ended() -> None:
     with pytest.raises(asyncio.CancelledError):
         await calling
     assert steps == ["written", "cleaned up"]
+
+
+async def test_a_file_is_kept_until_it_is_known_that_no_row_owns_it(store: Engine) -> None:
+    acceptance = Acceptance(store)
+    first, again, other, in_doubt = Form(), Form(), Form(), Form()
+    assert await accept(acceptance, first, task("a", key="k")) == "a"
+    assert await accept(acceptance, again, task("b", key="k")) == "a"
+    with pytest.raises(KeyReused):
+        await accept(acceptance, other, task("c", key="k", digest="other"))
+    cut_short = asyncio.ensure_future(accept(acceptance, in_doubt, task("d")))
+    await asyncio.sleep(0)
+    cut_short.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cut_short
+    assert [form.kept for form in (first, again, other, in_doubt)] == [True, False, False, True]

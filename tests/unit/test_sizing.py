@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from captiond.config import DataSettings, Settings
 from captiond.errors import OutOfMemory
+from captiond.inference import sizing
+from captiond.inference.blip import Blip
+from captiond.inference.loading import found_size
 from captiond.inference.sizing import Seconds, best_size, remember, remembered_size
 
 
@@ -71,3 +75,15 @@ def test_notes_that_are_not_ours_are_tried_anew(tmp_path: Path, text: str) -> No
 
 def test_a_folder_that_takes_nothing_is_no_error(tmp_path: Path) -> None:
     remember(tmp_path / "missing" / "batch-sizes.json", "one", 4)
+
+
+def test_a_size_from_better_days_fits_the_memory_of_today(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data=DataSettings(dir=tmp_path))
+    monkeypatch.setattr(sizing, "key_of", lambda *_: "one")
+    monkeypatch.setattr(sizing, "room_for", lambda _: 4)
+    blip: Blip = object.__new__(Blip)
+    for remembered, expected in ((32, 4), (2, 2)):
+        remember(settings.batch_sizes, "one", remembered)
+        assert found_size(settings, blip, "mark", trial=False) == expected

@@ -1,13 +1,16 @@
 """A spool file in the making: images one behind the other, some of them taken back."""
 
+import errno
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captiond.spool import IOV_MAX, SpooledImage, SpoolWriter, after
+from captiond.spool import IOV_MAX, SpooledImage, SpoolWriter, after, files_before, remove, sweep
 
 PIECES = st.lists(st.binary(min_size=1, max_size=200), max_size=6)
 STEPS = st.lists(st.tuples(PIECES, st.booleans(), st.booleans()), max_size=8)
@@ -73,3 +76,44 @@ def test_many_small_pieces_count_as_what_they_take(tmp_path: Path) -> None:
     writer.flush()
     assert writer.unwritten == 0
     writer.discard()
+
+
+def test_a_sweep_leaves_what_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "lost+found").mkdir()
+    for name in ("a-1", "a-2.part", "b-1"):
+        (tmp_path / name).write_bytes(b"x")
+    assert {path.name for path in files_before(tmp_path, time.time() + 60)} == {
+        "a-1",
+        "a-2.part",
+        "b-1",
+    }
+    assert sweep(tmp_path, {"a-1"}) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"a-1", "lost+found"}
+
+
+def test_a_file_that_cannot_be_removed_keeps_no_other(tmp_path: Path) -> None:
+    folder, file = tmp_path / "folder", tmp_path / "file"
+    folder.mkdir()
+    file.touch()
+    remove([folder, tmp_path / "gone", file])
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_descriptor_is_closed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux has closed it, also where close(2) tells of an error."""
+    closed: list[int] = []
+
+    def close(descriptor: int) -> None:
+        closed.append(descriptor)
+        raise OSError(errno.EIO, "no")
+
+    writer = SpoolWriter(tmp_path, "w")
+    writer.write(memoryview(b"x"))
+    writer.flush()
+    with monkeypatch.context() as patch:
+        patch.setattr("os.close", close)
+        with pytest.raises(OSError, match="no"):
+            writer.commit(durable=False)
+        writer.discard()
+    assert len(closed) == 1
+    os.close(closed[0])

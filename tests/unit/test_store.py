@@ -304,6 +304,33 @@ async def test_the_cache_keeps_the_first_caption_of_a_key(engine: Engine) -> Non
     assert known == replace(CAPTION, cached=True)
 
 
+@pytest.mark.parametrize("damaged", ['{"description": "a c', '{"newer": 1}', "[]", '"a cat"'])
+async def test_a_damaged_caption_is_as_good_as_none(engine: Engine, damaged: str) -> None:
+    await captions.remember(engine, {"good": CAPTION, "bad": CAPTION}, now=1.0)
+    await damage(engine, "UPDATE captions SET result = :text WHERE key = 'bad'", damaged)
+    bad, good = await captions.look_up(engine, ["bad", "good"])
+    assert bad is None
+    assert good == replace(CAPTION, cached=True)
+
+
+async def test_a_task_whose_options_are_damaged_fails_and_holds_up_no_other(engine: Engine) -> None:
+    await tasks.create_task(engine, replace(task("bad", 2), options=OPTIONS))
+    await tasks.create_task(engine, replace(task("good", 1), options=OPTIONS))
+    await damage(engine, "UPDATE tasks SET options = :text WHERE id = 'bad'", '{"tags": {"ki')
+    (claim,) = await claims.claim(engine, 9, owner="m", now=2.0)
+    assert (claim.spool, claim.options) == ("spool-good", OPTIONS)
+    async with reading(engine) as connection:
+        query = text("SELECT status, result FROM images WHERE task_id = 'bad'")
+        images = (await connection.execute(query)).all()
+    assert [image.status for image in images] == ["FAILED", "FAILED"]
+    assert all("cannot be read" in image.result for image in images)
+
+
+async def damage(engine: Engine, change: str, damaged: str) -> None:
+    async with writing(engine) as connection:
+        await connection.execute(text(change), {"text": damaged})
+
+
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "captiond.db"
     path.write_bytes(b"this is not a database, and longer than a header of one hundred bytes" * 9)

@@ -1,10 +1,16 @@
 """Health as clients are told it, and the delay before a dead process is replaced."""
 
+import asyncio
+import errno
+from multiprocessing.connection import Connection
+
 import pytest
 
-from captiond.messages import Health, ModelInfo, Ready, Unready
+from captiond.children import Child
+from captiond.messages import Health, Message, ModelInfo, Ready, Unready
+from captiond.processes import Start
 from captiond.supervisor.health import ModelHealth
-from captiond.supervisor.places import restart_delay
+from captiond.supervisor.places import Place, restart_delay
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
 
@@ -45,3 +51,21 @@ def test_one_device_of_two_is_enough() -> None:
 def test_the_delay_doubles_and_has_an_end(failures: int, failed: float, killed: float) -> None:
     assert restart_delay(failures, killed=False) == failed
     assert restart_delay(failures, killed=True) == killed
+
+
+@pytest.mark.anyio
+async def test_a_start_that_the_machine_refuses_is_tried_again() -> None:
+    stop, tries = asyncio.Event(), 0
+
+    def refuse(name: str, connection: "Connection[Message, Message]") -> Start:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            stop.set()
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    async def attend(place: Place, child: Child) -> None:
+        raise AssertionError(f"{child.name} of {place.name} was started")
+
+    await Place("model0", "captiond.inference.worker", refuse, attend).keep(stop)
+    assert tries == 2

@@ -7,6 +7,7 @@ decoder_crash   a decoder dies of a segmentation fault in its C library
 model_crash     so does the model process, with the image in its batch
 model_hang      the model never comes back from the batch
 out_of_memory   the device has memory for two images at a time (whatever their colour)
+no_driver       the model cannot be put on its device, the first time
 device_error    the first batch with the image meets an error that the device does not recover from
 """
 
@@ -59,6 +60,18 @@ def into_model(module: ModuleType) -> None:
     module.Blip.caption = captioning
 
 
+def into_loading(module: ModuleType) -> None:
+    load = module.Blip.load
+
+    def loading(*arguments: Any, **how: Any) -> Any:
+        if not ONCE.exists():
+            ONCE.touch()
+            raise RuntimeError("CUDA driver initialization failed")
+        return load(*arguments, **how)
+
+    module.Blip.load = loading
+
+
 def misbehave(pixels: Any) -> None:
     if FAULT == "out_of_memory" and len(pixels) > 2:
         import torch
@@ -103,5 +116,7 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
 if FAULT == "decoder_crash":
     sys.meta_path.insert(0, AfterImport("captiond.inference.decoder", into_decoder))
+elif FAULT == "no_driver":
+    sys.meta_path.insert(0, AfterImport("captiond.inference.blip", into_loading))
 elif FAULT:
     sys.meta_path.insert(0, AfterImport("captiond.inference.blip", into_model))

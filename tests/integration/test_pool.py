@@ -1,0 +1,43 @@
+"""A pool of real decoders, among which somebody kills."""
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from captiond.config import ImageSettings, Settings
+from captiond.inference.decode import Geometry
+from captiond.inference.pool import running_pool
+from captiond.inference.slots import Slots
+from captiond.jobs import BLAME_LIMIT, Lane
+from captiond.messages import Decoded, Source
+from tests.conftest import png
+
+pytestmark = pytest.mark.anyio
+GEOMETRY = Geometry(384, 384, 3)
+SLOTS = 5000  # of 442 kB: more address space than a decoder may take for an image
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_decoders_that_died_idle_are_no_image_s_fault(tmp_path: Path) -> None:
+    """Though there are as many of them as deaths that make an image poison; and slots count
+    against no decoder's memory.
+    """
+    content = png(1)
+    (tmp_path / "a.png").write_bytes(content)
+    source = Source(str(tmp_path / "a.png"), 0, len(content))
+    before = set(multiprocessing.active_children())
+    settings = Settings(images=ImageSettings(decoders=BLAME_LIMIT + 1))
+    async with running_pool(settings, Slots(SLOTS, GEOMETRY)) as pool:
+        first = await pool.decode(Lane.BULK, source, 0)
+        assert isinstance(first, Decoded), first
+        idle = set(multiprocessing.active_children()) - before
+        assert len(idle) == BLAME_LIMIT + 1
+        for decoder in idle:
+            decoder.kill()
+            decoder.join()
+        assert await pool.decode(Lane.BULK, source, SLOTS - 1) == first
