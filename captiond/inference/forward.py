@@ -185,6 +185,10 @@ class Forward:
             )
         return running, logits
 
+    def forget(self) -> None:
+        """Let go of the memory that `look_at` has taken."""
+        self._cross_room = None
+
     @property
     def room(self) -> int:
         """The images that there is room for in the memory that `look_at` has taken."""

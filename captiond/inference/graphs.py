@@ -117,6 +117,12 @@ class Graphs:
         self.position.fill_(len(prompt))
         return running, logits
 
+    def forget(self) -> None:
+        """Let go of all memory; the next batch takes its own, and graphs are captured anew."""
+        self._steps.clear()
+        self._own = None
+        self._forward.forget()
+
     def steps(
         self, images: int, beams: int, cross: list[KeysValues], own: list[KeysValues]
     ) -> Steps:

@@ -62,6 +62,9 @@ class Model(Protocol):
         self, seen: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
     ) -> tuple[Running, Tensor]: ...
 
+    def forget(self) -> None:
+        """Let go of memory that is kept for the next batch."""
+
 
 class Search:
     """A search over a model's captions."""
@@ -80,10 +83,12 @@ class Search:
         prompt[0] = self._tokens.begin
         room = self._model.positions - len(prompt)
         generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
-        seen = self._model.encode(pixels)
-        if generation.num_beams == 1:
-            return self._greedy(seen, prompt, generation)
-        return self._beams(seen, prompt, generation)
+        find = self._greedy if generation.num_beams == 1 else self._beams
+        try:
+            return find(self._model.encode(pixels), prompt, generation)
+        except torch.OutOfMemoryError:  # what was kept for a larger batch is in the way of a half
+            self._model.forget()
+            raise
 
     # ------------------------------------------------------------ greedy
 

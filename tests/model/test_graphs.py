@@ -27,12 +27,15 @@ class Searcher:
 
     def __init__(self, model: BlipForConditionalGeneration) -> None:
         text: Any = model.config.text_config
-        forward = Forward(deepcopy(model), PackedLinear, rows=128)
-        self.captures = 0
+        self.forward = Forward(deepcopy(model), PackedLinear, rows=128)
+        self.captures, self.fails = 0, False
         tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
-        self.search = Search(Graphs(forward, self._capture, CPU), tokens)
+        self.search = Search(Graphs(self.forward, self._capture, CPU), tokens)
 
     def _capture(self, run: Run) -> Run:
+        if self.fails:
+            self.fails = False
+            raise torch.OutOfMemoryError("CUDA out of memory")
         self.captures += 1
         for _ in range(3):  # as before a capture: this must leave no trace
             run()
@@ -106,3 +109,20 @@ def test_what_one_batch_leaves_does_not_show_in_the_next(
 def test_batches_are_filled_up_to_powers_of_two() -> None:
     assert [filled_up(n) for n in (1, 2, 3, 4, 5, 8, 9, 200)] == [1, 2, 4, 4, 8, 8, 16, 256]
     assert [rounded_up(n, 32) for n in (1, 31, 32, 33)] == [32, 32, 32, 64]
+
+
+@torch.inference_mode()
+def test_a_batch_that_found_no_memory_leaves_none_taken(
+    scenes: BlipForConditionalGeneration,
+) -> None:
+    searcher = Searcher(scenes)
+    vision: Any = scenes.config.vision_config
+    pixels, long = images(8, vision.image_size), Generation(min_new_tokens=15)
+    searcher(pixels, (), long)
+    searcher.fails = True
+    with pytest.raises(torch.OutOfMemoryError):
+        searcher(pixels.repeat(2, 1, 1, 1), (), long)
+    assert searcher.forward.room == 0
+    found = searcher(pixels[:4], (), long)
+    assert searcher.forward.room == 4
+    assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels[:4], (), long)
