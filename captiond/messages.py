@@ -138,7 +138,9 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The model has these in hand now: should the process die before the next, it is by them."""
+    """The model or the taggers have these in hand now, until the next such message: should the
+    process die, it is by them.
+    """
 
     tickets: tuple[str, ...]
 

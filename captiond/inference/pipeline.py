@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Coroutine, Hashable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 import structlog
@@ -116,7 +117,7 @@ class Pipeline:
         self._decoding: Counter[Lane] = Counter()
         self._idle = Idle()
         self._last_batch = 0.0, 0.0  # when it began and ended
-        self._last_begun: list[Prepared] = []  # of which the supervisor has been told
+        self._at_work: list[list[Prepared]] = []  # batches with the model or the taggers
         self._in_hand: set[str] = set()
         self._withdrawn: set[str] = set()
         self._wake = asyncio.Event()
@@ -247,18 +248,35 @@ class Pipeline:
     async def _run_batch(self, batch: list[Prepared], group: asyncio.TaskGroup) -> None:
         pixels = self._slots.gather([image.slot for image in batch], self._room)
         self._free += [image.slot for image in batch]
-        self._tell_begun(batch)
+        if batch[0].work.alone:  # in the whole process, so that its death tells
+            await self._tagged()
+        self._at_work.append(batch)
+        self._tell_begun()
         idle, begun = self._idle.end(), time.perf_counter()
         captions = await self._captions(pixels, batch[0].generation)
         self._idle.begin()
         ended = time.perf_counter()
         self._last_batch = begun, ended
         log_batch(batch, ended - begun, idle)
-        group.create_task(self._finish_batch(batch, captions, begun, ended))
+        tags = self._tag(batch, captions)
+        group.create_task(self._finish_batch(batch, captions, tags, begun, ended))
 
-    def _tell_begun(self, batch: list[Prepared]) -> None:
-        self._last_begun = batch
-        self._channel.send(Begun(tuple(image.work.ticket for image in batch)))
+    def _tell_begun(self) -> None:
+        """Tell what a death would be by."""
+        begun = chain.from_iterable(self._at_work)
+        self._channel.send(Begun(tuple(image.work.ticket for image in begun)))
+
+    def _tag(
+        self, batch: list[Prepared], captions: list[tuple[Caption, ...]]
+    ) -> asyncio.Future[list[tuple[Tag, ...]]]:
+        languages = [image.work.options.language for image in batch]
+        texts = [found[0].text if found else None for found in captions]
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._tag_thread, self._taggers.tag, texts, languages)
+
+    async def _tagged(self) -> None:
+        """Wait for the taggers to have done what they were given: their thread takes it in turn."""
+        await asyncio.get_running_loop().run_in_executor(self._tag_thread, lambda: None)
 
     async def _captions(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         """The captions of a batch. One that does not fit into memory is halved; an image that does
@@ -279,16 +297,14 @@ class Pipeline:
         self,
         batch: list[Prepared],
         captions: list[tuple[Caption, ...]],
+        tagging: asyncio.Future[list[tuple[Tag, ...]]],
         begun: float,
         ended: float,
     ) -> None:
-        loop = asyncio.get_running_loop()
-        languages = [image.work.options.language for image in batch]
-        texts = [found[0].text if found else None for found in captions]
-        tags = await loop.run_in_executor(self._tag_thread, self._taggers.tag, texts, languages)
+        tags = await tagging
         tagged = time.perf_counter()
-        if self._last_begun is batch:  # results may wait for the disk: that is no batch's fault
-            self._tell_begun([])
+        self._at_work.remove(batch)
+        self._tell_begun()  # results may wait for the disk: that is no batch's fault
         await self._settle(
             [
                 self._settled(

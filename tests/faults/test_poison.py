@@ -82,6 +82,14 @@ def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.R
     )
 
 
+def test_an_image_whose_caption_kills_its_tagger_is_poison(data: Path, rng: random.Random) -> None:
+    """Though the model has the next batch in hand by then."""
+    with running(data, **injected("tagger_crash", data)) as service:
+        task_id, place = send_among_neighbours(service, rng)
+        check_only_one_failed(service.finished(task_id, seconds=120), place, "poison_image")
+        assert service.stop() == 0
+
+
 def test_what_was_poison_to_a_sick_machine_is_tried_again(data: Path, rng: random.Random) -> None:
     with running(data, **injected("decoder_crash", data)) as sick:
         task_id, place = send_among_neighbours(sick, rng)

@@ -5,6 +5,7 @@ Python runs this file at the start of each process whose PYTHONPATH names its fo
 
 decoder_crash   a decoder dies of a segmentation fault in its C library
 model_crash     so does the model process, with the image in its batch
+tagger_crash    the model process dies while its captions are tagged, and the next batch captioned
 model_hang      the model never comes back from the batch
 out_of_memory   the device has memory for two images at a time (whatever their colour)
 no_driver       the model cannot be put on its device, the first time
@@ -25,6 +26,7 @@ from typing import Any
 
 MAGENTA = (255, 0, 255)
 FAULT = os.environ.get("FAULT_INJECT", "")
+captioned: list[bool] = []  # of each batch that is to be tagged, whether a marked image is in it
 ONCE = Path(os.environ.get("FAULT_INJECT_ONCE", os.devnull))
 
 
@@ -55,9 +57,23 @@ def into_model(module: ModuleType) -> None:
 
     def captioning(self: Any, pixels: Any, *how: Any) -> Any:
         misbehave(pixels)
-        return caption(self, pixels, *how)
+        found = caption(self, pixels, *how)
+        captioned.append(any(is_marked(image) for image in pixels))
+        return found
 
     module.Blip.caption = captioning
+
+
+def into_tagger(module: ModuleType) -> None:
+    tag = module.Taggers.tag
+
+    def tagging(self: Any, *captions: Any) -> Any:
+        if captioned and captioned.pop(0):
+            time.sleep(0.5)
+            die()
+        return tag(self, *captions)
+
+    module.Taggers.tag = tagging
 
 
 def into_loading(module: ModuleType) -> None:
@@ -119,4 +135,6 @@ if FAULT == "decoder_crash":
 elif FAULT == "no_driver":
     sys.meta_path.insert(0, AfterImport("captiond.inference.blip", into_loading))
 elif FAULT:
+    if FAULT == "tagger_crash":
+        sys.meta_path.insert(0, AfterImport("captiond.tagging.tagger", into_tagger))
     sys.meta_path.insert(0, AfterImport("captiond.inference.blip", into_model))
