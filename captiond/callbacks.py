@@ -117,6 +117,20 @@ def delay_after(
     """
     if attempt >= patience.attempts:
         return None
-    # The exponent has an end, so that a great number of attempts cannot overflow a float.
-    delay = min(patience.first * BACKOFF ** min(attempt - 1, 50), patience.longest)
+    delay = planned_delay(attempt, patience)
     return max(delay * (1 + JITTER * jitter), min(asked, patience.longest))
+
+
+def planned_delay(attempt: int, patience: Patience) -> float:
+    """Seconds after the failed `attempt`, without jitter."""
+    # The exponent has an end, so that a great number of attempts cannot overflow a float.
+    return min(patience.first * BACKOFF ** min(attempt - 1, 50), patience.longest)
+
+
+def longest_life(patience: Patience, *, try_seconds: float) -> float:
+    """Seconds until a delivery's last try has ended, if each try begins when it is due.
+
+    Delays and tries are at their longest; what a receiver's Retry-After adds does not count.
+    """
+    delays = sum(planned_delay(attempt, patience) for attempt in range(1, patience.attempts))
+    return delays * (1 + JITTER) + patience.attempts * try_seconds

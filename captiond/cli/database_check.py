@@ -18,22 +18,17 @@ Tell = Callable[[str], None]
 
 
 async def check_all(settings: Settings, tell: Tell) -> int:
-    """Look for everything that is wrong, tell each, and last the sum; how many there were."""
-    try:
-        with locked(settings.data.dir):
-            return await check_each(settings, tell, serving=False)
-    except AlreadyRunning:
-        return await check_each(settings, tell, serving=True)
+    """Look for everything that is wrong, tell each, and last the sum; how many there were.
 
-
-async def check_each(settings: Settings, tell: Tell, *, serving: bool) -> int:
+    Raises:
+        StartupError: there is no database, or it cannot be told whether it is served.
+    """
     async with opened(settings) as engine:
         problems = await check.damage(engine)
         if not problems:
             problems += await check.contradictions(engine)
             problems += await missing_files(engine, settings.spool)
-            grace = settings.upload_grace if serving else 0.0
-            problems += await orphans(engine, settings.spool, older_than=time.time() - grace)
+            problems += await orphans(engine, settings)
             counted = await check.count(engine)
             summary = f"{counted.tasks} tasks ({counted.open_tasks} open), {counted.images} images"
         else:
@@ -63,12 +58,26 @@ def shorter(path: Path, need: Need) -> bool:
     return not path.is_file() or path.stat().st_size < need.size
 
 
-async def orphans(engine: Engine, spool: Path, *, older_than: float) -> list[str]:
-    """Files that no row owns; a young one may be of a request that is under way."""
-    found = files_before(spool, older_than)
+async def orphans(engine: Engine, settings: Settings) -> list[str]:
+    """Files that no row owns. While captiond serves, a young one may be of a request under way."""
+    now = time.time()
+    found = files_before(settings.spool, now) if settings.spool.is_dir() else []
     owned = await needed_spool_names(engine)
-    return [
-        f"{path}: belongs to no task; the next start removes it"
-        for path in found
-        if path.name not in owned
-    ]
+    strays = [path for path in found if path.name not in owned]
+    if strays and is_served(settings.data.dir):  # by now: it may have begun after the check
+        old = set(files_before(settings.spool, now - settings.upload_grace))
+        strays = [path for path in strays if path in old]
+    return [f"{path}: belongs to no task; the next start removes it" for path in strays]
+
+
+def is_served(folder: Path) -> bool:
+    """Whether a captiond holds the folder, which is held for no longer than it takes to tell.
+
+    Raises:
+        StartupError: this user cannot tell.
+    """
+    try:
+        with locked(folder):
+            return False
+    except AlreadyRunning:
+        return True

@@ -22,8 +22,10 @@ async def checkpoint(engine: Engine) -> int:
         in_log, moved = await moved_by(connection, "PASSIVE")
         if in_log > LONG_LOG:
             await connection.execute(text(f"PRAGMA busy_timeout = {HELD_UP_MS}"))
-            in_log, moved = await moved_by(connection, "RESTART")
-            await connection.execute(text(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}"))
+            try:
+                in_log, moved = await moved_by(connection, "RESTART")
+            finally:  # the connection goes back to those who have more patience
+                await connection.execute(text(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}"))
     return in_log - moved
 
 

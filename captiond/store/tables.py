@@ -99,7 +99,9 @@ class CaptionRow(Table):
 class DeliveryRow(Table):
     """A webhook call that is owed for a task that has ended; `id` is its webhook-id.
 
-    `due_at` is the time of the next try; `response` the HTTP status that the last one got.
+    `due_at` is the time of the next try; `response` the HTTP status that the last one got. `host`
+    is the receiver that shares its few calls at a time: host and port, as the Host header has them.
+    `renewed_at` is when the delivery was begun anew by command, NULL if it never was.
     """
 
     __tablename__ = "deliveries"
@@ -115,6 +117,7 @@ class DeliveryRow(Table):
     status: Mapped[str] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[float] = mapped_column(Float)
+    renewed_at: Mapped[float | None] = mapped_column(Float)
     due_at: Mapped[float | None] = mapped_column(Float)
     tried_at: Mapped[float | None] = mapped_column(Float)
     response: Mapped[int | None] = mapped_column(Integer)

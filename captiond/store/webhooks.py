@@ -1,7 +1,7 @@
 """Webhook deliveries: each is made by the transaction that ends its task, so none is forgotten.
 
-A delivery is PENDING until its receiver has accepted it or the last try has failed. The supervisor
-alone tries; what it was trying when it died is still PENDING, and is tried again.
+A delivery is PENDING until its receiver has accepted it, the last try has failed, or it is too old.
+The supervisor alone tries; what it was trying when it died is still PENDING, and is tried again.
 """
 
 import secrets
@@ -17,11 +17,13 @@ from captiond.store.engine import Engine, reading, writing
 from captiond.store.tables import DeliveryRow, TaskRow
 
 PENDING = DeliveryStatus.PENDING.value
+FAILED = DeliveryStatus.FAILED.value
 MAX_ERROR = 300
 COLUMNS = (
     DeliveryRow.id,
     DeliveryRow.task_id,
     DeliveryRow.url,
+    DeliveryRow.host,
     DeliveryRow.status,
     DeliveryRow.attempts,
     DeliveryRow.created_at,
@@ -43,6 +45,7 @@ class Delivery:
     id: str
     task_id: str
     url: str
+    host: str
     status: DeliveryStatus
     attempts: int
     created_at: float
@@ -74,7 +77,7 @@ async def announce(connection: AsyncConnection, task_id: str, now: float) -> Non
             "id": f"msg_{secrets.token_hex(16)}",
             "task_id": task_id,
             "url": url,
-            "host": parse_url(url).host,
+            "host": parse_url(url).authority,
             "status": PENDING,
             "attempts": 0,
             "created_at": now,
@@ -162,6 +165,21 @@ def end_of_try(tried: Tried) -> Update:
     )
 
 
+async def give_up(
+    engine: Engine, *, begun_before: float, error: str, trying: Collection[str]
+) -> int:
+    """End as FAILED what was begun before then and is not being tried now; their number."""
+    begun = func.coalesce(DeliveryRow.renewed_at, DeliveryRow.created_at)
+    too_old = (
+        update(DeliveryRow)
+        .where(DeliveryRow.status == PENDING, begun < begun_before)
+        .where(DeliveryRow.id.not_in(trying))
+        .values(status=FAILED, due_at=None, error=error)
+    )
+    async with writing(engine) as connection:
+        return (await connection.execute(too_old)).rowcount
+
+
 async def of_task(engine: Engine, task_id: str) -> list[Delivery]:
     query = select(*COLUMNS).where(DeliveryRow.task_id == task_id).order_by(DeliveryRow.created_at)
     async with reading(engine) as connection:
@@ -175,10 +193,12 @@ async def redeliver(engine: Engine, task_id: str, *, now: float) -> int:
 
 async def redeliver_failed(engine: Engine, *, now: float) -> int:
     """Let every delivery that was given up be tried anew; their number."""
-    return await try_anew(engine, DeliveryRow.status == DeliveryStatus.FAILED.value, now)
+    return await try_anew(engine, DeliveryRow.status == FAILED, now)
 
 
 async def try_anew(engine: Engine, which: ColumnElement[bool], now: float) -> int:
+    """A life from the beginning: with all its tries, and as long as a new one's."""
+    anew = update(DeliveryRow).where(which)
+    anew = anew.values(status=PENDING, attempts=0, due_at=now, renewed_at=now)
     async with writing(engine) as connection:
-        anew = update(DeliveryRow).where(which).values(status=PENDING, attempts=0, due_at=now)
         return (await connection.execute(anew)).rowcount

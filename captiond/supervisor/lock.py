@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from captiond.errors import AlreadyRunning, StartupError
 
@@ -35,9 +36,9 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         AlreadyRunning: another process holds it.
+        StartupError: this user cannot tell.
     """
-    path = folder / "captiond.lock"
-    with path.open("a+") as file:
+    with opened(folder / "captiond.lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,3 +51,12 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def opened(path: Path) -> TextIO:
+    try:
+        return path.open("a+")
+    except OSError as error:
+        raise StartupError(
+            f"{path}: cannot be opened: {error.strerror}; be the user of the service"
+        ) from error

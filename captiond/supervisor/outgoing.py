@@ -17,6 +17,7 @@ import h11
 from captiond.callbacks import Target
 
 READ_BYTES = 16 * 1024
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class NoAnswer(Exception):
@@ -39,7 +40,7 @@ async def post(target: Target, headers: dict[str, str], body: bytes, *, seconds:
     """
     try:
         async with asyncio.timeout(seconds):
-            return await exchange(target, headers, body)
+            return await exchange(target, headers, body, seconds=seconds)
     except TimeoutError:
         raise NoAnswer(f"no answer within {seconds:g} s") from None
     except h11.RemoteProtocolError as error:
@@ -48,8 +49,10 @@ async def post(target: Target, headers: dict[str, str], body: bytes, *, seconds:
         raise NoAnswer(f"{type(error).__name__}: {error}") from error
 
 
-async def exchange(target: Target, headers: dict[str, str], body: bytes) -> Reply:
-    reader, writer = await connect(target)
+async def exchange(
+    target: Target, headers: dict[str, str], body: bytes, *, seconds: float
+) -> Reply:
+    reader, writer = await connect(target, seconds=seconds)
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=READ_BYTES)
         head = {"Host": target.authority, **headers, "Content-Length": str(len(body))}
@@ -81,19 +84,36 @@ def seconds_in(retry_after: bytes) -> float:
     return float(retry_after) if retry_after.isdigit() else 0.0
 
 
-async def connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection to the first address of the host that takes one."""
-    tls = tls_context() if target.scheme == "https" else None
-    name = target.host if tls else None
+async def connect(target: Target, *, seconds: float) -> Streams:
+    """A connection to the first address of the host that takes one.
+
+    Each address has its share of the time that is left of `seconds`: one that swallows what it is
+    sent leaves the rest to the next.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    addresses = await look_up(target.host, target.port)
     failure: OSError | None = None
-    for address in await look_up(target.host, target.port):
+    for number, address in enumerate(addresses):
+        share = (end - loop.time()) / (len(addresses) - number)
         try:
-            return await asyncio.open_connection(
-                address, target.port, ssl=tls, server_hostname=name
-            )
+            return await connect_to(address, target, seconds=share)
         except OSError as error:
             failure = failure or error
     raise failure or OSError("the host has no address")
+
+
+async def connect_to(address: str, target: Target, *, seconds: float) -> Streams:
+    """Raises OSError, also if it takes longer."""
+    tls = tls_context() if target.scheme == "https" else None
+    name = target.host if tls else None
+    try:
+        async with asyncio.timeout(seconds):
+            return await asyncio.open_connection(
+                address, target.port, ssl=tls, server_hostname=name
+            )
+    except TimeoutError:
+        raise OSError(f"{address}: no connection within {seconds:.3g} s") from None
 
 
 @cache

@@ -1,13 +1,15 @@
 """Delivers webhooks: what the database owes is tried until it is accepted or given up.
 
 The rows are made by the transaction that ends a task and are written after a try, so whatever dies
-in between, a receiver is called at least once. Each host has a few calls at a time to itself: one
-that hangs or refuses holds up its own deliveries and nobody else's.
+in between, a receiver is called at least once. Each host and port has a few calls at a time to
+itself: one that hangs or refuses holds up its own deliveries and nobody else's, and what it has not
+accepted in the time that all tries take is given up, tried or not.
 """
 
 import asyncio
 import contextlib
 import json
+import math
 import random
 import time
 from collections.abc import Callable
@@ -17,8 +19,15 @@ from typing import Any
 import structlog
 
 from captiond import __version__
-from captiond.callbacks import DeliveryStatus, Patience, delay_after, is_allowed, parse_url
-from captiond.config import Settings
+from captiond.callbacks import (
+    DeliveryStatus,
+    Patience,
+    delay_after,
+    is_allowed,
+    longest_life,
+    parse_url,
+)
+from captiond.config import Settings, WebhookSettings
 from captiond.errors import StoreError
 from captiond.jobs import TaskView
 from captiond.store import tasks, webhooks
@@ -31,6 +40,8 @@ log = structlog.get_logger()
 PER_HOST = 4
 POLL_SECONDS = 1.0  # retries fall due, and commands and other processes owe new ones
 ROUND_SECONDS = 0.1  # the ends of tries that lie so close are written in one transaction
+LOOK_SECONDS = 60.0  # between two looks for what is too old
+FIRST_LOOK_SECONDS = 3600.0  # what a long stop has held up is tried for an hour at least
 GONE = 410  # Standard Webhooks: the receiver wants no more
 Show = Callable[[TaskView], dict[str, Any]]
 
@@ -43,6 +54,8 @@ class Courier:
         self._engine = engine
         self._show = show
         self._wake = asyncio.Event()
+        self._patience = patience_of(settings.webhooks)
+        self._next_look = time.monotonic() + FIRST_LOOK_SECONDS
         self._trying: dict[str, str] = {}
         self._ends: list[Tried] = []
 
@@ -77,12 +90,28 @@ class Courier:
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
         await self._record()
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + LOOK_SECONDS
+            await self._give_up(now=time.time())
         found = await webhooks.due(
             self._engine, now=time.time(), per_host=PER_HOST, trying=self._trying
         )
         for delivery in found:
-            self._trying[delivery.id] = parse_url(delivery.url).host
+            self._trying[delivery.id] = delivery.host
             group.create_task(self._deliver(delivery))
+
+    async def _give_up(self, *, now: float) -> None:
+        """End what is too old: a receiver that swallows calls would have it wait for ever."""
+        life = longest_life(self._patience, try_seconds=self._settings.webhooks.timeout_seconds)
+        hours = math.ceil(life / 3600)
+        number = await webhooks.give_up(
+            self._engine,
+            begun_before=now - hours * 3600,
+            error=f"given up: not accepted within {hours} h",
+            trying=self._trying,
+        )
+        if number:
+            log.error("webhooks_given_up", number=number, hours=hours)
 
     async def _pause(self) -> None:
         await asyncio.sleep(ROUND_SECONDS)
@@ -149,12 +178,12 @@ class Courier:
     def _delay(self, attempt: int, reply: Reply | None) -> float | None:
         if reply is not None and reply.status == GONE:
             return None
-        settings = self._settings.webhooks
-        patience = Patience(
-            settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds
-        )
         asked = reply.retry_after if reply else 0.0
-        return delay_after(attempt, patience, jitter=random.uniform(-1, 1), asked=asked)
+        return delay_after(attempt, self._patience, jitter=random.uniform(-1, 1), asked=asked)
+
+
+def patience_of(settings: WebhookSettings) -> Patience:
+    return Patience(settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds)
 
 
 def payload(task: TaskView, show: Show) -> str:

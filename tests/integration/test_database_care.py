@@ -1,5 +1,6 @@
 """Backup, check and upgrade of the database: beside a working service, and after its death."""
 
+import asyncio
 import os
 import pty
 import shutil
@@ -8,11 +9,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from captiond.cli.database_check import check_all
+from captiond.config import DataSettings, Settings
+from captiond.store import check
+from captiond.store.engine import Engine
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
 from tests.service import Service, captiond, query, running, upload, wait_for
@@ -212,6 +217,65 @@ def test_files_and_rows_are_held_together(data: Path) -> None:
         assert service.finished(cut)["status"] == "FAILED"
         assert service.stop() == 0
     assert db(data, "check").returncode == 0
+
+
+def stray(data: Path) -> Path:
+    """A file of an upload, written just now."""
+    path = data / "spool" / "web0-stray.part"
+    path.write_bytes(b"of an upload that nobody has finished")
+    return path
+
+
+def test_a_service_may_start_during_a_check_and_have_uploads(
+    ended: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    settings = Settings(data=DataSettings(dir=ended))
+    contradictions = check.contradictions
+
+    async def start_meanwhile(engine: Engine) -> list[str]:
+        service = Service(ended, "--model", "nobody/nothing", HF_HUB_OFFLINE="1")
+        stack.callback(service.close)
+        wait_for(lambda: service.client.get("/livez").is_success, "the web process")
+        stray(ended)
+        return await contradictions(engine)
+
+    monkeypatch.setattr(check, "contradictions", start_meanwhile)
+    with ExitStack() as stack:
+        assert asyncio.run(check_all(settings, told.append)) == 0, told
+    monkeypatch.undo()
+    assert asyncio.run(check_all(settings, told.append)) == 1
+    assert told[1].endswith("web0-stray.part: belongs to no task; the next start removes it")
+
+
+def test_a_check_without_a_database_says_so(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    results = [db(missing, command) for command in ("check", "upgrade")]
+    assert [result.returncode for result in results] == [1, 1]
+    assert results[0].stderr == results[1].stderr
+    assert results[0].stderr.startswith(f"captiond: {missing}/captiond.db: there is no database")
+    assert not missing.exists()
+
+
+def test_a_database_without_a_spool_is_checked(ended: Path) -> None:
+    """As a restored backup is, until the first start."""
+    (ended / "spool").rmdir()
+    assert db(ended, "check").returncode == 0
+
+
+def test_a_lock_that_may_not_be_opened_is_told(ended: Path) -> None:
+    stray(ended)
+    lock = ended / "captiond.lock"
+    lock.chmod(0)
+    powerless = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    command = [*powerless, sys.executable, "-m", "captiond", "db", "check"]
+    result = subprocess.run(
+        [*command, "--data-dir", str(ended)], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"captiond: {lock}: cannot be opened: Permission denied; be the user of the service\n",
+    )
 
 
 def test_damage_is_told(ended: Path) -> None:

@@ -1,12 +1,25 @@
-"""Deliveries in a real database: made with the end of their task, due, fenced, tried anew."""
+"""Deliveries in a real database: made as their task ends, due, fenced, tried anew, too old."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import update
 
-from captiond.callbacks import DeliveryStatus
+from captiond.callbacks import DeliveryStatus, Patience, delay_after, longest_life
+from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused
-from captiond.store import claims, tasks, webhooks
-from captiond.store.engine import Engine
+from captiond.store import claims, retention, tasks, webhooks
+from captiond.store.engine import Engine, writing
+from captiond.store.tables import DeliveryRow
 from captiond.store.webhooks import Delivery, Tried
+from captiond.supervisor import webhooks as couriers
+from captiond.supervisor.outgoing import Reply
+from captiond.supervisor.webhooks import PER_HOST, Courier
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -74,6 +87,16 @@ async def test_a_host_with_a_backlog_stands_before_no_other(store: Engine) -> No
     assert [delivery.task_id for delivery in await due(store, 2.0, trying)] == ["z"]
 
 
+async def test_receivers_on_one_host_have_their_calls_to_themselves(store: Engine) -> None:
+    for number in range(3):
+        await tasks.create_task(store, refused(f"a{number}", "http://a.example:8080/"))
+    await tasks.create_task(store, refused("b", "http://a.example:8081/"))
+    found = await due(store, 2.0)
+    assert [delivery.task_id for delivery in found] == ["a0", "a1", "b"]
+    trying = {delivery.id: delivery.host for delivery in found[:2]}
+    assert [delivery.task_id for delivery in await due(store, 2.0, trying)] == ["b"]
+
+
 async def test_a_try_is_recorded_once_and_waits_until_it_is_due(store: Engine) -> None:
     await tasks.create_task(store, refused("t"))
     (delivery,) = await due(store, 2.0)
@@ -119,3 +142,144 @@ async def test_a_task_that_is_tried_again_is_told_of_once_more_and_not_before(
     (second,) = await due(store, 5.0)
     assert second.id != first.id
     assert await webhooks.of_task(store, "t") == [second]
+
+
+async def give_up(engine: Engine, begun_before: float, *trying: str) -> int:
+    return await webhooks.give_up(
+        engine, begun_before=begun_before, error="too old", trying=set(trying)
+    )
+
+
+async def test_what_is_too_old_is_given_up_tried_or_not(store: Engine) -> None:
+    for task_id in ("tried", "untried", "trying"):
+        await tasks.create_task(store, refused(task_id))
+    tried, _, busy = await webhooks.due(store, now=2.0, per_host=9, trying={})
+    await webhooks.record(store, [failed(tried, again=99.0)])
+    assert await give_up(store, 1.0) == 0
+    assert await give_up(store, 1.1, busy.id) == 2
+    ends = [(await webhooks.of_task(store, task_id))[0] for task_id in ("tried", "untried")]
+    assert [(end.status, end.due_at, end.error) for end in ends] == [(FAILED, None, "too old")] * 2
+    assert [end.attempts for end in ends] == [1, 0]
+    assert [delivery.id for delivery in await due(store, 2.0)] == [busy.id]
+    deleted = await retention.delete_finished(store, before=9.0, images=9)
+    assert deleted == 2, "retention waits for them no longer"
+
+
+async def test_what_is_tried_anew_is_as_young_as_what_is_new(store: Engine) -> None:
+    await tasks.create_task(store, refused("t"))
+    assert await give_up(store, 50.0) == 1
+    assert await webhooks.redeliver_failed(store, now=50.0) == 1
+    assert await give_up(store, 50.0) == 0
+    (anew,) = await webhooks.of_task(store, "t")
+    assert (anew.status, anew.created_at, anew.due_at) == (PENDING, 1.0, 50.0)
+    assert await give_up(store, 50.1) == 1
+
+
+@pytest.mark.parametrize(
+    "patience", [Patience(10, 5, 86400), Patience(1, 5, 9), Patience(99, 1, 2)]
+)
+def test_a_life_is_as_long_as_all_tries(patience: Patience) -> None:
+    delays = [delay_after(n, patience, jitter=1) for n in range(1, patience.attempts)]
+    tries = 15 * patience.attempts
+    life = longest_life(patience, try_seconds=15)
+    assert life == pytest.approx(sum(delay or 0 for delay in delays) + tries)
+
+
+@asynccontextmanager
+async def delivering(engine: Engine, folder: Path) -> AsyncIterator[Courier]:
+    """A courier at work; it may call a.example."""
+    webhook_settings = WebhookSettings(allow=("a.example",))
+    settings = Settings(data=DataSettings(dir=folder), webhooks=webhook_settings)
+    courier = Courier(settings, engine, lambda task: {"task_id": task.id})
+    courier.prepare()
+    work = asyncio.create_task(courier.run())
+    try:
+        async with asyncio.timeout(20):
+            yield courier
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+
+class Hanging:
+    """A receiver that is called and never answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = 0
+        self._called = asyncio.Semaphore(0)
+        monkeypatch.setattr(couriers, "post", self._post)
+
+    async def _post(self, *_: Any, **__: Any) -> Reply:
+        self.calls += 1
+        self._called.release()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def wait_for_calls(self, number: int) -> None:
+        for _ in range(number):
+            await self._called.acquire()
+
+
+async def wait_for_rounds(monkeypatch: pytest.MonkeyPatch, courier: Courier, number: int) -> None:
+    """Wait until the courier has looked so often for what is due."""
+    rounds = asyncio.Semaphore(0)
+
+    async def counted(*args: Any, **kwargs: Any) -> list[Delivery]:
+        found = await due_as_it_is(*args, **kwargs)
+        rounds.release()
+        return found
+
+    due_as_it_is = webhooks.due
+    monkeypatch.setattr(webhooks, "due", counted)
+    for _ in range(number):
+        courier.hint()
+        await rounds.acquire()
+
+
+async def test_a_courier_gives_up_what_waits_behind_calls_that_hang(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The defaults plan 91 hours: what is older ends, what is younger waits, what is called too."""
+    hanging, now = Hanging(monkeypatch), time.time()
+    monkeypatch.setattr(couriers, "LOOK_SECONDS", 0.0)
+    for number in range(PER_HOST):
+        await tasks.create_task(store, refused(f"called{number}"))
+    async with delivering(store, tmp_path) as courier:
+        await hanging.wait_for_calls(PER_HOST)
+        for task_id, hours in (("young", 90), ("old", 92)):
+            await tasks.create_task(store, refused(task_id))
+            await begin(store, task_id, now - hours * 3600)
+        await wait_for_rounds(monkeypatch, courier, 2)
+        assert await status(store, "old") is PENDING, "a start gives everything an hour's tries"
+        monkeypatch.setattr(courier, "_next_look", 0.0)
+        await wait_for_rounds(monkeypatch, courier, 2)
+        (old,) = await webhooks.of_task(store, "old")
+        assert (old.status, old.error) == (FAILED, "given up: not accepted within 91 h")
+        assert [await status(store, task_id) for task_id in ("young", "called0")] == [PENDING] * 2
+
+
+async def begin(engine: Engine, task_id: str, moment: float) -> None:
+    """Let a task's delivery have been made at a moment."""
+    of_task = update(DeliveryRow).where(DeliveryRow.task_id == task_id)
+    async with writing(engine) as connection:
+        await connection.execute(of_task.values(created_at=moment, due_at=moment))
+
+
+async def status(engine: Engine, task_id: str) -> DeliveryStatus:
+    (delivery,) = await webhooks.of_task(engine, task_id)
+    return delivery.status
+
+
+async def test_a_row_from_before_ports_counted_has_no_more_calls_than_others(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = Hanging(monkeypatch)
+    for number in range(3 * PER_HOST):
+        await tasks.create_task(store, refused(f"t{number}", "http://a.example:8080/"))
+    async with writing(store) as connection:
+        await connection.execute(update(DeliveryRow).values(host="a.example"))
+    async with delivering(store, tmp_path) as courier:
+        await hanging.wait_for_calls(PER_HOST)
+        await wait_for_rounds(monkeypatch, courier, 4)
+        assert hanging.calls == PER_HOST
