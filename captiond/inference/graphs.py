@@ -6,6 +6,7 @@ and fixed memory: batches are filled up to a power of two, a text has room for a
 and where the newest token stands is a number on the device.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +86,8 @@ class Replayed:
 class Graphs:
     """A `Forward` whose token steps are captured. One batch at a time.
 
-    Memory is taken for the most images and the longest texts so far; for more, graphs are captured
-    anew.
+    All graphs share their memory, which is as much as the largest batch so far has needed; for a
+    larger one, graphs are captured anew.
     """
 
     keep = KEEP
@@ -94,7 +95,8 @@ class Graphs:
     def __init__(self, forward: Forward, capture: Capture, device: torch.device) -> None:
         self._forward, self._capture = forward, capture
         self._steps: dict[tuple[int, int, int], Steps] = {}
-        self._own: Tensor | None = None  # [layers, 2, rows, heads, tokens, head width]
+        self._own: Tensor | None = None  # keys and values of texts, all in a row
+        self._logits: Tensor | None = None  # [rows, vocabulary]
         self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of the newest token
         self.encode = forward.encode
 
@@ -120,7 +122,7 @@ class Graphs:
     def forget(self) -> None:
         """Let go of all memory; the next batch takes its own, and graphs are captured anew."""
         self._steps.clear()
-        self._own = None
+        self._own = self._logits = None
         self._forward.forget()
 
     def steps(
@@ -140,7 +142,7 @@ class Graphs:
         tokens = torch.zeros(
             (images, rows // images), dtype=torch.int64, device=self.position.device
         )
-        logits = self._forward.read(tokens, spot, own, cross)
+        logits = self._logits_room(self._forward.read(tokens, spot, own, cross))
 
         def run() -> None:
             logits.copy_(self._forward.read(tokens, spot, own, cross))
@@ -155,17 +157,28 @@ class Graphs:
         return cross
 
     def _own_room(self, cross: list[KeysValues], rows: int, length: int) -> list[KeysValues]:
-        """Keys and values of texts; zeros at first: what stands there counts, if with no weight."""
-        own = self._own
-        if own is None or own.shape[2] < rows or own.shape[4] < length:
-            if own is not None:
-                rows, length = max(rows, own.shape[2]), max(length, own.shape[4])
-            own = self._own = None  # goes before the new one comes
+        """Keys and values of texts, all zeros: what stands behind a text's end counts with weight
+        zero, and zero times infinity is no number.
+
+        The memory is one row after the other, so that the first rows stand where they stood,
+        however many there are.
+        """
+        keys, _ = cross[0]
+        shape = (rows, len(cross), 2, keys.shape[1], length, keys.shape[3])
+        numbers = math.prod(shape)
+        if self._own is None or len(self._own) < numbers:
+            self._own = None  # goes before the new one comes
             self._steps.clear()
-            keys, _ = cross[0]
-            shape = (len(cross), 2, rows, keys.shape[1], length, keys.shape[3])
-            own = self._own = keys.new_zeros(shape)
-        return [(keys[:, :, :length], values[:, :, :length]) for keys, values in own]
+            self._own = keys.new_empty(numbers)
+        layers = self._own[:numbers].zero_().view(shape).unbind(1)
+        return [(keys, values) for keys, values in (layer.unbind(1) for layer in layers)]
+
+    def _logits_room(self, like: Tensor) -> Tensor:
+        """Memory for as many logits."""
+        if self._logits is None or len(self._logits) < len(like):
+            self._steps.clear()
+            self._logits = torch.empty_like(like)
+        return self._logits[: len(like)]
 
 
 def first(layers: list[KeysValues], rows: int) -> list[KeysValues]:

@@ -112,6 +112,20 @@ def test_batches_are_filled_up_to_powers_of_two() -> None:
 
 
 @torch.inference_mode()
+def test_few_long_texts_have_room_where_many_short_ones_had(
+    scenes: BlipForConditionalGeneration,
+) -> None:
+    searcher = Searcher(scenes)
+    vision: Any = scenes.config.vision_config
+    for size, tokens, captures in ((16, 20, 1), (2, 60, 2), (16, 20, 2), (2, 60, 2)):
+        pixels = images(size, vision.image_size)
+        long = Generation(min_new_tokens=15, max_new_tokens=tokens)
+        found = searcher(pixels, (), long)
+        assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels, (), long)
+        assert searcher.captures == captures
+
+
+@torch.inference_mode()
 def test_a_batch_that_found_no_memory_leaves_none_taken(
     scenes: BlipForConditionalGeneration,
 ) -> None:
