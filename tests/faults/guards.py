@@ -174,7 +174,7 @@ GUARDS = (
         "captiond/supervisor/service.py",
         "        requeued = await claims.requeue(self._engine, now=time.time())\n",
         "        requeued = 0\n",
-        "tests/faults/test_kills.py -k the_supervisor_is_killed",
+        "tests/faults/test_kills.py -k in_hand_when_the_supervisor",
     ),
     Guard(
         "what a dead web process left in the spool is swept",

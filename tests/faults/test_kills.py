@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from tests.conftest import png
 from tests.faults.harness import (
     FRESH,
     Load,
@@ -90,6 +91,19 @@ def test_web_processes_are_killed_during_uploads(data: Path, rng: random.Random)
         back_s=round(median(back), 2),
         back_s_most=round(max(back), 2),
     )
+
+
+def test_what_was_in_hand_when_the_supervisor_was_killed_is_done_by_the_next(data: Path) -> None:
+    with running(data, **FRESH) as service:
+        for model in service.children("model"):
+            model.suspend()
+        files = [("images", (f"{number}.png", png(number))) for number in range(3)]
+        task_id = service.client.post("/async-batch-caption", files=files).json()["task_id"]
+        wait_for(lambda: service.task(task_id)["status"] == "PROCESSING", "the claim")
+        service.kill()
+    with running(data, **FRESH) as service:
+        assert service.finished(task_id)["status"] == "COMPLETED"
+        assert service.stop() == 0
 
 
 def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
