@@ -81,11 +81,21 @@ def test_a_size_is_captured_once(scenes: BlipForConditionalGeneration) -> None:
 
 
 @torch.inference_mode()
-def test_texts_of_all_lengths_share_their_memory(scenes: BlipForConditionalGeneration) -> None:
+@pytest.mark.parametrize(
+    "batches",
+    [
+        ((4, 20, 1), (4, 60, 2), (4, 20, 3), (4, 60, 3), (4, 20, 3)),
+        ((16, 20, 1), (2, 60, 2), (16, 20, 2), (2, 60, 2)),  # few long ones, many short ones
+    ],
+)
+def test_texts_of_all_lengths_share_their_memory(
+    scenes: BlipForConditionalGeneration, batches: tuple[tuple[int, int, int], ...]
+) -> None:
+    """Batches of so many images and tokens, and how often steps were captured by then."""
     searcher = Searcher(scenes)
     vision: Any = scenes.config.vision_config
-    pixels = images(4, vision.image_size)
-    for tokens, captures in ((20, 1), (60, 2), (20, 3), (60, 3), (20, 3)):
+    for size, tokens, captures in batches:
+        pixels = images(size, vision.image_size)
         long = Generation(min_new_tokens=15, max_new_tokens=tokens)
         found = searcher(pixels, (), long)
         assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels, (), long)
@@ -109,20 +119,6 @@ def test_what_one_batch_leaves_does_not_show_in_the_next(
 def test_batches_are_filled_up_to_powers_of_two() -> None:
     assert [filled_up(n) for n in (1, 2, 3, 4, 5, 8, 9, 200)] == [1, 2, 4, 4, 8, 8, 16, 256]
     assert [rounded_up(n, 32) for n in (1, 31, 32, 33)] == [32, 32, 32, 64]
-
-
-@torch.inference_mode()
-def test_few_long_texts_have_room_where_many_short_ones_had(
-    scenes: BlipForConditionalGeneration,
-) -> None:
-    searcher = Searcher(scenes)
-    vision: Any = scenes.config.vision_config
-    for size, tokens, captures in ((16, 20, 1), (2, 60, 2), (16, 20, 2), (2, 60, 2)):
-        pixels = images(size, vision.image_size)
-        long = Generation(min_new_tokens=15, max_new_tokens=tokens)
-        found = searcher(pixels, (), long)
-        assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels, (), long)
-        assert searcher.captures == captures
 
 
 @torch.inference_mode()
