@@ -21,7 +21,7 @@ from captiond.errors import ModelBroken
 from captiond.inference.decode import Geometry, Pixels
 from captiond.inference.forward import Forward
 from captiond.inference.graphs import CudaCapture, Graphs
-from captiond.inference.linear import linears
+from captiond.inference.linear import has_onednn, linears
 from captiond.inference.reference import generate
 from captiond.inference.search import Found, Search, Tokens
 from captiond.jobs import Caption, Generation
@@ -181,7 +181,8 @@ def finder(
     config: Any = model.config.text_config
     tokens = Tokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
     rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
-    forward = Forward(model, linears(precision, model.device), rows=rows)
+    fold = model.device.type == "cpu" and precision == "fp32" and has_onednn()
+    forward = Forward(model, linears(precision, model.device), rows=rows, fold=fold)
     if model.device.type == "cuda" and cuda_graphs:
         return Search(Graphs(forward, CudaCapture(model.device), model.device), tokens)
     return Search(forward, tokens)

@@ -9,7 +9,7 @@ written into memory that was taken beforehand; a step computes the newest token 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,11 @@ from transformers import BlipForConditionalGeneration
 
 from captiond.inference import attention
 from captiond.inference.attention import Attention
-from captiond.inference.linear import Activation, Linear, MakeLinear
+from captiond.inference.cross import Block, Cross, CrossAttention, KeysValues
+from captiond.inference.linear import Linear, MakeLinear, linear_of
 
 KEEP = 0.7  # of a batch may still go on when the rest is dropped
-Block: TypeAlias = Any  # one of transformers' modules, whose parts nn.Module leaves untyped
 Norm = Callable[[Tensor], Tensor]
-KeysValues = tuple[Tensor, Tensor]  # of one layer, each [rows, heads, tokens, head width]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,6 @@ class TextLayer:
     projection: Linear
     norm: Norm
     cross_query: Linear
-    cross_kv: Linear
     cross_projection: Linear
     cross_norm: Norm
     up: Linear  # with GELU
@@ -79,14 +77,12 @@ class Span:
 
 @dataclass(slots=True)
 class Running:
-    """A batch on its way: keys and values of each layer, and how many tokens of text they hold.
-
-    `cross` is of the images, `own` of their texts [images * beams], of which the first `length`
-    tokens are there.
+    """A batch on its way: what its texts look at, and their own keys and values [images * beams] of
+    each layer, of which the first `length` tokens are there.
     """
 
     forward: "Forward"
-    cross: list[KeysValues]
+    cross: Cross
     own: list[KeysValues]
     length: int
 
@@ -98,8 +94,8 @@ class Running:
 
     def select_images(self, images: Tensor) -> None:
         """Go on with these images alone, told by their numbers."""
-        beams = len(self.own[0][0]) // len(self.cross[0][0])
-        self.cross = [(keys[images], values[images]) for keys, values in self.cross]
+        beams = len(self.own[0][0]) // self.cross.images
+        self.cross = self.cross.select(images)
         self.select_rows(rows_of(images, beams))
 
     def select_rows(self, rows: Tensor) -> None:
@@ -122,14 +118,20 @@ class Forward:
 
     keep = KEEP
 
-    def __init__(self, model: BlipForConditionalGeneration, make: MakeLinear, *, rows: int) -> None:
+    def __init__(
+        self,
+        model: BlipForConditionalGeneration,
+        make: MakeLinear,
+        *,
+        rows: int,
+        fold: bool = False,
+    ) -> None:
         config: Any = model.config
         self._look_at_image = attention.for_images(model.dtype, model.device)
         self.look = attention.for_text(model.device)
         self._vision_heads = config.vision_config.num_attention_heads
         self._heads = config.text_config.num_attention_heads
         self._head_width = config.text_config.hidden_size // self._heads
-        self._cross_room: Tensor | None = None
         self.positions: int = config.text_config.max_position_embeddings
         self._patches: Block = copied(model.vision_model.embeddings)
         self._chunk = max(1, rows // self._patches.num_positions)
@@ -138,6 +140,14 @@ class Forward:
         text: Block = model.text_decoder.bert
         self._embeddings: Block = copied(text.embeddings)
         self._embeddings_norm = norm_of(text.embeddings.LayerNorm)
+        self.cross = CrossAttention(
+            [layer.crossattention.self for layer in text.encoder.layer],
+            make,
+            self.look,
+            heads=self._heads,
+            chunk=self._chunk,
+            fold=fold,
+        )
         self._text = [text_layer(layer, make) for layer in text.encoder.layer]
         head: Block = model.text_decoder.cls.predictions
         self._transform = linear_of(make, head.transform.dense, activation="gelu")
@@ -175,8 +185,8 @@ class Forward:
         Returns the batch, with room for `new_tokens` more, and the logits [images, vocabulary] of
         what follows the prompt.
         """
-        cross = self.look_at(seen)
-        own = [self._room(keys, len(prompt) + new_tokens) for keys, _ in cross]
+        cross = self.cross.of(seen, beams)
+        own = [self._room(seen, len(prompt) + new_tokens) for _ in self._text]
         logits = self.read_prompt(prompt, own, cross)
         running = Running(self, cross, own, len(prompt))
         if beams > 1:
@@ -185,45 +195,18 @@ class Forward:
             )
         return running, logits
 
+    def _room(self, seen: Tensor, length: int) -> KeysValues:
+        shape = (len(seen), self._heads, length, self._head_width)
+        return seen.new_empty(shape), seen.new_empty(shape)
+
     def forget(self) -> None:
-        """Let go of the memory that `look_at` has taken."""
-        self._cross_room = None
+        """Let go of memory that is kept for the next batch."""
+        self.cross.forget()
 
-    @property
-    def room(self) -> int:
-        """The images that there is room for in the memory that `look_at` has taken."""
-        return 0 if self._cross_room is None else self._cross_room.shape[2]
-
-    def look_at(self, seen: Tensor, *, room_for: int = 0) -> list[KeysValues]:
-        """Keys and values of the cross-attention, in memory that the next batch uses again:
-        to ask for so much anew takes longer than to fill it. There is room for more images,
-        whose keys and values are anything.
-        """
-        images, patches, _ = seen.shape
-        room_for = max(images, room_for)
-        shape = (len(self._text), 2, room_for, self._heads, patches, self._head_width)
-        if self._cross_room is None or self._cross_room.shape[2] < room_for:
-            self._cross_room = None  # goes before the new one comes
-            self._cross_room = seen.new_zeros(shape)
-        room = self._cross_room[:, :, :images]
-        for chunk, image in zip(
-            torch.split(seen, self._chunk), torch.split(room, self._chunk, 2), strict=True
-        ):
-            for layer, both in zip(self._text, image, strict=True):
-                kv = layer.cross_kv(chunk).view(len(chunk), patches, 2, self._heads, -1)
-                both.copy_(kv.permute(2, 0, 3, 1, 4))
-        return [(keys, values) for keys, values in self._cross_room[:, :, :room_for]]
-
-    def _room(self, like: Tensor, length: int) -> KeysValues:
-        images, heads, _, width = like.shape
-        return like.new_empty(images, heads, length, width), like.new_empty(
-            images, heads, length, width
-        )
-
-    def read_prompt(self, prompt: Tensor, own: list[KeysValues], cross: list[KeysValues]) -> Tensor:
+    def read_prompt(self, prompt: Tensor, own: list[KeysValues], cross: Cross) -> Tensor:
         """The logits [images, vocabulary] of what follows a prompt [tokens], read at once."""
         look = attention.causal if len(prompt) > 1 else self.look
-        tokens = prompt.expand(len(cross[0][0]), -1)
+        tokens = prompt.expand(cross.images, -1)
         return self.read(tokens, Span(0, len(prompt), look), own, cross, last_only=True)
 
     def read(
@@ -231,7 +214,7 @@ class Forward:
         tokens: Tensor,
         place: Place,
         own: list[KeysValues],
-        cross: list[KeysValues],
+        cross: Cross,
         *,
         last_only: bool = False,
     ) -> Tensor:
@@ -243,10 +226,10 @@ class Forward:
         places = place.rows(table.position_embeddings.weight)
         hidden = embedding(tokens, table.word_embeddings.weight) + places
         hidden = self._embeddings_norm(hidden)  # [images, columns, width]
-        for layer, mine, theirs in zip(self._text, own, cross, strict=True):
+        for number, (layer, mine) in enumerate(zip(self._text, own, strict=True)):
             found = self._recall(layer, hidden, mine, place)
             hidden = layer.norm(layer.projection(found, hidden))
-            found = self.look(self._split(layer.cross_query(hidden)), *theirs)
+            found = cross.look(number, self._split(layer.cross_query(hidden)))
             hidden = layer.cross_norm(layer.cross_projection(self._join(found), hidden))
             hidden = layer.mlp_norm(layer.down(layer.up(hidden), hidden))
         if last_only:
@@ -287,25 +270,12 @@ def text_layer(layer: Block, make: MakeLinear) -> TextLayer:
         projection=linear_of(make, own.output.dense),
         norm=norm_of(own.output.LayerNorm),
         cross_query=linear_of(make, cross.self.query),
-        cross_kv=linear_of(make, cross.self.key, cross.self.value),
         cross_projection=linear_of(make, cross.output.dense),
         cross_norm=norm_of(cross.output.LayerNorm),
         up=linear_of(make, layer.intermediate.dense, activation="gelu"),
         down=linear_of(make, layer.output.dense),
         mlp_norm=norm_of(layer.output.LayerNorm),
     )
-
-
-def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "none") -> Linear:
-    """One layer of several that take the same input: their outputs stand side by side.
-
-    The weights are taken out of their modules, so that they are in memory once.
-    """
-    weight = torch.cat([layer.weight.detach() for layer in layers])
-    bias = torch.cat([layer.bias.detach() for layer in layers])
-    for layer in layers:
-        del layer.weight, layer.bias
-    return make(weight, bias, activation)
 
 
 def copied(module: Block) -> Block:

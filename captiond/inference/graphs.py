@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from captiond.inference.attention import Masked
-from captiond.inference.forward import Forward, KeysValues, rows_of
+from captiond.inference.cross import Kept, KeysValues, first
+from captiond.inference.forward import Forward, rows_of
 
 log = structlog.get_logger()
 LENGTHS = 32  # a text has room for a multiple of so many tokens
@@ -59,7 +60,7 @@ class Replayed:
     graphs: "Graphs"
     images: int
     beams: int
-    cross: list[KeysValues]
+    cross: Kept
     own: list[KeysValues]
     length: int
 
@@ -73,7 +74,7 @@ class Replayed:
 
     def select_images(self, images: Tensor) -> None:
         self.select_rows(rows_of(images, self.beams))
-        for memory in flattened(self.cross):
+        for memory in flattened(self.cross.layers):
             memory[: len(images)] = memory[images]
         self.images = len(images)
 
@@ -111,8 +112,8 @@ class Graphs:
         images, room_for = len(seen), filled_up(len(seen))
         length = rounded_up(len(prompt) + new_tokens, LENGTHS)
         cross = self._cross(seen, room_for)
-        own = self._own_room(cross, room_for * beams, min(length, self.positions))
-        logits = self._forward.read_prompt(prompt, first(own, images), first(cross, images))
+        own = self._own_room(cross.layers, room_for * beams, min(length, self.positions))
+        logits = self._forward.read_prompt(prompt, first(own, images), cross.first(images))
         running = Replayed(self, images, beams, cross, own, len(prompt))
         if beams > 1:
             running.select_rows(torch.arange(images, device=seen.device).repeat_interleave(beams))
@@ -125,19 +126,17 @@ class Graphs:
         self._own = self._logits = None
         self._forward.forget()
 
-    def steps(
-        self, images: int, beams: int, cross: list[KeysValues], own: list[KeysValues]
-    ) -> Steps:
+    def steps(self, images: int, beams: int, cross: Kept, own: list[KeysValues]) -> Steps:
         """Those for at least so many images, captured at the first call for their like."""
         images = filled_up(images)
         key = (images, beams, own[0][0].shape[2])
         if key not in self._steps:
-            self._steps[key] = self._captured(first(cross, images), first(own, images * beams))
+            self._steps[key] = self._captured(cross.first(images), first(own, images * beams))
         return self._steps[key]
 
-    def _captured(self, cross: list[KeysValues], own: list[KeysValues]) -> Steps:
+    def _captured(self, cross: Kept, own: list[KeysValues]) -> Steps:
         """It is run at the place of the newest token, which the first replay overwrites."""
-        images, rows = len(cross[0][0]), len(own[0][0])
+        images, rows = cross.images, len(own[0][0])
         spot = Spot(self.position, self._forward.look)
         tokens = torch.zeros(
             (images, rows // images), dtype=torch.int64, device=self.position.device
@@ -149,10 +148,10 @@ class Graphs:
 
         return Steps(tokens, logits, self._capture(run))
 
-    def _cross(self, seen: Tensor, room_for: int) -> list[KeysValues]:
-        before = self._forward.room
-        cross = self._forward.look_at(seen, room_for=room_for)
-        if self._forward.room != before:  # it is other memory now
+    def _cross(self, seen: Tensor, room_for: int) -> Kept:
+        before = self._forward.cross.room
+        cross = self._forward.cross.keep(seen, room_for=room_for)
+        if self._forward.cross.room != before:  # it is other memory now
             self._steps.clear()
         return cross
 
@@ -179,10 +178,6 @@ class Graphs:
             self._steps.clear()
             self._logits = torch.empty_like(like)
         return self._logits[: len(like)]
-
-
-def first(layers: list[KeysValues], rows: int) -> list[KeysValues]:
-    return [(keys[:rows], values[:rows]) for keys, values in layers]
 
 
 def flattened(layers: list[KeysValues]) -> list[Tensor]:

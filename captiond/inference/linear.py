@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
 from captiond.config import Precision
@@ -39,7 +39,9 @@ class PlainLinear:
 class PackedLinear:
     """By oneDNN, in the precision of the weight [out, in]."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, activation: Activation = "none"
+    ) -> None:
         ops = torch.ops.mkldnn
         self._weight = ops._reorder_linear_weight(weight)
         self._bias, self._activation = bias, activation
@@ -102,6 +104,18 @@ def linears(precision: Precision, device: torch.device) -> MakeLinear:
             return PackedLinear
         case "fp16":
             return PlainLinear
+
+
+def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "none") -> Linear:
+    """One layer of several that take the same input: their outputs stand side by side.
+
+    The weights are taken out of their modules, so that they are in memory once.
+    """
+    weight = torch.cat([layer.weight.detach() for layer in layers])
+    bias = torch.cat([layer.bias.detach() for layer in layers])
+    for layer in layers:
+        del layer.weight, layer.bias
+    return make(weight, bias, activation)
 
 
 def has_onednn() -> bool:

@@ -132,7 +132,7 @@ def test_a_batch_that_found_no_memory_leaves_none_taken(
     searcher.fails = True
     with pytest.raises(torch.OutOfMemoryError):
         searcher(pixels.repeat(2, 1, 1, 1), (), long)
-    assert searcher.forward.room == 0
+    assert searcher.forward.cross.room == 0
     found = searcher(pixels[:4], (), long)
-    assert searcher.forward.room == 4
+    assert searcher.forward.cross.room == 4
     assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels[:4], (), long)

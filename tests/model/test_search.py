@@ -44,7 +44,7 @@ def scenes() -> BlipForConditionalGeneration:
 def random_weights() -> BlipForConditionalGeneration:
     """BLIP-base's proportions in small, with logits far enough apart to leave no ties."""
     torch.manual_seed(5)
-    shape = {"hidden_size": 96, "intermediate_size": 384, "num_attention_heads": 6}
+    shape = {"hidden_size": 96, "intermediate_size": 384, "num_attention_heads": 2}
     vision = {"num_hidden_layers": 3, "image_size": 96, "patch_size": 6, "initializer_range": 0.2}
     text = {
         "num_hidden_layers": 4,
@@ -68,10 +68,12 @@ def search(
     prompt: tuple[int, ...],
     generation: Generation,
     make: MakeLinear = PackedLinear,
+    *,
+    fold: bool = False,
 ) -> Found:
     text: Any = model.config.text_config
     tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
-    forward = Forward(deepcopy(model), make, rows=128)
+    forward = Forward(deepcopy(model), make, rows=128, fold=fold)
     ids = torch.tensor([0, *prompt])
     return Search(forward, tokens)(pixels, ids, generation)
 
@@ -128,16 +130,21 @@ def test_on_the_embedded_model(
 @torch.inference_mode()
 @pytest.mark.parametrize("generation", MODES, ids=str)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("make", [PlainLinear, PackedLinear])
+@pytest.mark.parametrize(
+    ("make", "fold"), [(PlainLinear, False), (PackedLinear, False), (PackedLinear, True)]
+)
 def test_on_random_weights(
     random_weights: BlipForConditionalGeneration,
     size: int,
     make: MakeLinear,
+    fold: bool,
     generation: Generation,
 ) -> None:
     pixels, prompt = images(size, 96), PROMPTS[size % len(PROMPTS)]
-    ours = search(random_weights, pixels, prompt, generation, make).tokens.flatten(0, 1)
-    assert texts_of(random_weights, ours) == generated(random_weights, pixels, prompt, generation)
+    ours = search(random_weights, pixels, prompt, generation, make, fold=fold)
+    assert texts_of(random_weights, ours.tokens.flatten(0, 1)) == generated(
+        random_weights, pixels, prompt, generation
+    )
 
 
 @torch.inference_mode()
