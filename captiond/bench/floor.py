@@ -24,6 +24,7 @@ class Shape:
     text_width: int
     text_inner: int
     text_layers: int
+    text_heads: int
     seen_width: int  # of what the text's cross-attention looks at
     vocabulary: int
 
@@ -40,6 +41,7 @@ class Shape:
             text_width=text["hidden_size"],
             text_inner=text["intermediate_size"],
             text_layers=text["num_hidden_layers"],
+            text_heads=text["num_attention_heads"],
             seen_width=text["encoder_hidden_size"],
             vocabulary=text["vocab_size"],
         )
@@ -55,14 +57,23 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class Cross:
+    """The cross-attention, done one way (`inference.cross`)."""
+
+    image: int  # FLOP an image
+    token: int  # FLOP a new token
+    weights: int  # numbers that a token step reads once a batch
+    keys: int  # numbers that it reads for each image
+
+
+@dataclass(frozen=True, slots=True)
 class Arithmetic:
     """A model's work, in FLOP: a multiplication and an addition are two."""
 
     vision: int  # an image
-    cross: int  # an image: keys and values of the cross-attention
-    token: int  # a new token
+    token: int  # a new token, but for the cross-attention
     weights: int  # numbers that a token step reads once a batch
-    keys: int  # numbers that it reads for each image: keys and values of the cross-attention
+    cross: tuple[Cross, ...]  # the ways that it can be done
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +95,26 @@ class Work:
 
 def arithmetic(shape: Shape) -> Arithmetic:
     decoder = decoder_weights(shape)
-    keys = 2 * shape.text_layers * shape.seen * shape.text_width
     return Arithmetic(
         vision=vision_flop(shape),
-        cross=2 * keys * shape.seen_width,
-        token=2 * (decoder + keys),
+        token=2 * decoder,
         weights=decoder,
-        keys=keys,
+        cross=(kept(shape), absorbed(shape)),
     )
+
+
+def kept(shape: Shape) -> Cross:
+    """Keys and values are made of an image once, for each layer its own."""
+    keys = 2 * shape.text_layers * shape.seen * shape.text_width
+    return Cross(image=2 * keys * shape.seen_width, token=2 * keys, weights=0, keys=keys)
+
+
+def absorbed(shape: Shape) -> Cross:
+    """Each token's queries, one a head, look at what was seen itself, the same for all layers."""
+    weights = 2 * shape.text_layers * shape.text_width * shape.seen_width
+    looked = 2 * shape.text_layers * shape.text_heads * shape.seen * shape.seen_width
+    keys = shape.seen * shape.seen_width
+    return Cross(image=0, token=2 * (weights + looked), weights=weights, keys=keys)
 
 
 def vision_flop(shape: Shape) -> int:
@@ -111,7 +134,11 @@ def decoder_weights(shape: Shape) -> int:
 
 def floor_seconds(model: Arithmetic, rates: Rates, work: Work, number_bytes: int) -> float:
     """The least time of a batch: images first, then its token steps, bound by what is slower."""
-    images = work.images * (model.vision + model.cross) / rates.flop
-    computed = work.tokens * model.token / rates.flop
-    read = (work.steps * model.weights + work.tokens * model.keys) * number_bytes / rates.bytes
-    return images + max(computed, read)
+
+    def seconds(cross: Cross) -> float:
+        images = work.images * (model.vision + cross.image)
+        computed = work.tokens * (model.token + cross.token) / rates.flop
+        read = work.steps * (model.weights + cross.weights) + work.tokens * cross.keys
+        return images / rates.flop + max(computed, read * number_bytes / rates.bytes)
+
+    return min(seconds(cross) for cross in model.cross)

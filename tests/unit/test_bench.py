@@ -5,13 +5,13 @@ import torch
 
 from captiond.bench.cases import Case, Kind, Sample, Samples, measure
 from captiond.bench.engine import same_part
-from captiond.bench.floor import Arithmetic, Work
+from captiond.bench.floor import Arithmetic, Cross, Work
 from captiond.bench.report import Best, Figures, figures, suggested
 from captiond.bench.service import Load, spent
 from captiond.errors import OutOfMemory
 
 LOAD = Load([0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
-MODEL = Arithmetic(vision=100, cross=0, token=0, weights=0, keys=0)
+MODEL = Arithmetic(vision=100, token=0, weights=0, cross=(Cross(0, 0, 0, 0),))
 
 
 def samples(
