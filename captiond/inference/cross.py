@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from captiond.inference.attention import MANY_TOKENS, Masked
+from captiond.inference.attention import Masked
 from captiond.inference.linear import Linear, MakeLinear, PackedLinear, linear_of
 
 LIKELY_TOKENS = 16  # of a text, its prompt included
@@ -150,8 +150,7 @@ class CrossAttention:
 
     def of(self, seen: Tensor, beams: int) -> Cross:
         """What costs less for so many texts an image."""
-        few = beams * LIKELY_TOKENS <= self._width
-        if self._folded and few and seen.shape[1] >= MANY_TOKENS:
+        if self._folded and beams * LIKELY_TOKENS <= self._width:
             return Absorbed([Sight(image) for image in seen], self._folded)
         return self.keep(seen)
 

@@ -113,7 +113,8 @@ class Forward:
     is taken apart.
 
     Images go through the vision encoder some `rows` of patches at a time, at least one image: on a
-    CPU, what they leave between two layers stays in the caches.
+    CPU, what they leave between two layers stays in the caches. With `fold`, few texts of large
+    images need no keys and values of them (`cross`).
     """
 
     keep = KEEP
@@ -146,7 +147,7 @@ class Forward:
             self.look,
             heads=self._heads,
             chunk=self._chunk,
-            fold=fold,
+            fold=fold and self._patches.num_positions >= attention.MANY_TOKENS,
         )
         self._text = [text_layer(layer, make) for layer in text.encoder.layer]
         head: Block = model.text_decoder.cls.predictions
