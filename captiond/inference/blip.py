@@ -189,7 +189,10 @@ def finder(
 
 
 def image_bytes(model: BlipForConditionalGeneration) -> int:
-    """Of the cross-attention's keys and values, beside which the rest of an image is little."""
+    """Of the cross-attention's keys and values, beside which the rest of an image is little.
+
+    A batch that makes none of them takes less.
+    """
     text: Any = model.config.text_config
     patches: int = model.vision_model.embeddings.num_positions
     numbers: int = 2 * text.num_hidden_layers * patches * text.hidden_size

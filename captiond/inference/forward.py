@@ -1,9 +1,10 @@
 """BLIP's forward for captions: a vision transformer, and a text decoder that looks at what it saw.
 
 Li et al., "BLIP: Bootstrapping Language-Image Pre-training", 2022; the weights are those of
-transformers' `BlipForConditionalGeneration`, the order of the work is ours. The keys and values of
-the cross-attention are computed once for an image, and shared by its beams; those of the text are
-written into memory that was taken beforehand; a step computes the newest token only.
+transformers' `BlipForConditionalGeneration`, the order of the work is ours. Keys and values of the
+cross-attention, where there are any (`cross`), are computed once for an image, and shared by its
+beams; those of the text are written into memory that was taken beforehand; a step computes the
+newest token only.
 """
 
 from collections.abc import Callable
