@@ -21,10 +21,10 @@ import torch
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 
 from captiond.bench.checkpoint import SIDE, config_of
-from captiond.inference.blip import CPU_ROWS
-from captiond.inference.forward import Forward
-from captiond.inference.linear import linears
-from captiond.inference.models import EMBEDDED
+from captiond.captioners.blip.captioner import CPU_ROWS
+from captiond.captioners.blip.forward import Forward
+from captiond.captioners.files import EMBEDDED
+from captiond.captioners.linear import linears
 from tools.scenes.dataset import draw_sample
 from tools.scenes.evaluation import EVALUATION_SEED
 

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 from transformers import BlipForConditionalGeneration
 
 from captiond.bench.checkpoint import SIDE, config_of
+from captiond.captioners.blip.captioner import CPU_ROWS, DTYPES
+from captiond.captioners.blip.forward import Forward
+from captiond.captioners.linear import linears
 from captiond.config import Precision
-from captiond.inference.blip import CPU_ROWS, DTYPES
-from captiond.inference.forward import Forward
-from captiond.inference.linear import linears
 
 Encode = Callable[[Tensor], Tensor]  # [images, 3, height, width] → [images, 1 + patches, width]
 Arms = dict[str, Encode]

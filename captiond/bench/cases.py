@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from captiond.captioners.memory import told_as_out_of_memory
 from captiond.errors import OutOfMemory
-from captiond.inference.memory import told_as_out_of_memory
 
 
 class Kind(StrEnum):

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from captiond.inference.models import EMBEDDED
+from captiond.captioners.files import EMBEDDED
 
 ShapeName: TypeAlias = Literal["base", "large"]
 SIDE = 384

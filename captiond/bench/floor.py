@@ -58,7 +58,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Cross:
-    """The cross-attention, done one way (`inference.cross`)."""
+    """The cross-attention, done one way (`captioners.blip.cross`)."""
 
     image: int  # FLOP an image
     token: int  # FLOP a new token

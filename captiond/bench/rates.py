@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from captiond.bench.cases import Case, Kind
+from captiond.captioners.blip.captioner import DTYPES
+from captiond.captioners.linear import Int8Linear, PackedLinear, linears
 from captiond.config import Precision
-from captiond.inference.blip import DTYPES
-from captiond.inference.linear import Int8Linear, PackedLinear, linears
 
 Product = Callable[[], Tensor]
 REPEATS = {"cpu": 1, "cuda": 20}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from captiond.bench.cases import Case, Kind, Sample, Samples
 from captiond.bench.floor import Arithmetic, Rates, Work, floor_seconds
-from captiond.bench.service import Load
+from captiond.bench.load import Load
 
 ENOUGH = 0.97  # of the best rate
 AHEAD = 2  # decoders do so much more than the model takes

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import captiond
 from captiond.bench.cases import Case, Kind, Samples, Tell, measure
-from captiond.bench.engine import (
+from captiond.bench.engines import (
     Engines,
     decode_case,
     device_of,
@@ -24,13 +24,13 @@ from captiond.bench.engine import (
 )
 from captiond.bench.floor import Arithmetic, Shape, Work, arithmetic
 from captiond.bench.images import jpegs
+from captiond.bench.load import Service, running, service_cases
 from captiond.bench.rates import memory_cases, product_cases
 from captiond.bench.report import Figures, Suggested, figures, suggested
-from captiond.bench.service import Service, running, service_cases
+from captiond.captioners.files import ModelFiles
 from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
-from captiond.inference.loading import threads_of
-from captiond.inference.models import ModelFiles
+from captiond.worker.loading import threads_of
 
 NEW_TOKENS = 19  # with the one that begins it, BLIP's longest caption by default
 WIDTHS: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number

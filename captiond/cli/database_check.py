@@ -8,9 +8,9 @@ from captiond.cli.database import opened
 from captiond.config import Settings
 from captiond.errors import AlreadyRunning
 from captiond.spool import files_before
-from captiond.store import check
-from captiond.store.check import Need
-from captiond.store.engine import Engine
+from captiond.store import consistency
+from captiond.store.consistency import Need
+from captiond.store.sqlite import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 
@@ -24,12 +24,12 @@ async def check_all(settings: Settings, tell: Tell) -> int:
         StartupError: there is no database, or it cannot be told whether it is served.
     """
     async with opened(settings) as engine:
-        problems = await check.damage(engine)
+        problems = await consistency.damage(engine)
         if not problems:
-            problems += await check.contradictions(engine)
+            problems += await consistency.contradictions(engine)
             problems += await missing_files(engine, settings.spool)
             problems += await orphans(engine, settings)
-            counted = await check.count(engine)
+            counted = await consistency.count(engine)
             summary = f"{counted.tasks} tasks ({counted.open_tasks} open), {counted.images} images"
         else:
             summary = "damaged: stop captiond and restore a backup (docs/operating.md)"
@@ -42,10 +42,10 @@ async def check_all(settings: Settings, tell: Tell) -> int:
 
 async def missing_files(engine: Engine, spool: Path) -> list[str]:
     """Files that open images need. One that has ended meanwhile needs its file no more."""
-    needs = await check.needed_files(engine)
+    needs = await consistency.needed_files(engine)
     suspects = {name: need for name, need in needs.items() if shorter(spool / name, need)}
     if suspects:
-        still = await check.needed_files(engine)
+        still = await consistency.needed_files(engine)
         suspects = {name: need for name, need in suspects.items() if name in still}
     return [
         f"{spool / name}: missing or cut short: the open images of task {need.task_id} will end "

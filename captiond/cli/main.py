@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import typer
 
 from captiond import __version__
-from captiond.cli.db import db_app
-from captiond.cli.options import Config, Data, Set, layers_from, settings_from
-from captiond.cli.tasks import tasks_app
+from captiond.cli.arguments import Config, Data, Set, layers_from, settings_from
+from captiond.cli.db_command import db_app
+from captiond.cli.tasks_command import tasks_app
 from captiond.config import checked, origins
 from captiond.errors import CaptiondError, SettingsError
 
@@ -86,7 +86,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve captions over HTTP until Ctrl-C or SIGTERM, then finish what is in hand."""
-    from captiond.cli.serve import serve_forever
+    from captiond.cli.serve_command import serve_forever
 
     flags: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port, "workers": workers},
@@ -116,7 +116,7 @@ def caption(
     assignments: Set = None,
 ) -> None:
     """Caption files here and now: for people on a terminal, JSON lines in a pipe."""
-    from captiond.cli.caption import caption_files
+    from captiond.cli.caption_command import caption_files
     from captiond.cli.formats import Format, pick_format
 
     flags: dict[str, dict[str, Any]] = {
@@ -158,7 +158,7 @@ def tags(
     synonyms: Annotated[Path | None, typer.Option(help="A file of automobile = car lines.")] = None,
 ) -> None:
     """Tag captions that are there already: JSON lines, in their order."""
-    from captiond.cli.tags import print_tags
+    from captiond.cli.tags_command import print_tags
 
     chosen = {
         "language": language,
@@ -194,8 +194,8 @@ def bench(
     assignments: Set = None,
 ) -> None:
     """Measure what this machine can do: engine, service, and how far from the floor they are."""
-    from captiond.cli.bench import Options
-    from captiond.cli.bench import bench as measure
+    from captiond.cli.bench_command import Options
+    from captiond.cli.bench_command import bench as measure
 
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
@@ -209,7 +209,7 @@ def bench(
 @app.command()
 def check(*, config: Config = None, data: Data = None) -> None:
     """Check data folder, model and tag pipelines; say how to mend what is wrong."""
-    from captiond.cli.check import check as check_parts
+    from captiond.cli.check_command import check as check_parts
 
     if not check_parts(settings_from(config, {}, data=data)):
         raise typer.Exit(EXIT_FAILED)
@@ -224,7 +224,7 @@ def pull(
     assignments: Set = None,
 ) -> None:
     """Fetch a model from the hub into the cache, so that the service can start without it."""
-    from captiond.inference.models import fetch
+    from captiond.captioners.files import fetch
 
     flags = {"model": {"name": name}}
     settings = settings_from(config, flags, data=data, assignments=assignments)

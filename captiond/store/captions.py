@@ -10,8 +10,8 @@ from sqlalchemy import Text, select, type_coerce
 from sqlalchemy.dialects.sqlite import insert
 
 from captiond.jobs import Captioned
-from captiond.store.engine import Engine, reading, writing
 from captiond.store.results import UNREADABLE_JSON, from_json, to_json
+from captiond.store.sqlite import Engine, reading, writing
 from captiond.store.tables import CaptionRow
 
 log = structlog.get_logger()

@@ -13,8 +13,8 @@ from sqlalchemy.sql.dml import Update
 
 from captiond.errors import PoisonImage
 from captiond.jobs import BLAME_LIMIT, Options, Outcome, Refused, Status
-from captiond.store.engine import Engine, writing
 from captiond.store.results import UNREADABLE_JSON, options_from_json, to_json
+from captiond.store.sqlite import Engine, writing
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.tasks import PENDING, PROCESSING, Ended, end_if_done
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import Select, case, func, select
 
 from captiond.jobs import Status
-from captiond.store.engine import Engine, reading
+from captiond.store.sqlite import Engine, reading
 from captiond.store.tables import ImageRow, TaskRow
 
 

@@ -3,7 +3,7 @@
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from captiond.store.engine import BUSY_SECONDS, Engine, outside_transaction
+from captiond.store.sqlite import BUSY_SECONDS, Engine, outside_transaction
 
 LONG_LOG = 16 * 1024  # pages, 64 MB
 HELD_UP_MS = 200  # how long writers may be, by readers that hold up the moving

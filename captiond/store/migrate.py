@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DatabaseError
 
 from captiond.errors import DatabaseUnusable, StorageFailed
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.sqlite import Engine, reading, writing
 
 PACKAGE = Path(__file__).resolve().parent.parent
 

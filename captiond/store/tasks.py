@@ -21,10 +21,10 @@ from captiond.jobs import (
     TaskView,
     finished_status,
 )
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.deliveries import announce, withhold
 from captiond.store.results import from_json, options_to_json, to_json
+from captiond.store.sqlite import Engine, reading, writing
 from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.webhooks import announce, withhold
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
 OPEN = (PENDING, PROCESSING)

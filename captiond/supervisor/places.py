@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from captiond.children import Child, MakeStart
+from captiond.processes.children import Child, MakeStart
 
 log = structlog.get_logger()
 FIRST_DELAY, LONGEST_DELAY = 0.25, 30.0

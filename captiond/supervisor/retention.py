@@ -9,8 +9,8 @@ import structlog
 from captiond.config import Settings
 from captiond.errors import StoreError
 from captiond.spool import files_before, remove
-from captiond.store import retention
-from captiond.store.engine import Engine
+from captiond.store import expiry
+from captiond.store.sqlite import Engine
 from captiond.store.tasks import needed_spool_names
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ async def tidy(settings: Settings, engine: Engine, *, now: float) -> None:
     tasks = await delete_tasks(settings, engine, now)
     captions = await delete_captions(settings, engine)
     before = now - settings.retention.retry_days * DAY_SECONDS
-    await little_by_little(lambda: retention.release_files(engine, before=before))
+    await little_by_little(lambda: expiry.release_files(engine, before=before))
     files = await remove_orphans(settings, engine, now)
     if tasks or captions or files:
         log.info("retention", tasks=tasks, captions=captions, orphans_removed=files)
@@ -47,17 +47,17 @@ async def delete_tasks(settings: Settings, engine: Engine, now: float) -> int:
         return 0
     before = now - days * DAY_SECONDS
     return await little_by_little(
-        lambda: retention.delete_finished(engine, before=before, images=ROWS)
+        lambda: expiry.delete_finished(engine, before=before, images=ROWS)
     )
 
 
 async def delete_captions(settings: Settings, engine: Engine) -> int:
     rows = settings.retention.cache_rows
-    left = await retention.captions_over(engine, rows) if rows else 0
+    left = await expiry.captions_over(engine, rows) if rows else 0
 
     async def delete_some() -> int:
         nonlocal left
-        some = await retention.delete_oldest_captions(engine, min(left, ROWS)) if left else 0
+        some = await expiry.delete_oldest_captions(engine, min(left, ROWS)) if left else 0
         left -= some
         return some
 

@@ -12,7 +12,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from captiond.errors import CaptiondError
-from captiond.web import captioning, status
+from captiond.web import captioning, probes
 from captiond.web.middleware import DrainUnreadBody, RequestContext
 from captiond.web.problems import on_captiond_error, on_http_error
 from captiond.web.services import Services
@@ -33,10 +33,10 @@ def routes() -> list[Route | Mount]:
         Route("/async-batch-caption", captioning.async_batch_caption, methods=["POST"]),
         Route("/async-batch-caption/status/{task_id}", captioning.task_status, name="task_status"),
         Route("/async-batch-caption/{task_id}", captioning.cancel_task, methods=["DELETE"]),
-        Route("/health", status.health),
-        Route("/livez", status.livez),
-        Route("/readyz", status.readyz),
-        Route("/version", status.version),
+        Route("/health", probes.health),
+        Route("/livez", probes.livez),
+        Route("/readyz", probes.readyz),
+        Route("/version", probes.version),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
 

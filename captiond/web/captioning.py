@@ -17,7 +17,7 @@ from captiond.spool import remove
 from captiond.store import tasks
 from captiond.web import schemas
 from captiond.web.acceptance import Acceptance
-from captiond.web.callbacks import callback_url_of
+from captiond.web.callback_url import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
 from captiond.web.presence import unless_gone

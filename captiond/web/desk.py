@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 
-from captiond.channel import Channel, ChannelClosed
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
 from captiond.jobs import Options
 from captiond.messages import (
@@ -18,6 +17,7 @@ from captiond.messages import (
     Source,
     State,
 )
+from captiond.processes.channel import Channel, ChannelClosed
 
 
 class Desk:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captiond.config import Settings
-from captiond.store.engine import Engine
+from captiond.store.sqlite import Engine
 from captiond.web.acceptance import Acceptance
 from captiond.web.desk import Desk
 from captiond.web.heap import Heap

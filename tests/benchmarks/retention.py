@@ -20,13 +20,13 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from captiond.jobs import Captioned, NewImage, NewTask, Refused
-from captiond.store import captions, retention, tasks
-from captiond.store.engine import BEGIN, Engine, make_engine, writing
+from captiond.store import captions, expiry, tasks
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
+from captiond.store.sqlite import BEGIN, Engine, make_engine, writing
 from captiond.store.tasks import insert_images, insert_tasks
 from captiond.supervisor.retention import ROWS, little_by_little
-from captiond.supervisor.service import CHECKPOINT_SECONDS
+from captiond.supervisor.supervisor import CHECKPOINT_SECONDS
 
 TOTAL = 100_000
 CAPTION = Captioned(
@@ -60,11 +60,11 @@ async def fill_captions(engine: Engine) -> None:
 
 
 async def delete_tasks(engine: Engine) -> int:
-    return await retention.delete_finished(engine, before=1e9, images=ROWS)
+    return await expiry.delete_finished(engine, before=1e9, images=ROWS)
 
 
 async def delete_captions(engine: Engine) -> int:
-    return await retention.delete_oldest_captions(engine, ROWS)
+    return await expiry.delete_oldest_captions(engine, ROWS)
 
 
 async def measure(

@@ -32,7 +32,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from captiond.bench.service import HEAD, HEADERS, TAIL
+from captiond.bench.load import HEAD, HEADERS, TAIL
 from captiond.spool import remove
 from tests.conftest import png
 from tests.service import Service, query, running, wait_for

@@ -16,8 +16,8 @@ import pytest
 
 from captiond.cli.database_check import check_all
 from captiond.config import DataSettings, Settings
-from captiond.store import check
-from captiond.store.engine import Engine
+from captiond.store import consistency
+from captiond.store.sqlite import Engine
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
 from tests.service import Service, captiond, query, running, upload, wait_for
@@ -231,7 +231,7 @@ def test_a_service_may_start_during_a_check_and_have_uploads(
 ) -> None:
     told: list[str] = []
     settings = Settings(data=DataSettings(dir=ended))
-    contradictions = check.contradictions
+    contradictions = consistency.contradictions
 
     async def start_meanwhile(engine: Engine) -> list[str]:
         service = Service(ended, "--model", "nobody/nothing", HF_HUB_OFFLINE="1")
@@ -240,7 +240,7 @@ def test_a_service_may_start_during_a_check_and_have_uploads(
         stray(ended)
         return await contradictions(engine)
 
-    monkeypatch.setattr(check, "contradictions", start_meanwhile)
+    monkeypatch.setattr(consistency, "contradictions", start_meanwhile)
     with ExitStack() as stack:
         assert asyncio.run(check_all(settings, told.append)) == 0, told
     monkeypatch.undo()

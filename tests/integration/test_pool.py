@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from captiond.config import ImageSettings, Settings
-from captiond.inference.decode import Geometry
-from captiond.inference.pool import running_pool
-from captiond.inference.slots import Slots
+from captiond.decoding.decode import Geometry
+from captiond.decoding.pool import running_pool
+from captiond.decoding.slots import Slots
 from captiond.jobs import BLAME_LIMIT, Lane
 from captiond.messages import Decoded, Source
 from tests.conftest import png

@@ -107,7 +107,7 @@ def test_a_fallback_runs_and_is_shouted(data: Path, hub: dict[str, str]) -> None
         assert body["model"] == MODEL
 
 
-@pytest.mark.parametrize("module", ["captiond.web.app", "captiond.supervisor.service"])
+@pytest.mark.parametrize("module", ["captiond.web.app", "captiond.supervisor.supervisor"])
 def test_web_and_supervisor_are_free_of_torch(module: str) -> None:
     script = (
         f"import sys, {module}; heavy = {{'torch', 'transformers', 'spacy', 'numpy', 'PIL'}};"

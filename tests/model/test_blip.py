@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
+from captiond.captioners.blip.captioner import Blip, Normalization, pick_device
+from captiond.captioners.files import EMBEDDED, fingerprint
 from captiond.config import ImageSettings
+from captiond.decoding.decode import decode, set_up_pillow
 from captiond.errors import ModelBroken
-from captiond.inference.blip import Blip, Normalization, pick_device
-from captiond.inference.decode import decode, set_up_pillow
-from captiond.inference.models import EMBEDDED, fingerprint
 from captiond.jobs import Generation
 from tests.conftest import png
 

@@ -7,10 +7,10 @@ import torch
 from transformers import BlipConfig, BlipForConditionalGeneration, BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
-from captiond.inference.attention import plain
-from captiond.inference.cross import Absorbed, CrossAttention, Kept
-from captiond.inference.forward import Forward
-from captiond.inference.linear import PackedLinear
+from captiond.captioners.blip.attention import plain
+from captiond.captioners.blip.cross import Absorbed, CrossAttention, Kept
+from captiond.captioners.blip.forward import Forward
+from captiond.captioners.linear import PackedLinear
 
 HEADS, WIDTH, LAYERS = 3, 64, 2
 PATCHES = 257

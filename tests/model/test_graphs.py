@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import BlipForConditionalGeneration
 
-from captiond.inference.forward import Forward
-from captiond.inference.graphs import Graphs, Run, filled_up, rounded_up
-from captiond.inference.linear import PackedLinear
-from captiond.inference.models import EMBEDDED
-from captiond.inference.search import Found, Search, Tokens
+from captiond.captioners.blip.forward import Forward
+from captiond.captioners.blip.graphs import Graphs, Run, filled_up, rounded_up
+from captiond.captioners.blip.search import Found, Search, Tokens
+from captiond.captioners.files import EMBEDDED
+from captiond.captioners.linear import PackedLinear
 from captiond.jobs import Generation
 from tests.model.test_search import MODES, PROMPTS, generated, images, texts_of
 

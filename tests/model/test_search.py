@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from captiond.inference.blip import finder, is_plain
-from captiond.inference.forward import Forward
-from captiond.inference.linear import Int8Linear, MakeLinear, PackedLinear, PlainLinear
-from captiond.inference.models import EMBEDDED
-from captiond.inference.search import Found, Search, Tokens
+from captiond.captioners.blip.captioner import finder, is_plain
+from captiond.captioners.blip.forward import Forward
+from captiond.captioners.blip.search import Found, Search, Tokens
+from captiond.captioners.files import EMBEDDED
+from captiond.captioners.linear import Int8Linear, MakeLinear, PackedLinear, PlainLinear
 from captiond.jobs import Generation
 
 SIZES = (1, 3, 7, 17)

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from captiond.bench.cases import Case, Kind, Sample, Samples, measure
-from captiond.bench.engine import same_part
+from captiond.bench.engines import same_part
 from captiond.bench.floor import Arithmetic, Cross, Work
+from captiond.bench.load import Load, spent
 from captiond.bench.report import Best, Figures, figures, suggested
-from captiond.bench.service import Load, spent
 from captiond.errors import OutOfMemory
 
 LOAD = Load([0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})

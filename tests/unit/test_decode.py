@@ -11,6 +11,8 @@ from PIL import Image
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from captiond.config import ImageSettings
+from captiond.decoding.decode import Geometry, Pixels, set_up_pillow
+from captiond.decoding.decode import decode as decode_file
 from captiond.errors import (
     CorruptImage,
     EmptyImage,
@@ -19,8 +21,6 @@ from captiond.errors import (
     NotAnImage,
     TooManyPixels,
 )
-from captiond.inference.decode import Geometry, Pixels, set_up_pillow
-from captiond.inference.decode import decode as decode_file
 
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)
 SETTINGS = ImageSettings()

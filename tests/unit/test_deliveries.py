@@ -13,13 +13,13 @@ from sqlalchemy import update
 from captiond.callbacks import DeliveryStatus, Patience, delay_after, longest_life
 from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused
-from captiond.store import claims, retention, tasks, webhooks
-from captiond.store.engine import Engine, writing
+from captiond.store import claims, deliveries, expiry, tasks
+from captiond.store.deliveries import Delivery, Tried
+from captiond.store.sqlite import Engine, writing
 from captiond.store.tables import DeliveryRow
-from captiond.store.webhooks import Delivery, Tried
-from captiond.supervisor import webhooks as couriers
+from captiond.supervisor import courier as couriers
+from captiond.supervisor.courier import PER_HOST, Courier
 from captiond.supervisor.outgoing import Reply
-from captiond.supervisor.webhooks import PER_HOST, Courier
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -44,7 +44,7 @@ async def finish_all(engine: Engine, now: float) -> None:
 
 
 async def due(engine: Engine, now: float, trying: dict[str, str] | None = None) -> list[Delivery]:
-    return await webhooks.due(engine, now=now, per_host=2, trying=trying or {})
+    return await deliveries.due(engine, now=now, per_host=2, trying=trying or {})
 
 
 def failed(delivery: Delivery, *, again: float | None) -> Tried:
@@ -57,9 +57,9 @@ async def test_a_delivery_is_made_when_its_task_ends_and_only_then(store: Engine
     await tasks.create_task(store, task("quiet", url=None))
     (first, *_) = await claims.claim(store, 1, owner="m", now=2.0)
     await claims.finish(store, [claims.Finished(first.image_id, 1, CAPTION)], now=3.0)
-    assert await webhooks.of_task(store, "t") == []
+    assert await deliveries.of_task(store, "t") == []
     await finish_all(store, now=4.0)
-    (delivery,) = await webhooks.of_task(store, "t")
+    (delivery,) = await deliveries.of_task(store, "t")
     assert (delivery.status, delivery.attempts, delivery.created_at) == (PENDING, 0, 4.0)
     assert [found.task_id for found in await due(store, 4.0)] == ["t"]
     assert await due(store, 3.9) == []
@@ -74,7 +74,7 @@ async def test_each_way_a_task_ends_makes_one_delivery(store: Engine) -> None:
     late = claims.Finished(claim.image_id, claim.attempt, CAPTION)
     assert await claims.finish(store, [late], now=5.0) == {}
     for task_id in ("r", "c"):
-        assert len(await webhooks.of_task(store, task_id)) == 1
+        assert len(await deliveries.of_task(store, task_id)) == 1
 
 
 async def test_a_host_with_a_backlog_stands_before_no_other(store: Engine) -> None:
@@ -100,12 +100,12 @@ async def test_receivers_on_one_host_have_their_calls_to_themselves(store: Engin
 async def test_a_try_is_recorded_once_and_waits_until_it_is_due(store: Engine) -> None:
     await tasks.create_task(store, refused("t"))
     (delivery,) = await due(store, 2.0)
-    await webhooks.record(store, [failed(delivery, again=10.0)])
-    await webhooks.record(store, [failed(delivery, again=99.0)])
+    await deliveries.record(store, [failed(delivery, again=10.0)])
+    await deliveries.record(store, [failed(delivery, again=99.0)])
     assert await due(store, 9.9) == []
     (again,) = await due(store, 10.0)
     assert (again.attempts, again.response, again.error) == (1, 500, "answered 500")
-    await webhooks.record(store, [Tried(again.id, 2, 11.0, DELIVERED, None, 204, None)])
+    await deliveries.record(store, [Tried(again.id, 2, 11.0, DELIVERED, None, 204, None)])
     assert await due(store, 99.0) == []
 
 
@@ -113,19 +113,19 @@ async def test_what_was_given_up_can_be_tried_anew(store: Engine) -> None:
     for task_id in ("t", "u"):
         await tasks.create_task(store, refused(task_id))
     given_up, delivered = await due(store, 2.0)
-    await webhooks.record(
+    await deliveries.record(
         store,
         [
             failed(given_up, again=None),
             Tried(delivered.id, 1, 3.0, DELIVERED, None, 204, None),
         ],
     )
-    assert await webhooks.redeliver_failed(store, now=5.0) == 1
-    assert await webhooks.redeliver_failed(store, now=5.0) == 0
+    assert await deliveries.redeliver_failed(store, now=5.0) == 1
+    assert await deliveries.redeliver_failed(store, now=5.0) == 0
     (anew,) = await due(store, 5.0)
     assert (anew.id, anew.attempts, anew.status) == (given_up.id, 0, PENDING)
-    assert await webhooks.redeliver(store, delivered.task_id, now=6.0) == 1
-    assert await webhooks.redeliver(store, "nobody", now=6.0) == 0
+    assert await deliveries.redeliver(store, delivered.task_id, now=6.0) == 1
+    assert await deliveries.redeliver(store, "nobody", now=6.0) == 0
 
 
 async def test_a_task_that_is_tried_again_is_told_of_once_more_and_not_before(
@@ -141,11 +141,11 @@ async def test_a_task_that_is_tried_again_is_told_of_once_more_and_not_before(
     await finish_all(store, now=5.0)
     (second,) = await due(store, 5.0)
     assert second.id != first.id
-    assert await webhooks.of_task(store, "t") == [second]
+    assert await deliveries.of_task(store, "t") == [second]
 
 
 async def give_up(engine: Engine, begun_before: float, *trying: str) -> int:
-    return await webhooks.give_up(
+    return await deliveries.give_up(
         engine, begun_before=begun_before, error="too old", trying=set(trying)
     )
 
@@ -153,24 +153,24 @@ async def give_up(engine: Engine, begun_before: float, *trying: str) -> int:
 async def test_what_is_too_old_is_given_up_tried_or_not(store: Engine) -> None:
     for task_id in ("tried", "untried", "trying"):
         await tasks.create_task(store, refused(task_id))
-    tried, _, busy = await webhooks.due(store, now=2.0, per_host=9, trying={})
-    await webhooks.record(store, [failed(tried, again=99.0)])
+    tried, _, busy = await deliveries.due(store, now=2.0, per_host=9, trying={})
+    await deliveries.record(store, [failed(tried, again=99.0)])
     assert await give_up(store, 1.0) == 0
     assert await give_up(store, 1.1, busy.id) == 2
-    ends = [(await webhooks.of_task(store, task_id))[0] for task_id in ("tried", "untried")]
+    ends = [(await deliveries.of_task(store, task_id))[0] for task_id in ("tried", "untried")]
     assert [(end.status, end.due_at, end.error) for end in ends] == [(FAILED, None, "too old")] * 2
     assert [end.attempts for end in ends] == [1, 0]
     assert [delivery.id for delivery in await due(store, 2.0)] == [busy.id]
-    deleted = await retention.delete_finished(store, before=9.0, images=9)
+    deleted = await expiry.delete_finished(store, before=9.0, images=9)
     assert deleted == 2, "retention waits for them no longer"
 
 
 async def test_what_is_tried_anew_is_as_young_as_what_is_new(store: Engine) -> None:
     await tasks.create_task(store, refused("t"))
     assert await give_up(store, 50.0) == 1
-    assert await webhooks.redeliver_failed(store, now=50.0) == 1
+    assert await deliveries.redeliver_failed(store, now=50.0) == 1
     assert await give_up(store, 50.0) == 0
-    (anew,) = await webhooks.of_task(store, "t")
+    (anew,) = await deliveries.of_task(store, "t")
     assert (anew.status, anew.created_at, anew.due_at) == (PENDING, 1.0, 50.0)
     assert await give_up(store, 50.1) == 1
 
@@ -230,8 +230,8 @@ async def wait_for_rounds(monkeypatch: pytest.MonkeyPatch, courier: Courier, num
         rounds.release()
         return found
 
-    due_as_it_is = webhooks.due
-    monkeypatch.setattr(webhooks, "due", counted)
+    due_as_it_is = deliveries.due
+    monkeypatch.setattr(deliveries, "due", counted)
     for _ in range(number):
         courier.hint()
         await rounds.acquire()
@@ -254,7 +254,7 @@ async def test_a_courier_gives_up_what_waits_behind_calls_that_hang(
         assert await status(store, "old") is PENDING, "a start gives everything an hour's tries"
         monkeypatch.setattr(courier, "_next_look", 0.0)
         await wait_for_rounds(monkeypatch, courier, 2)
-        (old,) = await webhooks.of_task(store, "old")
+        (old,) = await deliveries.of_task(store, "old")
         assert (old.status, old.error) == (FAILED, "given up: not accepted within 91 h")
         assert [await status(store, task_id) for task_id in ("young", "called0")] == [PENDING] * 2
 
@@ -267,7 +267,7 @@ async def begin(engine: Engine, task_id: str, moment: float) -> None:
 
 
 async def status(engine: Engine, task_id: str) -> DeliveryStatus:
-    (delivery,) = await webhooks.of_task(engine, task_id)
+    (delivery,) = await deliveries.of_task(engine, task_id)
     return delivery.status
 
 

@@ -5,8 +5,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.store import maintenance
-from captiond.store.engine import BUSY_SECONDS, Engine, outside_transaction
 from captiond.store.maintenance import checkpoint
+from captiond.store.sqlite import BUSY_SECONDS, Engine, outside_transaction
 
 pytestmark = pytest.mark.anyio
 

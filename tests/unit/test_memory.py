@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from captiond.captioners.memory import told_as_out_of_memory
 from captiond.errors import OutOfMemory
-from captiond.inference.memory import told_as_out_of_memory
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from sqlalchemy import text
 
 from captiond.config import DataSettings, RetentionSettings, Settings
 from captiond.jobs import Captioned, Refused
-from captiond.store import captions, claims, retention, tasks, webhooks
-from captiond.store.engine import Engine, reading
+from captiond.store import captions, claims, deliveries, expiry, tasks
+from captiond.store.sqlite import Engine, reading
 from captiond.supervisor.retention import tidy
 from tests.unit.test_deliveries import due, failed, finish_all, refused, task
 
@@ -36,7 +36,7 @@ async def test_a_task_goes_with_its_images_and_deliveries_when_its_days_are_over
     await tasks.create_task(store, task("old", images=3))
     await finish_all(store, now=5.0)
     (delivery,) = await due(store, 5.0)
-    await webhooks.record(store, [failed(delivery, again=None)])
+    await deliveries.record(store, [failed(delivery, again=None)])
     month = settings(tmp_path, task_days=30)
     await tidy(month, store, now=5.0 + 30 * DAY)
     assert await tasks.read_task(store, "old") is not None
@@ -70,11 +70,11 @@ async def test_few_rows_go_at_a_time_and_the_oldest_first(store: Engine) -> None
     for number in range(6):
         await tasks.create_task(store, task(f"t{number}", url=None, images=4))
         await finish_all(store, now=10.0 - number)
-    assert await retention.delete_finished(store, before=99.0, images=7) == 2
+    assert await expiry.delete_finished(store, before=99.0, images=7) == 2
     left = [number for number in range(6) if await tasks.read_task(store, f"t{number}")]
     assert left == [0, 1, 2, 3], "the first finished go first"
-    assert await retention.delete_finished(store, before=99.0, images=1) == 1
-    assert await retention.delete_finished(store, before=1.0, images=1) == 0
+    assert await expiry.delete_finished(store, before=99.0, images=1) == 1
+    assert await expiry.delete_finished(store, before=1.0, images=1) == 0
 
 
 async def test_the_oldest_captions_leave_the_cache(store: Engine, tmp_path: Path) -> None:
@@ -99,14 +99,14 @@ async def test_old_files_that_no_task_owns_are_removed(store: Engine, tmp_path: 
 
 
 async def test_files_are_let_go_a_few_at_a_time(store: Engine, tmp_path: Path) -> None:
-    kept = retention.MOST_TASKS + 5
+    kept = expiry.MOST_TASKS + 5
     poison = Refused("died", "poison_image")
     for number in range(kept):
         await tasks.create_task(store, task(f"t{number}"))
     taken = await claims.claim(store, kept, owner="m", now=1.0)
     ends = [claims.Finished(claim.image_id, claim.attempt, poison) for claim in taken]
     await claims.finish(store, ends, now=2.0)
-    assert await retention.release_files(store, before=2.0) == 0
-    assert await retention.release_files(store, before=3.0) == retention.MOST_TASKS
+    assert await expiry.release_files(store, before=2.0) == 0
+    assert await expiry.release_files(store, before=3.0) == expiry.MOST_TASKS
     await tidy(settings(tmp_path, retry_days=1), store, now=3.0 + DAY)
     assert await tasks.needed_spool_names(store) == set()

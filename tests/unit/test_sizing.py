@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from captiond.captioners import sizing
+from captiond.captioners.blip.captioner import Blip
+from captiond.captioners.sizing import Seconds, best_size, remember, remembered_size
 from captiond.config import DataSettings, Settings
 from captiond.errors import OutOfMemory
-from captiond.inference import sizing
-from captiond.inference.blip import Blip
-from captiond.inference.loading import found_size
-from captiond.inference.sizing import Seconds, best_size, remember, remembered_size
+from captiond.worker.loading import found_size
 
 
 def machine(*, start: float, each: float, memory: int = 1000, caches: int = 1000) -> Seconds:

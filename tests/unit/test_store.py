@@ -32,8 +32,10 @@ from captiond.jobs import (
     TaskView,
     blame,
 )
-from captiond.store import captions, claims, maintenance, retention, tasks
-from captiond.store.engine import (
+from captiond.store import captions, claims, expiry, maintenance, tasks
+from captiond.store.maintenance import checkpoint
+from captiond.store.migrate import prepare_database
+from captiond.store.sqlite import (
     BUSY_SECONDS,
     Engine,
     make_engine,
@@ -41,8 +43,6 @@ from captiond.store.engine import (
     reading,
     writing,
 )
-from captiond.store.maintenance import checkpoint
-from captiond.store.migrate import prepare_database
 from captiond.store.tables import Table
 from captiond.store.tasks import Ended
 from captiond.tags import Category, Kind, Tag, TagOptions
@@ -385,8 +385,8 @@ async def test_what_cannot_be_tried_again(engine: Engine) -> None:
         await tasks.retry(engine, "t")
     await tasks.create_task(engine, task("u", 1))
     await end_with(engine, Refused("died", "poison_image"))
-    assert await retention.release_files(engine, before=3.0) == 0
-    assert await retention.release_files(engine, before=4.0) == 1
+    assert await expiry.release_files(engine, before=3.0) == 0
+    assert await expiry.release_files(engine, before=4.0) == 1
     with pytest.raises(NothingToRetry):  # the file is gone
         await tasks.retry(engine, "u")
 

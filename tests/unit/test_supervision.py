@@ -6,9 +6,9 @@ from multiprocessing.connection import Connection
 
 import pytest
 
-from captiond.children import Child
 from captiond.messages import Health, Message, ModelInfo, Ready, Unready
-from captiond.processes import Start
+from captiond.processes.children import Child
+from captiond.processes.start import Start
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.places import Place, restart_delay
 
@@ -67,5 +67,5 @@ async def test_a_start_that_the_machine_refuses_is_tried_again() -> None:
     async def attend(place: Place, child: Child) -> None:
         raise AssertionError(f"{child.name} of {place.name} was started")
 
-    await Place("model0", "captiond.inference.worker", refuse, attend).keep(stop)
+    await Place("model0", "captiond.worker.process", refuse, attend).keep(stop)
     assert tries == 2

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from captiond.inference.underway import UnderWay
+from captiond.worker.underway import UnderWay
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,10 @@ from io import BytesIO
 import numpy as np
 import torch
 
+from captiond.captioners.blip.captioner import Blip
+from captiond.captioners.files import EMBEDDED
 from captiond.config import ImageSettings, Precision
-from captiond.inference.blip import Blip
-from captiond.inference.decode import decode
-from captiond.inference.models import EMBEDDED
+from captiond.decoding.decode import decode
 from captiond.jobs import Generation
 from tools.scenes.dataset import Sample, draw_sample
 from tools.scenes.evaluation import EVALUATION_SEED

@@ -131,10 +131,10 @@ class AfterImport(importlib.abc.MetaPathFinder):
 
 
 if FAULT == "decoder_crash":
-    sys.meta_path.insert(0, AfterImport("captiond.inference.decoder", into_decoder))
+    sys.meta_path.insert(0, AfterImport("captiond.decoding.decoder", into_decoder))
 elif FAULT == "no_driver":
-    sys.meta_path.insert(0, AfterImport("captiond.inference.blip", into_loading))
+    sys.meta_path.insert(0, AfterImport("captiond.captioners.blip.captioner", into_loading))
 elif FAULT:
     if FAULT == "tagger_crash":
         sys.meta_path.insert(0, AfterImport("captiond.tagging.tagger", into_tagger))
-    sys.meta_path.insert(0, AfterImport("captiond.inference.blip", into_model))
+    sys.meta_path.insert(0, AfterImport("captiond.captioners.blip.captioner", into_model))

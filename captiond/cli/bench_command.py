@@ -1,0 +1,188 @@
+"""`captiond bench`: what this machine can do, as tables or as JSON."""
+
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
+
+from captiond.bench.cases import Case
+from captiond.bench.checkpoint import ShapeName, write_checkpoint
+from captiond.bench.report import Suggested
+from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
+from captiond.captioners.files import ModelFiles, locate
+from captiond.cli.caption_command import progress_bar
+from captiond.cli.formats import json_text, print_line, settings_as_toml
+from captiond.config import Origin, Settings
+from captiond.errors import ModelMissing
+from captiond.logs import set_up_logs
+
+SECTIONS = ("server", "model", "generation", "images", "tags", "limits", "cache", "logs")
+SOURCE = "captiond bench"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asks for."""
+
+    shape: ShapeName | None  # of random weights, in place of a model
+    must_be_there: bool  # the model was named, so that no random weights take its place
+    rounds: int | None
+    quick: bool
+    service: bool
+
+
+def bench(settings: Settings, options: Options, *, as_json: bool) -> None:
+    """Measure and print; standard error, where it is a terminal, gets a progress bar.
+
+    Raises:
+        ModelMissing, ModelBroken, StartupError, OutOfMemory
+        KeyboardInterrupt: it was told to stop, SIGTERM included; it has left nothing behind.
+    """
+    set_up_logs(settings.logs, process="bench")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    plan = plan_for(settings, options.rounds, quick=options.quick, service=options.service)
+    with TemporaryDirectory(prefix="captiond-bench-", ignore_cleanup_errors=True) as folder:
+        report = measure(settings, options, plan, Path(folder))
+    if as_json:
+        print_line(json_text(asdict(report)), sys.stdout)
+    else:
+        show(report, Console())
+
+
+def measure(settings: Settings, options: Options, plan: Plan, folder: Path) -> Report:
+    console = Console(stderr=True)
+    with console.status("looking for a model, or making one"):
+        model = find_or_make(settings, options, folder / "model")
+        chosen = measured(settings, model)
+        config = folder / "captiond.toml"
+        config.write_text(as_toml(chosen))
+    with prepared(chosen, plan, config) as ready, progress_bar(console) as progress:
+        bar = progress.add_task("", total=len(ready.cases) * (1 + plan.rounds))
+
+        def tell(case: Case) -> None:
+            progress.update(bar, advance=1, description=f"{case.kind} {case.name}")
+
+        return run(ready, chosen, plan, model.name, tell)
+
+
+def find_or_make(settings: Settings, options: Options, folder: Path) -> ModelFiles:
+    """The model of the settings if it is on disk, or one of random weights in `folder`."""
+    name, shape = settings.model.name, options.shape
+    if shape is None:
+        try:
+            return ModelFiles(name, locate(settings, name, download=False))
+        except ModelMissing:
+            if options.must_be_there:
+                raise
+    shape = shape or "base"
+    write_checkpoint(shape, folder)
+    return ModelFiles(f"BLIP-{shape}'s shape, random weights", folder)
+
+
+def as_toml(settings: Settings) -> str:
+    return settings_as_toml(
+        Origin(section, key, value, SOURCE)
+        for section, keys in settings.model_dump(mode="json", include=set(SECTIONS)).items()
+        for key, value in keys.items()
+    )
+
+
+def show(report: Report, console: Console) -> None:
+    machine = report.machine
+    console.print(
+        f"{report.model}, {machine.precision}, on {machine.device}: {machine.cores} cores, "
+        f"{machine.threads} threads; torch {machine.torch}, transformers {machine.transformers}; "
+        f"medians of {report.plan.rounds} rounds",
+        highlight=False,
+        markup=False,
+    )
+    console.print(engine_table(report), machine_table(report))
+    if report.starting_bytes is not None and report.peak_bytes is not None:
+        console.print(
+            f"over HTTP, in batches of at most {report.service_batch_size}; the model process has "
+            f"taken {report.starting_bytes / 1e6:,.0f} MB at most while it started, and "
+            f"{report.peak_bytes / 1e6:,.0f} MB while it captioned",
+            highlight=False,
+            markup=False,
+        )
+        console.print(service_table(report))
+    console.print(suggestion(report.suggested), highlight=False, markup=False)
+
+
+def engine_table(report: Report) -> Table:
+    table = new_table(
+        "batch",
+        "generate, s an image",
+        "captiond",
+        "ratio",
+        "floor",
+        "tokens an image",
+        "same tokens",
+    )
+    for figure in report.figures.engine:
+        table.add_row(
+            str(figure.batch_size),
+            seconds(figure.generate),
+            seconds(figure.captiond),
+            "-" if figure.ratio is None else f"{figure.ratio:.2f}",
+            seconds(figure.floor),
+            "-" if figure.new_tokens is None else f"{figure.new_tokens:.1f}",
+            "-" if figure.same is None else f"{figure.same:.0%}",
+        )
+    return table
+
+
+def machine_table(report: Report) -> Table:
+    found = report.figures
+    table = new_table("the machine's best", "", "by")
+    table.add_row("matrix products", f"{found.product.rate / 1e9:,.0f} GFLOP/s", found.product.name)
+    table.add_row("memory", f"{found.memory.rate / 1e9:,.1f} GB/s", found.memory.name)
+    table.add_row("decoding", seconds(found.decode) + " s", "one JPEG of 100 KB, one core")
+    return table
+
+
+def service_table(report: Report) -> Table:
+    table = new_table("clients", "images/s", "p50, s", "p99, s", "the model waits for")
+    for figure in report.figures.service:
+        table.add_row(
+            str(figure.clients),
+            f"{figure.images_per_second:.2f}",
+            seconds(figure.p50),
+            seconds(figure.p99),
+            ", ".join(f"{cause} {part:.1%}" for cause, part in figure.idle.items()),
+        )
+    return table
+
+
+def suggestion(suggested: Suggested) -> str:
+    """Lines for captiond.toml."""
+    return "\n".join(
+        (
+            "# for this machine, in captiond.toml",
+            "[model]",
+            f"batch_size = {suggested.batch_size}",
+            f'precision = "{suggested.precision}"',
+            f"threads = {suggested.threads}",
+            "",
+            "[images]",
+            f"decoders = {suggested.decoders}",
+        )
+    )
+
+
+def new_table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def seconds(value: float | None) -> str:
+    return "no memory" if value is None else f"{value:.3g}"

@@ -1,0 +1,153 @@
+"""`captiond caption`: files to captions in one process, without a server."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from captiond.cli.formats import Format, Show, printer
+from captiond.config import Settings
+from captiond.decoding.decode import Pixels, decode, set_up_pillow
+from captiond.errors import ImageError
+from captiond.logs import set_up_logs
+from captiond.tagging.output import tagged
+from captiond.worker.loading import Loaded, load
+
+SUFFIXES = {
+    ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A file's pixels and its image's size, or why there are none."""
+
+    path: Path
+    pixels: Pixels | None = None
+    size: tuple[int, int] = (0, 0)
+    error: str = ""
+    code: str = ""
+
+
+def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool:
+    """Caption files, and the images in folders; whether every one has a caption.
+
+    Standard output gets the results in order, as each batch is done; standard error, where it is a
+    terminal, a progress bar.
+    """
+    set_up_logs(settings.logs, process="caption")
+    files = list(image_files(paths))
+    set_up_pillow(settings.images)
+    console = Console(stderr=chosen is not Format.PEOPLE)
+    with console.status("loading the model"):
+        loaded = load(settings, settings.model.devices[0], trial=False)
+    well = True
+    with (
+        progress_bar(console) as progress,
+        ThreadPoolExecutor() as pool,
+        printer_beside(progress, chosen) as show,
+    ):
+        bar = progress.add_task("captioning", total=len(files))
+        for results in captioned_batches(files, loaded, settings, pool):
+            for result in results:
+                show(result)
+                well = well and result["error"] is None
+            progress.advance(bar, len(results))
+    return well
+
+
+def progress_bar(console: Console) -> Progress:
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
+
+
+def printer_beside(progress: Progress, chosen: Format) -> AbstractContextManager[Show]:
+    if chosen is Format.PEOPLE:
+        return nullcontext(partial(show_for_people, progress.console))
+    return printer(chosen, sys.stdout)
+
+
+def image_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """The files as they were named, and in folders all that are images by their suffix."""
+    for path in paths:
+        if path.is_dir():
+            found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            yield from sorted(found)
+        else:
+            yield path
+
+
+def captioned_batches(
+    files: list[Path], loaded: Loaded, settings: Settings, pool: Executor
+) -> Iterator[list[dict[str, Any]]]:
+    """Batch after batch of results; while the model has one, the next is being decoded."""
+    size = loaded.info.batch_size
+    waiting = iter(files)
+
+    def read_some() -> list[Future[Read]]:
+        some = islice(waiting, size)
+        return [pool.submit(read, path, loaded, settings) for path in some]
+
+    ahead = read_some()
+    while ahead:
+        batch, ahead = [future.result() for future in ahead], read_some()
+        yield list(caption_batch(batch, loaded, settings))
+
+
+def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
+    try:
+        with path.open("rb") as file:
+            pixels, size = decode(file, loaded.blip.geometry, settings.images)
+    except ImageError as error:
+        return Read(path, error=str(error), code=error.code)
+    except OSError as error:
+        return Read(path, error=str(error.strerror), code="unreadable_file")
+    return Read(path, pixels, size)
+
+
+def caption_batch(
+    batch: list[Read], loaded: Loaded, settings: Settings
+) -> Iterator[dict[str, Any]]:
+    pixels = [image.pixels for image in batch if image.pixels is not None]
+    generation = settings.generation.defaults
+    best = (
+        [found[0] for found in loaded.blip.caption(np.stack(pixels), generation)] if pixels else []
+    )
+    texts = [caption.text for caption in best]
+    tags = loaded.taggers.tag(texts, [None] * len(texts))
+    captions = zip(best, tags, strict=True)
+    for image in batch:
+        path = str(image.path)
+        if image.pixels is None:
+            yield refused(path, image)
+        else:
+            width, height = image.size
+            size = {"width": width, "height": height}
+            caption, found = next(captions)
+            told = tagged(caption.text, found, settings.tags.filter)
+            details = told.pop("tag_details")
+            kept = {"image_path": path, **told, "error": None, "model": loaded.info.name}
+            yield {**kept, "score": caption.score, "tag_details": details, **size}
+
+
+def refused(path: str, image: Read) -> dict[str, Any]:
+    kept = {"image_path": path, "caption": None, "tags": None}
+    return {**kept, "error": image.error, "code": image.code}
+
+
+def show_for_people(console: Console, result: Mapping[str, Any]) -> None:
+    console.print(result["image_path"], style="bold", markup=False, highlight=False)
+    if result["error"] is not None:
+        console.print(f"  {result['error']}", style="red", markup=False)
+        return
+    console.print(f"  {result['caption']}", markup=False, highlight=False)
+    console.print(f"  {', '.join(result['tags'])}", style="dim", markup=False)

@@ -1,0 +1,73 @@
+"""`captiond check`: each part on its own, and one line that says how to mend it."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import typer
+
+from captiond.captioners.files import locate
+from captiond.config import Settings
+from captiond.errors import CaptiondError, StartupError
+from captiond.tagging.synonyms import read_synonyms
+from captiond.tagging.tagger import Tagger
+
+SAMPLE = "a red car"
+MODEL = "model"  # one that is missing is no failure where there is a fallback
+
+
+def check(settings: Settings) -> bool:
+    """Check every part and print a line for each; whether captions can be made."""
+    well = True
+    for part, look in parts(settings):
+        try:
+            typer.echo(f"ok    {part}: {look()}")
+        except CaptiondError as error:
+            spare = part == MODEL and bool(settings.model.fallback)
+            well = well and spare
+            typer.echo(f"{'warn' if spare else 'FAIL'}  {part}: {error}")
+    return well
+
+
+def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    """The name of each part, and what looks at it: a line that says what is there, or an error."""
+    yield "data folder", lambda: check_data(settings.data.dir)
+    yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
+    if fallback := settings.model.fallback:
+        yield "fallback model", lambda: f"{fallback} in {check_model(settings, fallback)}"
+    if synonyms := settings.tags.synonyms:
+        yield "tag synonyms", lambda: f"{len(read_synonyms(synonyms).replacements)} in {synonyms}"
+    for language, pipeline in settings.tags.pipelines.items():
+        yield f"tag pipeline {language}", lambda: check_pipeline(language, pipeline)  # noqa: B023 - called at once
+
+
+def check_data(folder: Path) -> str:
+    """Where the data folder is, or will be made.
+
+    Raises:
+        StartupError: nothing can be written there.
+    """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise StartupError(f"{there} is a file; set [data] dir to a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StartupError(f"{there} cannot be written to; change its owner, or set [data] dir")
+    return str(folder) if folder.exists() else f"{folder} will be made at the first start"
+
+
+def check_model(settings: Settings, name: str) -> Path:
+    """The folder of a model that is on disk; nothing is fetched for a check."""
+    return locate(settings, name, download=False)
+
+
+def check_pipeline(language: str, pipeline: str) -> str:
+    """Load a pipeline and let it tag.
+
+    Raises:
+        ModelMissing, ModelBroken: there are no tags to be had from it.
+    """
+    tagger = Tagger.load(language, pipeline)
+    tagger.tag([SAMPLE])
+    if tagger.failures:
+        raise StartupError(f"{pipeline} fails on {SAMPLE!r}, see above; install it again")
+    return pipeline

@@ -1,0 +1,84 @@
+"""`captiond db`: backup, check and upgrade of a data folder's database."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.config import Settings
+
+db_app = typer.Typer(no_args_is_help=True, help="Care of the database.")
+EXIT_PROBLEMS = 1
+
+
+@db_app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    config: Config = None,
+    data: Data = None,
+    assignments: Set = None,
+) -> None:
+    """Copy the database to FILE, also while the service runs; FILE is whole and checked."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from captiond.cli.database import check_is_there
+    from captiond.cli.database_backup import back_up
+
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    check_is_there(settings)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task(f"copying {settings.database}", total=None)
+
+        def show(done: int, pages: int) -> None:
+            progress.update(bar, completed=done, total=pages)
+
+        size = back_up(settings.database, file, overwrite=force, progress=show)
+    typer.echo(f"{file}: {size} bytes, checked")
+
+
+@db_app.command()
+def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
+    """Look for damage, and for tasks, images and spool files that contradict one another."""
+    from captiond.cli.database_check import check_all
+
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    if asyncio.run(check_all(settings, typer.echo)):
+        raise typer.Exit(EXIT_PROBLEMS)
+
+
+@db_app.command()
+def upgrade(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
+    """Bring the tables up to this captiond's, as each start does; the service must not run."""
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    before, after = asyncio.run(upgrade_tables(settings))
+    done = "is up to date" if before == after else f"upgraded from revision {before}"
+    typer.echo(f"{settings.database}: {done}: revision {after}")
+
+
+async def upgrade_tables(settings: Settings) -> tuple[str | None, str | None]:
+    """The revisions before and after.
+
+    Raises:
+        AlreadyRunning: the service runs.
+        DatabaseUnusable: damaged, or newer than this captiond; nothing was changed.
+    """
+    from captiond.cli.database import check_is_there
+    from captiond.store.migrate import prepare_database, revision
+    from captiond.store.sqlite import make_engine
+    from captiond.supervisor.lock import locked
+
+    check_is_there(settings)
+    with locked(settings.data.dir):
+        engine = make_engine(settings.database)
+        try:
+            before = await revision(engine, settings.database)
+            await prepare_database(engine, settings.database)
+            return before, await revision(engine, settings.database)
+        finally:
+            await engine.dispose()

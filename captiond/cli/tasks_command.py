@@ -1,0 +1,179 @@
+"""`captiond tasks`: tasks and their webhooks, straight from the database of a data folder."""
+
+import asyncio
+import sys
+import time
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.config import Settings
+from captiond.errors import TaskNotFound
+from captiond.jobs import Status
+
+tasks_app = typer.Typer(
+    no_args_is_help=True, help="Tasks and their webhooks, also while the service runs."
+)
+TaskId = Annotated[str, typer.Argument(metavar="TASK")]
+
+
+@tasks_app.command("list")
+def list_tasks(
+    *,
+    status: Annotated[
+        Status | None, typer.Option(case_sensitive=False, help="Only tasks of this status.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    config: Config = None,
+    data: Data = None,
+    assignments: Set = None,
+) -> None:
+    """The newest tasks: a table on a terminal, JSON lines in a pipe."""
+    from captiond.cli import task_views
+
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    task_views.show_list(asyncio.run(newest(settings, limit, status)), sys.stdout)
+
+
+@tasks_app.command()
+def show(
+    task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
+) -> None:
+    """A task with its images and its webhook: for people on a terminal, JSON in a pipe."""
+    from captiond.cli import task_views
+
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    task_views.show_task(asyncio.run(read(settings, task)), sys.stdout)
+
+
+@tasks_app.command()
+def cancel(
+    task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
+) -> None:
+    """End a task: images that have no result yet never get one."""
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    asyncio.run(cancel_task(settings, task))
+    typer.echo(f"{task}: cancelled")
+
+
+@tasks_app.command()
+def retry(
+    task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
+) -> None:
+    """Try images again that failed by the machine's doing, as it may be; for a week after that."""
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    number = asyncio.run(retry_task(settings, task))
+    typer.echo(f"{task}: {number} images wait again")
+
+
+@tasks_app.command()
+def redeliver(
+    task: Annotated[str | None, typer.Argument(metavar="[TASK]")] = None,
+    *,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Every webhook that was given up.")
+    ] = False,
+    config: Config = None,
+    data: Data = None,
+    assignments: Set = None,
+) -> None:
+    """Call a task's webhook again, whatever became of it; the running service does it at once."""
+    if (task is None) is not failed:
+        raise typer.BadParameter("name a task, or say --failed")
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    number = asyncio.run(deliver_anew(settings, task))
+    typer.echo(f"webhooks to deliver: {number}")
+
+
+async def newest(settings: Settings, limit: int, status: Status | None) -> list[dict[str, Any]]:
+    from captiond.cli.database import opened
+    from captiond.store.listing import newest_tasks
+    from captiond.web.schemas import rfc3339
+
+    async with opened(settings) as engine:
+        found = await newest_tasks(engine, limit, status)
+    return [
+        {
+            "task_id": task.id,
+            "status": task.status.value,
+            "created_at": rfc3339(task.created_at),
+            "finished_at": rfc3339(task.finished_at),
+            "progress": {"total": task.total, "done": task.done, "failed": task.failed},
+        }
+        for task in found
+    ]
+
+
+async def read(settings: Settings, task_id: str) -> dict[str, Any]:
+    """A task as the status call shows it, and its deliveries.
+
+    Raises:
+        TaskNotFound
+    """
+    from captiond.cli.database import opened
+    from captiond.store import deliveries, tasks
+    from captiond.web.schemas import rfc3339, task_status
+
+    async with opened(settings) as engine:
+        task = await tasks.read_task(engine, task_id)
+        if task is None:
+            raise not_found(task_id)
+        owed = await deliveries.of_task(engine, task_id)
+    times = ("created_at", "due_at", "tried_at")
+    return {
+        **task_status(task),
+        "deliveries": [
+            {**asdict(delivery), **{name: rfc3339(getattr(delivery, name)) for name in times}}
+            for delivery in owed
+        ],
+    }
+
+
+async def cancel_task(settings: Settings, task_id: str) -> None:
+    """Raises TaskNotFound, TaskFinished."""
+    from captiond.cli.database import opened
+    from captiond.spool import remove
+    from captiond.store import tasks
+
+    async with opened(settings) as engine:
+        cancelled = await tasks.cancel(engine, task_id, now=time.time())
+    if cancelled is None:
+        raise not_found(task_id)
+    if cancelled.spool is not None:
+        remove([settings.spool / cancelled.spool])
+
+
+async def retry_task(settings: Settings, task_id: str) -> int:
+    """Raises TaskNotFound, NothingToRetry."""
+    from captiond.cli.database import opened
+    from captiond.store import tasks
+
+    async with opened(settings) as engine:
+        return await tasks.retry(engine, task_id)
+
+
+async def deliver_anew(settings: Settings, task_id: str | None) -> int:
+    """The number of deliveries to be tried anew: a task's, or (None) all that were given up.
+
+    Raises:
+        TaskNotFound: there is no such task, or nobody is to be told of its end.
+    """
+    from captiond.cli.database import opened
+    from captiond.store import deliveries
+
+    async with opened(settings) as engine:
+        if task_id is None:
+            return await deliveries.redeliver_failed(engine, now=time.time())
+        number = await deliveries.redeliver(engine, task_id, now=time.time())
+    if number == 0:
+        raise TaskNotFound(
+            f"{task_id}: there is no webhook of this task: it is unknown, has not ended, or came "
+            "without a callback_url; captiond tasks show says which"
+        )
+    return number
+
+
+def not_found(task_id: str) -> TaskNotFound:
+    return TaskNotFound(f"{task_id}: there is no such task; captiond tasks list has the newest")

@@ -1,0 +1,52 @@
+"""Pixels in memory that a model process and its decoders share: nothing is copied through a pipe.
+
+The memory is an anonymous file (memfd_create(2)): it counts against no /dev/shm, has no name that
+could be left over, and is gone with the last process that holds it.
+"""
+
+import mmap
+import os
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+import numpy as np
+
+from captiond.decoding.decode import Geometry, Pixels
+
+
+class Slots:
+    """`count` slots, each for the pixels of one image, uint8 [height, width, 3].
+
+    It can be given to a child process when that is started, and is the same memory there.
+    """
+
+    def __init__(self, count: int, geometry: Geometry, *, descriptor: int | None = None) -> None:
+        shape = (count, *geometry.shape)
+        size = int(np.prod(shape))
+        self.count, self.bytes = count, size
+        self.geometry = geometry
+        self._descriptor = anonymous_file(size) if descriptor is None else descriptor
+        memory = mmap.mmap(self._descriptor, size)
+        self._pixels: Pixels = np.frombuffer(memory, dtype=np.uint8).reshape(shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return attach, (self.count, self.geometry, DupFd(self._descriptor))
+
+    def write(self, slot: int, pixels: Pixels) -> None:
+        self._pixels[slot] = pixels
+
+    def gather(self, slots: list[int], into: Pixels) -> Pixels:
+        """The pixels of some slots side by side, [len(slots), height, width, 3], where `into`
+        begins, which has room for them.
+        """
+        return np.take(self._pixels, slots, axis=0, out=into[: len(slots)], mode="clip")
+
+
+def anonymous_file(size: int) -> int:
+    descriptor = os.memfd_create("captiond-pixels", os.MFD_CLOEXEC)
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def attach(count: int, geometry: Geometry, descriptor: Any) -> Slots:
+    return Slots(count, geometry, descriptor=descriptor.detach())

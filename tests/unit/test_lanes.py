@@ -1,0 +1,79 @@
+"""Who goes into the next batch."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captiond.jobs import Lane
+from captiond.lanes import PATIENCE, Lanes
+
+
+@dataclass(frozen=True)
+class Named:
+    name: str
+    lane: Lane = Lane.BULK
+    group: str = ""
+
+
+def filled(interactive: int, bulk: int) -> Lanes[Named]:
+    lanes: Lanes[Named] = Lanes()
+    for number in range(interactive):
+        lanes.put(Lane.INTERACTIVE, Named(f"i{number}"))
+    for number in range(bulk):
+        lanes.put(Lane.BULK, Named(f"b{number}"))
+    return lanes
+
+
+def names(batch: list[Named]) -> list[str]:
+    return [item.name for item in batch]
+
+
+def test_interactive_goes_first_and_alone() -> None:
+    lanes = filled(2, 5)
+    assert names(lanes.take(4)) == ["i0", "i1"]
+    assert names(lanes.take(4)) == ["b0", "b1", "b2", "b3"]
+    assert names(lanes.take(4)) == ["b4"]
+    assert names(lanes.take(4)) == []
+
+
+def test_bulk_gets_its_turn_while_interactive_keeps_coming() -> None:
+    lanes = filled(0, 100)
+    turns: deque[str] = deque()
+    for number in range(20):
+        lanes.put(Lane.INTERACTIVE, Named(f"i{number}"))
+        turns.append(lanes.take(1)[0].name[0])
+    assert turns.count("b") == 20 // (PATIENCE + 1)
+
+
+def test_a_batch_is_of_one_group_and_the_first_that_waits_goes_first() -> None:
+    lanes: Lanes[Named] = Lanes()
+    for number, group in enumerate("aabbacab"):
+        lanes.put(Lane.BULK, Named(f"{group}{number}", group=group))
+    batches = [names(lanes.take(3)) for _ in range(4)]
+    assert batches == [["a0", "a1", "a4"], ["b2", "b3", "b7"], ["c5"], ["a6"]]
+
+
+PUT = st.tuples(st.sampled_from(list(Lane)), st.sampled_from("abc"))
+
+
+@given(st.lists(PUT, max_size=60), st.integers(1, 9))
+def test_nothing_is_lost_doubled_or_overtaken_within_its_lane_and_group(
+    put: list[tuple[Lane, str]], size: int
+) -> None:
+    queue: Lanes[Named] = Lanes()
+    items = [Named(str(number), *entry) for number, entry in enumerate(put)]
+    for item in items:
+        queue.put(item.lane, item)
+    taken: list[Named] = []
+    while queue:
+        batch = queue.take(size)
+        assert 1 <= len(batch) <= size
+        assert len({item.lane for item in batch}) == 1
+        assert len({item.group for item in batch}) == 1
+        taken += batch
+    for kind in {(item.lane, item.group) for item in items}:
+        assert [item for item in taken if (item.lane, item.group) == kind] == [
+            item for item in items if (item.lane, item.group) == kind
+        ]
