@@ -271,6 +271,12 @@ class StorageFailed(StoreError):
     """The disk failed; nothing of the request was accepted."""
 
 
+class SpoolError(StoreError):
+    """An uploaded image cannot be read back from the spool; the image may be tried again."""
+
+    code = "spool_error"
+
+
 class StoreBusy(StoreError):
     """Another process has kept the database locked for too long."""
 

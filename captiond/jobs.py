@@ -145,16 +145,24 @@ RETRYABLE = frozenset({"poison_image", "image_too_slow", "out_of_memory", "spool
 
 
 @dataclass(frozen=True, slots=True)
-class NewImage:
-    """One uploaded file of a new task, `offset` and `size` being where it stands in the spool file.
+class SpooledImage:
+    """The bytes of one uploaded image: `size` bytes at `offset` of the spool file named `file`.
 
-    `refused` if it was refused before it was ever queued.
+    `sha256` is the hash of these bytes, in hex.
     """
 
-    filename: str
-    sha256: str | None
+    file: str
     offset: int
     size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """One uploaded file of a new task. `spooled` is None if the file was `refused` at upload."""
+
+    filename: str
+    spooled: SpooledImage | None
     refused: Refused | None = None
 
 
@@ -179,6 +187,13 @@ class NewTask:
     def is_open(self) -> bool:
         """Whether there is an image to caption; else the task ends as it is accepted."""
         return any(image.refused is None for image in self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedTask:
+    """A task that is finished. `keeps_file` if images of it may be retried from its spool file."""
+
+    keeps_file: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Everything that crosses a process boundary, one frozen dataclass for each message.
 
-web → supervisor      Alive, Ask, Drop, Queued, Cancelled
+web → supervisor      Alive, Ask, Drop, Queued, Cancelled, Measured
 supervisor → web      State, Answer, Drain
 supervisor → model    Go, Work, Withdraw, Drain
-model → supervisor    Alive, Ready, Unready, Begun, Done
+model → supervisor    Alive, Ready, Unready, Begun, Finished, Measured
 model → decoder       Decode
 decoder → model       Decoded, Refused
 """
@@ -11,7 +11,16 @@ decoder → model       Decoded, Refused
 from dataclasses import dataclass
 from enum import StrEnum
 
-from captiond.jobs import DEFAULT_OPTIONS, Lane, Options, Outcome, Refused
+from captiond.jobs import (
+    DEFAULT_OPTIONS,
+    FinishedTask,
+    Lane,
+    Options,
+    Outcome,
+    Refused,
+    SpooledImage,
+)
+from captiond.metrics import Measurements
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +40,11 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where an image's bytes stand: in the file `path`, from `offset`, `size` of them."""
-
-    path: str
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
     """A client waits for this image's caption. `ticket` is unique within its web process."""
 
     ticket: int
-    source: Source
-    sha256: str
+    image: SpooledImage
     options: Options = DEFAULT_OPTIONS
 
 
@@ -121,8 +120,7 @@ class Work:
 
     ticket: str
     lane: Lane
-    source: Source
-    sha256: str
+    image: SpooledImage
     image_id: int | None = None
     attempt: int = 0
     options: Options = DEFAULT_OPTIONS
@@ -131,7 +129,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Nobody wants this work any more; what has not begun is not begun. Its `Done` comes anyway."""
+    """The caption of this work is no longer wanted. The work is not started if it has not been yet.
+
+    `Finished` follows in any case.
+    """
 
     ticket: str
 
@@ -151,19 +152,25 @@ class Alive:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The end of a `Work`. A bulk result is in the database before this is sent.
+class Finished:
+    """A `Work` is finished. A bulk outcome is in the database before this is sent.
 
-    `settled` is false where the result was dropped, because the image is somebody else's by now;
-    `last` says that its task ended with it, and `kept` that its spool file is still needed then.
+    `stored` is false if the database did not take the outcome, because the claim is no longer
+    valid. `task` is set if the image was the last of its task.
     """
 
     ticket: str
     outcome: Outcome
     timings: Timings = Timings()
-    settled: bool = True
-    last: bool = False
-    kept: bool = False
+    stored: bool = True
+    task: FinishedTask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a web or a model process has measured since its last such message."""
+
+    measurements: Measurements
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +203,7 @@ class Drain:
 class Decode:
     """Decode an image into a slot of the memory that the two processes share."""
 
-    source: Source
+    image: SpooledImage
     slot: int
 
 
@@ -219,7 +226,8 @@ Message = (
     | Withdraw
     | Begun
     | Alive
-    | Done
+    | Finished
+    | Measured
     | Go
     | Ready
     | Unready

@@ -7,9 +7,8 @@ from pathlib import Path
 from captiond.cli.database import opened
 from captiond.config import Settings
 from captiond.errors import AlreadyRunning
-from captiond.spool import files_before
+from captiond.spool import open_spool
 from captiond.store import consistency
-from captiond.store.consistency import Need
 from captiond.store.sqlite import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
@@ -27,7 +26,7 @@ async def check_all(settings: Settings, tell: Tell) -> int:
         problems = await consistency.damage(engine)
         if not problems:
             problems += await consistency.contradictions(engine)
-            problems += await missing_files(engine, settings.spool)
+            problems += await missing_files(engine, settings)
             problems += await orphans(engine, settings)
             counted = await consistency.count(engine)
             summary = f"{counted.tasks} tasks ({counted.open_tasks} open), {counted.images} images"
@@ -40,34 +39,32 @@ async def check_all(settings: Settings, tell: Tell) -> int:
     return len(problems)
 
 
-async def missing_files(engine: Engine, spool: Path) -> list[str]:
+async def missing_files(engine: Engine, settings: Settings) -> list[str]:
     """Files that open images need. One that has ended meanwhile needs its file no more."""
     needs = await consistency.needed_files(engine)
-    suspects = {name: need for name, need in needs.items() if shorter(spool / name, need)}
+    sizes = open_spool(settings).sizes()
+    suspects = {name: need for name, need in needs.items() if sizes.get(name, -1) < need.size}
     if suspects:
         still = await consistency.needed_files(engine)
         suspects = {name: need for name, need in suspects.items() if name in still}
     return [
-        f"{spool / name}: missing or cut short: the open images of task {need.task_id} will end "
-        "as FAILED; put the file back from a copy, or let the client send them again"
+        f"{settings.spool / name}: missing or cut short: the open images of task {need.task_id} "
+        "will fail; restore the file from a copy, or have the client send them again"
         for name, need in suspects.items()
     ]
-
-
-def shorter(path: Path, need: Need) -> bool:
-    return not path.is_file() or path.stat().st_size < need.size
 
 
 async def orphans(engine: Engine, settings: Settings) -> list[str]:
     """Files that no row owns. While captiond serves, a young one may be of a request under way."""
     now = time.time()
-    found = files_before(settings.spool, now) if settings.spool.is_dir() else []
-    owned = await needed_spool_names(engine)
-    strays = [path for path in found if path.name not in owned]
+    spool, owned = open_spool(settings), await needed_spool_names(engine)
+    strays = [name for name in spool.written_before(now) if name not in owned]
     if strays and is_served(settings.data.dir):  # by now: it may have begun after the check
-        old = set(files_before(settings.spool, now - settings.upload_grace))
-        strays = [path for path in strays if path in old]
-    return [f"{path}: belongs to no task; the next start removes it" for path in strays]
+        old = set(spool.written_before(now - settings.upload_grace))
+        strays = [name for name in strays if name in old]
+    return [
+        f"{settings.spool / name}: belongs to no task; the next start removes it" for name in strays
+    ]
 
 
 def is_served(folder: Path) -> bool:

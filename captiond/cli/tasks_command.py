@@ -134,7 +134,7 @@ async def read(settings: Settings, task_id: str) -> dict[str, Any]:
 async def cancel_task(settings: Settings, task_id: str) -> None:
     """Raises TaskNotFound, TaskFinished."""
     from captiond.cli.database import opened
-    from captiond.spool import remove
+    from captiond.spool import open_spool
     from captiond.store import tasks
 
     async with opened(settings) as engine:
@@ -142,7 +142,7 @@ async def cancel_task(settings: Settings, task_id: str) -> None:
     if cancelled is None:
         raise not_found(task_id)
     if cancelled.spool is not None:
-        remove([settings.spool / cancelled.spool])
+        open_spool(settings).remove([cancelled.spool])
 
 
 async def retry_task(settings: Settings, task_id: str) -> int:
