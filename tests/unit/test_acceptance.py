@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import event
 
-from captiond.errors import KeyReused
+from captiond.errors import KeyReused, StoreRefused
 from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.store.engine import Engine
 from captiond.web.acceptance import Acceptance
@@ -60,6 +60,19 @@ async def test_one_that_cannot_be_written_spoils_no_other(store: Engine) -> None
     )
     assert (found[0], found[2]) == ("a", "b")
     assert isinstance(found[1], UnicodeEncodeError)
+
+
+async def test_one_that_the_database_refuses_spoils_no_other(store: Engine) -> None:
+    acceptance = Acceptance(store)
+    assert await acceptance.accept(task("there")) == "there"
+    found = await asyncio.gather(
+        acceptance.accept(task("a")),
+        acceptance.accept(task("there")),  # another request cannot have this id
+        acceptance.accept(task("b")),
+        return_exceptions=True,
+    )
+    assert (found[0], found[2]) == ("a", "b")
+    assert isinstance(found[1], StoreRefused)
 
 
 async def test_the_queue_is_counted_with_what_came_since(store: Engine) -> None:
