@@ -43,6 +43,7 @@ from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher, Loss, Reply, Withdrawal
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.places import Place
+from captiond.supervisor.renewal import renew_forever
 from captiond.supervisor.retention import tidy_forever
 from captiond.supervisor.watch import TICK_SECONDS, Watch
 from captiond.systemd import Notifier
@@ -97,7 +98,7 @@ class Supervisor:
                 group.create_task(self._claim_forever()),
                 group.create_task(self._poll_forever()),
                 group.create_task(self._checkpoint_forever()),
-                group.create_task(self._renew_forever()),
+                group.create_task(renew_forever(self._engine, self._node, self._hint_bulk)),
                 group.create_task(self._courier.run()),
                 group.create_task(tidy_forever(self._settings, self._engine)),
             ]
@@ -390,8 +391,12 @@ class Supervisor:
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            self._bulk_waits = True
-            self._stir()
+            self._hint_bulk()
+
+    def _hint_bulk(self) -> None:
+        """Note that images may wait in the database."""
+        self._bulk_waits = True
+        self._stir()
 
     async def _claim_bulk(self) -> None:
         for model, room in self._dispatcher.bulk_room():
@@ -410,21 +415,6 @@ class Supervisor:
                 work = bulk_work(claim)
                 self._dispatcher.assign_bulk(model, work)
                 self._models[model].channel.send(work)
-
-    async def _renew_forever(self) -> None:
-        """Extend the lease on this node's claims, and take over those of nodes that are dead."""
-        while True:
-            await asyncio.sleep(leases.RENEW_SECONDS)
-            try:
-                await leases.renew(self._engine, self._node)
-                requeued = await leases.requeue_expired(self._engine, self._node)
-            except StoreError as error:
-                log.error("lease_not_renewed", reason=str(error))
-                continue
-            if requeued:
-                log.warning("requeued", images=requeued, reason="the lease of their node expired")
-                self._bulk_waits = True
-                self._stir()
 
     async def _checkpoint_forever(self) -> None:
         while True:
