@@ -391,7 +391,8 @@ class Supervisor:
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            self._hint_bulk()
+            self._bulk_waits = True
+            self._stir()
 
     def _hint_bulk(self) -> None:
         """Note that images may wait in the database."""
