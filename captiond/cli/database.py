@@ -1,4 +1,4 @@
-"""A data folder's database, for commands that read and write it beside the service."""
+"""The database of a data folder, for commands that may run beside the service."""
 
 import os
 from collections.abc import AsyncIterator
@@ -12,11 +12,11 @@ from captiond.store.migrate import check_revision
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Engine]:
-    """The database of these settings, whose tables are this captiond's.
+    """Open the database of these settings. Its tables are those of this captiond.
 
     Raises:
-        StartupError: there is none.
-        DatabaseUnusable: it cannot be used.
+        StartupError: There is no database, or this user may not use it.
+        DatabaseUnusable: It is damaged, or belongs to another version.
     """
     check_is_there(settings)
     engine = make_engine(settings.database)
@@ -28,10 +28,10 @@ async def opened(settings: Settings) -> AsyncIterator[Engine]:
 
 
 def check_is_there(settings: Settings) -> None:
-    """Pass if there is a database that this user may use; opening none would make one.
+    """Return if there is a database that this user may use. To open a missing one would create it.
 
     Raises:
-        StartupError: there is not.
+        StartupError: There is none, or this user may not use it.
     """
     database = settings.database
     if not database.is_file():
@@ -39,4 +39,6 @@ def check_is_there(settings: Settings) -> None:
             f"{database}: there is no database; name the service's data folder with --data-dir"
         )
     if not all(os.access(path, os.R_OK | os.W_OK) for path in (database, database.parent)):
-        raise StartupError(f"{database}: not writable for this user; be the user of the service")
+        raise StartupError(
+            f"{database}: this user may not write it; run the command as the user of the service"
+        )

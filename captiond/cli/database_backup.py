@@ -1,4 +1,4 @@
-"""`captiond db backup`: a copy that has its name only once it is whole and on disk."""
+"""`captiond db backup`: the copy gets its name once it is complete and on disk."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ from captiond.store.backup import Progress, copy
 
 
 def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress) -> int:
-    """Copy `database` to `target`; the size in bytes.
+    """Copy `database` to `target`. Return the size of the copy in bytes.
 
     Raises:
-        BackupFailed: nothing was copied; what stood at `target` stands there still.
+        BackupFailed: There is no copy. A file that was at `target` before is unchanged.
     """
     check_target(database, target, overwrite=overwrite)
     part = target.with_name(f"{target.name}.part")
@@ -35,13 +35,13 @@ def check_target(database: Path, target: Path, *, overwrite: bool) -> None:
     if target.is_dir():
         raise BackupFailed(f"{target}: is a folder; name a file")
     if target.exists() and not overwrite:
-        raise BackupFailed(f"{target}: is there already; name another file, or say --force")
+        raise BackupFailed(f"{target}: exists already; name another file, or use --force")
 
 
 def give_name(part: Path, target: Path, *, overwrite: bool) -> None:
     with part.open("rb") as file:
         os.fsync(file.fileno())
-    check_target(part, target, overwrite=overwrite)  # the copy took its time
+    check_target(part, target, overwrite=overwrite)  # it may have been created meanwhile
     part.rename(target)
     sync_folder(target.resolve().parent)
 

@@ -1,4 +1,4 @@
-"""`captiond db check`: the database, and the spool against it."""
+"""`captiond db check`: the database is checked, and the spool is compared with it."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,12 @@ from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 
-Tell = Callable[[str], None]
 
-
-async def check_all(settings: Settings, tell: Tell) -> int:
-    """Look for everything that is wrong, tell each, and last the sum; how many there were.
+async def check_all(settings: Settings, write: Callable[[str], None]) -> int:
+    """Write a line for each problem and a summary at the end. Return the number of problems.
 
     Raises:
-        StartupError: there is no database, or it cannot be told whether it is served.
+        StartupError: There is no database, or this user may not use the lock of its folder.
     """
     async with opened(settings) as engine:
         problems = await consistency.damage(engine)
@@ -33,18 +31,18 @@ async def check_all(settings: Settings, tell: Tell) -> int:
         else:
             summary = "damaged: stop captiond and restore a backup (docs/operating.md)"
     for problem in problems:
-        tell(problem)
+        write(problem)
     state = "ok" if not problems else f"problems: {len(problems)}"
-    tell(f"{settings.database}: {state}: {summary}")
+    write(f"{settings.database}: {state}: {summary}")
     return len(problems)
 
 
 async def missing_files(engine: Engine, settings: Settings) -> list[str]:
-    """Files that open images need. One that has ended meanwhile needs its file no more."""
+    """Return a problem for each file that open images need and that is missing or too short."""
     needs = await consistency.needed_files(engine)
     sizes = open_spool(settings).sizes()
     suspects = {name: need for name, need in needs.items() if sizes.get(name, -1) < need.size}
-    if suspects:
+    if suspects:  # a task that has finished meanwhile needs its file no more
         still = await consistency.needed_files(engine)
         suspects = {name: need for name, need in suspects.items() if name in still}
     return [
@@ -55,11 +53,14 @@ async def missing_files(engine: Engine, settings: Settings) -> list[str]:
 
 
 async def orphans(engine: Engine, settings: Settings) -> list[str]:
-    """Files that no row owns. While captiond serves, a young one may be of a request under way."""
+    """Return a problem for each file that no task needs.
+
+    While captiond serves, a young file may belong to a request that is not accepted yet.
+    """
     now = time.time()
-    spool, owned = open_spool(settings), await needed_spool_names(engine)
-    strays = [name for name in spool.written_before(now) if name not in owned]
-    if strays and is_served(settings.data.dir):  # by now: it may have begun after the check
+    spool, needed = open_spool(settings), await needed_spool_names(engine)
+    strays = [name for name in spool.written_before(now) if name not in needed]
+    if strays and is_served(settings.data.dir):  # asked now, since it may have started meanwhile
         old = set(spool.written_before(now - settings.upload_grace))
         strays = [name for name in strays if name in old]
     return [
@@ -68,10 +69,10 @@ async def orphans(engine: Engine, settings: Settings) -> list[str]:
 
 
 def is_served(folder: Path) -> bool:
-    """Whether a captiond holds the folder, which is held for no longer than it takes to tell.
+    """Return whether a captiond serves the folder. Its lock is taken for a moment.
 
     Raises:
-        StartupError: this user cannot tell.
+        StartupError: This user may not use the lock.
     """
     try:
         with locked(folder):

@@ -1,4 +1,4 @@
-"""`captiond db`: backup, check and upgrade of a data folder's database."""
+"""`captiond db`: the database of a data folder is backed up, checked or upgraded."""
 
 import asyncio
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from captiond.cli.arguments import Config, Data, Set, settings_from
 from captiond.config import Settings
 
-db_app = typer.Typer(no_args_is_help=True, help="Care of the database.")
+db_app = typer.Typer(no_args_is_help=True, help="Back up, check or upgrade the database.")
 EXIT_PROBLEMS = 1
 
 
@@ -17,12 +17,12 @@ EXIT_PROBLEMS = 1
 def backup(
     file: Annotated[Path, typer.Argument(metavar="FILE")],
     *,
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
 ) -> None:
-    """Copy the database to FILE, also while the service runs; FILE is whole and checked."""
+    """Copy the database to FILE and check the copy. The service may run meanwhile."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -44,7 +44,7 @@ def backup(
 
 @db_app.command()
 def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
-    """Look for damage, and for tasks, images and spool files that contradict one another."""
+    """Find damage, and tasks, images and spool files that contradict one another."""
     from captiond.cli.database_check import check_all
 
     settings = settings_from(config, {}, data=data, assignments=assignments)
@@ -54,7 +54,7 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
 
 @db_app.command()
 def upgrade(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
-    """Bring the tables up to this captiond's, as each start does; the service must not run."""
+    """Upgrade the tables to those of this captiond, as a start does. The service must not run."""
     settings = settings_from(config, {}, data=data, assignments=assignments)
     before, after = asyncio.run(upgrade_tables(settings))
     done = "is up to date" if before == after else f"upgraded from revision {before}"
@@ -62,11 +62,11 @@ def upgrade(*, config: Config = None, data: Data = None, assignments: Set = None
 
 
 async def upgrade_tables(settings: Settings) -> tuple[str | None, str | None]:
-    """The revisions before and after.
+    """Return the revisions before and after the upgrade.
 
     Raises:
-        AlreadyRunning: the service runs.
-        DatabaseUnusable: damaged, or newer than this captiond; nothing was changed.
+        AlreadyRunning: The service runs.
+        DatabaseUnusable: The database is damaged, or newer than this captiond. Nothing was changed.
     """
     from captiond.cli.database import check_is_there
     from captiond.store.engine import make_engine

@@ -85,7 +85,7 @@ async def create_task(engine: Engine, task: NewTask) -> str:
     """Accept one task, as `create_tasks` does. Return its id.
 
     Raises:
-        KeyReused: Its key came with another request before.
+        KeyReused: An earlier, different request has the same key.
         StoreError: It was not accepted.
     """
     (created,) = await create_tasks(engine, [task])
