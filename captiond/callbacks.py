@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from captiond.backoff import backoff
+
 MAX_URL = 2000
 PORTS = {"https": 443, "http": 80}
 BACKOFF = 5.0  # with the defaults 5 s, 25 s, 2 min, 10 min, 52 min, 4 h, 22 h, then a day each
@@ -123,8 +125,7 @@ def delay_after(
 
 def planned_delay(attempt: int, patience: Patience) -> float:
     """Seconds after the failed `attempt`, without jitter."""
-    # The exponent has an end, so that a great number of attempts cannot overflow a float.
-    return min(patience.first * BACKOFF ** min(attempt - 1, 50), patience.longest)
+    return backoff(attempt, first=patience.first, longest=patience.longest, factor=BACKOFF)
 
 
 def longest_life(patience: Patience, *, try_seconds: float) -> float:

@@ -35,6 +35,7 @@ Filled = TypeVar("Filled", bound=tuple[object, ...] | None)
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 SIGNING_PREFIX = "whsec_"
 SECRETS = {("webhooks", "secret")}  # settings whose values stand in no message
 
@@ -247,6 +248,12 @@ class LimitSettings(Section):
     queued_images: int = Field(
         1_000_000, ge=1, description="Images of tasks that may wait; more are told 503."
     )
+    spool_bytes: int = Field(
+        100 * GIB,
+        ge=0,
+        description="Uploaded files that may be in the spool, in bytes; when they are more, tasks "
+        "are refused with 507. 0: no limit but the disk.",
+    )
 
 
 class CacheSettings(Section):
@@ -309,6 +316,12 @@ class RetentionSettings(Section):
     retry_days: float = Field(
         7, ge=0, le=36500, description="Files of images that may be tried again are, for so long."
     )
+    retry_bytes: int = Field(
+        10 * GIB,
+        ge=0,
+        description="Files that are kept only for a retry, in bytes; those of the tasks that "
+        "finished first are removed first. 0: no limit.",
+    )
     cache_rows: int = Field(
         1_000_000, ge=0, description="Captions in the cache, the oldest go first; 0: no limit."
     )
@@ -359,6 +372,11 @@ class Settings(Section):
     def signing_secret(self) -> Path:
         """The file of the webhooks' secret, where the settings hold none."""
         return self.data.dir / "webhook-secret"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file that the service writes its metrics to on SIGUSR1."""
+        return self.data.dir / "metrics.json"
 
     @property
     def spool(self) -> Path:

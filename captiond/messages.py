@@ -62,9 +62,14 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """These images were being worked on, and their task is cancelled; a hint, as above."""
+    """A task is cancelled; a hint, which may be lost.
+
+    `image_ids` are the images that model processes had. `file` is the task's spool file, which
+    nobody needs any more.
+    """
 
     image_ids: tuple[int, ...]
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +105,7 @@ class State:
     """What the service can do at present, as every web process is told it.
 
     `model` is the model that captions, or the last that did; `reasons` say why it does not.
+    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
     """
 
     health: Health = Health.STARTING
@@ -107,6 +113,7 @@ class State:
     reasons: tuple[str, ...] = ("the model is being loaded",)
     code: str = "model_not_ready"
     draining: bool = False
+    spool_free: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
