@@ -68,15 +68,15 @@ def print_speed() -> None:
     for name, stream in texts.items():
         print(f"  {name}, {len(set(stream)) / len(stream):.1%} of them new")
         for batch in BATCHES:
-            without, _ = speed(stream, batch, remembered=0)
-            with_cache, hits = speed(stream, batch, remembered=4096)
+            without, _ = speed(stream, batch, cache_size=0)
+            with_cache, hits = speed(stream, batch, cache_size=4096)
             rates = f"{without:7,.0f} without a cache, {with_cache:7,.0f} with one"
             print(f"    in batches of {batch:2d}: {rates} ({hits:.1%} hits)")
 
 
-def speed(texts: Sequence[str], batch: int, *, remembered: int) -> tuple[float, float]:
+def speed(texts: Sequence[str], batch: int, *, cache_size: int) -> tuple[float, float]:
     """Captions a second, and the share that the cache knew."""
-    tagger = Tagger.load("en", "captiond/english", remembered=remembered)
+    tagger = Tagger.load("en", "captiond/english", cache_size=cache_size)
     tagger.tag(captions(100))
     tagger.hits = 0
     started = time.process_time()
