@@ -63,8 +63,7 @@ class TagExtractor:
     def tags(self) -> Iterator[Tag]:
         """Yield all tags, the most salient first. A text may come more than once."""
         subject = self._subject()
-        by_salience = sorted(self._phrases, key=lambda phrase: phrase != subject)
-        for phrase in by_salience:
+        for phrase in sorted(self._phrases, key=lambda phrase: phrase != subject):
             yield from self._phrase_tags(phrase)
         yield from self._tags_outside_phrases()
 

@@ -26,7 +26,8 @@ class Tagger:
     """A spaCy pipeline with the tag rules of its language, and a cache of the latest captions.
 
     `failures` counts the captions that could not be tagged, and `hits` those found in the cache.
-    `fingerprint` is the hash of everything that the tags depend on.
+    `fingerprint` is the hash of everything that the tags depend on. It is part of the key of a
+    caption in the database, so that captions get new tags when the pipeline or the rules change.
     """
 
     def __init__(
@@ -144,11 +145,7 @@ class Taggers:
         return self._without_tagger + sum(one.failures for one in self._by_language.values())
 
     def fingerprint(self, language: str | None = None) -> str:
-        """Return the fingerprint of a language's tagger; None is the default language.
-
-        It is part of the key of a cached caption, so that a change of the pipeline, the rules or
-        the synonyms makes new tags.
-        """
+        """Return the fingerprint of a language's tagger; None is the default language."""
         tagger = self._by_language.get(language or self._default)
         return tagger.fingerprint if tagger else f"none for {language}"
 
