@@ -57,7 +57,7 @@ def parse_url(url: str) -> Target:
     if len(url) > MAX_URL:
         raise BadUrl(f"a callback URL must have at most {MAX_URL} characters")
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        raise BadUrl("a callback URL must consist of printable ASCII characters, without spaces")
+        raise BadUrl("a callback URL must have printable ASCII characters only, and no spaces")
     try:
         parts = urlsplit(url)
         port = parts.port
