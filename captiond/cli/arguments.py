@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from captiond.config import Layer, Settings, checked, layers_of
+from captiond.config import Settings
 from captiond.errors import SettingsError
+from captiond.sources import Layer, checked, layers_of
 
 Config = Annotated[
     Path | None,

@@ -18,9 +18,10 @@ from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
 from captiond.captioners.files import ModelFiles, locate
 from captiond.cli.caption_command import progress_bar
 from captiond.cli.formats import json_text, print_line, settings_as_toml
-from captiond.config import Origin, Settings
+from captiond.config import Settings
 from captiond.errors import ModelMissing
 from captiond.logs import set_up_logs
+from captiond.sources import Origin
 
 SECTIONS = ("server", "model", "generation", "images", "tags", "limits", "cache", "logs")
 SOURCE = "captiond bench"

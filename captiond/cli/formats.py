@@ -9,8 +9,8 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any, TextIO
 
-from captiond.config import Origin
 from captiond.errors import SettingsError
+from captiond.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
 COLUMNS = ("image_path", "caption", "tags", "error", "code", "model", "width", "height")

@@ -10,8 +10,8 @@ from captiond import __version__
 from captiond.cli.arguments import Config, Data, Set, layers_from, settings_from
 from captiond.cli.db_command import db_app
 from captiond.cli.tasks_command import tasks_app
-from captiond.config import checked, origins
 from captiond.errors import CaptiondError, SettingsError
+from captiond.sources import checked, origins
 
 EXIT_FAILED, EXIT_WRONG_SETTING, EXIT_STOPPED = 1, 2, 130
 
