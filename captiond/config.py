@@ -186,7 +186,7 @@ class TagSettings(Section):
     language: str = Field(
         "en",
         validate_default=True,
-        description="Language of a request that names none. tags.pipelines must have it.",
+        description="Default language of the tags. tags.pipelines has a pipeline for it.",
     )
     kinds: Kinds = DEFAULT_KINDS
     categories: Categories = ()
@@ -336,8 +336,8 @@ class RetentionSettings(Section):
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="Least severe messages that are logged: debug, info, warning or error. debug "
-        "has the time that each step of a request takes.",
+        description="Least severe messages that are logged. debug adds the time of each step of a "
+        "request.",
     )
     format: Literal["auto", "console", "json"] = Field(
         "auto",

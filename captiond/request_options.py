@@ -17,14 +17,9 @@ DEFAULT_GENERATION = Generation()
 DEFAULT_FILTER = TagFilter()
 
 MAX_REQUEST_PATTERNS = 100  # of one request; the settings may have more
-DENY = (
-    "Tags and lemmas that are never returned. * matches any characters. Both the settings' list "
-    "and the request's list apply."
-)
-ALLOW = (
-    "If set, return only these tags and lemmas. * matches any characters. Both the settings' list "
-    "and the request's list apply."
-)
+DENY = "Tags and lemmas that are never returned. * matches any characters."
+ALLOW = "If set, return only these tags and lemmas. * matches any characters."
+AS_WELL = "The list of the settings applies as well."
 
 LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8})*$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=100)]
@@ -41,7 +36,7 @@ Categories = Annotated[
     Field(description="If set, return only tags of these categories."),
 ]
 MinLength = Annotated[
-    int, Field(ge=1, le=100, description="Number of characters that a tag must have at least.")
+    int, Field(ge=1, le=100, description="Smallest number of characters in a tag.")
 ]
 MaxNumber = Annotated[
     int,
@@ -113,7 +108,9 @@ class RequestOptions(GenerationOptions):
     )
     tag_kinds: Kinds = DEFAULT_KINDS
     tag_categories: Annotated[Categories, NotEmpty] = ()
-    tag_deny: Patterns = Field((), max_length=MAX_REQUEST_PATTERNS, description=DENY)
-    tag_allow: Patterns = Field((), max_length=MAX_REQUEST_PATTERNS, description=ALLOW)
+    tag_deny: Patterns = Field((), max_length=MAX_REQUEST_PATTERNS, description=f"{DENY} {AS_WELL}")
+    tag_allow: Patterns = Field(
+        (), max_length=MAX_REQUEST_PATTERNS, description=f"{ALLOW} {AS_WELL}"
+    )
     tag_min_length: MinLength = DEFAULT_FILTER.min_length
     tag_max_number: MaxNumber = DEFAULT_FILTER.max_number

@@ -86,6 +86,7 @@ def test_a_setting_of_generation_is_defined_as_its_option(name: str) -> None:
 @pytest.mark.parametrize("name", ["kinds", "categories", "deny", "allow", "min_length"])
 def test_a_setting_of_tags_is_described_as_its_option(name: str) -> None:
     setting, option = schema(TagSettings, name), schema(RequestOptions, f"tag_{name}")
+    assert str(option.pop("description")).startswith(str(setting.pop("description")))
     for each in (setting, option):
         del each["title"]
         each.pop("maxItems", None)  # a request may have fewer patterns than the settings
@@ -130,8 +131,8 @@ def test_a_misspelt_option_is_refused_with_the_right_name(name: str, near: str) 
     [
         "file", "filename", "name", "id", "image_id", "user", "user_id", "session", "token",
         "model", "model_name", "format", "type", "title", "description", "caption", "captions",
-        "text", "tags", "lang", "locale", "language_code", "prompt_id", "url", "timestamp", "max_length",
-        "temperature", "cache", "submit", "csrf_token", "",
+        "text", "tags", "lang", "locale", "language_code", "prompt_id", "url", "timestamp",
+        "max_length", "temperature", "cache", "submit", "csrf_token", "",
     ],
 )  # fmt: skip
 def test_any_other_field_is_ignored(name: str) -> None:
