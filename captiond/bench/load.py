@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from captiond.bench.cases import Case, Kind
-from captiond.config import ENV_PREFIX
 from captiond.errors import StartupError
+from captiond.sources import ENV_PREFIX
 
 T = TypeVar("T")
 START_SECONDS = 300.0  # a large model from a slow disk
