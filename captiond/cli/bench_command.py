@@ -12,9 +12,9 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from captiond.bench.cases import Case
-from captiond.bench.checkpoint import ShapeName, write_checkpoint
 from captiond.bench.report import Suggested
 from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
+from captiond.captioners.families import random_models
 from captiond.captioners.files import ModelFiles, locate
 from captiond.cli.caption_command import progress_bar
 from captiond.cli.formats import json_text, print_line, settings_as_toml
@@ -27,17 +27,17 @@ SOURCE = "captiond bench"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class BenchOptions:
     """What the command line asks for."""
 
-    shape: ShapeName | None  # of random weights, in place of a model
+    shape: str | None  # of random weights, in place of a model
     must_be_there: bool  # the model was named, so that no random weights take its place
     rounds: int | None
     quick: bool
     service: bool
 
 
-def bench(settings: Settings, options: Options, *, as_json: bool) -> None:
+def bench(settings: Settings, options: BenchOptions, *, as_json: bool) -> None:
     """Measure and print; standard error, where it is a terminal, gets a progress bar.
 
     Raises:
@@ -56,7 +56,7 @@ def bench(settings: Settings, options: Options, *, as_json: bool) -> None:
         show(report, Console())
 
 
-def measure(settings: Settings, options: Options, plan: Plan, folder: Path) -> Report:
+def measure(settings: Settings, options: BenchOptions, plan: Plan, folder: Path) -> Report:
     console = Console(stderr=True)
     with console.status("looking for a model, or making one"):
         model = find_or_make(settings, options, folder / "model")
@@ -72,7 +72,7 @@ def measure(settings: Settings, options: Options, plan: Plan, folder: Path) -> R
         return run(ready, chosen, plan, model.name, tell)
 
 
-def find_or_make(settings: Settings, options: Options, folder: Path) -> ModelFiles:
+def find_or_make(settings: Settings, options: BenchOptions, folder: Path) -> ModelFiles:
     """The model of the settings if it is on disk, or one of random weights in `folder`."""
     name, shape = settings.model.name, options.shape
     if shape is None:
@@ -81,9 +81,9 @@ def find_or_make(settings: Settings, options: Options, folder: Path) -> ModelFil
         except ModelMissing:
             if options.must_be_there:
                 raise
-    shape = shape or "base"
-    write_checkpoint(shape, folder)
-    return ModelFiles(f"BLIP-{shape}'s shape, random weights", folder)
+    random_model = random_models()[shape or "base"]
+    random_model.write(folder)
+    return ModelFiles(random_model.title, folder)
 
 
 def as_toml(settings: Settings) -> str:

@@ -194,12 +194,12 @@ def bench(
     assignments: Set = None,
 ) -> None:
     """Measure what this machine can do: engine, service, and how far from the floor they are."""
-    from captiond.cli.bench_command import Options
+    from captiond.cli.bench_command import BenchOptions
     from captiond.cli.bench_command import bench as measure
 
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
-    options = Options(shape, model is not None, rounds, quick, not no_service)
+    options = BenchOptions(shape, model is not None, rounds, quick, not no_service)
     try:
         measure(settings, options, as_json=json)
     except KeyboardInterrupt:
