@@ -65,8 +65,8 @@ def listening(server: ServerSettings) -> Iterator[socket.socket]:
             listener.bind((server.host, server.port))
         except OSError as error:
             raise StartupError(
-                f"{server.host}:{server.port}: cannot be listened on: {error.strerror}; stop what "
-                "uses it, or choose another with --port"
+                f"{server.host}:{server.port}: cannot listen there: {error.strerror}; stop what "
+                "uses this port, or choose another with --port"
             ) from error
         listener.listen(BACKLOG)
         yield listener

@@ -16,6 +16,7 @@ from captiond.messages import Answer, Timings
 from captiond.store import tasks
 from captiond.web import schemas
 from captiond.web.acceptance import Acceptance
+from captiond.web.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.callback_url import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
@@ -77,7 +78,7 @@ async def async_batch_caption(request: Request) -> Response:
     check_spool(request, services.desk.state, services.settings.limits)
     async with received(request, services, TASK) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
-        options = options_of(form.fields, services.settings)
+        options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
         task = new_task(form, options, key, time.time())
         task = replace(task, callback_url=callback_url)
         # A commit that is under way must not be answered by removing its files.

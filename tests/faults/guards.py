@@ -130,7 +130,8 @@ GUARDS = (
     Guard(
         "a device's error ends the process",
         "captiond/captioners/memory.py",
-        "        if not any(told in str(error) for told in TOLD_BY):\n            raise\n",
+        "        if not any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES):\n"
+        "            raise\n",
         "",
         "tests/faults/test_poison.py -k device_error",
     ),
