@@ -13,7 +13,7 @@ from captiond.store.patience import until_stored
 from captiond.store.sqlite import Engine
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.outage import StoreOutage
-from captiond.supervisor.roster import Kind, Roster
+from captiond.supervisor.roster import ChildKind, Roster
 
 log = structlog.get_logger()
 POLL_SECONDS = 5.0  # a hint may be lost, so the database is asked again after this time
@@ -48,7 +48,7 @@ class Assignment:
         while True:
             self._interactive.clear()
             for model, work in self._dispatcher.assign_interactive():
-                self._roster.send(Kind.MODEL, model, work)
+                self._roster.send(ChildKind.MODEL, model, work)
             await self._interactive.wait()
 
     async def run_bulk(self) -> None:
@@ -96,13 +96,13 @@ class Assignment:
             claimed = await claims.claim(self._engine, capacity, owner=model, now=time.time())
             self._recorder.count(CLAIMED, amount=len(claimed))
             self._bulk_waits |= len(claimed) == capacity
-            if not self._roster.has(Kind.MODEL, model):
+            if not self._roster.has(ChildKind.MODEL, model):
                 await self.requeue(model)  # the process died during the claim
                 continue
             for claim in claimed:
                 work = bulk_work(claim)
                 self._dispatcher.assign_bulk(model, work)
-                self._roster.send(Kind.MODEL, model, work)
+                self._roster.send(ChildKind.MODEL, model, work)
 
 
 def bulk_work(claim: claims.Claim) -> Work:

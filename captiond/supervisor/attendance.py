@@ -15,7 +15,7 @@ from captiond.processes.children import ChildProcess
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.restarter import Restarter
-from captiond.supervisor.roster import Kind, Roster
+from captiond.supervisor.roster import ChildKind, Roster
 from captiond.supervisor.routing import Router
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.watch import TICK_SECONDS, Watch
@@ -49,15 +49,15 @@ class WebAttendance:
             self._router.from_web(child.name, message)
 
         self._status.greet(child)
-        self._roster.add(Kind.WEB, child)
+        self._roster.add(ChildKind.WEB, child)
         code = await receive_until_exit(child, receive)
-        self._roster.remove(Kind.WEB, child)
+        self._roster.remove(ChildKind.WEB, child)
         self._router.web_exited(child.name)
         self._cleaner.sweep(child.name)
         if code != 0:
             log.error("web_died", child=child.name, exit_code=code)
         if not self._roster.draining:
-            self._recorder.count(RESTARTS, Kind.WEB, Death.by(code))
+            self._recorder.count(RESTARTS, ChildKind.WEB, Death.by(code))
 
 
 class ModelAttendance:
@@ -92,7 +92,7 @@ class ModelAttendance:
             self._router.from_model(restarter.role, child.name, message)
 
         child.channel.send(Go())
-        self._roster.add(Kind.MODEL, child)
+        self._roster.add(ChildKind.MODEL, child)
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(self._kill_when_hung(child, watch))
             standby = group.create_task(self._prepare_standby(restarter, ready))
@@ -103,8 +103,8 @@ class ModelAttendance:
         if code != 0:
             log.error("model_died", child=child.name, exit_code=code)
         if not self._roster.draining:
-            self._recorder.count(RESTARTS, Kind.MODEL, death)
-        self._roster.remove(Kind.MODEL, child)
+            self._recorder.count(RESTARTS, ChildKind.MODEL, death)
+        self._roster.remove(ChildKind.MODEL, child)
         exit_ = self._router.model_exited(restarter.role, child.name, death)
         await self._assignment.requeue(child.name, exit_.blamed)
         # A result may be stored whose `Finished` the process could not send any more.

@@ -10,7 +10,7 @@ from captiond.spool import Spool
 
 log = structlog.get_logger()
 NeededNames = Callable[[], Awaitable[Collection[str]]]
-Job = Callable[[], Awaitable[int]]
+CleaningJob = Callable[[], Awaitable[int]]
 
 
 class SpoolCleaner:
@@ -27,7 +27,7 @@ class SpoolCleaner:
     def __init__(self, spool: Spool, needed: NeededNames) -> None:
         self._spool = spool
         self._needed = needed
-        self._jobs: asyncio.Queue[tuple[Job, asyncio.Future[int]]] = asyncio.Queue()
+        self._jobs: asyncio.Queue[tuple[CleaningJob, asyncio.Future[int]]] = asyncio.Queue()
 
     def remove(self, names: Iterable[str]) -> asyncio.Future[int]:
         """Remove files."""
@@ -84,7 +84,7 @@ class SpoolCleaner:
         """Wait until all jobs so far are finished."""
         await self._jobs.join()
 
-    def _put(self, job: Job) -> asyncio.Future[int]:
+    def _put(self, job: CleaningJob) -> asyncio.Future[int]:
         result: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._jobs.put_nowait((job, result))
         return result
@@ -94,7 +94,7 @@ class SpoolCleaner:
         return len(names)
 
 
-async def attempt(job: Job) -> int:
+async def attempt(job: CleaningJob) -> int:
     """Return what the job returns, or 0 if the storage failed, which is logged."""
     try:
         return await job()

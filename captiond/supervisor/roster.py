@@ -10,7 +10,7 @@ from captiond.processes.children import ChildProcess
 log = structlog.get_logger()
 
 
-class Kind(StrEnum):
+class ChildKind(StrEnum):
     """The two kinds of children that a supervisor has."""
 
     WEB = "web"
@@ -41,14 +41,14 @@ class Demand(Enum):
     KILL = "kill"
 
 
-def demand(stage: DrainStage, kind: Kind, *, ready: bool) -> Demand:
+def demand(stage: DrainStage, kind: ChildKind, *, ready: bool) -> Demand:
     """Return what a stop at this stage demands of a child.
 
     A model process that is not `ready` still loads its model: it has no batch to finish.
     """
     if stage is DrainStage.OVERDUE:
         return Demand.KILL
-    if kind is Kind.WEB:
+    if kind is ChildKind.WEB:
         return Demand.NOTHING if stage < DrainStage.WEB else Demand.DRAIN
     if stage < DrainStage.MODEL:
         return Demand.NOTHING
@@ -63,7 +63,7 @@ class Roster:
 
     def __init__(self) -> None:
         self.stage = DrainStage.SERVING
-        self._children: dict[Kind, dict[str, ChildProcess]] = {kind: {} for kind in Kind}
+        self._children: dict[ChildKind, dict[str, ChildProcess]] = {kind: {} for kind in ChildKind}
         self._ready: set[str] = set()
 
     @property
@@ -71,7 +71,7 @@ class Roster:
         """Whether the service stops."""
         return self.stage is not DrainStage.SERVING
 
-    def add(self, kind: Kind, child: ChildProcess) -> None:
+    def add(self, kind: ChildKind, child: ChildProcess) -> None:
         """Add a child that was started."""
         self._children[kind][child.name] = child
         self._enforce(demand(self.stage, kind, ready=False), child)
@@ -80,7 +80,7 @@ class Roster:
         """Note that a model process has loaded its model."""
         self._ready.add(model)
 
-    def remove(self, kind: Kind, child: ChildProcess) -> None:
+    def remove(self, kind: ChildKind, child: ChildProcess) -> None:
         """Remove a child that has exited."""
         del self._children[kind][child.name]
         self._ready.discard(child.name)
@@ -95,18 +95,18 @@ class Roster:
                 if new is not demand(before, kind, ready=ready):
                     self._enforce(new, child)
 
-    def has(self, kind: Kind, name: str | None = None) -> bool:
+    def has(self, kind: ChildKind, name: str | None = None) -> bool:
         """Return whether a child of this name runs, or, without a name, whether any runs."""
         children = self._children[kind]
         return bool(children) if name is None else name in children
 
-    def send(self, kind: Kind, name: str, message: Message) -> None:
+    def send(self, kind: ChildKind, name: str, message: Message) -> None:
         """Send a message to a child; it is dropped if the child has exited."""
         child = self._children[kind].get(name)
         if child is not None:
             child.channel.send(message)
 
-    def broadcast(self, kind: Kind, message: Message) -> None:
+    def broadcast(self, kind: ChildKind, message: Message) -> None:
         """Send a message to all children of a kind."""
         for child in self._children[kind].values():
             child.channel.send(message)

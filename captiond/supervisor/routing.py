@@ -25,7 +25,7 @@ from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher, ModelExit, WebAnswer, Withdrawal
-from captiond.supervisor.roster import Kind, Roster
+from captiond.supervisor.roster import ChildKind, Roster
 from captiond.supervisor.statusboard import StatusBoard
 
 log = structlog.get_logger()
@@ -124,7 +124,7 @@ class Router:
 
     def refuse_if_stopping(self) -> None:
         """In a stop without a model process, answer what waits: none is started any more."""
-        if self._roster.draining and not self._roster.has(Kind.MODEL):
+        if self._roster.draining and not self._roster.has(ChildKind.MODEL):
             self._refuse_waiting(Draining("captiond is stopping; try again shortly"))
 
     def _finish(self, model: str, finished: Finished) -> None:
@@ -140,11 +140,11 @@ class Router:
 
     def _answer(self, answers: Iterable[WebAnswer]) -> None:
         for answer in answers:
-            self._roster.send(Kind.WEB, answer.web, answer.answer)
+            self._roster.send(ChildKind.WEB, answer.web, answer.answer)
 
     def _withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
         for withdrawal in withdrawals:
-            self._roster.send(Kind.MODEL, withdrawal.model, withdrawal.message)
+            self._roster.send(ChildKind.MODEL, withdrawal.model, withdrawal.message)
 
 
 def log_ready(ready: Ready) -> None:

@@ -3,7 +3,7 @@
 from captiond.messages import Health, Ready, State, Unready
 from captiond.processes.children import ChildProcess
 from captiond.supervisor.health import ModelHealth
-from captiond.supervisor.roster import Kind, Roster
+from captiond.supervisor.roster import ChildKind, Roster
 from captiond.systemd import Notifier
 
 
@@ -43,7 +43,7 @@ class StatusBoard:
         if state == self.state:
             return
         self.state = state
-        self._roster.broadcast(Kind.WEB, state)
+        self._roster.broadcast(ChildKind.WEB, state)
         if state.health is Health.HEALTHY and state.model is not None:
             self._notifier.status(f"captioning with {state.model.name}")
         elif not draining:

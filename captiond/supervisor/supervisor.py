@@ -114,7 +114,7 @@ class Supervisor:
         await self._leave_database()
 
     def _loops(self) -> Iterable[Coroutine[Any, Any, None]]:
-        """The loops that run as long as the service. If one ends with an error, the service ends."""
+        """Return the loops of the service. An error that ends one of them ends the service."""
         return (
             self._assignment.run_interactive(),
             self._assignment.run_bulk(),

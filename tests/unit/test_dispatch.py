@@ -125,7 +125,9 @@ def test_waiting_images_are_answered_when_no_process_will_take_them() -> None:
     answers = made.refuse_waiting(Refused("no model", "model_not_ready", 503))
     assert [(answer.web, answer.answer.ticket) for answer in answers] == [("web", 1), ("web", 2)]
     assert made.waiting == 0
-    assert made.finish("a", Finished("web:0", CAPTION))[1] != [], "a model process has one, and it is answered"
+    assert made.finish("a", Finished("web:0", CAPTION))[1] != [], (
+        "a model process has one, and it is answered"
+    )
     assert made.refuse_waiting(Refused("no model", "model_not_ready", 503)) == []
 
 

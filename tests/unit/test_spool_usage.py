@@ -170,4 +170,8 @@ def test_a_task_is_refused_before_its_body_is_read(
         return
     with pytest.raises(SpoolFull, match="spool_bytes") as error:
         check_spool(upload(length), State(spool_free=free), limits)
-    assert (error.value.status, error.value.code, error.value.retry_after) == (507, "spool_full", 30)
+    assert (error.value.status, error.value.code, error.value.retry_after) == (
+        507,
+        "spool_full",
+        30,
+    )

@@ -20,7 +20,7 @@ from captiond.processes.start import Start
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.outage import StoreOutage
 from captiond.supervisor.restarter import Restarter
-from captiond.supervisor.roster import Demand, DrainStage, Kind, Roster, demand
+from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, demand
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
 DRAINABLE = "tests.unit.drainable"
@@ -158,9 +158,9 @@ def test_a_start_knows_its_role(settings: Settings) -> None:
 def test_what_each_stage_of_a_stop_demands(
     stage: DrainStage, web: Demand, loading: Demand, ready: Demand
 ) -> None:
-    assert demand(stage, Kind.WEB, ready=False) is web
-    assert demand(stage, Kind.MODEL, ready=False) is loading
-    assert demand(stage, Kind.MODEL, ready=True) is ready
+    assert demand(stage, ChildKind.WEB, ready=False) is web
+    assert demand(stage, ChildKind.MODEL, ready=False) is loading
+    assert demand(stage, ChildKind.MODEL, ready=True) is ready
 
 
 @asynccontextmanager
@@ -180,10 +180,10 @@ async def spawned(settings: Settings, name: str) -> AsyncIterator[ChildProcess]:
 async def test_a_web_process_that_is_added_during_a_stop_is_drained(settings: Settings) -> None:
     roster = Roster()
     async with spawned(settings, "web0-1") as early, spawned(settings, "web0-2") as late:
-        roster.add(Kind.WEB, early)
+        roster.add(ChildKind.WEB, early)
         roster.advance(DrainStage.ANNOUNCED)
         roster.advance(DrainStage.WEB)
-        roster.add(Kind.WEB, late)
+        roster.add(ChildKind.WEB, late)
         roster.advance(DrainStage.MODEL)
         assert [await child.exited() for child in (early, late)] == [1, 1]
 
@@ -194,14 +194,14 @@ async def test_a_model_process_that_is_added_during_a_stop_ends(settings: Settin
     roster = Roster()
     async with spawned(settings, "model0-1") as ready, spawned(settings, "model0-2") as loading:
         roster.advance(DrainStage.WEB)
-        roster.add(Kind.MODEL, ready)
+        roster.add(ChildKind.MODEL, ready)
         roster.mark_ready(ready.name)
-        roster.add(Kind.MODEL, loading)
+        roster.add(ChildKind.MODEL, loading)
         roster.advance(DrainStage.MODEL)
         assert await ready.exited() == 1
         assert await loading.exited() == -9
         async with spawned(settings, "model0-3") as late:
-            roster.add(Kind.MODEL, late)
+            roster.add(ChildKind.MODEL, late)
             assert await late.exited() == -9
 
 
@@ -209,15 +209,15 @@ async def test_a_model_process_that_is_added_during_a_stop_ends(settings: Settin
 async def test_messages_to_a_process_that_has_exited_are_dropped(settings: Settings) -> None:
     roster = Roster()
     async with spawned(settings, "web0-1") as child:
-        roster.add(Kind.WEB, child)
-        assert roster.has(Kind.WEB)
-        roster.send(Kind.WEB, child.name, Drain())
+        roster.add(ChildKind.WEB, child)
+        assert roster.has(ChildKind.WEB)
+        roster.send(ChildKind.WEB, child.name, Drain())
         await child.exited()
-        roster.broadcast(Kind.WEB, State())
-        roster.remove(Kind.WEB, child)
-        roster.send(Kind.WEB, child.name, Drain())
-        assert not roster.has(Kind.WEB)
-        assert not roster.has(Kind.WEB, child.name)
+        roster.broadcast(ChildKind.WEB, State())
+        roster.remove(ChildKind.WEB, child)
+        roster.send(ChildKind.WEB, child.name, Drain())
+        assert not roster.has(ChildKind.WEB)
+        assert not roster.has(ChildKind.WEB, child.name)
 
 
 # ---------------------------------------------------------------- failures of the database
