@@ -3,9 +3,6 @@
 import asyncio
 import errno
 import multiprocessing
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -21,10 +18,9 @@ from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.outage import StoreOutage
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, demand
+from tests.unit.supervised import DRAINABLE, SECONDS, spawned, starting
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
-DRAINABLE = "tests.unit.drainable"
-SECONDS = 60.0  # until a test that waits for a process has failed
 
 
 def test_from_starting_over_healthy_to_degraded_and_back() -> None:
@@ -91,20 +87,6 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data=DataSettings(dir=tmp_path))
 
 
-def starting(settings: Settings) -> "StartFactory":
-    return StartFactory(settings)
-
-
-class StartFactory:
-    """Makes the start of a real child process."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, name: str, connection: "Connection[Message, Message]") -> Start:
-        return Start(name, os.getpid(), self.settings, connection)
-
-
 async def never_called(restarter: Restarter, child: ChildProcess) -> None:
     raise AssertionError(f"{child.name} of {restarter.role} was started")
 
@@ -161,19 +143,6 @@ def test_what_each_stage_of_a_stop_demands(
     assert demand(stage, ChildKind.WEB, ready=False) is web
     assert demand(stage, ChildKind.MODEL, ready=False) is loading
     assert demand(stage, ChildKind.MODEL, ready=True) is ready
-
-
-@asynccontextmanager
-async def spawned(settings: Settings, name: str) -> AsyncIterator[ChildProcess]:
-    """A real child process that exits with 1 when it is drained."""
-    child = await ChildProcess.spawn(name, DRAINABLE, starting(settings))
-    try:
-        async with asyncio.timeout(SECONDS):
-            yield child
-    finally:
-        child.kill()
-        await child.exited()
-        child.close()
 
 
 @pytest.mark.anyio
