@@ -47,19 +47,21 @@ def _parser() -> argparse.ArgumentParser:
         "--work", type=Path, default=WORK, help="the folder of the drawn scenes and the checkpoint"
     )
     parser.add_argument(
-        "--seed", type=int, default=recipe.seed, help="of the scenes and the weights"
+        "--seed", type=int, default=recipe.seed, help="the seed of the scenes and the weights"
     )
     parser.add_argument("--scenes", type=int, default=recipe.scenes, help="how many scenes to draw")
     parser.add_argument("--steps", type=int, default=recipe.steps, help="how many steps to train")
-    parser.add_argument("--batch", type=int, default=recipe.batch, help="scenes in a step")
+    parser.add_argument("--batch", type=int, default=recipe.batch, help="scenes in one step")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="stop after this time; resume later"
+        "--minutes", type=float, default=float("inf"), help="stop after so many minutes"
     )
     parser.add_argument(
         "--fresh", action="store_true", help="start anew instead of resuming from the checkpoint"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="how many draw")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="how many processes draw"
+    )
     parser.add_argument("--evaluate", action="store_true", help="only evaluate the model in --out")
     parser.add_argument("--evaluation-seed", type=int, default=EVALUATION_SEED)
     parser.add_argument("--evaluation-scenes", type=int, default=2000)

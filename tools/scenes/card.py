@@ -53,8 +53,8 @@ margin are not drawn. No picture, text or weight from another source was used.
 {parameters:,} parameters ({vision_layers} vision and {text_layers} text layers, {width} wide,
 patches of {patch} pixels at {side} × {side}), trained from random weights for
 {steps:,} steps of {batch} scenes with AdamW (rate {rate:g}, one cycle with {warm_up:.0%} warm-up,
-weight decay {weight_decay:g}, betas {betas}), in bf16 autocast. The first {single_steps:,} steps use scenes
-with one thing. In addition to the caption, training predicts the kind and colour of the thing at
+weight decay {weight_decay:g}, betas {betas}), in bf16 autocast. The first {single_steps:,} steps
+use scenes with one thing. In addition to the caption, training predicts the kind and colour of the thing at
 each patch (two linear heads, weight {cell_weight:g}). The heads are not part of the model. Seed
 {seed}.
 

@@ -49,9 +49,9 @@ to the left and to the right. It was trained for {epochs} epochs in batches of {
 with Adam, a learning rate of {learn_rate} that falls to 0, dropout {dropout}, averaged weights and
 seed {seed}.
 
-The second component is spaCy's rule lemmatizer, with tables made from the same sentences and words. The
-third is one rule: the lemma of *glasses* with `Number=Plur` is *glass*; the glasses that a person wears keep their lemma
-*glasses*.
+The second component is spaCy's rule lemmatizer, with tables made from the same sentences and words.
+The third is one rule: the lemma of *glasses* with `Number=Plur` is *glass*; the glasses that a
+person wears keep their lemma *glasses*.
 
 Training took {minutes:.0f} minutes on one core ({machine}).
 
