@@ -54,9 +54,9 @@ margin are not drawn. No picture, text or weight from another source was used.
 patches of {patch} pixels at {side} × {side}), trained from random weights for
 {steps:,} steps of {batch} scenes with AdamW (rate {rate:g}, one cycle with {warm_up:.0%} warm-up,
 weight decay {weight_decay:g}, betas {betas}), in bf16 autocast. The first {single_steps:,} steps
-use scenes with one thing. In addition to the caption, training predicts the kind and colour of the thing at
-each patch (two linear heads, weight {cell_weight:g}). The heads are not part of the model. Seed
-{seed}.
+use scenes with one thing. In addition to the caption, training predicts the kind and colour of the
+thing at each patch (two linear heads, weight {cell_weight:g}). The heads are not part of the model.
+The seed is {seed}.
 
 It took {minutes:.0f} minutes on {machine}, {speed:.0f} scenes a second, without the time
 to draw the scenes. The weights are stored in fp16. The config names float32 for computation.
