@@ -285,6 +285,12 @@ class StorageFailed(StoreError):
     """The disk failed. No part of the request was accepted."""
 
 
+class SpoolError(StoreError):
+    """An uploaded image cannot be read back from the spool; the image may be tried again."""
+
+    code = "spool_error"
+
+
 class StoreBusy(StoreError):
     """Another process has kept the database locked for too long."""
 

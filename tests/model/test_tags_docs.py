@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from captiond.config import TagSettings
+from captiond.request_options import RequestOptions
 from captiond.tagging.lexicon import lexicon_files, read_nouns
 from captiond.tagging.output import tagged
 from captiond.tagging.tagger import Tagger
 from captiond.tags import Category, TagFilter
-from captiond.web.options import OptionFields
 from tests.tagging import tags_of
 
 DOCS = (Path(__file__).parents[2] / "docs" / "tags.md").read_text("utf-8")
@@ -55,7 +55,7 @@ def test_the_output_of_the_command(tagger: Tagger) -> None:
 
 def test_every_setting_field_and_category_is_documented() -> None:
     settings = [f"`{name}`" for name in TagSettings.model_fields if name != "pipelines"]
-    names = (name for name in OptionFields.model_fields if name.startswith(("tag_", "language")))
+    names = (name for name in RequestOptions.model_fields if name.startswith(("tag_", "language")))
     fields = [f"`{name}`" for name in names]
     categories = [f"`{category}`" for category in Category]
     assert [name for name in (*settings, *fields, *categories) if name not in DOCS] == []
