@@ -245,6 +245,13 @@ class QueueFull(Unavailable):
     code = "queue_full"
 
 
+class SpoolFull(Unavailable):
+    """The spool has reached `[limits] spool_bytes`; nothing of the request was accepted."""
+
+    code = "spool_full"
+    status = 507
+
+
 class Draining(Unavailable):
     """The service is stopping and accepts no new requests."""
 
