@@ -11,11 +11,14 @@ from typing import ClassVar
 class CaptiondError(Exception):
     """The base of all errors that captiond raises on purpose.
 
-    `status` is the HTTP status that stands for the error when it reaches a client.
+    `status` is the HTTP status of the response if the error reaches a client. `retry_after` is the
+    number of seconds after which the client may try again, or None if that does not help. It
+    becomes the `Retry-After` header.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    retry_after: int | None = None
 
 
 # ---------------------------------------------------------------- starting up
@@ -282,3 +285,4 @@ class StoreBusy(StoreError):
 
     code = "store_busy"
     status = 503
+    retry_after = 5

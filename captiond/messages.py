@@ -62,9 +62,14 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """These images were being worked on, and their task is cancelled; a hint, as above."""
+    """A task is cancelled; a hint, which may be lost.
+
+    `image_ids` are the images that model processes had. `file` is the task's spool file, which
+    nobody needs any more.
+    """
 
     image_ids: tuple[int, ...]
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

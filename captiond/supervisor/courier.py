@@ -12,9 +12,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -43,7 +42,7 @@ ROUND_SECONDS = 0.1  # the ends of tries that lie so close are written in one tr
 LOOK_SECONDS = 60.0  # between two looks for what is too old
 FIRST_LOOK_SECONDS = 3600.0  # what a long stop has held up is tried for an hour at least
 GONE = 410  # Standard Webhooks: the receiver wants no more
-Show = Callable[[TaskView], dict[str, Any]]
+Show = Callable[[TaskView], Mapping[str, object]]
 
 
 class Courier:

@@ -24,6 +24,7 @@ from captiond.messages import (
     Finished,
     Go,
     Health,
+    Measured,
     Message,
     Queued,
     Ready,
@@ -285,8 +286,12 @@ class Supervisor:
                 self._withdraw(self._dispatcher.drop(child.name, ticket))
             case Queued():
                 self._bulk_waits = True
-            case Cancelled(image_ids):
+            case Cancelled(image_ids, file):
                 self._withdraw(self._dispatcher.cancel(frozenset(image_ids)))
+                if file is not None:
+                    self._spool.remove([file])
+            case Measured():
+                pass
             case _:
                 raise TypeError(f"a web process sends no {type(message).__name__}")
 
