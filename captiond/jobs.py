@@ -4,7 +4,7 @@ Pure: no I/O, no clock, no randomness of its own.
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -26,13 +26,25 @@ class Status(StrEnum):
         return self in TERMINAL
 
 
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELLED}),
-    # Back to PENDING: its process died with it in hand.
+Transitions = Mapping[Status, frozenset[Status]]
+
+# From each state, the states that may follow it. The guards of the store's UPDATE statements are
+# derived from these two tables.
+IMAGE_TRANSITIONS: Transitions = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    # Back to PENDING when the process that claimed the image has died.
     Status.PROCESSING: frozenset(
         {Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
     ),
-    # Back to PENDING: somebody has `captiond tasks retry` try again what may be mended.
+    Status.COMPLETED: frozenset(),
+    # Back to PENDING by `captiond tasks retry`.
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset(),
+}
+TASK_TRANSITIONS: Transitions = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    Status.PROCESSING: frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
+    # Back to PENDING by `captiond tasks retry`.
     Status.COMPLETED: frozenset({Status.PENDING}),
     Status.FAILED: frozenset({Status.PENDING}),
     Status.CANCELLED: frozenset(),
@@ -40,21 +52,9 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
-class IllegalTransition(CaptiondError):
-    """A state change that the table of transitions does not have: a bug, never a client's fault."""
-
-    code = "illegal_transition"
-
-
-def advance(current: Status, new: Status) -> Status:
-    """`new`, if a task or image may go there from `current`.
-
-    Raises:
-        IllegalTransition: it may not.
-    """
-    if new not in TRANSITIONS[current]:
-        raise IllegalTransition(f"{current} cannot become {new}")
-    return new
+def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
+    """Return the states from which a task or an image may enter each of the states `new`."""
+    return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
 class Lane(StrEnum):
@@ -267,13 +267,6 @@ def blame(death: Death, batch: int) -> int:
 def task_id(now: float, token: str) -> str:
     """`task_<unix second>_<hex>`; `token` is 128 random bits in hex: who has the id may read it."""
     return f"task_{int(now)}_{token}"
-
-
-def finished_status(statuses: Sequence[Status]) -> Status:
-    """What a task becomes when all its images have ended as `statuses`."""
-    if Status.COMPLETED in statuses:
-        return Status.COMPLETED
-    return Status.CANCELLED if Status.CANCELLED in statuses else Status.FAILED
 
 
 def message(task: TaskView) -> str:

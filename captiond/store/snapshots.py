@@ -1,16 +1,14 @@
 """A task as one snapshot of the database, with a version that tells whether it has changed."""
 
-import json
 from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, Select, Text, case, func, select, type_coerce
 
 from captiond.jobs import ImageView, Status, TaskView
-from captiond.store.results import from_json
-from captiond.store.sqlite import Engine, reading
+from captiond.store.engine import Engine, reading
+from captiond.store.results import image_view
 from captiond.store.tables import ImageRow, TaskRow
-
-OPEN = (Status.PENDING.value, Status.PROCESSING.value)
+from captiond.store.transitions import FAILED, OPEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +38,7 @@ class StoredImage:
 
     def view(self) -> ImageView:
         """Return the image as clients see it."""
-        outcome = from_json(json.loads(self.result)) if self.result else None
-        return ImageView(self.filename, self.sha256, Status(self.status), outcome)
+        return image_view(self.filename, self.sha256, Status(self.status), self.result)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ def versions(
 ) -> Select[float, str, float | None, float | None, int, int, int, int]:
     """Select the fields of a TaskVersion, and `created_at`."""
     done = case((ImageRow.status.not_in(OPEN), 1))
-    failed = case((ImageRow.status == Status.FAILED.value, 1))
+    failed = case((ImageRow.status == FAILED, 1))
     counts = (
         func.count(ImageRow.id).label("total"),
         func.count(done).label("done"),

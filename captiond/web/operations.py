@@ -34,6 +34,7 @@ from captiond.errors import (
     SpoolError,
     StorageFailed,
     StoreBusy,
+    StoreDamaged,
     TaskFinished,
     TaskNotFound,
     TooManyFiles,
@@ -41,6 +42,7 @@ from captiond.errors import (
     UploadTimeout,
     WorkerLost,
 )
+from captiond.store.results import Unreadable
 from captiond.web import async_captioning, captioning, page, probes, schemas
 from captiond.web.async_captioning import TASK_IMAGES
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
@@ -102,7 +104,7 @@ class Operation:
 
 
 NOT_READY: Errors = (Draining, ModelNotReady)
-STORE: Errors = (StoreBusy, NoSpace, StorageFailed)
+STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
 UPLOAD: Errors = (
     MalformedBody,
     BodyTooLarge,
@@ -173,7 +175,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Accept several images as a task, which is finished later.",
         async_captioning.async_batch_caption,
         (ResponseSpec(202, "The task is stored.", schemas.TaskAccepted, ACCEPTED_HEADERS),),
-        errors=(*UPLOAD, StoreBusy, Draining, QueueFull, BadKey, KeyReused),
+        errors=(*UPLOAD, StoreBusy, StoreDamaged, Draining, QueueFull, BadKey, KeyReused),
         form=TASK_IMAGES,
         parameters=(IDEMPOTENCY_KEY, CALLBACK_URL),
     ),
@@ -185,7 +187,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The task.", schemas.TaskStatus),),
         errors=(TaskNotFound, *STORE),
         parameters=(TASK_ID,),
-        image_errors=(*AT_UPLOAD, *DURING_WORK),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
         "DELETE",
@@ -195,7 +197,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The cancelled task.", schemas.TaskStatus),),
         errors=(TaskNotFound, TaskFinished, *STORE),
         parameters=(TASK_ID,),
-        image_errors=(*AT_UPLOAD, *DURING_WORK),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
         "GET",

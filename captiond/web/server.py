@@ -12,7 +12,7 @@ from captiond.metrics import Recorder
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
 from captiond.spool import open_spool
-from captiond.store.sqlite import make_engine
+from captiond.store.engine import make_engine
 from captiond.web.app import make_app
 from captiond.web.http1 import disable_http2
 from captiond.web.services import Services

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from captiond.config import Settings
 from captiond.metrics import Recorder
 from captiond.spool import Spool
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue

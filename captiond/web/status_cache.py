@@ -7,8 +7,8 @@ a second. It is therefore built in a thread, and only if the task has changed si
 import asyncio
 from collections import OrderedDict
 
+from captiond.store.engine import Engine
 from captiond.store.snapshots import TaskSnapshot, TaskVersion, read_snapshot
-from captiond.store.sqlite import Engine
 from captiond.web.schemas import encoded_status
 
 MAX_BYTES = 32 * 1024 * 1024

@@ -7,7 +7,7 @@ import asyncio
 
 from captiond.jobs import NewTask
 from captiond.store import tasks
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.store.together import Together
 
 COUNT_SECONDS = 1.0  # how often the queue is counted in the database

@@ -7,7 +7,7 @@ from sqlalchemy import event
 
 from captiond.errors import KeyReused
 from captiond.jobs import NewImage, NewTask, SpooledImage
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.web.async_captioning import accept
 from captiond.web.task_queue import TaskQueue
 from captiond.web.uploads import Form, shielded
