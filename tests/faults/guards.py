@@ -102,7 +102,7 @@ GUARDS = (
     Guard(
         "nobody goes over to HTTP/2",
         "captiond/web/server.py",
-        "    allow_http1_alone()\n",
+        "    disable_http2()\n",
         "",
         "tests/integration/test_uploads.py -k http2",
     ),
@@ -277,7 +277,7 @@ GUARDS = (
     ),
     Guard(
         "who goes is noticed",
-        "captiond/web/presence.py",
+        "captiond/web/disconnects.py",
         '["type"] != "http.disconnect"',
         '["type"] != "never"',
         "tests/faults/test_clients.py -k who_goes",
