@@ -7,7 +7,7 @@ from captiond.tags import Tag, TagFilter
 
 
 def tagged(caption: str, tags: tuple[Tag, ...], tag_filter: TagFilter) -> dict[str, Any]:
-    """Return `{"caption", "tags", "tag_details"}` with those of `tags` that `tag_filter` selects."""
+    """Return `{"caption", "tags", "tag_details"}` with the tags that `tag_filter` selects."""
     details = tag_filter.select(tags)
     return {
         "caption": caption,
