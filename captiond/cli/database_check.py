@@ -9,7 +9,7 @@ from captiond.config import Settings
 from captiond.errors import AlreadyRunning
 from captiond.spool import open_spool
 from captiond.store import consistency
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 

@@ -10,7 +10,7 @@ from captiond.config import Settings
 from captiond.errors import StoreError
 from captiond.spool import open_spool
 from captiond.store import expiry
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
 
 log = structlog.get_logger()

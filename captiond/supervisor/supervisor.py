@@ -35,10 +35,10 @@ from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import Child
 from captiond.processes.start import ModelStart, WebStart
 from captiond.spool import open_spool
-from captiond.store import claims, tasks
+from captiond.store import claims, leases, tasks
+from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
 from captiond.store.patience import until_stored
-from captiond.store.sqlite import Engine
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher, Loss, Reply, Withdrawal
 from captiond.supervisor.health import ModelHealth
@@ -70,6 +70,7 @@ class Supervisor:
         self._spool = open_spool(settings)
         self._listener = listener
         self._engine = engine
+        self._node = leases.new_node(socket.gethostname())
         self._notifier = notifier
         self._stop = stop
         self._courier = courier
@@ -96,6 +97,7 @@ class Supervisor:
                 group.create_task(self._claim_forever()),
                 group.create_task(self._poll_forever()),
                 group.create_task(self._checkpoint_forever()),
+                group.create_task(self._renew_forever()),
                 group.create_task(self._courier.run()),
                 group.create_task(tidy_forever(self._settings, self._engine)),
             ]
@@ -110,7 +112,7 @@ class Supervisor:
 
     async def _recover(self) -> None:
         """Take up what an earlier life left: unfinished images wait again, orphans are removed."""
-        requeued = await claims.requeue(self._engine, now=time.time())
+        requeued = await leases.recover(self._engine, self._node)
         keep = await tasks.needed_spool_names(self._engine)
         swept = await asyncio.to_thread(self._spool.sweep, keep)
         log.info("recovered", waiting=len(keep), requeued=requeued, orphans_removed=swept)
@@ -118,7 +120,7 @@ class Supervisor:
     async def _put_back(self) -> None:
         """Let what is left wait for the next start, which would see to it as well."""
         try:
-            await claims.requeue(self._engine, now=time.time())
+            await leases.release(self._engine, self._node)
             await checkpoint(self._engine)
         except StoreError as error:
             log.error("left_as_it_is", reason=str(error))
@@ -260,8 +262,9 @@ class Supervisor:
     async def _requeue(self, model: str, loss: Loss | None = None) -> None:
         """Put back what a model process had in hand; its ended tasks' files are removed."""
         blamed = loss.blamed if loss else {}
+        owner = leases.owner_of(self._node, model)
         requeued = await until_stored(
-            lambda: claims.requeue(self._engine, now=time.time(), owner=model, blamed=blamed)
+            lambda: claims.requeue(self._engine, owner=owner, now=time.time(), blamed=blamed)
         )
         if requeued:
             log.info("requeued", images=requeued, model=model, under_suspicion=len(blamed))
@@ -394,7 +397,8 @@ class Supervisor:
         for model, room in self._dispatcher.bulk_room():
             self._bulk_waits = False  # before the claim: a hint that comes meanwhile counts
             try:
-                taken = await claims.claim(self._engine, room, owner=model, now=time.time())
+                owner = leases.owner_of(self._node, model)
+                taken = await claims.claim(self._engine, room, owner=owner, now=time.time())
             except StoreError as error:
                 log.error("claim_failed", reason=str(error))  # the next poll tries again
                 return
@@ -406,6 +410,21 @@ class Supervisor:
                 work = bulk_work(claim)
                 self._dispatcher.assign_bulk(model, work)
                 self._models[model].channel.send(work)
+
+    async def _renew_forever(self) -> None:
+        """Extend the lease on this node's claims, and take over those of nodes that are dead."""
+        while True:
+            await asyncio.sleep(leases.RENEW_SECONDS)
+            try:
+                await leases.renew(self._engine, self._node)
+                requeued = await leases.requeue_expired(self._engine, self._node)
+            except StoreError as error:
+                log.error("lease_not_renewed", reason=str(error))
+                continue
+            if requeued:
+                log.warning("requeued", images=requeued, reason="the lease of their node expired")
+                self._bulk_waits = True
+                self._stir()
 
     async def _checkpoint_forever(self) -> None:
         while True:
