@@ -29,8 +29,8 @@ def main() -> None:
 
 
 def rewritten(text: str) -> str:
-    """Return a page with its tables made anew."""
-    return TABLE.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+    """Return a page with its tables made again."""
+    return TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
 def generation_table() -> str:

@@ -50,7 +50,7 @@ def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool
     console = Console(stderr=chosen is not Format.PEOPLE)
     with console.status("loading the model"):
         loaded = load(settings, settings.model.devices[0], trial=False)
-    well = True
+    complete = True
     with (
         progress_bar(console) as progress,
         ThreadPoolExecutor() as pool,
@@ -60,9 +60,9 @@ def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool
         for results in captioned_batches(files, loaded, settings, pool):
             for result in results:
                 show(result)
-                well = well and result["error"] is None
+                complete = complete and result["error"] is None
             progress.advance(bar, len(results))
-    return well
+    return complete
 
 
 def progress_bar(console: Console) -> Progress:
@@ -80,8 +80,8 @@ def image_files(paths: Iterable[Path]) -> Iterator[Path]:
     """Yield each named file, and each file in a named folder that has the suffix of an image."""
     for path in paths:
         if path.is_dir():
-            found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            yield from sorted(found)
+            images = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            yield from sorted(images)
         else:
             yield path
 

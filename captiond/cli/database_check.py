@@ -64,9 +64,9 @@ async def orphans(engine: Engine, settings: Settings) -> list[str]:
     While the service runs, a recent file may belong to a request in progress, and is no problem.
     """
     now = time.time()
-    found = files_before(settings.spool, now) if settings.spool.is_dir() else []
+    files = files_before(settings.spool, now) if settings.spool.is_dir() else []
     owned = await needed_spool_names(engine)
-    strays = [path for path in found if path.name not in owned]
+    strays = [path for path in files if path.name not in owned]
     if strays and is_served(settings.data.dir):  # asked last: it may just have started
         old = set(files_before(settings.spool, now - settings.upload_grace))
         strays = [path for path in strays if path in old]
