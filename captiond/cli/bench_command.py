@@ -12,9 +12,9 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from captiond.bench.cases import Case
-from captiond.bench.checkpoint import ShapeName, write_checkpoint
 from captiond.bench.report import Suggested
 from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
+from captiond.captioners.families import random_models
 from captiond.captioners.files import ModelFiles, locate
 from captiond.cli.caption_command import progress_bar
 from captiond.cli.formats import json_text, print_line, settings_as_toml
@@ -31,7 +31,7 @@ SOURCE = "captiond bench"
 class BenchOptions:
     """What to measure."""
 
-    shape: ShapeName | None  # measure random weights in this shape
+    shape: str | None  # measure random weights in this shape
     model_required: bool  # the command line names the model: random weights cannot replace it
     rounds: int | None
     quick: bool
@@ -86,9 +86,9 @@ def find_or_make(settings: Settings, options: BenchOptions, folder: Path) -> Mod
         except ModelMissing:
             if options.model_required:
                 raise
-    shape = shape or "base"
-    write_checkpoint(shape, folder)
-    return ModelFiles(f"BLIP-{shape}'s shape, random weights", folder)
+    random_model = random_models()[shape or "base"]
+    random_model.write(folder)
+    return ModelFiles(random_model.title, folder)
 
 
 def as_toml(settings: Settings) -> str:

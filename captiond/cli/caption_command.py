@@ -20,7 +20,7 @@ from captiond.decoding.decode import Pixels, decode, set_up_pillow
 from captiond.errors import ImageError
 from captiond.logs import set_up_logs
 from captiond.tagging.output import tagged
-from captiond.worker.loading import Loaded, load
+from captiond.worker.loading import Loaded, identify, load
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
@@ -49,7 +49,7 @@ def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool
     set_up_pillow(settings.images)
     console = Console(stderr=chosen is not Format.PEOPLE)
     with console.status("loading the model"):
-        loaded = load(settings, settings.model.devices[0], trial=False)
+        loaded = load(identify(settings, settings.model.devices[0]), settings, trial=False)
     complete = True
     with (
         progress_bar(console) as progress,
@@ -107,7 +107,7 @@ def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
     """Read and decode one file."""
     try:
         with path.open("rb") as file:
-            pixels, size = decode(file, loaded.blip.geometry, settings.images)
+            pixels, size = decode(file, loaded.captioner.geometry, settings.images)
     except ImageError as error:
         return Read(path, error=str(error), code=error.code)
     except OSError as error:
@@ -121,7 +121,9 @@ def caption_batch(
     pixels = [image.pixels for image in batch if image.pixels is not None]
     generation = settings.generation.defaults
     best = (
-        [found[0] for found in loaded.blip.caption(np.stack(pixels), generation)] if pixels else []
+        [found[0] for found in loaded.captioner.caption(np.stack(pixels), generation)]
+        if pixels
+        else []
     )
     texts = [caption.text for caption in best]
     tags = loaded.taggers.tag(texts, [None] * len(texts))

@@ -7,10 +7,9 @@ from pathlib import Path
 from captiond.cli.database import opened
 from captiond.config import Settings
 from captiond.errors import AlreadyRunning
-from captiond.spool import files_before
+from captiond.spool import open_spool
 from captiond.store import consistency
-from captiond.store.consistency import Need
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 
@@ -27,7 +26,7 @@ async def check_all(settings: Settings, report: Reporter) -> int:
         problems = await consistency.damage(engine)
         if not problems:
             problems += await consistency.contradictions(engine)
-            problems += await missing_files(engine, settings.spool)
+            problems += await missing_files(engine, settings)
             problems += await orphans(engine, settings)
             counted = await consistency.count(engine)
             summary = f"{counted.tasks} tasks ({counted.open_tasks} open), {counted.images} images"
@@ -40,22 +39,19 @@ async def check_all(settings: Settings, report: Reporter) -> int:
     return len(problems)
 
 
-async def missing_files(engine: Engine, spool: Path) -> list[str]:
+async def missing_files(engine: Engine, settings: Settings) -> list[str]:
     """Return a problem for each spool file that open images need and that is missing or short."""
     needs = await consistency.needed_files(engine)
-    suspects = {name: need for name, need in needs.items() if shorter(spool / name, need)}
+    sizes = open_spool(settings).sizes()
+    suspects = {name: need for name, need in needs.items() if sizes.get(name, -1) < need.size}
     if suspects:  # images that finished meanwhile no longer need their file
         still = await consistency.needed_files(engine)
         suspects = {name: need for name, need in suspects.items() if name in still}
     return [
-        f"{spool / name}: missing or cut short: the open images of task {need.task_id} will "
-        "become FAILED; restore the file from a copy, or let the client send them again"
+        f"{settings.spool / name}: missing or cut short: the open images of task {need.task_id} "
+        "will become FAILED; restore the file from a copy, or let the client send them again"
         for name, need in suspects.items()
     ]
-
-
-def shorter(path: Path, need: Need) -> bool:
-    return not path.is_file() or path.stat().st_size < need.size
 
 
 async def orphans(engine: Engine, settings: Settings) -> list[str]:
@@ -64,13 +60,16 @@ async def orphans(engine: Engine, settings: Settings) -> list[str]:
     While the service runs, a recent file may belong to a request in progress, and is no problem.
     """
     now = time.time()
-    files = files_before(settings.spool, now) if settings.spool.is_dir() else []
+    spool = open_spool(settings)
+    names = spool.written_before(now)  # before the rows: a task may be accepted in between
     owned = await needed_spool_names(engine)
-    strays = [path for path in files if path.name not in owned]
+    strays = [name for name in names if name not in owned]
     if strays and is_served(settings.data.dir):  # asked last: it may just have started
-        old = set(files_before(settings.spool, now - settings.upload_grace))
-        strays = [path for path in strays if path in old]
-    return [f"{path}: belongs to no task; the next start removes it" for path in strays]
+        old = set(spool.written_before(now - settings.upload_grace))
+        strays = [name for name in strays if name in old]
+    return [
+        f"{settings.spool / name}: belongs to no task; the next start removes it" for name in strays
+    ]
 
 
 def is_served(folder: Path) -> bool:

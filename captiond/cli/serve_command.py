@@ -15,8 +15,8 @@ import captiond
 from captiond.config import ServerSettings, Settings
 from captiond.errors import StartupError
 from captiond.logs import set_up_logs
+from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import make_engine
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.lock import locked, make_folders
 from captiond.supervisor.supervisor import Supervisor

@@ -154,7 +154,7 @@ async def cancel_task(settings: Settings, task_id: str) -> None:
         TaskNotFound, TaskFinished
     """
     from captiond.cli.database import opened
-    from captiond.spool import remove
+    from captiond.spool import open_spool
     from captiond.store import tasks
 
     async with opened(settings) as engine:
@@ -162,7 +162,7 @@ async def cancel_task(settings: Settings, task_id: str) -> None:
     if cancelled is None:
         raise not_found(task_id)
     if cancelled.spool is not None:
-        remove([settings.spool / cancelled.spool])
+        open_spool(settings).remove([cancelled.spool])
 
 
 async def retry_task(settings: Settings, task_id: str) -> int:

@@ -32,7 +32,7 @@ from captiond.errors import StoreError
 from captiond.jobs import TaskView
 from captiond.store import deliveries, tasks
 from captiond.store.deliveries import Delivery, Tried
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.supervisor.outgoing import NoAnswer, Reply, post
 from captiond.supervisor.signing import signed_headers, signing_secrets
 

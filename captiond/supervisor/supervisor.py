@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import structlog
 
@@ -20,15 +19,14 @@ from captiond.messages import (
     Ask,
     Begun,
     Cancelled,
-    Done,
     Drain,
     Drop,
+    Finished,
     Go,
     Health,
     Message,
     Queued,
     Ready,
-    Source,
     State,
     Unready,
     Work,
@@ -36,11 +34,11 @@ from captiond.messages import (
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import Child
 from captiond.processes.start import ModelStart, WebStart
-from captiond.spool import remove, sweep
-from captiond.store import claims, tasks
+from captiond.spool import open_spool
+from captiond.store import claims, leases, tasks
+from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
 from captiond.store.patience import until_stored
-from captiond.store.sqlite import Engine
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher, Loss, Reply, Withdrawal
 from captiond.supervisor.health import ModelHealth
@@ -69,8 +67,10 @@ class Supervisor:
         courier: Courier,
     ) -> None:
         self._settings = settings
+        self._spool = open_spool(settings)
         self._listener = listener
         self._engine = engine
+        self._node = leases.new_node(socket.gethostname())
         self._notifier = notifier
         self._stop = stop
         self._courier = courier
@@ -97,6 +97,7 @@ class Supervisor:
                 group.create_task(self._claim_forever()),
                 group.create_task(self._poll_forever()),
                 group.create_task(self._checkpoint_forever()),
+                group.create_task(self._renew_forever()),
                 group.create_task(self._courier.run()),
                 group.create_task(tidy_forever(self._settings, self._engine)),
             ]
@@ -111,15 +112,15 @@ class Supervisor:
 
     async def _recover(self) -> None:
         """Take up what an earlier life left: unfinished images wait again, orphans are removed."""
-        requeued = await claims.requeue(self._engine, now=time.time())
+        requeued = await leases.recover(self._engine, self._node)
         keep = await tasks.needed_spool_names(self._engine)
-        swept = await asyncio.to_thread(sweep, self._settings.spool, keep)
+        swept = await asyncio.to_thread(self._spool.sweep, keep)
         log.info("recovered", waiting=len(keep), requeued=requeued, orphans_removed=swept)
 
     async def _put_back(self) -> None:
         """Let what is left wait for the next start, which would see to it as well."""
         try:
-            await claims.requeue(self._engine, now=time.time())
+            await leases.release(self._engine, self._node)
             await checkpoint(self._engine)
         except StoreError as error:
             log.error("left_as_it_is", reason=str(error))
@@ -186,7 +187,7 @@ class Supervisor:
         del self._webs[child.name]
         self._withdraw(self._dispatcher.web_gone(child.name))
         keep = await until_stored(lambda: tasks.needed_spool_names(self._engine))
-        swept = await asyncio.to_thread(sweep, self._settings.spool, keep, owner=child.name)
+        swept = await asyncio.to_thread(self._spool.sweep, keep, owner=child.name)
         if code != 0:
             log.error("web_died", child=child.name, exit_code=code, files_removed=swept)
 
@@ -261,15 +262,15 @@ class Supervisor:
     async def _requeue(self, model: str, loss: Loss | None = None) -> None:
         """Put back what a model process had in hand; its ended tasks' files are removed."""
         blamed = loss.blamed if loss else {}
+        owner = leases.owner_of(self._node, model)
         requeued = await until_stored(
-            lambda: claims.requeue(self._engine, now=time.time(), owner=model, blamed=blamed)
+            lambda: claims.requeue(self._engine, owner=owner, now=time.time(), blamed=blamed)
         )
         if requeued:
             log.info("requeued", images=requeued, model=model, under_suspicion=len(blamed))
         if loss and loss.bulk:
             keep = await until_stored(lambda: tasks.needed_spool_names(self._engine))
-            paths = {Path(work.source.path) for work in loss.bulk}
-            remove(path for path in paths if path.name not in keep)
+            self._spool.remove({work.image.file for work in loss.bulk} - keep)
         self._bulk_waits = True
         self._stir()
 
@@ -320,17 +321,17 @@ class Supervisor:
                     self._refuse_waiting(ModelNotReady(self._told.reasons))
             case Begun(tickets):
                 self._dispatcher.model_begun(child.name, tickets)
-            case Done():
+            case Finished():
                 self._settle(child.name, message)
             case _:
                 raise TypeError(f"a model process sends no {type(message).__name__}")
 
-    def _settle(self, model: str, done: Done) -> None:
-        work, replies = self._dispatcher.settle(model, done)
+    def _settle(self, model: str, finished: Finished) -> None:
+        work, replies = self._dispatcher.settle(model, finished)
         self._reply(replies)
-        if work is not None and work.lane is Lane.BULK and done.last:
-            if not done.kept:
-                remove([Path(work.source.path)])
+        if work is not None and work.lane is Lane.BULK and finished.task is not None:
+            if not finished.task.keeps_file:
+                self._spool.remove([work.image.file])
             self._courier.hint()
 
     def _withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
@@ -396,7 +397,8 @@ class Supervisor:
         for model, room in self._dispatcher.bulk_room():
             self._bulk_waits = False  # before the claim: a hint that comes meanwhile counts
             try:
-                taken = await claims.claim(self._engine, room, owner=model, now=time.time())
+                owner = leases.owner_of(self._node, model)
+                taken = await claims.claim(self._engine, room, owner=owner, now=time.time())
             except StoreError as error:
                 log.error("claim_failed", reason=str(error))  # the next poll tries again
                 return
@@ -405,9 +407,24 @@ class Supervisor:
                 await self._requeue(model)  # it died while its images were being claimed
                 continue
             for claim in taken:
-                work = bulk_work(claim, self._settings.spool)
+                work = bulk_work(claim)
                 self._dispatcher.assign_bulk(model, work)
                 self._models[model].channel.send(work)
+
+    async def _renew_forever(self) -> None:
+        """Extend the lease on this node's claims, and take over those of nodes that are dead."""
+        while True:
+            await asyncio.sleep(leases.RENEW_SECONDS)
+            try:
+                await leases.renew(self._engine, self._node)
+                requeued = await leases.requeue_expired(self._engine, self._node)
+            except StoreError as error:
+                log.error("lease_not_renewed", reason=str(error))
+                continue
+            if requeued:
+                log.warning("requeued", images=requeued, reason="the lease of their node expired")
+                self._bulk_waits = True
+                self._stir()
 
     async def _checkpoint_forever(self) -> None:
         while True:
@@ -418,12 +435,11 @@ class Supervisor:
                 log.error("checkpoint_failed", reason=str(error))
 
 
-def bulk_work(claim: claims.Claim, spool: Path) -> Work:
+def bulk_work(claim: claims.Claim) -> Work:
     return Work(
         ticket=f"image:{claim.image_id}:{claim.attempt}",
         lane=Lane.BULK,
-        source=Source(str(spool / claim.spool), claim.offset, claim.size),
-        sha256=claim.sha256,
+        image=claim.image,
         image_id=claim.image_id,
         attempt=claim.attempt,
         options=claim.options,

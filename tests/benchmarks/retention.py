@@ -19,11 +19,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from captiond.jobs import Captioned, NewImage, NewTask, Refused
+from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import captions, expiry, tasks
+from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import BEGIN, Engine, make_engine, writing
+from captiond.store.sqlite import BEGIN
 from captiond.store.tasks import insert_images, insert_tasks
 from captiond.supervisor.retention import ROWS, little_by_little
 from captiond.supervisor.supervisor import CHECKPOINT_SECONDS
@@ -44,7 +45,7 @@ async def main() -> None:
 
 async def fill_tasks(engine: Engine, images: int) -> None:
     """Tasks whose images were all refused, which is how one is finished without a model."""
-    image = NewImage("holiday-0001.jpg", "0" * 64, 0, 100, REFUSED)
+    image = NewImage("holiday-0001.jpg", None, REFUSED)
     for first in range(0, TOTAL, 10_000):
         numbers = range(first, first + 10_000, images)
         made = [NewTask(f"task_{n:032}", None, (image,) * images, 1.0 + n) for n in numbers]
@@ -123,7 +124,7 @@ async def waits(engine: Engine, while_: Awaitable[None]) -> list[float]:
     found: list[float] = []
 
     async def write() -> None:
-        image = NewImage("a.jpg", "0" * 64, 0, 100)
+        image = NewImage("a.jpg", SpooledImage("spool", 0, 100, "0" * 64))
         while True:
             begun = time.monotonic()
             name = f"new_{time.monotonic_ns()}"

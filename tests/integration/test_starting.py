@@ -1,4 +1,4 @@
-"""Starting with something wrong: one line that says what and how to mend it; no traceback."""
+"""A wrong start prints one line that says what is wrong and what to do, and no traceback."""
 
 import contextlib
 import shutil
@@ -131,9 +131,8 @@ def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
         shutil.copytree(root / folder, tmp_path / folder)
     with running(tmp_path / "data", "--reload", PYTHONPATH=str(tmp_path)) as service:
         (tmp_path / "captiond" / "errors.py").touch()
-        wait_for(lambda: len(service.logged("listening")) == 2, "the second start")
+        second = service.wait_for_entries("listening", 2)[1]["url"]
         assert service.logged("code_changed")
-        second = service.logged("listening")[1]["url"]
         wait_for(lambda: is_ready(second), "a ready model")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import spacy
 
+from tests.service import PATIENCE
 from tests.tagging import add_german_words
 
 COMMAND = [sys.executable, "-m", "captiond"]
@@ -25,7 +26,7 @@ def run(
         cwd=cwd,
         capture_output=True,
         env={**os.environ, **environ},
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -140,7 +141,7 @@ def test_a_reader_that_leaves_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
             running.stdout.close()
             running.stdin.write(b"a cat on a mat\n" * 64)
             running.stdin.flush()
-        ended = running.wait(timeout=30)
+        ended = running.wait(timeout=PATIENCE)
         assert ended == -(signal.SIGINT if how == "interrupt" else signal.SIGPIPE)
         assert running.stderr.read() == b""
         running.stdin.close()

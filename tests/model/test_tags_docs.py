@@ -1,4 +1,4 @@
-"""docs/tags.md is true: its examples, settings and categories are those of the code."""
+"""The examples, settings and categories in docs/tags.md equal those of the code."""
 
 import json
 import re
@@ -44,11 +44,11 @@ def test_the_examples_in_the_text(tagger: Tagger, caption: str, tags: str) -> No
     assert tags_of(tagger, [caption]) == [tags.split(", ")]
 
 
-def test_the_command_s_output(tagger: Tagger) -> None:
+def test_the_output_of_the_command(tagger: Tagger) -> None:
     shown = re.search(r'^\$ captiond tags "(.*)"\n(\{.*\})$', DOCS, re.MULTILINE)
     assert shown is not None
-    (found,) = tagger.tag([shown[1]])
-    assert json.loads(shown[2]) == tagged(shown[1], found, TagFilter())
+    (tags,) = tagger.tag([shown[1]])
+    assert json.loads(shown[2]) == tagged(shown[1], tags, TagFilter())
 
 
 def test_every_setting_and_category_is_documented() -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from captiond.config import DataSettings, RetentionSettings, Settings
 from captiond.jobs import Captioned, Refused
 from captiond.store import captions, claims, deliveries, expiry, tasks
-from captiond.store.sqlite import Engine, reading
+from captiond.store.engine import Engine, reading
 from captiond.supervisor.retention import tidy
 from tests.unit.test_deliveries import due, failed, finish_all, refused, task
 
@@ -104,7 +104,7 @@ async def test_files_are_let_go_a_few_at_a_time(store: Engine, tmp_path: Path) -
     for number in range(kept):
         await tasks.create_task(store, task(f"t{number}"))
     taken = await claims.claim(store, kept, owner="m", now=1.0)
-    ends = [claims.Finished(claim.image_id, claim.attempt, poison) for claim in taken]
+    ends = [claims.ImageOutcome(claim.image_id, claim.attempt, poison) for claim in taken]
     await claims.finish(store, ends, now=2.0)
     assert await expiry.release_files(store, before=2.0) == 0
     assert await expiry.release_files(store, before=3.0) == expiry.MOST_TASKS
