@@ -60,7 +60,7 @@ def bench(settings: Settings, options: BenchOptions, *, as_json: bool) -> None:
 def measure(settings: Settings, options: BenchOptions, plan: Plan, folder: Path) -> Report:
     console = Console(stderr=True)
     with console.status("preparing the model"):
-        model = find_or_make(settings, options, folder / "model")
+        model = choose_model(settings, options, folder / "model")
         chosen = measured(settings, model)
         config = folder / "captiond.toml"
         config.write_text(as_toml(chosen))
@@ -73,7 +73,7 @@ def measure(settings: Settings, options: BenchOptions, plan: Plan, folder: Path)
         return run(ready, chosen, plan, model.name, report)
 
 
-def find_or_make(settings: Settings, options: BenchOptions, folder: Path) -> ModelFiles:
+def choose_model(settings: Settings, options: BenchOptions, folder: Path) -> ModelFiles:
     """Return the model of the settings if it is on disk, or one of random weights in `folder`.
 
     Raises:
