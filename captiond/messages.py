@@ -3,7 +3,7 @@
 web → supervisor      Alive, Ask, Drop, Queued, Cancelled, Measured
 supervisor → web      State, Answer, Drain
 supervisor → model    Go, Work, Withdraw, Drain
-model → supervisor    Alive, Ready, Unready, Begun, Finished, Measured
+model → supervisor    Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model → decoder       Decode
 decoder → model       Decoded, Refused
 """
@@ -179,6 +179,15 @@ class Go:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheReady:
+    """A model process is loading its model, and can already finish bulk images that the cache
+    knows: it takes at most `window` images. It keeps the other images until the model is loaded.
+    """
+
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A model process can take work: at most `window` images of each lane in its hands at once."""
 
@@ -229,6 +238,7 @@ Message = (
     | Finished
     | Measured
     | Go
+    | CacheReady
     | Ready
     | Unready
     | Drain

@@ -21,8 +21,11 @@ class Hands:
     window: int
     work: dict[str, Work] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
+    loading: bool = False
 
     def room(self, lane: Lane) -> int:
+        if self.loading and lane is Lane.INTERACTIVE:
+            return 0
         return self.window - sum(1 for work in self.work.values() if work.lane is lane)
 
 
@@ -108,12 +111,19 @@ class Dispatcher:
 
     # ------------------------------------------------------------ those who work
 
+    def model_loading(self, model: str, window: int) -> None:
+        """A model process can finish bulk images that the cache knows while it loads its model."""
+        self._models[model] = Hands(window, loading=True)
+
     def model_ready(self, model: str, window: int) -> None:
-        self._models[model] = Hands(window)
+        """A model process can caption. It keeps the work that it got while it was loading."""
+        hands = self._models.setdefault(model, Hands(window))
+        hands.window, hands.loading = window, False
 
     def has(self, model: str) -> bool:
         """Whether the model process is ready to take work."""
-        return model in self._models
+        hands = self._models.get(model)
+        return hands is not None and not hands.loading
 
     def model_begun(self, model: str, tickets: tuple[str, ...]) -> None:
         self._models[model].running = frozenset(tickets)

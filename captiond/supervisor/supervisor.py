@@ -18,12 +18,14 @@ from captiond.messages import (
     Alive,
     Ask,
     Begun,
+    CacheReady,
     Cancelled,
     Drain,
     Drop,
     Finished,
     Go,
     Health,
+    Measured,
     Message,
     Queued,
     Ready,
@@ -296,6 +298,10 @@ class Supervisor:
         watch.heard(new_batch=isinstance(message, Begun))
         match message:
             case Alive():
+                pass
+            case CacheReady(window):
+                self._dispatcher.model_loading(child.name, window)
+            case Measured():
                 pass
             case Ready(model, window):
                 log.info(
