@@ -14,7 +14,7 @@ from captiond.errors import OptionNotSupported
 from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Decoded, Work
 from captiond.worker.batching import Batcher
-from captiond.worker.finishing import FinishedImage, Finishing
+from captiond.worker.completion import Completion, FinishedImage
 from captiond.worker.known import KnownCaptions
 from captiond.worker.recipe import Recipe
 from captiond.worker.reporting import Reporter
@@ -92,11 +92,11 @@ class ImageIntake:
     """
 
     def __init__(
-        self, recipe: Recipe, known: KnownCaptions, finishing: Finishing, reporter: Reporter
+        self, recipe: Recipe, known: KnownCaptions, completion: Completion, reporter: Reporter
     ) -> None:
         self._recipe = recipe
         self._known = known
-        self._finishing = finishing
+        self._completion = completion
         self._reporter = reporter
         self._model: asyncio.Future[ModelInput] = asyncio.get_running_loop().create_future()
 
@@ -116,14 +116,14 @@ class ImageIntake:
         known = await self._known.look_up(work)
         if known is not None:
             outcome = self._recipe.selected(known, work)
-            await self._finishing.finish(FinishedImage(work, outcome, whole=known))
+            await self._completion.finish(FinishedImage(work, outcome, whole=known))
             return
         model = await asyncio.shield(self._model)
         generation = self._recipe.generation_of(work)
         option = model.capabilities.missing_for(generation)
         if option is not None:
             error = OptionNotSupported(f"the model does not support {option}")
-            await self._finishing.finish(FinishedImage(work, Refused.of(error)))
+            await self._completion.finish(FinishedImage(work, Refused.of(error)))
             return
         await self._decode(work, generation, model)
 
@@ -138,7 +138,7 @@ class ImageIntake:
             model.changed.set()
         if isinstance(decoded, Refused):
             model.decoder.free([slot])
-            await self._finishing.finish(FinishedImage(work, decoded))
+            await self._completion.finish(FinishedImage(work, decoded))
             return
         image = PreparedImage(work, generation, slot, decoded, begun, time.perf_counter())
         model.batcher.put(work.lane, image)

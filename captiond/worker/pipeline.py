@@ -1,7 +1,7 @@
 """Captions batch after batch.
 
 Three stages overlap: while the model captions one batch, the next one is decoded (`intake`), and
-the last one is tagged and stored (`finishing`). `batching` decides which images make a batch.
+the last one is tagged and stored (`completion`). `batching` decides which images make a batch.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Captioned, Refused
 from captiond.messages import Timings
 from captiond.tags import Tag
-from captiond.worker.finishing import WITHDRAWN, FinishedImage, Finishing
+from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
 from captiond.worker.idle import IdleCause, IdleTime
 from captiond.worker.intake import ModelInput, PreparedImage
 from captiond.worker.recipe import Recipe
@@ -49,14 +49,14 @@ class Pipeline:
         recipe: Recipe,
         source: ModelInput,
         runners: Runners,
-        finishing: Finishing,
+        completion: Completion,
         reporter: Reporter,
     ) -> None:
         self._recipe = recipe
         self._batcher, self._decoder = source.batcher, source.decoder
         self._changed = source.changed
         self._model, self._taggers = runners.model, runners.tags
-        self._finishing = finishing
+        self._completion = completion
         self._reporter = reporter
         self._idle = IdleTime()
         # A death of the process is caused by one of these batches: with the model or the taggers.
@@ -102,7 +102,7 @@ class Pipeline:
         withdrawn = [image for image in batch if self._reporter.is_withdrawn(image.work.ticket)]
         self._decoder.free([image.slot for image in withdrawn])
         for image in withdrawn:
-            group.create_task(self._finishing.finish(FinishedImage(image.work, WITHDRAWN)))
+            group.create_task(self._completion.finish(FinishedImage(image.work, WITHDRAWN)))
         return [image for image in batch if image not in withdrawn]
 
     async def _run_batch(self, batch: list[PreparedImage], group: asyncio.TaskGroup) -> None:
@@ -134,7 +134,7 @@ class Pipeline:
         # Results may wait for the disk, and no image is the cause of that.
         self._report_captioning()
         self._reporter.tagging_failed(self._taggers.failures)
-        await self._finishing.finish_batch(self._finished_images(batch, tags, tagged))
+        await self._completion.finish_batch(self._finished_images(batch, tags, tagged))
 
     def _finished_images(
         self, batch: CaptionedBatch, tags: Sequence[tuple[Tag, ...]], tagged: float

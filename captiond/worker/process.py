@@ -26,7 +26,7 @@ from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.store.sqlite import make_engine
 from captiond.worker.batching import Batcher
-from captiond.worker.finishing import Finishing
+from captiond.worker.completion import Completion
 from captiond.worker.intake import ImageDecoder, ImageIntake, ModelInput
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
@@ -118,8 +118,8 @@ async def caption(
     engine = make_engine(settings.database)
     recipe = make_recipe(settings, identity)
     known = KnownCaptions(recipe, engine)
-    finishing = Finishing(known, engine, reporter)
-    intake = ImageIntake(recipe, known, finishing, reporter)
+    completion = Completion(known, engine, reporter)
+    intake = ImageIntake(recipe, known, completion, reporter)
     receiver = Receiver(channel, intake, reporter)
     async with asyncio.TaskGroup() as group:
         receiving = group.create_task(receiver.run(group))
@@ -134,7 +134,7 @@ async def caption(
             async with running_pool(settings, slots) as pool:
                 source = model_input(loaded, pool, slots)
                 runners = make_runners(loaded, device)
-                pipeline = Pipeline(recipe, source, runners, finishing, reporter)
+                pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
                 channel.send(Ready(loaded.info, window))
                 stopping = group.create_task(stop_when(receiver.stopped, pipeline))

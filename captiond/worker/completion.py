@@ -41,7 +41,7 @@ class Stored:
     task: FinishedTask | None = None
 
 
-class Finishing:
+class Completion:
     """Finishes images. Interactive clients do not wait for the disk."""
 
     def __init__(self, known: KnownCaptions, engine: Engine, reporter: Reporter) -> None:
