@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 import structlog
 
+from captiond.backoff import backoff
 from captiond.config import Settings
 from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.replies import MAX_REPLY_BYTES, MalformedReply, decode_reply
@@ -20,11 +21,11 @@ from captiond.jobs import BLAME_LIMIT, Death, Lane, Refused, SpooledImage, blame
 from captiond.lanes import Lanes
 from captiond.messages import Decode, Decoded, Message
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
-from captiond.processes.children import Child
+from captiond.processes.children import ChildProcess
 
 log = structlog.get_logger()
 DECODER = "captiond.decoding.decoder"
-RESTART_SECONDS = 1.0  # after a failed start
+FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0  # seconds, after failed starts
 STUCK_FACTOR = 4  # a decoder may take this many times its processor seconds of real time
 
 
@@ -59,21 +60,24 @@ class DecodePool:
 
     async def keep_decoder(self) -> None:
         """Run a decoder, and start another one whenever it ends, until cancelled."""
+        failures = 0
         while True:
             try:
                 decoder = await self._spawn()
             except OSError as error:  # a lack of memory or of descriptors may pass
                 log.error("decoder_not_started", reason=str(error))
-                await asyncio.sleep(RESTART_SECONDS)
+                failures += 1
+                await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
                 continue
+            failures = 0
             try:
                 await self._feed(decoder)
             finally:
                 decoder.kill()
-                await decoder.ended()
+                await decoder.exited()
                 decoder.close()
 
-    async def _feed(self, decoder: Child) -> None:
+    async def _feed(self, decoder: ChildProcess) -> None:
         """Give a decoder one job after the other, until it ends or is killed."""
         while True:
             await self._waiting.acquire()
@@ -87,18 +91,18 @@ class DecodePool:
                     body = await decoder.channel.receive_bytes(MAX_REPLY_BYTES)
                     reply = decode_reply(body)
             except ChannelClosed:
-                code = await decoder.ended()
+                code = await decoder.exited()
                 self._lost(job, Death.by(code), code)
                 return
             except (MalformedReply, MessageTooLarge) as error:
                 log.error("decoder_reply_malformed", reason=str(error))
                 decoder.kill()
-                self._lost(job, Death.CRASHED, await decoder.ended())
+                self._lost(job, Death.CRASHED, await decoder.exited())
                 return
             except TimeoutError:
                 death = Death.KILLED if decoder.is_stopped() else Death.HUNG
                 decoder.kill()
-                self._lost(job, death, await decoder.ended())
+                self._lost(job, death, await decoder.exited())
                 return
             resolve(job, reply)
 
@@ -120,8 +124,8 @@ class DecodePool:
         else:
             self._put(job)
 
-    async def _spawn(self) -> Child:
-        return await Child.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, self._start)
+    async def _spawn(self) -> ChildProcess:
+        return await ChildProcess.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, self._start)
 
     def _start(self, name: str, connection: "Connection[Message, Message]") -> DecoderStart:
         return DecoderStart(name, os.getpid(), self._settings, connection, self._slots)

@@ -16,12 +16,14 @@ from captiond.messages import Answer, Timings
 from captiond.store import tasks
 from captiond.web import schemas
 from captiond.web.acceptance import Acceptance
+from captiond.web.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.callback_url import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
 from captiond.web.presence import unless_gone
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services
+from captiond.web.spool_limit import check_spool
 from captiond.web.uploads import Form, FormSpec, Upload, in_thread, received, to_its_end
 
 ONE = FormSpec("image", single=True)
@@ -73,9 +75,10 @@ async def async_batch_caption(request: Request) -> Response:
     services, key = services_of(request), key_of(request)
     services.desk.check_open()
     await check_queue(services)
+    check_spool(request, services.desk.state, services.settings.limits)
     async with received(request, services, TASK) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
-        options = options_of(form.fields, services.settings)
+        options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
         task = new_task(form, options, key, time.time())
         task = replace(task, callback_url=callback_url)
         # A commit that is under way must not be answered by removing its files.

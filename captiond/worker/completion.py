@@ -9,8 +9,8 @@ from captiond.errors import Withdrawn
 from captiond.jobs import Captioned, FinishedTask, Lane, Outcome, Refused
 from captiond.messages import Finished, Timings, Work
 from captiond.store.claims import ImageOutcome, finish
+from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
-from captiond.store.sqlite import Engine
 from captiond.store.together import Together
 from captiond.worker.known import KnownCaptions
 from captiond.worker.reporting import Reporter

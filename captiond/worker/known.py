@@ -10,7 +10,7 @@ from captiond.errors import StoreError
 from captiond.jobs import Captioned
 from captiond.messages import Work
 from captiond.store import captions as cache
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.store.together import Together
 from captiond.worker.recipe import Recipe
 from captiond.worker.underway import UnderWay

@@ -24,7 +24,7 @@ from captiond.errors import CaptiondError, ModelBroken
 from captiond.messages import Alive, CacheReady, Go, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
-from captiond.store.sqlite import make_engine
+from captiond.store.engine import make_engine
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
 from captiond.worker.intake import ImageDecoder, ImageIntake, ModelInput

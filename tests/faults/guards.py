@@ -32,8 +32,8 @@ GUARDS = (
     Guard(
         "a result is fenced by its attempt",
         "captiond/store/claims.py",
-        ".attempt == result.attempt",
-        ".attempt >= 0",
+        "        ImageRow.attempt == OUTCOMES.c.attempt,\n",
+        "",
         "tests/unit/test_store.py",
     ),
     Guard(
@@ -81,14 +81,14 @@ GUARDS = (
     Guard(
         "a damaged caption is no caption",
         "captiond/store/captions.py",
-        "except UNREADABLE_JSON as error:",
+        "except Unreadable as error:",
         "except ArithmeticError as error:",
         "tests/unit/test_store.py -k damaged_caption",
     ),
     Guard(
         "a task whose options are damaged fails",
         "captiond/store/claims.py",
-        "    except UNREADABLE_JSON:\n",
+        "    except Unreadable:\n",
         "    except ArithmeticError:\n",
         "tests/unit/test_store.py -k options_are_damaged",
     ),
@@ -173,7 +173,7 @@ GUARDS = (
     Guard(
         "what an earlier life left waits again",
         "captiond/supervisor/supervisor.py",
-        "        requeued = await claims.requeue(self._engine, now=time.time())\n",
+        "        requeued = await leases.recover(self._engine, self._node)\n",
         "        requeued = 0\n",
         "tests/faults/test_kills.py -k in_hand_when_the_supervisor",
     ),
@@ -243,7 +243,7 @@ GUARDS = (
     Guard(
         "a damaged database is refused",
         "captiond/store/migrate.py",
-        '            if verdict != "ok":\n',
+        "            if damage is not None:\n",
         "            if False:\n",
         "tests/faults/test_disk.py -k damaged_database",
     ),

@@ -23,7 +23,7 @@ from captiond.messages import Finished, Measured, Message, Timings, Work
 from captiond.metrics import IMAGES_FINISHED, STAGE_SECONDS
 from captiond.processes.channel import Channel
 from captiond.store import captions, claims, tasks
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.tags import TagFilter
 from captiond.worker.completion import Completion, FinishedImage
 from captiond.worker.intake import ImageIntake
