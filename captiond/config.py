@@ -187,7 +187,7 @@ class TagSettings(Section):
     language: str = Field(
         "en",
         validate_default=True,
-        description="Default language of the tags. tags.pipelines has a pipeline for it.",
+        description="Default language of the tags. tags.pipelines must have it.",
     )
     kinds: Kinds = DEFAULT_KINDS
     categories: Categories = ()

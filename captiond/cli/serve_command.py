@@ -16,8 +16,8 @@ from captiond.config import ServerSettings, Settings
 from captiond.errors import StartupError
 from captiond.logs import set_up_logs
 from captiond.metrics import Recorder
+from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import make_engine
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.lock import locked, make_folders
 from captiond.supervisor.supervisor import Supervisor

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from captiond.errors import StoreError
+from captiond.errors import StoreError, StoreRefused
 
 log = structlog.get_logger()
 RETRY_SECONDS = 1.0
@@ -14,14 +14,19 @@ T = TypeVar("T")
 
 
 async def until_stored(action: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `action`, which is repeated while it raises StoreError.
+    """Return the result of `action`, which is repeated while the database cannot carry it out.
 
     Each reason is logged once, not at every attempt: the log may be on the disk that is full.
+
+    Raises:
+        StoreRefused: The database would refuse it every time.
     """
     reason = ""
     while True:
         try:
             return await action()
+        except StoreRefused:
+            raise
         except StoreError as error:
             if str(error) != reason:
                 reason = str(error)

@@ -8,9 +8,10 @@ import structlog
 from captiond.jobs import Lane
 from captiond.messages import Work
 from captiond.metrics import CLAIMED, REQUEUED, Recorder
-from captiond.store import claims
+from captiond.store import claims, leases
+from captiond.store.engine import Engine
+from captiond.store.leases import owner_of
 from captiond.store.patience import until_stored
-from captiond.store.sqlite import Engine
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.outage import StoreOutage
 from captiond.supervisor.roster import ChildKind, Roster
@@ -23,11 +24,17 @@ class Assignment:
     """Assigns interactive images, and claims bulk images, whenever a model process has capacity."""
 
     def __init__(
-        self, dispatcher: Dispatcher, roster: Roster, engine: Engine, recorder: Recorder
+        self,
+        dispatcher: Dispatcher,
+        roster: Roster,
+        engine: Engine,
+        node: str,
+        recorder: Recorder,
     ) -> None:
         self._dispatcher = dispatcher
         self._roster = roster
         self._engine = engine
+        self._node = node
         self._recorder = recorder
         self._outage = StoreOutage("claim of images")
         self._interactive, self._bulk = asyncio.Event(), asyncio.Event()
@@ -77,7 +84,12 @@ class Assignment:
         """
         with StoreOutage("requeue of claims").tolerated():
             requeued = await until_stored(
-                lambda: claims.requeue(self._engine, now=time.time(), owner=model, blamed=blamed)
+                lambda: claims.requeue(
+                    self._engine,
+                    now=time.time(),
+                    owner=owner_of(self._node, model),
+                    blamed=blamed,
+                )
             )
             if requeued:
                 self._recorder.count(REQUEUED, amount=requeued)
@@ -87,13 +99,14 @@ class Assignment:
     async def _recover(self) -> None:
         """Requeue what an earlier run of the service had claimed when it ended."""
         with StoreOutage("recovery of claims").tolerated():
-            requeued = await until_stored(lambda: claims.requeue(self._engine, now=time.time()))
+            requeued = await until_stored(lambda: leases.recover(self._engine, self._node))
             log.info("recovered", requeued=requeued)
 
     async def _claim(self) -> None:
         for model, capacity in self._dispatcher.bulk_capacity():
             self._bulk_waits = False  # before the claim, so that a hint during the claim counts
-            claimed = await claims.claim(self._engine, capacity, owner=model, now=time.time())
+            owner = owner_of(self._node, model)
+            claimed = await claims.claim(self._engine, capacity, owner=owner, now=time.time())
             self._recorder.count(CLAIMED, amount=len(claimed))
             self._bulk_waits |= len(claimed) == capacity
             if not self._roster.has(ChildKind.MODEL, model):

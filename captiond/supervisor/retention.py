@@ -8,7 +8,7 @@ import structlog
 
 from captiond.config import Settings
 from captiond.store import expiry
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.outage import StoreOutage
 

@@ -10,7 +10,7 @@ from captiond.config import Settings
 from captiond.metrics import SPOOL_BYTES, Registry
 from captiond.spool import Spool
 from captiond.store import expiry
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.outage import StoreOutage
 from captiond.supervisor.statusboard import StatusBoard

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
 from collections.abc import Coroutine, Iterable
 from functools import partial
 from multiprocessing.connection import Connection
@@ -25,9 +24,9 @@ from captiond.messages import Message
 from captiond.metrics import WAITING_IMAGES, Recorder, Registry
 from captiond.processes.start import ModelStart, WebStart
 from captiond.spool import open_spool
-from captiond.store import claims, tasks
+from captiond.store import leases, tasks
+from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
-from captiond.store.sqlite import Engine
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.cleaner import SpoolCleaner
@@ -65,6 +64,7 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._engine = engine
+        self._node = leases.new_node(socket.gethostname())
         self._notifier = notifier
         self._courier = courier
         self._recorder = recorder
@@ -74,7 +74,7 @@ class Supervisor:
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._status = StatusBoard(self._roster, notifier, list(self._devices()))
-        self._assignment = Assignment(self._dispatcher, self._roster, engine, recorder)
+        self._assignment = Assignment(self._dispatcher, self._roster, engine, self._node, recorder)
         self._usage = SpoolUsage(
             settings, engine, spool, self._cleaner, self._status, self._registry
         )
@@ -120,6 +120,7 @@ class Supervisor:
             self._assignment.run_bulk(),
             self._assignment.run_poll(),
             self._checkpoint_forever(),
+            self._renew_lease_forever(),
             self._courier.run(),
             self._usage.run(),
             self._metrics.run(),
@@ -201,7 +202,7 @@ class Supervisor:
     async def _leave_database(self) -> None:
         """Requeue what is left. The next start would do so as well, so an error does no harm."""
         with StoreOutage("end of the service").tolerated():
-            await claims.requeue(self._engine, now=time.time())
+            await leases.release(self._engine, self._node)
             await checkpoint(self._engine)
 
     # ------------------------------------------------------------ loops
@@ -212,6 +213,13 @@ class Supervisor:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             with outage.tolerated():
                 await checkpoint(self._engine)
+
+    async def _renew_lease_forever(self) -> None:
+        outage = StoreOutage("renewal of the lease")
+        while True:
+            await asyncio.sleep(leases.RENEW_SECONDS)
+            with outage.tolerated():
+                await leases.renew(self._engine, self._node)
 
     def _refresh_metrics(self) -> None:
         self._registry.add(self._recorder.take())

@@ -32,8 +32,8 @@ GUARDS = (
     Guard(
         "a result is fenced by its attempt",
         "captiond/store/claims.py",
-        ".attempt == result.attempt",
-        ".attempt >= 0",
+        "        ImageRow.attempt == OUTCOMES.c.attempt,\n",
+        "",
         "tests/unit/test_store.py",
     ),
     Guard(
@@ -81,14 +81,14 @@ GUARDS = (
     Guard(
         "a damaged caption is no caption",
         "captiond/store/captions.py",
-        "except UNREADABLE_JSON as error:",
+        "except Unreadable as error:",
         "except ArithmeticError as error:",
         "tests/unit/test_store.py -k damaged_caption",
     ),
     Guard(
         "a task whose options are damaged fails",
         "captiond/store/claims.py",
-        "    except UNREADABLE_JSON:\n",
+        "    except Unreadable:\n",
         "    except ArithmeticError:\n",
         "tests/unit/test_store.py -k options_are_damaged",
     ),
@@ -102,7 +102,7 @@ GUARDS = (
     Guard(
         "nobody goes over to HTTP/2",
         "captiond/web/server.py",
-        "    allow_http1_alone()\n",
+        "    disable_http2()\n",
         "",
         "tests/integration/test_uploads.py -k http2",
     ),
@@ -122,7 +122,7 @@ GUARDS = (
     ),
     Guard(
         "a batch that does not fit is split",
-        "captiond/worker/pipeline.py",
+        "captiond/worker/runner.py",
         "        except OutOfMemory as error:\n",
         "        except ZeroDivisionError as error:\n",
         "tests/faults/test_poison.py -k does_not_fit_into_memory",
@@ -173,7 +173,7 @@ GUARDS = (
     Guard(
         "what an earlier life left waits again",
         "captiond/supervisor/supervisor.py",
-        "        requeued = await claims.requeue(self._engine, now=time.time())\n",
+        "        requeued = await leases.recover(self._engine, self._node)\n",
         "        requeued = 0\n",
         "tests/faults/test_kills.py -k in_hand_when_the_supervisor",
     ),
@@ -215,8 +215,8 @@ GUARDS = (
     Guard(
         "results that wait for room hang nowhere",
         "captiond/worker/pipeline.py",
-        "        self._tell_begun()  # results",
-        "        # results",
+        "        self._report_captioning()\n        self._reporter.tagging_failed",
+        "        self._reporter.tagging_failed",
         "tests/faults/test_disk.py -k results_wait",
     ),
     Guard(
@@ -235,7 +235,7 @@ GUARDS = (
     ),
     Guard(
         "who waits on a connection does not wait for a task",
-        "captiond/worker/pipeline.py",
+        "captiond/worker/known.py",
         'join(f"{work.lane.value}\\0{key}", work.ticket)',
         "join(key, work.ticket)",
         "tests/integration/test_lanes.py -k the_same_one",
@@ -243,7 +243,7 @@ GUARDS = (
     Guard(
         "a damaged database is refused",
         "captiond/store/migrate.py",
-        '            if verdict != "ok":\n',
+        "            if damage is not None:\n",
         "            if False:\n",
         "tests/faults/test_disk.py -k damaged_database",
     ),
@@ -277,7 +277,7 @@ GUARDS = (
     ),
     Guard(
         "who goes is noticed",
-        "captiond/web/presence.py",
+        "captiond/web/disconnects.py",
         '["type"] != "http.disconnect"',
         '["type"] != "never"',
         "tests/faults/test_clients.py -k who_goes",

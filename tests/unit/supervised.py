@@ -17,7 +17,7 @@ from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start
 from captiond.spool import open_spool
 from captiond.store import tasks
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.cleaner import SpoolCleaner
@@ -30,6 +30,8 @@ from captiond.systemd import Notifier
 
 DRAINABLE = "tests.unit.drainable"
 SECONDS = 60.0  # until a test that waits for a process has failed
+
+NODE = "test-node"
 
 
 def settings_in(folder: Path) -> Settings:
@@ -120,7 +122,7 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     recorder, registry = Recorder(), Registry()
     status = StatusBoard(roster, Notifier({}), ["model0"])
     cleaner = SpoolCleaner(open_spool(settings), partial(tasks.needed_spool_names, store))
-    assignment = Assignment(dispatcher, roster, store, recorder)
+    assignment = Assignment(dispatcher, roster, store, NODE, recorder)
     courier = Courier(settings, store, lambda task: {"task_id": task.id})
     router = Router(dispatcher, assignment, roster, status, cleaner, courier, registry)
     parts = Parts(

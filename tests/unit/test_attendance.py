@@ -14,7 +14,7 @@ from captiond.messages import Answer, Ask, Cancelled, Finished, Measured, Queued
 from captiond.metrics import CLAIMED, REQUEUED, RESTARTS, Measurements
 from captiond.processes.children import ChildProcess
 from captiond.store import claims, tasks
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, DrainStage
 from tests.unit.supervised import (

@@ -15,7 +15,7 @@ from captiond.config import Settings
 from captiond.errors import StorageFailed
 from captiond.spool import FolderSpool, open_spool
 from captiond.store import tasks
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.supervisor.cleaner import NeededNames, SpoolCleaner
 
 pytestmark = pytest.mark.anyio

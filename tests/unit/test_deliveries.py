@@ -15,7 +15,7 @@ from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import claims, deliveries, expiry, tasks
 from captiond.store.deliveries import Delivery, Tried
-from captiond.store.sqlite import Engine, writing
+from captiond.store.engine import Engine, writing
 from captiond.store.tables import DeliveryRow
 from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import PER_HOST, Courier

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from captiond.config import DataSettings, RetentionSettings, Settings
 from captiond.jobs import Captioned, Refused
 from captiond.store import captions, claims, deliveries, expiry, tasks
-from captiond.store.sqlite import Engine, reading
+from captiond.store.engine import Engine, reading
 from captiond.supervisor.retention import tidy
 from tests.unit.test_cleaner import cleaning
 from tests.unit.test_deliveries import due, failed, finish_all, refused, task

@@ -14,7 +14,7 @@ from captiond.messages import State
 from captiond.metrics import SPOOL_BYTES, Registry
 from captiond.spool import open_spool
 from captiond.store import claims, expiry, tasks
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.spoolusage import SpoolUsage, beyond, free_bytes
 from captiond.supervisor.statusboard import StatusBoard
