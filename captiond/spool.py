@@ -69,7 +69,7 @@ class SpoolWriter(Protocol):
         """Remove the current image from the file."""
 
     def flush(self) -> None:
-        """Write what is in memory to the storage, to make room in memory."""
+        """Write what is in memory to the storage, which frees the memory."""
 
     def commit(self, *, durable: bool) -> None:
         """Give the file its name. If `durable`, it survives a power cut from then on."""

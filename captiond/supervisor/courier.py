@@ -142,6 +142,10 @@ class Courier:
             response = await self._call(delivery)
         except NoResponse as error:
             problem = str(error)
+        except StoreError as error:  # the receiver has not been called, so this is no attempt
+            log.warning("webhook_waits", webhook_id=delivery.id, reason=str(error))
+            del self._trying[delivery.id]
+            return
         except Exception as error:
             # A defect that one delivery triggers must end neither the service nor the delivery.
             log.exception("webhook_broken", webhook_id=delivery.id)
