@@ -33,7 +33,7 @@ from captiond.metrics import WEBHOOK_CALLS, Recorder
 from captiond.store import deliveries, tasks
 from captiond.store.deliveries import Delivery, Tried
 from captiond.store.engine import Engine
-from captiond.supervisor.outage import StoreOutage
+from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
 from captiond.supervisor.signing import signed_headers, signing_secrets
 
@@ -79,7 +79,7 @@ class Courier:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        outage = StoreOutage("delivery of webhooks")
+        outage = StorageOutage("delivery of webhooks")
         async with asyncio.TaskGroup() as group:
             try:
                 while True:

@@ -33,7 +33,7 @@ from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.metricsfile import MetricsFile
-from captiond.supervisor.outage import StoreOutage
+from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.retention import tidy_forever
 from captiond.supervisor.roster import DrainStage, Roster
@@ -201,21 +201,21 @@ class Supervisor:
 
     async def _leave_database(self) -> None:
         """Requeue what is left. The next start would do so as well, so an error does no harm."""
-        with StoreOutage("end of the service").tolerated():
+        with StorageOutage("end of the service").tolerated():
             await leases.release(self._engine, self._node)
             await checkpoint(self._engine)
 
     # ------------------------------------------------------------ loops
 
     async def _checkpoint_forever(self) -> None:
-        outage = StoreOutage("checkpoint")
+        outage = StorageOutage("checkpoint")
         while True:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             with outage.tolerated():
                 await checkpoint(self._engine)
 
     async def _renew_lease_forever(self) -> None:
-        outage = StoreOutage("renewal of the lease")
+        outage = StorageOutage("renewal of the lease")
         while True:
             await asyncio.sleep(leases.RENEW_SECONDS)
             with outage.tolerated():
