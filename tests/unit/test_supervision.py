@@ -209,8 +209,13 @@ def test_a_failing_database_is_logged_once_for_each_change() -> None:
     ]
 
 
+def fail_with(error: Exception) -> None:
+    raise error
+
+
 def test_only_failures_of_the_storage_are_tolerated() -> None:
-    with StorageOutage("measurement").tolerated():
-        raise OSError(errno.EIO, "Input/output error")
-    with pytest.raises(ZeroDivisionError), StorageOutage("claim").tolerated():
-        raise ZeroDivisionError
+    outage = StorageOutage("measurement of the spool")
+    with outage.tolerated():
+        fail_with(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(ZeroDivisionError), outage.tolerated():
+        fail_with(ZeroDivisionError())
