@@ -1,4 +1,4 @@
-"""`captiond db check`: the database, and the spool against it."""
+"""`captiond db check`: check the database, and compare the spool with it."""
 
 import time
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 
-Tell = Callable[[str], None]
+Reporter = Callable[[str], None]
 
 
-async def check_all(settings: Settings, tell: Tell) -> int:
-    """Look for everything that is wrong, tell each, and last the sum; how many there were.
+async def check_all(settings: Settings, report: Reporter) -> int:
+    """Report each problem in a line, then a summary, and return the number of problems.
 
     Raises:
-        StartupError: there is no database, or it cannot be told whether it is served.
+        StartupError: there is no database, or this user cannot find out whether the service runs.
     """
     async with opened(settings) as engine:
         problems = await consistency.damage(engine)
@@ -33,33 +33,38 @@ async def check_all(settings: Settings, tell: Tell) -> int:
         else:
             summary = "damaged: stop captiond and restore a backup (docs/operating.md)"
     for problem in problems:
-        tell(problem)
+        report(problem)
     state = "ok" if not problems else f"problems: {len(problems)}"
-    tell(f"{settings.database}: {state}: {summary}")
+    report(f"{settings.database}: {state}: {summary}")
     return len(problems)
 
 
 async def missing_files(engine: Engine, settings: Settings) -> list[str]:
-    """Files that open images need. One that has ended meanwhile needs its file no more."""
+    """Return a problem for each spool file that open images need and that is missing or short."""
     needs = await consistency.needed_files(engine)
     sizes = open_spool(settings).sizes()
     suspects = {name: need for name, need in needs.items() if sizes.get(name, -1) < need.size}
-    if suspects:
+    if suspects:  # images that finished meanwhile no longer need their file
         still = await consistency.needed_files(engine)
         suspects = {name: need for name, need in suspects.items() if name in still}
     return [
         f"{settings.spool / name}: missing or cut short: the open images of task {need.task_id} "
-        "will fail; restore the file from a copy, or have the client send them again"
+        "will become FAILED; restore the file from a copy, or let the client send them again"
         for name, need in suspects.items()
     ]
 
 
 async def orphans(engine: Engine, settings: Settings) -> list[str]:
-    """Files that no row owns. While captiond serves, a young one may be of a request under way."""
+    """Return a problem for each spool file that no row owns.
+
+    While the service runs, a recent file may belong to a request in progress, and is no problem.
+    """
     now = time.time()
-    spool, owned = open_spool(settings), await needed_spool_names(engine)
-    strays = [name for name in spool.written_before(now) if name not in owned]
-    if strays and is_served(settings.data.dir):  # by now: it may have begun after the check
+    spool = open_spool(settings)
+    names = spool.written_before(now)  # before the rows: a task may be accepted in between
+    owned = await needed_spool_names(engine)
+    strays = [name for name in names if name not in owned]
+    if strays and is_served(settings.data.dir):  # asked last: it may just have started
         old = set(spool.written_before(now - settings.upload_grace))
         strays = [name for name in strays if name in old]
     return [
@@ -68,10 +73,10 @@ async def orphans(engine: Engine, settings: Settings) -> list[str]:
 
 
 def is_served(folder: Path) -> bool:
-    """Whether a captiond holds the folder, which is held for no longer than it takes to tell.
+    """Return whether a captiond serves this data folder. The folder is locked for a moment.
 
     Raises:
-        StartupError: this user cannot tell.
+        StartupError: this user may not open the lock.
     """
     try:
         with locked(folder):

@@ -12,10 +12,12 @@ from captiond.jobs import NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.store import tasks
 from captiond.web import schemas
+from captiond.web.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.callback_url import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
 from captiond.web.services import Services, services_of
+from captiond.web.spool_limit import check_spool
 from captiond.web.task_queue import TaskQueue
 from captiond.web.uploads import Form, FormSpec, received, shielded
 
@@ -29,9 +31,10 @@ async def async_batch_caption(request: Request) -> Response:
     services, key = services_of(request), key_of(request)
     services.supervisor.check_open()
     await check_queue(services)
+    check_spool(request, services.supervisor.state, services.settings.limits)
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
-        options = options_of(form.fields, services.settings)
+        options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
         task = replace(new_task(form, options, key, time.time()), callback_url=callback_url)
         # If the client disconnects during the commit, the files must not be removed.
         task_id = await shielded(accept(services.queue, form, task))

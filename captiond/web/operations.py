@@ -32,6 +32,7 @@ from captiond.errors import (
     QueueFull,
     RequestTimeout,
     SpoolError,
+    SpoolFull,
     StorageFailed,
     StoreBusy,
     StoreDamaged,
@@ -122,6 +123,7 @@ DURING_WORK: Errors = (
     ImageTooSlow,
     OutOfMemory,
     SpoolError,
+    SpoolFull,
 )
 WHILE_WAITING: Errors = (Draining, ModelNotReady, QueueFull, WorkerLost, RequestTimeout)
 
@@ -175,7 +177,16 @@ OPERATIONS: tuple[Operation, ...] = (
         "Accept several images as a task, which is finished later.",
         async_captioning.async_batch_caption,
         (ResponseSpec(202, "The task is stored.", schemas.TaskAccepted, ACCEPTED_HEADERS),),
-        errors=(*UPLOAD, StoreBusy, StoreDamaged, Draining, QueueFull, BadKey, KeyReused),
+        errors=(
+            *UPLOAD,
+            StoreBusy,
+            StoreDamaged,
+            SpoolFull,
+            Draining,
+            QueueFull,
+            BadKey,
+            KeyReused,
+        ),
         form=TASK_IMAGES,
         parameters=(IDEMPOTENCY_KEY, CALLBACK_URL),
     ),

@@ -122,7 +122,7 @@ GUARDS = (
     ),
     Guard(
         "a batch that does not fit is split",
-        "captiond/worker/pipeline.py",
+        "captiond/worker/runner.py",
         "        except OutOfMemory as error:\n",
         "        except ZeroDivisionError as error:\n",
         "tests/faults/test_poison.py -k does_not_fit_into_memory",
@@ -130,7 +130,8 @@ GUARDS = (
     Guard(
         "a device's error ends the process",
         "captiond/captioners/memory.py",
-        "        if not any(told in str(error) for told in TOLD_BY):\n            raise\n",
+        "        if not any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES):\n"
+        "            raise\n",
         "",
         "tests/faults/test_poison.py -k device_error",
     ),
@@ -214,8 +215,8 @@ GUARDS = (
     Guard(
         "results that wait for room hang nowhere",
         "captiond/worker/pipeline.py",
-        "        self._tell_begun()  # results",
-        "        # results",
+        "        self._report_captioning()\n        self._reporter.tagging_failed",
+        "        self._reporter.tagging_failed",
         "tests/faults/test_disk.py -k results_wait",
     ),
     Guard(
@@ -234,7 +235,7 @@ GUARDS = (
     ),
     Guard(
         "who waits on a connection does not wait for a task",
-        "captiond/worker/pipeline.py",
+        "captiond/worker/known.py",
         'join(f"{work.lane.value}\\0{key}", work.ticket)',
         "join(key, work.ticket)",
         "tests/integration/test_lanes.py -k the_same_one",

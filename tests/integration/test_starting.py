@@ -1,4 +1,4 @@
-"""Starting with something wrong: one line that says what and how to mend it; no traceback."""
+"""A wrong start prints one line that says what is wrong and what to do, and no traceback."""
 
 import contextlib
 import shutil
@@ -42,8 +42,8 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         result = captiond("serve", "--port", port, cwd=tmp_path)
     assert result.returncode == 1
     assert last_line(result) == (
-        f"captiond: 127.0.0.1:{port}: cannot be listened on: Address already in use; stop what "
-        "uses it, or choose another with --port"
+        f"captiond: 127.0.0.1:{port}: cannot listen there: Address already in use; stop what "
+        "uses this port, or choose another with --port"
     )
 
 
@@ -131,9 +131,8 @@ def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
         shutil.copytree(root / folder, tmp_path / folder)
     with running(tmp_path / "data", "--reload", PYTHONPATH=str(tmp_path)) as service:
         (tmp_path / "captiond" / "errors.py").touch()
-        wait_for(lambda: len(service.logged("listening")) == 2, "the second start")
+        second = service.wait_for_entries("listening", 2)[1]["url"]
         assert service.logged("code_changed")
-        second = service.logged("listening")[1]["url"]
         wait_for(lambda: is_ready(second), "a ready model")
 
 

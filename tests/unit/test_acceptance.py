@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import event
 
-from captiond.errors import KeyReused
+from captiond.errors import KeyReused, StoreRefused
 from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.store.engine import Engine
 from captiond.web.async_captioning import accept
@@ -59,6 +59,19 @@ async def test_a_task_that_cannot_be_written_spoils_no_other(store: Engine) -> N
     )
     assert (added[0], added[2]) == ("a", "b")
     assert isinstance(added[1], UnicodeEncodeError)
+
+
+async def test_a_task_that_the_database_refuses_spoils_no_other(store: Engine) -> None:
+    queue = TaskQueue(store)
+    assert await queue.add(task("there")) == "there"
+    added = await asyncio.gather(
+        queue.add(task("a")),
+        queue.add(task("there")),  # another request cannot have this id
+        queue.add(task("b")),
+        return_exceptions=True,
+    )
+    assert (added[0], added[2]) == ("a", "b")
+    assert isinstance(added[1], StoreRefused)
 
 
 async def test_the_length_includes_what_was_added_since_the_count(store: Engine) -> None:
