@@ -94,14 +94,16 @@ async def test_an_unchanged_task_is_not_read_again(store: Engine, images: int) -
 
 
 async def test_a_retry_is_seen_even_if_all_numbers_are_as_before(store: Engine) -> None:
-    """After the retry, other images are finished, but as many of them as at the first poll."""
+    """At the second poll another image has failed than at the first, but as many have."""
     cache = StatusCache(store)
-    await new_task(store, 2)
-    await run(store, [RETRYABLE])
+    await new_task(store, 3)
+    await run(store, [CAPTION, RETRYABLE])
     first = await cache.status("t")
-    await run(store, [CAPTION])
+    await run(store, [RETRYABLE])
     await tasks.retry(store, "t")
-    await claims.claim(store, 1, owner="model0", now=2.0)
+    _, last = await claims.claim(store, 2, owner="model0", now=2.0)
+    failed = claims.ImageOutcome(last.image_id, last.attempt, RETRYABLE)
+    await claims.finish(store, [failed], now=3.0)
     assert await cache.status("t") == await expected(store) != first
 
 
