@@ -9,8 +9,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+TEST_PROCESSES ?= 3
 
-.PHONY: install run test check soak guards bench tags-report clean
+.PHONY: install run test tests check soak guards bench tags-report clean
 
 install: $(INSTALLED)
 
@@ -28,8 +29,13 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
-	$(BIN)/pytest
+# The type checker runs beside the tests. Tests that start services wait much of their time, so
+# there may be more test processes than cores.
+test: install
+	$(MAKE) --no-print-directory --jobs=2 check tests
+
+tests: install
+	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --no-loadscope-reorder
 
 soak: install
 	rm -rf build/soak

@@ -39,6 +39,7 @@ WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
 PATIENCE = float(os.environ.get("CAPTIOND_TEST_PATIENCE", "180"))
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
 LOG_LINES = 30
+# A prefix: the log goes through a pipe, to which a process's limit on files does not apply.
 NO_FILE_LIMIT_FOR_LOGS = ("bash", "-c", 'exec "$0" "$@" 2> >(exec cat >&2)')
 
 

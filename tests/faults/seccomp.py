@@ -1,9 +1,10 @@
-"""Runs a command in which a system call fails with EIO, as on a disk that is breaking.
+"""Run a command in which a system call fails with EIO, as on a failing disk.
 
 python -m tests.faults.seccomp fsync|fdatasync COMMAND...
 
-The kernel's own filter does it (seccomp(2), SECCOMP_RET_ERRNO), for this process and all that it
-starts. A file's bytes and SQLite's commits go to the disk by fdatasync, a folder's names by fsync.
+A filter of the kernel (seccomp(2), SECCOMP_RET_ERRNO) does it, for this process and all that it
+starts. captiond and SQLite write files to the disk with fdatasync, and the names of a folder with
+fsync.
 """
 
 import ctypes
