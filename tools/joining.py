@@ -20,9 +20,9 @@ from itertools import islice
 import torch
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 
-from captiond.bench.checkpoint import SIDE, config_of
 from captiond.captioners.blip.captioner import CPU_ROWS
 from captiond.captioners.blip.forward import Forward
+from captiond.captioners.blip.random_weights import SIDE, config_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import linears
 from tools.scenes.dataset import draw_sample

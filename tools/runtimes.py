@@ -25,9 +25,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import BlipForConditionalGeneration
 
-from captiond.bench.checkpoint import SIDE, config_of
-from captiond.captioners.blip.captioner import CPU_ROWS, DTYPES
+from captiond.captioners.blip.captioner import CPU_ROWS
 from captiond.captioners.blip.forward import Forward
+from captiond.captioners.blip.random_weights import SIDE, config_of
+from captiond.captioners.devices import DTYPES
 from captiond.captioners.linear import linears
 from captiond.config import Precision
 

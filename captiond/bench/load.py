@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from captiond.bench.cases import Case, Kind
-from captiond.config import ENV_PREFIX
+from captiond.bench.cases import Case, CaseKind
 from captiond.errors import StartupError
+from captiond.sources import ENV_PREFIX
 
 T = TypeVar("T")
 START_SECONDS = 300.0  # a large model from a slow disk
@@ -148,7 +148,7 @@ def service_cases(
     for clients in levels:
         bodies = cycle(HEAD + image + TAIL for image in images)
         share = [list(islice(bodies, requests)) for _ in range(clients)]
-        yield Case(Kind.SERVICE, str(clients), clients * requests, all_at_once(service, share))
+        yield Case(CaseKind.SERVICE, str(clients), clients * requests, all_at_once(service, share))
 
 
 def all_at_once(service: Service, share: list[list[bytes]]) -> Callable[[], Load]:

@@ -1,4 +1,4 @@
-"""`captiond serve`: prepares folder, database and socket, then lets the supervisor run."""
+"""`captiond serve`: prepare data folder, database and socket, then run the supervisor."""
 
 import asyncio
 import contextlib
@@ -25,15 +25,15 @@ from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
 BACKLOG = 1024
-UNREAD_MS = 120_000  # of an answer, until its connection is given up
+UNREAD_MS = 120_000  # how long a client may leave an answer unread before its connection is closed
 RELOAD_SECONDS = 1.0
 
 
 def serve_forever(settings: Settings, *, reload: bool) -> None:
-    """Serve until told to stop; with `reload`, begin anew whenever the code has changed.
+    """Serve until a signal stops the service. With `reload`, restart when the code changes.
 
     Raises:
-        StartupError: port, folder or database cannot be used.
+        StartupError: the address, the data folder or the database cannot be used.
     """
     set_up_logs(settings.logs, process="supervisor")
     make_folders(settings.data.dir, settings.spool, settings.model_cache)
@@ -47,29 +47,33 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
 
 @contextlib.contextmanager
 def listening(server: ServerSettings) -> Iterator[socket.socket]:
-    """A listening socket.
+    """Yield a listening socket, and close it on leaving.
 
     Raises:
-        StartupError: the address cannot be had.
+        StartupError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Its connections have it from the listener: who reads nothing of an answer holds nothing.
+        # Accepted connections inherit this from the listening socket.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         try:
             listener.bind((server.host, server.port))
         except OSError as error:
             raise StartupError(
-                f"{server.host}:{server.port}: cannot be listened on: {error.strerror}; stop what "
-                "uses it, or choose another with --port"
+                f"{server.host}:{server.port}: cannot listen there: {error.strerror}; stop what "
+                "uses this port, or choose another with --port"
             ) from error
         listener.listen(BACKLOG)
         yield listener
 
 
 async def serve(settings: Settings, listener: socket.socket, *, reload: bool) -> bool:
-    """Run the supervisor until a signal, or a change of the code: then the result is true."""
+    """Run the supervisor until a signal, or with `reload` until the code changes.
+
+    Returns:
+        Whether the code has changed.
+    """
     stop, changed = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, make_stopper(stop))
@@ -89,18 +93,21 @@ async def serve(settings: Settings, listener: socket.socket, *, reload: bool) ->
 
 
 def make_stopper(stop: asyncio.Event) -> Callable[[], None]:
-    """The first signal begins the drain; one more ends it at once, for nothing is lost by it."""
+    """Return a signal handler. The first signal starts the drain, a second one kills the process.
+
+    A kill loses nothing: accepted tasks are on disk, and continue at the next start.
+    """
 
     def on_signal() -> None:
         if stop.is_set():
-            os.kill(os.getpid(), signal.SIGKILL)  # the children die with us
+            os.kill(os.getpid(), signal.SIGKILL)  # the kernel kills the children, too
         stop.set()
 
     return on_signal
 
 
 async def watch(stop: asyncio.Event, changed: asyncio.Event) -> None:
-    """Set both events once a file of the package has changed."""
+    """Wait until a file of the package changes, then set both events."""
     before = modification_times()
     while modification_times() == before:  # noqa: ASYNC110 - a file has no event to wait for
         await asyncio.sleep(RELOAD_SECONDS)

@@ -15,9 +15,9 @@ from captiond.config import Settings
 from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageTooSlow, PoisonImage
-from captiond.jobs import BLAME_LIMIT, Death, Lane, Refused, blame
+from captiond.jobs import BLAME_LIMIT, Death, Lane, Refused, SpooledImage, blame
 from captiond.lanes import Lanes
-from captiond.messages import Decode, Decoded, Message, Source
+from captiond.messages import Decode, Decoded, Message
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import Child
 
@@ -50,10 +50,10 @@ class DecodePool:
         self._jobs: Lanes[Job] = Lanes()
         self._waiting = asyncio.Semaphore(0)  # counts the jobs
 
-    async def decode(self, lane: Lane, source: Source, slot: int) -> Decoded | Refused:
+    async def decode(self, lane: Lane, image: SpooledImage, slot: int) -> Decoded | Refused:
         """Decode an image into a slot; interactive ones go ahead of bulk ones."""
         answer: asyncio.Future[Decoded | Refused] = asyncio.get_running_loop().create_future()
-        self._put(Job(lane, Decode(source, slot), answer))
+        self._put(Job(lane, Decode(image, slot), answer))
         return await answer
 
     async def keep_decoder(self) -> None:

@@ -12,11 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Update
 
 from captiond.errors import PoisonImage
-from captiond.jobs import BLAME_LIMIT, Options, Outcome, Refused, Status
+from captiond.jobs import BLAME_LIMIT, FinishedTask, Options, Outcome, Refused, SpooledImage, Status
 from captiond.store.results import UNREADABLE_JSON, options_from_json, to_json
 from captiond.store.sqlite import Engine, writing
 from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.tasks import PENDING, PROCESSING, Ended, end_if_done
+from captiond.store.tasks import PENDING, PROCESSING, end_if_done
 
 # By the driver's own call, as INSERT_IMAGE of `tasks`: ten times as quick as through SQLAlchemy.
 FINISH = "UPDATE images SET status = :status, owner = NULL, result = :result WHERE id = :id"
@@ -29,16 +29,13 @@ class Claim:
     image_id: int
     attempt: int
     blame: int
-    spool: str
-    offset: int
-    size: int
-    sha256: str
+    image: SpooledImage
     options: Options
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """The result of one attempt at one image."""
+class ImageOutcome:
+    """The outcome of one attempt at one image."""
 
     image_id: int
     attempt: int
@@ -90,10 +87,10 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
     for row in taken:
         spool, options = tasks[row.task_id]
         if options is None:
-            lost.append(Finished(row.id, row.attempt, UNREADABLE))
+            lost.append(ImageOutcome(row.id, row.attempt, UNREADABLE))
         else:
-            place = spool, row.offset, row.size, row.sha256
-            claims.append(Claim(row.id, row.attempt, row.blame, *place, options))
+            image = SpooledImage(spool, row.offset, row.size, row.sha256)
+            claims.append(Claim(row.id, row.attempt, row.blame, image, options))
     if lost:
         await finish(engine, lost, now=now)
     return sorted(claims, key=lambda claim: claim.image_id)
@@ -125,8 +122,8 @@ def readable_options(text: str | None) -> Options | None:
 
 
 async def finish(
-    engine: Engine, results: Sequence[Finished], *, now: float
-) -> dict[int, Ended | None]:
+    engine: Engine, results: Sequence[ImageOutcome], *, now: float
+) -> dict[int, FinishedTask | None]:
     """Write the results of a batch in one transaction.
 
     The images whose results were taken, and what follows if their task ended with them. A result
@@ -156,7 +153,7 @@ async def in_hand(connection: AsyncConnection, image_ids: Sequence[int]) -> dict
     return {row.id: Hand(row.attempt, row.task_id) for row in rows}
 
 
-def finished_row(result: Finished) -> dict[str, object]:
+def finished_row(result: ImageOutcome) -> dict[str, object]:
     """The parameters of FINISH."""
     failed = isinstance(result.outcome, Refused)
     return {

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from captiond.errors import KeyReused, NothingToRetry, TaskFinished, TaskNotFound
 from captiond.jobs import (
     RETRYABLE,
+    FinishedTask,
     ImageView,
     NewImage,
     NewTask,
@@ -112,23 +113,17 @@ def task_row(task: NewTask) -> dict[str, object]:
 
 def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]:
     """The parameters of INSERT_IMAGE."""
+    spooled = image.spooled
     return {
         "task_id": task_id,
         "position": position,
         "filename": image.filename,
-        "sha256": image.sha256,
-        "offset": image.offset,
-        "size": image.size,
+        "sha256": spooled.sha256 if spooled else None,
+        "offset": spooled.offset if spooled else 0,
+        "size": spooled.size if spooled else 0,
         "status": (Status.FAILED if image.refused else Status.PENDING).value,
         "result": json.dumps(to_json(image.refused)) if image.refused else None,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A task ended; its spool file is `kept` if images of it may yet be tried again."""
-
-    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +178,7 @@ async def end_task(
 
 async def end_if_done(
     connection: AsyncConnection, task_ids: Iterable[str], now: float
-) -> dict[str, Ended]:
+) -> dict[str, FinishedTask]:
     """End those tasks whose last image has ended; by their ids, what that means."""
     ended = {}
     for task_id in task_ids:
@@ -192,7 +187,7 @@ async def end_if_done(
         if all(status.terminal for status in statuses):
             keep = await has_retryable(connection, task_id)
             await end_task(connection, task_id, finished_status(statuses), now, keep=keep)
-            ended[task_id] = Ended(keep)
+            ended[task_id] = FinishedTask(keep)
     return ended
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from captiond.errors import QueueFull, WorkerLost
 from captiond.jobs import Death, Lane, Refused, blame
-from captiond.messages import Answer, Ask, Done, Withdraw, Work
+from captiond.messages import Answer, Ask, Finished, Withdraw, Work
 
 MAX_ATTEMPTS = 2  # of an interactive image, whose client is told 503 then
 
@@ -78,7 +78,7 @@ class Dispatcher:
         ticket = f"{web}:{ask.ticket}"
         self._askers[ticket] = (web, ask.ticket)
         self._waiting.append(
-            Work(ticket, Lane.INTERACTIVE, ask.source, ask.sha256, attempt=1, options=ask.options)
+            Work(ticket, Lane.INTERACTIVE, ask.image, attempt=1, options=ask.options)
         )
         return []
 
@@ -174,15 +174,15 @@ class Dispatcher:
         """Note that `model` has an image that was claimed for it."""
         self._assign(model, work)
 
-    def settle(self, model: str, done: Done) -> tuple[Work | None, list[Reply]]:
+    def settle(self, model: str, finished: Finished) -> tuple[Work | None, list[Reply]]:
         """An image left a model's hands: its work, and the reply if somebody waits for it."""
         hands = self._models.get(model)
-        work = hands.work.pop(done.ticket, None) if hands else None
-        asker = self._askers.pop(done.ticket, None)
+        work = hands.work.pop(finished.ticket, None) if hands else None
+        asker = self._askers.pop(finished.ticket, None)
         if asker is None:
             return work, []
         web, ticket = asker
-        return work, [Reply(web, Answer(ticket, done.outcome, done.timings))]
+        return work, [Reply(web, Answer(ticket, finished.outcome, finished.timings))]
 
     def _assign(self, model: str, work: Work) -> tuple[str, Work]:
         self._models[model].work[work.ticket] = work

@@ -8,7 +8,7 @@ import structlog
 
 from captiond.config import Settings
 from captiond.errors import StoreError
-from captiond.spool import files_before, remove
+from captiond.spool import open_spool
 from captiond.store import expiry
 from captiond.store.sqlite import Engine
 from captiond.store.tasks import needed_spool_names
@@ -81,10 +81,11 @@ async def remove_orphans(settings: Settings, engine: Engine, now: float) -> int:
 
     The files are looked for before the rows: a task that is accepted in between owns a young one.
     """
-    old = await asyncio.to_thread(files_before, settings.spool, now - settings.upload_grace)
+    spool = open_spool(settings)
+    old = await asyncio.to_thread(spool.written_before, now - settings.upload_grace)
     if not old:
         return 0
     owned = await needed_spool_names(engine)
-    orphans = [path for path in old if path.name not in owned]
-    await asyncio.to_thread(remove, orphans)
+    orphans = [name for name in old if name not in owned]
+    await asyncio.to_thread(spool.remove, orphans)
     return len(orphans)

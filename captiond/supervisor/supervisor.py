@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import structlog
 
@@ -20,15 +19,14 @@ from captiond.messages import (
     Ask,
     Begun,
     Cancelled,
-    Done,
     Drain,
     Drop,
+    Finished,
     Go,
     Health,
     Message,
     Queued,
     Ready,
-    Source,
     State,
     Unready,
     Work,
@@ -36,7 +34,7 @@ from captiond.messages import (
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import Child
 from captiond.processes.start import ModelStart, WebStart
-from captiond.spool import remove, sweep
+from captiond.spool import open_spool
 from captiond.store import claims, tasks
 from captiond.store.maintenance import checkpoint
 from captiond.store.patience import until_stored
@@ -69,6 +67,7 @@ class Supervisor:
         courier: Courier,
     ) -> None:
         self._settings = settings
+        self._spool = open_spool(settings)
         self._listener = listener
         self._engine = engine
         self._notifier = notifier
@@ -113,7 +112,7 @@ class Supervisor:
         """Take up what an earlier life left: unfinished images wait again, orphans are removed."""
         requeued = await claims.requeue(self._engine, now=time.time())
         keep = await tasks.needed_spool_names(self._engine)
-        swept = await asyncio.to_thread(sweep, self._settings.spool, keep)
+        swept = await asyncio.to_thread(self._spool.sweep, keep)
         log.info("recovered", waiting=len(keep), requeued=requeued, orphans_removed=swept)
 
     async def _put_back(self) -> None:
@@ -186,7 +185,7 @@ class Supervisor:
         del self._webs[child.name]
         self._withdraw(self._dispatcher.web_gone(child.name))
         keep = await until_stored(lambda: tasks.needed_spool_names(self._engine))
-        swept = await asyncio.to_thread(sweep, self._settings.spool, keep, owner=child.name)
+        swept = await asyncio.to_thread(self._spool.sweep, keep, owner=child.name)
         if code != 0:
             log.error("web_died", child=child.name, exit_code=code, files_removed=swept)
 
@@ -268,8 +267,7 @@ class Supervisor:
             log.info("requeued", images=requeued, model=model, under_suspicion=len(blamed))
         if loss and loss.bulk:
             keep = await until_stored(lambda: tasks.needed_spool_names(self._engine))
-            paths = {Path(work.source.path) for work in loss.bulk}
-            remove(path for path in paths if path.name not in keep)
+            self._spool.remove({work.image.file for work in loss.bulk} - keep)
         self._bulk_waits = True
         self._stir()
 
@@ -320,17 +318,17 @@ class Supervisor:
                     self._refuse_waiting(ModelNotReady(self._told.reasons))
             case Begun(tickets):
                 self._dispatcher.model_begun(child.name, tickets)
-            case Done():
+            case Finished():
                 self._settle(child.name, message)
             case _:
                 raise TypeError(f"a model process sends no {type(message).__name__}")
 
-    def _settle(self, model: str, done: Done) -> None:
-        work, replies = self._dispatcher.settle(model, done)
+    def _settle(self, model: str, finished: Finished) -> None:
+        work, replies = self._dispatcher.settle(model, finished)
         self._reply(replies)
-        if work is not None and work.lane is Lane.BULK and done.last:
-            if not done.kept:
-                remove([Path(work.source.path)])
+        if work is not None and work.lane is Lane.BULK and finished.task is not None:
+            if not finished.task.keeps_file:
+                self._spool.remove([work.image.file])
             self._courier.hint()
 
     def _withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
@@ -405,7 +403,7 @@ class Supervisor:
                 await self._requeue(model)  # it died while its images were being claimed
                 continue
             for claim in taken:
-                work = bulk_work(claim, self._settings.spool)
+                work = bulk_work(claim)
                 self._dispatcher.assign_bulk(model, work)
                 self._models[model].channel.send(work)
 
@@ -418,12 +416,11 @@ class Supervisor:
                 log.error("checkpoint_failed", reason=str(error))
 
 
-def bulk_work(claim: claims.Claim, spool: Path) -> Work:
+def bulk_work(claim: claims.Claim) -> Work:
     return Work(
         ticket=f"image:{claim.image_id}:{claim.attempt}",
         lane=Lane.BULK,
-        source=Source(str(spool / claim.spool), claim.offset, claim.size),
-        sha256=claim.sha256,
+        image=claim.image,
         image_id=claim.image_id,
         attempt=claim.attempt,
         options=claim.options,

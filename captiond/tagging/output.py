@@ -1,4 +1,4 @@
-"""A caption's tags as the commands print them."""
+"""The form in which the commands print the tags of a caption."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,7 +7,7 @@ from captiond.tags import Tag, TagFilter
 
 
 def tagged(caption: str, tags: tuple[Tag, ...], wanted: TagFilter) -> dict[str, Any]:
-    """`{"caption", "tags", "tag_details"}` with the wanted ones of `tags`."""
+    """Return `{"caption", "tags", "tag_details"}` with those of `tags` that `wanted` selects."""
     details = wanted.select(tags)
     return {
         "caption": caption,

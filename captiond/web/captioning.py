@@ -12,18 +12,18 @@ from starlette.responses import JSONResponse, Response
 from captiond.errors import CaptiondError, QueueFull, TaskNotFound
 from captiond.jobs import NewImage, NewTask, Options, Outcome, Refused
 from captiond.jobs import task_id as new_task_id
-from captiond.messages import Answer, Source, Timings
-from captiond.spool import remove
+from captiond.messages import Answer, Timings
 from captiond.store import tasks
 from captiond.web import schemas
 from captiond.web.acceptance import Acceptance
+from captiond.web.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.callback_url import callback_url_of
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
 from captiond.web.presence import unless_gone
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services
-from captiond.web.uploads import Form, FormSpec, Upload, received, to_its_end
+from captiond.web.uploads import Form, FormSpec, Upload, in_thread, received, to_its_end
 
 ONE = FormSpec("image", single=True)
 SEVERAL = FormSpec("images", single=False)
@@ -45,7 +45,7 @@ async def caption(request: Request) -> Response:
     async with received(request, services, ONE) as form:
         upload, options = form.uploads[0], options_of(form.fields, services.settings)
         received_at = time.perf_counter()
-        answer = await unless_gone(request, answer_for(services, form, upload, options))
+        answer = await unless_gone(request, answer_for(services, upload, options))
     outcome = answer.outcome
     if isinstance(outcome, Refused):
         raise ImageRefused(outcome)
@@ -76,7 +76,7 @@ async def async_batch_caption(request: Request) -> Response:
     await check_queue(services)
     async with received(request, services, TASK) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
-        options = options_of(form.fields, services.settings)
+        options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
         task = new_task(form, options, key, time.time())
         task = replace(task, callback_url=callback_url)
         # A commit that is under way must not be answered by removing its files.
@@ -113,7 +113,7 @@ async def cancel_task(request: Request) -> Response:
         raise TaskNotFound("Task not found.")
     services.desk.announce_cancel(cancelled.images)
     if cancelled.spool is not None:
-        remove([services.spool / cancelled.spool])
+        await in_thread(services.spool.remove, [cancelled.spool])
     return await task_status(request)
 
 
@@ -132,29 +132,25 @@ async def check_queue(services: Services) -> None:
         raise QueueFull(f"{most} images wait already; try again later", retry_after=30)
 
 
-async def answer_for(services: Services, form: Form, upload: Upload, options: Options) -> Answer:
+async def answer_for(services: Services, upload: Upload, options: Options) -> Answer:
     if upload.image is None:
         assert upload.refused is not None
         return Answer(NO_TICKET, upload.refused)
-    source = Source(str(form.path), upload.image.offset, upload.image.size)
     seconds = services.settings.limits.request_seconds
-    image = upload.image
-    return await services.desk.ask(source, image.sha256, options, seconds=seconds)
+    return await services.desk.ask(upload.image, options, seconds=seconds)
 
 
 async def outcomes_of(services: Services, form: Form, options: Options) -> list[Outcome]:
     """One outcome for each upload, in their order."""
     return await asyncio.gather(
-        *(outcome_in_batch(services, form, upload, options) for upload in form.uploads)
+        *(outcome_in_batch(services, upload, options) for upload in form.uploads)
     )
 
 
-async def outcome_in_batch(
-    services: Services, form: Form, upload: Upload, options: Options
-) -> Outcome:
+async def outcome_in_batch(services: Services, upload: Upload, options: Options) -> Outcome:
     """In a batch, what befalls one image is that image's result and no other's."""
     try:
-        return (await answer_for(services, form, upload, options)).outcome
+        return (await answer_for(services, upload, options)).outcome
     except CaptiondError as error:
         return Refused.of(error)
 
@@ -169,7 +165,7 @@ def log_breakdown(seconds: float, upload: float, timings: Timings) -> None:
 def new_task(form: Form, options: Options, key: str | None, now: float) -> NewTask:
     return NewTask(
         id=new_task_id(now, secrets.token_hex(16)),
-        spool=form.path.name if form.path is not None else None,
+        spool=form.file,
         images=tuple(new_image(upload) for upload in form.uploads),
         created_at=now,
         options=options,
@@ -179,14 +175,7 @@ def new_task(form: Form, options: Options, key: str | None, now: float) -> NewTa
 
 
 def new_image(upload: Upload) -> NewImage:
-    image = upload.image
-    return NewImage(
-        filename=upload.filename,
-        sha256=image.sha256 if image else None,
-        offset=image.offset if image else 0,
-        size=image.size if image else 0,
-        refused=upload.refused,
-    )
+    return NewImage(upload.filename, upload.image, upload.refused)
 
 
 def sha256_of(upload: Upload) -> str | None:

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
-from captiond.jobs import Options
+from captiond.jobs import Options, SpooledImage
 from captiond.messages import (
     Alive,
     Answer,
@@ -14,7 +14,6 @@ from captiond.messages import (
     Drop,
     Health,
     Queued,
-    Source,
     State,
 )
 from captiond.processes.channel import Channel, ChannelClosed
@@ -66,7 +65,7 @@ class Desk:
         if self.state.draining or self.closed.is_set():
             raise Draining("captiond is stopping; try again shortly")
 
-    async def ask(self, source: Source, sha256: str, options: Options, *, seconds: float) -> Answer:
+    async def ask(self, image: SpooledImage, options: Options, *, seconds: float) -> Answer:
         """The answer for one spooled image; an ask that is cancelled withdraws the image.
 
         Raises:
@@ -75,7 +74,7 @@ class Desk:
         ticket = next(self._tickets)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, source, sha256, options))
+        self._channel.send(Ask(ticket, image, options))
         try:
             async with asyncio.timeout(seconds):
                 return await answer

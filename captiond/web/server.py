@@ -10,6 +10,7 @@ from hypercorn.config import Config
 from captiond.config import Settings
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
+from captiond.spool import open_spool
 from captiond.store.sqlite import make_engine
 from captiond.web.acceptance import Acceptance
 from captiond.web.app import make_app
@@ -39,7 +40,11 @@ async def run(start: WebStart) -> None:
     desk = Desk(await Channel.open(start.connection))
     engine = make_engine(start.settings.database)
     heap, acceptance = Heap(), Acceptance(engine)
-    app = make_app(Services(start.settings, engine, acceptance, desk, heap, start.name))
+    app = make_app(
+        Services(
+            start.settings, engine, acceptance, desk, heap, open_spool(start.settings), start.name
+        )
+    )
     config = hypercorn_config(start.listener, start.settings)
     allow_http1_alone()
     async with asyncio.TaskGroup() as group:

@@ -1,9 +1,9 @@
 """What a request handler has at hand: one object, made when the web process starts."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from captiond.config import Settings
+from captiond.spool import Spool
 from captiond.store.sqlite import Engine
 from captiond.web.acceptance import Acceptance
 from captiond.web.desk import Desk
@@ -19,8 +19,5 @@ class Services:
     acceptance: Acceptance
     desk: Desk
     heap: Heap
+    spool: Spool
     owner: str
-
-    @property
-    def spool(self) -> Path:
-        return self.settings.spool

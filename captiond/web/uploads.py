@@ -5,7 +5,6 @@ import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
@@ -22,8 +21,8 @@ from captiond.errors import (
     UploadTimeout,
 )
 from captiond.imagetypes import check_type
-from captiond.jobs import Refused
-from captiond.spool import SpooledImage, SpoolWriter, remove
+from captiond.jobs import Refused, SpooledImage
+from captiond.spool import SpoolWriter
 from captiond.web.heap import Heap
 from captiond.web.multipart import Parser, boundary_of, chunks
 from captiond.web.problems import missing
@@ -47,14 +46,14 @@ class Upload:
 
 @dataclass(slots=True)
 class Form:
-    """What a request brought; `path` is the spool file that holds all its images.
+    """What a request brought; `file` names the spool file that holds all its images.
 
     The file is removed with the form, unless it is `kept` because a row of the database owns it.
     """
 
     uploads: list[Upload] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
-    path: Path | None = None
+    file: str | None = None
     kept: bool = False
 
 
@@ -88,8 +87,8 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
             raise missing(spec.field)
         yield form
     finally:
-        if form.path is not None and not form.kept:
-            remove([form.path])
+        if form.file is not None and not form.kept:
+            await in_thread(services.spool.remove, [form.file])
 
 
 async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> None:
@@ -164,7 +163,7 @@ class Intake:
         self._form = form
         self._fields = 0
         self._part: FilePart | FieldPart | UnreadFile = UnreadFile()
-        self._writer = SpoolWriter(services.spool, services.owner)
+        self._writer = services.spool.writer(services.owner)
 
     @property
     def unwritten(self) -> int:
@@ -186,11 +185,12 @@ class Intake:
     def commit(self) -> None:
         """Let the images be in the spool, durable where that is asked."""
         if not self._writer.empty:
-            self._form.path = self._writer.commit(durable=self._spec.durable)
+            self._writer.commit(durable=self._spec.durable)
+            self._form.file = self._writer.name
 
     def close(self) -> None:
         """Leave nothing of a body that did not come to its end, or that held no image."""
-        if self._form.path is None:
+        if self._form.file is None:
             self._writer.discard()
 
     def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart | UnreadFile":

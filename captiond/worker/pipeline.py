@@ -20,15 +20,14 @@ from captiond.decoding.decode import Pixels
 from captiond.decoding.pool import DecodePool
 from captiond.decoding.slots import Slots
 from captiond.errors import OutOfMemory, StoreError, Withdrawn
-from captiond.jobs import Caption, Captioned, Generation, Lane, Outcome, Refused
+from captiond.jobs import Caption, Captioned, FinishedTask, Generation, Lane, Outcome, Refused
 from captiond.lanes import Lanes
-from captiond.messages import Begun, Decoded, Done, Timings, Work
+from captiond.messages import Begun, Decoded, Finished, Timings, Work
 from captiond.processes.channel import Channel
 from captiond.store import captions as cache
 from captiond.store import claims
 from captiond.store.patience import until_stored
 from captiond.store.sqlite import Engine
-from captiond.store.tasks import Ended
 from captiond.store.together import Together
 from captiond.tagging.tagger import Taggers
 from captiond.tags import Tag, TagFilter
@@ -194,7 +193,7 @@ class Pipeline:
         self._decoding[work.lane] += 1
         self._wake.set()
         try:
-            decoded = await self._pool.decode(work.lane, work.source, slot)
+            decoded = await self._pool.decode(work.lane, work.image, slot)
         finally:
             self._decoding[work.lane] -= 1
             self._wake.set()
@@ -227,7 +226,9 @@ class Pipeline:
     def _key(self, work: Work) -> str:
         generation = sorted(asdict(self._generation(work)).items())
         tags = self._taggers.fingerprint(work.options.language)
-        return cache.cache_key(work.sha256, f"{self._recipe.fingerprint}\0{generation}\0{tags}")
+        return cache.cache_key(
+            work.image.sha256, f"{self._recipe.fingerprint}\0{generation}\0{tags}"
+        )
 
     def _generation(self, work: Work) -> Generation:
         return work.options.generation or self._recipe.generation
@@ -352,32 +353,27 @@ class Pipeline:
         bulk = [item for item in settled if item.work.lane is Lane.BULK]
         for item in settled:
             if item.work.lane is Lane.INTERACTIVE:
-                self._report(Done(item.work.ticket, item.outcome, item.timings))
+                self._report(Finished(item.work.ticket, item.outcome, item.timings))
         taken = await self._write([item for item in bulk if item.outcome is not WITHDRAWN])
         for item in bulk:
             image_id = item.work.image_id or 0
             ended = taken.get(image_id)
-            done = Done(
-                item.work.ticket,
-                item.outcome,
-                item.timings,
-                settled=image_id in taken,
-                last=ended is not None,
-                kept=ended is not None and ended.kept,
+            stored = image_id in taken
+            self._report(
+                Finished(item.work.ticket, item.outcome, item.timings, stored=stored, task=ended)
             )
-            self._report(done)
         await self._remember([item for item in settled if item.new and self._shares(item.work)])
         for item in settled:
             self._under_way.leave(item.work.ticket)
 
-    def _report(self, done: Done) -> None:
-        self._in_hand.discard(done.ticket)
-        self._withdrawn.discard(done.ticket)
-        self._channel.send(done)
+    def _report(self, finished: Finished) -> None:
+        self._in_hand.discard(finished.ticket)
+        self._withdrawn.discard(finished.ticket)
+        self._channel.send(finished)
 
-    async def _write(self, bulk: list[Settled]) -> dict[int, Ended | None]:
+    async def _write(self, bulk: list[Settled]) -> dict[int, FinishedTask | None]:
         results = [
-            claims.Finished(item.work.image_id, item.work.attempt, item.outcome)
+            claims.ImageOutcome(item.work.image_id, item.work.attempt, item.outcome)
             for item in bulk
             if item.work.image_id is not None
         ]

@@ -8,7 +8,6 @@ it; the supervisor starts another, and what was in hand is done again.
 import asyncio
 import hashlib
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import partial
 
 import structlog
 
@@ -21,7 +20,7 @@ from captiond.messages import Alive, Drain, Go, Ready, Unready, Withdraw, Work
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.store.sqlite import make_engine
-from captiond.worker.loading import Loaded, load
+from captiond.worker.loading import Loaded, identify, load
 from captiond.worker.pipeline import Pipeline, Recipe
 
 log = structlog.get_logger()
@@ -67,7 +66,9 @@ async def serve(start: ModelStart, channel: Channel) -> None:
 
 
 async def serve_with(thread: Executor, start: ModelStart, channel: Channel) -> None:
-    loading = partial(load, start.settings, start.device, trial=True)
+    def loading() -> Loaded:
+        return load(identify(start.settings, start.device), start.settings, trial=True)
+
     try:
         loaded = await asyncio.get_running_loop().run_in_executor(thread, loading)
     except CaptiondError as error:
@@ -78,15 +79,15 @@ async def serve_with(thread: Executor, start: ModelStart, channel: Channel) -> N
         reason = f"the model cannot be started on {start.device}: {type(error).__name__}: {error}"
         await refuse(channel, reason, ModelBroken.code)
         return
-    settings, blip, taggers = start.settings, loaded.blip, loaded.taggers
+    settings, captioner, taggers = start.settings, loaded.captioner, loaded.taggers
     window = BATCHES_IN_HAND * loaded.info.batch_size
-    slots = Slots(2 * window, blip.geometry)
+    slots = Slots(2 * window, captioner.geometry)
     engine = make_engine(settings.database)
     async with running_pool(settings, slots) as pool:
         recipe = make_recipe(settings, loaded)
-        caption = within_memory(blip.caption)
+        caption = within_memory(captioner.caption)
         pipeline = Pipeline(
-            recipe, caption, thread, taggers, pool, slots, loaded.room, engine, channel
+            recipe, caption, thread, taggers, pool, slots, loaded.pixels, engine, channel
         )
         channel.send(Ready(loaded.info, window))
         await work(pipeline, channel)

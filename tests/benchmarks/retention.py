@@ -19,7 +19,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from captiond.jobs import Captioned, NewImage, NewTask, Refused
+from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import captions, expiry, tasks
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
@@ -44,7 +44,7 @@ async def main() -> None:
 
 async def fill_tasks(engine: Engine, images: int) -> None:
     """Insert tasks whose images were all refused: such tasks are finished without a model."""
-    image = NewImage("holiday-0001.jpg", "0" * 64, 0, 100, REFUSED)
+    image = NewImage("holiday-0001.jpg", None, REFUSED)
     for first in range(0, TOTAL, 10_000):
         numbers = range(first, first + 10_000, images)
         made = [NewTask(f"task_{n:032}", None, (image,) * images, 1.0 + n) for n in numbers]
@@ -123,7 +123,7 @@ async def waits(engine: Engine, while_: Awaitable[None]) -> list[float]:
     seconds: list[float] = []
 
     async def write() -> None:
-        image = NewImage("a.jpg", "0" * 64, 0, 100)
+        image = NewImage("a.jpg", SpooledImage("spool", 0, 100, "0" * 64))
         while True:
             begun = time.monotonic()
             name = f"new_{time.monotonic_ns()}"

@@ -115,7 +115,7 @@ GUARDS = (
     ),
     Guard(
         "a stopped process is told from a hung one",
-        "captiond/children.py",
+        "captiond/processes/children.py",
         '.split()[0] == "T"',
         '.split()[0] == "?"',
         "tests/faults/test_poison.py -k model_processes_are_stopped",
@@ -130,7 +130,8 @@ GUARDS = (
     Guard(
         "a device's error ends the process",
         "captiond/captioners/memory.py",
-        "        if not any(told in str(error) for told in TOLD_BY):\n            raise\n",
+        "        if not any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES):\n"
+        "            raise\n",
         "",
         "tests/faults/test_poison.py -k device_error",
     ),
@@ -164,7 +165,7 @@ GUARDS = (
     ),
     Guard(
         "children die with the supervisor",
-        "captiond/processes.py",
+        "captiond/processes/start.py",
         "    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:\n",
         "    if False:\n",
         "tests/faults/test_kills.py -k the_supervisor_is_killed",
@@ -179,7 +180,7 @@ GUARDS = (
     Guard(
         "what a dead web process left in the spool is swept",
         "captiond/supervisor/supervisor.py",
-        "sweep, self._settings.spool, keep, owner=child.name)",
+        "self._spool.sweep, keep, owner=child.name)",
         "len, keep)",
         "tests/faults/test_kills.py -k web_processes_are_killed",
     ),
@@ -193,7 +194,7 @@ GUARDS = (
     Guard(
         "the name of an accepted upload is on disk",
         "captiond/spool.py",
-        "            sync_folder(self.path.parent)\n",
+        "            sync_folder(self._path.parent)\n",
         "            pass\n",
         "tests/faults/test_disk.py -k name_that_cannot",
     ),

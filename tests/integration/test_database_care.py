@@ -94,7 +94,7 @@ def test_a_backup_replaces_a_file_only_by_force(service: Service, tmp_path: Path
     result = db(service.data, "backup", str(copy))
     assert result.returncode == 1
     assert result.stderr == (
-        f"captiond: {copy}: is there already; name another file, or say --force\n"
+        f"captiond: {copy}: exists already; name another file, or use --force\n"
     )
     assert copy.read_bytes() == b"precious"
     assert db(service.data, "backup", "--force", str(copy)).returncode == 0

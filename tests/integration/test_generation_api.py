@@ -63,9 +63,10 @@ def test_several_captions_best_first(service: Service) -> None:
         ({"num_captions": "3", "num_beams": "2"}, "num_captions", "num_captions"),
         ({"min_new_tokens": "21"}, "min_new_tokens", "min_new_tokens"),
         ({"no_cache": "perhaps"}, "no_cache", "bool_parsing"),
+        ({"num_beam": "4"}, "num_beam", "extra_forbidden"),
     ],
 )
-def test_what_is_out_of_range_is_told(
+def test_a_wrong_field_is_refused(
     service: Service, path: str, fields: dict[str, str], wrong: str, kind: str
 ) -> None:
     name = "image" if path == "/caption" else "images"
@@ -73,6 +74,10 @@ def test_what_is_out_of_range_is_told(
     assert response.status_code == 422
     (problem,) = response.json()["detail"]
     assert (problem["loc"], problem["type"]) == (["body", wrong], kind)
+
+
+def test_fields_that_are_no_options_are_ignored_as_they_always_were(service: Service) -> None:
+    assert caption(service, user="7", model="any", filename="x.png")["caption"] == GREEDY
 
 
 def test_a_tasks_options_last_with_it(service: Service) -> None:

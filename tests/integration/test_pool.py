@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import ImageSettings, Settings
+from captiond.config import DataSettings, ImageSettings, Settings
 from captiond.decoding.decode import Geometry
 from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
-from captiond.jobs import BLAME_LIMIT, Lane
-from captiond.messages import Decoded, Source
+from captiond.jobs import BLAME_LIMIT, Lane, SpooledImage
+from captiond.messages import Decoded
 from tests.conftest import png
 
 pytestmark = pytest.mark.anyio
@@ -28,16 +28,19 @@ async def test_decoders_that_died_idle_are_no_image_s_fault(tmp_path: Path) -> N
     against no decoder's memory.
     """
     content = png(1)
-    (tmp_path / "a.png").write_bytes(content)
-    source = Source(str(tmp_path / "a.png"), 0, len(content))
+    settings = Settings(
+        data=DataSettings(dir=tmp_path), images=ImageSettings(decoders=BLAME_LIMIT + 1)
+    )
+    settings.spool.mkdir()
+    (settings.spool / "a").write_bytes(content)
+    image = SpooledImage("a", 0, len(content), "sha")
     before = set(multiprocessing.active_children())
-    settings = Settings(images=ImageSettings(decoders=BLAME_LIMIT + 1))
     async with running_pool(settings, Slots(SLOTS, GEOMETRY)) as pool:
-        first = await pool.decode(Lane.BULK, source, 0)
+        first = await pool.decode(Lane.BULK, image, 0)
         assert isinstance(first, Decoded), first
         idle = set(multiprocessing.active_children()) - before
         assert len(idle) == BLAME_LIMIT + 1
         for decoder in idle:
             decoder.kill()
             decoder.join()
-        assert await pool.decode(Lane.BULK, source, SLOTS - 1) == first
+        assert await pool.decode(Lane.BULK, image, SLOTS - 1) == first

@@ -42,7 +42,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         result = captiond("serve", "--port", port, cwd=tmp_path)
     assert result.returncode == 1
     assert last_line(result) == (
-        f"captiond: 127.0.0.1:{port}: cannot be listened on: Address already in use; stop what "
+        f"captiond: 127.0.0.1:{port}: cannot listen there: Address already in use; stop what "
         "uses it, or choose another with --port"
     )
 

@@ -104,7 +104,7 @@ def test_settings_are_tried_by_flags_and_by_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (("--language", "fr"), 2, "command line: tags.language = 'fr': tags.pipelines has none"),
+        (("--language", "fr"), 2, "command line: tags.language = 'fr': tags.pipelines has no"),
         (("--kinds", "verb"), 2, "tags.kinds = 'verb': Input should be 'phrase', 'noun' or"),
         (("--categories", "fod"), 2, "tags.categories = 'fod': Input should be 'person'"),
         (("--synonyms", "none.txt"), 2, "tags.synonyms = none.txt: cannot be read"),
@@ -157,7 +157,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert [line.split()[0] for line in done.stdout.decode().splitlines()] == ["ok"] * 3
-    assert b"data folder: data will be made at the first start" in done.stdout
+    assert b"data folder: data will be created at the first start" in done.stdout
     assert not (tmp_path / "data").exists()
 
 

@@ -1,6 +1,6 @@
-"""Token steps of fixed shapes in fixed memory, as a GPU replays them, give the same tokens.
+"""Token steps with fixed shapes in fixed memory, as a GPU replays them, give the same tokens.
 
-Here they are run and not replayed, for want of a GPU; all else is what one has.
+These tests need no GPU: a step runs again where a GPU would replay it.
 """
 
 from copy import deepcopy
@@ -12,9 +12,10 @@ from transformers import BlipForConditionalGeneration
 
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import Graphs, Run, filled_up, rounded_up
-from captiond.captioners.blip.search import Found, Search, Tokens
+from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import PackedLinear
+from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 from tests.model.test_search import MODES, PROMPTS, generated, images, texts_of
 
@@ -23,13 +24,13 @@ SIZES = (17, 3, 1, 7, 3)  # a large batch first, and again what was captured bef
 
 
 class Searcher:
-    """A search whose steps are captured, and how often that was."""
+    """A search whose steps are captured; it counts the captures."""
 
     def __init__(self, model: BlipForConditionalGeneration) -> None:
         text: Any = model.config.text_config
         self.forward = Forward(deepcopy(model), PackedLinear, rows=128)
         self.captures, self.fails = 0, False
-        tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
+        tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
         self.search = Search(Graphs(self.forward, self._capture, CPU), tokens)
 
     def _capture(self, run: Run) -> Run:
@@ -37,13 +38,13 @@ class Searcher:
             self.fails = False
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.captures += 1
-        for _ in range(3):  # as before a capture: this must leave no trace
+        for _ in range(3):  # as before a real capture, which must not change any result
             run()
         return run
 
     def __call__(
         self, pixels: torch.Tensor, prompt: tuple[int, ...], generation: Generation
-    ) -> Found:
+    ) -> Sequences:
         return self.search(pixels, torch.tensor([0, *prompt]), generation)
 
 
@@ -65,8 +66,8 @@ def test_the_tokens_are_those_of_generate(
     vision: Any = config.vision_config
     for size in SIZES:
         pixels = images(size, vision.image_size)
-        found = searcher(pixels, prompt, generation)
-        ours = texts_of(scenes, found.tokens.flatten(0, 1))
+        sequences = searcher(pixels, prompt, generation)
+        ours = texts_of(scenes, sequences.tokens.flatten(0, 1))
         assert ours == generated(scenes, pixels, prompt, generation)
 
 
@@ -91,19 +92,19 @@ def test_a_size_is_captured_once(scenes: BlipForConditionalGeneration) -> None:
 def test_texts_of_all_lengths_share_their_memory(
     scenes: BlipForConditionalGeneration, batches: tuple[tuple[int, int, int], ...]
 ) -> None:
-    """Batches of so many images and tokens, and how often steps were captured by then."""
+    """`batches` are images, tokens, and the number of captures after the batch."""
     searcher = Searcher(scenes)
     vision: Any = scenes.config.vision_config
     for size, tokens, captures in batches:
         pixels = images(size, vision.image_size)
         long = Generation(min_new_tokens=15, max_new_tokens=tokens)
-        found = searcher(pixels, (), long)
-        assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels, (), long)
+        sequences = searcher(pixels, (), long)
+        assert texts_of(scenes, sequences.tokens[:, 0]) == generated(scenes, pixels, (), long)
         assert searcher.captures == captures
 
 
 @torch.inference_mode()
-def test_what_one_batch_leaves_does_not_show_in_the_next(
+def test_a_batch_is_independent_of_the_one_before(
     scenes: BlipForConditionalGeneration,
 ) -> None:
     searcher = Searcher(scenes)
@@ -111,8 +112,8 @@ def test_what_one_batch_leaves_does_not_show_in_the_next(
     for generation in MODES:
         for size, prompt in zip(SIZES, (*PROMPTS, *PROMPTS), strict=False):
             pixels = images(size, vision.image_size)
-            found = searcher(pixels, prompt, generation)
-            ours = texts_of(scenes, found.tokens.flatten(0, 1))
+            sequences = searcher(pixels, prompt, generation)
+            ours = texts_of(scenes, sequences.tokens.flatten(0, 1))
             assert ours == generated(scenes, pixels, prompt, generation)
 
 
@@ -122,7 +123,7 @@ def test_batches_are_filled_up_to_powers_of_two() -> None:
 
 
 @torch.inference_mode()
-def test_a_batch_that_found_no_memory_leaves_none_taken(
+def test_a_batch_without_enough_memory_releases_the_buffers(
     scenes: BlipForConditionalGeneration,
 ) -> None:
     searcher = Searcher(scenes)
@@ -132,7 +133,7 @@ def test_a_batch_that_found_no_memory_leaves_none_taken(
     searcher.fails = True
     with pytest.raises(torch.OutOfMemoryError):
         searcher(pixels.repeat(2, 1, 1, 1), (), long)
-    assert searcher.forward.cross.room == 0
-    found = searcher(pixels[:4], (), long)
-    assert searcher.forward.cross.room == 4
-    assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels[:4], (), long)
+    assert searcher.forward.cross_attention.capacity == 0
+    sequences = searcher(pixels[:4], (), long)
+    assert searcher.forward.cross_attention.capacity == 4
+    assert texts_of(scenes, sequences.tokens[:, 0]) == generated(scenes, pixels[:4], (), long)

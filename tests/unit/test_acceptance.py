@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import event
 
 from captiond.errors import KeyReused
-from captiond.jobs import NewImage, NewTask
+from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.store.sqlite import Engine
 from captiond.web.acceptance import Acceptance
 from captiond.web.captioning import accept
@@ -16,7 +16,9 @@ pytestmark = pytest.mark.anyio
 
 
 def task(task_id: str, *, images: int = 3, key: str | None = None, digest: str = "d") -> NewTask:
-    some = tuple(NewImage(f"{n}.png", "sha", 9 * n, 9) for n in range(images))
+    some = tuple(
+        NewImage(f"{n}.png", SpooledImage("spool", 9 * n, 9, "sha")) for n in range(images)
+    )
     return NewTask(task_id, task_id, some, 1.0, key, digest)
 
 
@@ -45,7 +47,9 @@ async def test_the_same_key_in_one_transaction_is_one_task(store: Engine) -> Non
 
 
 async def test_one_that_cannot_be_written_spoils_no_other(store: Engine) -> None:
-    surrogate = NewImage("\ud800.png", "sha", 0, 9)  # SQLite takes no such text
+    surrogate = NewImage(
+        "\ud800.png", SpooledImage("spool", 0, 9, "sha")
+    )  # SQLite takes no such text
     bad = NewTask("bad", "bad", (surrogate,), 1.0)
     acceptance = Acceptance(store)
     found = await asyncio.gather(

@@ -104,7 +104,7 @@ async def test_files_are_let_go_a_few_at_a_time(store: Engine, tmp_path: Path) -
     for number in range(kept):
         await tasks.create_task(store, task(f"t{number}"))
     taken = await claims.claim(store, kept, owner="m", now=1.0)
-    ends = [claims.Finished(claim.image_id, claim.attempt, poison) for claim in taken]
+    ends = [claims.ImageOutcome(claim.image_id, claim.attempt, poison) for claim in taken]
     await claims.finish(store, ends, now=2.0)
     assert await expiry.release_files(store, before=2.0) == 0
     assert await expiry.release_files(store, before=3.0) == expiry.MOST_TASKS

@@ -12,6 +12,7 @@ import torch
 
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED
+from captiond.captioners.protocol import Placement
 from captiond.config import ImageSettings, Precision
 from captiond.decoding.decode import decode
 from captiond.jobs import Generation
@@ -23,7 +24,7 @@ BATCH = 50
 
 
 def captions(precision: Precision, samples: list[Sample], *, draft: bool = False) -> list[str]:
-    blip = Blip.load(EMBEDDED["captiond/scenes"], torch.device("cpu"), precision)
+    blip = Blip.load(EMBEDDED["captiond/scenes"], Placement(torch.device("cpu"), precision))
     images = ImageSettings(jpeg_draft=draft)
     texts: list[str] = []
     for start in range(0, len(samples), BATCH):
