@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from captiond.backoff import backoff
+
 MAX_URL = 2000
 PORTS = {"https": 443, "http": 80}
 # Each delay is five times the one before. The default settings give 5 s, 25 s, 2 min, 10 min,
@@ -131,8 +133,7 @@ def delay_after(
 
 def planned_delay(attempt: int, patience: Patience) -> float:
     """Return the delay after the failed `attempt` in seconds, without jitter."""
-    # The exponent is bounded, because a large number of attempts would overflow a float.
-    return min(patience.first * BACKOFF ** min(attempt - 1, 50), patience.longest)
+    return backoff(attempt, first=patience.first, longest=patience.longest, factor=BACKOFF)
 
 
 def longest_life(patience: Patience, *, try_seconds: float) -> float:

@@ -36,6 +36,7 @@ from captiond.tags import DEFAULT_KINDS, TagFilter
 from captiond.textvalues import Listed, Tabled
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 MAX_PATTERNS = 1000
 SIGNING_PREFIX = "whsec_"
 
@@ -186,7 +187,7 @@ class TagSettings(Section):
     language: str = Field(
         "en",
         validate_default=True,
-        description="Default language of the tags. tags.pipelines has a pipeline for it.",
+        description="Default language of the tags. tags.pipelines must have it.",
     )
     kinds: Kinds = DEFAULT_KINDS
     categories: Categories = ()
@@ -248,6 +249,12 @@ class LimitSettings(Section):
         1_000_000,
         ge=1,
         description="Largest number of images of tasks that may wait. Requests over it get 503.",
+    )
+    spool_bytes: int = Field(
+        100 * GIB,
+        ge=0,
+        description="Largest size of all files in the spool, in bytes. Tasks over it get 507. "
+        "0: no limit.",
     )
 
 
@@ -326,6 +333,12 @@ class RetentionSettings(Section):
         description="How long the files of failed images are kept, so that captiond tasks retry "
         "can run them again.",
     )
+    retry_bytes: int = Field(
+        10 * GIB,
+        ge=0,
+        description="Largest size of all files of failed images that are kept for a retry, in "
+        "bytes. The oldest are removed first. 0: no limit.",
+    )
     cache_rows: int = Field(
         1_000_000,
         ge=0,
@@ -384,6 +397,11 @@ class Settings(Section):
     def signing_secret(self) -> Path:
         """Return the file of the webhooks' secret. It is used if the settings have no secret."""
         return self.data.dir / "webhook-secret"
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file that the service writes its metrics to on SIGUSR1."""
+        return self.data.dir / "metrics.json"
 
     @property
     def spool(self) -> Path:

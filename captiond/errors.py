@@ -12,10 +12,13 @@ class CaptiondError(Exception):
     """The base class of all errors that captiond raises on purpose.
 
     `code` identifies the error in the API. `status` is the HTTP status of a response with it.
+    `retry_after` is the number of seconds after which the client may try again, or None if that
+    does not help. It becomes the `Retry-After` header.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    retry_after: int | None = None
 
 
 # ---------------------------------------------------------------- starting up
@@ -242,6 +245,13 @@ class QueueFull(Unavailable):
     code = "queue_full"
 
 
+class SpoolFull(Unavailable):
+    """The spool has reached `[limits] spool_bytes`; nothing of the request was accepted."""
+
+    code = "spool_full"
+    status = 507
+
+
 class Draining(Unavailable):
     """The service is stopping and accepts no new requests."""
 
@@ -269,30 +279,53 @@ class RequestTimeout(CaptiondError):
 
 
 class StoreError(CaptiondError):
-    """The disk or the database cannot store data now. A later try may succeed."""
+    """The disk or the database cannot store or read the data now."""
 
     code = "storage_failed"
 
 
 class NoSpace(StoreError):
-    """The disk is full. No part of the request was accepted."""
+    """The disk is full. Nothing of the request was accepted."""
 
     code = "no_space"
     status = 507
+    retry_after = 30
 
 
 class StorageFailed(StoreError):
-    """The disk failed. No part of the request was accepted."""
+    """The disk or the file system failed. Nothing of the request was accepted."""
+
+    retry_after = 30
+
+
+class StoreReadOnly(StorageFailed):
+    """The database file or its file system is read-only."""
+
+
+class StoreDamaged(StoreError):
+    """The database file is damaged, or is not a database."""
+
+    code = "database_damaged"
+
+
+class StoreRefused(StoreError):
+    """The database refuses a statement or a value, and would refuse it again.
+
+    The cause is a fault in captiond, or data that the tables cannot hold. Trying again is useless.
+    """
+
+    code = "internal_error"
 
 
 class SpoolError(StoreError):
-    """An uploaded image cannot be read back from the spool; the image may be tried again."""
+    """An uploaded image cannot be read back from the spool. The image can be retried."""
 
     code = "spool_error"
 
 
 class StoreBusy(StoreError):
-    """Another process has kept the database locked for too long."""
+    """Other processes have kept the database locked for too long."""
 
     code = "store_busy"
     status = 503
+    retry_after = 5

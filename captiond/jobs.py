@@ -4,7 +4,7 @@ Pure functions and data: no I/O, no clock, no randomness.
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -26,13 +26,25 @@ class Status(StrEnum):
         return self in TERMINAL
 
 
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELLED}),
-    # To PENDING: its claim was requeued.
+Transitions = Mapping[Status, frozenset[Status]]
+
+# From each state, the states that may follow it. The guards of the store's UPDATE statements are
+# derived from these two tables.
+IMAGE_TRANSITIONS: Transitions = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    # Back to PENDING when the process that claimed the image has died.
     Status.PROCESSING: frozenset(
         {Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
     ),
-    # To PENDING: `captiond tasks retry`.
+    Status.COMPLETED: frozenset(),
+    # Back to PENDING by `captiond tasks retry`.
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset(),
+}
+TASK_TRANSITIONS: Transitions = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    Status.PROCESSING: frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
+    # Back to PENDING by `captiond tasks retry`.
     Status.COMPLETED: frozenset({Status.PENDING}),
     Status.FAILED: frozenset({Status.PENDING}),
     Status.CANCELLED: frozenset(),
@@ -40,21 +52,9 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
-class IllegalTransition(CaptiondError):
-    """A change of state that TRANSITIONS does not list. This is a bug of captiond."""
-
-    code = "illegal_transition"
-
-
-def advance(current: Status, new: Status) -> Status:
-    """Return `new` if a task or an image may change to it from `current`.
-
-    Raises:
-        IllegalTransition: the change is not in TRANSITIONS.
-    """
-    if new not in TRANSITIONS[current]:
-        raise IllegalTransition(f"{current} cannot become {new}")
-    return new
+def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
+    """Return the states from which a task or an image may enter each of the states `new`."""
+    return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
 class Lane(StrEnum):
@@ -274,13 +274,6 @@ def task_id(now: float, token: str) -> str:
     `token` is 128 random bits in hex: whoever knows the id may read the task.
     """
     return f"task_{int(now)}_{token}"
-
-
-def finished_status(statuses: Sequence[Status]) -> Status:
-    """Return the status of a task whose images are all finished, with these statuses."""
-    if Status.COMPLETED in statuses:
-        return Status.COMPLETED
-    return Status.CANCELLED if Status.CANCELLED in statuses else Status.FAILED
 
 
 def message(task: TaskView) -> str:

@@ -69,9 +69,14 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A task was cancelled while these images of it were claimed."""
+    """A task is cancelled; a hint, which may be lost.
+
+    `image_ids` are the images that model processes had. `file` is the task's spool file, which
+    nobody needs any more.
+    """
 
     image_ids: tuple[int, ...]
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +116,7 @@ class State:
 
     `model` is the model that captions, or the last one that did. `reasons` say why the service
     cannot caption.
+    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
     """
 
     health: Health = Health.STARTING
@@ -118,6 +124,7 @@ class State:
     reasons: tuple[str, ...] = ("the model is being loaded",)
     code: str = "model_not_ready"
     draining: bool = False
+    spool_free: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

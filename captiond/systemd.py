@@ -1,5 +1,6 @@
 """Readiness and status messages to systemd, see sd_notify(3)."""
 
+import contextlib
 import socket
 from collections.abc import Mapping
 
@@ -24,5 +25,9 @@ class Notifier:
             return
         # The environment writes the NUL of the abstract namespace as @.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+        # A socket that has gone must not end the service; systemd then learns nothing either way.
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end,
+        ):
             end.sendto(text.encode(), address)

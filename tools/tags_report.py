@@ -33,9 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         gold = list(read_gold(path))
         result = report(tagger, lexicon, gold)
         print_half(half, len(gold), result)
-        if (
-            half == "tuning"
-        ):  # The mistakes of the held-out half stay unseen: nobody may tune by them.
+        if half == "tuning":  # Nobody may tune by the mistakes of the held-out half.
             print_mistakes(result)
     if options.speed:
         print_speed()

@@ -130,7 +130,7 @@ def medians(samples: Samples, kind: CaseKind) -> dict[str, float]:
 def service_figure(case: Case, taken: list[Sample]) -> ServiceFigure:
     loads: list[Load] = [sample.result for sample in taken]
     waits = sorted(wait for load in loads for wait in load.answers)
-    seconds = statistics.median(sample.seconds for sample in taken)
+    seconds = statistics.median(load.seconds for load in loads)
     return ServiceFigure(
         clients=int(case.name),
         images_per_second=case.amount / seconds,

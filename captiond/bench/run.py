@@ -24,7 +24,7 @@ from captiond.bench.engines import (
 )
 from captiond.bench.floor import BatchWork
 from captiond.bench.images import jpegs
-from captiond.bench.load import Service, running, service_cases
+from captiond.bench.load import ServiceProcess, running, service_cases
 from captiond.bench.rates import memory_cases, product_cases
 from captiond.bench.report import Figures, Suggested, figures, suggested
 from captiond.captioners.arithmetic import Arithmetic
@@ -79,7 +79,7 @@ class Bench:
     """What a run needs, loaded and running."""
 
     engines: Engines
-    service: Service | None
+    service: ServiceProcess | None
     cases: list[Case]
 
 
@@ -107,7 +107,7 @@ def measured(settings: Settings, model: ModelFiles) -> Settings:
         "model": plain,
         "generation": {**Settings().generation.model_dump(), "max_new_tokens": NEW_TOKENS},
         "cache": {"enabled": False},
-        "logs": {"level": "debug", "format": "json"},  # with the idle time before each batch
+        "logs": {"level": "info", "format": "json"},
     }
     return settings.model_copy(
         update={
@@ -138,7 +138,7 @@ def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
         yield Bench(engines, service, list(cases))
 
 
-def serving(plan: Plan, config: Path) -> AbstractContextManager[Service | None]:
+def serving(plan: Plan, config: Path) -> AbstractContextManager[ServiceProcess | None]:
     return running(config, max(plan.clients)) if plan.clients else nullcontext()
 
 

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from captiond.config import Settings
 from captiond.errors import StartupError
+from captiond.store.engine import Engine, make_engine
 from captiond.store.migrate import check_revision
-from captiond.store.sqlite import Engine, make_engine
 
 
 @asynccontextmanager

@@ -9,14 +9,14 @@ from captiond.config import Settings
 from captiond.errors import AlreadyRunning
 from captiond.spool import open_spool
 from captiond.store import consistency
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 
-Report = Callable[[str], None]
+Reporter = Callable[[str], None]
 
 
-async def check_all(settings: Settings, report: Report) -> int:
+async def check_all(settings: Settings, report: Reporter) -> int:
     """Report each problem in a line, then a summary, and return the number of problems.
 
     Raises:

@@ -79,8 +79,8 @@ async def upgrade_tables(settings: Settings) -> tuple[str | None, str | None]:
         DatabaseUnusable: the database is damaged, or newer than this captiond. It is unchanged.
     """
     from captiond.cli.database import check_is_there
+    from captiond.store.engine import make_engine
     from captiond.store.migrate import prepare_database, revision
-    from captiond.store.sqlite import make_engine
     from captiond.supervisor.lock import locked
 
     check_is_there(settings)

@@ -168,7 +168,7 @@ def tags(
             "--file",
             "-f",
             metavar="FILE",
-            help="File with one caption in each line. Default: standard input, which - names too.",
+            help="File with one caption in each line. - is standard input, and the default.",
         ),
     ] = None,
     config: Config = None,

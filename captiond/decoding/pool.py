@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 import structlog
 
+from captiond.backoff import backoff
 from captiond.config import Settings
 from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.slots import Slots
@@ -19,11 +20,11 @@ from captiond.jobs import BLAME_LIMIT, Death, Lane, Refused, SpooledImage, blame
 from captiond.lanes import Lanes
 from captiond.messages import Decode, Decoded, Message
 from captiond.processes.channel import ChannelClosed
-from captiond.processes.children import Child
+from captiond.processes.children import ChildProcess
 
 log = structlog.get_logger()
 DECODER = "captiond.decoding.decoder"
-RESTART_SECONDS = 1.0  # after a start that failed
+FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0  # seconds, after starts that failed
 STUCK_FACTOR = 4  # a decoder may take so many times its processor seconds by the clock
 
 
@@ -58,21 +59,24 @@ class DecodePool:
 
     async def keep_decoder(self) -> None:
         """Run one decoder after the other, each for as long as it lives; until cancelled."""
+        failures = 0
         while True:
             try:
                 decoder = await self._spawn()
             except OSError as error:  # no memory, no descriptor: that may mend itself
                 log.error("decoder_not_started", reason=str(error))
-                await asyncio.sleep(RESTART_SECONDS)
+                failures += 1
+                await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
                 continue
+            failures = 0
             try:
                 await self._feed(decoder)
             finally:
                 decoder.kill()
-                await decoder.ended()
+                await decoder.exited()
                 decoder.close()
 
-    async def _feed(self, decoder: Child) -> None:
+    async def _feed(self, decoder: ChildProcess) -> None:
         """Give a decoder one job after the other, until it dies or must be killed."""
         while True:
             await self._waiting.acquire()
@@ -85,13 +89,13 @@ class DecodePool:
                 async with asyncio.timeout(STUCK_FACTOR * self._settings.images.decode_seconds):
                     reply = await decoder.channel.receive()
             except ChannelClosed:
-                code = await decoder.ended()
+                code = await decoder.exited()
                 self._lost(job, Death.by(code), code)
                 return
             except TimeoutError:
                 death = Death.KILLED if decoder.is_stopped() else Death.HUNG
                 decoder.kill()
-                self._lost(job, death, await decoder.ended())
+                self._lost(job, death, await decoder.exited())
                 return
             assert isinstance(reply, Decoded | Refused)
             settle(job, reply)
@@ -112,8 +116,8 @@ class DecodePool:
         else:
             self._put(job)
 
-    async def _spawn(self) -> Child:
-        return await Child.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, self._start)
+    async def _spawn(self) -> ChildProcess:
+        return await ChildProcess.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, self._start)
 
     def _start(self, name: str, connection: "Connection[Message, Message]") -> DecoderStart:
         return DecoderStart(name, os.getpid(), self._settings, connection, self._slots)

@@ -29,7 +29,7 @@ def load_pipeline(language: str, name: str) -> Language:
     if folder is None and not _is_package(name):
         raise ModelMissing(f"{setting}: {_advice(name)}")
     try:
-        # NumPy's matrix products. thinc's default, BLIS, is slower (docs/tags.md).
+        # thinc's default for matrix products, BLIS, is slower than NumPy.
         with use_ops("numpy", use_blis=False):
             return spacy.load(folder or name, exclude=UNUSED)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:

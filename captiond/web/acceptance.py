@@ -4,7 +4,7 @@ import asyncio
 
 from captiond.jobs import NewTask
 from captiond.store import tasks
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.store.together import Together
 
 COUNTED_SECONDS = 1.0  # the queue's length is counted again after so long

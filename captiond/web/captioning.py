@@ -23,6 +23,7 @@ from captiond.web.options import options_of
 from captiond.web.presence import unless_gone
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services
+from captiond.web.spool_limit import check_spool
 from captiond.web.uploads import Form, FormSpec, Upload, in_thread, received, to_its_end
 
 ONE = FormSpec("image", single=True)
@@ -74,6 +75,7 @@ async def async_batch_caption(request: Request) -> Response:
     services, key = services_of(request), key_of(request)
     services.desk.check_open()
     await check_queue(services)
+    check_spool(request, services.desk.state, services.settings.limits)
     async with received(request, services, TASK) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))

@@ -11,7 +11,7 @@ from captiond.config import Settings
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
 from captiond.spool import open_spool
-from captiond.store.sqlite import make_engine
+from captiond.store.engine import make_engine
 from captiond.web.acceptance import Acceptance
 from captiond.web.app import make_app
 from captiond.web.desk import Desk

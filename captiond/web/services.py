@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from captiond.config import Settings
 from captiond.spool import Spool
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.web.acceptance import Acceptance
 from captiond.web.desk import Desk
 from captiond.web.heap import Heap

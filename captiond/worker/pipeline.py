@@ -26,8 +26,8 @@ from captiond.messages import Begun, Decoded, Finished, Timings, Work
 from captiond.processes.channel import Channel
 from captiond.store import captions as cache
 from captiond.store import claims
+from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
-from captiond.store.sqlite import Engine
 from captiond.store.together import Together
 from captiond.tagging.tagger import Taggers
 from captiond.tags import Tag, TagFilter

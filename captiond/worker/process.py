@@ -19,7 +19,7 @@ from captiond.errors import CaptiondError, ModelBroken
 from captiond.messages import Alive, Drain, Go, Ready, Unready, Withdraw, Work
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
-from captiond.store.sqlite import make_engine
+from captiond.store.engine import make_engine
 from captiond.worker.loading import Loaded, identify, load
 from captiond.worker.pipeline import Pipeline, Recipe
 

@@ -17,7 +17,7 @@ import pytest
 from captiond.cli.database_check import check_all
 from captiond.config import DataSettings, Settings
 from captiond.store import consistency
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
 from tests.service import (
@@ -172,10 +172,10 @@ def change(data: Path, sql: str) -> None:
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
-        ("UPDATE images SET status = 'PENDING'", "2 of its images have not ended"),
-        ("UPDATE tasks SET status = 'PROCESSING'", "all of its images have ended"),
+        ("UPDATE images SET status = 'PENDING'", "2 of its images are not finished"),
+        ("UPDATE tasks SET status = 'PROCESSING'", "all of its images are finished"),
         ("UPDATE tasks SET status = 'FAILED'", "one of its images is COMPLETED"),
-        ("UPDATE tasks SET finished_at = NULL", "has no time of its end"),
+        ("UPDATE tasks SET finished_at = NULL", "has no finish time"),
         ("UPDATE images SET result = NULL", "is COMPLETED, but has no result"),
         ("UPDATE tasks SET callback_url = 'http://a/'", "its webhook is not due"),
         ("DELETE FROM images", "has no images"),

@@ -7,7 +7,7 @@ from sqlalchemy import event
 
 from captiond.errors import KeyReused
 from captiond.jobs import NewImage, NewTask, SpooledImage
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from captiond.web.acceptance import Acceptance
 from captiond.web.captioning import accept
 from captiond.web.uploads import Form, to_its_end

@@ -10,8 +10,9 @@ from captiond.bench.load import Load, spent
 from captiond.bench.report import Best, Figures, figures, suggested
 from captiond.captioners.arithmetic import Arithmetic, CrossAttentionCost
 from captiond.errors import OutOfMemory
+from captiond.metrics import MODEL_BUSY, MODEL_IDLE, Recorder, Registry
 
-LOAD = Load([0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
+LOAD = Load(2.0, [0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
 MODEL = Arithmetic(vision=100, token=0, weights=0, cross=(CrossAttentionCost(0, 0, 0, 0),))
 
 
@@ -51,12 +52,24 @@ def test_rates_are_the_best_and_times_the_medians() -> None:
     assert service.idle == pytest.approx({"decoding": 0.3, "clients": 0.1})
 
 
-def test_what_a_model_waited_for_before_the_load_does_not_count() -> None:
-    entries = [
-        {"event": "batch", "process": process, "seconds": seconds, "idle": {"clients": waited}}
-        for process, seconds, waited in (("model0", 2, 60), ("model0", 3, 1), ("model1", 4, 70))
-    ]
-    assert spent(iter([*entries, {"event": "request"}])) == (3, {"clients": 1})
+def test_idle_time_from_before_the_load_does_not_count() -> None:
+    registry, recorder = Registry(), Recorder()
+
+    def batch(process: str, busy: float, **idle: float) -> None:
+        recorder.count(MODEL_BUSY, process, amount=busy)
+        for cause, seconds in idle.items():
+            recorder.count(MODEL_IDLE, process, cause, amount=seconds)
+        registry.add(recorder.take())
+
+    batch("model0", 5, clients=3, decoding=1)
+    before = registry.snapshot()
+    assert spent(before, before, 9.0) == (0, {})
+    batch("model0", 2, clients=60, decoding=1)
+    batch("model0", 3, clients=1)
+    batch("model1", 4, clients=70, more=2)
+    busy, idle = spent(before, registry.snapshot(), 8.0)
+    assert busy == 9
+    assert idle == {"clients": 2 + 2, "decoding": 1, "more": 2}, "8 seconds for each process"
 
 
 def test_captions_are_compared_without_their_padding() -> None:

@@ -15,11 +15,11 @@ from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import claims, deliveries, expiry, tasks
 from captiond.store.deliveries import Delivery, Tried
-from captiond.store.sqlite import Engine, writing
+from captiond.store.engine import Engine, writing
 from captiond.store.tables import DeliveryRow
 from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import PER_HOST, Courier
-from captiond.supervisor.outgoing import Reply
+from captiond.supervisor.outgoing import ResponseHead
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -214,7 +214,7 @@ class Hanging:
         self._called = asyncio.Semaphore(0)
         monkeypatch.setattr(couriers, "post", self._post)
 
-    async def _post(self, *_: Any, **__: Any) -> Reply:
+    async def _post(self, *_: Any, **__: Any) -> ResponseHead:
         self.calls += 1
         self._called.release()
         await asyncio.Event().wait()

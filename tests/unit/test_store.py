@@ -34,17 +34,11 @@ from captiond.jobs import (
     TaskView,
     blame,
 )
-from captiond.store import captions, claims, expiry, maintenance, tasks
+from captiond.store import captions, claims, expiry, leases, sqlite, tasks
+from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import (
-    BUSY_SECONDS,
-    Engine,
-    make_engine,
-    outside_transaction,
-    reading,
-    writing,
-)
+from captiond.store.sqlite import BUSY_SECONDS
 from captiond.store.tables import Table
 from captiond.tags import Category, Kind, Tag, TagOptions
 
@@ -222,9 +216,9 @@ async def test_an_image_that_is_poison_ends_its_task(engine: Engine) -> None:
 
 async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
-    for _ in range(20):
-        await claims.claim(engine, 1, owner="m", now=2.0)
-        assert await claims.requeue(engine, now=3.0) == 1
+    for number in range(20):
+        await claims.claim(engine, 1, owner=f"node{number}/m", now=2.0)
+        assert await leases.recover(engine, f"node{number + 1}") == 1
     (claim,) = await claims.claim(engine, 1, owner="m", now=4.0)
     assert (claim.attempt, claim.blame) == (21, 0)
 
@@ -237,10 +231,10 @@ async def test_cancel_ends_what_has_no_result_and_drops_what_comes_late(engine: 
     done, running = await claims.claim(engine, 2, owner="m", now=2.0)
     await claims.finish(engine, [claims.ImageOutcome(done.image_id, 1, CAPTION)], now=3.0)
     cancelled = await tasks.cancel(engine, "t", now=4.0)
-    assert cancelled == tasks.Cancelled((running.image_id,), "spool-t")
+    assert cancelled == tasks.CancelledTask((running.image_id,), "spool-t")
     late = claims.ImageOutcome(running.image_id, 1, CAPTION)
     assert await claims.finish(engine, [late], now=5.0) == {}
-    assert await claims.requeue(engine, now=5.0) == 0
+    assert await leases.recover(engine, "next") == 0
     assert await claims.claim(engine, 9, owner="m", now=6.0) == []
     ended = await read(engine, "t")
     assert (ended.status, ended.finished_at) == (Status.CANCELLED, 4.0)
@@ -254,7 +248,7 @@ async def test_cancel_ends_what_has_no_result_and_drops_what_comes_late(engine: 
 async def test_a_second_cancel_changes_nothing_and_a_finished_task_refuses(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
     await tasks.cancel(engine, "t", now=2.0)
-    assert await tasks.cancel(engine, "t", now=3.0) == tasks.Cancelled((), None)
+    assert await tasks.cancel(engine, "t", now=3.0) == tasks.CancelledTask((), None)
     assert (await read(engine, "t")).finished_at == 2.0
     assert await tasks.cancel(engine, "unknown", now=3.0) is None
     await tasks.create_task(engine, task("u", 1))
@@ -293,7 +287,9 @@ async def test_a_result_of_an_earlier_version_has_no_details(engine: Engine) -> 
     await tasks.create_task(engine, task("t", 1))
     async with writing(engine) as connection:
         old = '{"caption": "a cat", "tags": ["cat"], "model": "m", "width": 4, "height": 3}'
-        await connection.execute(text("UPDATE images SET result = :old"), {"old": old})
+        await connection.execute(
+            text("UPDATE images SET status = 'COMPLETED', result = :old"), {"old": old}
+        )
     found = await read(engine, "t")
     assert found.images[0].outcome == Captioned("a cat", ("cat",), "m", 4, 3)
 
@@ -414,7 +410,7 @@ async def test_a_retry_counts_its_blame_anew(engine: Engine) -> None:
 async def test_a_long_log_begins_anew_unless_a_reader_is_in_the_way(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "LONG_LOG", 10)
+    monkeypatch.setattr(sqlite, "LONG_LOG", 10)
     await tasks.create_task(engine, task("a", 100))
     async with reading(engine) as connection:
         await connection.execute(text("SELECT count(*) FROM images"))

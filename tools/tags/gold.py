@@ -19,13 +19,12 @@ class Gold:
     tags: dict[Kind, frozenset[str]]
 
     def of(self, kinds: Sequence[Kind]) -> frozenset[str]:
-        """Return the correct tags of these kinds."""
         return frozenset().union(*(self.tags[kind] for kind in kinds))
 
 
 @dataclass(slots=True)
 class Score:
-    """Counts of correct, predicted and gold tags. The scores are between 0 and 1."""
+    """Counts of correct, predicted and gold tags, and the scores that follow, from 0 to 1."""
 
     correct: int = 0
     predicted: int = 0
@@ -39,17 +38,14 @@ class Score:
 
     @property
     def precision(self) -> float:
-        """The share of the predicted tags that are correct."""
         return self.correct / self.predicted
 
     @property
     def recall(self) -> float:
-        """The share of the gold tags that are predicted."""
         return self.correct / self.gold
 
     @property
     def f1(self) -> float:
-        """The harmonic mean of precision and recall."""
         return 2 * self.correct / (self.predicted + self.gold)
 
 
