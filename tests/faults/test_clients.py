@@ -219,7 +219,7 @@ def test_a_stop_with_a_stuck_upload_keeps_its_deadline(data: Path) -> None:
     with running_without_model(data, *flags) as service, connect(service) as stuck:
         begin_upload(service, stuck, "/async-batch-caption")
         assert service.stop() == 0
-        assert any("web" in entry["child"] for entry in service.logged("cut_short"))
+        assert any("web" in entry["child"] for entry in service.logged("drain_overdue"))
     with Service(data) as service:
         assert list((data / "spool").iterdir()) == []
         assert service.stop() == 0
@@ -245,5 +245,5 @@ def test_a_stop_cuts_short_a_process_that_does_not_react(data: Path, kind: str) 
         deaf = service.child(kind)
         deaf.suspend()
         assert service.stop() == 0
-        assert any(kind in entry["child"] for entry in service.logged("cut_short"))
+        assert any(kind in entry["child"] for entry in service.logged("drain_overdue"))
         wait_until_gone([deaf])
