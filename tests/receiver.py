@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from tests.service import wait_for
 
 HANG, CLOSE = "hang", "close"
-CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"  # made for these tests alone
+CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"  # made for these tests
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def rounds(short: int, full: int) -> int:
 def new_seed() -> int:
     """Return the seed of `FAULT_SEED`, or a random one, and print it."""
     seed = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**9))
-    sys.stdout.write(f"FAULT_SEED={seed}\n")  # pytest shows it where a test fails
+    sys.stdout.write(f"FAULT_SEED={seed}\n")  # pytest shows it if the test fails
     return seed
 
 

@@ -17,7 +17,7 @@ import sys
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22  # prctl(2)
 MODE_FILTER = 2
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
-LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF: a word from the call's data, and so on
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF
 CALLS = {
     "fsync": {"x86_64": 74, "aarch64": 82},
     "fdatasync": {"x86_64": 75, "aarch64": 83},

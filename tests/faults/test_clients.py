@@ -27,7 +27,7 @@ from tests.service import (
 )
 
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=edge"}
-LARGE = 3_000_000  # bytes that are not kept in memory while the upload goes on
+LARGE = 3_000_000  # bytes; more than an upload may keep in memory
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def crawling(service: Service, clients: int) -> Iterator[list[int]]:
             thread.join()
 
 
-def test_crawling_clients_are_closed_and_hold_nobody_up(data: Path) -> None:
+def test_crawling_clients_are_disconnected_and_delay_no_other(data: Path) -> None:
     clients, good = rounds(60, 500), rounds(20, 100)
     with running(data, "--set", "limits.upload_seconds=4", **FRESH) as service:
         before = p99(service, good)
@@ -152,7 +152,7 @@ def test_refused_large_uploads_leave_nothing(data: Path) -> None:
             return httpx.post(path, content=body, headers=MULTIPART, timeout=PATIENCE).status_code
 
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(refused, range(8)))  # opens the database, which stays open
+            list(pool.map(refused, range(8)))  # they open the database, which stays open
             before = web.num_fds()
             assert set(pool.map(refused, range(times))) == {413}
         wait_for(lambda: web.num_fds() <= before, "the descriptors to be closed")
@@ -184,7 +184,7 @@ def test_the_same_key_at_once_is_one_task(data: Path) -> None:
     record("the same Idempotency-Key at once", rounds=100, images=1, lost=0, doubled=0)
 
 
-def test_who_goes_takes_his_work_along(data: Path) -> None:
+def test_no_image_of_a_client_that_is_gone_is_captioned(data: Path) -> None:
     """The image of a client that disconnects, or whose time is up, is not captioned."""
     with running(data, **FRESH) as service:
         model = service.child("model")
@@ -204,7 +204,7 @@ def test_who_goes_takes_his_work_along(data: Path) -> None:
 
 
 def begin_upload(service: Service, connection: socket.socket, path: str) -> bytes:
-    """Send a large upload but for its end, wait until a part is on disk, and return the rest."""
+    """Send a large upload except its end, wait until a part is on disk, and return the rest."""
     body = part("a.png", png(1) + bytes(LARGE)) + b"--edge--\r\n"
     if path == "/caption":
         body = body.replace(b'"images"', b'"image"')

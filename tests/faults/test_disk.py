@@ -81,7 +81,7 @@ def test_a_database_that_cannot_grow_accepts_nothing_and_heals(data: Path) -> No
     with running_without_model(data) as service:
         web = service.child("web")
         limit_files(web, 0)
-        refused = post(service, [b""])  # refused anyway: there is nothing to write but rows
+        refused = post(service, [b""])  # an empty image: only rows are written
         assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
         assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
         limit_files(web, resource.RLIM_INFINITY)
@@ -95,7 +95,7 @@ def batched(service: Service, lane: str) -> int:
     return sum(batch["images"] for batch in batches if batch["lane"] == lane)
 
 
-def test_results_wait_until_the_disk_has_room(data: Path) -> None:
+def test_results_wait_until_the_disk_has_space(data: Path) -> None:
     flags = ("--set", f"model.batch_seconds={BATCH_SECONDS}")
     with running(data, *flags, prefix=NO_FILE_LIMIT_FOR_LOGS, **FRESH) as service:
         model = service.child("model")
@@ -114,7 +114,7 @@ def test_results_wait_until_the_disk_has_room(data: Path) -> None:
     check_nothing_lost(data, {accepted: 20})
 
 
-def test_a_stop_does_not_wait_for_room_on_the_disk(data: Path) -> None:
+def test_a_stop_does_not_wait_for_space_on_the_disk(data: Path) -> None:
     flags = ("--set", "server.shutdown_seconds=2")
     with running(data, *flags, prefix=NO_FILE_LIMIT_FOR_LOGS, **FRESH) as service:
         model = service.child("model")

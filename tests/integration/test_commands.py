@@ -63,18 +63,18 @@ def test_a_terminal_gets_captions_and_a_progress_bar(tmp_path: Path) -> None:
 
 
 def read_terminal(descriptor: int) -> str:
-    """Everything that comes until the other side is closed."""
+    """Return everything that the other side of a terminal writes until it is closed."""
     with open(descriptor, "rb", buffering=0) as terminal:
         parts = []
         try:
             while part := terminal.read(65536):
                 parts.append(part)
-        except OSError:  # how Linux says that the other side of a terminal is closed
+        except OSError:  # Linux reports so that the other side is closed
             pass
         return b"".join(parts).decode()
 
 
-def test_a_missing_model_is_one_line_with_its_mend(tmp_path: Path) -> None:
+def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     result = captiond("caption", "--model", "/nowhere", SCENE, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("captiond: /nowhere: no model there; ")

@@ -96,7 +96,7 @@ def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) 
 
 
 @pytest.mark.parametrize("hub", [NOWHERE, UNREACHABLE])
-def test_a_fallback_runs_and_is_shouted(data: Path, hub: dict[str, str]) -> None:
+def test_a_fallback_runs_and_is_announced(data: Path, hub: dict[str, str]) -> None:
     flags = ("--model", "nobody/nothing")
     with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **hub) as service:
         health = service.client.get("/health").json()
