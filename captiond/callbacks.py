@@ -137,7 +137,7 @@ def planned_delay(attempt: int, patience: Patience) -> float:
 
 
 def longest_life(patience: Patience, *, try_seconds: float) -> float:
-    """Return the seconds from the first try until the last try has ended, if none begins late.
+    """Return the seconds from the first try until the last try is finished, if no try begins late.
 
     Every delay and every try is taken at its longest. A receiver's Retry-After is not included.
     """

@@ -264,6 +264,13 @@ class WorkerLost(Unavailable):
     code = "worker_lost"
 
 
+class OptionNotSupported(CaptiondError):
+    """The model does not support an option of the request, such as a prompt."""
+
+    code = "option_not_supported"
+    status = 422
+
+
 class Withdrawn(CaptiondError):
     """The client has disconnected, or the task is cancelled. No client ever receives this error."""
 

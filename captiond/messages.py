@@ -4,7 +4,7 @@ from        to          messages
 web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
 supervisor  web         State, Answer, Drain
 supervisor  model       Go, Work, Withdraw, Drain
-model       supervisor  Alive, Ready, Unready, Begun, Finished, Measured
+model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model       decoder     Decode
 decoder     model       Decoded, Refused
 
@@ -198,6 +198,16 @@ class Go:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheReady:
+    """A model process is loading its model, and already finishes bulk images that the cache knows.
+
+    It takes at most `window` images, and keeps the unknown ones until the model is loaded.
+    """
+
+    window: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A model process takes work: at most `window` unfinished images of each lane."""
 
@@ -248,6 +258,7 @@ Message = (
     | Finished
     | Measured
     | Go
+    | CacheReady
     | Ready
     | Unready
     | Drain

@@ -19,6 +19,10 @@ from captiond.messages import Message
 LENGTH = struct.Struct("!I")
 
 
+class MessageTooLarge(Exception):
+    """The process at the other end has sent more bytes than a message may have."""
+
+
 class ChannelClosed(Exception):
     """The process at the other end has exited, or has closed its end."""
 
@@ -64,12 +68,22 @@ class Channel:
         Raises:
             ChannelClosed: the other process has exited; no message follows.
         """
+        return unframe(await self.receive_bytes())
+
+    async def receive_bytes(self, limit: int | None = None) -> bytes:
+        """Return the bytes of the next message, for a process whose messages are not unpickled.
+
+        Raises:
+            ChannelClosed: there will be none.
+            MessageTooLarge: the message has more than `limit` bytes, which are not read.
+        """
         try:
             (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-            body = await self._reader.readexactly(length)
+            if limit is not None and length > limit:
+                raise MessageTooLarge(f"{length} bytes, at most {limit} are allowed")
+            return await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise ChannelClosed from error
-        return unframe(body)
 
     async def flush(self) -> None:
         """Wait until the kernel has taken all queued messages, or the other process has exited."""
@@ -93,6 +107,10 @@ class BlockingChannel:
     def send(self, message: Message) -> None:
         """Send a message. Raises OSError if the other process has exited."""
         self._end.sendall(frame(message))
+
+    def send_bytes(self, body: bytes) -> None:
+        """Send a message that the sender has encoded."""
+        self._end.sendall(LENGTH.pack(len(body)) + body)
 
     def receive(self) -> Message:
         """Wait for the next message, and return it.

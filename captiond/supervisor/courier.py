@@ -12,9 +12,8 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
@@ -45,7 +44,7 @@ ROUND_SECONDS = 0.1  # calls that finish within this time are recorded in one tr
 LOOK_SECONDS = 60.0  # between two searches for deliveries that are too old
 FIRST_LOOK_SECONDS = 3600.0  # after a start, what a long stop has delayed is tried for an hour
 GONE = 410  # the receiver wants no more calls (Standard Webhooks)
-Show = Callable[[TaskView], dict[str, Any]]
+Show = Callable[[TaskView], Mapping[str, object]]
 
 
 class Courier:

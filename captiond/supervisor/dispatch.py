@@ -25,9 +25,15 @@ class AssignedWork:
     window: int
     work: dict[str, Work] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
+    loading: bool = False
 
     def capacity(self, lane: Lane) -> int:
-        """Return how many more images of a lane the process can take."""
+        """Return how many more images of a lane the process can take.
+
+        Interactive images do not wait for a process that is loading its model.
+        """
+        if self.loading and lane is Lane.INTERACTIVE:
+            return 0
         return self.window - sum(1 for work in self.work.values() if work.lane is lane)
 
 
@@ -115,9 +121,17 @@ class Dispatcher:
 
     # ------------------------------------------------------------ model processes
 
+    def model_loading(self, model: str, window: int) -> None:
+        """Let a process that is loading its model take up to `window` bulk images at a time."""
+        self._models[model] = AssignedWork(window, loading=True)
+
     def model_ready(self, model: str, window: int) -> None:
-        """Let a model process take up to `window` images of each lane at a time."""
-        self._models[model] = AssignedWork(window)
+        """Let a model process take up to `window` images of each lane at a time.
+
+        It keeps the images that it took while it was loading its model.
+        """
+        assigned = self._models.setdefault(model, AssignedWork(window))
+        assigned.window, assigned.loading = window, False
 
     def model_begun(self, model: str, tickets: tuple[str, ...]) -> None:
         """Note which images a model process captions now."""

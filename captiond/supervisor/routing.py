@@ -10,6 +10,7 @@ from captiond.messages import (
     Alive,
     Ask,
     Begun,
+    CacheReady,
     Cancelled,
     Drop,
     Finished,
@@ -81,6 +82,8 @@ class Router:
         match message:
             case Alive():
                 pass
+            case CacheReady(window):
+                self._dispatcher.model_loading(model, window)
             case Ready(_, window):
                 self._roster.mark_ready(model)
                 self._dispatcher.model_ready(model, window)

@@ -106,7 +106,7 @@ GUARDS = (
     Guard(
         "nobody goes over to HTTP/2",
         "captiond/web/server.py",
-        "    allow_http1_alone()\n",
+        "    disable_http2()\n",
         "",
         "tests/integration/test_uploads.py -k http2",
     ),
@@ -126,7 +126,7 @@ GUARDS = (
     ),
     Guard(
         "a batch that does not fit is split",
-        "captiond/worker/pipeline.py",
+        "captiond/worker/runner.py",
         "        except OutOfMemory as error:\n",
         "        except ZeroDivisionError as error:\n",
         "tests/faults/test_poison.py -k does_not_fit_into_memory",
@@ -219,8 +219,8 @@ GUARDS = (
     Guard(
         "results that wait for room hang nowhere",
         "captiond/worker/pipeline.py",
-        "        self._tell_begun()  # results",
-        "        # results",
+        "        self._report_captioning()\n        self._reporter.tagging_failed",
+        "        self._reporter.tagging_failed",
         "tests/faults/test_disk.py -k results_wait",
     ),
     Guard(
@@ -239,7 +239,7 @@ GUARDS = (
     ),
     Guard(
         "who waits on a connection does not wait for a task",
-        "captiond/worker/pipeline.py",
+        "captiond/worker/known.py",
         'join(f"{work.lane.value}\\0{key}", work.ticket)',
         "join(key, work.ticket)",
         "tests/integration/test_lanes.py -k the_same_one",
@@ -281,7 +281,7 @@ GUARDS = (
     ),
     Guard(
         "who goes is noticed",
-        "captiond/web/presence.py",
+        "captiond/web/disconnects.py",
         '["type"] != "http.disconnect"',
         '["type"] != "never"',
         "tests/faults/test_clients.py -k is_gone",

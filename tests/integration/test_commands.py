@@ -95,6 +95,15 @@ def test_the_settings_in_force_can_be_shown(tmp_path: Path) -> None:
     assert values["server"]["port"] == 81
 
 
+def test_the_entries_of_a_table_are_shown_with_their_sources(tmp_path: Path) -> None:
+    run = ("config", "show", "--set", "tags.pipelines.fr=b")
+    shown = captiond(*run, cwd=tmp_path, CAPTIOND_TAGS__PIPELINES__DE="a").stdout
+    line = next(line for line in shown.splitlines() if line.startswith("pipelines = "))
+    assert line.endswith("  # en: default, de: environment, fr: command line")
+    pipelines = {"en": "captiond/english", "de": "a", "fr": "b"}
+    assert tomllib.loads(shown)["tags"]["pipelines"] == pipelines
+
+
 def test_what_is_shown_can_be_read_as_settings(tmp_path: Path) -> None:
     shown = captiond("config", "show", cwd=tmp_path).stdout
     (tmp_path / "captiond.toml").write_text(shown)

@@ -43,7 +43,7 @@ def test_a_port_in_use(tmp_path: Path) -> None:
     assert result.returncode == 1
     assert last_line(result) == (
         f"captiond: 127.0.0.1:{port}: cannot listen there: Address already in use; stop what "
-        "uses it, or choose another with --port"
+        "uses this port, or choose another with --port"
     )
 
 
