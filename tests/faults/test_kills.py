@@ -84,7 +84,8 @@ def test_web_processes_are_killed_during_uploads(data: Path, rng: random.Random)
             for number in range(times):
                 time.sleep(rng.uniform(0, 0.5))
                 rng.choice(service.children("web")).kill()
-                httpx.get(f"{service.url}/livez").raise_for_status()  # the other one accepts
+                # On a new connection, which another process accepts.
+                httpx.get(f"{service.url}/livez", timeout=PATIENCE).raise_for_status()
                 back.append(seconds_until(lambda: len(service.children("web")) == 2, "two webs"))
                 progress(number + 1, times, "web")
         wait_for_the_end(service)
