@@ -37,6 +37,7 @@ FINISH = (
     update(ImageRow)
     .where(
         ImageRow.id == OUTCOMES.c.id,
+        # guard: attempt-fence
         ImageRow.attempt == OUTCOMES.c.attempt,
         image_may_become(Status.COMPLETED, Status.FAILED),
     )
@@ -138,6 +139,7 @@ async def start_tasks(
 def readable_options(text: str | None) -> Options | None:
     try:
         return options_from(text)
+    # guard: damaged-options
     except Unreadable:
         return None
 

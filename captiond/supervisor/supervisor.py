@@ -186,6 +186,7 @@ class Supervisor:
         self._status.publish()
         self._router.refuse_if_stopping()
         with contextlib.suppress(TimeoutError):
+            # guard: drain-deadline
             async with asyncio.timeout(seconds):
                 self._roster.advance(DrainStage.WEB)
                 await asyncio.wait(webs)
@@ -197,6 +198,7 @@ class Supervisor:
                 await asyncio.wait([*webs, *models])
                 await self._cleaner.finish()
         for each in [*webs, *models]:  # one may still wait for a database that cannot be written
+            # guard: stop-cancels-restarters
             each.cancel()
 
     async def _leave_database(self) -> None:
