@@ -101,7 +101,7 @@ def test_a_fallback_runs_and_is_announced(data: Path, hub: dict[str, str]) -> No
     with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **hub) as service:
         health = service.client.get("/health").json()
         assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
-        assert "nobody/nothing could not be had" in health["warning"]
+        assert "nobody/nothing is not available" in health["warning"]
         assert service.logged("model_fallback")[0]["level"] == "warning"
         body = service.client.post("/caption", files={"image": ("a.png", png(1))}).json()
         assert body["model"] == MODEL

@@ -44,7 +44,7 @@ async def expected(store: Engine, task_id: str = "t") -> bytes:
     """Return the body that Starlette makes of the whole task."""
     task = await tasks.read_task(store, task_id)
     assert task is not None
-    return JSONResponse(task_status(task)).body
+    return bytes(JSONResponse(task_status(task)).body)
 
 
 @contextmanager
@@ -68,7 +68,8 @@ async def test_each_change_is_seen(store: Engine, images: int) -> None:
     bodies = [await cache.status("t")]
     assert bodies[-1] == await expected(store)
     await claims.claim(store, 1, owner="model1", now=2.0)
-    for outcomes in ([CAPTION], [RETRYABLE] * (images - 2)):
+    steps: list[list[Captioned | Refused]] = [[CAPTION], [RETRYABLE] * (images - 2)]
+    for outcomes in steps:
         bodies.append(await cache.status("t"))
         assert bodies[-1] == await expected(store)
         await run(store, outcomes)

@@ -85,7 +85,7 @@ async def web_process(
         upload_memory=UploadMemory(),
         recorder=Recorder(),
     )
-    transport = httpx.ASGITransport(make_app(services))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(make_app(services))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         process = WebProcess(client, services, channel, settings.spool)
         listening = asyncio.create_task(supervisor.listen())
