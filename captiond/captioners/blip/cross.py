@@ -29,11 +29,18 @@ class Cross(Protocol):
     @property
     def images(self) -> int: ...
 
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        """The tensors that hold it, [images, ...] each; none where they cannot be written to."""
+
     def look(self, layer: int, query: Tensor) -> Tensor:
         """What a layer's queries find, both [images, heads, columns, head width]."""
 
     def select(self, images: Tensor) -> "Cross":
         """These images alone, told by their numbers."""
+
+    def first(self, images: int) -> "Cross":
+        """The first images, in the same memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,10 @@ class Kept:
     @property
     def images(self) -> int:
         return len(self.layers[0][0])
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return [memory for both in self.layers for memory in both]
 
     def look(self, layer: int, query: Tensor) -> Tensor:
         return self.attend(query, *self.layers[layer])
@@ -82,27 +93,103 @@ class Folded:
 class Absorbed:
     """What the encoder saw of each image, [patches, seen width], which all layers look at."""
 
-    seen: Sequence["Sight"]
+    seen: "Seen"
     layers: Sequence[Folded]
 
     @property
     def images(self) -> int:
         return len(self.seen)
 
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return self.seen.memory
+
     def look(self, layer: int, query: Tensor) -> Tensor:
         images, heads, columns, width = query.shape
         folded, by_head = self.layers[layer], query.transpose(0, 1).flatten(1, 2)
         looking = torch.bmm(by_head, folded.there).view(heads, images, columns, -1)
         looking = looking.transpose(0, 1).reshape(images, heads * columns, -1).contiguous()
-        found = torch.stack(
-            [sight.look(texts) for sight, texts in zip(self.seen, looking, strict=True)]
-        )
+        found = self.seen.look(looking)
         found = found.view(images, heads, columns, -1).transpose(0, 1).flatten(1, 2)
         found = torch.baddbmm(folded.bias, found, folded.back)
         return found.view(heads, images, columns, width).transpose(0, 1)
 
     def select(self, images: Tensor) -> "Absorbed":
-        return replace(self, seen=[self.seen[image] for image in images.tolist()])
+        return replace(self, seen=self.seen.select(images))
+
+    def first(self, images: int) -> "Absorbed":
+        return replace(self, seen=self.seen.first(images))
+
+
+class Seen(Protocol):
+    """What the encoder saw of a batch of images."""
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        """The tensors that hold it, [images, ...] each."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def look(self, texts: Tensor) -> Tensor:
+        """Attend with queries [images, rows, seen width] to the patches; the same shape."""
+
+    def select(self, images: Tensor) -> "Seen":
+        """Return these images alone, by their numbers."""
+
+    def first(self, images: int) -> "Seen":
+        """Return the first images, in the same memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The patches of all images in one tensor [images, patches, seen width].
+
+    Plain batched products: a GPU starts two of them for a whole batch.
+    """
+
+    patches: Tensor
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return (self.patches,)
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    def look(self, texts: Tensor) -> Tensor:
+        scores = torch.bmm(texts, self.patches.transpose(1, 2))
+        return torch.bmm(scores.softmax(-1), self.patches)
+
+    def select(self, images: Tensor) -> "Together":
+        return Together(self.patches[images])
+
+    def first(self, images: int) -> "Together":
+        return Together(self.patches[:images])
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Each image's patches by themselves, packed for oneDNN."""
+
+    sights: Sequence["Sight"]
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return ()  # packed weights cannot be written to
+
+    def __len__(self) -> int:
+        return len(self.sights)
+
+    def look(self, texts: Tensor) -> Tensor:
+        found = [sight.look(rows) for sight, rows in zip(self.sights, texts, strict=True)]
+        return torch.stack(found)
+
+    def select(self, images: Tensor) -> "Apart":
+        return Apart([self.sights[image] for image in images.tolist()])
+
+    def first(self, images: int) -> "Apart":
+        return Apart(self.sights[:images])
 
 
 class Sight:
@@ -137,22 +224,51 @@ class CrossAttention:
         self._folded = [Folded.of(layer, heads) for layer in layers] if fold else []
         self._project: list[Linear] = [linear_of(make, layer.key, layer.value) for layer in layers]
         self._look, self._heads, self._chunk = look, heads, chunk
+        self._packs = make is PackedLinear
         self._room: Tensor | None = None
+        self._seen: Tensor | None = None  # what `absorb` has taken
 
     @property
     def room(self) -> int:
         """The images that there is room for in the memory that `keep` has taken."""
         return 0 if self._room is None else self._room.shape[2]
 
+    @property
+    def taken(self) -> tuple[int, int]:
+        """The images that fit into the memory of `keep`, and into that of `absorb`."""
+        return self.room, 0 if self._seen is None else len(self._seen)
+
     def forget(self) -> None:
         """Let go of that memory."""
-        self._room = None
+        self._room = self._seen = None
+
+    def absorbs(self, beams: int) -> bool:
+        """Whether that costs less for so many texts an image."""
+        return bool(self._folded) and beams * LIKELY_TOKENS <= self._width
 
     def of(self, seen: Tensor, beams: int) -> Cross:
         """What costs less for so many texts an image."""
-        if self._folded and beams * LIKELY_TOKENS <= self._width:
-            return Absorbed([Sight(image) for image in seen], self._folded)
-        return self.keep(seen)
+        if not self.absorbs(beams):
+            return self.keep(seen)
+        if self._packs:
+            return Absorbed(Apart([Sight(image) for image in seen]), self._folded)
+        return Absorbed(Together(seen), self._folded)
+
+    def in_place(self, seen: Tensor, beams: int, *, room_for: int) -> Cross:
+        """The same, in memory that stays where it is for as long as `taken` does not change.
+
+        There is room for more images, of which the memory holds anything.
+        """
+        if self.absorbs(beams):
+            return self.absorb(seen, room_for=room_for)
+        return self.keep(seen, room_for=room_for)
+
+    def absorb(self, seen: Tensor, *, room_for: int) -> Absorbed:
+        if self._seen is None or len(self._seen) < room_for:
+            self._seen = None  # goes before the new one comes
+            self._seen = seen.new_zeros((room_for, *seen.shape[1:]))
+        self._seen[: len(seen)] = seen
+        return Absorbed(Together(self._seen[:room_for]), self._folded)
 
     def keep(self, seen: Tensor, *, room_for: int = 0) -> Kept:
         """Keys and values, in memory that the next batch uses again: to ask for so much anew takes

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from captiond.captioners.blip.attention import Masked
-from captiond.captioners.blip.cross import Kept, KeysValues, first
+from captiond.captioners.blip.cross import Cross, KeysValues, first
 from captiond.captioners.blip.forward import Forward, rows_of
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ class Replayed:
     graphs: "Graphs"
     images: int
     beams: int
-    cross: Kept
+    cross: Cross
     own: list[KeysValues]
     length: int
 
@@ -74,7 +74,7 @@ class Replayed:
 
     def select_images(self, images: Tensor) -> None:
         self.select_rows(rows_of(images, self.beams))
-        for memory in flattened(self.cross.layers):
+        for memory in self.cross.memory:
             memory[: len(images)] = memory[images]
         self.images = len(images)
 
@@ -111,8 +111,8 @@ class Graphs:
         """As `Forward.prefill`."""
         images, room_for = len(seen), filled_up(len(seen))
         length = rounded_up(len(prompt) + new_tokens, LENGTHS)
-        cross = self._cross(seen, room_for)
-        own = self._own_room(cross.layers, room_for * beams, min(length, self.positions))
+        cross = self._cross(seen, beams, room_for)
+        own = self._own_room(seen, room_for * beams, min(length, self.positions))
         logits = self._forward.read_prompt(prompt, first(own, images), cross.first(images))
         running = Replayed(self, images, beams, cross, own, len(prompt))
         if beams > 1:
@@ -126,7 +126,7 @@ class Graphs:
         self._own = self._logits = None
         self._forward.forget()
 
-    def steps(self, images: int, beams: int, cross: Kept, own: list[KeysValues]) -> Steps:
+    def steps(self, images: int, beams: int, cross: Cross, own: list[KeysValues]) -> Steps:
         """Those for at least so many images, captured at the first call for their like."""
         images = filled_up(images)
         key = (images, beams, own[0][0].shape[2])
@@ -134,7 +134,7 @@ class Graphs:
             self._steps[key] = self._captured(cross.first(images), first(own, images * beams))
         return self._steps[key]
 
-    def _captured(self, cross: Kept, own: list[KeysValues]) -> Steps:
+    def _captured(self, cross: Cross, own: list[KeysValues]) -> Steps:
         """It is run at the place of the newest token, which the first replay overwrites."""
         images, rows = cross.images, len(own[0][0])
         spot = Spot(self.position, self._forward.look)
@@ -148,29 +148,29 @@ class Graphs:
 
         return Steps(tokens, logits, self._capture(run))
 
-    def _cross(self, seen: Tensor, room_for: int) -> Kept:
-        before = self._forward.cross.room
-        cross = self._forward.cross.keep(seen, room_for=room_for)
-        if self._forward.cross.room != before:  # it is other memory now
+    def _cross(self, seen: Tensor, beams: int, room_for: int) -> Cross:
+        before = self._forward.cross.taken
+        cross = self._forward.cross.in_place(seen, beams, room_for=room_for)
+        if self._forward.cross.taken != before:  # it is other memory now
             self._steps.clear()
         return cross
 
-    def _own_room(self, cross: list[KeysValues], rows: int, length: int) -> list[KeysValues]:
+    def _own_room(self, seen: Tensor, rows: int, length: int) -> list[KeysValues]:
         """Keys and values of texts, all zeros: what stands behind a text's end counts with weight
         zero, and zero times infinity is no number.
 
         The memory is one row after the other, so that the first rows stand where they stood,
         however many there are.
         """
-        keys, _ = cross[0]
-        shape = (rows, len(cross), 2, keys.shape[1], length, keys.shape[3])
+        layers, heads, width = self._forward.text_shape
+        shape = (rows, layers, 2, heads, length, width)
         numbers = math.prod(shape)
         if self._own is None or len(self._own) < numbers:
             self._own = None  # goes before the new one comes
             self._steps.clear()
-            self._own = keys.new_empty(numbers)
-        layers = self._own[:numbers].zero_().view(shape).unbind(1)
-        return [(keys, values) for keys, values in (layer.unbind(1) for layer in layers)]
+            self._own = seen.new_empty(numbers)
+        pairs = self._own[:numbers].zero_().view(shape).unbind(1)
+        return [(keys, values) for keys, values in (pair.unbind(1) for pair in pairs)]
 
     def _logits_room(self, like: Tensor) -> Tensor:
         """Memory for as many logits."""
