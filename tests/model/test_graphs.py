@@ -134,7 +134,7 @@ def test_what_one_batch_leaves_does_not_show_in_the_next(
 @torch.inference_mode()
 @pytest.mark.parametrize("generation", MODES, ids=str)
 def test_absorbed_cross_attention_gives_the_tokens_of_generate(
-    random_weights: BlipForConditionalGeneration,  # noqa: F811
+    random_weights: BlipForConditionalGeneration,
     generation: Generation,
 ) -> None:
     """Up to three beams are absorbed here, more keep keys and values; both share the graphs."""
@@ -149,7 +149,7 @@ def test_absorbed_cross_attention_gives_the_tokens_of_generate(
 
 @torch.inference_mode()
 def test_absorbed_cross_attention_has_one_memory_for_all_batches(
-    random_weights: BlipForConditionalGeneration,  # noqa: F811
+    random_weights: BlipForConditionalGeneration,
 ) -> None:
     searcher = Searcher(random_weights, PlainLinear, fold=True)
     vision: Any = random_weights.config.vision_config

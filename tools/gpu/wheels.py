@@ -76,7 +76,9 @@ def pinned(names: Iterable[str], constraints: str) -> list[str]:
     the rest (setuptools, which `pip freeze` leaves out).
     """
     pairs = (line.partition("==") for line in constraints.split())
-    versions = {canonicalize_name(name): f"=={version}" for name, _, version in pairs}
+    versions: dict[str, str] = {
+        canonicalize_name(name): f"=={version}" for name, _, version in pairs
+    }
     return [name + versions.get(name, "") for name in names]
 
 
