@@ -4,13 +4,15 @@
 # make soak      every fault, its full count; hours; a table at the end
 # make guards    each guard taken out, its test must fail
 # make bench     figures of this machine
+# make gpu-wheels      what captiond needs on a machine with a GPU and no package index
+# make gpu-rehearsal   the measurements of tools/gpu, on this processor and with small counts
 # make tags-report   how good and how quick the tags are
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install run test check soak guards bench tags-report clean
+.PHONY: install run test check soak guards bench gpu-wheels gpu-rehearsal tags-report clean
 
 install: $(INSTALLED)
 
@@ -44,6 +46,12 @@ bench: install
 	$(BIN)/captiond bench
 	$(BIN)/captiond bench --precision int8 --rounds 3
 	$(BIN)/captiond bench --model captiond/scenes
+
+gpu-wheels: install
+	$(BIN)/python -m tools.gpu.wheels
+
+gpu-rehearsal: install
+	$(BIN)/python -m tools.gpu --device cpu --counts small
 
 tags-report: install
 	$(BIN)/python -m tools.tags_report --speed

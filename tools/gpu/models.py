@@ -166,9 +166,9 @@ class Theirs:
 
 def random_pixels(images: int, side: int, device: torch.device) -> Tensor:
     """Return uint8 [images, side, side, 3], no two images alike."""
-    numbers = torch.Generator().manual_seed(images)
+    numbers = torch.Generator(device).manual_seed(images)
     shape = (images, side, side, 3)
-    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=numbers).to(device)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=numbers, device=device)
 
 
 def prompt_of(*tokens: int, device: torch.device) -> Tensor:

@@ -58,7 +58,7 @@ FULL = Counts(
 )
 SMALL = Counts(
     layers=2,
-    batches=(3, 1),
+    batches=(2, 1),
     large_batches=(2,),
     odd_batches=(1, 3),
     rounds=1,
