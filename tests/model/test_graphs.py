@@ -148,6 +148,21 @@ def test_absorbed_cross_attention_gives_the_tokens_of_generate(
 
 
 @torch.inference_mode()
+def test_absorbed_images_that_go_on_move_up_when_others_have_ended(
+    random_weights: BlipForConditionalGeneration,
+) -> None:
+    model, pixels = deepcopy(random_weights), images(17, 96)
+    later = Generation(min_new_tokens=3)
+    model.text_decoder.cls.predictions.decoder.bias.data[2] += 8.5  # the end becomes likely
+    searcher = Searcher(model, PlainLinear, fold=True)
+    found = searcher(pixels, (), later)
+    ours = texts_of(model, found.tokens[:, 0])
+    assert searcher.captures > 1, "a smaller batch went on"
+    assert len({len(text) for text in ours}) > 2
+    assert ours == generated(model, pixels, (), later)
+
+
+@torch.inference_mode()
 def test_absorbed_cross_attention_has_one_memory_for_all_batches(
     random_weights: BlipForConditionalGeneration,
 ) -> None:

@@ -103,7 +103,7 @@ ROWS: dict[str, type[Row]] = {
 
 @dataclass(slots=True)
 class Outcome:
-    """What has become of a part: "finished", "failed" or "out of time"."""
+    """What has become of a part: "finished", "failed", "out of time" or "interrupted"."""
 
     state: str = "running"
     seconds: float = 0.0

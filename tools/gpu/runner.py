@@ -102,6 +102,9 @@ def run_part(job: Job, done: Outcome, log: Path, save: Callable[[], None]) -> No
         done.state = "finished" if process.returncode == 0 else "failed"
     except subprocess.TimeoutExpired:
         done.state = "out of time"
+    except KeyboardInterrupt:
+        done.state = "interrupted"
+        raise
     finally:
         stop(process)
         reading.join(GRACE_SECONDS)  # a process that it has left behind may hold its pipe

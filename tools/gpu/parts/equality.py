@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -51,14 +52,12 @@ def run(job: Job) -> Iterator[Equality | Note]:
         "captiond/scenes": partial(scenes_model, device),
         "random base": partial(random_model, "base", job.counts.layers, device, SPREAD),
     }
-    for name, make in makers.items():
-        subject = subject_of(name, make())
-        for images in job.counts.odd_batches:
-            for case in CASES:
-                if job.left() < ENOUGH_SECONDS:
-                    yield Note(f"{name}: no time for batches of {images} and what follows")
-                    return
-                yield from compared(subject, images, case, device)
+    subjects = [subject_of(name, make()) for name, make in makers.items()]
+    for images, subject, case in product(job.counts.odd_batches, subjects, CASES):
+        if job.left() < ENOUGH_SECONDS:
+            yield Note(f"{subject.name}: no time for batches of {images}, nor for what follows")
+            return
+        yield from compared(subject, images, case, device)
 
 
 def subject_of(name: str, model: Model) -> Subject:
