@@ -6,6 +6,8 @@
 # make soak          inject every fault its full number of times; takes hours; prints a table
 # make guards        remove each guard; its test must fail
 # make bench         measure this machine
+# make gpu-wheels    collect what a machine with a GPU and no package index lacks
+# make gpu-rehearsal run the measurements of tools/gpu on this CPU, with small counts
 # make tags-report   measure how good the tags are, and how long they take
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,7 +16,7 @@ INSTALLED := $(VENV)/.installed
 # More than cores: tests that start services wait much of their time.
 TEST_PROCESSES ?= 3
 
-.PHONY: install run test tests check soak guards bench tags-report clean
+.PHONY: install run test tests check soak guards bench gpu-wheels gpu-rehearsal tags-report clean
 
 install: $(INSTALLED)
 
@@ -51,6 +53,12 @@ bench: install
 	$(BIN)/captiond bench
 	$(BIN)/captiond bench --precision int8 --rounds 3
 	$(BIN)/captiond bench --model captiond/scenes
+
+gpu-wheels: install
+	$(BIN)/python -m tools.gpu.wheels
+
+gpu-rehearsal: install
+	$(BIN)/python -m tools.gpu --device cpu --counts small
 
 tags-report: install
 	$(BIN)/python -m tools.tags_report --speed
