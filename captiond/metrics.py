@@ -9,6 +9,7 @@ counters end in `_total`.
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 Labels = tuple[str, ...]  # the values of a metric's labels, in the order of their names
 Series = tuple[str, Labels]  # a metric's name, and the values of its labels
@@ -34,6 +35,21 @@ class Histogram:
     description: str
     bounds: tuple[float, ...]
     labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A value that rises and falls. Only the supervisor has gauges; it sets them when it is asked.
+
+    A process's own gauges could not be added up, and would outlive a process that died.
+    """
+
+    name: str
+    description: str
+    labels: tuple[str, ...] = ()
+
+
+Metric = Counter | Histogram | Gauge
 
 
 @dataclass(slots=True)
@@ -96,13 +112,42 @@ TAGGING_FAILURES = Counter(
 REQUESTS = Counter(
     "captiond_http_requests_total", "HTTP requests, by route and status.", ("route", "status")
 )
+REQUEST_ERRORS = Counter(
+    "captiond_http_errors_total",
+    "HTTP requests that were answered with an error, by the error's code.",
+    ("code",),
+)
+FILES_REFUSED = Counter(
+    "captiond_files_refused_total",
+    "Uploaded files that were refused before they reached a model process, by the error's code.",
+    ("code",),
+)
+UPLOAD_BYTES = Counter(
+    "captiond_upload_bytes_total", "Bytes of request bodies that web processes have received."
+)
 RESTARTS = Counter(
     "captiond_process_restarts_total",
     "Child processes that were replaced, by kind and by how they ended.",
     ("kind", "death"),
 )
+CLAIMED = Counter(
+    "captiond_images_claimed_total", "Images of tasks that were claimed for a model process."
+)
+REQUEUED = Counter(
+    "captiond_images_requeued_total",
+    "Claimed images that were requeued because their model process has exited.",
+)
+WEBHOOK_CALLS = Counter(
+    "captiond_webhook_calls_total",
+    "Calls of webhooks, by outcome: delivered, failed (and called again later), given_up.",
+    ("outcome",),
+)
+WAITING_IMAGES = Gauge(
+    "captiond_waiting_images", "Images of interactive requests that no model process has yet."
+)
+SPOOL_BYTES = Gauge("captiond_spool_bytes", "The size of all files in the spool, in bytes.")
 
-METRICS: Mapping[str, Counter | Histogram] = {
+METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         IMAGES_FINISHED,
@@ -113,7 +158,15 @@ METRICS: Mapping[str, Counter | Histogram] = {
         STAGE_SECONDS,
         TAGGING_FAILURES,
         REQUESTS,
+        REQUEST_ERRORS,
+        FILES_REFUSED,
+        UPLOAD_BYTES,
         RESTARTS,
+        CLAIMED,
+        REQUEUED,
+        WEBHOOK_CALLS,
+        WAITING_IMAGES,
+        SPOOL_BYTES,
     )
 }
 
@@ -147,10 +200,11 @@ class Recorder:
 
 
 class Registry:
-    """The sums over all processes, also over those that have ended."""
+    """The sums over all processes, also over those that have exited, and the current gauges."""
 
     def __init__(self) -> None:
         self._total = Measurements()
+        self._gauges: dict[Series, float] = {}
 
     def add(self, measured: Measurements) -> None:
         """Add what a process has measured."""
@@ -163,12 +217,40 @@ class Registry:
             else:
                 known.add(distribution)
 
+    def set(self, metric: Gauge, value: float, *labels: str) -> None:
+        """Set a gauge to its current value."""
+        self._gauges[series_of(metric, labels)] = value
+
     @property
     def total(self) -> Measurements:
         return self._total
 
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Return all series, as JSON has them.
 
-def series_of(metric: Counter | Histogram, labels: Labels) -> Series:
+        Each has a `name` and its `labels` by their names. A counter or a gauge has a `value`. A
+        histogram has the `bounds` of its intervals, the `counts` of the values in each interval and
+        above the last bound, and the `sum` of all values.
+        """
+        values = self._total.counts | self._gauges
+        return [described(series) | {"value": value} for series, value in values.items()] + [
+            described(series)
+            | {"bounds": bounds_of(series), "counts": found.counts, "sum": found.sum}
+            for series, found in self._total.distributions.items()
+        ]
+
+
+def described(series: Series) -> dict[str, Any]:
+    name, labels = series
+    return {"name": name, "labels": dict(zip(METRICS[name].labels, labels, strict=True))}
+
+
+def bounds_of(series: Series) -> tuple[float, ...]:
+    metric = METRICS[series[0]]
+    return metric.bounds if isinstance(metric, Histogram) else ()
+
+
+def series_of(metric: Metric, labels: Labels) -> Series:
     if len(labels) != len(metric.labels):
         raise ValueError(f"{metric.name} has the labels {metric.labels}, not {labels}")
     return metric.name, labels

@@ -1,4 +1,4 @@
-"""The database of a data folder, for commands that may run beside the service."""
+"""Open the database of a data folder, for commands that use it while the service may run."""
 
 import os
 from collections.abc import AsyncIterator
@@ -12,11 +12,11 @@ from captiond.store.migrate import check_revision
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Engine]:
-    """Open the database of these settings. Its tables are those of this captiond.
+    """Open the database of these settings, and close it on leaving.
 
     Raises:
-        StartupError: There is no database, or this user may not use it.
-        DatabaseUnusable: It is damaged, or belongs to another version.
+        StartupError: there is no database.
+        DatabaseUnusable: the database is damaged, or its tables are of another version of captiond.
     """
     check_is_there(settings)
     engine = make_engine(settings.database)
@@ -28,10 +28,12 @@ async def opened(settings: Settings) -> AsyncIterator[Engine]:
 
 
 def check_is_there(settings: Settings) -> None:
-    """Return if there is a database that this user may use. To open a missing one would create it.
+    """Check that there is a database that this user may read and write.
+
+    SQLite would create a missing database.
 
     Raises:
-        StartupError: There is none, or this user may not use it.
+        StartupError: there is no such database.
     """
     database = settings.database
     if not database.is_file():
@@ -40,5 +42,5 @@ def check_is_there(settings: Settings) -> None:
         )
     if not all(os.access(path, os.R_OK | os.W_OK) for path in (database, database.parent)):
         raise StartupError(
-            f"{database}: this user may not write it; run the command as the user of the service"
+            f"{database}: not writable for this user; run this as the user of the service"
         )

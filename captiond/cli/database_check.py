@@ -1,4 +1,4 @@
-"""`captiond db check`: the database is checked, and the spool is compared with it."""
+"""`captiond db check`: check the database, and compare the spool with it."""
 
 import time
 from collections.abc import Callable
@@ -13,12 +13,14 @@ from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
 from captiond.supervisor.lock import locked
 
+Reporter = Callable[[str], None]
 
-async def check_all(settings: Settings, write: Callable[[str], None]) -> int:
-    """Write a line for each problem and a summary at the end. Return the number of problems.
+
+async def check_all(settings: Settings, report: Reporter) -> int:
+    """Report each problem in a line, then a summary, and return the number of problems.
 
     Raises:
-        StartupError: There is no database, or this user may not use the lock of its folder.
+        StartupError: there is no database, or this user cannot find out whether the service runs.
     """
     async with opened(settings) as engine:
         problems = await consistency.damage(engine)
@@ -31,36 +33,38 @@ async def check_all(settings: Settings, write: Callable[[str], None]) -> int:
         else:
             summary = "damaged: stop captiond and restore a backup (docs/operating.md)"
     for problem in problems:
-        write(problem)
+        report(problem)
     state = "ok" if not problems else f"problems: {len(problems)}"
-    write(f"{settings.database}: {state}: {summary}")
+    report(f"{settings.database}: {state}: {summary}")
     return len(problems)
 
 
 async def missing_files(engine: Engine, settings: Settings) -> list[str]:
-    """Return a problem for each file that open images need and that is missing or too short."""
+    """Return a problem for each spool file that open images need and that is missing or short."""
     needs = await consistency.needed_files(engine)
     sizes = open_spool(settings).sizes()
     suspects = {name: need for name, need in needs.items() if sizes.get(name, -1) < need.size}
-    if suspects:  # a task that has finished meanwhile needs its file no more
+    if suspects:  # images that finished meanwhile no longer need their file
         still = await consistency.needed_files(engine)
         suspects = {name: need for name, need in suspects.items() if name in still}
     return [
         f"{settings.spool / name}: missing or cut short: the open images of task {need.task_id} "
-        "will fail; restore the file from a copy, or have the client send them again"
+        "will become FAILED; restore the file from a copy, or let the client send them again"
         for name, need in suspects.items()
     ]
 
 
 async def orphans(engine: Engine, settings: Settings) -> list[str]:
-    """Return a problem for each file that no task needs.
+    """Return a problem for each spool file that no row owns.
 
-    While captiond serves, a young file may belong to a request that is not accepted yet.
+    While the service runs, a recent file may belong to a request in progress, and is no problem.
     """
     now = time.time()
-    spool, needed = open_spool(settings), await needed_spool_names(engine)
-    strays = [name for name in spool.written_before(now) if name not in needed]
-    if strays and is_served(settings.data.dir):  # asked now, since it may have started meanwhile
+    spool = open_spool(settings)
+    names = spool.written_before(now)  # before the rows: a task may be accepted in between
+    owned = await needed_spool_names(engine)
+    strays = [name for name in names if name not in owned]
+    if strays and is_served(settings.data.dir):  # asked last: it may just have started
         old = set(spool.written_before(now - settings.upload_grace))
         strays = [name for name in strays if name in old]
     return [
@@ -69,10 +73,10 @@ async def orphans(engine: Engine, settings: Settings) -> list[str]:
 
 
 def is_served(folder: Path) -> bool:
-    """Return whether a captiond serves the folder. Its lock is taken for a moment.
+    """Return whether a captiond serves this data folder. The folder is locked for a moment.
 
     Raises:
-        StartupError: This user may not use the lock.
+        StartupError: this user may not open the lock.
     """
     try:
         with locked(folder):

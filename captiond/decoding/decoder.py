@@ -1,6 +1,6 @@
-"""A decoder: a process of the pool, which decodes one image after the other under limits.
+"""An image decoder: a process that decodes one image after the other, with limits.
 
-It holds nothing worth keeping: whatever kills it costs the one image that it had in hand.
+It has no state. Whatever kills it affects only the image that it was decoding.
 """
 
 import resource
@@ -12,6 +12,7 @@ from io import BytesIO
 
 from captiond.config import ImageSettings
 from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.replies import encode_reply
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageError, SpoolError, TooManyPixels
 from captiond.jobs import Refused
@@ -27,7 +28,7 @@ class DecoderStart(Start):
 
 
 def main(start: DecoderStart) -> None:
-    """The process's whole life: until its model process closes the channel."""
+    """Decode images until the model process closes the channel."""
     settings = start.settings.images
     set_up_pillow(settings)
     spool = open_spool(start.settings)
@@ -38,7 +39,8 @@ def main(start: DecoderStart) -> None:
         while True:
             request = channel.receive()
             assert isinstance(request, Decode)
-            channel.send(decode_into_slot(request, spool, start.slots, settings))
+            reply = decode_into_slot(request, spool, start.slots, settings)
+            channel.send_bytes(encode_reply(reply))
     except ChannelClosed:
         return
 
@@ -46,6 +48,7 @@ def main(start: DecoderStart) -> None:
 def decode_into_slot(
     request: Decode, spool: Spool, slots: Slots, settings: ImageSettings
 ) -> Decoded | Refused:
+    """Decode an image; return its size, or why it cannot be decoded."""
     try:
         with processor_seconds(settings.decode_seconds):
             file = BytesIO(spool.read(request.image))
@@ -53,16 +56,16 @@ def decode_into_slot(
     except (ImageError, SpoolError) as error:
         return Refused.of(error)
     except MemoryError:
-        return Refused.of(TooManyPixels("the image takes more memory to decode than it may"))
+        return Refused.of(TooManyPixels("decoding the image takes more memory than is allowed"))
     slots.write(request.slot, pixels)
     return Decoded(width, height)
 
 
 @contextmanager
 def processor_seconds(seconds: float) -> Iterator[None]:
-    """Let SIGPROF end this process if what stands in the block takes more processor time.
+    """Let SIGPROF end this process if the block takes more processor time than that.
 
-    Only the kernel can stop a decoder that is deep in a C library.
+    Only the kernel can stop code within a C library.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:

@@ -48,6 +48,7 @@ FINISH = (
     update(ImageRow)
     .where(
         ImageRow.id == OUTCOMES.c.id,
+        # guard: attempt-fence
         ImageRow.attempt == OUTCOMES.c.attempt,
         image_may_become(Status.COMPLETED, Status.FAILED),
     )
@@ -154,6 +155,7 @@ async def start_tasks(
 def readable_options(text: str | None) -> Options | None:
     try:
         return options_from(text)
+    # guard: damaged-options
     except Unreadable:
         return None
 

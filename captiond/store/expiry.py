@@ -82,6 +82,28 @@ async def release_files(engine: Engine, *, before: float) -> int:
         return (await connection.execute(some.values(spool=None))).rowcount
 
 
+async def files_kept_for_retry(engine: Engine) -> dict[str, str]:
+    """Return the spool files of finished tasks by the tasks' ids, the first finished first."""
+    query = select(TaskRow.id, TaskRow.spool).where(
+        TaskRow.finished_at.is_not(None), TaskRow.spool.is_not(None), TaskRow.status.not_in(OPEN)
+    )
+    async with reading(engine) as connection:
+        rows = await connection.execute(query.order_by(TaskRow.finished_at))
+        return {row.id: str(row.spool) for row in rows}
+
+
+async def release_files_of(engine: Engine, task_ids: Sequence[str]) -> set[str]:
+    """Release the spool files of these tasks, so that their images cannot be retried any more.
+
+    Return the ids of the tasks whose files were released. A task that is retried meanwhile keeps
+    its file.
+    """
+    finished = TaskRow.id.in_(task_ids) & TaskRow.status.not_in(OPEN)
+    released = update(TaskRow).where(finished).values(spool=None).returning(TaskRow.id)
+    async with writing(engine) as connection:
+        return set((await connection.execute(released)).scalars())
+
+
 async def captions_over(engine: Engine, rows: int) -> int:
     """Return by how many captions the cache exceeds `rows`.
 

@@ -1,4 +1,4 @@
-"""Retries for work that must reach the database, for as long as the disk is full."""
+"""Patience with a database that cannot be written, because the disk is full for example."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,16 +14,22 @@ T = TypeVar("T")
 
 
 async def until_stored(action: Callable[[], Awaitable[T]]) -> T:
-    """Return the result of `action`, which is repeated until the database can carry it out.
+    """Return the result of `action`, which is repeated while the database cannot carry it out.
+
+    Each reason is logged once, not at every attempt: the log may be on the disk that is full.
 
     Raises:
         StoreRefused: The database would refuse it every time.
     """
+    reason = ""
     while True:
         try:
             return await action()
         except StoreRefused:
             raise
+        # guard: retry-until-stored
         except StoreError as error:
-            log.error("store_waits", reason=str(error))
+            if str(error) != reason:
+                reason = str(error)
+                log.error("store_waits", reason=reason)
             await asyncio.sleep(RETRY_SECONDS)

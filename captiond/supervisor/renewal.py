@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import structlog
 
-from captiond.errors import StoreError
 from captiond.store import leases
 from captiond.store.engine import Engine
+from captiond.supervisor.outage import StorageOutage
 
 log = structlog.get_logger()
 
@@ -17,14 +17,12 @@ async def renew_forever(engine: Engine, node: str, on_requeued: Callable[[], Non
 
     `on_requeued` is called when images of a dead node wait for a claim.
     """
+    outage = StorageOutage("renewal of the lease")
     while True:
         await asyncio.sleep(leases.RENEW_SECONDS)
-        try:
+        with outage.tolerated():
             await leases.renew(engine, node)
             requeued = await leases.requeue_expired(engine, node)
-        except StoreError as error:
-            log.error("lease_not_renewed", reason=str(error))
-            continue
-        if requeued:
-            log.warning("expired_lease_requeued", images=requeued)
-            on_requeued()
+            if requeued:
+                log.warning("expired_lease_requeued", images=requeued)
+                on_requeued()

@@ -170,7 +170,7 @@ async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
         with capture_logs() as logged:
             while not logged:  # noqa: ASYNC110 - a log has no event to wait for
                 await asyncio.sleep(0.01)
-        assert logged[0]["event"] == "lease_not_renewed"
+        assert logged[0]["event"] == "storage_failing"
         async with writing(store) as connection:
             await connection.execute(text("ALTER TABLE gone RENAME TO nodes"))
         await requeued.wait()
