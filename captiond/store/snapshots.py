@@ -1,4 +1,4 @@
-"""A task as one snapshot of the database, with a version that tells whether it has changed."""
+"""A task as one snapshot of the database, with a version that changes with its content."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ StoredImage = Row[str, str | None, str, str]  # file name, hash, status, result 
 class TaskVersion:
     """The state of a task. Two snapshots of a task with equal versions have equal content.
 
-    `attempts` is the number of claims of all its images. It tells a retry from the first run.
+    `attempts` is the number of claims of all its images. It distinguishes a retry from the first
+    run.
     """
 
     status: Status

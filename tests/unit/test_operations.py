@@ -148,7 +148,7 @@ def test_every_error_is_listed_by_an_operation_or_never_sent() -> None:
     ids=["healthy", "starting", "unhealthy", "draining"],
 )
 async def test_answers_without_a_body(web: WebProcess, name: str, state: State) -> None:
-    await web.tell(state)
+    await web.set_state(state)
     check(BY_NAME[name], await web.client.get(BY_NAME[name].path))
 
 
@@ -267,9 +267,9 @@ async def test_a_task_that_is_refused(store: Engine, tmp_path: Path) -> None:
 
         assert await send("with space") == "bad_idempotency_key"
         assert await send(callback_url="http://bad/") == "invalid_request"
-        await web.tell(State(draining=True))
+        await web.set_state(State(draining=True))
         assert await send() == "draining"
-        await web.tell(HEALTHY)
+        await web.set_state(HEALTHY)
         assert list(web.spool.iterdir()) == []
         assert await send(callback_url="http://good/") == ""
         assert await send() == "queue_full"
@@ -299,7 +299,7 @@ async def test_a_large_file_is_refused(store: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", WAITS_FOR_IMAGE)
 @pytest.mark.parametrize("state", [State(), State(draining=True)], ids=["starting", "draining"])
 async def test_a_service_that_is_not_ready(web: WebProcess, name: str, state: State) -> None:
-    await web.tell(state)
+    await web.set_state(state)
     operation = BY_NAME[name]
     assert operation.form is not None
     response = await web.client.post(operation.path, files={operation.form.field: ("a", PNG)})
