@@ -32,10 +32,10 @@ from captiond.web.app import routes
 from captiond.web.operations import OPERATIONS, Operation
 from captiond.web.problems import InvalidRequest
 from captiond.web.schemas import ErrorResponse
+from tests.answers import BY_NAME, check, check_type
 from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
 
 pytestmark = pytest.mark.anyio
-BY_NAME = {operation.name: operation for operation in OPERATIONS}
 CAT = Tag("cat", "cat", Category.ANIMAL, Kind.NOUN, 2, 5)
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3, tag_details=(CAT,), score=-0.5)
 SEVERAL = (Caption("a cat", -0.5), Caption("a dog", -1.5))
@@ -47,31 +47,6 @@ SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 async def web(store: Engine, tmp_path: Path) -> AsyncIterator[WebProcess]:
     async with web_process(store, tmp_path) as process:
         yield process
-
-
-def check(operation: Operation, response: httpx.Response) -> None:
-    """Hold that the table lists a response: its status, its headers and the type of its body."""
-    if response.status_code >= 400 and "detail" in response.json():
-        check_error(operation, response)
-        return
-    specs = {spec.status: spec for spec in operation.responses}
-    spec = specs[response.status_code]
-    assert spec.headers.keys() <= {name.title() for name in response.headers}
-    assert response.headers["content-type"].startswith(spec.media_type)
-    if spec.schema is not None:
-        check_type(spec.schema, response)
-
-
-def check_error(operation: Operation, response: httpx.Response) -> None:
-    check_type(ErrorResponse, response)
-    listed = {(error.code, error.status) for error in operation.errors}
-    assert (response.json()["code"], response.status_code) in listed
-
-
-def check_type(schema: Any, response: httpx.Response) -> None:
-    """Hold that a body has the type `schema` and no field that the type does not have."""
-    adapter = TypeAdapter(schema)
-    assert adapter.validate_json(response.content, strict=True) == response.json()
 
 
 # ---------------------------------------------------------------- the table
