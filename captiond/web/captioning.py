@@ -13,10 +13,11 @@ from captiond.jobs import Options, Outcome, Refused
 from captiond.messages import Answer, Timings
 from captiond.web import schemas
 from captiond.web.disconnects import unless_disconnected
+from captiond.web.forms import Form, FormSpec, Upload
 from captiond.web.options import options_of
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services, services_of
-from captiond.web.uploads import Form, FormSpec, Upload, received
+from captiond.web.uploads import received
 
 ONE_IMAGE = FormSpec("image", single=True)
 SEVERAL_IMAGES = FormSpec("images", single=False)

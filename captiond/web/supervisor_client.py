@@ -60,6 +60,7 @@ class SupervisorClient:
             self.send_measurements(recorder)
 
     def send_measurements(self, recorder: Recorder) -> None:
+        """Send what `recorder` has measured, if there is anything."""
         measurements = recorder.take()
         if measurements:
             self._channel.send(Measured(measurements))
