@@ -56,7 +56,7 @@ async def model_process(settings: Settings) -> AsyncIterator[Channel]:
     ours, theirs = multiprocessing.Pipe()
     channel = await Channel.open(ours)
     start = ModelStart("model0-1f", os.getpid(), settings, theirs, "cpu")
-    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(run(start))
         channel.send(Go())
         yield channel
