@@ -112,6 +112,19 @@ TAGGING_FAILURES = Counter(
 REQUESTS = Counter(
     "captiond_http_requests_total", "HTTP requests, by route and status.", ("route", "status")
 )
+REQUEST_ERRORS = Counter(
+    "captiond_http_errors_total",
+    "HTTP requests that were answered with an error, by the error's code.",
+    ("code",),
+)
+FILES_REFUSED = Counter(
+    "captiond_files_refused_total",
+    "Uploaded files that were refused before they reached a model process, by the error's code.",
+    ("code",),
+)
+UPLOAD_BYTES = Counter(
+    "captiond_upload_bytes_total", "Bytes of request bodies that web processes have received."
+)
 RESTARTS = Counter(
     "captiond_process_restarts_total",
     "Child processes that were replaced, by kind and by how they ended.",
@@ -145,6 +158,9 @@ METRICS: Mapping[str, Metric] = {
         STAGE_SECONDS,
         TAGGING_FAILURES,
         REQUESTS,
+        REQUEST_ERRORS,
+        FILES_REFUSED,
+        UPLOAD_BYTES,
         RESTARTS,
         CLAIMED,
         REQUEUED,

@@ -142,11 +142,11 @@ def source_text(layers: list[Layer], section: str, key: str, value: object) -> s
     """Return the name of a setting's source, or the sources of a table's entries."""
     if (section, key) not in TABLES or not isinstance(value, Mapping):
         return source_of(layers, section, key)
-    found = {entry: source_of(layers, section, key, entry) for entry in value}
-    names = set(found.values())
+    by_entry = {entry: source_of(layers, section, key, entry) for entry in value}
+    names = set(by_entry.values())
     if len(names) == 1:
         return names.pop()
-    return ", ".join(f"{entry}: {source}" for entry, source in found.items())
+    return ", ".join(f"{entry}: {source}" for entry, source in by_entry.items())
 
 
 def from_file(path: Path) -> Layer:

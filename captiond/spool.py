@@ -12,7 +12,7 @@ file name reaches the file system, and the files of a writer that died can be fo
 import hashlib
 import os
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -69,7 +69,7 @@ class SpoolWriter(Protocol):
         """Remove the current image from the file."""
 
     def flush(self) -> None:
-        """Write what is in memory to the storage, to make room in memory."""
+        """Write what is in memory to the storage, which frees the memory."""
 
     def commit(self, *, durable: bool) -> None:
         """Give the file its name. If `durable`, it survives a power cut from then on."""
@@ -100,7 +100,10 @@ class Spool(Protocol):
         """Remove all files, or those of one owner, except those in `keep`; return their number."""
 
     def sizes(self) -> dict[str, int]:
-        """Return the size of every file by its name, in bytes."""
+        """Return the size of every file by its name, in bytes. Raises OSError."""
+
+    def total_size(self) -> int:
+        """Return the size of all files together, in bytes. Raises OSError."""
 
     def written_before(self, moment: float) -> list[str]:
         """Return the names of the files that were last written before a Unix time in seconds."""
@@ -145,11 +148,20 @@ class FolderSpool:
         return len(orphans)
 
     def sizes(self) -> dict[str, int]:
+        return dict(self._files())
+
+    def total_size(self) -> int:
+        return sum(size for _, size in self._files())
+
+    def _files(self) -> Iterator[tuple[str, int]]:
+        """Yield the name and the size in bytes of every file."""
         if not self._folder.is_dir():
-            return {}
+            return
         with os.scandir(self._folder) as entries:
-            sizes = ((entry.name, size_of(entry)) for entry in entries)
-            return {name: size for name, size in sizes if size is not None}
+            for entry in entries:
+                size = size_of(entry)
+                if size is not None:
+                    yield entry.name, size
 
     def written_before(self, moment: float) -> list[str]:
         if not self._folder.is_dir():
@@ -227,10 +239,12 @@ class FileWriter:
         self.flush()
         os.ftruncate(self._descriptor, self._end)  # a dropped image may have been written already
         if durable:
+            # guard: sync-upload
             os.fdatasync(self._descriptor)  # syncs the size as well, but not the times
         self._close()
         self._part.rename(self._path)
         if durable:
+            # guard: sync-folder
             sync_folder(self._path.parent)
 
     def discard(self) -> None:

@@ -25,7 +25,7 @@ class Notifier:
             return
         # The environment writes the NUL of the abstract namespace as @.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
-        # A socket that has gone must not end the service; systemd then learns nothing either way.
+        # An error must not end the service. If the socket is gone, nobody waits for the message.
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end,

@@ -136,7 +136,7 @@ def matches(pattern: str, text: str) -> bool:
         return False
     text = text[len(first) : len(text) - len(last)]
     for part in middle:
-        _, found, text = text.partition(part) if part else ("", "*", text)
-        if not found:
+        _, separator, text = text.partition(part) if part else ("", "*", text)
+        if not separator:
             return False
     return True

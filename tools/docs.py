@@ -1,7 +1,7 @@
 """Write the reference tables in docs/ from the code: `python -m tools.docs`.
 
-A table stands between the lines `<!-- tools.docs: NAME -->` and `<!-- end -->`. A test fails while
-a table is not up to date.
+A table is between the lines `<!-- tools.docs: NAME -->` and `<!-- end -->`. A test fails if a table
+is not up to date.
 """
 
 import json
@@ -24,13 +24,14 @@ SETTINGS_ONLY = ("synonyms",)  # settings of tags that are no options of a reque
 
 
 def main() -> None:
+    """Update the tables of all pages in docs/."""
     for path in sorted(DOCS.glob("*.md")):
         path.write_text(rewritten(path.read_text("utf-8")), "utf-8")
 
 
 def rewritten(text: str) -> str:
-    """Return a page with its tables made anew."""
-    return TABLE.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+    """Return the text of a page with its tables up to date."""
+    return TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
 
 
 def generation_table() -> str:

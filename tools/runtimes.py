@@ -60,6 +60,7 @@ def new_model() -> BlipForConditionalGeneration:
 
 
 def captiond_runtimes() -> Iterator[tuple[str, Encode]]:
+    """Yield captiond's vision encoder in each precision that a CPU has."""
     precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
     for precision in precisions:
         model = new_model().to(DTYPES[precision])  # type: ignore[arg-type]  # nn.Module's own
@@ -68,10 +69,12 @@ def captiond_runtimes() -> Iterator[tuple[str, Encode]]:
 
 
 def in_dtype(encode: Encode, dtype: torch.dtype) -> Encode:
+    """Return an encoder that takes and returns fp32 and computes in `dtype`."""
     return lambda pixels: encode(pixels.to(dtype)).float()
 
 
 def compiled_runtime() -> Iterator[tuple[str, Encode]]:
+    """Yield the encoder of transformers, compiled by torch."""
     import torch._inductor.config as inductor
 
     inductor.freezing = True  # packs the weights for oneDNN, as captiond does
@@ -79,6 +82,7 @@ def compiled_runtime() -> Iterator[tuple[str, Encode]]:
 
 
 def openvino_runtimes() -> Iterator[tuple[str, Encode]]:
+    """Yield the encoder in OpenVINO, in fp32 and bf16."""
     import openvino
 
     model = openvino.convert_model(
@@ -91,6 +95,7 @@ def openvino_runtimes() -> Iterator[tuple[str, Encode]]:
 
 
 def onnx_runtimes(folder: Path) -> Iterator[tuple[str, Encode]]:
+    """Yield the encoder in ONNX Runtime, in fp32 and int8. The models are written to `folder`."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -112,18 +117,22 @@ def onnx_runtimes(folder: Path) -> Iterator[tuple[str, Encode]]:
 
 
 def openvino_run(compiled: Any, pixels: Any) -> Any:
+    """Return the output of a compiled OpenVINO model for an array of pixels."""
     return compiled(pixels)[0]
 
 
 def onnx_run(session: Any, pixels: Any) -> Any:
+    """Return the output of an ONNX Runtime session for an array of pixels."""
     return session.run(None, {"pixels": pixels})[0]
 
 
 def as_torch(run: Callable[[Any], Any]) -> Encode:
+    """Return an encoder of tensors from a function of NumPy arrays."""
     return lambda pixels: torch.from_numpy(run(pixels.numpy()))
 
 
 def all_runtimes(folder: Path) -> Runtimes:
+    """Return the encoders of every installed runtime. The encoder of transformers is the first."""
     runtimes: Runtimes = {"transformers fp32": Encoder(new_model())}
     runtimes |= dict(captiond_runtimes()) | dict(compiled_runtime())
     if find_spec("openvino"):

@@ -60,7 +60,7 @@ def bench(settings: Settings, options: BenchOptions, *, as_json: bool) -> None:
 def measure(settings: Settings, options: BenchOptions, plan: Plan, folder: Path) -> Report:
     console = Console(stderr=True)
     with console.status("preparing the model"):
-        model = find_or_make(settings, options, folder / "model")
+        model = choose_model(settings, options, folder / "model")
         chosen = measured(settings, model)
         config = folder / "captiond.toml"
         config.write_text(as_toml(chosen))
@@ -73,7 +73,7 @@ def measure(settings: Settings, options: BenchOptions, plan: Plan, folder: Path)
         return run(ready, chosen, plan, model.name, report)
 
 
-def find_or_make(settings: Settings, options: BenchOptions, folder: Path) -> ModelFiles:
+def choose_model(settings: Settings, options: BenchOptions, folder: Path) -> ModelFiles:
     """Return the model of the settings if it is on disk, or one of random weights in `folder`.
 
     Raises:
@@ -145,11 +145,11 @@ def engine_table(report: Report) -> Table:
 
 
 def machine_table(report: Report) -> Table:
-    found = report.figures
+    figures, product = report.figures, report.figures.product
     table = new_table("the machine's best", "", "by")
-    table.add_row("matrix products", f"{found.product.rate / 1e9:,.0f} GFLOP/s", found.product.name)
-    table.add_row("memory", f"{found.memory.rate / 1e9:,.1f} GB/s", found.memory.name)
-    table.add_row("decoding", seconds(found.decode) + " s", "one JPEG of 100 KB, one core")
+    table.add_row("matrix products", f"{product.rate / 1e9:,.0f} GFLOP/s", product.name)
+    table.add_row("memory", f"{figures.memory.rate / 1e9:,.1f} GB/s", figures.memory.name)
+    table.add_row("decoding", seconds(figures.decode) + " s", "one JPEG of 100 KB, one core")
     return table
 
 

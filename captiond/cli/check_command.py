@@ -18,15 +18,15 @@ MODEL = "model"  # if there is a fallback, a missing model is a warning only
 
 def check(settings: Settings) -> bool:
     """Check every part, print a line for each, and return whether captions can be written."""
-    well = True
-    for part, look in parts(settings):
+    usable = True
+    for part, check_part in parts(settings):
         try:
-            typer.echo(f"ok    {part}: {look()}")
+            typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
-            spare = part == MODEL and bool(settings.model.fallback)
-            well = well and spare
-            typer.echo(f"{'warn' if spare else 'FAIL'}  {part}: {error}")
-    return well
+            has_fallback = part == MODEL and bool(settings.model.fallback)
+            usable = usable and has_fallback
+            typer.echo(f"{'warn' if has_fallback else 'FAIL'}  {part}: {error}")
+    return usable
 
 
 def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:

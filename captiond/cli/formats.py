@@ -89,10 +89,10 @@ def print_line(text: str, out: TextIO) -> None:
     out.flush()
 
 
-def settings_as_toml(found: Iterable[Origin]) -> str:
+def settings_as_toml(settings: Iterable[Origin]) -> str:
     """Return the settings as a TOML file. The source of each setting is a comment."""
     lines: list[str] = []
-    for section, group in groupby(found, key=lambda origin: origin.section):
+    for section, group in groupby(settings, key=lambda origin: origin.section):
         lines += ["", f"[{section}]"]
         for origin in group:
             entry = f"{origin.key} = {toml_value(origin.value)}"

@@ -43,8 +43,8 @@ def print_tags(captions: list[str], file: Path | None, settings: Settings) -> No
 
     taggers, wanted = Taggers.load(settings.tags), settings.tags.filter
     for batch in batches(map(printable, captions or lines(file or STANDARD_INPUT)), batch_size()):
-        for caption, found in zip(batch, taggers.tag(batch, [None] * len(batch)), strict=True):
-            line = json.dumps(tagged(caption, found, wanted), ensure_ascii=False)
+        for caption, tags in zip(batch, taggers.tag(batch, [None] * len(batch)), strict=True):
+            line = json.dumps(tagged(caption, tags, wanted), ensure_ascii=False)
             sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
 

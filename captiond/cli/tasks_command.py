@@ -109,7 +109,7 @@ async def newest(settings: Settings, limit: int, status: Status | None) -> list[
     from captiond.web.schemas import rfc3339
 
     async with opened(settings) as engine:
-        found = await newest_tasks(engine, limit, status)
+        tasks = await newest_tasks(engine, limit, status)
     return [
         {
             "task_id": task.id,
@@ -118,7 +118,7 @@ async def newest(settings: Settings, limit: int, status: Status | None) -> list[
             "finished_at": rfc3339(task.finished_at),
             "progress": {"total": task.total, "done": task.done, "failed": task.failed},
         }
-        for task in found
+        for task in tasks
     ]
 
 

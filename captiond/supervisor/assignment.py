@@ -13,7 +13,7 @@ from captiond.store.engine import Engine
 from captiond.store.leases import owner_of
 from captiond.store.patience import until_stored
 from captiond.supervisor.dispatch import Dispatcher
-from captiond.supervisor.outage import StoreOutage
+from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.roster import ChildKind, Roster
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ class Assignment:
         self._engine = engine
         self._node = node
         self._recorder = recorder
-        self._outage = StoreOutage("claim of images")
+        self._outage = StorageOutage("claim of images")
         self._interactive, self._bulk = asyncio.Event(), asyncio.Event()
         self._bulk_waits = True
 
@@ -75,6 +75,7 @@ class Assignment:
         """Look for bulk images from time to time, until cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
+            # guard: poll-for-lost-hints
             self.bulk_hint()
 
     async def requeue(self, model: str, blamed: dict[int, int] | None = None) -> None:
@@ -82,7 +83,7 @@ class Assignment:
 
         `blamed` holds points of blame by image id. This waits until the database can be written.
         """
-        with StoreOutage("requeue of claims").tolerated():
+        with StorageOutage("requeue of claims").tolerated():
             requeued = await until_stored(
                 lambda: claims.requeue(
                     self._engine,
@@ -98,7 +99,8 @@ class Assignment:
 
     async def _recover(self) -> None:
         """Requeue what an earlier run of the service had claimed when it ended."""
-        with StoreOutage("recovery of claims").tolerated():
+        with StorageOutage("recovery of claims").tolerated():
+            # guard: requeue-at-start
             requeued = await until_stored(lambda: leases.recover(self._engine, self._node))
             log.info("recovered", requeued=requeued)
 

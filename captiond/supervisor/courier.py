@@ -12,16 +12,15 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
 from captiond import __version__
 from captiond.callbacks import (
     DeliveryStatus,
-    Patience,
+    RetryPolicy,
     delay_after,
     is_allowed,
     longest_life,
@@ -34,7 +33,7 @@ from captiond.metrics import WEBHOOK_CALLS, Recorder
 from captiond.store import deliveries, tasks
 from captiond.store.deliveries import Delivery, Tried
 from captiond.store.engine import Engine
-from captiond.supervisor.outage import StoreOutage
+from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
 from captiond.supervisor.signing import signed_headers, signing_secrets
 
@@ -45,7 +44,7 @@ ROUND_SECONDS = 0.1  # calls that finish within this time are recorded in one tr
 LOOK_SECONDS = 60.0  # between two searches for deliveries that are too old
 FIRST_LOOK_SECONDS = 3600.0  # after a start, what a long stop has delayed is tried for an hour
 GONE = 410  # the receiver wants no more calls (Standard Webhooks)
-Show = Callable[[TaskView], dict[str, Any]]
+Show = Callable[[TaskView], Mapping[str, object]]
 
 
 class Courier:
@@ -59,7 +58,7 @@ class Courier:
         self._show = show
         self._recorder = recorder or Recorder()
         self._wake = asyncio.Event()
-        self._patience = patience_of(settings.webhooks)
+        self._policy = retry_policy(settings.webhooks)
         self._next_look = time.monotonic() + FIRST_LOOK_SECONDS
         self._trying: dict[str, str] = {}
         self._tried: list[Tried] = []
@@ -80,7 +79,7 @@ class Courier:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        outage = StoreOutage("delivery of webhooks")
+        outage = StorageOutage("delivery of webhooks")
         async with asyncio.TaskGroup() as group:
             try:
                 while True:
@@ -108,7 +107,7 @@ class Courier:
         """Give up deliveries that are too old; without this, a receiver that accepts connections
         and never answers would keep its backlog for ever.
         """
-        life = longest_life(self._patience, try_seconds=self._settings.webhooks.timeout_seconds)
+        life = longest_life(self._policy, try_seconds=self._settings.webhooks.timeout_seconds)
         hours = math.ceil(life / 3600)
         number = await deliveries.give_up(
             self._engine,
@@ -143,6 +142,10 @@ class Courier:
             response = await self._call(delivery)
         except NoResponse as error:
             problem = str(error)
+        except StoreError as error:  # the receiver has not been called, so this is no attempt
+            log.warning("webhook_waits", webhook_id=delivery.id, reason=str(error))
+            del self._trying[delivery.id]
+            return
         except Exception as error:
             # A defect that one delivery triggers must end neither the service nor the delivery.
             log.exception("webhook_broken", webhook_id=delivery.id)
@@ -198,12 +201,14 @@ class Courier:
         if response is not None and response.status == GONE:
             return None
         asked = response.retry_after if response else 0.0
-        return delay_after(attempt, self._patience, jitter=random.uniform(-1, 1), asked=asked)
+        return delay_after(attempt, self._policy, jitter=random.uniform(-1, 1), retry_after=asked)
 
 
-def patience_of(settings: WebhookSettings) -> Patience:
+def retry_policy(settings: WebhookSettings) -> RetryPolicy:
     """Return how often and how long a delivery is tried."""
-    return Patience(settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds)
+    return RetryPolicy(
+        settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds
+    )
 
 
 def payload(task: TaskView, show: Show) -> str:

@@ -1,4 +1,4 @@
-"""Failures of the database, as the supervisor's loops see them: they are logged, and outlived."""
+"""Failures of the database and of the file system, which the supervisor's loops outlive."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from captiond.errors import StoreError
 log = structlog.get_logger()
 
 
-class StoreOutage:
-    """Whether a repeated database operation fails at present.
+class StorageOutage:
+    """Whether a repeated operation of the storage fails at present.
 
     The log gets one line when the operation begins to fail, one when it fails for another reason,
     and one when it succeeds again. A loop that repeats the operation each second therefore does
@@ -24,20 +24,20 @@ class StoreOutage:
 
     @contextmanager
     def tolerated(self) -> Iterator[None]:
-        """Suppress a StoreError that the block raises."""
+        """Suppress a StoreError or an OSError that the block raises."""
         try:
             yield
-        except StoreError as error:
+        except (StoreError, OSError) as error:
             self._failed(str(error))
         else:
             self._succeeded()
 
     def _failed(self, reason: str) -> None:
         if reason != self._reason:
-            log.error("store_failing", operation=self._operation, reason=reason)
+            log.error("storage_failing", operation=self._operation, reason=reason)
         self._reason = reason
 
     def _succeeded(self) -> None:
         if self._reason is not None:
-            log.info("store_recovered", operation=self._operation)
+            log.info("storage_recovered", operation=self._operation)
         self._reason = None

@@ -10,7 +10,7 @@ from captiond.config import Settings
 from captiond.store import expiry
 from captiond.store.engine import Engine
 from captiond.supervisor.cleaner import SpoolCleaner
-from captiond.supervisor.outage import StoreOutage
+from captiond.supervisor.outage import StorageOutage
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 3600.0
@@ -22,7 +22,7 @@ REST_SECONDS = 0.05
 
 async def tidy_forever(settings: Settings, engine: Engine, cleaner: SpoolCleaner) -> None:
     """Delete what is kept no longer, every hour until cancelled."""
-    outage = StoreOutage("retention")
+    outage = StorageOutage("retention")
     while True:
         with outage.tolerated():
             await tidy(settings, engine, cleaner, now=time.time())

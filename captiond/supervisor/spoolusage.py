@@ -12,7 +12,7 @@ from captiond.spool import Spool
 from captiond.store import expiry
 from captiond.store.engine import Engine
 from captiond.supervisor.cleaner import SpoolCleaner
-from captiond.supervisor.outage import StoreOutage
+from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.statusboard import StatusBoard
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ class SpoolUsage:
         self._cleaner = cleaner
         self._status = status
         self._registry = registry
-        self._outage = StoreOutage("release of spool files")
+        self._outage = StorageOutage("measurement of the spool")
 
     async def run(self) -> None:
         """Measure the spool now and then, until cancelled."""
@@ -54,21 +54,19 @@ class SpoolUsage:
 
     async def measure(self) -> None:
         """Measure the spool once, publish the result, and release files beyond `retry_bytes`."""
-        try:
-            sizes = await asyncio.to_thread(self._spool.sizes)
-        except OSError as error:
-            log.warning("spool_not_measured", reason=str(error))
-            return
-        total = sum(sizes.values())
-        self._registry.set(SPOOL_BYTES, total)
-        self._status.spool_measured(free_bytes(self._settings.limits.spool_bytes, total))
-        most = self._settings.retention.retry_bytes
-        if 0 < most < total:
-            with self._outage.tolerated():
-                await self._release(sizes, most)
+        with self._outage.tolerated():
+            total = await asyncio.to_thread(self._spool.total_size)
+            self._registry.set(SPOOL_BYTES, total)
+            self._status.spool_measured(free_bytes(self._settings.limits.spool_bytes, total))
+            most = self._settings.retention.retry_bytes
+            if 0 < most < total:
+                await self._release_beyond(most)
 
-    async def _release(self, sizes: Mapping[str, int], most: int) -> None:
+    async def _release_beyond(self, most: int) -> None:
         files = await expiry.files_kept_for_retry(self._engine)
+        if not files:
+            return
+        sizes = await asyncio.to_thread(self._spool.sizes)
         surplus = beyond(files, sizes, most)
         for begin in range(0, len(surplus), TASKS):
             some = surplus[begin : begin + TASKS]

@@ -6,9 +6,9 @@ from typing import Any
 from captiond.tags import Tag, TagFilter
 
 
-def tagged(caption: str, tags: tuple[Tag, ...], wanted: TagFilter) -> dict[str, Any]:
-    """Return `{"caption", "tags", "tag_details"}` with those of `tags` that `wanted` selects."""
-    details = wanted.select(tags)
+def tagged(caption: str, tags: tuple[Tag, ...], tag_filter: TagFilter) -> dict[str, Any]:
+    """Return `{"caption", "tags", "tag_details"}` with the tags that `tag_filter` selects."""
+    details = tag_filter.select(tags)
     return {
         "caption": caption,
         "tags": sorted(tag.tag for tag in details),

@@ -4,12 +4,13 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from captiond.config import Settings
-from captiond.jobs import Generation, Options
+from captiond.jobs import DEFAULT_OPTIONS, Generation, Options
 from captiond.request_options import RequestOptions
 from captiond.tags import TagOptions
 from captiond.web import callback_url
@@ -20,6 +21,9 @@ TAG_PREFIX = "tag_"
 # The least ratio of difflib for a misspelt name. "num_beam" has 0.94, "max_tokens" has 0.83;
 # "captions" and "prompt_id", which clients may send for themselves, have 0.80.
 MISSPELT = 0.82
+MAX_MISSPELT = 40  # characters; the time of a comparison grows with the length of a name
+MAX_COMPARED = 16  # unknown fields of a request; the others are ignored
+OPTIONS = tuple(RequestOptions.model_fields)
 
 Problem = dict[str, object]
 
@@ -36,8 +40,10 @@ def options_of(
         InvalidRequest: a value is out of range, or the name of a field is misspelt.
     """
     given = {name: value for name, value in fields.items() if value.strip()}
-    problems = list(unknown_fields(given, also))
-    known = {name: value for name, value in given.items() if name in RequestOptions.model_fields}
+    known = {name: value for name, value in given.items() if name in OPTIONS}
+    problems = list(unknown_fields(given, (*OPTIONS, *also)))
+    if not (known or problems):
+        return DEFAULT_OPTIONS
     try:
         wanted = RequestOptions.model_validate(known)
     except ValidationError as error:
@@ -48,16 +54,21 @@ def options_of(
     return to_options(wanted, settings.generation.defaults)
 
 
-def unknown_fields(given: Mapping[str, str], also: Sequence[str]) -> Iterator[Problem]:
+def unknown_fields(given: Mapping[str, str], takes: tuple[str, ...]) -> Iterator[Problem]:
     """Yield a problem for each field that the call does not take and that cannot be ignored."""
-    takes = [*RequestOptions.model_fields, *also]
-    for name, value in given.items():
-        if name in takes:
-            continue
+    unknown = [name for name in given if name not in takes and len(name) <= MAX_MISSPELT]
+    for name in unknown[:MAX_COMPARED]:
         if name == callback_url.FIELD:
-            yield extra(name, value, "only a task has a webhook: POST /async-batch-caption")
-        elif near := get_close_matches(name.lower(), takes, n=1, cutoff=MISSPELT):
-            yield extra(name, value, f"did you mean {near[0]}?")
+            hint = "only a task has a webhook: POST /async-batch-caption"
+            yield extra(name, given[name], hint)
+        elif near := nearest(name, takes):
+            yield extra(name, given[name], f"did you mean {near}?")
+
+
+@lru_cache(maxsize=1024)
+def nearest(name: str, takes: tuple[str, ...]) -> str | None:
+    """Return the field of which `name` looks like a misspelling, or None."""
+    return next(iter(get_close_matches(name.lower(), takes, n=1, cutoff=MISSPELT)), None)
 
 
 def extra(name: str, value: str, hint: str) -> Problem:
@@ -94,7 +105,7 @@ def conflicts(
 
 
 def to_options(wanted: RequestOptions, defaults: Generation) -> Options:
-    given = wanted.model_dump(exclude_unset=True)
+    given = {name: getattr(wanted, name) for name in wanted.model_fields_set}
     tags = {
         name.removeprefix(TAG_PREFIX): value
         for name, value in given.items()
@@ -115,8 +126,8 @@ def to_generation(given: Mapping[str, Any], defaults: Generation) -> Generation 
         return None
     wanted = replace(defaults, **changes)
     # A default gives way to an option that contradicts it.
-    return replace(
-        wanted,
-        num_beams=max(wanted.num_beams, wanted.num_captions),
-        min_new_tokens=min(wanted.min_new_tokens, wanted.max_new_tokens),
-    )
+    if wanted.num_beams < wanted.num_captions:
+        wanted = replace(wanted, num_beams=wanted.num_captions)
+    if wanted.min_new_tokens > wanted.max_new_tokens:
+        wanted = replace(wanted, min_new_tokens=wanted.max_new_tokens)
+    return wanted

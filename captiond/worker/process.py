@@ -104,6 +104,7 @@ class Device:
             return await asyncio.get_running_loop().run_in_executor(self.thread, load)
         except CaptiondError as error:
             return Unready(str(error), error.code)
+        # guard: reason-of-failed-start
         except Exception as error:  # a driver or a lack of memory: another start may succeed
             log.exception("model_not_started", device=self.name)
             cause = f"{type(error).__name__}: {error}"

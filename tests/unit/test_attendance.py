@@ -159,7 +159,7 @@ async def test_a_claim_that_fails_is_logged_once_and_tried_again(
                 await until(lambda: (CLAIMED.name, ()) in counted(parts))
                 assert not bulk.done(), "the loop has ended"
     events = [entry["event"] for entry in logged]
-    assert events.count("store_failing") == 1
+    assert events.count("storage_failing") == 1
 
 
 # ---------------------------------------------------------------- messages

@@ -115,7 +115,7 @@ async def test_the_event_loop_goes_on_while_files_are_removed(tmp_path: Path) ->
 
 
 class BrokenSpool(FolderSpool):
-    def sizes(self) -> dict[str, int]:
+    def total_size(self) -> int:
         raise OSError(5, "Input/output error")
 
     def sweep(self, keep: Collection[str], *, owner: str | None = None) -> int:

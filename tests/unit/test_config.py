@@ -195,24 +195,24 @@ def test_the_sample_file_holds_every_default_but_the_fallback() -> None:
 def test_every_setting_has_its_origin(tmp_path: Path) -> None:
     file = write(tmp_path, "[server]\nport = 1\nworkers = 2")
     flags = {"server": {"port": 5}}
-    found = {
+    shown = {
         f"{origin.section}.{origin.key}": (origin.value, origin.source)
         for origin in origins(layers_of(file, {"CAPTIOND_LOGS__LEVEL": "debug"}, flags))
     }
-    assert found["server.port"] == (5, "command line")
-    assert found["server.workers"] == (2, str(file))
-    assert found["logs.level"] == ("debug", "environment")
-    assert found["server.host"] == ("127.0.0.1", "default")
-    assert found["images.types"][0][0] == "jpeg"
-    assert found["tags.pipelines"] == ({"en": ENGLISH}, "default")
+    assert shown["server.port"] == (5, "command line")
+    assert shown["server.workers"] == (2, str(file))
+    assert shown["logs.level"] == ("debug", "environment")
+    assert shown["server.host"] == ("127.0.0.1", "default")
+    assert shown["images.types"][0][0] == "jpeg"
+    assert shown["tags.pipelines"] == ({"en": ENGLISH}, "default")
 
 
 def test_the_origin_of_a_table_names_that_of_each_entry(tmp_path: Path) -> None:
     file = write(tmp_path, "[tags.pipelines]\nen = 'A'\nde = 'A'")
 
     def source(environ: dict[str, str], flags: dict[str, dict[str, object]]) -> str:
-        found = origins(layers_of(file, environ, flags))
-        return next(origin.source for origin in found if origin.key == "pipelines")
+        shown = origins(layers_of(file, environ, flags))
+        return next(origin.source for origin in shown if origin.key == "pipelines")
 
     assert source({}, {}) == str(file)
     assert source({"CAPTIOND_TAGS__PIPELINES": "en=B"}, {}) == "environment"

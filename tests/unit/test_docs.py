@@ -174,8 +174,8 @@ def shell_lines(path: Path) -> Iterator[str]:
 
 def inline_commands(path: Path) -> Iterator[str]:
     text = re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
-    for found in re.findall(r"`(captiond [^`]+)`", text):
-        yield " ".join(found.split())
+    for command in re.findall(r"`(captiond [^`]+)`", text):
+        yield " ".join(command.split())
 
 
 def words_of(line: str) -> list[str]:

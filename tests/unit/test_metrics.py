@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from captiond import metrics
 from captiond.metrics import (
     BATCH_IMAGES,
     BATCHES,
@@ -46,6 +47,12 @@ def test_a_value_counts_in_the_first_interval_that_holds_it() -> None:
     assert distribution.counts == [1, 2, 1, 0, 0, 0, 0, 0, 0, 1]
     assert len(distribution.counts) == len(IMAGES) + 1
     assert distribution.sum == 1008.5
+
+
+def test_every_metric_that_is_declared_is_listed() -> None:
+    """A snapshot looks up the labels of each series in the list."""
+    declared = [value for value in vars(metrics).values() if isinstance(value, Metric)]
+    assert declared == list(METRICS.values())
 
 
 def test_labels_must_be_those_of_the_metric() -> None:

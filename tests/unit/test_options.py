@@ -9,7 +9,7 @@ from captiond.jobs import Generation, Options
 from captiond.request_options import RequestOptions
 from captiond.tags import Category, Kind, TagOptions
 from captiond.web.callback_url import FIELD
-from captiond.web.options import options_of
+from captiond.web.options import MAX_COMPARED, options_of
 from captiond.web.problems import InvalidRequest
 
 
@@ -96,8 +96,8 @@ def test_a_setting_of_tags_is_described_as_its_option(name: str) -> None:
 def schema(
     model: type[RequestOptions | GenerationSettings | TagSettings], name: str
 ) -> dict[str, object]:
-    found: dict[str, object] = model.model_json_schema()["properties"][name]
-    return found
+    schema: dict[str, object] = model.model_json_schema()["properties"][name]
+    return schema
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,13 @@ def test_a_misspelt_option_is_refused_with_the_right_name(name: str, near: str) 
 def test_any_other_field_is_ignored(name: str) -> None:
     assert options_of({name: "x"}, Settings(), also=(FIELD,)) == Options()
     assert options_of({name: "x", "no_cache": "1"}, Settings()) == Options(no_cache=True)
+
+
+def test_hostile_names_are_not_compared() -> None:
+    long = {"x" * 8000 + str(number): "x" for number in range(100)}
+    assert options_of(long, Settings()) == Options()
+    close = {f"num_bea{number}ms": "x" for number in range(100)}
+    assert len(problems_of(close)) == MAX_COMPARED
 
 
 def test_a_callback_url_is_refused_where_it_has_no_meaning() -> None:

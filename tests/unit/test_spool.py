@@ -90,6 +90,8 @@ def test_a_sweep_leaves_what_is_no_file(tmp_path: Path) -> None:
     spool = FolderSpool(tmp_path)
     assert set(spool.written_before(time.time() + 60)) == {"a-1", "a-2.part", "b-1"}
     assert spool.sizes() == {"a-1": 1, "a-2.part": 1, "b-1": 1}
+    assert spool.total_size() == 3
+    assert FolderSpool(tmp_path / "missing").total_size() == 0
     assert spool.sweep({"a-1"}) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"a-1", "lost+found"}
 

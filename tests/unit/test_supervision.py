@@ -15,7 +15,7 @@ from captiond.processes.channel import Channel
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start
 from captiond.supervisor.health import ModelHealth
-from captiond.supervisor.outage import StoreOutage
+from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, demand
 from tests.unit.supervised import DRAINABLE, SECONDS, spawned, starting
@@ -189,26 +189,33 @@ async def test_messages_to_a_process_that_has_exited_are_dropped(settings: Setti
         assert not roster.has(ChildKind.WEB, child.name)
 
 
-# ---------------------------------------------------------------- failures of the database
+# ---------------------------------------------------------------- failures of the storage
 
 
 def test_a_failing_database_is_logged_once_for_each_change() -> None:
     from structlog.testing import capture_logs
 
-    outage = StoreOutage("claim of images")
+    outage = StorageOutage("claim of images")
     with capture_logs() as logged:
         for reason in ("read-only", "read-only", "full", None, None, "full"):
             with outage.tolerated():
                 if reason is not None:
                     raise StorageFailed(reason)
     assert [(entry["event"], entry.get("reason")) for entry in logged] == [
-        ("store_failing", "read-only"),
-        ("store_failing", "full"),
-        ("store_recovered", None),
-        ("store_failing", "full"),
+        ("storage_failing", "read-only"),
+        ("storage_failing", "full"),
+        ("storage_recovered", None),
+        ("storage_failing", "full"),
     ]
 
 
-def test_only_failures_of_the_database_are_tolerated() -> None:
-    with pytest.raises(ZeroDivisionError), StoreOutage("claim").tolerated():
-        raise ZeroDivisionError
+def fail_with(error: Exception) -> None:
+    raise error
+
+
+def test_only_failures_of_the_storage_are_tolerated() -> None:
+    outage = StorageOutage("measurement of the spool")
+    with outage.tolerated():
+        fail_with(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(ZeroDivisionError), outage.tolerated():
+        fail_with(ZeroDivisionError())
