@@ -17,10 +17,10 @@ from threading import Thread
 from zipfile import ZipFile
 
 import pytest
-from captiond.bench.checkpoint import config_of
 
-from captiond.bench.floor import Shape
-from captiond.config import load_settings
+from captiond.captioners.blip.cost import BlipShape
+from captiond.captioners.blip.random_weights import config_of
+from captiond.sources import load_settings
 from tools.gpu import runner, wheels
 from tools.gpu.__main__ import ROOT, arguments, results_in
 from tools.gpu.clients import Target, Window, drive
@@ -202,7 +202,7 @@ def test_a_later_run_adds_to_the_results_of_the_same_machine(tmp_path: Path) -> 
 
 def test_the_shapes_are_those_of_the_models_that_are_timed() -> None:
     for name in ("base", "large"):
-        assert SHAPES[name] == Shape.of(config_of(name).to_dict())
+        assert SHAPES[name] == BlipShape.of(config_of(name).to_dict())
 
 
 def test_a_batch_at_the_machines_rates_reaches_the_floor() -> None:
