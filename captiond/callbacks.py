@@ -4,6 +4,7 @@ The web process checks a `callback_url` when a request names it. The supervisor 
 before each call. Both use the parser in this module, so that they cannot read a URL differently.
 """
 
+from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from captiond.backoff import backoff
 
 MAX_URL = 2000
+SIGNING_PREFIX = "whsec_"  # of a secret of Standard Webhooks
 PORTS = {"https": 443, "http": 80}
 # Each delay is five times the one before. The default settings give 5 s, 25 s, 2 min, 10 min,
 # 52 min, 4 h, 22 h, and then one day each.
@@ -105,7 +107,7 @@ def is_allowed(target: Target, entries: Iterable[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """How often a delivery is tried, and how long it waits between tries.
 
     `first` is the delay after the first try and `longest` is the upper limit, both in seconds.
@@ -117,29 +119,43 @@ class Patience:
 
 
 def delay_after(
-    attempt: int, patience: Patience, *, jitter: float, asked: float = 0.0
+    attempt: int, policy: RetryPolicy, *, jitter: float, retry_after: float = 0.0
 ) -> float | None:
     """Return the seconds until a delivery is tried again, or None if it is given up.
 
     `attempt` is the number of the try that failed, from 1. `jitter` is a random number between -1
-    and 1. `asked` is the receiver's Retry-After in seconds. It can lengthen the delay, up to the
-    longest one, but not shorten it.
+    and 1. `retry_after` is the receiver's Retry-After in seconds. It can lengthen the delay, up to
+    the longest one, but not shorten it.
     """
-    if attempt >= patience.attempts:
+    if attempt >= policy.attempts:
         return None
-    delay = planned_delay(attempt, patience)
-    return max(delay * (1 + JITTER * jitter), min(asked, patience.longest))
+    delay = planned_delay(attempt, policy)
+    return max(delay * (1 + JITTER * jitter), min(retry_after, policy.longest))
 
 
-def planned_delay(attempt: int, patience: Patience) -> float:
+def planned_delay(attempt: int, policy: RetryPolicy) -> float:
     """Return the delay after the failed `attempt` in seconds, without jitter."""
-    return backoff(attempt, first=patience.first, longest=patience.longest, factor=BACKOFF)
+    return backoff(attempt, first=policy.first, longest=policy.longest, factor=BACKOFF)
 
 
-def longest_life(patience: Patience, *, try_seconds: float) -> float:
+def longest_life(policy: RetryPolicy, *, try_seconds: float) -> float:
     """Return the seconds from the first try until the last try is finished, if no try begins late.
 
     Every delay and every try is taken at its longest. A receiver's Retry-After is not included.
     """
-    delays = sum(planned_delay(attempt, patience) for attempt in range(1, patience.attempts))
-    return delays * (1 + JITTER) + patience.attempts * try_seconds
+    delays = sum(planned_delay(attempt, policy) for attempt in range(1, policy.attempts))
+    return delays * (1 + JITTER) + policy.attempts * try_seconds
+
+
+def check_signing_secret(secret: str) -> None:
+    """Check that `secret` has the form that Standard Webhooks defines.
+
+    Raises:
+        ValueError: it is not whsec_ and 24 to 64 bytes in base64.
+    """
+    try:
+        key = b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not (secret.startswith(SIGNING_PREFIX) and 24 <= len(key) <= 64):
+        raise ValueError(f"must be {SIGNING_PREFIX} and 24 to 64 random bytes in base64")

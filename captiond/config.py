@@ -4,7 +4,6 @@
 that is not defined here is an error in every source.
 """
 
-from base64 import b64decode
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -19,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from captiond.callbacks import parse_allowed
+from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.jobs import Generation
 from captiond.request_options import (
     ALLOW,
@@ -38,7 +37,6 @@ from captiond.textvalues import Listed, Tabled
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 MAX_PATTERNS = 1000
-SIGNING_PREFIX = "whsec_"
 
 ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -306,20 +304,6 @@ class WebhookSettings(Section):
         for secret in value.get_secret_value().split():
             check_signing_secret(secret)
         return value
-
-
-def check_signing_secret(secret: str) -> None:
-    """Check that `secret` has the form that Standard Webhooks defines.
-
-    Raises:
-        ValueError: it is not whsec_ and 24 to 64 bytes in base64.
-    """
-    try:
-        key = b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
-    except ValueError:
-        key = b""
-    if not (secret.startswith(SIGNING_PREFIX) and 24 <= len(key) <= 64):
-        raise ValueError(f"must be {SIGNING_PREFIX} and 24 to 64 random bytes in base64")
 
 
 class RetentionSettings(Section):

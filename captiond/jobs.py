@@ -252,6 +252,7 @@ class Death(StrEnum):
         """Return the kind of death for an exit code, which is negative for a signal."""
         if exit_code == 0:
             return cls.ORDERLY
+        # guard: kill-weighs-less
         return cls.KILLED if exit_code == -signal.SIGKILL else cls.CRASHED
 
 

@@ -239,10 +239,12 @@ class FileWriter:
         self.flush()
         os.ftruncate(self._descriptor, self._end)  # a dropped image may have been written already
         if durable:
+            # guard: sync-upload
             os.fdatasync(self._descriptor)  # syncs the size as well, but not the times
         self._close()
         self._part.rename(self._path)
         if durable:
+            # guard: sync-folder
             sync_folder(self._path.parent)
 
     def discard(self) -> None:

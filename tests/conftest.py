@@ -15,24 +15,24 @@ from tests.service import Service, running
 
 TESTS = Path(__file__).parent
 SHARED_SERVERS = ("hooked", "limited", "tagging", "worked", "service")  # names of fixtures
-SLOW_FIRST = ("faults", "integration", "model", "unit")  # folders
-SPREAD = ("faults", "integration")  # folders whose tests start services of their own
+SLOW = ("faults", "integration")  # folders whose tests start services of their own, slowest first
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow tests first, and say which tests must share a process."""
-    items.sort(key=lambda item: SLOW_FIRST.index(folder_of(item)))
+    items.sort(key=slowness, reverse=True)
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         server = next((name for name in SHARED_SERVERS if name in fixtures), None)
-        if server or folder_of(item) not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(server or item.path.stem))
+        if server or not slowness(item):
+            item.add_marker(pytest.mark.xdist_group(server or str(item.path)))
 
 
-def folder_of(item: pytest.Item) -> str:
-    """Return the folder of tests/ that a test lies in."""
-    return item.path.relative_to(TESTS).parts[0]
+def slowness(item: pytest.Item) -> int:
+    """Return a number that is larger for the folders of slower tests, and 0 for quick tests."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    return len(SLOW) - SLOW.index(folder) if folder in SLOW else 0
 
 
 @pytest.fixture(scope="session")

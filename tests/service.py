@@ -36,9 +36,10 @@ USUAL = {
 }
 WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
 # Seconds after which a test gives up.
-PATIENCE = float(os.environ.get("CAPTIOND_TEST_PATIENCE", "180"))
+PATIENCE = float(os.environ.get("CAPTIOND_TEST_PATIENCE", "300"))
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
 LOG_LINES = 30
+# A prefix: the log goes through a pipe, to which a process's limit on files does not apply.
 NO_FILE_LIMIT_FOR_LOGS = ("bash", "-c", 'exec "$0" "$@" 2> >(exec cat >&2)')
 
 
@@ -261,7 +262,7 @@ def captiond(*arguments: str, cwd: Path, **environ: str) -> subprocess.Completed
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=2 * PATIENCE,
         check=False,
     )
 

@@ -85,7 +85,7 @@ def figures(
         memory,
         engine_figures(samples, works, same, floors),
         decode,
-        tuple(service_figure(*found) for found in of_kind(samples, CaseKind.SERVICE)),
+        tuple(service_figure(*measured) for measured in of_kind(samples, CaseKind.SERVICE)),
     )
 
 
@@ -108,7 +108,7 @@ def engine_figures(
 
 
 def of_kind(samples: Samples, kind: CaseKind) -> Iterable[tuple[Case, list[Sample]]]:
-    return (found for found in samples if found[0].kind is kind)
+    return (measured for measured in samples if measured[0].kind is kind)
 
 
 def best(samples: Samples, kind: CaseKind) -> Best:
@@ -116,7 +116,7 @@ def best(samples: Samples, kind: CaseKind) -> Best:
         Best(case.name, case.amount / min(sample.seconds for sample in taken))
         for case, taken in of_kind(samples, kind)
     )
-    return max(rates, key=lambda found: found.rate)
+    return max(rates, key=lambda rate: rate.rate)
 
 
 def medians(samples: Samples, kind: CaseKind) -> dict[str, float]:
@@ -156,13 +156,13 @@ def quantile(ordered: list[float], part: float) -> float:
     return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
 
 
-def suggested(found: Figures, precision: str, threads: int, cores: int) -> Suggested:
+def suggested(measured: Figures, precision: str, threads: int, cores: int) -> Suggested:
     """Return settings for this machine: a small batch, and decoders faster than the model."""
-    seconds = {figure.batch_size: figure.captiond for figure in found.engine if figure.captiond}
+    seconds = {figure.batch_size: figure.captiond for figure in measured.engine if figure.captiond}
     quickest = min(seconds.values())
     return Suggested(
         batch_size=min(size for size, took in seconds.items() if quickest / took >= ENOUGH),
         precision=precision,
         threads=threads,
-        decoders=max(1, min(cores, math.ceil(AHEAD * found.decode / quickest))),
+        decoders=max(1, min(cores, math.ceil(AHEAD * measured.decode / quickest))),
     )

@@ -155,7 +155,7 @@ def run(bench: Bench, settings: Settings, plan: Plan, model: str, on_case: OnCas
     if not done:
         raise OutOfMemory(f"{captioner.device} has no memory for a single image; choose another")
     same = agreement(bench.engines, samples)
-    found = figures(samples, done, same, counted, WIDTHS[captioner.precision])
+    measured_figures = figures(samples, done, same, counted, WIDTHS[captioner.precision])
     machine = describe(settings, captioner.device, captioner.precision)
     return Report(
         captiond=captiond.__version__,
@@ -163,11 +163,11 @@ def run(bench: Bench, settings: Settings, plan: Plan, model: str, on_case: OnCas
         machine=machine,
         plan=plan,
         arithmetic=counted,
-        figures=found,
+        figures=measured_figures,
         service_batch_size=bench.service.batch_size if bench.service else None,
         starting_bytes=bench.service.starting_bytes if bench.service else None,
         peak_bytes=peak,
-        suggested=suggested(found, machine.precision, machine.threads, machine.cores),
+        suggested=suggested(measured_figures, machine.precision, machine.threads, machine.cores),
     )
 
 

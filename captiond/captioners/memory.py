@@ -34,6 +34,7 @@ def raising_out_of_memory() -> Iterator[None]:
         release_cached_memory()
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
+        # guard: device-error-ends-process
         if not any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES):
             raise
         release_cached_memory()

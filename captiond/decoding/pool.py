@@ -81,6 +81,7 @@ class DecodePool:
         """Give a decoder one job after the other, until it ends or is killed."""
         while True:
             await self._waiting.acquire()
+            # guard: idle-decoder-blames-nothing
             if not decoder.process.is_alive():  # it died while idle, so no image is the cause
                 self._waiting.release()
                 return
@@ -112,6 +113,7 @@ class DecodePool:
 
     def _lost(self, job: DecodeJob, death: Death, exit_code: int) -> None:
         """Try a job again whose decoder ended, until its image counts as the cause."""
+        # guard: decoder-death-blames-its-image
         job.blame += max(1, blame(death, batch=1))
         log.warning("decoder_died", exit_code=exit_code, death=death.value, blame=job.blame)
         if exit_code == -signal.SIGPROF:

@@ -67,6 +67,7 @@ class ChildProcess:
             stat = Path(f"/proc/{self.process.pid}/stat").read_text()
         except OSError:  # the process has exited
             return False
+        # guard: stopped-is-not-hung
         return stat.rpartition(")")[2].split()[0] == "T"
 
     def kill(self) -> None:

@@ -90,6 +90,7 @@ def bind_to_parent(parent: int) -> None:
         OSError: the kernel refuses.
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    # guard: children-die-with-supervisor
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:

@@ -46,6 +46,7 @@ def cached(key: str, text: str) -> Captioned | None:
     """Return the caption in a row, or None if the row cannot be read."""
     try:
         return replace(captioned_from(text), cached=True)
+    # guard: damaged-caption
     except Unreadable as error:
         log.warning("cache_entry_unreadable", key=key, reason=str(error))
         return None

@@ -9,7 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Integer, Row, String, Text, func, select, type_coerce, update
+from sqlalchemy import (
+    Float,
+    Integer,
+    Row,
+    String,
+    Text,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
@@ -37,11 +48,46 @@ FINISH = (
     update(ImageRow)
     .where(
         ImageRow.id == OUTCOMES.c.id,
+        # guard: attempt-fence
         ImageRow.attempt == OUTCOMES.c.attempt,
         image_may_become(Status.COMPLETED, Status.FAILED),
     )
     .values(status=OUTCOMES.c.status, owner=None, result=OUTCOMES.c.result)
     .returning(ImageRow.id, ImageRow.task_id)
+)
+WAITING = image_moves(Status.PENDING, Status.PROCESSING)
+FIRST = select(ImageRow.id).where(WAITING).order_by(ImageRow.id).limit(bindparam("first"))
+TAKE = (
+    update(ImageRow)
+    # The second guard matters where transactions run side by side: another one may have claimed an
+    # image that the subquery found.
+    .where(ImageRow.id.in_(FIRST.scalar_subquery()), WAITING)
+    .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=bindparam("claimant"))
+    .returning(
+        ImageRow.id,
+        ImageRow.attempt,
+        ImageRow.blame,
+        ImageRow.task_id,
+        ImageRow.offset,
+        ImageRow.size,
+        ImageRow.sha256,
+    )
+)
+CLAIMED_TASKS = select(
+    TaskRow.id,
+    TaskRow.status,
+    TaskRow.spool,
+    type_coerce(TaskRow.options, Text).label("options"),
+).where(TaskRow.id.in_(bindparam("task_ids", expanding=True)))
+START = (
+    update(TaskRow)
+    .where(
+        TaskRow.id.in_(bindparam("task_ids", expanding=True)), task_may_become(Status.PROCESSING)
+    )
+    .values(
+        status=PROCESSING,
+        started_at=func.coalesce(TaskRow.started_at, bindparam("now", type_=Float)),
+    )
 )
 ClaimedRow = Row[int, int, int, str, int, int, str | None]
 UNREADABLE = Refused("what the task asked for cannot be read", "internal_error", 500)
@@ -86,7 +132,7 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
         StoreError: Nothing was claimed.
     """
     async with writing(engine) as connection:
-        rows = (await connection.execute(take(limit, owner))).all()
+        rows = (await connection.execute(TAKE, {"first": limit, "claimant": owner})).all()
         if not rows:
             return []
         await hold(connection, owner.partition("/")[0])
@@ -96,48 +142,20 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
     return sorted(claims, key=lambda claim: claim.image_id)
 
 
-def take(limit: int, owner: str) -> ReturningUpdate[int, int, int, str, int, int, str | None]:
-    """Return the UPDATE that claims images.
-
-    The outer guard matters where transactions run side by side: another may have claimed an image
-    that the subquery found.
-    """
-    waiting = image_moves(Status.PENDING, Status.PROCESSING)
-    first = select(ImageRow.id).where(waiting).order_by(ImageRow.id).limit(limit)
-    return (
-        update(ImageRow)
-        .where(ImageRow.id.in_(first.scalar_subquery()), waiting)
-        .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=owner)
-        .returning(
-            ImageRow.id,
-            ImageRow.attempt,
-            ImageRow.blame,
-            ImageRow.task_id,
-            ImageRow.offset,
-            ImageRow.size,
-            ImageRow.sha256,
-        )
-    )
-
-
 async def start_tasks(
     connection: AsyncConnection, task_ids: set[str], now: float
 ) -> dict[str, ClaimedTask]:
     """Let the tasks be PROCESSING. Return what a claim needs of them, by their ids."""
-    start = update(TaskRow).where(TaskRow.id.in_(task_ids), task_may_become(Status.PROCESSING))
-    start = start.values(status=PROCESSING, started_at=func.coalesce(TaskRow.started_at, now))
-    await connection.execute(start)
-    options = type_coerce(TaskRow.options, Text).label("options")
-    query = select(TaskRow.id, TaskRow.spool, options).where(TaskRow.id.in_(task_ids))
-    return {
-        row.id: ClaimedTask(row.spool or "", readable_options(row.options))
-        for row in await connection.execute(query)
-    }
+    rows = (await connection.execute(CLAIMED_TASKS, {"task_ids": [*task_ids]})).all()
+    if waiting := [row.id for row in rows if row.status != PROCESSING]:
+        await connection.execute(START, {"task_ids": waiting, "now": now})
+    return {row.id: ClaimedTask(row.spool or "", readable_options(row.options)) for row in rows}
 
 
 def readable_options(text: str | None) -> Options | None:
     try:
         return options_from(text)
+    # guard: damaged-options
     except Unreadable:
         return None
 

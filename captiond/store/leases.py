@@ -13,7 +13,7 @@ does no harm to a living process.
 import re
 import secrets
 
-from sqlalchemy import ColumnElement, delete, exists, insert, or_, update
+from sqlalchemy import ColumnElement, Float, String, bindparam, delete, exists, insert, or_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status
@@ -25,6 +25,9 @@ from captiond.store.transitions import PENDING, PROCESSING, image_moves
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0  # between two calls of `renew`; five may fail before a lease expires
 MAX_HOST = 20
+NODE, EXPIRY = bindparam("node", type_=String), clock() + bindparam("seconds", type_=Float)
+EXTEND = update(NodeRow).where(NodeRow.id == NODE).values(expires_at=EXPIRY)
+OPEN_LEASE = insert(NodeRow).values(id=NODE, expires_at=EXPIRY)
 
 
 def new_node(host: str) -> str:
@@ -45,10 +48,9 @@ def held_by(node: str) -> ColumnElement[bool]:
 
 async def hold(connection: AsyncConnection, node: str, seconds: float = LEASE_SECONDS) -> None:
     """Extend the lease of a node, within the transaction that claims images for it."""
-    extended = update(NodeRow).where(NodeRow.id == node).values(expires_at=clock() + seconds)
-    if (await connection.execute(extended)).rowcount == 0:
-        new = insert(NodeRow).values(id=node, expires_at=clock() + seconds)
-        await connection.execute(new)
+    parameters = {"node": node, "seconds": seconds}
+    if (await connection.execute(EXTEND, parameters)).rowcount == 0:
+        await connection.execute(OPEN_LEASE, parameters)
 
 
 async def renew(engine: Engine, node: str, seconds: float = LEASE_SECONDS) -> None:
@@ -58,9 +60,9 @@ async def renew(engine: Engine, node: str, seconds: float = LEASE_SECONDS) -> No
         StoreError: The lease was not extended.
     """
     holds_claims = exists().where(ImageRow.status == PROCESSING, held_by(node))
-    extended = update(NodeRow).where(NodeRow.id == node, holds_claims)
     async with writing(engine) as connection:
-        await connection.execute(extended.values(expires_at=clock() + seconds))
+        extend = EXTEND.where(holds_claims)
+        await connection.execute(extend, {"node": node, "seconds": seconds})
 
 
 async def requeue_expired(engine: Engine, node: str) -> int:

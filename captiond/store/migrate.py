@@ -39,6 +39,7 @@ async def prepare_database(engine: Engine, database: Path) -> None:
     try:
         async with writing(engine) as connection:
             damage = await quick_damage(connection)
+            # guard: damaged-database
             if damage is not None:
                 raise DatabaseUnusable(unusable(database, damage))
             await connection.run_sync(upgrade)

@@ -27,6 +27,7 @@ async def until_stored(action: Callable[[], Awaitable[T]]) -> T:
             return await action()
         except StoreRefused:
             raise
+        # guard: retry-until-stored
         except StoreError as error:
             if str(error) != reason:
                 reason = str(error)

@@ -136,6 +136,7 @@ async def insert_images(connection: AsyncConnection, tasks: Sequence[NewTask]) -
 
 
 async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | KeyReused | None:
+    # guard: one-task-for-a-key
     if task.key is None:
         return None
     query = select(TaskRow.id, TaskRow.digest).where(TaskRow.idempotency_key == task.key)

@@ -75,6 +75,7 @@ class Assignment:
         """Look for bulk images from time to time, until cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
+            # guard: poll-for-lost-hints
             self.bulk_hint()
 
     async def requeue(self, model: str, blamed: dict[int, int] | None = None) -> None:
@@ -99,6 +100,7 @@ class Assignment:
     async def _recover(self) -> None:
         """Requeue what an earlier run of the service had claimed when it ended."""
         with StorageOutage("recovery of claims").tolerated():
+            # guard: requeue-at-start
             requeued = await until_stored(lambda: leases.recover(self._engine, self._node))
             log.info("recovered", requeued=requeued)
 

@@ -53,6 +53,7 @@ class WebAttendance:
         code = await receive_until_exit(child, receive)
         self._roster.remove(ChildKind.WEB, child)
         self._router.web_exited(child.name)
+        # guard: sweep-after-web-death
         self._cleaner.sweep(child.name)
         if code != 0:
             log.error("web_died", child=child.name, exit_code=code)
@@ -99,6 +100,7 @@ class ModelAttendance:
             code = await receive_until_exit(child, receive)
             watching.cancel()
             standby.cancel()
+        # guard: death-blames-running-images
         death = self._death(code, watching)
         if code != 0:
             log.error("model_died", child=child.name, exit_code=code)
@@ -106,6 +108,7 @@ class ModelAttendance:
             self._recorder.count(RESTARTS, ChildKind.MODEL, death)
         self._roster.remove(ChildKind.MODEL, child)
         exit_ = self._router.model_exited(restarter.role, child.name, death)
+        # guard: requeue-after-death
         await self._assignment.requeue(child.name, exit_.blamed)
         # A result may be stored whose `Finished` the process could not send any more.
         self._cleaner.remove_unneeded(work.image.file for work in exit_.bulk)

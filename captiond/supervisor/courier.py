@@ -20,7 +20,7 @@ import structlog
 from captiond import __version__
 from captiond.callbacks import (
     DeliveryStatus,
-    Patience,
+    RetryPolicy,
     delay_after,
     is_allowed,
     longest_life,
@@ -58,7 +58,7 @@ class Courier:
         self._show = show
         self._recorder = recorder or Recorder()
         self._wake = asyncio.Event()
-        self._patience = patience_of(settings.webhooks)
+        self._policy = retry_policy(settings.webhooks)
         self._next_look = time.monotonic() + FIRST_LOOK_SECONDS
         self._trying: dict[str, str] = {}
         self._tried: list[Tried] = []
@@ -107,7 +107,7 @@ class Courier:
         """Give up deliveries that are too old; without this, a receiver that accepts connections
         and never answers would keep its backlog for ever.
         """
-        life = longest_life(self._patience, try_seconds=self._settings.webhooks.timeout_seconds)
+        life = longest_life(self._policy, try_seconds=self._settings.webhooks.timeout_seconds)
         hours = math.ceil(life / 3600)
         number = await deliveries.give_up(
             self._engine,
@@ -201,12 +201,14 @@ class Courier:
         if response is not None and response.status == GONE:
             return None
         asked = response.retry_after if response else 0.0
-        return delay_after(attempt, self._patience, jitter=random.uniform(-1, 1), asked=asked)
+        return delay_after(attempt, self._policy, jitter=random.uniform(-1, 1), retry_after=asked)
 
 
-def patience_of(settings: WebhookSettings) -> Patience:
+def retry_policy(settings: WebhookSettings) -> RetryPolicy:
     """Return how often and how long a delivery is tried."""
-    return Patience(settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds)
+    return RetryPolicy(
+        settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds
+    )
 
 
 def payload(task: TaskView, show: Show) -> str:

@@ -154,6 +154,7 @@ class Dispatcher:
         assigned = self._models.pop(model, AssignedWork(0))
         held = list(assigned.work.values())
         interactive = [work for work in held if work.ticket in self._requesters]
+        # guard: lost-interactive-work-is-answered
         spent = [work for work in interactive if work.attempt >= MAX_ATTEMPTS]
         self._waiting.extendleft(
             replace(work, attempt=work.attempt + 1, alone=points > 0 and work.ticket in running)

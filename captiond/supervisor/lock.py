@@ -40,6 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     with opened(folder / "captiond.lock") as file:
         try:
+            # guard: one-service-for-a-folder
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)

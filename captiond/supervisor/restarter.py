@@ -73,6 +73,7 @@ class Restarter:
         """Run one child. Return whether SIGKILL ended it."""
         try:
             child, self._standby = self._standby or await self._spawn(), None
+        # guard: refused-start-is-repeated
         except OSError as error:  # the machine may have memory and descriptors again later
             log.error("process_not_started", role=self.role, reason=str(error))
             return False

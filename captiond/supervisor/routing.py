@@ -63,6 +63,7 @@ class Router:
                 pass
             case Ask():
                 self._answer(self._dispatcher.ask(web, message))
+                # guard: answer-in-a-drain
                 self.refuse_if_stopping()
             case Drop(ticket):
                 self._withdraw(self._dispatcher.drop(web, ticket))

@@ -6,7 +6,8 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 
-from captiond.config import SIGNING_PREFIX, Settings, check_signing_secret
+from captiond.callbacks import SIGNING_PREFIX, check_signing_secret
+from captiond.config import Settings
 from captiond.errors import StartupError
 from captiond.spool import sync_folder
 

@@ -34,6 +34,7 @@ from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.metricsfile import MetricsFile
 from captiond.supervisor.outage import StorageOutage
+from captiond.supervisor.renewal import renew_forever
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.retention import tidy_forever
 from captiond.supervisor.roster import DrainStage, Roster
@@ -120,7 +121,7 @@ class Supervisor:
             self._assignment.run_bulk(),
             self._assignment.run_poll(),
             self._checkpoint_forever(),
-            self._renew_lease_forever(),
+            renew_forever(self._engine, self._node, self._assignment.bulk_hint),
             self._courier.run(),
             self._usage.run(),
             self._metrics.run(),
@@ -186,6 +187,7 @@ class Supervisor:
         self._status.publish()
         self._router.refuse_if_stopping()
         with contextlib.suppress(TimeoutError):
+            # guard: drain-deadline
             async with asyncio.timeout(seconds):
                 self._roster.advance(DrainStage.WEB)
                 await asyncio.wait(webs)
@@ -197,6 +199,7 @@ class Supervisor:
                 await asyncio.wait([*webs, *models])
                 await self._cleaner.finish()
         for each in [*webs, *models]:  # one may still wait for a database that cannot be written
+            # guard: stop-cancels-restarters
             each.cancel()
 
     async def _leave_database(self) -> None:
@@ -213,13 +216,6 @@ class Supervisor:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             with outage.tolerated():
                 await checkpoint(self._engine)
-
-    async def _renew_lease_forever(self) -> None:
-        outage = StorageOutage("renewal of the lease")
-        while True:
-            await asyncio.sleep(leases.RENEW_SECONDS)
-            with outage.tolerated():
-                await leases.renew(self._engine, self._node)
 
     def _refresh_metrics(self) -> None:
         self._registry.add(self._recorder.take())

@@ -37,6 +37,7 @@ class Watch:
         limit = self.silence_ticks if self.started else START_TICKS
         if self.silent > limit:
             return f"silent for {self.silent} seconds"
+        # guard: hung-batch
         if self.running > self.batch_ticks:
             return f"one batch takes more than {self.batch_ticks:g} seconds"
         return None

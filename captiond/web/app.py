@@ -40,4 +40,5 @@ def make_app(services: Services) -> ASGIApp:
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},
     )
     app.state.services = services
+    # guard: drain-unread-body
     return DrainUnreadBody(app, seconds=services.settings.limits.upload_seconds)

@@ -74,7 +74,8 @@ async def check_queue(services: Services) -> None:
     most = services.settings.limits.queued_images
     if await services.queue.length() >= most:
         raise QueueFull(
-            f"{most} images wait already; try again later", retry_after=QUEUE_FULL_SECONDS
+            f"{most} images or more wait ([limits] queued_images); try again later",
+            retry_after=QUEUE_FULL_SECONDS,
         )
 
 

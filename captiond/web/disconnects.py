@@ -30,5 +30,6 @@ async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) ->
 
 async def disconnected(request: Request) -> None:
     """Return once the client has closed its connection."""
+    # guard: disconnect-ends-work
     while (await request.receive())["type"] != "http.disconnect":
         pass

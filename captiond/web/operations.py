@@ -27,6 +27,7 @@ from captiond.errors import (
     ModelNotReady,
     NoSpace,
     NotAnImage,
+    OptionNotSupported,
     OutOfMemory,
     PoisonImage,
     QueueFull,
@@ -123,7 +124,7 @@ DURING_WORK: Errors = (
     ImageTooSlow,
     OutOfMemory,
     SpoolError,
-    SpoolFull,
+    OptionNotSupported,
 )
 WHILE_WAITING: Errors = (Draining, ModelNotReady, QueueFull, WorkerLost, RequestTimeout)
 

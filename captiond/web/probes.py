@@ -34,7 +34,7 @@ def health_report(state: State, started: float) -> HealthReport:
         report["fallback"] = state.model.is_fallback
     if state.model is not None and state.model.is_fallback:
         report["warning"] = (
-            f"{state.model.requested} could not be had; {state.model.name} captions in its place"
+            f"{state.model.requested} is not available; {state.model.name} captions in its place"
         )
     if state.health is not Health.HEALTHY:
         report["reasons"] = list(state.reasons)

@@ -42,6 +42,7 @@ async def run(start: WebStart) -> None:
     """Serve requests until the supervisor drains this process or has gone."""
     services = make_services(start, SupervisorClient(await Channel.open(start.connection)))
     supervisor, app = services.supervisor, make_app(services)
+    # guard: http1-only
     disable_http2()
     async with asyncio.TaskGroup() as group:
         loops = [

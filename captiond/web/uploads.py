@@ -111,6 +111,7 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
     limits = services.settings.limits
     parts = FormReader(services, spec, form)
     try:
+        # guard: upload-deadline
         async with asyncio.timeout(limits.upload_seconds):
             body = chunks(request, max_bytes=spec.max_bytes(limits))
             await store(body, MultipartReader(boundary, parts), parts, services)
@@ -156,12 +157,14 @@ async def shielded(work: Awaitable[T]) -> T:
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
+        # guard: commit-outlives-request
         await asyncio.wait([running])
         raise
 
 
 def raise_for_disk(error: OSError) -> None:
     """Raise the error of ours that says why the upload cannot be written."""
+    # guard: full-disk-is-507
     if error.errno in FULL:
         raise NoSpace("no space left for the upload; nothing was accepted") from error
     raise StorageFailed(f"the upload cannot be written: {error.strerror}") from error
@@ -208,6 +211,7 @@ class FormReader:
     def close(self) -> None:
         """Remove the spool file of a body that was not read completely or has no image."""
         if self._form.file is None:
+            # guard: discard-broken-upload
             self._writer.discard()
 
     def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart | IgnoredFile":

@@ -37,6 +37,7 @@ class KnownCaptions:
             return None
         key = self._key(work)
         # An interactive image does not wait for an equal image of the bulk lane.
+        # guard: lanes-do-not-share
         shared = await self._under_way.join(f"{work.lane.value}\0{key}", work.ticket)
         if shared is not None:
             return replace(shared, cached=True)

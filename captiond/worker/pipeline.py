@@ -124,6 +124,7 @@ class Pipeline:
         group.create_task(self._finish_batch(captioned))
 
     def _report_captioning(self) -> None:
+        # guard: tagger-death-blames-its-batch
         images = chain.from_iterable(self._at_work)
         self._reporter.captioning(image.work.ticket for image in images)
 
@@ -131,6 +132,7 @@ class Pipeline:
         tags = await batch.tags
         tagged = time.perf_counter()
         self._at_work.remove(batch.images)
+        # guard: finished-batch-does-not-hang
         # Results may wait for the disk, and no image is the cause of that.
         self._report_captioning()
         self._reporter.tagging_failed(self._taggers.failures)

@@ -104,6 +104,7 @@ class Device:
             return await asyncio.get_running_loop().run_in_executor(self.thread, load)
         except CaptiondError as error:
             return Unready(str(error), error.code)
+        # guard: reason-of-failed-start
         except Exception as error:  # a driver or a lack of memory: another start may succeed
             log.exception("model_not_started", device=self.name)
             cause = f"{type(error).__name__}: {error}"
@@ -137,10 +138,7 @@ async def caption(
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
                 channel.send(Ready(loaded.info, window))
-                stopping = group.create_task(stop_when(receiver.stopped, pipeline))
-                await pipeline.run(group)
-                stopping.cancel()
-                receiver.cancel_unfinished()
+                await run_until_stopped(pipeline, receiver.stopped, group)
         receiving.cancel()
         receiver.cancel_unfinished()
     await engine.dispose()
@@ -160,9 +158,18 @@ def make_runners(loaded: Loaded, device: Device) -> Runners:
     return Runners(model, TagRunner(loaded.taggers))
 
 
-async def stop_when(stopped: asyncio.Event, pipeline: Pipeline) -> None:
-    await stopped.wait()
-    pipeline.stop()
+async def run_until_stopped(
+    pipeline: Pipeline, stopped: asyncio.Event, group: asyncio.TaskGroup
+) -> None:
+    """Run a pipeline until the event is set. Tasks of `group` finish its images."""
+
+    async def stop() -> None:
+        await stopped.wait()
+        pipeline.stop()
+
+    stopping = group.create_task(stop())
+    await pipeline.run(group)
+    stopping.cancel()
 
 
 def make_recipe(settings: Settings, identity: Identity) -> Recipe:

@@ -36,6 +36,7 @@ class ModelRunner:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, self._caption, pixels, generation)
+        # guard: split-batch
         except OutOfMemory as error:
             log.warning("out_of_memory", images=len(pixels), reason=str(error))
         if len(pixels) == 1:

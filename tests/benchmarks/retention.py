@@ -1,8 +1,8 @@
-"""How long anybody waits for a database in which 100,000 rows are being deleted.
+"""Measure how long a write waits while 100,000 rows of the database are being deleted.
 
     python -m tests.benchmarks.retention
 
-While the deletion runs at its own pace, another connection accepts tasks, as a web process does.
+During the deletion, another connection accepts tasks, as a web process does.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ async def main() -> None:
 
 
 async def fill_tasks(engine: Engine, images: int) -> None:
-    """Tasks whose images were all refused, which is how one is finished without a model."""
+    """Insert tasks whose images were all refused: such tasks are finished without a model."""
     image = NewImage("holiday-0001.jpg", None, REFUSED)
     for first in range(0, TOTAL, 10_000):
         numbers = range(first, first + 10_000, images)
@@ -89,7 +89,7 @@ async def measure(
 
 
 def held(engine: Engine) -> list[float]:
-    """The seconds for which each writing transaction of this engine holds the lock, from now on."""
+    """Return a list that gets the seconds for which each later write holds the lock."""
     times: list[float] = []
     begun: dict[int, float] = {}
 
@@ -107,7 +107,7 @@ def held(engine: Engine) -> list[float]:
 
 
 async def delete_all(engine: Engine, delete: Callable[[Engine], Awaitable[int]]) -> None:
-    """As the supervisor does it, checkpoints included."""
+    """Delete as the supervisor does, with its checkpoints."""
 
     async def checkpoint_forever() -> None:
         while True:
@@ -120,8 +120,8 @@ async def delete_all(engine: Engine, delete: Callable[[Engine], Awaitable[int]])
 
 
 async def waits(engine: Engine, while_: Awaitable[None]) -> list[float]:
-    """How long each of many small writes takes meanwhile."""
-    found: list[float] = []
+    """Return the seconds that each of many small writes takes while `while_` runs."""
+    seconds: list[float] = []
 
     async def write() -> None:
         image = NewImage("a.jpg", SpooledImage("spool", 0, 100, "0" * 64))
@@ -129,7 +129,7 @@ async def waits(engine: Engine, while_: Awaitable[None]) -> list[float]:
             begun = time.monotonic()
             name = f"new_{time.monotonic_ns()}"
             await tasks.create_task(engine, NewTask(name, name, (image,), 1.0))
-            found.append(time.monotonic() - begun)
+            seconds.append(time.monotonic() - begun)
             await asyncio.sleep(0.005)
 
     writing_ = asyncio.create_task(write())
@@ -137,7 +137,7 @@ async def waits(engine: Engine, while_: Awaitable[None]) -> list[float]:
     writing_.cancel()
     with suppress(asyncio.CancelledError):
         await writing_
-    return found
+    return seconds
 
 
 def show(name: str, deletions: list[float], alone: list[float], beside: list[float]) -> None:

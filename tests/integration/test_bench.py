@@ -41,7 +41,7 @@ def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """A shell's background jobs ignore SIGINT, and so would what they start."""
+    """Handle SIGINT: background jobs of a shell ignore it, and so do the processes they start."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

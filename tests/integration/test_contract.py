@@ -13,7 +13,7 @@ from tests.conftest import png
 from tests.service import Service, running, wait_for
 
 GOOD, BAD = ("a.png", png(1)), ("b.jpg", b"this is no image")
-LARGE = ("large.png", png(1) + bytes(20_000))  # than a field may be that is no file
+LARGE = ("large.png", png(1) + bytes(20_000))  # more than a field without a file may have
 
 
 def test_health(service: Service) -> None:
@@ -129,7 +129,7 @@ def test_the_same_image_gets_the_same_caption_every_way(service: Service) -> Non
         {"files": {}},
     ],
 )
-def test_a_missing_field_is_told_as_fastapi_tells_it(
+def test_a_missing_field_is_reported_as_fastapi_reports_it(
     service: Service, path: str, field: str, request_: dict[str, Any]
 ) -> None:
     response = service.client.post(path, **request_)

@@ -190,7 +190,7 @@ def test_each_contradiction_is_found(ended: Path, sql: str, told: str) -> None:
     assert "captiond.db: problems: " in result.stdout.splitlines()[-1]
 
 
-def test_files_and_rows_are_held_together(data: Path) -> None:
+def test_files_without_rows_and_rows_without_files_are_found(data: Path) -> None:
     with running_without_model(data) as service:
         lost, cut, whole = (accept(service, number, images=2) for number in (1, 3, 5))
         assert db(data, "check").returncode == 0
@@ -261,12 +261,12 @@ def test_a_check_without_a_database_says_so(tmp_path: Path) -> None:
 
 
 def test_a_database_without_a_spool_is_checked(ended: Path) -> None:
-    """As a restored backup is, until the first start."""
+    """A restored backup has no spool until the first start."""
     (ended / "spool").rmdir()
     assert db(ended, "check").returncode == 0
 
 
-def test_a_lock_that_may_not_be_opened_is_told(ended: Path) -> None:
+def test_a_lock_that_may_not_be_opened_is_reported(ended: Path) -> None:
     stray(ended)
     lock = ended / "captiond.lock"
     lock.chmod(0)
@@ -281,7 +281,7 @@ def test_a_lock_that_may_not_be_opened_is_told(ended: Path) -> None:
     )
 
 
-def test_damage_is_told(ended: Path) -> None:
+def test_damage_is_reported(ended: Path) -> None:
     path = ended / "captiond.db"
     content = bytearray(path.read_bytes())
     for page in range(2, len(content) // 4096):

@@ -15,7 +15,7 @@ LARGE_BATCHES = {"CAPTIOND_MODEL__BATCH_SIZE": "32"}
 
 
 def test_an_interactive_image_waits_for_two_bulk_batches(data: Path) -> None:
-    """Once it is decoded; a busy machine may take any time until then."""
+    """The count begins when it is decoded: that may take any time on a busy machine."""
     with running(data, **FRESH) as service:
         tasks = [accept(service, first) for first in range(0, BACKLOG, FILES)]
         for number in range(BACKLOG, BACKLOG + ASKED):

@@ -24,7 +24,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_decoders_that_died_idle_are_no_image_s_fault(tmp_path: Path) -> None:
+async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) -> None:
     """Though there are as many of them as deaths that make an image poison; and slots count
     against no decoder's memory.
     """

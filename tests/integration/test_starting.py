@@ -13,7 +13,7 @@ import pytest
 
 import captiond as package
 from tests.conftest import png
-from tests.service import MODEL, Service, captiond, running, wait_for
+from tests.service import MODEL, PATIENCE, Service, captiond, running, wait_for
 
 NOWHERE = {"HF_HUB_OFFLINE": "1"}
 UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # the discard port: nobody listens
@@ -96,12 +96,12 @@ def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) 
 
 
 @pytest.mark.parametrize("hub", [NOWHERE, UNREACHABLE])
-def test_a_fallback_runs_and_is_shouted(data: Path, hub: dict[str, str]) -> None:
+def test_a_fallback_runs_and_is_announced(data: Path, hub: dict[str, str]) -> None:
     flags = ("--model", "nobody/nothing")
     with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **hub) as service:
         health = service.client.get("/health").json()
         assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
-        assert "nobody/nothing could not be had" in health["warning"]
+        assert "nobody/nothing is not available" in health["warning"]
         assert service.logged("model_fallback")[0]["level"] == "warning"
         body = service.client.post("/caption", files={"image": ("a.png", png(1))}).json()
         assert body["model"] == MODEL
@@ -138,5 +138,5 @@ def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
 
 def is_ready(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/readyz").status_code == 200
+        return httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code == 200
     return False

@@ -111,7 +111,7 @@ def test_settings_are_tried_by_flags_and_by_a_file(tmp_path: Path) -> None:
         (("--file", "none.txt"), 1, "none.txt: cannot be read: No such file or directory"),
     ],
 )
-def test_what_is_wrong_is_told(
+def test_a_wrong_argument_is_reported(
     tmp_path: Path, arguments: tuple[str, ...], status: int, told: str
 ) -> None:
     done = run("tags", *arguments, cwd=tmp_path)
@@ -120,7 +120,7 @@ def test_what_is_wrong_is_told(
     assert b"Traceback" not in done.stderr
 
 
-def test_a_reader_that_leaves_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
+def test_a_closed_pipe_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
     for how in ("leave", "interrupt"):
         running = subprocess.Popen(
             [*COMMAND, "tags"],
@@ -152,7 +152,7 @@ def test_a_reader_that_leaves_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- captiond check
 
 
-def test_all_is_well(tmp_path: Path) -> None:
+def test_a_good_installation_passes_the_check(tmp_path: Path) -> None:
     (tmp_path / "captiond.toml").write_text('[model]\nname = "captiond/scenes"')
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
@@ -161,7 +161,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-def test_each_part_that_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
+def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "synonyms.txt").write_text("nonsense")
     broken = tmp_path / "broken"
@@ -200,7 +200,7 @@ def test_each_part_that_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
     assert "cannot be loaded" in told["FAIL  tag pipeline fr"]
 
 
-def test_a_wrong_setting_is_told_before_any_part(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_reported_before_any_part(tmp_path: Path) -> None:
     done = run("check", cwd=tmp_path, CAPTIOND_TAGS__MIN_LENGTH="0")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"environment: CAPTIOND_TAGS__MIN_LENGTH = '0'" in done.stderr

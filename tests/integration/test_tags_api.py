@@ -165,7 +165,7 @@ def test_a_batch_and_a_task_take_the_fields_too(tagging: Service) -> None:
         ]
 
 
-def test_what_a_task_asked_for_survives_the_death_of_the_service(data: Path) -> None:
+def test_the_options_of_a_task_survive_the_death_of_the_service(data: Path) -> None:
     """A task keeps its tag filter when the service is killed and started again."""
     with running_without_model(data) as service:
         fields = {"tag_categories": "vehicle", "tag_kinds": "phrase"}
@@ -179,7 +179,9 @@ def test_what_a_task_asked_for_survives_the_death_of_the_service(data: Path) -> 
     assert [result["tags"] for result in task["result"]] == [["red boat"]]
 
 
-def test_a_wrong_synonyms_file_is_told_and_mended_without_a_restart(data: Path) -> None:
+def test_a_wrong_synonyms_file_is_reported_and_needs_no_restart(
+    data: Path,
+) -> None:
     path = data.parent / "synonyms.txt"
     path.write_text("nonsense\n")
     with_synonyms = data.parent / "captiond.toml"

@@ -138,7 +138,7 @@ def send_and_hang_up(service: Service, body: bytes, offset: int) -> None:
         ),
     ],
 )
-def test_nobody_goes_over_to_http2(limited: Service, sent: bytes, status: bytes) -> None:
+def test_no_client_can_switch_to_http2(limited: Service, sent: bytes, status: bytes) -> None:
     address = urlsplit(limited.url)
     with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(sent)

@@ -89,7 +89,7 @@ def test_the_finished_task_is_posted_and_signed(hooked: Service) -> None:
     assert "to=me" not in hooked.log_text, "a URL may hold a token"
 
 
-def test_one_that_fails_hangs_and_closes_is_called_until_it_accepts(hooked: Service) -> None:
+def test_a_receiver_that_fails_is_called_until_it_accepts(hooked: Service) -> None:
     with receiving(500, HANG, CLOSE) as receiver:
         task_id = send(hooked, receiver.url())
         calls = receiver.wait_for_calls(4)
@@ -113,7 +113,7 @@ def test_a_redirect_is_a_failure_and_four_of_them_the_end(hooked: Service) -> No
     assert entry["attempt"] == 4
 
 
-def test_one_that_was_given_up_is_redelivered_by_command(hooked: Service) -> None:
+def test_a_webhook_that_was_given_up_is_redelivered_by_command(hooked: Service) -> None:
     command = ("tasks", "redeliver", "--data-dir", str(hooked.data))
     with receiving(500, 500, 500, 500) as receiver:
         task_id = send(hooked, receiver.url())
@@ -140,7 +140,7 @@ def test_gone_is_an_answer(hooked: Service) -> None:
         assert ended(hooked, task_id) == ("FAILED", 1, 410, "answered 410")
 
 
-def test_what_is_no_http_is_a_failure(hooked: Service) -> None:
+def test_an_answer_that_is_not_http_is_a_failure(hooked: Service) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         task_id = send(hooked, f"http://127.0.0.1:{server.getsockname()[1]}/")
         connection, _ = server.accept()
@@ -166,7 +166,7 @@ def test_a_certificate_is_checked_for_its_name_and_its_signer(hooked: Service) -
     assert psutil.Process(hooked.process.pid).memory_info().rss < 100e6
 
 
-def test_every_end_is_told(hooked: Service) -> None:
+def test_a_webhook_reports_failure_and_cancellation(hooked: Service) -> None:
     with receiving() as receiver:
         send(hooked, receiver.url(), ("bad.png", b"no image"))
         (call,) = receiver.wait_for_calls(1)
@@ -185,7 +185,7 @@ def test_every_end_is_told(hooked: Service) -> None:
         assert len(receiver.calls) == 2
 
 
-def test_one_that_hangs_holds_up_neither_captions_nor_others(data: Path) -> None:
+def test_a_receiver_that_hangs_delays_neither_captions_nor_other_receivers(data: Path) -> None:
     with running(data, **PATIENT) as service, receiving(*[HANG] * 99) as dead, receiving() as well:
         slow = [send(service, dead.url()) for _ in range(20)]
         wait_for(lambda: dead.hanging == 4, "four calls to hang")

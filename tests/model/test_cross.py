@@ -10,14 +10,15 @@ from transformers.models.blip.modeling_blip_text import BlipTextModel
 from captiond.captioners.blip.attention import plain
 from captiond.captioners.blip.cross import AbsorbedContext, CrossAttention, ProjectedContext
 from captiond.captioners.blip.forward import Forward
-from captiond.captioners.linear import PackedLinear
+from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
 
 HEADS, WIDTH, LAYERS = 3, 64, 2
 PATCHES = 257
 
 
-@pytest.fixture
-def cross() -> CrossAttention:
+@pytest.fixture(params=[PackedLinear, PlainLinear])
+def cross(request: pytest.FixtureRequest) -> CrossAttention:
+    """With products of oneDNN, image by image, or with plain ones for the whole batch."""
     torch.manual_seed(3)
     width = HEADS * WIDTH
     config: Any = BlipTextConfig(
@@ -33,7 +34,8 @@ def cross() -> CrossAttention:
     for layer in layers:  # transformers begins with zeros
         for bias in (layer.key.bias, layer.value.bias):
             torch.nn.init.normal_(bias)
-    return CrossAttention(layers, PackedLinear, plain, heads=HEADS, chunk=2, absorb=True)
+    make: MakeLinear = request.param
+    return CrossAttention(layers, make, plain, heads=HEADS, chunk=2, absorb=True)
 
 
 def random_features(images: int) -> torch.Tensor:

@@ -14,10 +14,19 @@ from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import Graphs, Run, filled_up, rounded_up
 from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
-from captiond.captioners.linear import PackedLinear
+from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
-from tests.model.test_search import MODES, PROMPTS, generated, images, texts_of
+from tests.model.test_search import (
+    MODES,
+    PROMPTS,
+    generated,
+    images,
+    random_weights,
+    texts_of,
+)
+
+__all__ = ["random_weights"]  # a fixture
 
 CPU = torch.device("cpu")
 SIZES = (17, 3, 1, 7, 3)  # a large batch first, and again what was captured before
@@ -26,9 +35,15 @@ SIZES = (17, 3, 1, 7, 3)  # a large batch first, and again what was captured bef
 class Searcher:
     """A search whose steps are captured; it counts the captures."""
 
-    def __init__(self, model: BlipForConditionalGeneration) -> None:
+    def __init__(
+        self,
+        model: BlipForConditionalGeneration,
+        make: MakeLinear = PackedLinear,
+        *,
+        absorb: bool = False,
+    ) -> None:
         text: Any = model.config.text_config
-        self.forward = Forward(deepcopy(model), PackedLinear, rows=128)
+        self.forward = Forward(deepcopy(model), make, rows=128, absorb=absorb)
         self.captures, self.fails = 0, False
         tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
         self.search = Search(Graphs(self.forward, self._capture, CPU), tokens)
@@ -115,6 +130,50 @@ def test_a_batch_is_independent_of_the_one_before(
             sequences = searcher(pixels, prompt, generation)
             ours = texts_of(scenes, sequences.tokens.flatten(0, 1))
             assert ours == generated(scenes, pixels, prompt, generation)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", MODES, ids=str)
+def test_absorbed_cross_attention_gives_the_tokens_of_generate(
+    random_weights: BlipForConditionalGeneration,
+    generation: Generation,
+) -> None:
+    """Up to three beams are absorbed here, more keep keys and values; both share the graphs."""
+    searcher = Searcher(random_weights, PlainLinear, absorb=True)
+    vision: Any = random_weights.config.vision_config
+    for size, prompt in zip(SIZES, (*PROMPTS, *PROMPTS), strict=False):
+        pixels = images(size, vision.image_size)
+        found = searcher(pixels, prompt, generation)
+        ours = texts_of(random_weights, found.tokens.flatten(0, 1))
+        assert ours == generated(random_weights, pixels, prompt, generation)
+
+
+@torch.inference_mode()
+def test_absorbed_images_that_go_on_move_up_when_others_have_ended(
+    random_weights: BlipForConditionalGeneration,
+) -> None:
+    model, pixels = deepcopy(random_weights), images(17, 96)
+    later = Generation(min_new_tokens=3)
+    model.text_decoder.cls.predictions.decoder.bias.data[2] += 8.5  # the end becomes likely
+    searcher = Searcher(model, PlainLinear, absorb=True)
+    found = searcher(pixels, (), later)
+    ours = texts_of(model, found.tokens[:, 0])
+    assert searcher.captures > 1, "a smaller batch went on"
+    assert len({len(text) for text in ours}) > 2
+    assert ours == generated(model, pixels, (), later)
+
+
+@torch.inference_mode()
+def test_absorbed_cross_attention_has_one_memory_for_all_batches(
+    random_weights: BlipForConditionalGeneration,
+) -> None:
+    searcher = Searcher(random_weights, PlainLinear, absorb=True)
+    vision: Any = random_weights.config.vision_config
+    long = Generation(min_new_tokens=15)
+    for size, taken, captures in ((3, 4, 1), (4, 4, 1), (1, 4, 2), (5, 8, 3), (4, 8, 4)):
+        searcher(images(size, vision.image_size), (), long)
+        assert searcher.forward.cross_attention.capacities == (0, taken)
+        assert searcher.captures == captures
 
 
 def test_batches_are_filled_up_to_powers_of_two() -> None:

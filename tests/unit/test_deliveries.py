@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from captiond.callbacks import DeliveryStatus, Patience, delay_after, longest_life
+from captiond.callbacks import DeliveryStatus, RetryPolicy, delay_after, longest_life
 from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import claims, deliveries, expiry, tasks
@@ -180,9 +180,9 @@ async def test_what_is_tried_anew_is_as_young_as_what_is_new(store: Engine) -> N
 
 
 @pytest.mark.parametrize(
-    "patience", [Patience(10, 5, 86400), Patience(1, 5, 9), Patience(99, 1, 2)]
+    "patience", [RetryPolicy(10, 5, 86400), RetryPolicy(1, 5, 9), RetryPolicy(99, 1, 2)]
 )
-def test_a_life_is_as_long_as_all_tries(patience: Patience) -> None:
+def test_a_life_is_as_long_as_all_tries(patience: RetryPolicy) -> None:
     delays = [delay_after(n, patience, jitter=1) for n in range(1, patience.attempts)]
     tries = 15 * patience.attempts
     life = longest_life(patience, try_seconds=15)

@@ -1,14 +1,17 @@
 """Claims have owners, and only those of a dead owner wait again."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
 from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage, Status
 from captiond.store import claims, leases, tasks
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.sqlite import clock
+from captiond.supervisor.renewal import renew_forever
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -149,6 +152,31 @@ async def test_the_clock_is_the_databases(store: Engine) -> None:
         now = (await connection.execute(select(clock()))).scalar_one()
         query = text("SELECT CAST(strftime('%s', 'now') AS REAL)")
         assert abs(now - (await connection.execute(query)).scalar_one()) < 5
+
+
+async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    await accept(store, "t", 2)
+    await claim(store, HERE, "model0", 1)
+    await claim(store, THERE, "model0", 1)
+    await let_all_leases_expire(store)
+    async with writing(store) as connection:
+        await connection.execute(text("ALTER TABLE nodes RENAME TO gone"))
+    requeued = asyncio.Event()
+    renewing = asyncio.create_task(renew_forever(store, HERE, requeued.set))
+    async with asyncio.timeout(20):
+        with capture_logs() as logged:
+            while not logged:  # noqa: ASYNC110 - a log has no event to wait for
+                await asyncio.sleep(0.01)
+        assert logged[0]["event"] == "storage_failing"
+        async with writing(store) as connection:
+            await connection.execute(text("ALTER TABLE gone RENAME TO nodes"))
+        await requeued.wait()
+    renewing.cancel()
+    assert await owners(store) == [f"{HERE}/model0", None]
+    assert (await seconds_left(store, HERE) or 0) > 0
 
 
 async def test_a_released_image_waits(store: Engine) -> None:

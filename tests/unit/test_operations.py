@@ -9,9 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import TypeAdapter
+from pydantic import SecretStr, TypeAdapter
 from starlette.routing import Mount, Route
 
+import captiond.errors
 from captiond.config import LimitSettings, WebhookSettings
 from captiond.errors import (
     CaptiondError,
@@ -108,6 +109,33 @@ def test_an_entry_is_complete(operation: Operation) -> None:
     for spec in operation.responses:
         if spec.schema is not None:
             TypeAdapter(spec.schema).json_schema()
+
+
+NEVER_SENT = {
+    "startup_error",  # commands only
+    "settings_error",
+    "database_unusable",
+    "backup_failed",
+    "already_running",
+    "nothing_to_retry",
+    "model_missing",  # a reason of model_not_ready
+    "model_broken",
+    "withdrawn",  # nobody waits for the answer
+    "invalid_image",  # base classes
+    "bad_request",
+    "unavailable",
+    "internal_error",  # of every operation
+}
+
+
+def test_every_error_is_listed_by_an_operation_or_never_sent() -> None:
+    listed = {e.code for o in OPERATIONS for e in (*o.errors, *o.image_errors)}
+    defined = {
+        value.code
+        for value in vars(captiond.errors).values()
+        if isinstance(value, type) and issubclass(value, CaptiondError)
+    }
+    assert defined - listed == NEVER_SENT
 
 
 # ---------------------------------------------------------------- answers
@@ -224,7 +252,7 @@ async def test_a_request_that_is_refused(
 
 async def test_a_task_that_is_refused(store: Engine, tmp_path: Path) -> None:
     operation, files = BY_NAME["async_batch_caption"], {"images": ("a.png", PNG)}
-    webhooks = WebhookSettings(allow=("good",), secret=SECRET)  # type: ignore[arg-type]
+    webhooks = WebhookSettings(allow=("good",), secret=SecretStr(SECRET))
     limits = LimitSettings(queued_images=1)
     async with web_process(store, tmp_path, limits=limits, webhooks=webhooks) as web:
 

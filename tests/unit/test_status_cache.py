@@ -44,7 +44,7 @@ async def expected(store: Engine, task_id: str = "t") -> bytes:
     """Return the body that Starlette makes of the whole task."""
     task = await tasks.read_task(store, task_id)
     assert task is not None
-    return JSONResponse(task_status(task)).body
+    return bytes(JSONResponse(task_status(task)).body)
 
 
 @contextmanager
@@ -68,7 +68,8 @@ async def test_each_change_is_seen(store: Engine, images: int) -> None:
     bodies = [await cache.status("t")]
     assert bodies[-1] == await expected(store)
     await claims.claim(store, 1, owner="model1", now=2.0)
-    for outcomes in ([CAPTION], [RETRYABLE] * (images - 2)):
+    steps: list[list[Captioned | Refused]] = [[CAPTION], [RETRYABLE] * (images - 2)]
+    for outcomes in steps:
         bodies.append(await cache.status("t"))
         assert bodies[-1] == await expected(store)
         await run(store, outcomes)
@@ -94,14 +95,16 @@ async def test_an_unchanged_task_is_not_read_again(store: Engine, images: int) -
 
 
 async def test_a_retry_is_seen_even_if_all_numbers_are_as_before(store: Engine) -> None:
-    """After the retry, other images are finished, but as many of them as at the first poll."""
+    """At the second poll another image has failed than at the first, but as many have."""
     cache = StatusCache(store)
-    await new_task(store, 2)
-    await run(store, [RETRYABLE])
+    await new_task(store, 3)
+    await run(store, [CAPTION, RETRYABLE])
     first = await cache.status("t")
-    await run(store, [CAPTION])
+    await run(store, [RETRYABLE])
     await tasks.retry(store, "t")
-    await claims.claim(store, 1, owner="model0", now=2.0)
+    _, last = await claims.claim(store, 2, owner="model0", now=2.0)
+    failed = claims.ImageOutcome(last.image_id, last.attempt, RETRYABLE)
+    await claims.finish(store, [failed], now=3.0)
     assert await cache.status("t") == await expected(store) != first
 
 

@@ -100,8 +100,15 @@ async def test_every_update_of_a_state_names_the_states_that_it_may_follow(store
     ]
     assert len({re.sub(r"\?(, \?)*", "?", query) for query in updates}) >= 9
     for query in updates:
-        guard = query.rpartition(" WHERE ")[2]
+        guard = without_parentheses(query).rpartition(" WHERE ")[2]
         assert re.search(r"(images|tasks)\.status (=|IN)", guard), query
+
+
+def without_parentheses(statement: str) -> str:
+    """Return a statement without its subqueries."""
+    while (shorter := re.sub(r"\([^()]*\)", "", statement)) != statement:
+        statement = shorter
+    return statement
 
 
 async def test_a_task_with_open_images_is_not_finished_by_mistake(store: Engine) -> None:

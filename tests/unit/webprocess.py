@@ -29,6 +29,7 @@ from captiond.web.upload_memory import UploadMemory
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "fp32", 8)
 HEALTHY = State(health=Health.HEALTHY, model=MODEL, reasons=())
+PATIENCE = 60.0  # seconds; a test that waits longer has failed
 PNG = b"\x89PNG\r\n\x1a\n and more"
 
 
@@ -43,8 +44,9 @@ class WebProcess:
 
     async def message(self, kind: type[Message]) -> Any:
         """Return the next message of a kind that the web process sends."""
-        while not isinstance(message := await self.channel.receive(), kind):
-            pass
+        async with asyncio.timeout(PATIENCE):
+            while not isinstance(message := await self.channel.receive(), kind):
+                pass
         return message
 
     async def cancelled(self) -> Cancelled:
@@ -83,7 +85,7 @@ async def web_process(
         upload_memory=UploadMemory(),
         recorder=Recorder(),
     )
-    transport = httpx.ASGITransport(make_app(services))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(make_app(services))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         process = WebProcess(client, services, channel, settings.spool)
         listening = asyncio.create_task(supervisor.listen())

@@ -29,6 +29,10 @@ class ImageContext(Protocol):
     @property
     def images(self) -> int: ...
 
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        """The tensors that hold it, [images, ...] each; none if they cannot be written to."""
+
     def attend(self, layer: int, query: Tensor) -> Tensor:
         """Return cross-attention of a layer; query and result are
         [images, heads, columns, head width].
@@ -36,6 +40,9 @@ class ImageContext(Protocol):
 
     def select(self, images: Tensor) -> "ImageContext":
         """Return the context of these images only, given by their numbers."""
+
+    def first(self, images: int) -> "ImageContext":
+        """Return the context of the first images, in the same memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,10 @@ class ProjectedContext:
     @property
     def images(self) -> int:
         return len(self.layers[0][0])
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return [memory for keys_values in self.layers for memory in keys_values]
 
     def attend(self, layer: int, query: Tensor) -> Tensor:
         return self.attention(query, *self.layers[layer])
@@ -85,14 +96,18 @@ class AbsorbedWeights:
 
 @dataclass(frozen=True, slots=True)
 class AbsorbedContext:
-    """The image features themselves, one for each image; all layers attend to them."""
+    """The image features themselves, to which all layers attend."""
 
-    features: Sequence["ImageFeatures"]
+    features: "Features"
     layers: Sequence[AbsorbedWeights]
 
     @property
     def images(self) -> int:
         return len(self.features)
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return self.features.memory
 
     def attend(self, layer: int, query: Tensor) -> Tensor:
         images, heads, columns, width = query.shape
@@ -100,15 +115,88 @@ class AbsorbedContext:
         by_head = query.transpose(0, 1).flatten(1, 2)  # [heads, images * columns, head width]
         query = torch.bmm(by_head, weights.from_query).view(heads, images, columns, -1)
         query = query.transpose(0, 1).reshape(images, heads * columns, -1).contiguous()
-        attended = torch.stack(
-            [features.attend(one) for features, one in zip(self.features, query, strict=True)]
-        )
+        attended = self.features.attend(query)
         attended = attended.view(images, heads, columns, -1).transpose(0, 1).flatten(1, 2)
         attended = torch.baddbmm(weights.value_bias, attended, weights.to_value)
         return attended.view(heads, images, columns, width).transpose(0, 1)
 
     def select(self, images: Tensor) -> "AbsorbedContext":
-        return replace(self, features=[self.features[image] for image in images.tolist()])
+        return replace(self, features=self.features.select(images))
+
+    def first(self, images: int) -> "AbsorbedContext":
+        return replace(self, features=self.features.first(images))
+
+
+class Features(Protocol):
+    """The image features of a batch, as queries attend to them."""
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        """The tensors that hold them, [images, ...] each; none if they cannot be written to."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def attend(self, query: Tensor) -> Tensor:
+        """Return softmax(Q Fᵀ) F of each image, for queries [images, rows, feature width]."""
+
+    def select(self, images: Tensor) -> "Features":
+        """Return the features of these images only, given by their numbers."""
+
+    def first(self, images: int) -> "Features":
+        """Return the features of the first images, in the same memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchedFeatures:
+    """The features of all images in one tensor [images, patches, feature width].
+
+    A GPU starts two products for the whole batch.
+    """
+
+    features: Tensor
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return (self.features,)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def attend(self, query: Tensor) -> Tensor:
+        scores = torch.bmm(query, self.features.transpose(1, 2))
+        return torch.bmm(scores.softmax(-1), self.features)
+
+    def select(self, images: Tensor) -> "BatchedFeatures":
+        return BatchedFeatures(self.features[images])
+
+    def first(self, images: int) -> "BatchedFeatures":
+        return BatchedFeatures(self.features[:images])
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFeatures:
+    """The features of each image separately, packed for oneDNN."""
+
+    images: Sequence["ImageFeatures"]
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return ()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def attend(self, query: Tensor) -> Tensor:
+        return torch.stack(
+            [features.attend(rows) for features, rows in zip(self.images, query, strict=True)]
+        )
+
+    def select(self, images: Tensor) -> "PackedFeatures":
+        return PackedFeatures([self.images[image] for image in images.tolist()])
+
+    def first(self, images: int) -> "PackedFeatures":
+        return PackedFeatures(self.images[:images])
 
 
 class ImageFeatures:
@@ -144,25 +232,53 @@ class CrossAttention:
         self._absorbed = [AbsorbedWeights.of(layer, heads) for layer in layers] if absorb else []
         self._project: list[Linear] = [linear_of(make, layer.key, layer.value) for layer in layers]
         self._attention, self._heads, self._chunk = attention, heads, chunk
+        self._packs = make is PackedLinear
         self._buffer: Tensor | None = None  # for keys and values
+        self._features: Tensor | None = None  # a copy that stays at its address
 
     @property
     def capacity(self) -> int:
         """How many images' keys and values fit into the buffer."""
         return 0 if self._buffer is None else self._buffer.shape[2]
 
+    @property
+    def capacities(self) -> tuple[int, int]:
+        """How many images fit into the buffers of `context_in_place`. Larger ones are at other
+        addresses.
+        """
+        return self.capacity, 0 if self._features is None else len(self._features)
+
     def release_buffer(self) -> None:
-        """Release the buffer for keys and values."""
-        self._buffer = None
+        """Release the buffers for keys and values and for features."""
+        self._buffer = self._features = None
+
+    def absorbs(self, beams: int) -> bool:
+        """Return whether the absorbed form is cheaper for so many texts for each image."""
+        return bool(self._absorbed) and beams * LIKELY_TOKENS <= self._head_width
 
     def context_of(self, features: Tensor, beams: int) -> ImageContext:
         """Return the cheaper context for so many texts for each image.
 
         `features` are [images, patches, feature width].
         """
-        if self._absorbed and beams * LIKELY_TOKENS <= self._head_width:
-            return AbsorbedContext([ImageFeatures(image) for image in features], self._absorbed)
-        return self.project(features)
+        if not self.absorbs(beams):
+            return self.project(features)
+        if self._packs:
+            packed = PackedFeatures([ImageFeatures(image) for image in features])
+            return AbsorbedContext(packed, self._absorbed)
+        return AbsorbedContext(BatchedFeatures(features), self._absorbed)
+
+    def context_in_place(self, features: Tensor, beams: int, *, capacity: int) -> ImageContext:
+        """Return the cheaper context, in memory that has a fixed address while `capacities` are
+        the same. It has `capacity` images; those beyond the given ones are undefined.
+        """
+        if not self.absorbs(beams):
+            return self.project(features, capacity=capacity)
+        if self._features is None or len(self._features) < capacity:
+            self._features = None  # release it before the larger one is allocated
+            self._features = features.new_zeros((capacity, *features.shape[1:]))
+        self._features[: len(features)] = features
+        return AbsorbedContext(BatchedFeatures(self._features[:capacity]), self._absorbed)
 
     def project(self, features: Tensor, *, capacity: int = 0) -> ProjectedContext:
         """Compute keys and values of image features [images, patches, feature width].

@@ -180,6 +180,11 @@ class Forward:
         self._transform_norm = norm_of(head.transform.LayerNorm)
         self._vocabulary = linear_of(make, head.decoder)
 
+    @property
+    def text_shape(self) -> tuple[int, int, int]:
+        """Layers, heads and the width of a head of the text decoder."""
+        return len(self._text), self._heads, self._head_width
+
     # ------------------------------------------------------------ vision
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from captiond.captioners.blip.attention import MaskedAttention
-from captiond.captioners.blip.cross import KeysValues, ProjectedContext, first_rows
+from captiond.captioners.blip.cross import ImageContext, KeysValues, first_rows
 from captiond.captioners.blip.forward import Forward, rows_of
 
 log = structlog.get_logger()
@@ -63,7 +63,7 @@ class GraphState:
     graphs: "Graphs"
     images: int
     beams: int
-    context: ProjectedContext
+    context: ImageContext
     cache: list[KeysValues]
     length: int
 
@@ -77,7 +77,7 @@ class GraphState:
 
     def select_images(self, images: Tensor) -> None:
         self.select_rows(rows_of(images, self.beams))
-        for memory in flattened(self.context.layers):
+        for memory in self.context.memory:
             memory[: len(images)] = memory[images]
         self.images = len(images)
 
@@ -114,8 +114,8 @@ class Graphs:
         """Read the prompt, as `Forward.prefill` does."""
         images, capacity = len(features), filled_up(len(features))
         length = rounded_up(len(prompt) + new_tokens, LENGTHS)
-        context = self._context(features, capacity)
-        cache = self._empty_cache(context.layers, capacity * beams, min(length, self.positions))
+        context = self._context(features, beams, capacity)
+        cache = self._empty_cache(features, capacity * beams, min(length, self.positions))
         logits = self._forward.read_prompt(prompt, first_rows(cache, images), context.first(images))
         state = GraphState(self, images, beams, context, cache, len(prompt))
         if beams > 1:
@@ -130,7 +130,7 @@ class Graphs:
         self._forward.release_buffers()
 
     def step_for(
-        self, images: int, beams: int, context: ProjectedContext, cache: list[KeysValues]
+        self, images: int, beams: int, context: ImageContext, cache: list[KeysValues]
     ) -> CapturedStep:
         """Return a step for at least so many images; the first call for a size captures it."""
         images = filled_up(images)
@@ -140,7 +140,7 @@ class Graphs:
             self._steps[key] = self._captured(context.first(images), rows)
         return self._steps[key]
 
-    def _captured(self, context: ProjectedContext, cache: list[KeysValues]) -> CapturedStep:
+    def _captured(self, context: ImageContext, cache: list[KeysValues]) -> CapturedStep:
         """Capture a step. It runs at the newest token's position, which the first replay
         overwrites.
         """
@@ -156,30 +156,30 @@ class Graphs:
 
         return CapturedStep(tokens, logits, self._capture(run))
 
-    def _context(self, features: Tensor, capacity: int) -> ProjectedContext:
+    def _context(self, features: Tensor, beams: int, capacity: int) -> ImageContext:
         cross_attention = self._forward.cross_attention
-        before = cross_attention.capacity
-        context = cross_attention.project(features, capacity=capacity)
-        if cross_attention.capacity != before:  # the buffer has moved
+        before = cross_attention.capacities
+        context = cross_attention.context_in_place(features, beams, capacity=capacity)
+        if cross_attention.capacities != before:  # a buffer has moved
             self._steps.clear()
         return context
 
-    def _empty_cache(self, cross: list[KeysValues], rows: int, length: int) -> list[KeysValues]:
+    def _empty_cache(self, features: Tensor, rows: int, length: int) -> list[KeysValues]:
         """Return keys and values of self-attention for each layer, all zero.
 
         Positions behind a text's end count with weight zero, and zero times infinity would not be a
         number. The memory holds one row after the other, so the first rows have the same addresses
         however many rows there are.
         """
-        keys, _ = cross[0]
-        shape = (rows, len(cross), 2, keys.shape[1], length, keys.shape[3])
+        layers, heads, width = self._forward.text_shape
+        shape = (rows, layers, 2, heads, length, width)
         size = math.prod(shape)
         if self._cache is None or len(self._cache) < size:
             self._cache = None  # release it before the larger one is allocated
             self._steps.clear()
-            self._cache = keys.new_empty(size)
-        layers = self._cache[:size].zero_().view(shape).unbind(1)
-        return [(keys, values) for keys, values in (layer.unbind(1) for layer in layers)]
+            self._cache = features.new_empty(size)
+        of_layers = self._cache[:size].zero_().view(shape).unbind(1)
+        return [(keys, values) for keys, values in (layer.unbind(1) for layer in of_layers)]
 
     def _logits_like(self, logits: Tensor) -> Tensor:
         """Return a buffer for as many logits."""

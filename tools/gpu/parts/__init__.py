@@ -1,0 +1,1 @@
+"""The parts of a run: one module each, whose `run` yields rows and notes."""

@@ -1,0 +1,89 @@
+"""What is measured, in which order, how much of it, and how long each part may take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+CountsName = Literal["full", "small"]
+TOTAL_SECONDS = 400.0  # with the installation before it, under seven minutes
+LEAST_SECONDS = 8.0  # a part that has less is left out: it would end while it still loads
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A module of `tools.gpu.parts`, and the most seconds that it may take."""
+
+    name: str
+    seconds: float
+
+
+# By worth: what comes last is lost first. Equality is early because the rest means little without.
+PARTS = (
+    Part("floor", 25),
+    Part("equality", 55),
+    Part("engine", 90),
+    Part("generate", 60),
+    Part("service", 130),
+    Part("large", 45),
+    Part("profile", 30),
+    Part("agreement", 40),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much the parts do."""
+
+    layers: int | None  # of the random models' two halves; None: as many as BLIP has
+    batches: tuple[int, ...]  # largest first: smaller ones fit into the memory taken for them
+    large_batches: tuple[int, ...]
+    odd_batches: tuple[int, ...]  # of the equality with `generate`
+    rounds: int  # of each timing, after its warm-up
+    scenes: int
+    loads: tuple[tuple[int, tuple[int, ...]], ...]  # web processes, and the clients they get
+    load_seconds: float  # of each number of clients, after `warm_seconds`
+    warm_seconds: float
+
+
+FULL = Counts(
+    layers=None,
+    batches=(256, 128, 64, 32, 8, 1),
+    large_batches=(256, 128, 64, 32),
+    odd_batches=(7, 33, 1, 3),
+    rounds=5,
+    scenes=2000,
+    loads=((8, (512, 256, 128, 64)), (4, (512, 256)), (2, (256,))),
+    load_seconds=6,
+    warm_seconds=2,
+)
+SMALL = Counts(
+    layers=2,
+    batches=(2, 1),
+    large_batches=(2,),
+    odd_batches=(3, 1),
+    rounds=1,
+    scenes=40,
+    loads=((2, (8, 2)),),
+    load_seconds=3,
+    warm_seconds=1,
+)
+COUNTS: dict[CountsName, Counts] = {"full": FULL, "small": SMALL}
+
+
+def chosen(names: Sequence[str]) -> tuple[Part, ...]:
+    """Return the parts of these names in their order; all of them for no name.
+
+    Raises:
+        ValueError: no part has one of the names.
+    """
+    unknown = set(names) - {part.name for part in PARTS}
+    if unknown:
+        known = ", ".join(part.name for part in PARTS)
+        raise ValueError(f"no such part: {', '.join(sorted(unknown))}; there are {known}")
+    return tuple(part for part in PARTS if not names or part.name in names)
+
+
+def allowance(part: Part, left: float, stretch: float = 1.0) -> float | None:
+    """Return the seconds that a part may take of those that are left, None if it is left out."""
+    seconds = min(part.seconds * stretch, left)
+    return seconds if seconds >= LEAST_SECONDS else None
