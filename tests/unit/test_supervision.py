@@ -102,7 +102,9 @@ async def test_a_standby_that_is_started_after_the_stop_is_killed(settings: Sett
     await restarter.prepare_standby()
     for child in set(multiprocessing.active_children()) - before:
         child.join(SECONDS)
-        assert child.exitcode is not None, "the standby outlives the stop"
+        exit_code = child.exitcode
+        child.kill()
+        assert exit_code is not None, "the standby outlives the stop"
 
 
 @pytest.mark.anyio
