@@ -26,7 +26,17 @@ from tools.gpu.__main__ import ROOT, arguments, results_in
 from tools.gpu.clients import Target, Window, drive
 from tools.gpu.job import KEPT_WITH_GRAPHS, Job, best_way
 from tools.gpu.part import as_line
-from tools.gpu.plan import COUNTS, FULL, LEAST_SECONDS, PARTS, SMALL, Part, allowance, chosen
+from tools.gpu.plan import (
+    COUNTS,
+    FULL,
+    LEAST_SECONDS,
+    PARTS,
+    SMALL,
+    TOTAL_SECONDS,
+    Part,
+    allowance,
+    chosen,
+)
 from tools.gpu.report import report
 from tools.gpu.rows import (
     ROWS,
@@ -66,11 +76,12 @@ EACH: dict[str, list[Row]] = {
 
 
 def test_all_parts_fit_into_seven_minutes_together() -> None:
-    left, taken = 400.0, 0.0
+    left = TOTAL_SECONDS
     for part in PARTS:
-        seconds = allowance(part, left - taken)
-        taken += seconds or 0
-    assert taken <= 400
+        left -= allowance(part, left) or 0
+    assert left >= 0
+    installing, ending = 20, 10
+    assert TOTAL_SECONDS + installing + ending <= 7 * 60
 
 
 def test_a_part_gets_what_is_left_and_none_if_that_is_too_little() -> None:
@@ -214,7 +225,7 @@ def test_a_batch_at_the_machines_rates_reaches_the_floor() -> None:
     assert floor(ALONE) is None, "no rate was measured in fp32"
     cut = floor_of(RATES, SMALL)(ENGINE)
     assert cut is not None
-    assert least / BASE.vision_layers < cut < least / 4, "a rehearsal's models have two layers"
+    assert least / (2 * BASE.vision_layers) < cut < least / 4, "a rehearsal's models are cut short"
 
 
 def test_the_report_has_every_part_and_begins_with_what_counts() -> None:
@@ -231,7 +242,7 @@ def test_the_report_has_every_part_and_begins_with_what_counts() -> None:
     for name in EACH:
         assert f"## {name}: finished, 1.5 s" in text
     assert "- large, batch 256: no memory" in text
-    assert "| 8 | 512 | 900 | 400 | 600 | 2 | decoding 20.0% | decoders 9.0 |" in text
+    assert "| 8 | 512 | 900 | 400.0 | 600.0 | 2 | decoding 20.0% | decoders 9.0 |" in text
 
 
 def test_the_report_of_a_run_that_was_killed_at_once() -> None:

@@ -24,6 +24,7 @@ class Job:
     folder: str  # for files that parts leave to each other
     seconds: float
     timings: list[Timing] = field(default_factory=list)
+    stretch: float = 1.0  # of the time that a load of clients lasts
     begun: float = field(default_factory=time.monotonic)
 
     @classmethod

@@ -54,8 +54,8 @@ class Served:
     clients: int
     batch_size: int
     images_per_second: float
-    p50: float  # seconds
-    p99: float
+    p50: float | None  # seconds; None where no answer came in time
+    p99: float | None
     failures: dict[str, int]
     waiting: dict[str, float]  # of the model's time, by cause
     busy_cores: dict[str, float]  # by kind of process
