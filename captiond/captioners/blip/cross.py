@@ -31,7 +31,7 @@ class Cross(Protocol):
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        """The tensors that hold it, [images, ...] each; none where they cannot be written to."""
+        """Return the tensors that hold it, [images, ...] each; none if it is packed."""
 
     def look(self, layer: int, query: Tensor) -> Tensor:
         """What a layer's queries find, both [images, heads, columns, head width]."""
@@ -40,7 +40,7 @@ class Cross(Protocol):
         """These images alone, told by their numbers."""
 
     def first(self, images: int) -> "Cross":
-        """The first images, in the same memory."""
+        """Return the first images, as views of the same memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,26 +126,26 @@ class Seen(Protocol):
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        """The tensors that hold it, [images, ...] each."""
+        """Return the tensors that hold it, [images, ...] each; none if it is packed."""
 
     def __len__(self) -> int:
         """Return the number of images."""
 
     def look(self, texts: Tensor) -> Tensor:
-        """Attend with queries [images, rows, seen width] to the patches; the same shape."""
+        """Return what queries [images, rows, seen width] attend to, in the same shape."""
 
     def select(self, images: Tensor) -> "Seen":
         """Return these images alone, by their numbers."""
 
     def first(self, images: int) -> "Seen":
-        """Return the first images, in the same memory."""
+        """Return the first images, as views of the same memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """The patches of all images in one tensor [images, patches, seen width].
+    """All images in one tensor [images, patches, seen width], which batched products attend to.
 
-    Plain batched products: a GPU starts two of them for a whole batch.
+    A GPU starts two products for a whole batch, however many images it has.
     """
 
     patches: Tensor
@@ -170,7 +170,7 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """Each image's patches by themselves, packed for oneDNN."""
+    """Each image's patches packed by themselves for oneDNN, which is quicker on a CPU."""
 
     sights: Sequence["Sight"]
 
@@ -235,7 +235,7 @@ class CrossAttention:
 
     @property
     def taken(self) -> tuple[int, int]:
-        """The images that fit into the memory of `keep`, and into that of `absorb`."""
+        """Return how many images fit into the memory of `keep`, and into that of `absorb`."""
         return self.room, 0 if self._seen is None else len(self._seen)
 
     def forget(self) -> None:
@@ -243,7 +243,7 @@ class CrossAttention:
         self._room = self._seen = None
 
     def absorbs(self, beams: int) -> bool:
-        """Whether that costs less for so many texts an image."""
+        """Return whether `Absorbed` costs less than `Kept` for so many texts an image."""
         return bool(self._folded) and beams * LIKELY_TOKENS <= self._width
 
     def of(self, seen: Tensor, beams: int) -> Cross:
@@ -255,15 +255,16 @@ class CrossAttention:
         return Absorbed(Together(seen), self._folded)
 
     def in_place(self, seen: Tensor, beams: int, *, room_for: int) -> Cross:
-        """The same, in memory that stays where it is for as long as `taken` does not change.
+        """Return the same as `of`, in memory whose address changes only when `taken` does.
 
-        There is room for more images, of which the memory holds anything.
+        It has capacity for `room_for` images. What it holds behind `seen` is undefined.
         """
         if self.absorbs(beams):
             return self.absorb(seen, room_for=room_for)
         return self.keep(seen, room_for=room_for)
 
     def absorb(self, seen: Tensor, *, room_for: int) -> Absorbed:
+        """Copy what was seen into memory that the next batch uses again."""
         if self._seen is None or len(self._seen) < room_for:
             self._seen = None  # goes before the new one comes
             self._seen = seen.new_zeros((room_for, *seen.shape[1:]))

@@ -158,7 +158,7 @@ class Forward:
 
     @property
     def text_shape(self) -> tuple[int, int, int]:
-        """Layers, heads and the width of a head of the text decoder."""
+        """Return the text decoder's number of layers, of heads, and the width of a head."""
         return len(self._text), self._heads, self._head_width
 
     # ------------------------------------------------------------ vision
