@@ -17,15 +17,18 @@ from threading import Thread
 from zipfile import ZipFile
 
 import pytest
+from transformers import BlipForConditionalGeneration
 
 from captiond.bench.checkpoint import config_of
 from captiond.bench.floor import Shape
-from captiond.config import load_settings
+from captiond.captioners.files import find_model
+from captiond.config import Settings, load_settings
 from tools.gpu import runner, wheels
 from tools.gpu.__main__ import ROOT, arguments, results_in
 from tools.gpu.clients import Target, Window, drive
 from tools.gpu.job import KEPT_WITH_GRAPHS, Job, best_way
 from tools.gpu.part import as_line
+from tools.gpu.parts.service import write_model
 from tools.gpu.plan import (
     COUNTS,
     FULL,
@@ -330,6 +333,18 @@ def test_the_settings_of_the_service_are_ones_that_captiond_knows(tmp_path: Path
     path.write_text(Setup(tmp_path, "cuda", 4, 128).toml())
     settings = load_settings(file=path, environ={}, flags={})
     assert (settings.server.workers, settings.model.batch_size) == (4, 128)
+
+
+def test_the_model_that_is_served_can_be_loaded(tmp_path: Path) -> None:
+    job = Job("service", "cpu", "small", str(tmp_path), 600)
+    folder = tmp_path / "base"
+    write_model(job, folder)
+    model = BlipForConditionalGeneration.from_pretrained(folder)
+    assert len(model.vision_model.encoder.layers) == 1
+    before = (folder / "config.json").stat().st_mtime_ns
+    write_model(job, folder)
+    assert (folder / "config.json").stat().st_mtime_ns == before, "it was there already"
+    assert find_model(Settings.model_validate({"model": {"name": str(folder)}})).folder == folder
 
 
 # ---------------------------------------------------------------- wheels

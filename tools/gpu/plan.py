@@ -41,6 +41,7 @@ class Counts:
     rounds: int  # of each timing, after its warm-up
     scenes: int
     loads: tuple[tuple[int, tuple[int, ...]], ...]  # web processes, and the clients they get
+    serves: Literal["base", "captiond/scenes"]  # a busy processor answers too few of base
     load_seconds: float  # of each number of clients, after `warm_seconds`
     warm_seconds: float
 
@@ -53,6 +54,7 @@ FULL = Counts(
     rounds=5,
     scenes=2000,
     loads=((8, (512, 256, 128, 64)), (4, (512, 256)), (2, (256,))),
+    serves="base",
     load_seconds=6,
     warm_seconds=2,
 )
@@ -64,6 +66,7 @@ SMALL = Counts(
     rounds=1,
     scenes=40,
     loads=((2, (8, 2)),),
+    serves="captiond/scenes",
     load_seconds=3,
     warm_seconds=1,
 )

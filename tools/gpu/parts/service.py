@@ -13,7 +13,7 @@ from captiond.bench.run import DISTINCT
 from captiond.errors import StartupError
 from tools.gpu.clients import LAST_SECONDS, START_SECONDS, Target, Window, load
 from tools.gpu.job import Job, best_way
-from tools.gpu.models import random_model, ready
+from tools.gpu.models import SCENES, random_model, ready
 from tools.gpu.rows import Note, Served
 from tools.gpu.serving import Cores, Setup, Waiting, serving
 
@@ -23,8 +23,9 @@ SMALL_BATCH = 4  # of a rehearsal
 
 
 def run(job: Job) -> Iterator[Served | Note]:
-    model = job.scratch / "base"
-    write_model(job, model)
+    written = job.scratch / "base"
+    write_model(job, written)
+    model = written if job.counts.serves == "base" else SCENES
     images = tuple(jpegs(range(DISTINCT if not job.on_cpu else 4)))
     batch = SMALL_BATCH if job.on_cpu else best_way(job.timings)[1]
     for workers, levels in job.counts.loads:
