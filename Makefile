@@ -1,18 +1,22 @@
-# make install   everything captiond needs, into .venv
-# make run       serve on port 8000 with the sample settings
-# make test      what must pass before a change lands
-# make soak      every fault, its full count; hours; a table at the end
-# make guards    each guard taken out, its test must fail
-# make bench     figures of this machine
-# make gpu-wheels      what captiond needs on a machine with a GPU and no package index
-# make gpu-rehearsal   the measurements of tools/gpu, on this processor and with small counts
-# make tags-report   how good and how quick the tags are
+# make install       install captiond and everything that it needs into .venv
+# make run           serve on port 8000 with the sample settings
+# make test          what must pass before a change lands: make check and make tests, side by side
+# make check         format, lint, types, import contracts
+# make tests         all tests, in TEST_PROCESSES processes
+# make soak          inject every fault its full number of times; takes hours; prints a table
+# make guards        remove each guard; its test must fail
+# make bench         measure this machine
+# make gpu-wheels    collect what a machine with a GPU and no package index lacks
+# make gpu-rehearsal run the measurements of tools/gpu on this CPU, with small counts
+# make tags-report   measure how good the tags are, and how long they take
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# More than cores: tests that start services wait much of their time.
+TEST_PROCESSES ?= 3
 
-.PHONY: install run test check soak guards bench gpu-wheels gpu-rehearsal tags-report clean
+.PHONY: install run test tests check soak guards bench gpu-wheels gpu-rehearsal tags-report clean
 
 install: $(INSTALLED)
 
@@ -30,8 +34,11 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check
-	$(BIN)/pytest
+test: install
+	$(MAKE) --no-print-directory --jobs=2 check tests
+
+tests: install
+	$(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --no-loadscope-reorder
 
 soak: install
 	rm -rf build/soak

@@ -1,26 +1,34 @@
-"""Webhooks, the part without I/O: which URLs may be called, and when a failed call is made again.
+"""The rules of webhooks, without I/O: which URLs may be called, and when a call is tried again.
 
-The web process checks a `callback_url` when it is given, the supervisor checks it again whenever
-it calls; both by the one parser here, so that they cannot read a URL in two ways.
+The web process checks a `callback_url` when a request names it. The supervisor checks it again
+before each call. Both use the parser in this module, so that they cannot read a URL differently.
 """
 
+from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from captiond.backoff import backoff
+
 MAX_URL = 2000
+SIGNING_PREFIX = "whsec_"  # of a secret of Standard Webhooks
 PORTS = {"https": 443, "http": 80}
-BACKOFF = 5.0  # with the defaults 5 s, 25 s, 2 min, 10 min, 52 min, 4 h, 22 h, then a day each
-JITTER = 0.2  # a delay is shorter or longer by as much, so that failures of one moment spread
+# Each delay is five times the one before. The default settings give 5 s, 25 s, 2 min, 10 min,
+# 52 min, 4 h, 22 h, and then one day each.
+BACKOFF = 5.0
+# A delay is shortened or lengthened at random by up to this share, so that calls that failed
+# together are not repeated together.
+JITTER = 0.2
 
 
 class BadUrl(ValueError):
-    """No URL that captiond calls; the message says why."""
+    """captiond does not call this URL; the message says why."""
 
 
 class DeliveryStatus(StrEnum):
-    """The state of a delivery: to be tried (again), accepted by its receiver, or given up."""
+    """The state of a delivery: waiting for its next try, accepted by the receiver, or given up."""
 
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
@@ -29,7 +37,7 @@ class DeliveryStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL, taken apart. `host` is in lower case, an IPv6 address without brackets."""
+    """The parts of a URL. `host` is in lower case; an IPv6 address has no brackets."""
 
     scheme: str
     host: str
@@ -38,31 +46,31 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """What the Host header says."""
+        """The value of the Host header."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         return name if self.port == PORTS[self.scheme] else f"{name}:{self.port}"
 
 
 def parse_url(url: str) -> Target:
-    """The parts of a callback's URL.
+    """Return the parts of a `callback_url`.
 
     Raises:
-        BadUrl: it is not an http or https URL, or holds what none needs: credentials, a fragment,
-            spaces, control characters, or a host that is not written in ASCII.
+        BadUrl: The URL is not an http or https URL, or it has a part that is refused: credentials,
+            a fragment, a backslash, spaces, control characters, or characters outside ASCII.
     """
     if len(url) > MAX_URL:
-        raise BadUrl(f"a URL has at most {MAX_URL} characters")
+        raise BadUrl(f"a callback URL must have at most {MAX_URL} characters")
     if not url.isascii() or any(character <= " " or character == "\x7f" for character in url):
-        raise BadUrl("a URL has no spaces and no characters but printable ASCII")
+        raise BadUrl("a callback URL must have printable ASCII characters only, and no spaces")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise BadUrl(f"not a URL: {error}") from None
     if parts.scheme not in PORTS or not parts.hostname:
-        raise BadUrl("a URL begins with https:// or http:// and a host")
+        raise BadUrl("a callback URL must begin with https:// or http:// and a host")
     if "@" in parts.netloc or "\\" in url or "#" in url:
-        raise BadUrl("a URL with a user name, a backslash or a fragment is not called")
+        raise BadUrl("a callback URL must have no user name, no backslash and no fragment")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     host = parts.hostname.rstrip(".")
     return Target(parts.scheme, host, PORTS[parts.scheme] if port is None else port, path)
@@ -70,17 +78,17 @@ def parse_url(url: str) -> Target:
 
 @dataclass(frozen=True, slots=True)
 class AllowedHost:
-    """An entry of `[webhooks] allow`: a host, and its one port or (None) all of them."""
+    """An entry of `[webhooks] allow`. If `port` is None, every port of the host is allowed."""
 
     host: str
     port: int | None
 
 
 def parse_allowed(entry: str) -> AllowedHost:
-    """`host`, `host:port`, `10.0.0.5`, `[::1]:8080`.
+    """Parse an entry such as `host`, `host:port`, `10.0.0.5` or `[::1]:8080`.
 
     Raises:
-        BadUrl: it has not that form.
+        BadUrl: The entry does not have this form.
     """
     try:
         parts = urlsplit(f"//{entry}")
@@ -93,14 +101,17 @@ def parse_allowed(entry: str) -> AllowedHost:
 
 
 def is_allowed(target: Target, entries: Iterable[str]) -> bool:
-    """Whether an entry names the target's host, and its port unless the entry names none."""
+    """Return whether an entry names the host of `target`, and no port or the same port."""
     allowed = (parse_allowed(entry) for entry in entries)
     return any(entry.host == target.host and entry.port in {None, target.port} for entry in allowed)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How often a delivery is tried, and how long it waits in between, in seconds."""
+class RetryPolicy:
+    """How often a delivery is tried, and how long it waits between tries.
+
+    `first` is the delay after the first try and `longest` is the upper limit, both in seconds.
+    """
 
     attempts: int
     first: float
@@ -108,29 +119,43 @@ class Patience:
 
 
 def delay_after(
-    attempt: int, patience: Patience, *, jitter: float, asked: float = 0.0
+    attempt: int, policy: RetryPolicy, *, jitter: float, retry_after: float = 0.0
 ) -> float | None:
-    """Seconds until a delivery is tried again after its failed `attempt` (from 1); None: never.
+    """Return the seconds until a delivery is tried again, or None if it is given up.
 
-    `jitter` is between -1 and 1. `asked` is the receiver's Retry-After: it may ask for more time,
-    up to the longest delay, and for no less.
+    `attempt` is the number of the try that failed, from 1. `jitter` is a random number between -1
+    and 1. `retry_after` is the receiver's Retry-After in seconds. It can lengthen the delay, up to
+    the longest one, but not shorten it.
     """
-    if attempt >= patience.attempts:
+    if attempt >= policy.attempts:
         return None
-    delay = planned_delay(attempt, patience)
-    return max(delay * (1 + JITTER * jitter), min(asked, patience.longest))
+    delay = planned_delay(attempt, policy)
+    return max(delay * (1 + JITTER * jitter), min(retry_after, policy.longest))
 
 
-def planned_delay(attempt: int, patience: Patience) -> float:
-    """Seconds after the failed `attempt`, without jitter."""
-    # The exponent has an end, so that a great number of attempts cannot overflow a float.
-    return min(patience.first * BACKOFF ** min(attempt - 1, 50), patience.longest)
+def planned_delay(attempt: int, policy: RetryPolicy) -> float:
+    """Return the delay after the failed `attempt` in seconds, without jitter."""
+    return backoff(attempt, first=policy.first, longest=policy.longest, factor=BACKOFF)
 
 
-def longest_life(patience: Patience, *, try_seconds: float) -> float:
-    """Seconds until a delivery's last try has ended, if each try begins when it is due.
+def longest_life(policy: RetryPolicy, *, try_seconds: float) -> float:
+    """Return the seconds from the first try until the last try is finished, if no try begins late.
 
-    Delays and tries are at their longest; what a receiver's Retry-After adds does not count.
+    Every delay and every try is taken at its longest. A receiver's Retry-After is not included.
     """
-    delays = sum(planned_delay(attempt, patience) for attempt in range(1, patience.attempts))
-    return delays * (1 + JITTER) + patience.attempts * try_seconds
+    delays = sum(planned_delay(attempt, policy) for attempt in range(1, policy.attempts))
+    return delays * (1 + JITTER) + policy.attempts * try_seconds
+
+
+def check_signing_secret(secret: str) -> None:
+    """Check that `secret` has the form that Standard Webhooks defines.
+
+    Raises:
+        ValueError: it is not whsec_ and 24 to 64 bytes in base64.
+    """
+    try:
+        key = b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
+    except ValueError:
+        key = b""
+    if not (secret.startswith(SIGNING_PREFIX) and 24 <= len(key) <= 64):
+        raise ValueError(f"must be {SIGNING_PREFIX} and 24 to 64 random bytes in base64")

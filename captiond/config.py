@@ -1,147 +1,140 @@
-"""Settings: defaults < captiond.toml < CAPTIOND_* in the environment < flags.
+"""The settings: each key with its type, default, bounds and description.
 
-Every key is listed here with its default, its unit and its limits; a key that is not here is an
-error wherever it comes from, and the error names its source. Nothing else in captiond reads the
-environment.
+`captiond.sources` merges and checks them. Nothing else in captiond reads the environment. A key
+that is not defined here is an error in every source.
 """
 
-import tomllib
-from base64 import b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from captiond.callbacks import parse_allowed
-from captiond.errors import SettingsError
+from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.jobs import Generation
-from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
+from captiond.request_options import (
+    ALLOW,
+    DENY,
+    Categories,
+    GenerationOptions,
+    Kinds,
+    LanguageCode,
+    MaxNumber,
+    MinLength,
+    Patterns,
+)
+from captiond.tags import DEFAULT_KINDS, TagFilter
+from captiond.textvalues import Listed, Tabled
 
-Filled = TypeVar("Filled", bound=tuple[object, ...] | None)
-ENV_PREFIX = "CAPTIOND_"
-ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 MIB = 1024 * 1024
-SIGNING_PREFIX = "whsec_"
-SECRETS = {("webhooks", "secret")}  # settings whose values stand in no message
-
-
-def split_list(value: object) -> object:
-    """The environment and forms say `png, jpeg` where the file says `["png", "jpeg"]`."""
-    if not isinstance(value, str):
-        return value
-    return [part.strip() for part in value.split(",") if part.strip()]
-
-
-def check_not_empty(value: Filled) -> Filled:
-    if value is not None and not value:
-        raise PydanticCustomError("too_short", "List should have at least 1 item")
-    return value
-
+GIB = 1024 * MIB
+MAX_PATTERNS = 1000
 
 ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
-Listed = BeforeValidator(split_list)
-NotEmpty = AfterValidator(check_not_empty)  # not min_length, which also counts what was refused
-LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8})*$")]
-Pattern = Annotated[str, Field(min_length=1, max_length=100)]
-Patterns = Annotated[tuple[Pattern, ...], Listed, Field(max_length=1000)]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+PrecisionSetting = Literal["auto", Precision]
 
 
 class Section(BaseModel):
+    """The settings under one `[section]` of the file."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerSettings(Section):
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    workers: int = Field(1, ge=1, le=64, description="Web processes on the one listening socket.")
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on. 0.0.0.0 listens on every address."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0: any free port.")
+    workers: int = Field(
+        1, ge=1, le=64, description="Number of web processes. They share the listening socket."
+    )
     shutdown_seconds: float = Field(
-        30, gt=0, le=3600, description="A drain that takes longer than this is cut short."
+        30,
+        gt=0,
+        le=3600,
+        description="How long a stop may take to finish the images in progress. Accepted tasks "
+        "that are not finished by then continue at the next start.",
     )
 
 
 class DataSettings(Section):
     dir: Path = Field(
-        Path("data"), description="Folder for the database, the spool and downloaded models."
+        Path("data"),
+        description="Data folder: the database, the spool of uploaded files, downloaded models.",
     )
-
-
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PrecisionSetting = Literal["auto", Precision]
 
 
 class ModelSettings(Section):
     name: str = Field(
         "Salesforce/blip-image-captioning-base",
         min_length=1,
-        description="A hub name, a folder in the Hugging Face layout, or captiond/scenes.",
+        description="Model: a name on the Hugging Face hub, a folder in the hub's layout, or the "
+        "embedded captiond/scenes.",
     )
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of a model from the hub. Default: its main branch."
+    )
     fallback: str = Field(
-        "", description="The model to run when the first cannot be had; empty: none."
+        "", description="Model to use if the first one is not available. Empty: none."
     )
-    download: bool = Field(True, description="Fetch a hub model that is not on disk at start.")
+    download: bool = Field(
+        True, description="Download a model from the hub at start if it is not on disk."
+    )
     cache: Path | None = Field(
-        None, description="Folder for downloaded models; default: models in the data folder."
+        None, description="Folder for downloaded models. Default: models in the data folder."
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu(,cpu)*|cuda(:\d+)?(,cuda:\d+)*)$",
-        description="auto, cpu, cuda, cuda:N, or several as cuda:0,cuda:1 or cpu,cpu; one process "
-        "each.",
+        description="Device: auto, cpu, cuda or cuda:1. A list such as cuda:0,cuda:1 or cpu,cpu "
+        "starts one model process for each entry.",
     )
     precision: PrecisionSetting = Field(
-        "auto", description="auto: fp32 on a CPU, bf16 (or fp16) on a GPU. int8: CPUs."
+        "auto",
+        description="Number format of the model. auto is fp32 on a CPU, and bf16 or else fp16 on a "
+        "GPU. int8 is for CPUs only.",
     )
     batch_size: int = Field(
         0,
         ge=0,
         le=1024,
-        description="Most images in a batch; 0: what is best here, found at start.",
+        description="Most images in a batch. 0: the best size, measured at the first start.",
     )
     threads: int = Field(
-        0, ge=0, le=1024, description="Threads of a CPU model; 0: its share of all cores."
+        0, ge=0, le=1024, description="Threads of a model on the CPU. 0: its share of all cores."
     )
     cuda_graphs: bool = Field(
-        True, description="Replay token steps as CUDA graphs; on a CPU it says nothing."
+        True, description="Replay the text decoder's steps as CUDA graphs. Ignored on a CPU."
     )
     standby: bool = Field(
-        True, description="Keep a replacement waiting: quicker after a death, some 400 MB more."
+        True,
+        description="Keep a replacement process waiting, so that a model process that dies is "
+        "replaced sooner. It takes some 400 MB of memory.",
     )
     silence_seconds: float = Field(
-        30, ge=3, le=3600, description="A model process that says nothing for so long is replaced."
+        30, ge=3, le=3600, description="Replace a model process that is silent for this long."
     )
     batch_seconds: float = Field(
-        600, ge=3, le=86400, description="One whose batch takes longer is replaced, too."
+        600, ge=3, le=86400, description="Replace a model process that needs this long for a batch."
     )
 
     @property
     def devices(self) -> list[str]:
-        """One for each model process."""
+        """Return one device for each model process."""
         return self.device.split(",")
 
 
-class GenerationSettings(Section):
-    num_beams: int = Field(1, ge=1, le=8, description="1 is greedy search.")
-    max_new_tokens: int = Field(20, ge=1, le=100, description="Longest caption, in tokens.")
-    min_new_tokens: int = Field(0, ge=0, le=100, description="Shortest caption, in tokens.")
-    repetition_penalty: float = Field(
-        1, gt=0, le=10, description="Above 1, words that are there already become less likely."
-    )
-    prompt: str = Field("", max_length=200, description="What every caption begins with.")
+class GenerationSettings(Section, GenerationOptions):
+    """How captions are generated unless a request says otherwise."""
 
     @model_validator(mode="after")
     def check_lengths(self) -> Self:
@@ -151,7 +144,7 @@ class GenerationSettings(Section):
 
     @property
     def defaults(self) -> Generation:
-        """What a request gets that asks for nothing else."""
+        """Return the generation of a request that sets no option."""
         return Generation(**self.model_dump())
 
 
@@ -159,70 +152,65 @@ class ImageSettings(Section):
     types: Annotated[tuple[ImageType, ...], Listed] = Field(
         ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"),
         min_length=1,
-        description="Types that are read, told by a file's first bytes.",
+        description="Image types that are accepted. A file's first bytes decide its type. heif "
+        "needs the extra captiond[heif].",
     )
-
     max_pixels: int = Field(
-        50_000_000, ge=1, description="Most pixels, read from the header before any is decoded."
+        50_000_000,
+        ge=1,
+        description="Most pixels of an image. They are counted before any pixel is decoded.",
     )
     decoders: int = Field(
-        0, ge=0, le=256, description="Processes that decode images; 0: by the number of cores."
+        0, ge=0, le=256, description="Number of decode processes. 0: one less than there are cores."
     )
     decoder_memory: int = Field(
-        2048 * MIB, ge=512 * MIB, description="Address space of a decoder, in bytes."
+        2048 * MIB, ge=512 * MIB, description="Address space of a decode process, in bytes."
     )
     decode_seconds: float = Field(
-        10, gt=0, le=600, description="Processor time that one image may take to decode."
+        10, gt=0, le=600, description="Processor time that decoding one image may take."
     )
     jpeg_draft: bool = Field(
-        False, description="Read large JPEGs at a fraction of their size: quicker, nearly the same."
+        False,
+        description="Decode large JPEGs at a fraction of their size: faster, and nearly the same.",
     )
 
 
 class TagSettings(Section):
-    pipelines: dict[LanguageCode, Annotated[str, Field(min_length=1)]] = Field(
+    pipelines: Annotated[dict[LanguageCode, Annotated[str, Field(min_length=1)]], Tabled] = Field(
         {"en": "captiond/english"},
         min_length=1,
-        description="A spaCy pipeline for each language: captiond/english, a package, or a folder.",
+        description="A spaCy pipeline for each language: captiond/english, an installed package, "
+        "or a folder.",
     )
-    language: str = Field("en", description="The language of a request that names none.")
-    kinds: Annotated[tuple[Kind, ...], NotEmpty, Listed] = Field(
-        DEFAULT_KINDS, description="Which tags: phrase, noun, adjective."
+    language: str = Field(
+        "en",
+        validate_default=True,
+        description="Default language of the tags. tags.pipelines must have it.",
     )
-    categories: Annotated[tuple[Category, ...], Listed] = Field(
-        (), description="Tags of these categories alone; empty: of all."
-    )
-    deny: Patterns = Field((), description="Tags and lemmas that no request gets; * is anything.")
-    allow: Patterns = Field((), description="Tags and lemmas that alone are given; empty: all.")
-    min_length: int = Field(1, ge=1, le=100, description="Fewest characters of a tag.")
-    max_number: int = Field(
-        0, ge=0, le=1000, description="Most tags of a caption, the subject's first; 0: all."
-    )
+    kinds: Kinds = DEFAULT_KINDS
+    categories: Categories = ()
+    deny: Patterns = Field((), max_length=MAX_PATTERNS, description=DENY)
+    allow: Patterns = Field((), max_length=MAX_PATTERNS, description=ALLOW)
+    min_length: MinLength = 1
+    max_number: MaxNumber = 0
     synonyms: Path | None = Field(
-        None, description="A file of lines such as: automobile = car; default: none."
+        None,
+        description="File with lines such as: automobile = car. The words on the left become those "
+        "on the right.",
     )
-
-    @field_validator("pipelines", mode="before")
-    @classmethod
-    def read_pairs(cls, value: object) -> object:
-        """The environment says `en=captiond/english,de=de_core_news_sm`."""
-        if not isinstance(value, str):
-            return value
-        pairs = (pair.partition("=") for pair in value.split(","))
-        return {language.strip(): name.strip() for language, _, name in pairs}
 
     @field_validator("language")
     @classmethod
     def check_language(cls, value: str, info: ValidationInfo) -> str:
         pipelines = info.data.get("pipelines", {value: ""})
         if value not in pipelines:
-            message = "tags.pipelines has none for it, only for: {known}"
+            message = "tags.pipelines has no pipeline for this language, only for: {known}"
             raise PydanticCustomError("language", message, {"known": ", ".join(pipelines)})
         return value
 
     @property
     def filter(self) -> TagFilter:
-        """Which tags the deployment wants."""
+        """Return the filter that applies to the tags of every request."""
         return TagFilter(
             kinds=self.kinds,
             categories=self.categories,
@@ -234,95 +222,129 @@ class TagSettings(Section):
 
 
 class LimitSettings(Section):
-    file_bytes: int = Field(20 * MIB, ge=1, description="Largest image file.")
-    body_bytes: int = Field(512 * MIB, ge=1, description="Largest request body.")
-    files: int = Field(100, ge=1, le=10_000, description="Most files in a request.")
-    upload_seconds: float = Field(300, gt=0, description="A body must have arrived by then.")
+    file_bytes: int = Field(20 * MIB, ge=1, description="Size of the largest image file, in bytes.")
+    body_bytes: int = Field(
+        512 * MIB, ge=1, description="Size of the largest request body, in bytes."
+    )
+    files: int = Field(
+        100, ge=1, le=10_000, description="Largest number of image files in a request."
+    )
+    upload_seconds: float = Field(
+        300, gt=0, description="How long a request body may take to arrive."
+    )
     request_seconds: float = Field(
-        300, gt=0, description="An interactive request is answered by then, or with 504."
+        300,
+        gt=0,
+        description="How long /caption and /batch-caption may take before they answer with 504.",
     )
     waiting_images: int = Field(
-        1000, ge=1, description="Interactive images that may wait; more are told 503."
+        1000,
+        ge=1,
+        description="Largest number of images of /caption and /batch-caption that may wait. "
+        "Requests over it get 503.",
     )
     queued_images: int = Field(
-        1_000_000, ge=1, description="Images of tasks that may wait; more are told 503."
+        1_000_000,
+        ge=1,
+        description="Largest number of images of tasks that may wait. Requests over it get 503.",
+    )
+    spool_bytes: int = Field(
+        100 * GIB,
+        ge=0,
+        description="Largest size of all files in the spool, in bytes. Tasks over it get 507. "
+        "0: no limit.",
     )
 
 
 class CacheSettings(Section):
-    enabled: bool = Field(True, description="Caption the same bytes only once.")
+    enabled: bool = Field(
+        True, description="Return the stored caption for an image that was captioned before."
+    )
 
 
 class WebhookSettings(Section):
     allow: Annotated[tuple[str, ...], Listed] = Field(
-        (), description="Hosts that may be called, as host or host:port; empty: webhooks are off."
+        (),
+        description="Hosts that a callback_url may name, as host or host:port. Empty: webhooks are "
+        "off.",
     )
     secret: SecretStr = Field(
         SecretStr(""),
-        description="whsec_ and base64; two with a space between them while one replaces the "
-        "other. Empty: one is made, in webhook-secret in the data folder.",
+        description="Secret that signs webhooks: whsec_ and 24 to 64 random bytes in base64. Two "
+        "secrets with a space between them both sign. Empty: captiond creates one in the file "
+        "webhook-secret in the data folder.",
     )
-    attempts: int = Field(10, ge=1, le=100, description="Tries, the first included.")
+    attempts: int = Field(
+        10, ge=1, le=100, description="Number of attempts to deliver a webhook, with the first."
+    )
     first_retry_seconds: float = Field(
-        5, gt=0, le=86400, description="Until the second try; each delay is 5 times the last."
+        5,
+        gt=0,
+        le=86400,
+        description="Delay between the first and the second attempt. Each later delay is 5 times "
+        "the one before.",
     )
     longest_retry_seconds: float = Field(
-        86400, gt=0, le=7 * 86400, description="A delay grows no longer than this."
+        86400, gt=0, le=7 * 86400, description="Longest delay between two attempts."
     )
     timeout_seconds: float = Field(
-        15, gt=0, le=300, description="A receiver must have answered by then."
+        15, gt=0, le=300, description="How long a receiver may take to answer."
     )
 
     @field_validator("allow")
     @classmethod
-    def are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for entry in value:
             parse_allowed(entry)
         return value
 
     @field_validator("secret")
     @classmethod
-    def is_signing_secret(cls, value: SecretStr) -> SecretStr:
+    def check_secrets(cls, value: SecretStr) -> SecretStr:
         for secret in value.get_secret_value().split():
             check_signing_secret(secret)
         return value
 
 
-def check_signing_secret(secret: str) -> None:
-    """Pass if `secret` is as Standard Webhooks has it: whsec_ and 24 to 64 bytes in base64.
-
-    Raises:
-        ValueError: it is not.
-    """
-    try:
-        key = b64decode(secret.removeprefix(SIGNING_PREFIX), validate=True)
-    except ValueError:
-        key = b""
-    if not (secret.startswith(SIGNING_PREFIX) and 24 <= len(key) <= 64):
-        raise ValueError(f"must be {SIGNING_PREFIX} and 24 to 64 random bytes in base64")
-
-
 class RetentionSettings(Section):
     task_days: float = Field(
-        30, ge=0, le=36500, description="A finished task is kept for so long; 0: for ever."
+        30, ge=0, le=36500, description="How long finished tasks are kept. 0: for ever."
     )
     retry_days: float = Field(
-        7, ge=0, le=36500, description="Files of images that may be tried again are, for so long."
+        7,
+        ge=0,
+        le=36500,
+        description="How long the files of failed images are kept, so that captiond tasks retry "
+        "can run them again.",
+    )
+    retry_bytes: int = Field(
+        10 * GIB,
+        ge=0,
+        description="Largest size of all files of failed images that are kept for a retry, in "
+        "bytes. The oldest are removed first. 0: no limit.",
     )
     cache_rows: int = Field(
-        1_000_000, ge=0, description="Captions in the cache, the oldest go first; 0: no limit."
+        1_000_000,
+        ge=0,
+        description="Most captions in the cache. The oldest are deleted first. 0: no limit.",
     )
 
 
 class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info",
+        description="Least severe messages that are logged. debug adds the time of each step of a "
+        "request.",
+    )
     format: Literal["auto", "console", "json"] = Field(
-        "auto", description="auto: console on a terminal, JSON lines elsewhere."
+        "auto",
+        description="console is for people, json is one object per line. auto is console on a "
+        "terminal and json elsewhere.",
     )
 
 
 class Settings(Section):
-    """All settings of one captiond, checked. Made by `load_settings`."""
+    """All settings of one captiond, checked. `captiond.sources.load_settings` makes them."""
 
     server: ServerSettings = ServerSettings()
     data: DataSettings = DataSettings()
@@ -338,7 +360,7 @@ class Settings(Section):
 
     @property
     def model_cache(self) -> Path:
-        """The folder that holds downloaded models."""
+        """Return the folder of downloaded models."""
         return self.model.cache or self.data.dir / "models"
 
     @property
@@ -347,150 +369,25 @@ class Settings(Section):
 
     @property
     def batch_sizes(self) -> Path:
-        """What was found, so that the next start need not try again."""
+        """Return the file that keeps the measured batch sizes for the next start."""
         return self.data.dir / "batch-sizes.json"
 
     @property
     def upload_grace(self) -> float:
-        """Seconds after which a spool file that no row owns is of no request any more."""
+        """Return the seconds after which a spool file without a row belongs to no request."""
         return self.limits.upload_seconds + self.limits.request_seconds + 600
 
     @property
     def signing_secret(self) -> Path:
-        """The file of the webhooks' secret, where the settings hold none."""
+        """Return the file of the webhooks' secret. It is used if the settings have no secret."""
         return self.data.dir / "webhook-secret"
 
     @property
+    def metrics_file(self) -> Path:
+        """The file that the service writes its metrics to on SIGUSR1."""
+        return self.data.dir / "metrics.json"
+
+    @property
     def spool(self) -> Path:
-        """The folder of uploaded files that are not captioned yet."""
+        """Return the folder of uploaded files that are not captioned yet."""
         return self.data.dir / "spool"
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """Settings from one source: `values[section][key]`; `name` is what an error calls it."""
-
-    name: str
-    values: Mapping[str, Any]
-
-    def holds(self, section: str, key: str) -> bool:
-        keys = self.values.get(section)
-        return key in keys if isinstance(keys, Mapping) and key else keys is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A setting in force, and the name of the source that gave it."""
-
-    section: str
-    key: str
-    value: Any
-    source: str
-
-
-def load_settings(
-    *,
-    file: Path | None,
-    environ: Mapping[str, str],
-    flags: Mapping[str, Mapping[str, Any]],
-) -> Settings:
-    """The checked settings of a file, the environment and the command line.
-
-    `flags[section][key]` holds what was given on the command line, None where nothing was.
-
-    Raises:
-        SettingsError: naming the source, the key and the value of everything that is wrong.
-    """
-    return checked(layers_of(file, environ, flags))
-
-
-def layers_of(
-    file: Path | None, environ: Mapping[str, str], flags: Mapping[str, Mapping[str, Any]]
-) -> list[Layer]:
-    """The sources, the one that wins first. Raises SettingsError as `from_file` does."""
-    layers = [from_flags(flags), from_environment(environ)]
-    return [*layers, from_file(file)] if file is not None else layers
-
-
-def checked(layers: list[Layer]) -> Settings:
-    """The settings that the layers make together. Raises SettingsError."""
-    try:
-        return Settings.model_validate(merge(layers))
-    except ValidationError as error:
-        lines = (describe(problem, layers) for problem in error.errors())
-        raise SettingsError("\n".join(lines)) from None
-
-
-def origins(layers: list[Layer]) -> list[Origin]:
-    """Every setting in force with its source. Raises SettingsError."""
-    settings = checked(layers).model_dump(mode="json")
-    return [
-        Origin(section, key, value, source_of(layers, section, key) or "default")
-        for section, keys in settings.items()
-        for key, value in keys.items()
-    ]
-
-
-def from_file(path: Path) -> Layer:
-    """The layer of a TOML file.
-
-    Raises:
-        SettingsError: it cannot be read, or is not TOML.
-    """
-    try:
-        return Layer(str(path), tomllib.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: not valid TOML: {error}") from error
-
-
-def from_environment(environ: Mapping[str, str]) -> Layer:
-    """`CAPTIOND_SERVER__PORT=80` is `server.port`; `CAPTIOND_CONFIG` names the file instead."""
-    values: dict[str, Any] = {}
-    for name, value in environ.items():
-        if name.startswith(ENV_PREFIX) and name != f"{ENV_PREFIX}CONFIG":
-            section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
-            if key:
-                values.setdefault(section, {})[key] = value
-            else:
-                values[section] = value
-    return Layer("environment", values)
-
-
-def from_flags(flags: Mapping[str, Mapping[str, Any]]) -> Layer:
-    given = {
-        section: {key: value for key, value in keys.items() if value is not None}
-        for section, keys in flags.items()
-    }
-    return Layer("command line", {section: keys for section, keys in given.items() if keys})
-
-
-def merge(layers: list[Layer]) -> dict[str, Any]:
-    """One mapping of all layers, the first one given winning key by key."""
-    merged: dict[str, Any] = {}
-    for layer in reversed(layers):
-        for section, keys in layer.values.items():
-            if isinstance(keys, Mapping) and isinstance(merged.get(section, {}), dict):
-                merged.setdefault(section, {}).update(keys)
-            else:
-                merged[section] = keys
-    return merged
-
-
-def source_of(layers: list[Layer], section: str, key: str) -> str | None:
-    return next((layer.name for layer in layers if layer.holds(section, key)), None)
-
-
-def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
-    """One line for one wrong setting: where it stands, what it is, what is wrong with it."""
-    steps = [step for step in problem["loc"] if isinstance(step, str) and step != "[key]"]
-    source = source_of(layers, steps[0], "".join(steps[1:2])) or "settings"
-    name = ".".join(steps)
-    if source == "environment":
-        name = ENV_PREFIX + "__".join(steps[:2]).upper()
-    if problem["type"] == "extra_forbidden":
-        hint = ENV_HINT if source == "environment" and len(steps) == 1 else ""
-        return f"{source}: {name}: there is no such setting{hint}"
-    value = "***" if tuple(steps) in SECRETS else repr(problem["input"])
-    return f"{source}: {name} = {value}: {problem['msg']}"

@@ -1,7 +1,7 @@
-"""Every error that captiond raises on purpose: one base class, one stable code per error.
+"""All errors that captiond raises on purpose, with one base class and one stable code for each.
 
-The code is part of the API (`"code"` in an error's body and in the result of a bad image), so a
-code is never changed and never used for two things. The message tells a person what to do.
+A code is part of the API: it is `"code"` in the body of an error and in the result of a bad image.
+A code never changes, and no two errors share one. The message says what a person can do.
 """
 
 from collections.abc import Sequence
@@ -9,26 +9,29 @@ from typing import ClassVar
 
 
 class CaptiondError(Exception):
-    """The base of all errors that captiond raises on purpose.
+    """The base class of all errors that captiond raises on purpose.
 
-    `status` is the HTTP status that stands for the error when it reaches a client.
+    `code` identifies the error in the API. `status` is the HTTP status of a response with it.
+    `retry_after` is the number of seconds after which the client may try again, or None if that
+    does not help. It becomes the `Retry-After` header.
     """
 
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    retry_after: int | None = None
 
 
 # ---------------------------------------------------------------- starting up
 
 
 class StartupError(CaptiondError):
-    """captiond cannot start as it is set up; the message says how to mend that."""
+    """captiond cannot start with these settings; the message says how to correct them."""
 
     code = "startup_error"
 
 
 class SettingsError(StartupError):
-    """A setting is wrong; the message names file, key and value."""
+    """A setting is wrong; the message names the file, the key and the value."""
 
     code = "settings_error"
 
@@ -40,13 +43,13 @@ class DatabaseUnusable(StartupError):
 
 
 class BackupFailed(CaptiondError):
-    """The database was not copied; the message says why, and what to do."""
+    """The database could not be copied; the message says why, and what to do."""
 
     code = "backup_failed"
 
 
 class AlreadyRunning(StartupError):
-    """Another captiond serves the same data folder."""
+    """Another captiond is running on the same data folder."""
 
     code = "already_running"
 
@@ -55,21 +58,21 @@ class AlreadyRunning(StartupError):
 
 
 class ModelMissing(CaptiondError):
-    """A model's files are neither on disk nor to be had."""
+    """The files of a model are not on disk and cannot be downloaded."""
 
     code = "model_missing"
     status = 503
 
 
 class ModelBroken(CaptiondError):
-    """A model's files are there and cannot be loaded."""
+    """The files of a model exist but cannot be loaded."""
 
     code = "model_broken"
     status = 503
 
 
 class OutOfMemory(CaptiondError):
-    """The device has no memory for a batch, which is then split; or for one image alone."""
+    """The device has too little memory for a batch, or even for a single image."""
 
     code = "out_of_memory"
     status = 503
@@ -79,52 +82,56 @@ class OutOfMemory(CaptiondError):
 
 
 class ImageError(CaptiondError):
-    """An image that cannot be captioned; no other image is harmed by it."""
+    """An image cannot be captioned. The error does not affect other images."""
 
     code = "invalid_image"
     status = 400
 
 
 class EmptyImage(ImageError):
+    """The file has no bytes."""
+
     code = "empty_image"
 
 
 class NotAnImage(ImageError):
+    """The file has no image type that captiond knows."""
+
     code = "not_an_image"
 
 
 class ImageTypeRefused(ImageError):
-    """An image of a type that this deployment does not read."""
+    """The image has a type that `[images] types` does not list."""
 
     code = "image_type_refused"
 
 
 class CorruptImage(ImageError):
-    """The header is an image's, the rest cannot be decoded: truncated or damaged."""
+    """The file begins like an image, but it cannot be decoded: it is truncated or damaged."""
 
     code = "corrupt_image"
 
 
 class TooManyPixels(ImageError):
-    """More pixels than `[images] max_pixels`, read from the header before any is decoded."""
+    """The header declares more pixels than `[images] max_pixels`. No pixel has been decoded."""
 
     code = "too_many_pixels"
 
 
 class PoisonImage(ImageError):
-    """The process that worked on this image died, more than once."""
+    """The processes that worked on this image died repeatedly."""
 
     code = "poison_image"
 
 
 class ImageTooSlow(ImageError):
-    """Decoding took more processor time than it may."""
+    """Decoding the image took longer than `[images] decode_seconds` of processor time."""
 
     code = "image_too_slow"
 
 
 class FileTooLarge(ImageError):
-    """One file is over `[limits] file_bytes`."""
+    """A file is larger than `[limits] file_bytes`."""
 
     code = "file_too_large"
     status = 413
@@ -134,70 +141,76 @@ class FileTooLarge(ImageError):
 
 
 class RequestError(CaptiondError):
-    """A request that cannot be served as it came."""
+    """A request is malformed or asks for something that captiond does not do."""
 
     code = "bad_request"
     status = 400
 
 
 class MalformedBody(RequestError):
+    """The body of a request cannot be parsed."""
+
     code = "malformed_body"
 
 
 class BodyTooLarge(RequestError):
-    """The whole body is over `[limits] body_bytes`."""
+    """The body of a request is larger than `[limits] body_bytes`."""
 
     code = "body_too_large"
     status = 413
 
 
 class TooManyFiles(RequestError):
+    """A request has more files than `[limits] files`."""
+
     code = "too_many_files"
     status = 422
 
 
 class UploadTimeout(RequestError):
-    """The body did not arrive within `[limits] upload_seconds`."""
+    """The body of a request did not arrive within `[limits] upload_seconds`."""
 
     code = "upload_timeout"
     status = 408
 
 
 class KeyReused(RequestError):
-    """An Idempotency-Key that came with another request before."""
+    """The Idempotency-Key was already used for a different request."""
 
     code = "idempotency_key_reused"
     status = 422
 
 
 class BadKey(RequestError):
-    """An Idempotency-Key that is too long, or not of printable ASCII."""
+    """The Idempotency-Key is too long, or has characters other than printable ASCII."""
 
     code = "bad_idempotency_key"
 
 
 class TaskNotFound(CaptiondError):
+    """There is no task with this id."""
+
     code = "task_not_found"
     status = 404
 
 
 class TaskFinished(CaptiondError):
-    """The task has ended; it cannot be cancelled any more."""
+    """The task is finished, so it can no longer be cancelled."""
 
     code = "task_finished"
     status = 409
 
 
 class NothingToRetry(CaptiondError):
-    """No image of the task can be tried again."""
+    """No image of the task can be retried."""
 
     code = "nothing_to_retry"
     status = 409
 
     def __init__(self, task_id: str) -> None:
         super().__init__(
-            f"{task_id}: no image to try again: none failed by what another try may mend, or that "
-            "was longer ago than [retention] retry_days, or the task has not ended; see: "
+            f"{task_id}: no image to try again. Images of a finished task can be retried if they "
+            "failed because of the machine, not more than [retention] retry_days ago; see: "
             f"captiond tasks show {task_id}"
         )
 
@@ -206,7 +219,7 @@ class NothingToRetry(CaptiondError):
 
 
 class Unavailable(CaptiondError):
-    """Not now; the client may come again after `retry_after` seconds."""
+    """captiond cannot serve the request now; the client may retry after `retry_after` seconds."""
 
     code = "unavailable"
     status = 503
@@ -217,7 +230,7 @@ class Unavailable(CaptiondError):
 
 
 class ModelNotReady(Unavailable):
-    """No model process can caption at present, for these `reasons`."""
+    """No model process can caption images at present, for these `reasons`."""
 
     code = "model_not_ready"
 
@@ -227,52 +240,99 @@ class ModelNotReady(Unavailable):
 
 
 class QueueFull(Unavailable):
+    """Too many images are waiting already."""
+
     code = "queue_full"
 
 
+class SpoolFull(Unavailable):
+    """The spool has reached `[limits] spool_bytes`; nothing of the request was accepted."""
+
+    code = "spool_full"
+    status = 507
+
+
 class Draining(Unavailable):
+    """The service is stopping and accepts no new requests."""
+
     code = "draining"
 
 
 class WorkerLost(Unavailable):
-    """The model process died with this image in hand, and died again."""
+    """The model process died while it worked on this image, and its replacement died as well."""
 
     code = "worker_lost"
 
 
+class OptionNotSupported(CaptiondError):
+    """The model does not support an option of the request, such as a prompt."""
+
+    code = "option_not_supported"
+    status = 422
+
+
 class Withdrawn(CaptiondError):
-    """The client has gone, or its task is cancelled; no client is ever told this."""
+    """The client has disconnected, or the task is cancelled. No client ever receives this error."""
 
     code = "withdrawn"
     status = 499
 
 
 class RequestTimeout(CaptiondError):
-    """An interactive request outlived `[limits] request_seconds`."""
+    """An interactive request was not answered within `[limits] request_seconds`."""
 
     code = "request_timeout"
     status = 504
 
 
 class StoreError(CaptiondError):
-    """The disk or the database cannot take what is to be written; it may later."""
+    """The disk or the database cannot store or read the data now."""
 
     code = "storage_failed"
 
 
 class NoSpace(StoreError):
-    """The disk has no room; nothing of the request was accepted."""
+    """The disk is full. Nothing of the request was accepted."""
 
     code = "no_space"
     status = 507
+    retry_after = 30
 
 
 class StorageFailed(StoreError):
-    """The disk failed; nothing of the request was accepted."""
+    """The disk or the file system failed. Nothing of the request was accepted."""
+
+    retry_after = 30
+
+
+class StoreReadOnly(StorageFailed):
+    """The database file or its file system is read-only."""
+
+
+class StoreDamaged(StoreError):
+    """The database file is damaged, or is not a database."""
+
+    code = "database_damaged"
+
+
+class StoreRefused(StoreError):
+    """The database refuses a statement or a value, and would refuse it again.
+
+    The cause is a fault in captiond, or data that the tables cannot hold. Trying again is useless.
+    """
+
+    code = "internal_error"
+
+
+class SpoolError(StoreError):
+    """An uploaded image cannot be read back from the spool. The image can be retried."""
+
+    code = "spool_error"
 
 
 class StoreBusy(StoreError):
-    """Another process has kept the database locked for too long."""
+    """Other processes have kept the database locked for too long."""
 
     code = "store_busy"
     status = 503
+    retry_after = 5

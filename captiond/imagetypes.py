@@ -1,11 +1,11 @@
-"""Image types, told by a file's first bytes: never by its name or by what a client says it is."""
+"""The type of an image file, from its first bytes. Its name and its declared type are ignored."""
 
 from collections.abc import Collection
 
 from captiond.errors import ImageTypeRefused, NotAnImage
 
-# The signatures stand in the formats' own specifications; a RIFF or ISO file says further in
-# what it is (`ftyp` brands: ISO/IEC 14496-12, 23000-22, 23008-12).
+# The signatures are those of the formats' specifications. RIFF and ISO files name their type after
+# the signature; the `ftyp` brands are defined in ISO/IEC 14496-12, 23000-22 and 23008-12.
 SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -22,7 +22,10 @@ HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 
 
 def image_type(head: bytes) -> str | None:
-    """The type of a file that begins with `head` (64 bytes are enough); None if it is no image."""
+    """Return the type of a file that begins with `head`, or None if it is not a known image type.
+
+    64 bytes are enough.
+    """
     for signature, name in SIGNATURES:
         if head.startswith(signature):
             return name
@@ -32,6 +35,7 @@ def image_type(head: bytes) -> str | None:
 
 
 def iso_type(head: bytes) -> str | None:
+    """Return the type of an ISO base media file by its brands, or None if it is not an image."""
     brands = {head[8:12], *(head[at : at + 4] for at in range(16, len(head) - 3, 4))}
     if brands & AVIF_BRANDS:
         return "avif"
@@ -39,15 +43,15 @@ def iso_type(head: bytes) -> str | None:
 
 
 def check_type(head: bytes, allowed: Collection[str]) -> str:
-    """The type of a file that begins with `head`.
+    """Return the type of a file that begins with `head`, if it is one of the `allowed` types.
 
     Raises:
-        NotAnImage: it is none that captiond knows.
-        ImageTypeRefused: it is one that this deployment does not read.
+        NotAnImage: The file has no image type that captiond knows.
+        ImageTypeRefused: This deployment does not accept images of the file's type.
     """
-    found = image_type(head)
-    if found is None:
+    name = image_type(head)
+    if name is None:
         raise NotAnImage("not an image of a known type")
-    if found not in allowed:
-        raise ImageTypeRefused(f"images of type {found} are not enabled here")
-    return found
+    if name not in allowed:
+        raise ImageTypeRefused(f"images of type {name} are not enabled here")
+    return name

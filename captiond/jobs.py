@@ -1,10 +1,10 @@
-"""Tasks and their images: states, legal transitions, and what a client reads about them.
+"""Tasks and their images: what a request asks for, states and their transitions, outcomes.
 
-Pure: no I/O, no clock, no randomness of its own.
+Pure functions and data: no I/O, no clock, no randomness.
 """
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -26,13 +26,25 @@ class Status(StrEnum):
         return self in TERMINAL
 
 
-TRANSITIONS: dict[Status, frozenset[Status]] = {
-    Status.PENDING: frozenset({Status.PROCESSING, Status.FAILED, Status.CANCELLED}),
-    # Back to PENDING: its process died with it in hand.
+Transitions = Mapping[Status, frozenset[Status]]
+
+# From each state, the states that may follow it. The guards of the store's UPDATE statements are
+# derived from these two tables.
+IMAGE_TRANSITIONS: Transitions = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    # Back to PENDING when the process that claimed the image has died.
     Status.PROCESSING: frozenset(
         {Status.PENDING, Status.COMPLETED, Status.FAILED, Status.CANCELLED}
     ),
-    # Back to PENDING: somebody has `captiond tasks retry` try again what may be mended.
+    Status.COMPLETED: frozenset(),
+    # Back to PENDING by `captiond tasks retry`.
+    Status.FAILED: frozenset({Status.PENDING}),
+    Status.CANCELLED: frozenset(),
+}
+TASK_TRANSITIONS: Transitions = {
+    Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    Status.PROCESSING: frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
+    # Back to PENDING by `captiond tasks retry`.
     Status.COMPLETED: frozenset({Status.PENDING}),
     Status.FAILED: frozenset({Status.PENDING}),
     Status.CANCELLED: frozenset(),
@@ -40,25 +52,13 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 
 
-class IllegalTransition(CaptiondError):
-    """A state change that the table of transitions does not have: a bug, never a client's fault."""
-
-    code = "illegal_transition"
-
-
-def advance(current: Status, new: Status) -> Status:
-    """`new`, if a task or image may go there from `current`.
-
-    Raises:
-        IllegalTransition: it may not.
-    """
-    if new not in TRANSITIONS[current]:
-        raise IllegalTransition(f"{current} cannot become {new}")
-    return new
+def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
+    """Return the states from which a task or an image may enter each of the states `new`."""
+    return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
 class Lane(StrEnum):
-    """Who waits: a client on its connection, or a task in the database."""
+    """Interactive: a client waits on its connection. Bulk: a task waits in the database."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
@@ -66,10 +66,10 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """How captions are searched for: greedily with one beam, by beam search with more.
+    """How captions are generated: greedy search with one beam, beam search with more.
 
-    `prompt` is what each caption continues; it counts for none of the new tokens. Of beams that are
-    more than one, the best `num_captions` are told.
+    Every caption continues the `prompt`, which does not count as new tokens. Beam search returns
+    the best `num_captions` captions.
     """
 
     prompt: str = ""
@@ -82,7 +82,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One caption; `score` is the mean log-probability of its new tokens, the end among them."""
+    """One caption. `score` is the mean log-probability of its new tokens and its end token."""
 
     text: str
     score: float
@@ -90,9 +90,9 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a request asks for, beside the defaults of the settings; the same for all its images."""
+    """What one request asks for; the same for all its images. The settings give the rest."""
 
-    generation: Generation | None = None  # the settings'
+    generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
@@ -103,10 +103,11 @@ DEFAULT_OPTIONS = Options()
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """What captioning gave for one image. `width` and `height` are of the upright image, pixels.
+    """The outcome of an image that was captioned.
 
-    `tags` are the texts of `tag_details`, sorted; the details come by their salience. `captions`
-    are all that were found, best first, where more than one was asked for.
+    `width` and `height` are those of the upright image, in pixels. `tag_details` are in order of
+    salience; `tags` are their texts, sorted. `captions` holds all captions, best first, if the
+    request asked for more than one.
     """
 
     caption: str
@@ -120,14 +121,17 @@ class Captioned:
     captions: tuple[Caption, ...] = ()
 
     def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
-        """The same with those of `tags` that are wanted."""
+        """Return a copy that has those of `tags` that the filter `wanted` selects."""
         details = wanted.select(tags)
         return replace(self, tags=tuple(sorted(tag.tag for tag in details)), tag_details=details)
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why one image has no caption: a sentence for a person, a stable code for a program."""
+    """The outcome of an image without a caption: a sentence for people, a stable code for programs.
+
+    `status` is the HTTP status that stands for it.
+    """
 
     error: str
     code: str
@@ -140,30 +144,39 @@ class Refused:
 
 Outcome = Captioned | Refused
 
-# Codes of refusals that another try may mend: they tell of the machine as much as of the image.
+# Codes of failures that another attempt may cure, since the machine may have been the cause.
 RETRYABLE = frozenset({"poison_image", "image_too_slow", "out_of_memory", "spool_error"})
 
 
 @dataclass(frozen=True, slots=True)
-class NewImage:
-    """One uploaded file of a new task, `offset` and `size` being where it stands in the spool file.
+class SpooledImage:
+    """The bytes of one uploaded image: `size` bytes at `offset` of the spool file named `file`.
 
-    `refused` if it was refused before it was ever queued.
+    `sha256` is the hash of these bytes, in hex.
     """
 
-    filename: str
-    sha256: str | None
+    file: str
     offset: int
     size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewImage:
+    """One uploaded file of a new task. `spooled` is None if the file was `refused` at upload."""
+
+    filename: str
+    spooled: SpooledImage | None
     refused: Refused | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to be accepted; `spool` names the file that holds its images, None if there is none.
+    """A task to be accepted.
 
-    `key` is the client's Idempotency-Key, `digest` a hash of all that it sent with it. Whoever
-    listens at `callback_url` is told of the end.
+    `spool` names the spool file of its images, or is None if all were refused. `key` is the
+    client's Idempotency-Key, and `digest` a hash of the request that it came with. The finished
+    task is posted to `callback_url`.
     """
 
     id: str
@@ -177,13 +190,20 @@ class NewTask:
 
     @property
     def is_open(self) -> bool:
-        """Whether there is an image to caption; else the task ends as it is accepted."""
+        """Whether there is an image to caption; otherwise the task is finished at once."""
         return any(image.refused is None for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)
+class FinishedTask:
+    """A task that is finished. `keeps_file` if images of it may be retried from its spool file."""
+
+    keeps_file: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ImageView:
-    """One image of a task as it stands; `outcome` once it is COMPLETED or FAILED."""
+    """The current state of one image of a task. `outcome` is set once it is COMPLETED or FAILED."""
 
     filename: str
     sha256: str | None
@@ -193,7 +213,7 @@ class ImageView:
 
 @dataclass(frozen=True, slots=True)
 class TaskView:
-    """A task as it stands. Times are Unix seconds; `images` are in upload order."""
+    """The current state of a task. Times are Unix seconds; `images` are in upload order."""
 
     id: str
     status: Status
@@ -211,17 +231,16 @@ class TaskView:
         return sum(1 for image in self.images if image.status is Status.FAILED)
 
 
-# Points of blame. An image that has any is captioned alone, so that the next death tells.
+# Points of blame for the death of a process. An image that has any is captioned alone from then on,
+# so that the next death proves which image is the cause.
 BLAME_LIMIT = 6
-WITH_OTHERS = (
-    1  # its process died while it was in a batch with others: any of them may have done it
-)
-ALONE = 3  # the process crashed, or hung, with nothing but this image in hand
-KILLED_ALONE = 1  # it was killed or stopped by somebody, or by the kernel for want of memory
+WITH_OTHERS = 1  # the image was in a batch with others, any of which may be the cause
+ALONE = 3  # the process crashed or hung while it worked on this image alone
+KILLED_ALONE = 1  # the same, but somebody, or the kernel for lack of memory, killed the process
 
 
 class Death(StrEnum):
-    """How a process ended, as far as an image in its hands is concerned."""
+    """How a process ended, as far as it says something about the images it worked on."""
 
     CRASHED = "crashed"
     HUNG = "hung"
@@ -230,17 +249,18 @@ class Death(StrEnum):
 
     @classmethod
     def by(cls, exit_code: int) -> "Death":
-        """How a process ended, told by its exit code, which is negative for a signal."""
+        """Return the kind of death for an exit code, which is negative for a signal."""
         if exit_code == 0:
             return cls.ORDERLY
+        # guard: kill-weighs-less
         return cls.KILLED if exit_code == -signal.SIGKILL else cls.CRASHED
 
 
 def blame(death: Death, batch: int) -> int:
-    """The points for each image of a batch of that size which was under way at a death.
+    """Return the points of blame for each image that a process worked on when it died.
 
-    Two crashes alone, or six kills, and an image is poison; a service that dies as a whole blames
-    nobody, for nobody is left to count.
+    `batch` is the number of these images. An image is poison after two crashes or six kills alone.
+    When the whole service dies, no image is blamed, because no process is left to count.
     """
     if death is Death.ORDERLY or batch == 0:
         return 0
@@ -250,19 +270,15 @@ def blame(death: Death, batch: int) -> int:
 
 
 def task_id(now: float, token: str) -> str:
-    """`task_<unix second>_<hex>`; `token` is 128 random bits in hex: who has the id may read it."""
+    """Return `task_<unix second>_<token>`.
+
+    `token` is 128 random bits in hex: whoever knows the id may read the task.
+    """
     return f"task_{int(now)}_{token}"
 
 
-def finished_status(statuses: Sequence[Status]) -> Status:
-    """What a task becomes when all its images have ended as `statuses`."""
-    if Status.COMPLETED in statuses:
-        return Status.COMPLETED
-    return Status.CANCELLED if Status.CANCELLED in statuses else Status.FAILED
-
-
 def message(task: TaskView) -> str:
-    """The sentence that clients of the kept API read in a task's `message`."""
+    """Return the sentence that clients read in a task's `message`."""
     total = len(task.images)
     captioned = sum(1 for image in task.images if image.status is Status.COMPLETED)
     match task.status:

@@ -1,4 +1,4 @@
-"""Which images make the next batch. Pure."""
+"""Two queues, for interactive and for bulk images, and which images are taken next. Pure."""
 
 from collections import deque
 from collections.abc import Hashable
@@ -9,13 +9,13 @@ from captiond.jobs import Lane
 
 T = TypeVar("T", bound="Item")
 
-# While interactive images keep coming, every fifth batch is for the bulk lane, so that a task
-# gets on however busy the day is.
+# While interactive images keep coming, every fifth batch is of the bulk lane, so that tasks
+# progress however busy the service is.
 PATIENCE = 4
 
 
 class Item(Protocol):
-    """What makes a batch, with others of its group."""
+    """An image that can be in a batch with others of its group."""
 
     @property
     def group(self) -> Hashable: ...
@@ -23,7 +23,7 @@ class Item(Protocol):
 
 @dataclass(slots=True)
 class Lanes(Generic[T]):
-    """Two queues, the interactive one going ahead of the bulk one."""
+    """Two queues. The interactive one has precedence over the bulk one."""
 
     interactive: deque[T] = field(default_factory=deque)
     bulk: deque[T] = field(default_factory=deque)
@@ -33,17 +33,19 @@ class Lanes(Generic[T]):
         return bool(self.interactive or self.bulk)
 
     def waiting(self, lane: Lane) -> int:
+        """Return how many items of a lane wait."""
         return len(self.interactive if lane is Lane.INTERACTIVE else self.bulk)
 
     def put(self, lane: Lane, item: T) -> None:
+        """Append an item to its lane."""
         (self.interactive if lane is Lane.INTERACTIVE else self.bulk).append(item)
 
     def take(self, size: int) -> list[T]:
-        """The next batch, of one lane and one group: that of the first that waits, and up to `size`
-        of those that wait there now. The others keep their order.
+        """Remove up to `size` items of one lane and one group, and return them.
 
-        Interactive images are not put in one batch with bulk ones: on a CPU each image more makes
-        everybody in the batch wait longer.
+        The group is that of the lane's first item. The other items keep their order. Interactive
+        images are never in a batch with bulk images: on a CPU every further image makes all clients
+        of the batch wait longer.
         """
         lane = self._next_lane()
         group = lane[0].group if lane else None

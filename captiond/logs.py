@@ -1,6 +1,6 @@
-"""Log lines: for people on a terminal, as JSON elsewhere; always to standard error.
+"""Logging to standard error: text for people on a terminal, JSON lines elsewhere.
 
-Values are escaped by the renderers, so no file name of a client can forge a line.
+The renderers escape values, so that a client's file name cannot forge a line.
 """
 
 import logging
@@ -15,7 +15,10 @@ from captiond.config import LogSettings
 
 
 def set_up_logs(settings: LogSettings, *, process: str) -> None:
-    """Configure structlog and the standard library's logging for this process."""
+    """Configure structlog and the standard library's logging for this process.
+
+    `process` is the process's name, which each line has.
+    """
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -34,9 +37,7 @@ def set_up_logs(settings: LogSettings, *, process: str) -> None:
 
 
 class Unfailing:
-    """A stream whose lines are lost where they cannot be written: a log on a full disk must not
-    end what it tells of.
-    """
+    """A stream that drops what cannot be written: a full disk must not stop the service."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -52,13 +53,14 @@ class Unfailing:
 
 
 def renderers(*, console: bool) -> list[Processor]:
+    """Return the last processors of a line: as text for people, or as JSON."""
     if console:
         return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def bridge_standard_logging(shared: list[Processor], *, console: bool) -> None:
-    """Libraries log through `logging`; their warnings come out in the same form as ours."""
+    """Print the warnings that libraries log through `logging` in the same format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -1,22 +1,38 @@
-"""Everything that crosses a process boundary, one frozen dataclass for each message.
+"""Every message that crosses a process boundary: one frozen dataclass each.
 
-web → supervisor      Alive, Ask, Drop, Queued, Cancelled
-supervisor → web      State, Answer, Drain
-supervisor → model    Go, Work, Withdraw, Drain
-model → supervisor    Alive, Ready, Unready, Begun, Done
-model → decoder       Decode
-decoder → model       Decoded, Refused
+from        to          messages
+web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
+supervisor  web         State, Answer, Drain
+supervisor  model       Go, Work, Withdraw, Drain
+model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
+model       decoder     Decode
+decoder     model       Decoded, Refused
+
+A message is a hint: the database holds what must not be lost. A lost, late or duplicate message
+never loses or duplicates a result.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
-from captiond.jobs import DEFAULT_OPTIONS, Lane, Options, Outcome, Refused
+from captiond.jobs import (
+    DEFAULT_OPTIONS,
+    FinishedTask,
+    Lane,
+    Options,
+    Outcome,
+    Refused,
+    SpooledImage,
+)
+from captiond.metrics import Measurements
 
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """The model that a ready model process runs."""
+    """The model that a model process runs.
+
+    `requested` is the model that the settings name; `name` differs from it while a fallback runs.
+    """
 
     name: str
     requested: str
@@ -31,46 +47,41 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where an image's bytes stand: in the file `path`, from `offset`, `size` of them."""
-
-    path: str
-    offset: int
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
 class Ask:
-    """A client waits for this image's caption. `ticket` is unique within its web process."""
+    """A client waits for the caption of this image. `ticket` is unique within the web process."""
 
     ticket: int
-    source: Source
-    sha256: str
+    image: SpooledImage
     options: Options = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Nobody waits for this ticket any more."""
+    """The client of this ticket no longer waits."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """A task's rows are in the database; a hint, which may be lost."""
+    """A new task is in the database."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """These images were being worked on, and their task is cancelled; a hint, as above."""
+    """A task is cancelled; a hint, which may be lost.
+
+    `image_ids` are the images that model processes had. `file` is the task's spool file, which
+    nobody needs any more.
+    """
 
     image_ids: tuple[int, ...]
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Where an image's time went in a model process, in seconds."""
+    """The time of one image in each stage of a model process, in seconds."""
 
     decode: float = 0.0
     queue: float = 0.0
@@ -80,7 +91,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The end of an `Ask`."""
+    """The outcome of an `Ask`."""
 
     ticket: int
     outcome: Outcome
@@ -88,7 +99,10 @@ class Answer:
 
 
 class Health(StrEnum):
-    """Whether the service can caption; if not, whether that mends itself."""
+    """Whether the service can caption images.
+
+    STARTING and DEGRADED pass without help; UNHEALTHY needs an operator.
+    """
 
     HEALTHY = "healthy"
     STARTING = "starting"
@@ -98,9 +112,11 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the service can do at present, as every web process is told it.
+    """What the service can do now; every web process gets each change.
 
-    `model` is the model that captions, or the last that did; `reasons` say why it does not.
+    `model` is the model that captions, or the last one that did. `reasons` say why the service
+    cannot caption.
+    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
     """
 
     health: Health = Health.STARTING
@@ -108,21 +124,21 @@ class State:
     reasons: tuple[str, ...] = ("the model is being loaded",)
     code: str = "model_not_ready"
     draining: bool = False
+    spool_free: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One image for a model process.
+    """One image for a model process to caption.
 
-    `ticket` is unique within the supervisor. One that is `alone` is a batch by itself, because its
-    process died on it before. A bulk image has its row's `image_id` and the
-    `attempt` that fences its result; an interactive one has neither row nor result to be fenced.
+    `ticket` is unique within the supervisor. An image is `alone` in its batch if a process died
+    while it worked on the image before. A bulk image has the `image_id` of its row, and the
+    `attempt` that fences its outcome; an interactive image has no row.
     """
 
     ticket: str
     lane: Lane
-    source: Source
-    sha256: str
+    image: SpooledImage
     image_id: int | None = None
     attempt: int = 0
     options: Options = DEFAULT_OPTIONS
@@ -131,15 +147,19 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Nobody wants this work any more; what has not begun is not begun. Its `Done` comes anyway."""
+    """The caption of this work is no longer wanted. It is not started if it has not been yet.
+
+    `Finished` follows in any case.
+    """
 
     ticket: str
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The model or the taggers have these in hand now, until the next such message: should the
-    process die, it is by them.
+    """The model and the taggers now work on exactly these images.
+
+    If the process dies before the next such message, one of them may be the cause.
     """
 
     tickets: tuple[str, ...]
@@ -147,33 +167,49 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """A web process: it begins to listen. A model process, every second: it is not hung."""
+    """A web process begins to listen; or, every second, a model process shows that it runs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """The end of a `Work`. A bulk result is in the database before this is sent.
+class Finished:
+    """A `Work` is finished. A bulk outcome is in the database before this is sent.
 
-    `settled` is false where the result was dropped, because the image is somebody else's by now;
-    `last` says that its task ended with it, and `kept` that its spool file is still needed then.
+    `stored` is false if the database did not take the outcome, because the claim is no longer
+    valid. `task` is set if the image was the last of its task.
     """
 
     ticket: str
     outcome: Outcome
     timings: Timings = Timings()
-    settled: bool = True
-    last: bool = False
-    kept: bool = False
+    stored: bool = True
+    task: FinishedTask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a web or a model process has measured since its last such message."""
+
+    measurements: Measurements
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """Load the model; until then a model process stands by, with its libraries imported."""
+    """Load the model. Until this message, a model process stands by with its imports done."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReady:
+    """A model process is loading its model, and already finishes bulk images that the cache knows.
+
+    It takes at most `window` images, and keeps the unknown ones until the model is loaded.
+    """
+
+    window: int
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A model process can take work: at most `window` images of each lane in its hands at once."""
+    """A model process takes work: at most `window` unfinished images of each lane."""
 
     model: ModelInfo
     window: int
@@ -181,7 +217,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Unready:
-    """A model process cannot load its model, and ends."""
+    """A model process cannot load its model, and exits."""
 
     reason: str
     code: str
@@ -189,20 +225,20 @@ class Unready:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Finish what is in hand, take nothing new, end."""
+    """Finish the current work, take no new work, and exit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Decode an image into a slot of the memory that the two processes share."""
+    """Decode an image into a slot of the memory that both processes share."""
 
-    source: Source
+    image: SpooledImage
     slot: int
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The slot is filled. `width` and `height` are of the upright image, in pixels."""
+    """The slot holds the pixels. `width` and `height` are those of the upright image, in pixels."""
 
     width: int
     height: int
@@ -219,8 +255,10 @@ Message = (
     | Withdraw
     | Begun
     | Alive
-    | Done
+    | Finished
+    | Measured
     | Go
+    | CacheReady
     | Ready
     | Unready
     | Drain

@@ -1,94 +1,232 @@
-"""Uploaded files on disk: those of one request, one behind the other, in one spool file.
+"""The spool: the bytes of uploaded images, until their task is finished.
 
-One file costs one fsync, however many images it holds. It is written as `<name>.part`, made durable
-and renamed to `<name>`, so a name without `.part` is whole. A name is its writer's, a dash and 128
-random bits in hex: nothing of a client's file name reaches the file system, and what a dead writer
-left can be told.
+All images of one request stand one behind the other in one spool file, so a request costs one fsync
+however many images it has. Messages and database rows name a file by its name, never by its path:
+`Spool` is the interface behind which a folder stands today (`FolderSpool`).
+
+A file is written as `<name>.part`, made durable and renamed to `<name>`, so a name without `.part`
+belongs to a whole file. A name is the writer's name, a dash and 128 random bits in hex. No client's
+file name reaches the file system, and the files of a writer that died can be found.
 """
 
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
+from captiond.config import Settings
+from captiond.errors import SpoolError
+from captiond.jobs import SpooledImage
+
 log = structlog.get_logger()
 PART = ".part"
-PIECE_BYTES = 400  # of memory, beside what it holds
+PIECE_BYTES = 400  # memory that a piece takes beside its bytes
 IOV_MAX = 1024  # pieces that one call of pwritev(2) takes
 
 
-@dataclass(frozen=True, slots=True)
-class SpooledImage:
-    """Where in its spool file one uploaded file stands, in bytes."""
+class SpoolWriter(Protocol):
+    """Writes one spool file.
 
-    offset: int
-    size: int
-    sha256: str
-
-
-class SpoolWriter:
-    """One spool file in the making.
-
-    Each image is `begin`, `write` as often as it takes, then `end` or `drop`; these keep what came
-    in memory. `flush`, `commit` and `discard` are of the whole file, and block: call them in a
-    thread. `head` is the first bytes of the present image, enough to tell its type.
-
-    Raises:
-        OSError: the disk is full, or worse; the caller then discards the file.
+    For each image, call `begin`, then `write` any number of times, then `end` or `drop`; these only
+    keep bytes in memory. `flush`, `commit` and `discard` concern the whole file and block, so call
+    them in a thread. They raise OSError if the storage fails; the caller then discards the file.
     """
+
+    @property
+    def name(self) -> str:
+        """The name of the file."""
+
+    @property
+    def head(self) -> bytes:
+        """The first 64 bytes of the current image, which are enough to recognize its type."""
+
+    @property
+    def size(self) -> int:
+        """The size of the current image so far, in bytes."""
+
+    @property
+    def unwritten(self) -> int:
+        """The memory that unwritten data takes, in bytes."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether the file holds no image."""
+
+    def begin(self) -> None:
+        """Begin an image."""
+
+    def write(self, data: memoryview) -> None:
+        """Append bytes to the current image."""
+
+    def end(self) -> SpooledImage:
+        """Finish the current image, and return where its bytes are."""
+
+    def drop(self) -> None:
+        """Remove the current image from the file."""
+
+    def flush(self) -> None:
+        """Write what is in memory to the storage, which frees the memory."""
+
+    def commit(self, *, durable: bool) -> None:
+        """Give the file its name. If `durable`, it survives a power cut from then on."""
+
+    def discard(self) -> None:
+        """Remove the file, whether it was committed or not."""
+
+
+class Spool(Protocol):
+    """Where spool files are kept. All methods block."""
+
+    def writer(self, owner: str) -> SpoolWriter:
+        """Return a writer for a new file; `owner` is the name of the process that writes it."""
+
+    def read(self, image: SpooledImage) -> bytes:
+        """Return the bytes of an image.
+
+        Raises:
+            SpoolError: the file is missing, shorter than it was, or cannot be read.
+        """
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove files. A file that is missing is no error; one that cannot be removed is left to
+        the next sweep.
+        """
+
+    def sweep(self, keep: Collection[str], *, owner: str | None = None) -> int:
+        """Remove all files, or those of one owner, except those in `keep`; return their number."""
+
+    def sizes(self) -> dict[str, int]:
+        """Return the size of every file by its name, in bytes. Raises OSError."""
+
+    def total_size(self) -> int:
+        """Return the size of all files together, in bytes. Raises OSError."""
+
+    def written_before(self, moment: float) -> list[str]:
+        """Return the names of the files that were last written before a Unix time in seconds."""
+
+
+def open_spool(settings: Settings) -> Spool:
+    """Return the spool that the settings describe."""
+    return FolderSpool(settings.spool)
+
+
+class FolderSpool:
+    """A spool in a folder of the local file system."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def writer(self, owner: str) -> "FileWriter":
+        return FileWriter(self._folder, f"{owner}-{secrets.token_hex(16)}")
+
+    def read(self, image: SpooledImage) -> bytes:
+        try:
+            with (self._folder / image.file).open("rb", buffering=0) as file:
+                content = os.pread(file.fileno(), image.size, image.offset)
+        except OSError as error:
+            raise SpoolError(f"the uploaded file cannot be read: {error.strerror}") from error
+        if len(content) < image.size:
+            raise SpoolError(
+                f"the uploaded file is cut short: {image.size} bytes were stored at "
+                f"{image.offset}, {len(content)} can be read"
+            )
+        return content
+
+    def remove(self, names: Iterable[str]) -> None:
+        remove([self._folder / name for name in names])
+
+    def sweep(self, keep: Collection[str], *, owner: str | None = None) -> int:
+        pattern = f"{owner}-*" if owner else "*"
+        orphans = [
+            path for path in self._folder.glob(pattern) if path.name not in keep and is_file(path)
+        ]
+        remove(orphans)
+        return len(orphans)
+
+    def sizes(self) -> dict[str, int]:
+        return dict(self._files())
+
+    def total_size(self) -> int:
+        return sum(size for _, size in self._files())
+
+    def _files(self) -> Iterator[tuple[str, int]]:
+        """Yield the name and the size in bytes of every file."""
+        if not self._folder.is_dir():
+            return
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                size = size_of(entry)
+                if size is not None:
+                    yield entry.name, size
+
+    def written_before(self, moment: float) -> list[str]:
+        if not self._folder.is_dir():
+            return []
+        return [
+            path.name
+            for path in self._folder.iterdir()
+            if is_file(path) and modified_at(path) < moment
+        ]
+
+
+class FileWriter:
+    """Writes one spool file into a folder, as `SpoolWriter` describes it."""
 
     HEAD_BYTES = 64
 
-    def __init__(self, folder: Path, owner: str) -> None:
-        self.path = folder / f"{owner}-{secrets.token_hex(16)}"
-        self._part = self.path.with_suffix(PART)
+    def __init__(self, folder: Path, name: str) -> None:
+        self._path = folder / name
+        self._part = self._path.with_suffix(PART)
         self._descriptor = -1
         self._end = self._flushed = 0
         self._unwritten: list[memoryview] = []
         self.begin()
 
-    def begin(self) -> None:
-        self._offset = self._end
-        self._hash = hashlib.sha256()
-        self.head = b""
+    @property
+    def name(self) -> str:
+        return self._path.name
+
+    @property
+    def head(self) -> bytes:
+        return self._head
 
     @property
     def size(self) -> int:
-        """The bytes of the present image so far."""
         return self._end - self._offset
 
     @property
     def unwritten(self) -> int:
-        """The bytes that are in memory, with what each of many small pieces takes."""
         return self._end - self._flushed + PIECE_BYTES * len(self._unwritten)
 
     @property
     def empty(self) -> bool:
-        """Whether no image is in the file."""
         return self._end == 0
 
+    def begin(self) -> None:
+        self._offset = self._end
+        self._hash = hashlib.sha256()
+        self._head = b""
+
     def write(self, data: memoryview) -> None:
-        if len(self.head) < self.HEAD_BYTES:
-            self.head += data[: self.HEAD_BYTES - len(self.head)]
+        if len(self._head) < self.HEAD_BYTES:
+            self._head += data[: self.HEAD_BYTES - len(self._head)]
         self._hash.update(data)
         self._unwritten.append(data)
         self._end += len(data)
 
     def end(self) -> SpooledImage:
-        return SpooledImage(self._offset, self.size, self._hash.hexdigest())
+        return SpooledImage(self.name, self._offset, self.size, self._hash.hexdigest())
 
     def drop(self) -> None:
-        """Take back what was written of the present image."""
         while self._unwritten and self._end > self._offset:
             self._end -= len(self._unwritten.pop())
         self._end, self._flushed = self._offset, min(self._flushed, self._offset)
 
     def flush(self) -> None:
-        """Hand what was written to the operating system."""
         if self._descriptor < 0:
             self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
         while self._unwritten:
@@ -97,31 +235,30 @@ class SpoolWriter:
             self._unwritten = after(self._unwritten, written)
             self._flushed += written
 
-    def commit(self, *, durable: bool) -> Path:
-        """Give the file its name; if `durable`, bytes and name are on disk by then."""
+    def commit(self, *, durable: bool) -> None:
         self.flush()
-        os.ftruncate(self._descriptor, self._end)  # more was written of what was dropped
+        os.ftruncate(self._descriptor, self._end)  # a dropped image may have been written already
         if durable:
-            os.fdatasync(self._descriptor)  # with its size, without its times
+            # guard: sync-upload
+            os.fdatasync(self._descriptor)  # syncs the size as well, but not the times
         self._close()
-        self._part.rename(self.path)
+        self._part.rename(self._path)
         if durable:
-            sync_folder(self.path.parent)
-        return self.path
+            # guard: sync-folder
+            sync_folder(self._path.parent)
 
     def discard(self) -> None:
-        """Remove what was written, under whatever name it stands."""
         self._close()
-        remove((self._part, self.path))
+        remove((self._part, self._path))
 
     def _close(self) -> None:
-        descriptor, self._descriptor = self._descriptor, -1  # is free even if closing fails
+        descriptor, self._descriptor = self._descriptor, -1  # it is free even if close(2) fails
         if descriptor >= 0:
             os.close(descriptor)
 
 
 def after(parts: list[memoryview], count: int) -> list[memoryview]:
-    """What is left of the parts behind their first `count` bytes."""
+    """Return what is left of the parts behind their first `count` bytes."""
     for number, part in enumerate(parts):
         if count < len(part):
             return [part[count:], *parts[number + 1 :]]
@@ -139,36 +276,28 @@ def sync_folder(folder: Path) -> None:
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove spool files that nobody needs any more; one that is gone already is no error, and one
-    that cannot be removed is left to the next sweep.
-    """
     for path in paths:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("spool_file_stays", path=str(path), reason=error.strerror)
-
-
-def sweep(folder: Path, keep: set[str], *, owner: str | None = None) -> int:
-    """Remove a dead owner's files, or all, but those named in `keep`; how many they were."""
-    pattern = f"{owner}-*" if owner else "*"
-    orphans = [path for path in folder.glob(pattern) if path.name not in keep and is_file(path)]
-    remove(orphans)
-    return len(orphans)
+            log.warning("spool_file_not_removed", path=str(path), reason=error.strerror)
 
 
 def is_file(path: Path) -> bool:
-    """Not a folder, as the file system's own lost+found."""
+    """Return whether this is no folder; a file system may have its own `lost+found` here."""
     return not path.is_dir()
 
 
-def files_before(folder: Path, moment: float) -> list[Path]:
-    """The spool files that were last written before then, in Unix seconds."""
-    return [path for path in folder.iterdir() if is_file(path) and written_at(path) < moment]
-
-
-def written_at(path: Path) -> float:
+def modified_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:  # done meanwhile
+    except FileNotFoundError:  # it was removed meanwhile
         return float("inf")
+
+
+def size_of(entry: "os.DirEntry[str]") -> int | None:
+    """Return the size of a file, or None for a folder and for a file that was removed meanwhile."""
+    try:
+        return None if entry.is_dir() else entry.stat().st_size
+    except FileNotFoundError:
+        return None

@@ -1,11 +1,12 @@
-"""The service's side of systemd's readiness protocol, sd_notify(3)."""
+"""Readiness and status messages to systemd, see sd_notify(3)."""
 
+import contextlib
 import socket
 from collections.abc import Mapping
 
 
 class Notifier:
-    """Tells systemd how the service is; without systemd it tells nobody."""
+    """Sends the service's state to systemd, if systemd has started the service."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
@@ -22,7 +23,11 @@ class Notifier:
     def _send(self, text: str) -> None:
         if not self._address:
             return
-        # A leading @ is how the environment spells the abstract namespace's NUL.
+        # The environment writes the NUL of the abstract namespace as @.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end:
+        # An error must not end the service. If the socket is gone, nobody waits for the message.
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end,
+        ):
             end.sendto(text.encode(), address)

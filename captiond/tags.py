@@ -1,4 +1,4 @@
-"""Tags: their kinds and categories, and which of them somebody wants. Pure, and without spaCy."""
+"""Tags, their kinds and categories, and the filter that selects them. Pure, and without spaCy."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Which rule gave a tag."""
+    """The rule that a tag comes from."""
 
     PHRASE = "phrase"
     NOUN = "noun"
@@ -14,7 +14,7 @@ class Kind(StrEnum):
 
 
 class Category(StrEnum):
-    """What a tag is about; docs/tags.md says what belongs to which."""
+    """What a tag is about. docs/tags.md explains each category."""
 
     PERSON = "person"
     ANIMAL = "animal"
@@ -42,9 +42,9 @@ class Category(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag, and the characters of the caption from `start` to before `end` that gave it.
+    """A tag and its place in the caption: the characters from `start` to before `end`.
 
-    `lemma` is that of the noun or adjective, or of the phrase's head.
+    `lemma` is the lemma of the noun, of the adjective, or of the head of the phrase.
     """
 
     tag: str
@@ -60,7 +60,7 @@ DEFAULT_KINDS = (Kind.PHRASE, Kind.NOUN)
 
 @dataclass(frozen=True, slots=True)
 class TagOptions:
-    """What one request asks of its tags; None: as the settings have it."""
+    """Which tags one request wants. None leaves the choice to the settings."""
 
     kinds: tuple[Kind, ...] | None = None
     categories: tuple[Category, ...] | None = None
@@ -72,9 +72,9 @@ class TagOptions:
 
 @dataclass(frozen=True, slots=True)
 class TagFilter:
-    """Which tags are wanted. Empty `categories` are all of them, `max_number` 0 is no limit.
+    """Which tags are wanted. Empty `categories` stand for all, `max_number` 0 for no limit.
 
-    A tag must match no pattern of `deny`, and one of each list in `allow`.
+    A tag must match no pattern in `deny`, and at least one pattern of each list in `allow`.
     """
 
     kinds: tuple[Kind, ...] = DEFAULT_KINDS
@@ -85,10 +85,10 @@ class TagFilter:
     max_number: int = 0
 
     def narrowed(self, options: TagOptions) -> "TagFilter":
-        """This filter with a request's wishes.
+        """Return this filter with the options of a request.
 
-        The lists of both hold: what a deployment denies or does not allow, no request brings back.
-        The other wishes take the place of the deployment's.
+        The lists of both apply: a request cannot bring back what the settings deny or do not allow.
+        The other options replace those of the settings.
         """
         return TagFilter(
             kinds=self.kinds if options.kinds is None else options.kinds,
@@ -100,7 +100,7 @@ class TagFilter:
         )
 
     def select(self, tags: Iterable[Tag]) -> tuple[Tag, ...]:
-        """The wanted ones of `tags`, each text once, in their order, which is their salience."""
+        """Return the wanted tags, each text once, in their order, most salient first."""
         wanted: dict[str, Tag] = {}
         for tag in tags:
             if self._wants(tag):
@@ -118,14 +118,14 @@ class TagFilter:
 
 
 def listed(tag: Tag, patterns: Sequence[str]) -> bool:
-    """Whether a pattern matches the whole tag, or its lemma."""
+    """Return whether a pattern matches the whole tag or its lemma."""
     return any(matches(pattern, tag.tag) or matches(pattern, tag.lemma) for pattern in patterns)
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether all of `text` fits `pattern`, where `*` is any run of characters; case is ignored.
+    """Return whether `pattern` matches all of `text`. `*` matches any characters, case is ignored.
 
-    Not a regular expression: patterns come from clients, and this takes no longer than it looks.
+    Patterns come from clients, so they are no regular expressions: matching never backtracks.
     """
     first, *rest = pattern.casefold().split("*")
     text = text.casefold()
@@ -136,7 +136,7 @@ def matches(pattern: str, text: str) -> bool:
         return False
     text = text[len(first) : len(text) - len(last)]
     for part in middle:
-        _, found, text = text.partition(part) if part else ("", "*", text)
-        if not found:
+        _, separator, text = text.partition(part) if part else ("", "*", text)
+        if not separator:
             return False
     return True

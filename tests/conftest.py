@@ -1,4 +1,8 @@
-"""Fixtures: one service for all tests that leave it as it was, and images to send."""
+"""Fixtures: one service for all tests that leave it as it was, and images to send.
+
+With pytest-xdist (`--dist loadgroup`), the tests that share a server run in one process. Tests that
+start services of their own are spread freely, the slow ones first.
+"""
 
 from collections.abc import Iterator
 from io import BytesIO
@@ -8,6 +12,27 @@ import pytest
 from PIL import Image
 
 from tests.service import Service, running
+
+TESTS = Path(__file__).parent
+SHARED_SERVERS = ("hooked", "limited", "tagging", "worked", "service")  # names of fixtures
+SLOW = ("faults", "integration")  # folders whose tests start services of their own, slowest first
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the slow tests first, and say which tests must share a process."""
+    items.sort(key=slowness, reverse=True)
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        server = next((name for name in SHARED_SERVERS if name in fixtures), None)
+        if server or not slowness(item):
+            item.add_marker(pytest.mark.xdist_group(server or str(item.path)))
+
+
+def slowness(item: pytest.Item) -> int:
+    """Return a number that is larger for the folders of slower tests, and 0 for quick tests."""
+    folder = item.path.relative_to(TESTS).parts[0]
+    return len(SLOW) - SLOW.index(folder) if folder in SLOW else 0
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +45,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A data folder for a service of the test's own."""
+    """The data folder of a service that one test has to itself."""
     return tmp_path / "data"
 
 
 def png(number: int, side: int = 96) -> bytes:
-    """A small picture that is unlike any of another number."""
+    """Return a small PNG image; each number gives another one."""
     image = Image.new("RGB", (side, side), (number % 256, number // 256 % 256, 90))
     image.paste((255, 255, 255), (10, 10, 20 + number % 50, 40))
     buffer = BytesIO()

@@ -1,4 +1,4 @@
-"""A real receiver of webhooks, which answers as it is told to: well, badly, late, or not at all."""
+"""A real receiver of webhooks. A test chooses its answers: good, bad, late, or none."""
 
 import ssl
 import threading
@@ -15,25 +15,32 @@ from standardwebhooks import Webhook
 from tests.service import wait_for
 
 HANG, CLOSE = "hang", "close"
-CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"  # made for these tests alone
+CERTIFICATE = Path(__file__).parent / "data" / "localhost.pem"  # made for these tests
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call that came in."""
+    """One request that has arrived."""
 
     path: str
     headers: dict[str, str]
     body: bytes
 
     def verified(self, secret: str) -> dict[str, Any]:
-        """The payload, if the signature is good; an error otherwise."""
+        """Return the payload.
+
+        Raises:
+            WebhookVerificationError: the signature is wrong.
+        """
         payload: dict[str, Any] = Webhook(secret).verify(self.body, self.headers)
         return payload
 
 
 class Receiver:
-    """`answers` are for the next calls, one each: a status, HANG or CLOSE; then all are 204."""
+    """`answers` holds one answer for each of the next calls: a status, HANG or CLOSE.
+
+    Once it is empty, the answer is 204.
+    """
 
     def __init__(self, server: ThreadingHTTPServer, scheme: str) -> None:
         self.calls: list[Call] = []
@@ -48,13 +55,13 @@ class Receiver:
         return f"{self._scheme}://{host}:{self.port}{path}"
 
     def wait_for_calls(self, number: int) -> list[Call]:
-        wait_for(lambda: len(self.calls) >= number, f"{number} calls, not {len(self.calls)}")
+        wait_for(lambda: len(self.calls) >= number, f"{number} calls of the webhook")
         return self.calls
 
 
 @contextmanager
 def receiving(*answers: int | str, port: int = 0, tls: bool = False) -> Iterator[Receiver]:
-    """A receiver on 127.0.0.1 with so many answers to begin with."""
+    """A receiver on 127.0.0.1 whose first calls get `answers`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

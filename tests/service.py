@@ -1,7 +1,13 @@
-"""A real captiond in a subprocess, for tests that talk to it over HTTP and kill parts of it."""
+"""A real captiond in a subprocess, for tests that talk to it over HTTP and kill parts of it.
+
+Tests wait for conditions, with one generous deadline, and never for a number of seconds: a machine
+with other work may take ten times as long. A wait that ends in vain shows the last lines of every
+running service's log.
+"""
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -10,8 +16,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import httpx
 import psutil
@@ -19,23 +26,45 @@ import psutil
 T = TypeVar("T")
 DATA = Path(__file__).parent / "data"
 MODEL = "captiond/scenes"
-USUAL = {"CAPTIOND_LOGS__FORMAT": "json", "CAPTIOND_MODEL__BATCH_SIZE": "8"}
-PATIENCE = 60.0  # seconds; a test that waits longer for a thing has failed
+USUAL = {
+    "CAPTIOND_LOGS__FORMAT": "json",
+    "CAPTIOND_MODEL__BATCH_SIZE": "8",
+    # Several services run at once on few cores.
+    "CAPTIOND_MODEL__THREADS": "1",
+    # A replacement that stands by imports torch: four seconds of a core for each service.
+    "CAPTIOND_MODEL__STANDBY": "false",
+}
+WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
+# Seconds after which a test gives up.
+PATIENCE = float(os.environ.get("CAPTIOND_TEST_PATIENCE", "300"))
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
+LOG_LINES = 30
+# A prefix: the log goes through a pipe, to which a process's limit on files does not apply.
+NO_FILE_LIMIT_FOR_LOGS = ("bash", "-c", 'exec "$0" "$@" 2> >(exec cat >&2)')
 
 
 def wait_for(look: Callable[[], T | None], what: str, *, seconds: float = PATIENCE) -> T:
-    """Look until there is something to see; fail if that takes too long."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.01)
-    raise AssertionError(f"waited {seconds:g} s in vain for {what}")
+    """Call `look` until it returns something true, and return that.
+
+    Raises:
+        AssertionError: `seconds` have passed; the message shows the last lines of all logs.
+    """
+    deadline, pause = time.monotonic() + seconds, FIRST_PAUSE
+    while not (result := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:g} s in vain for {what}\n{last_log_lines()}")
+        time.sleep(pause)
+        pause = min(1.2 * pause, LONGEST_PAUSE)
+    return result
 
 
 class Service:
-    """A running `captiond serve`; its log stands in a file and is read as it grows."""
+    """A running `captiond serve`. Its log is a file, which is read as it grows.
+
+    The command of `prefix`, if there is one, starts the service.
+    """
+
+    running: ClassVar[list["Service"]] = []
 
     def __init__(self, data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str) -> None:
         self.data = data
@@ -51,15 +80,24 @@ class Service:
                 cwd=data.parent,
                 env={**os.environ, **USUAL, **environ},
             )
-        self.url = wait_for(self._listening, "the port")["url"]
+        self.running.append(self)
+        try:
+            self.url: str = wait_for(self._listening, "the port")["url"]
+        except BaseException:
+            self.running.remove(self)
+            self.kill()
+            raise
         self.client = httpx.Client(base_url=self.url, timeout=PATIENCE)
 
     def _listening(self) -> dict[str, Any] | None:
-        assert self.process.poll() is None, self._log.read_text()
+        self._check_alive()
         return next(iter(self.logged("listening")), None)
 
+    def _check_alive(self) -> None:
+        assert self.process.poll() is None, f"the service has ended\n{self.log_text}"
+
     def logged(self, event: str) -> list[dict[str, Any]]:
-        """The log lines of an event so far."""
+        """Return the log entries of an event so far."""
         with self._log.open("rb") as log:
             log.seek(self._read)
             for line in log:
@@ -71,50 +109,79 @@ class Service:
                     self._entries[entry["event"]].append(entry)
         return list(self._entries[event])
 
+    def wait_for_entries(self, event: str, number: int) -> list[dict[str, Any]]:
+        """Wait until the log has so many entries of an event, and return them all."""
+
+        def enough() -> list[dict[str, Any]] | None:
+            entries = self.logged(event)
+            return entries if len(entries) >= number else None
+
+        return wait_for(enough, f"{number} log entries {event!r}")
+
     @property
     def log_text(self) -> str:
         return self._log.read_text()
 
     def wait_ready(self) -> Self:
+        """Wait until the service answers that a model is ready."""
+
         def ready() -> bool:
-            assert self.process.poll() is None, self._log.read_text()
-            return self.client.get("/readyz").status_code == 200
+            self._check_alive()
+            return bool(self.logged("model_ready")) and self.client.get("/readyz").is_success
 
         wait_for(ready, "a ready model")
         return self
 
+    def hold_model(self) -> Self:
+        """Stop the model processes before they load, so that accepted images wait.
+
+        It costs nothing, whereas a model process that finds no model imports torch first, again
+        and again.
+        """
+        for model in wait_for(lambda: self.children("model"), "a model process"):
+            wait_for(partial(bound_to_parent, model), "a model process that ends with its parent")
+            model.suspend()
+        return self
+
     def children(self, kind: str) -> list[psutil.Process]:
-        """The living child processes of a kind: web or model."""
+        """Return the living child processes of a kind: web or model."""
         pids = {entry["pid"] for entry in self.logged("child_started") if kind in entry["child"]}
         living = psutil.Process(self.process.pid).children()
-        return [child for child in living if child.pid in pids]
+        return [child for child in living if child.pid in pids and not gone([child])]
+
+    def child(self, kind: str) -> psutil.Process:
+        """Return the only child process of a kind; wait while one is being started."""
+        (child,) = wait_for(lambda: self.children(kind), f"a {kind} process")
+        return child
 
     def tree(self) -> list[psutil.Process]:
-        """Every process of the service."""
+        """Return every process of the service."""
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
 
     def task(self, task_id: str) -> dict[str, Any]:
+        """Return a task as the status call describes it."""
         response = self.client.get(f"/async-batch-caption/status/{task_id}")
         assert response.status_code == 200, response.text
         task: dict[str, Any] = response.json()
         return task
 
     def finished(self, task_id: str, *, seconds: float = PATIENCE) -> dict[str, Any]:
-        """A task once it has ended."""
+        """Wait until a task has finished, and return it."""
 
-        def ended() -> dict[str, Any] | None:
+        def finished() -> dict[str, Any] | None:
             task = self.task(task_id)
             return task if task["status"] not in {"PENDING", "PROCESSING"} else None
 
-        return wait_for(ended, f"the end of {task_id}", seconds=seconds)
+        return wait_for(finished, f"the end of {task_id}", seconds=seconds)
 
     def stop(self) -> int:
-        """SIGTERM, and wait; the exit code."""
+        """Send SIGTERM, wait for the end, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
+        """Send SIGKILL to the supervisor, and wait for its end."""
         self.process.kill()
         self.process.wait(PATIENCE)
 
@@ -125,6 +192,9 @@ class Service:
         self.close()
 
     def close(self) -> None:
+        """Kill the service if it still runs."""
+        if self in self.running:
+            self.running.remove(self)
         self.client.close()
         if self.process.poll() is None:
             self.kill()
@@ -135,42 +205,84 @@ def running(
     data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str
 ) -> Iterator[Service]:
     """A service whose model is ready; killed at the end if it still runs."""
-    service = Service(data, *flags, prefix=prefix, **environ)
-    try:
+    with Service(data, *flags, prefix=prefix, **environ) as service:
         yield service.wait_ready()
-    finally:
-        service.close()
+
+
+@contextmanager
+def running_without_model(data: Path, *flags: str, **environ: str) -> Iterator[Service]:
+    """A service whose model never comes: it accepts tasks, which wait."""
+    with Service(data, *flags, **environ) as service:
+        yield service.hold_model()
+
+
+def last_log_lines() -> str:
+    """Return the end of the log of each running service."""
+    logs = [service.log_text.splitlines()[-LOG_LINES:] for service in Service.running]
+    return "\n\n".join("\n".join(lines) for lines in logs)
+
+
+def gone(processes: Sequence[psutil.Process]) -> bool:
+    """Whether all of these processes have ended; a zombie has."""
+    return not any(is_alive(process) for process in processes)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs or may run again."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until_gone(processes: Sequence[psutil.Process]) -> None:
+    """Wait until all of these processes have ended."""
+    wait_for(lambda: gone(processes), f"the end of {processes}")
+
+
+def bound_to_parent(child: psutil.Process) -> bool:
+    """Whether a child has asked the kernel to kill it when its parent dies.
+
+    It ignores SIGTERM right afterwards, which is what this function looks for. A child that is
+    stopped before it could ask outlives its parent until it is continued.
+    """
+    try:
+        status = Path(f"/proc/{child.pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+    (ignored,) = re.findall(r"^SigIgn:\s*(\w+)$", status, flags=re.MULTILINE)
+    return bool(int(ignored, 16) & 1 << (signal.SIGTERM - 1))
 
 
 def captiond(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """A captiond command, run to its end."""
+    """Run a captiond command to its end."""
     return subprocess.run(
         [sys.executable, "-m", "captiond", *arguments],
         cwd=cwd,
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=2 * PATIENCE,
         check=False,
     )
 
 
 def upload(name: str) -> tuple[str, bytes]:
-    """A file of tests/data as httpx wants it."""
+    """Return a file of tests/data as httpx takes it."""
     return name, (DATA / name).read_bytes()
 
 
 def query(data: Path, sql: str) -> list[Any]:
-    """Rows of a service's database."""
+    """Return rows of a service's database."""
     with closing(sqlite3.connect(data / "captiond.db")) as connection:
         return connection.execute(sql).fetchall()
 
 
 def check_nothing_lost(data: Path, accepted: dict[str, int]) -> None:
-    """The oracle of every fault: `accepted` tasks, by their number of images, ended once each.
+    """Check what must hold after every fault. `accepted` has the number of images of each task.
 
-    The database is whole, it holds these images and no others, all of them have ended, and the
-    spool holds the files that ended tasks keep for another try, and no others.
+    The database passes its own check. It holds exactly these images, and all of them are finished.
+    The spool holds exactly the files that finished tasks keep for a retry.
     """
     assert query(data, "PRAGMA integrity_check") == [("ok",)]
     rows = dict(query(data, "SELECT task_id, count(*) FROM images GROUP BY task_id"))

@@ -1,4 +1,4 @@
-"""What the tests of tags share."""
+"""Rules, helpers and a German pipeline that the tests of tags share."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -6,23 +6,24 @@ from typing import Any
 from spacy.language import Language
 from spacy.pipeline import AttributeRuler
 
-from captiond.tagging.extract import Rules
+from captiond.tagging.extract import TagRules
 from captiond.tagging.languages import language_words
 from captiond.tagging.lexicon import read_lexicon
 from captiond.tagging.tagger import Tagger
 from captiond.tags import Tag, TagFilter
 
-ENGLISH_RULES = Rules(language_words("en"), read_lexicon("en"))
+ENGLISH_RULES = TagRules(language_words("en"), read_lexicon("en"))
 WANTED = TagFilter()
 
 
-def texts(found: Iterable[Tag], wanted: TagFilter = WANTED) -> list[str]:
-    """The tags as clients read them in `tags`."""
-    return sorted(tag.tag for tag in wanted.select(found))
+def texts(tags: Iterable[Tag], wanted: TagFilter = WANTED) -> list[str]:
+    """Return the texts of the tags, as `tags` in a response has them."""
+    return sorted(tag.tag for tag in wanted.select(tags))
 
 
 def tags_of(tagger: Tagger, captions: Sequence[str | None]) -> list[list[str]]:
-    return [texts(found) for found in tagger.tag(captions)]
+    """Return the texts of each caption's tags."""
+    return [texts(tags) for tags in tagger.tag(captions)]
 
 
 GERMAN = {
@@ -37,7 +38,7 @@ GERMAN = {
 
 
 def add_german_words(nlp: Language) -> Language:
-    """The pipeline, which knows the parts of speech and lemmas of a dozen words now."""
+    """Add a ruler that knows the parts of speech and lemmas of a dozen German words."""
     ruler = nlp.add_pipe("attribute_ruler")
     assert isinstance(ruler, AttributeRuler)
     for pos, lemmas in GERMAN.items():

@@ -1,11 +1,12 @@
-"""captiond's vision encoder beside other runtimes' on a CPU, where most of an image's time goes.
+"""Compare the speed of captiond's vision encoder with other runtimes on a CPU.
 
 pip install openvino onnxruntime onnx
 python -m tools.runtimes [BATCH...]
 
-BLIP-base's shape at 384 x 384 with random weights; every arm takes the same pixels, in turn, round
-after round. The table has the median milliseconds an image, and how far an arm's numbers are from
-those of transformers in fp32. What is not installed is left out.
+The vision encoder takes most of an image's time on a CPU. The model has BLIP-base's shape at
+384 x 384 and random weights. In each round, every runtime encodes the same pixels. The table has
+the median time of an image in milliseconds, and the largest difference of a runtime's output from
+that of transformers in fp32. Runtimes that are not installed are left out.
 """
 
 import os
@@ -25,38 +26,41 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import BlipForConditionalGeneration
 
-from captiond.bench.checkpoint import SIDE, config_of
-from captiond.captioners.blip.captioner import CPU_ROWS, DTYPES
+from captiond.captioners.blip.captioner import CPU_ROWS
 from captiond.captioners.blip.forward import Forward
+from captiond.captioners.blip.random_weights import SIDE, config_of
+from captiond.captioners.devices import DTYPES
 from captiond.captioners.linear import linears
 from captiond.config import Precision
 
 Encode = Callable[[Tensor], Tensor]  # [images, 3, height, width] → [images, 1 + patches, width]
-Arms = dict[str, Encode]
+Runtimes = dict[str, Encode]
 ROUNDS = 9
 CPU = torch.device("cpu")
 
 
 class Encoder(nn.Module):
-    """transformers' own, with one input and one output."""
+    """The vision encoder of transformers, with one input and one output."""
 
     def __init__(self, model: BlipForConditionalGeneration) -> None:
         super().__init__()
         self.vision = model.vision_model
 
     def forward(self, pixels: Tensor) -> Tensor:
-        seen: Tensor = self.vision(pixel_values=pixels).last_hidden_state
-        return seen
+        hidden: Tensor = self.vision(pixel_values=pixels).last_hidden_state
+        return hidden
 
 
 def new_model() -> BlipForConditionalGeneration:
+    """Return a model of BLIP-base's shape; its random weights are the same in each call."""
     torch.manual_seed(0)
     model = BlipForConditionalGeneration(config_of("base"))
     model.train(mode=False)
     return model
 
 
-def captiond_arms() -> Iterator[tuple[str, Encode]]:
+def captiond_runtimes() -> Iterator[tuple[str, Encode]]:
+    """Yield captiond's vision encoder in each precision that a CPU has."""
     precisions: tuple[Precision, ...] = ("fp32", "bf16", "int8")
     for precision in precisions:
         model = new_model().to(DTYPES[precision])  # type: ignore[arg-type]  # nn.Module's own
@@ -65,17 +69,20 @@ def captiond_arms() -> Iterator[tuple[str, Encode]]:
 
 
 def in_dtype(encode: Encode, dtype: torch.dtype) -> Encode:
+    """Return an encoder that takes and returns fp32 and computes in `dtype`."""
     return lambda pixels: encode(pixels.to(dtype)).float()
 
 
-def compiled_arm() -> Iterator[tuple[str, Encode]]:
+def compiled_runtime() -> Iterator[tuple[str, Encode]]:
+    """Yield the encoder of transformers, compiled by torch."""
     import torch._inductor.config as inductor
 
-    inductor.freezing = True  # weights packed for oneDNN, as captiond's are
+    inductor.freezing = True  # packs the weights for oneDNN, as captiond does
     yield "torch.compile fp32", torch.compile(Encoder(new_model()), dynamic=False)
 
 
-def openvino_arms() -> Iterator[tuple[str, Encode]]:
+def openvino_runtimes() -> Iterator[tuple[str, Encode]]:
+    """Yield the encoder in OpenVINO, in fp32 and bf16."""
     import openvino
 
     model = openvino.convert_model(
@@ -87,7 +94,8 @@ def openvino_arms() -> Iterator[tuple[str, Encode]]:
         yield f"OpenVINO {precision}", as_torch(partial(openvino_run, compiled))
 
 
-def onnx_arms(folder: Path) -> Iterator[tuple[str, Encode]]:
+def onnx_runtimes(folder: Path) -> Iterator[tuple[str, Encode]]:
+    """Yield the encoder in ONNX Runtime, in fp32 and int8. The models are written to `folder`."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -109,58 +117,65 @@ def onnx_arms(folder: Path) -> Iterator[tuple[str, Encode]]:
 
 
 def openvino_run(compiled: Any, pixels: Any) -> Any:
+    """Return the output of a compiled OpenVINO model for an array of pixels."""
     return compiled(pixels)[0]
 
 
 def onnx_run(session: Any, pixels: Any) -> Any:
+    """Return the output of an ONNX Runtime session for an array of pixels."""
     return session.run(None, {"pixels": pixels})[0]
 
 
 def as_torch(run: Callable[[Any], Any]) -> Encode:
+    """Return an encoder of tensors from a function of NumPy arrays."""
     return lambda pixels: torch.from_numpy(run(pixels.numpy()))
 
 
-def all_arms(folder: Path) -> Arms:
-    arms: Arms = {"transformers fp32": Encoder(new_model())}
-    arms |= dict(captiond_arms()) | dict(compiled_arm())
+def all_runtimes(folder: Path) -> Runtimes:
+    """Return the encoders of every installed runtime. The encoder of transformers is the first."""
+    runtimes: Runtimes = {"transformers fp32": Encoder(new_model())}
+    runtimes |= dict(captiond_runtimes()) | dict(compiled_runtime())
     if find_spec("openvino"):
-        arms |= dict(openvino_arms())
+        runtimes |= dict(openvino_runtimes())
     if find_spec("onnxruntime") and find_spec("onnx"):
-        arms |= dict(onnx_arms(folder))
-    return arms
+        runtimes |= dict(onnx_runtimes(folder))
+    return runtimes
 
 
 @torch.inference_mode()
-def milliseconds(arms: Arms, pixels: Tensor) -> dict[str, float]:
-    """The median of an image, of each arm."""
-    taken: dict[str, list[float]] = {name: [] for name in arms}
+def milliseconds(runtimes: Runtimes, pixels: Tensor) -> dict[str, float]:
+    """Return the median time of an image in each runtime."""
+    times: dict[str, list[float]] = {name: [] for name in runtimes}
     for _ in range(1 + ROUNDS):
-        for name, encode in arms.items():
+        for name, encode in runtimes.items():
             begun = time.perf_counter()
             encode(pixels)
-            taken[name].append((time.perf_counter() - begun) * 1000 / len(pixels))
-    return {name: statistics.median(times[1:]) for name, times in taken.items()}
+            times[name].append((time.perf_counter() - begun) * 1000 / len(pixels))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
 
 
 @torch.inference_mode()
-def distances(arms: Arms, pixels: Tensor) -> dict[str, float]:
-    """The largest difference of each arm's numbers from the first arm's."""
-    truth, *_ = (encode(pixels) for encode in arms.values())
-    return {name: (encode(pixels) - truth).abs().max().item() for name, encode in arms.items()}
+def distances(runtimes: Runtimes, pixels: Tensor) -> dict[str, float]:
+    """Return the largest difference of each runtime's output from that of the first runtime."""
+    reference, *_ = (encode(pixels) for encode in runtimes.values())
+    return {
+        name: (encode(pixels) - reference).abs().max().item() for name, encode in runtimes.items()
+    }
 
 
 def main(sizes: list[int]) -> None:
+    """Measure every installed runtime with batches of these sizes, and print the table."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     console = Console()
-    with TemporaryDirectory() as folder, console.status("making the encoders"):
-        arms = all_arms(Path(folder))
+    with TemporaryDirectory() as folder, console.status("making and measuring the encoders"):
+        runtimes = all_runtimes(Path(folder))
         batches = {size: torch.randn(size, 3, SIDE, SIDE) for size in sizes}
-        figures = {size: milliseconds(arms, pixels) for size, pixels in batches.items()}
-        far = distances(arms, batches[sizes[0]])
-    table = Table("ms an image, batch of", *map(str, sizes), "furthest from transformers")
-    for name in arms:
-        times = (f"{figures[size][name]:.0f}" for size in sizes)
-        table.add_row(name, *times, f"{far[name]:.1e}")
+        figures = {size: milliseconds(runtimes, pixels) for size, pixels in batches.items()}
+        differences = distances(runtimes, batches[sizes[0]])
+    table = Table("ms per image, batch of", *map(str, sizes), "largest difference")
+    for name in runtimes:
+        cells = (f"{figures[size][name]:.0f}" for size in sizes)
+        table.add_row(name, *cells, f"{differences[name]:.1e}")
     console.print(table)
 
 

@@ -1,6 +1,8 @@
-"""How good and how quick the tags of `captiond/english` are: what `make tags-report` prints.
+"""Print the quality of the tags of `captiond/english`, and with --speed how fast they are result.
 
 python -m tools.tags_report [--speed]
+
+`make tags-report` runs it with --speed.
 """
 
 import argparse
@@ -24,59 +26,63 @@ SPEED_CAPTIONS, BATCHES = 20_000, (1, 8, 64)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m tools.tags_report", description=__doc__)
-    parser.add_argument("--speed", action="store_true", help="measure the speed too")
+    parser.add_argument("--speed", action="store_true", help="measure the speed as well")
     options = parser.parse_args(arguments)
     tagger, lexicon = Tagger.load("en", "captiond/english"), read_lexicon("en")
     for half, path in HALVES.items():
         gold = list(read_gold(path))
-        made = report(tagger, lexicon, gold)
-        print_half(half, len(gold), made)
-        if half == "tuning":  # whoever looked at the other half's would tune by them
-            print_mistakes(made)
+        result = report(tagger, lexicon, gold)
+        print_half(half, len(gold), result)
+        if half == "tuning":  # Nobody may tune by the mistakes of the held-out half.
+            print_mistakes(result)
     if options.speed:
         print_speed()
 
 
-def print_half(half: str, captions: int, made: Report) -> None:
+def print_half(half: str, captions: int, result: Report) -> None:
+    """Print the scores of one half of the gold set."""
     print(f"\nThe {half} half: {captions} captions")
     print("            precision  recall      F1    tags")
-    for rule, score in made.scores.items():
+    for rule, score in result.scores.items():
         figures = f"{score.precision:9.3f} {score.recall:7.3f} {score.f1:7.3f} {score.gold:7d}"
         print(f"  {rule:9s} {figures}")
-    right, inflected = made.lemmas
-    print(f"  lemmas of inflected nouns: {right} of {inflected}, {right / inflected:.1%}")
-    known, named = made.known / made.nouns, made.named / made.nouns
-    print(f"  nouns with a category: {known:.1%} of {made.nouns}; with one but other: {named:.1%}")
+    correct, inflected = result.lemmas
+    print(f"  lemmas of inflected nouns: {correct} of {inflected}, {correct / inflected:.1%}")
+    known, named = result.known / result.nouns, result.named / result.nouns
+    print(
+        f"  nouns with a category: {known:.1%} of {result.nouns}; other than `other`: {named:.1%}"
+    )
 
 
-def print_mistakes(made: Report) -> None:
-    print(f"  captions with a mistake: {len(made.mistakes)}")
-    for mistake in made.mistakes:
-        too_many = [f"+{tag}" for tag in sorted(mistake.too_many)]
+def print_mistakes(result: Report) -> None:
+    """Print each caption with a mistake: a wrong tag has a plus, a missing one a minus."""
+    print(f"  captions with a mistake: {len(result.mistakes)}")
+    for mistake in result.mistakes:
+        wrong = [f"+{tag}" for tag in sorted(mistake.wrong)]
         missing = [f"-{tag}" for tag in sorted(mistake.missing)]
-        print(f"    {mistake.caption}: {', '.join(too_many + missing)}")
+        print(f"    {mistake.caption}: {', '.join(wrong + missing)}")
 
 
 def print_speed() -> None:
-    """Processor time of this process alone, on texts of two kinds, with and without the cache."""
-    print("\nCaptions a second of processor time")
+    """Print the speed for two kinds of text, with the cache and without it."""
+    print("\nCaptions per second of processor time of this process")
     rng = Random(0)
     texts = {
-        "all different (the grammar's)": captions(SPEED_CAPTIONS),
+        "captions of the training grammar": captions(SPEED_CAPTIONS),
         "drawn scenes": [caption(sample_scene(rng)) for _ in range(SPEED_CAPTIONS)],
     }
     for name, stream in texts.items():
-        print(f"  {name}, {len(set(stream)) / len(stream):.1%} of them new")
+        print(f"  {name}, {len(set(stream)) / len(stream):.1%} of them different")
         for batch in BATCHES:
-            without, _ = speed(stream, batch, remembered=0)
-            with_cache, hits = speed(stream, batch, remembered=4096)
-            rates = f"{without:7,.0f} without a cache, {with_cache:7,.0f} with one"
+            without, _ = speed(stream, batch, cache_size=0)
+            with_cache, hits = speed(stream, batch, cache_size=4096)
+            rates = f"{without:7,.0f} without the cache, {with_cache:7,.0f} with it"
             print(f"    in batches of {batch:2d}: {rates} ({hits:.1%} hits)")
 
 
-def speed(texts: Sequence[str], batch: int, *, remembered: int) -> tuple[float, float]:
-    """Captions a second, and the share that the cache knew."""
-    tagger = Tagger.load("en", "captiond/english", remembered=remembered)
+def speed(texts: Sequence[str], batch: int, *, cache_size: int) -> tuple[float, float]:
+    """Return captions per second, and the share of the captions that the cache knew."""
+    tagger = Tagger.load("en", "captiond/english", cache_size=cache_size)
     tagger.tag(captions(100))
     tagger.hits = 0
     started = time.process_time()

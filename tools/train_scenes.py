@@ -1,8 +1,8 @@
-"""Trains and evaluates captiond/scenes, the small BLIP that is shipped inside captiond.
+"""Train and evaluate captiond/scenes, the small BLIP that is shipped with captiond.
 
-python -m tools.train_scenes                 draw, train (or go on training), save, evaluate
-python -m tools.train_scenes --evaluate      the score of the saved folder
-python -m tools.train_scenes --samples DIR   a few test pictures with their captions
+python -m tools.train_scenes                 draw scenes, train (or resume), save, evaluate
+python -m tools.train_scenes --evaluate      print the score of the saved model
+python -m tools.train_scenes --samples DIR   write a few test pictures with their captions
 """
 
 import argparse
@@ -27,7 +27,7 @@ WORK = Path("build/scenes")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; 0 when done, 1 if training stopped before its last step."""
+    """Run the command. Return 0, or 1 if training stopped before its last step."""
     options = _parser().parse_args(argv)
     if options.samples:
         write_samples(options.out, options.samples)
@@ -42,20 +42,30 @@ def _parser() -> argparse.ArgumentParser:
     recipe = Recipe()
     parser = argparse.ArgumentParser(prog="python -m tools.train_scenes", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--out", type=Path, default=OUT, help="the model's folder")
-    parser.add_argument("--work", type=Path, default=WORK, help="drawn scenes and the checkpoint")
-    parser.add_argument("--seed", type=int, default=recipe.seed)
-    parser.add_argument("--scenes", type=int, default=recipe.scenes, help="how many to draw")
-    parser.add_argument("--steps", type=int, default=recipe.steps)
-    parser.add_argument("--batch", type=int, default=recipe.batch)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop, to go on later")
-    parser.add_argument("--fresh", action="store_true", help="do not go on from the checkpoint")
+    parser.add_argument("--out", type=Path, default=OUT, help="the folder of the model")
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="the folder of the drawn scenes and the checkpoint"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=recipe.seed, help="the seed of the scenes and the weights"
+    )
+    parser.add_argument("--scenes", type=int, default=recipe.scenes, help="how many scenes to draw")
+    parser.add_argument("--steps", type=int, default=recipe.steps, help="how many steps to train")
+    parser.add_argument("--batch", type=int, default=recipe.batch, help="scenes in one step")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after so many minutes"
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="start anew instead of resuming from the checkpoint"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that draw")
-    parser.add_argument("--evaluate", action="store_true", help="only evaluate what is in --out")
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count(), help="how many processes draw"
+    )
+    parser.add_argument("--evaluate", action="store_true", help="only evaluate the model in --out")
     parser.add_argument("--evaluation-seed", type=int, default=EVALUATION_SEED)
     parser.add_argument("--evaluation-scenes", type=int, default=2000)
-    parser.add_argument("--samples", type=Path, help="only draw the test pictures, into a folder")
+    parser.add_argument("--samples", type=Path, help="only write the test pictures to this folder")
     return parser
 
 
@@ -71,7 +81,7 @@ def _train(options: argparse.Namespace) -> int:
     checkpoint = options.work / "checkpoint.pt"
     if checkpoint.exists() and not options.fresh:
         run = resume_run(checkpoint, recipe, options.device)
-        print(f"going on from step {run.step:,}")
+        print(f"resuming at step {run.step:,}")
     else:
         run = new_run(recipe, options.device)
     try:
@@ -79,7 +89,7 @@ def _train(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         finished = False
     if not finished:
-        print(f"stopped at step {run.step:,}; the same command goes on from there")
+        print(f"stopped at step {run.step:,}; the same command resumes there")
         return 1
     _publish(run, options)
     return 0
@@ -102,7 +112,7 @@ def _publish(run: Run, options: argparse.Namespace) -> None:
 def _print_score(answers: list[Answer]) -> None:
     for answer in answers:
         if not answer.exact:
-            print(f"  {answer.sample.caption}\n    given: {answer.given}")
+            print(f"  {answer.sample.caption}\n    model: {answer.given}")
     for name, (exact, scenes) in score(answers).items():
         print(f"{name:9} {exact:5,} of {scenes:5,} exact  {exact / scenes:.1%}")
 
@@ -121,7 +131,7 @@ def _machine(device: str) -> str:
 
 
 def _examples(answers: list[Answer]) -> list[str]:
-    """One caption of each form, the forms told apart by the words that join the things."""
+    """Return one caption of each form. The words that join the things distinguish the forms."""
     joints = ("inside", "left", "above", "and", ",", "right", "top")
     forms: dict[tuple[bool, ...], str] = {}
     for answer in answers:

@@ -1,9 +1,9 @@
-"""Train, or only score, the embedded English pipeline `captiond/english`.
+"""Train and evaluate captiond/english, the small English pipeline that is shipped with captiond.
 
     python -m tools.train_tagger --treebank FOLDER --out captiond/embedded/english
     python -m tools.train_tagger --treebank FOLDER --evaluate captiond/embedded/english
 
-FOLDER holds `en_ewt-train.conllu.xz` and `en_ewt-dev.conllu.xz` of the UD English Web Treebank.
+FOLDER has `en_ewt-train.conllu.xz` and `en_ewt-dev.conllu.xz` of the UD English Web Treebank.
 """
 
 import argparse
@@ -30,7 +30,7 @@ EXAMPLES = 6  # captions in the card
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line, then train or score, and print the figures."""
+    """Train or evaluate as the command line says, and print the scores."""
     options = _parser().parse_args(arguments)
     dev = list(read_treebank(options.treebank / "en_ewt-dev.conllu.xz"))
     training = list(read_treebank(options.treebank / "en_ewt-train.conllu.xz"))
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _command(recipe: Recipe) -> str:
-    """The command that makes the folder again; FOLDER is the treebank's."""
+    """Return the command that trains this pipeline again. FOLDER is the folder of the treebank."""
     return (
         "python -m tools.train_tagger --treebank FOLDER --out captiond/embedded/english "
         f"--seed {recipe.seed} --epochs {recipe.epochs}"
@@ -57,7 +57,7 @@ def _command(recipe: Recipe) -> str:
 
 
 def captions(count: int) -> list[str]:
-    """Captions of the grammar, the same ones each time."""
+    """Return captions of the grammar. They are the same in each call."""
     lexicon, rng = read_lexicon(), Random(0)
     grammar = CaptionGrammar(lexicon, NounPhrases(lexicon, rng), rng)
     return [text_of(grammar.caption()) for _ in range(count)]
@@ -74,7 +74,7 @@ def _progress(dev: Sequence[Sentence]) -> Callable[[int, Language], None]:
 
 
 def captions_per_second(nlp: Language, count: int = 20000) -> float:
-    """How many different captions of the grammar one core gets through: processor time."""
+    """Return the captions of the grammar that the pipeline processes per second of CPU time."""
     texts = captions(count)
     list(nlp.pipe(texts[:1000]))
     started = time.process_time()
@@ -91,8 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--treebank", type=Path, required=True, metavar="FOLDER")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--out", type=Path, metavar="FOLDER", help="train, and write there")
-    what.add_argument("--evaluate", type=Path, metavar="FOLDER", help="score what is there")
+    what.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="train, and write the pipeline to this folder"
+    )
+    what.add_argument(
+        "--evaluate", type=Path, metavar="FOLDER", help="only evaluate the pipeline in this folder"
+    )
     parser.add_argument("--seed", type=int, default=Recipe().seed)
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
     return parser

@@ -1,1 +1,1 @@
-"""What this machine can do: `captiond bench`, without its printing."""
+"""Measures what this machine can do: `captiond bench` without its printing."""

@@ -1,4 +1,7 @@
-"""What is measured, and how: in turn, round after round, so that all share the weather."""
+"""What is measured, and in which order: all cases in turn, round after round.
+
+So all cases share the same conditions, if the speed of the machine changes meanwhile.
+"""
 
 import time
 from collections.abc import Callable, Iterable
@@ -6,11 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from captiond.captioners.memory import told_as_out_of_memory
+from captiond.captioners.memory import raising_out_of_memory
 from captiond.errors import OutOfMemory
 
 
-class Kind(StrEnum):
+class CaseKind(StrEnum):
+    """What a case measures."""
+
     GENERATE = "generate"
     CAPTIOND = "captiond"
     SERVICE = "service"
@@ -21,9 +26,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing to time; `amount` is what it does: images, FLOP, bytes."""
+    """One thing to time. `amount` is what one run processes: images, FLOP or bytes."""
 
-    kind: Kind
+    kind: CaseKind
     name: str
     amount: float
     run: Callable[[], Any]
@@ -31,33 +36,36 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a case gave, and how long it took."""
+    """One run of a case: its result, and how long it took."""
 
     seconds: float
     result: Any
 
 
-Tell = Callable[[Case], None]
+OnCase = Callable[[Case], None]  # is called before each run
 Samples = list[tuple[Case, list[Sample]]]
 
 
-def measure(cases: Iterable[Case], rounds: int, tell: Tell) -> Samples:
-    """A warm-up, from the last case to the first, since the largest may have everything laid out
-    anew; then the rounds. A case that the device has no memory for is left out.
+def measure(cases: Iterable[Case], rounds: int, on_case: OnCase) -> Samples:
+    """Run every case once to warm up, then `rounds` times, and return the samples.
+
+    The warm-up goes from the last case to the first, because the largest batch may cause buffers to
+    be allocated again. A case for which the device has too little memory is left out.
     """
-    found: Samples = [(case, []) for case in reversed([*cases]) if warmed_up(case, tell)]
-    found.reverse()
+    samples: Samples = [(case, []) for case in reversed([*cases]) if warmed_up(case, on_case)]
+    samples.reverse()
     for _ in range(rounds):
-        for case, samples in found:
-            tell(case)
-            samples.append(timed(case))
-    return found
+        for case, taken in samples:
+            on_case(case)
+            taken.append(timed(case))
+    return samples
 
 
-def warmed_up(case: Case, tell: Tell) -> bool:
-    tell(case)
+def warmed_up(case: Case, on_case: OnCase) -> bool:
+    """Run a case; return whether the device has enough memory for it."""
+    on_case(case)
     try:
-        with told_as_out_of_memory():
+        with raising_out_of_memory():
             case.run()
     except OutOfMemory:
         return False

@@ -1,4 +1,7 @@
-"""Pictures to caption: what a camera's JPEG is to a decoder, the same for the same numbers."""
+"""Images to caption. A decoder does as much work for them as for a JPEG of a camera.
+
+The same number always gives the same image.
+"""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +20,7 @@ def jpegs(numbers: Iterable[int]) -> list[bytes]:
 
 
 def jpeg(number: int) -> bytes:
-    """Soft colours under a grain, unlike those of any other number."""
+    """Return a JPEG of soft colours and grain, which differs from that of any other number."""
     rng = np.random.default_rng(number)
     colours = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     soft = np.asarray(colours.resize(SIZE, Image.Resampling.BICUBIC), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""What the machine does at best: matrix products, and bytes read and written."""
+"""The best rates of the machine: matrix products, and bytes read and written."""
 
 from collections.abc import Callable, Iterator
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from captiond.bench.cases import Case, Kind
-from captiond.captioners.blip.captioner import DTYPES
+from captiond.bench.cases import Case, CaseKind
+from captiond.captioners.devices import DTYPES
 from captiond.captioners.linear import Int8Linear, PackedLinear, linears
 from captiond.config import Precision
 
@@ -17,7 +17,7 @@ COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes
 
 
 def shapes(device: torch.device) -> tuple[tuple[int, int, int], ...]:
-    """Rows, width before, width after: BLIP's largest for a usual batch, and one larger still."""
+    """Return rows, input width and output width: the largest of BLIP-base, and a larger one."""
     if device.type == "cpu":
         return (8 * 577, 768, 3072), (8 * 577, 3072, 768), (2048, 4096, 4096)
     return (64 * 577, 768, 3072), (64 * 577, 3072, 768), (8192, 8192, 8192)
@@ -29,13 +29,13 @@ def product_cases(device: torch.device, precision: Precision) -> Iterator[Case]:
         flop = 2.0 * rows * before * after * repeats
         for name, product in products(device, precision, rows, before, after):
             run = repeated(product, repeats, device)
-            yield Case(Kind.PRODUCT, f"{name} {rows} x {before} x {after}", flop, run)
+            yield Case(CaseKind.PRODUCT, f"{name} {rows} x {before} x {after}", flop, run)
 
 
 def products(
     device: torch.device, precision: Precision, rows: int, before: int, after: int
 ) -> Iterator[tuple[str, Product]]:
-    """The same product as torch does it by itself, and as captiond has it done."""
+    """Yield the same product as torch computes it, and as captiond computes it."""
 
     def random(*size: int) -> Tensor:
         return torch.randn(size, device=device, dtype=DTYPES[precision])
@@ -51,14 +51,16 @@ def products(
 
 
 def memory_cases(device: torch.device) -> Iterator[Case]:
-    """The bytes that a copy reads and writes, and those that a sum reads."""
+    """Yield a copy, which reads and writes bytes, and a sum, which reads them."""
     source = torch.ones(COPIED[device.type] // 4, device=device)
     target = torch.empty_like(source)
     size, repeats = source.nbytes, REPEATS[device.type]
     ways = (("copy", 2, lambda: target.copy_(source)), ("sum", 1, source.sum))
     for name, times, way in ways:
         run = repeated(way, repeats, device)
-        yield Case(Kind.MEMORY, f"{name} of {size >> 20} MiB", float(times * size * repeats), run)
+        yield Case(
+            CaseKind.MEMORY, f"{name} of {size >> 20} MiB", float(times * size * repeats), run
+        )
 
 
 def repeated(way: Product, repeats: int, device: torch.device) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""From samples to figures, and to the settings that they suggest."""
+"""Figures made of samples, and the settings that the figures suggest."""
 
 import math
 import statistics
@@ -6,30 +6,31 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from captiond.bench.cases import Case, Kind, Sample, Samples
-from captiond.bench.floor import Arithmetic, Rates, Work, floor_seconds
+from captiond.bench.cases import Case, CaseKind, Sample, Samples
+from captiond.bench.floor import BatchWork, Rates, floor_seconds
 from captiond.bench.load import Load
+from captiond.captioners.arithmetic import Arithmetic
 
-ENOUGH = 0.97  # of the best rate
-AHEAD = 2  # decoders do so much more than the model takes
+ENOUGH = 0.97  # a batch size is good enough at this part of the best rate
+AHEAD = 2  # decoders can decode this many times as many images as the model captions
 
 
 @dataclass(frozen=True, slots=True)
 class EngineFigure:
-    """Seconds an image at a batch size; None where there was no memory for it."""
+    """Seconds for each image at a batch size; None if the device had too little memory."""
 
     batch_size: int
     generate: float | None
     captiond: float | None
     floor: float | None
-    ratio: float | None  # of ours to `generate`
+    ratio: float | None  # of captiond to `generate`
     new_tokens: float | None  # an image
-    same: float | None  # the part of the images that have the tokens of `generate`
+    same: float | None  # the part of the images with the same tokens in both engines
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceFigure:
-    """What so many clients get; `idle` is the part of its time that the model waits, by cause."""
+    """What a number of clients get. `idle` is the waiting part of the model's time."""
 
     clients: int
     images_per_second: float
@@ -40,7 +41,7 @@ class ServiceFigure:
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best that any of several ways reached, a second."""
+    """The best rate per second that any of several ways reached, and its name."""
 
     name: str
     rate: float
@@ -48,7 +49,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """All that was measured."""
+    """Everything that was measured."""
 
     product: Best  # FLOP
     memory: Best  # bytes
@@ -59,7 +60,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Suggested:
-    """Settings that fit the machine as it was measured."""
+    """Settings that fit the measured machine."""
 
     batch_size: int
     precision: str
@@ -69,29 +70,29 @@ class Suggested:
 
 def figures(
     samples: Samples,
-    works: dict[int, Work],
+    works: dict[int, BatchWork],
     same: dict[int, float],
     model: Arithmetic,
     width: int,
 ) -> Figures:
-    """`works` and `same` by batch size, of numbers that are `width` bytes wide."""
-    product, memory = best(samples, Kind.PRODUCT), best(samples, Kind.MEMORY)
+    """Return the figures. `works` and `same` are by batch size; `width` is bytes of a number."""
+    product, memory = best(samples, CaseKind.PRODUCT), best(samples, CaseKind.MEMORY)
     rates = Rates(product.rate, memory.rate)
     floors = {size: floor_seconds(model, rates, work, width) / size for size, work in works.items()}
-    (decode,) = medians(samples, Kind.DECODE).values()
+    (decode,) = medians(samples, CaseKind.DECODE).values()
     return Figures(
         product,
         memory,
         engine_figures(samples, works, same, floors),
         decode,
-        tuple(service_figure(*found) for found in of_kind(samples, Kind.SERVICE)),
+        tuple(service_figure(*measured) for measured in of_kind(samples, CaseKind.SERVICE)),
     )
 
 
 def engine_figures(
-    samples: Samples, works: dict[int, Work], same: dict[int, float], floors: dict[int, float]
+    samples: Samples, works: dict[int, BatchWork], same: dict[int, float], floors: dict[int, float]
 ) -> tuple[EngineFigure, ...]:
-    theirs, ours = medians(samples, Kind.GENERATE), medians(samples, Kind.CAPTIOND)
+    theirs, ours = medians(samples, CaseKind.GENERATE), medians(samples, CaseKind.CAPTIOND)
     return tuple(
         EngineFigure(
             batch_size=int(name),
@@ -106,20 +107,20 @@ def engine_figures(
     )
 
 
-def of_kind(samples: Samples, kind: Kind) -> Iterable[tuple[Case, list[Sample]]]:
-    return (found for found in samples if found[0].kind is kind)
+def of_kind(samples: Samples, kind: CaseKind) -> Iterable[tuple[Case, list[Sample]]]:
+    return (measured for measured in samples if measured[0].kind is kind)
 
 
-def best(samples: Samples, kind: Kind) -> Best:
+def best(samples: Samples, kind: CaseKind) -> Best:
     rates = (
         Best(case.name, case.amount / min(sample.seconds for sample in taken))
         for case, taken in of_kind(samples, kind)
     )
-    return max(rates, key=lambda found: found.rate)
+    return max(rates, key=lambda rate: rate.rate)
 
 
-def medians(samples: Samples, kind: Kind) -> dict[str, float]:
-    """Seconds for one, by the case's name."""
+def medians(samples: Samples, kind: CaseKind) -> dict[str, float]:
+    """Return the median seconds for an amount of one, by the name of the case."""
     return {
         case.name: statistics.median(sample.seconds for sample in taken) / case.amount
         for case, taken in of_kind(samples, kind)
@@ -129,7 +130,7 @@ def medians(samples: Samples, kind: Kind) -> dict[str, float]:
 def service_figure(case: Case, taken: list[Sample]) -> ServiceFigure:
     loads: list[Load] = [sample.result for sample in taken]
     waits = sorted(wait for load in loads for wait in load.answers)
-    seconds = statistics.median(sample.seconds for sample in taken)
+    seconds = statistics.median(load.seconds for load in loads)
     return ServiceFigure(
         clients=int(case.name),
         images_per_second=case.amount / seconds,
@@ -140,7 +141,7 @@ def service_figure(case: Case, taken: list[Sample]) -> ServiceFigure:
 
 
 def idle_parts(loads: list[Load]) -> dict[str, float]:
-    """Of the time of all models, the largest first; empty where there were too few batches."""
+    """Return the parts of the time of all models, the largest first; empty without batches."""
     idle = defaultdict[str, float](float)
     for load in loads:
         for cause, seconds in load.idle.items():
@@ -151,17 +152,17 @@ def idle_parts(loads: list[Load]) -> dict[str, float]:
 
 
 def quantile(ordered: list[float], part: float) -> float:
-    """The least value that so large a part does not exceed."""
+    """Return the least value that `part` of the values do not exceed."""
     return ordered[max(0, math.ceil(part * len(ordered)) - 1)]
 
 
-def suggested(found: Figures, precision: str, threads: int, cores: int) -> Suggested:
-    """Settings for this machine: a small batch, and decoders that keep ahead of the model."""
-    seconds = {figure.batch_size: figure.captiond for figure in found.engine if figure.captiond}
+def suggested(measured: Figures, precision: str, threads: int, cores: int) -> Suggested:
+    """Return settings for this machine: a small batch, and decoders faster than the model."""
+    seconds = {figure.batch_size: figure.captiond for figure in measured.engine if figure.captiond}
     quickest = min(seconds.values())
     return Suggested(
         batch_size=min(size for size, took in seconds.items() if quickest / took >= ENOUGH),
         precision=precision,
         threads=threads,
-        decoders=max(1, min(cores, math.ceil(AHEAD * found.decode / quickest))),
+        decoders=max(1, min(cores, math.ceil(AHEAD * measured.decode / quickest))),
     )

@@ -1,4 +1,4 @@
-"""A whole run: what is made ready for it, what is measured, and what is told of that."""
+"""A whole run of `captiond bench`: preparation, measurement and report."""
 
 import os
 from collections.abc import Iterator
@@ -12,34 +12,35 @@ import transformers
 from torch import Tensor
 
 import captiond
-from captiond.bench.cases import Case, Kind, Samples, Tell, measure
+from captiond.bench.cases import Case, CaseKind, OnCase, Samples, measure
 from captiond.bench.engines import (
     Engines,
     decode_case,
     device_of,
     engine_cases,
+    equal_part,
     load_engines,
-    same_part,
     work_of,
 )
-from captiond.bench.floor import Arithmetic, Shape, Work, arithmetic
+from captiond.bench.floor import BatchWork
 from captiond.bench.images import jpegs
-from captiond.bench.load import Service, running, service_cases
+from captiond.bench.load import ServiceProcess, running, service_cases
 from captiond.bench.rates import memory_cases, product_cases
 from captiond.bench.report import Figures, Suggested, figures, suggested
+from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.files import ModelFiles
 from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
 from captiond.worker.loading import threads_of
 
-NEW_TOKENS = 19  # with the one that begins it, BLIP's longest caption by default
+NEW_TOKENS = 19  # transformers' default limit is 20, including the first token
 WIDTHS: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number
-DISTINCT = 32  # images; larger batches and more requests have them more than once
+DISTINCT = 32  # images; larger batches and further requests repeat them
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: batches of these sizes, and so many clients with these requests each."""
+    """What is measured: batch sizes, and numbers of clients with `requests` requests each."""
 
     rounds: int
     sizes: tuple[int, ...]
@@ -59,7 +60,7 @@ class Machine:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run has found; sizes in bytes, times in seconds."""
+    """The result of a run; sizes in bytes, times in seconds."""
 
     captiond: str
     model: str
@@ -68,22 +69,22 @@ class Report:
     arithmetic: Arithmetic
     figures: Figures
     service_batch_size: int | None
-    starting_bytes: int | None  # most memory of the service's model process, until it was ready
-    peak_bytes: int | None  # and while it captioned
+    starting_bytes: int | None  # peak memory of the service's model process until it was ready
+    peak_bytes: int | None  # its peak memory while it captioned
     suggested: Suggested
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Everything loaded and running."""
+    """What a run needs, loaded and running."""
 
     engines: Engines
-    service: Service | None
+    service: ServiceProcess | None
     cases: list[Case]
 
 
 def plan_for(settings: Settings, rounds: int | None, *, quick: bool, service: bool) -> Plan:
-    """The sizes that fit the device."""
+    """Return a plan with sizes that fit the device."""
     on_cpu = device_of(settings).type == "cpu"
     sizes: tuple[int, ...] = (1, 4, 8, 16) if on_cpu else (1, 8, 32, 64, 128, 256)
     clients: tuple[int, ...] = (1, 4, 8) if on_cpu else (1, 8, 64, 512)
@@ -98,7 +99,7 @@ def plan_for(settings: Settings, rounds: int | None, *, quick: bool, service: bo
 
 
 def measured(settings: Settings, model: ModelFiles) -> Settings:
-    """The settings to measure with: greedy search, nothing cached, nothing that stands by."""
+    """Return settings to measure with: greedy search, no cache, no standby process."""
     name = str(model.folder.absolute())
     plain = {"name": name, "revision": None, "fallback": "", "cache": None, "standby": False}
     changes = {
@@ -106,7 +107,7 @@ def measured(settings: Settings, model: ModelFiles) -> Settings:
         "model": plain,
         "generation": {**Settings().generation.model_dump(), "max_new_tokens": NEW_TOKENS},
         "cache": {"enabled": False},
-        "logs": {"level": "debug", "format": "json"},  # with what each batch had waited for
+        "logs": {"level": "info", "format": "json"},
     }
     return settings.model_copy(
         update={
@@ -118,17 +119,18 @@ def measured(settings: Settings, model: ModelFiles) -> Settings:
 
 @contextmanager
 def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
-    """Load the engines, start the service with the settings file `config`, and end it again.
+    """Load the engines, and run a service with the settings file `config` within the block.
 
     Raises:
         ModelBroken, StartupError: one of them cannot run.
     """
     images = jpegs(range(DISTINCT))
     engines = load_engines(settings, images[: max(plan.sizes)])
+    captioner = engines.captioner
     with serving(plan, config) as service:
         cases = chain(
-            product_cases(engines.ours.device, engines.ours.precision),
-            memory_cases(engines.ours.device),
+            product_cases(captioner.device, captioner.precision),
+            memory_cases(captioner.device),
             [decode_case(engines, images[0], settings)],
             engine_cases(engines, plan.sizes),
             service_cases(service, plan.clients, images, plan.requests) if service else (),
@@ -136,58 +138,60 @@ def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
         yield Bench(engines, service, list(cases))
 
 
-def serving(plan: Plan, config: Path) -> AbstractContextManager[Service | None]:
+def serving(plan: Plan, config: Path) -> AbstractContextManager[ServiceProcess | None]:
     return running(config, max(plan.clients)) if plan.clients else nullcontext()
 
 
-def run(bench: Bench, settings: Settings, plan: Plan, model: str, tell: Tell) -> Report:
-    """Measure all of it.
+def run(bench: Bench, settings: Settings, plan: Plan, model: str, on_case: OnCase) -> Report:
+    """Measure all cases and return the report.
 
     Raises:
-        OutOfMemory: the device has none for a single image.
+        OutOfMemory: the device has too little memory for a single image.
     """
-    samples = measure(bench.cases, plan.rounds, tell)
+    samples = measure(bench.cases, plan.rounds, on_case)
     peak = bench.service.peak_bytes() if bench.service else None
-    ours = bench.engines.ours
-    counted = arithmetic(Shape.of(bench.engines.config))
+    captioner, counted = bench.engines.captioner, bench.engines.comparison.arithmetic
     done = works(bench.engines, samples)
     if not done:
-        raise OutOfMemory(f"{ours.device} has no memory for a single image; choose another")
+        raise OutOfMemory(f"{captioner.device} has no memory for a single image; choose another")
     same = agreement(bench.engines, samples)
-    found = figures(samples, done, same, counted, WIDTHS[ours.precision])
-    machine = describe(settings, ours.device, ours.precision)
+    measured_figures = figures(samples, done, same, counted, WIDTHS[captioner.precision])
+    machine = describe(settings, captioner.device, captioner.precision)
     return Report(
         captiond=captiond.__version__,
         model=model,
         machine=machine,
         plan=plan,
         arithmetic=counted,
-        figures=found,
+        figures=measured_figures,
         service_batch_size=bench.service.batch_size if bench.service else None,
         starting_bytes=bench.service.starting_bytes if bench.service else None,
         peak_bytes=peak,
-        suggested=suggested(found, machine.precision, machine.threads, machine.cores),
+        suggested=suggested(measured_figures, machine.precision, machine.threads, machine.cores),
     )
 
 
-def works(engines: Engines, samples: Samples) -> dict[int, Work]:
-    """By batch size, what our engine has done."""
-    padding = engines.config["text_config"]["pad_token_id"]
-    ours = last_results(samples, Kind.CAPTIOND)
+def works(engines: Engines, samples: Samples) -> dict[int, BatchWork]:
+    """Return the work that captiond's engine did, by batch size."""
+    padding = engines.comparison.padding
+    ours = last_results(samples, CaseKind.CAPTIOND)
     return {size: work_of(tokens, padding) for size, tokens in ours.items()}
 
 
 def agreement(engines: Engines, samples: Samples) -> dict[int, float]:
-    """By batch size, the part of the images to which both engines gave the same tokens."""
-    padding = engines.config["text_config"]["pad_token_id"]
-    theirs, ours = last_results(samples, Kind.GENERATE), last_results(samples, Kind.CAPTIOND)
+    """Return the part of the images with the same tokens in both engines, by batch size."""
+    padding = engines.comparison.padding
+    theirs, ours = (
+        last_results(samples, CaseKind.GENERATE),
+        last_results(samples, CaseKind.CAPTIOND),
+    )
     return {
-        size: same_part(theirs[size], ours[size], padding) for size in theirs.keys() & ours.keys()
+        size: equal_part(theirs[size], ours[size], padding) for size in theirs.keys() & ours.keys()
     }
 
 
-def last_results(samples: Samples, kind: Kind) -> dict[int, Tensor]:
-    """By batch size, the tokens [batch, length] of a kind's last round."""
+def last_results(samples: Samples, kind: CaseKind) -> dict[int, Tensor]:
+    """Return the token ids [batch, length] of a kind's last round, by batch size."""
     return {int(case.name): taken[-1].result for case, taken in samples if case.kind is kind}
 
 

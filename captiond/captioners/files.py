@@ -1,4 +1,4 @@
-"""Where a model's files are: embedded, in a folder, in the cache, or on the hub."""
+"""Model files: embedded, in a folder, in the cache of downloads, or on the hub."""
 
 import hashlib
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import structlog
 
+from captiond.captioners.notes import add_notes, read_notes
 from captiond.config import Settings
 from captiond.errors import ModelMissing
 
@@ -17,17 +18,17 @@ SMALL_FILES = ("*.json", "*.txt")
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model in the Hugging Face layout, in `folder`."""
+    """The files of a model: a folder in the Hugging Face layout."""
 
     name: str
     folder: Path
 
 
 def find_model(settings: Settings) -> ModelFiles:
-    """The files of the model that the settings name, or of their fallback.
+    """Return the files of the model that the settings name, or of their fallback.
 
     Raises:
-        ModelMissing: neither is on disk, nor to be had.
+        ModelMissing: neither is on disk, and neither can be downloaded.
     """
     model = settings.model
     try:
@@ -40,10 +41,10 @@ def find_model(settings: Settings) -> ModelFiles:
 
 
 def locate(settings: Settings, name: str, *, download: bool) -> Path:
-    """The folder that holds a model, fetched into the cache if it must and may be.
+    """Return the folder of a model. With `download`, fetch the model if it is not on disk.
 
     Raises:
-        ModelMissing: there is none.
+        ModelMissing: the model is not on disk and was not fetched.
     """
     if name in EMBEDDED:
         return checked(EMBEDDED[name], name)
@@ -77,7 +78,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def in_cache(settings: Settings, name: str) -> Path | None:
-    """The folder of a hub model that was fetched whole, if it was."""
+    """Return the folder of a model that was fetched from the hub completely, or None."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -98,14 +99,14 @@ def fetch(settings: Settings, name: str) -> Path:
     """Fetch a model from the hub into the cache: its safetensors if it has them, else its .bin.
 
     Raises:
-        ModelMissing: it cannot be had, for the reason it says.
+        ModelMissing: the model cannot be fetched. The message says why.
     """
     from huggingface_hub import HfApi, snapshot_download
 
     revision = settings.model.revision
     log.info("model_download", model=name, revision=revision, cache=str(settings.model_cache))
     try:
-        # One call without the client's retries: where there is no hub, a fallback need not wait.
+        # This one call has no retries: without a network, a fallback starts sooner.
         siblings = HfApi().model_info(name, revision=revision).siblings or []
         safe = any(file.rfilename.endswith(".safetensors") for file in siblings)
         folder = snapshot_download(
@@ -114,7 +115,7 @@ def fetch(settings: Settings, name: str) -> Path:
             cache_dir=settings.model_cache,
             allow_patterns=[*SMALL_FILES, SAFETENSORS if safe else PICKLED],
         )
-    except Exception as e:  # the hub's client lets through what its own HTTP client raises
+    except Exception as e:  # the hub's client does not catch the errors of its HTTP client
         reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
         raise ModelMissing(
             f"{name} is not in {settings.model_cache} and cannot be fetched ({reason}); where the "
@@ -123,12 +124,32 @@ def fetch(settings: Settings, name: str) -> Path:
     return checked(Path(folder), name)
 
 
-def fingerprint(folder: Path) -> str:
-    """What tells one model from another: a hash of the files that make its captions."""
+def fingerprint(folder: Path, notes: Path | None = None) -> str:
+    """Return a hash of the files that determine a model's captions.
+
+    To hash a gigabyte takes seconds. So the hash of each file is kept in the file `notes`, with the
+    file's path, size and time of modification, and is computed again only if one of them differs.
+    """
+    known = read_notes(notes) if notes else {}
+    digests = {
+        path: known.get(note_key(path)) or file_digest(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix in {".json", ".txt", ".safetensors", ".bin"}
+    }
+    if notes:
+        add_notes(notes, {note_key(path): digest for path, digest in digests.items()})
     whole = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in {".json", ".txt", ".safetensors", ".bin"}:
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            whole.update(f"{path.name}\0{digest}\n".encode())
+    for path, digest in digests.items():
+        whole.update(f"{path.name}\0{digest}\n".encode())
     return whole.hexdigest()[:32]
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def note_key(path: Path) -> str:
+    """Return what must not have changed since a file was hashed."""
+    status = path.resolve().stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"

@@ -1,8 +1,8 @@
-"""Linear layers, their weights laid out once as the device multiplies fastest.
+"""Linear layers whose weights are laid out once, in the order that the device multiplies fastest.
 
-On a CPU these are oneDNN's kernels, which torch itself uses only for its compiled graphs: its eager
-fp32 product goes to another library, which takes two to three times as long on some processors
-(docs/benchmarks.md). GELU and the addition of a residual are done in the same pass.
+On a CPU the layers call oneDNN's kernels. torch itself uses those only in compiled graphs; its
+eager fp32 product calls another library, which takes two to three times as long on some processors
+(docs/benchmarks.md). GELU and the addition of a residual happen in the same pass.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class Linear(Protocol):
 
 
 class PlainLinear:
-    """As torch does it."""
+    """A linear layer by torch's own product."""
 
     def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
         self._weight, self._bias, self._activation = weight, bias, activation
@@ -37,7 +37,7 @@ class PlainLinear:
 
 
 class PackedLinear:
-    """By oneDNN, in the precision of the weight [out, in]."""
+    """A linear layer by oneDNN, in the precision of the weight [out, in]."""
 
     def __init__(
         self, weight: Tensor, bias: Tensor | None, activation: Activation = "none"
@@ -57,9 +57,10 @@ class PackedLinear:
 
 
 class Int8Linear:
-    """By oneDNN, in 8-bit integers: each column of the weight and each row of x has its own scale.
+    """A linear layer by oneDNN in 8-bit integers.
 
-    A row's result is the same whatever else is in the batch.
+    Each column of the weight and each row of x has a scale of its own, so the result of a row does
+    not depend on the rest of the batch.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
@@ -78,7 +79,7 @@ class Int8Linear:
         return y if residual is None else y.add_(residual)
 
     def integers(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """x in integers that stand around 128, uint8, and the scale of each row."""
+        """Return x as integers around 128, uint8, and the scale of each row."""
         rows = x.abs().amax(-1, keepdim=True).clamp_(min=1e-12).div_(127)
         return (x / rows).round_().add_(128).to(torch.uint8), rows
 
@@ -94,7 +95,7 @@ MakeLinear = Callable[[Tensor, Tensor, Activation], Linear]  # of weight, bias a
 
 
 def linears(precision: Precision, device: torch.device) -> MakeLinear:
-    """The linear layers that a device is quickest with."""
+    """Return the kind of linear layer that is fastest on a device."""
     if device.type != "cpu" or not has_onednn():
         return PlainLinear
     match precision:
@@ -107,9 +108,9 @@ def linears(precision: Precision, device: torch.device) -> MakeLinear:
 
 
 def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "none") -> Linear:
-    """One layer of several that take the same input: their outputs stand side by side.
+    """Return one layer for several that take the same input; their outputs are concatenated.
 
-    The weights are taken out of their modules, so that they are in memory once.
+    The weights are removed from their modules, so that they are in memory only once.
     """
     weight = torch.cat([layer.weight.detach() for layer in layers])
     bias = torch.cat([layer.bias.detach() for layer in layers])
@@ -124,6 +125,6 @@ def has_onednn() -> bool:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """A Bᵀ of two matrices by oneDNN; the rows or the columns of each must be dense."""
+    """Return A Bᵀ of two matrices by oneDNN. The rows or the columns of each must be dense."""
     ab: Tensor = torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "none")
     return ab

@@ -1,4 +1,4 @@
-"""Out of memory, told apart from every other error of the device."""
+"""Errors of a device that mean that it is out of memory, and all its other errors."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,36 +10,38 @@ from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
 
 CaptionBatch = Callable[[Pixels, Generation], list[tuple[Caption, ...]]]
-# What a RuntimeError says that has no class of its own: a CPU's, and a driver's who has no memory
-# for what is not a tensor.
-TOLD_BY = ("DefaultCPUAllocator", "CUDA error: out of memory")
+# Messages of a RuntimeError that has no class of its own: from the allocator of a CPU, and from a
+# driver that has no memory for something other than a tensor.
+OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "CUDA error: out of memory")
 
 
 def within_memory(caption: CaptionBatch) -> CaptionBatch:
-    """`caption`, raising OutOfMemory where the device has not enough; other errors go through."""
+    """Return `caption`, changed to raise OutOfMemory if the device has too little memory."""
 
     def guarded(pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
-        with told_as_out_of_memory():
+        with raising_out_of_memory():
             return caption(pixels, generation)
 
     return guarded
 
 
 @contextmanager
-def told_as_out_of_memory() -> Iterator[None]:
+def raising_out_of_memory() -> Iterator[None]:
+    """Raise OutOfMemory in place of every error that means it. Other errors are not changed."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        release()
+        release_cached_memory()
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
-        if not any(told in str(error) for told in TOLD_BY):
+        # guard: device-error-ends-process
+        if not any(message in str(error) for message in OUT_OF_MEMORY_MESSAGES):
             raise
-        release()
+        release_cached_memory()
         raise OutOfMemory(str(error)) from error
 
 
-def release() -> None:
-    """Give what the allocator has kept back to the device, before a smaller batch is tried."""
+def release_cached_memory() -> None:
+    """Return the memory that torch's allocator keeps to the device, before a smaller batch runs."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

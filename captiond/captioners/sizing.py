@@ -1,11 +1,10 @@
-"""How many images a batch takes: found by trying once, then remembered in the data folder.
+"""How many images a batch has: measured once, then remembered in the data folder.
 
-A larger batch shares the reading of the decoder's weights among more images. From where on that
-brings nothing is the machine's affair: the size is doubled for as long as images a second do not
-fall, the memory has room, and a batch takes no longer than an urgent image may wait for one.
+A larger batch shares the reading of the decoder's weights among more images. At which size this
+stops to help depends on the machine. So the size is doubled while the rate in images per second
+does not fall, the memory is sufficient, and a batch does not take longer than `LONGEST_SECONDS`.
 """
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -16,99 +15,104 @@ import structlog
 import torch
 
 import captiond
-from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.memory import told_as_out_of_memory
+from captiond.captioners.memory import raising_out_of_memory
+from captiond.captioners.notes import add_notes, read_notes
+from captiond.captioners.protocol import Captioner
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Generation
 
-Seconds = Callable[[int], float]  # that a batch of so many images takes; raises OutOfMemory
-FALL = 0.03  # of images a second: what two measurements of the same may differ by
-LONGEST_SECONDS = 10.0  # of a batch
+# Returns the time that a batch of so many images takes, in seconds; raises OutOfMemory.
+Seconds = Callable[[int], float]
+NOISE = 0.03  # two measurements of the same rate may differ by this part
+LONGEST_SECONDS = 10.0  # for a batch, because an interactive image may have to wait for one
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
-SHARE = 0.5  # of the free memory, for what a batch keeps; the rest is for all else
-TYPICAL_TOKENS = 10  # of a caption
-TRIES, TRY_SECONDS = 4, 0.5  # a size is tried so often, or for so long, but twice at least
+MEMORY_SHARE = 0.5  # of the free memory, for what a batch keeps
+TYPICAL_TOKENS = 10  # in a caption
+TRIES, TRY_SECONDS = 4, 0.5  # measure a size this often or this long, but at least twice
 CGROUP = Path("/sys/fs/cgroup")
+UNLIMITED = 1 << 62
 log = structlog.get_logger()
 
 
 def remembered_size(notes: Path, key: str) -> int | None:
-    """What was found for `key` in an earlier life."""
-    size = read(notes).get(key)
+    """Return the size that an earlier start measured for `key`."""
+    size = read_notes(notes).get(key)
     return size if isinstance(size, int) and size > 0 else None
 
 
-def measured_size(blip: Blip, generation: Generation, notes: Path, key: str) -> int:
-    """Try sizes, which takes some ten batches, and remember the best under `key`."""
-    seconds = timer(blip, generation)
-    size = best_size(seconds, room_for(blip))
-    remember(notes, key, size)
+def measured_size(captioner: Captioner, generation: Generation, notes: Path, key: str) -> int:
+    """Measure sizes, which takes about ten batches, and remember the best one under `key`."""
+    size = best_size(timer(captioner, generation), memory_capacity(captioner))
+    add_notes(notes, {key: size})
     return size
 
 
-def key_of(blip: Blip, fingerprint: str, generation: Generation) -> str:
-    """All that the answer depends on, as one line."""
-    device = torch.cuda.get_device_name(blip.device) if blip.device.type == "cuda" else "cpu"
+def key_of(captioner: Captioner, fingerprint: str, generation: Generation) -> str:
+    """Return everything that the best size depends on, as one line."""
+    device = captioner.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     threads = torch.get_num_threads()
-    parts = (fingerprint, device, threads, blip.precision, generation.num_beams)
+    parts = (fingerprint, name, threads, captioner.precision, generation.num_beams)
     return " ".join(str(part) for part in (*parts, torch.__version__, captiond.__version__))
 
 
 def best_size(seconds: Seconds, most: int) -> int:
-    """The last size whose doubling was no loss; at least 1, at most `most`.
+    """Return the largest size up to which every doubling keeps the rate; from 1 to `most`.
 
-    A doubling that is one is tried once more: something else may have had the machine meanwhile.
+    A doubling that lowers the rate is measured once more, because another process may have used the
+    machine meanwhile.
     """
-    size, took = 1, seconds(1)
-    while 2 * size <= most and 2 * took <= LONGEST_SECONDS:
+    size, single = 1, seconds(1)
+    while 2 * size <= most and 2 * single <= LONGEST_SECONDS:
         try:
-            twice = seconds(2 * size)
-            if is_loss(took, twice):
-                took, twice = min(took, seconds(size)), min(twice, seconds(2 * size))
+            double = seconds(2 * size)
+            if is_slower(single, double):
+                single, double = min(single, seconds(size)), min(double, seconds(2 * size))
         except OutOfMemory:
             break
-        log.info("batch_size_tried", size=2 * size, images_per_second=round(2 * size / twice, 2))
-        if is_loss(took, twice):
+        log.info("batch_size_tried", size=2 * size, images_per_second=round(2 * size / double, 2))
+        if is_slower(single, double):
             break
-        size, took = 2 * size, twice
+        size, single = 2 * size, double
     return size
 
 
-def is_loss(took: float, twice: float) -> bool:
-    """Whether twice the images in `twice` seconds are fewer a second than once in `took`."""
-    return 2 * took < (1 - FALL) * twice
+def is_slower(single: float, double: float) -> bool:
+    """Return whether a batch of double the size, in `double` seconds, has a lower rate."""
+    return 2 * single < (1 - NOISE) * double
 
 
-def timer(blip: Blip, generation: Generation) -> Seconds:
-    """Times captions of a usual length; the pixels are of no matter."""
-    usual = replace(generation, max_new_tokens=TYPICAL_TOKENS, min_new_tokens=TYPICAL_TOKENS)
+def timer(captioner: Captioner, generation: Generation) -> Seconds:
+    """Return a function that times batches of captions of a typical length."""
+    typical = replace(generation, max_new_tokens=TYPICAL_TOKENS, min_new_tokens=TYPICAL_TOKENS)
 
     def seconds(size: int) -> float:
-        with told_as_out_of_memory():
-            return min(tries(blip, blip.room(size), usual))
+        with raising_out_of_memory():
+            return min(timings(captioner, captioner.allocate_pixels(size), typical))
 
     return seconds
 
 
-def tries(blip: Blip, pixels: Pixels, generation: Generation) -> list[float]:
-    """Seconds of each; the first, which takes memory and chooses kernels, is never alone."""
+def timings(captioner: Captioner, pixels: Pixels, generation: Generation) -> list[float]:
+    """Return the seconds of several runs, at least two: the first one also allocates memory."""
     taken: list[float] = []
     while len(taken) < 2 or (len(taken) < TRIES and sum(taken) < TRY_SECONDS):
         begun = time.perf_counter()
-        blip.caption(pixels, generation)
+        captioner.caption(pixels, generation)
         taken.append(time.perf_counter() - begun)
     return taken
 
 
-def room_for(blip: Blip) -> int:
-    """How many images a batch may have, by the free memory."""
-    most = MOST_ON_CPU if blip.device.type == "cpu" else MOST_ON_GPU
-    return max(1, min(most, int(SHARE * free_bytes(blip.device) / blip.image_bytes)))
+def memory_capacity(captioner: Captioner) -> int:
+    """Return how many images of a batch fit into the free memory."""
+    most = MOST_ON_CPU if captioner.device.type == "cpu" else MOST_ON_GPU
+    free = MEMORY_SHARE * free_bytes(captioner.device)
+    return max(1, min(most, int(free / captioner.image_bytes)))
 
 
 def free_bytes(device: torch.device) -> int:
-    """Of the device's memory; on a CPU what the kernel, or the process's cgroup, would give."""
+    """Return the free memory of a device; for a CPU, that of the machine or of the cgroup."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
@@ -123,31 +127,10 @@ def available_bytes() -> int:
 
 
 def cgroup_bytes() -> int:
-    """What is left of a container's limit (cgroup v2); without one, no bound."""
+    """Return how much memory a container (cgroup v2) may still use; UNLIMITED without one."""
     try:
         most = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())
     except OSError:
-        return 1 << 62
-    return max(0, int(most) - used) if most.isdigit() else 1 << 62
-
-
-def remember(notes: Path, key: str, size: int) -> None:
-    """A disk that does not take it costs the next start the trial, and nothing else."""
-    text = json.dumps(read(notes) | {key: size}, indent=1)
-    draft = notes.with_suffix(f".{os.getpid()}")
-    try:
-        draft.write_text(text)
-        draft.replace(notes)
-    except OSError as error:
-        log.warning("batch_size_not_kept", reason=str(error))
-        draft.unlink(missing_ok=True)
-
-
-def read(notes: Path) -> dict[str, object]:
-    """What is remembered; nothing where the file is not there or not ours."""
-    try:
-        found = json.loads(notes.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return UNLIMITED
+    return max(0, int(most) - used) if most.isdigit() else UNLIMITED

@@ -1,28 +1,29 @@
-"""transformers' own `generate`, for a checkpoint that asks for what our search does not do."""
+"""Captions by transformers' own `generate`, for any model that has it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BlipForConditionalGeneration
 
-from captiond.captioners.blip.search import Found
+from captiond.captioners.sequences import Sequences
 from captiond.jobs import Generation
 
 
 def generate(
-    model: BlipForConditionalGeneration, pixels: Tensor, prompt: Tensor, generation: Generation
-) -> Found:
-    """As `Search` does, for normalized pixels [images, 3, height, width]."""
+    model: Any, inputs: Mapping[str, Tensor], generation: Generation, pad: int
+) -> Sequences:
+    """Search for captions with `model.generate`.
+
+    `inputs` are the arguments of the model, such as `pixel_values` and `input_ids`, each
+    [images, …]. `pad` is the id of the padding token.
+    """
+    images = len(next(iter(inputs.values())))
     least: dict[str, Any] = {}
     if generation.min_new_tokens:
         least["min_new_tokens"] = generation.min_new_tokens
-    # The last token is cut off there, as the end that a tokenizer puts behind a prompt.
-    ids = torch.cat((prompt, prompt[:1])).expand(len(pixels), -1).clone()
-    untyped: Any = model
-    made: Any = untyped.generate(
-        pixel_values=pixels,
-        input_ids=ids,
+    output: Any = model.generate(
+        **inputs,
         do_sample=False,
         num_beams=generation.num_beams,
         num_return_sequences=generation.num_captions,
@@ -33,15 +34,18 @@ def generate(
         output_logits=True,
         **least,
     )
-    tokens = made.sequences.view(len(pixels), generation.num_captions, -1)
+    tokens = output.sequences.view(images, generation.num_captions, -1)
     if generation.num_beams > 1:
-        return Found(tokens, made.sequences_scores.view(len(pixels), -1))
-    new = made.sequences[:, -len(made.logits) :]
-    there = new != untyped.config.text_config.pad_token_id
-    return Found(tokens, mean_log_probability(torch.stack(made.logits, 1), new, there)[:, None])
+        return Sequences(tokens, output.sequences_scores.view(images, -1))
+    new = output.sequences[:, -len(output.logits) :]
+    logits = torch.stack(output.logits, 1)
+    return Sequences(tokens, mean_log_probability(logits, new, new != pad)[:, None])
 
 
-def mean_log_probability(logits: Tensor, tokens: Tensor, there: Tensor) -> Tensor:
-    """Of those tokens [rows, steps] that are `there`; `logits` is [rows, steps, vocabulary]."""
-    likely = logits.float().log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0]
-    return torch.where(there, likely, 0).sum(1) / there.sum(1)
+def mean_log_probability(logits: Tensor, tokens: Tensor, counted: Tensor) -> Tensor:
+    """Return the mean log-probability [rows] of those tokens [rows, steps] that are `counted`.
+
+    `logits` is [rows, steps, vocabulary].
+    """
+    log_probabilities = logits.float().log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0]
+    return torch.where(counted, log_probabilities, 0).sum(1) / counted.sum(1)

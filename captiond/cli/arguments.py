@@ -1,4 +1,4 @@
-"""What every command takes: a settings file, a data folder, assignments; and the settings of it."""
+"""Flags that several commands have, and the settings that they give."""
 
 import os
 from pathlib import Path
@@ -6,23 +6,46 @@ from typing import Annotated, Any
 
 import typer
 
-from captiond.config import Layer, Settings, checked, layers_of
+from captiond.cli.described import described
+from captiond.config import Settings
 from captiond.errors import SettingsError
+from captiond.sources import Layer, checked, layers_of, sections
 
 Config = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", metavar="FILE", help="Settings; default: captiond.toml if it is here."
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="Settings file. Default: the file that CAPTIOND_CONFIG names, else captiond.toml in "
+        "the current folder if it exists.",
     ),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Database, spool and downloaded models."),
+    typer.Option(
+        "--data-dir",
+        metavar="DIR",
+        help="Data folder: the database, the spool of uploaded files, downloaded models.",
+    ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Any other setting; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="SECTION.KEY=VALUE",
+        help="Any other setting, for example --set limits.files=50. May be repeated.",
+    ),
 ]
+
+
+def setting(section: str, key: str, *, metavar: str | None = None) -> Any:
+    """Return the flag of a setting. Its help is the setting's description."""
+    return typer.Option(metavar=metavar, help=described(sections()[section], key))
+
+
+Model = Annotated[str | None, setting("model", "name", metavar="NAME")]
+Device = Annotated[str | None, setting("model", "device", metavar="DEVICE")]
 
 
 def layers_from(
@@ -32,7 +55,14 @@ def layers_from(
     data: Path | None = None,
     assignments: list[str] | None = None,
 ) -> list[Layer]:
-    """The sources of settings of a command that was given `--config`, `--set` and these flags."""
+    """Return the sources of settings of a command with these flags.
+
+    `config` is `--config`, `data` is `--data-dir`, `assignments` are the values of `--set`.
+    `flags[section][key]` are the values of the other flags, None where a flag was not given.
+
+    Raises:
+        SettingsError: the file cannot be read, or an assignment is malformed.
+    """
     named = config or (Path(path) if (path := os.environ.get("CAPTIOND_CONFIG")) else None)
     here = Path("captiond.toml")
     file = named or (here if here.is_file() else None)
@@ -50,15 +80,19 @@ def settings_from(
     data: Path | None = None,
     assignments: list[str] | None = None,
 ) -> Settings:
-    """The checked settings of those sources."""
+    """Return the checked settings of a command with these flags, see `layers_from`.
+
+    Raises:
+        SettingsError: settings are wrong.
+    """
     return checked(layers_from(config, flags, data=data, assignments=assignments))
 
 
 def parse_assignment(text: str) -> tuple[str, str, str]:
-    """`server.port=80` as section, key and value.
+    """Return section, key and value of `server.port=80`. A key may be `pipelines.en`.
 
     Raises:
-        SettingsError: it has not that form.
+        SettingsError: the text does not have this form.
     """
     name, equals, value = text.partition("=")
     section, dot, key = name.strip().partition(".")

@@ -1,4 +1,4 @@
-"""`captiond bench`: what this machine can do, as tables or as JSON."""
+"""`captiond bench`: measure captiond on this machine, and print tables or JSON."""
 
 import signal
 import sys
@@ -12,37 +12,38 @@ from rich.table import Table
 from transformers.utils.logging import disable_progress_bar
 
 from captiond.bench.cases import Case
-from captiond.bench.checkpoint import ShapeName, write_checkpoint
 from captiond.bench.report import Suggested
 from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
+from captiond.captioners.families import random_models
 from captiond.captioners.files import ModelFiles, locate
 from captiond.cli.caption_command import progress_bar
 from captiond.cli.formats import json_text, print_line, settings_as_toml
-from captiond.config import Origin, Settings
+from captiond.config import Settings
 from captiond.errors import ModelMissing
 from captiond.logs import set_up_logs
+from captiond.sources import Origin
 
 SECTIONS = ("server", "model", "generation", "images", "tags", "limits", "cache", "logs")
 SOURCE = "captiond bench"
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line asks for."""
+class BenchOptions:
+    """What to measure."""
 
-    shape: ShapeName | None  # of random weights, in place of a model
-    must_be_there: bool  # the model was named, so that no random weights take its place
+    shape: str | None  # measure random weights in this shape
+    model_required: bool  # the command line names the model: random weights cannot replace it
     rounds: int | None
     quick: bool
     service: bool
 
 
-def bench(settings: Settings, options: Options, *, as_json: bool) -> None:
-    """Measure and print; standard error, where it is a terminal, gets a progress bar.
+def bench(settings: Settings, options: BenchOptions, *, as_json: bool) -> None:
+    """Measure and print the report. Standard error gets a progress bar if it is a terminal.
 
     Raises:
         ModelMissing, ModelBroken, StartupError, OutOfMemory
-        KeyboardInterrupt: it was told to stop, SIGTERM included; it has left nothing behind.
+        KeyboardInterrupt: a signal has stopped it, SIGINT or SIGTERM. No file is left.
     """
     set_up_logs(settings.logs, process="bench")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -56,34 +57,38 @@ def bench(settings: Settings, options: Options, *, as_json: bool) -> None:
         show(report, Console())
 
 
-def measure(settings: Settings, options: Options, plan: Plan, folder: Path) -> Report:
+def measure(settings: Settings, options: BenchOptions, plan: Plan, folder: Path) -> Report:
     console = Console(stderr=True)
-    with console.status("looking for a model, or making one"):
-        model = find_or_make(settings, options, folder / "model")
+    with console.status("preparing the model"):
+        model = choose_model(settings, options, folder / "model")
         chosen = measured(settings, model)
         config = folder / "captiond.toml"
         config.write_text(as_toml(chosen))
     with prepared(chosen, plan, config) as ready, progress_bar(console) as progress:
         bar = progress.add_task("", total=len(ready.cases) * (1 + plan.rounds))
 
-        def tell(case: Case) -> None:
+        def report(case: Case) -> None:
             progress.update(bar, advance=1, description=f"{case.kind} {case.name}")
 
-        return run(ready, chosen, plan, model.name, tell)
+        return run(ready, chosen, plan, model.name, report)
 
 
-def find_or_make(settings: Settings, options: Options, folder: Path) -> ModelFiles:
-    """The model of the settings if it is on disk, or one of random weights in `folder`."""
+def choose_model(settings: Settings, options: BenchOptions, folder: Path) -> ModelFiles:
+    """Return the model of the settings if it is on disk, or one of random weights in `folder`.
+
+    Raises:
+        ModelMissing: the model is not on disk, and random weights may not replace it.
+    """
     name, shape = settings.model.name, options.shape
     if shape is None:
         try:
             return ModelFiles(name, locate(settings, name, download=False))
         except ModelMissing:
-            if options.must_be_there:
+            if options.model_required:
                 raise
-    shape = shape or "base"
-    write_checkpoint(shape, folder)
-    return ModelFiles(f"BLIP-{shape}'s shape, random weights", folder)
+    random_model = random_models()[shape or "base"]
+    random_model.write(folder)
+    return ModelFiles(random_model.title, folder)
 
 
 def as_toml(settings: Settings) -> str:
@@ -106,8 +111,8 @@ def show(report: Report, console: Console) -> None:
     console.print(engine_table(report), machine_table(report))
     if report.starting_bytes is not None and report.peak_bytes is not None:
         console.print(
-            f"over HTTP, in batches of at most {report.service_batch_size}; the model process has "
-            f"taken {report.starting_bytes / 1e6:,.0f} MB at most while it started, and "
+            f"over HTTP, in batches of at most {report.service_batch_size}; the model process used "
+            f"at most {report.starting_bytes / 1e6:,.0f} MB of memory while it started, and "
             f"{report.peak_bytes / 1e6:,.0f} MB while it captioned",
             highlight=False,
             markup=False,
@@ -140,11 +145,11 @@ def engine_table(report: Report) -> Table:
 
 
 def machine_table(report: Report) -> Table:
-    found = report.figures
+    figures, product = report.figures, report.figures.product
     table = new_table("the machine's best", "", "by")
-    table.add_row("matrix products", f"{found.product.rate / 1e9:,.0f} GFLOP/s", found.product.name)
-    table.add_row("memory", f"{found.memory.rate / 1e9:,.1f} GB/s", found.memory.name)
-    table.add_row("decoding", seconds(found.decode) + " s", "one JPEG of 100 KB, one core")
+    table.add_row("matrix products", f"{product.rate / 1e9:,.0f} GFLOP/s", product.name)
+    table.add_row("memory", f"{figures.memory.rate / 1e9:,.1f} GB/s", figures.memory.name)
+    table.add_row("decoding", seconds(figures.decode) + " s", "one JPEG of 100 KB, one core")
     return table
 
 
@@ -162,10 +167,10 @@ def service_table(report: Report) -> Table:
 
 
 def suggestion(suggested: Suggested) -> str:
-    """Lines for captiond.toml."""
+    """Return the suggested settings as lines for captiond.toml."""
     return "\n".join(
         (
-            "# for this machine, in captiond.toml",
+            "# suggested settings for this machine, in captiond.toml",
             "[model]",
             f"batch_size = {suggested.batch_size}",
             f'precision = "{suggested.precision}"',

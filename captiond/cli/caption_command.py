@@ -1,4 +1,4 @@
-"""`captiond caption`: files to captions in one process, without a server."""
+"""`captiond caption`: caption image files in this process, without a service."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,9 +18,11 @@ from captiond.cli.formats import Format, Show, printer
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels, decode, set_up_pillow
 from captiond.errors import ImageError
+from captiond.jobs import Caption
 from captiond.logs import set_up_logs
 from captiond.tagging.output import tagged
-from captiond.worker.loading import Loaded, load
+from captiond.tags import Tag, TagFilter
+from captiond.worker.loading import Loaded, identify, load
 
 SUFFIXES = {
     ".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
@@ -29,7 +31,7 @@ SUFFIXES = {
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A file's pixels and its image's size, or why there are none."""
+    """The pixels of a file and the size of its image, or the error that explains their absence."""
 
     path: Path
     pixels: Pixels | None = None
@@ -39,18 +41,18 @@ class Read:
 
 
 def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool:
-    """Caption files, and the images in folders; whether every one has a caption.
+    """Caption image files and the images in folders. Return whether each of them has a caption.
 
-    Standard output gets the results in order, as each batch is done; standard error, where it is a
-    terminal, a progress bar.
+    Standard output gets the results in order, batch by batch. Standard error gets a progress bar if
+    it is a terminal.
     """
     set_up_logs(settings.logs, process="caption")
     files = list(image_files(paths))
     set_up_pillow(settings.images)
     console = Console(stderr=chosen is not Format.PEOPLE)
     with console.status("loading the model"):
-        loaded = load(settings, settings.model.devices[0], trial=False)
-    well = True
+        loaded = load(identify(settings, settings.model.devices[0]), settings, trial=False)
+    complete = True
     with (
         progress_bar(console) as progress,
         ThreadPoolExecutor() as pool,
@@ -60,9 +62,9 @@ def caption_files(paths: list[Path], settings: Settings, chosen: Format) -> bool
         for results in captioned_batches(files, loaded, settings, pool):
             for result in results:
                 show(result)
-                well = well and result["error"] is None
+                complete = complete and result["error"] is None
             progress.advance(bar, len(results))
-    return well
+    return complete
 
 
 def progress_bar(console: Console) -> Progress:
@@ -77,11 +79,11 @@ def printer_beside(progress: Progress, chosen: Format) -> AbstractContextManager
 
 
 def image_files(paths: Iterable[Path]) -> Iterator[Path]:
-    """The files as they were named, and in folders all that are images by their suffix."""
+    """Yield each named file, and each file in a named folder that has the suffix of an image."""
     for path in paths:
         if path.is_dir():
-            found = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-            yield from sorted(found)
+            images = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            yield from sorted(images)
         else:
             yield path
 
@@ -89,7 +91,7 @@ def image_files(paths: Iterable[Path]) -> Iterator[Path]:
 def captioned_batches(
     files: list[Path], loaded: Loaded, settings: Settings, pool: Executor
 ) -> Iterator[list[dict[str, Any]]]:
-    """Batch after batch of results; while the model has one, the next is being decoded."""
+    """Yield the results of each batch. The next batch is decoded while the model has this one."""
     size = loaded.info.batch_size
     waiting = iter(files)
 
@@ -104,9 +106,10 @@ def captioned_batches(
 
 
 def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
+    """Read and decode one file."""
     try:
         with path.open("rb") as file:
-            pixels, size = decode(file, loaded.blip.geometry, settings.images)
+            pixels, size = decode(file, loaded.captioner.geometry, settings.images)
     except ImageError as error:
         return Read(path, error=str(error), code=error.code)
     except OSError as error:
@@ -117,30 +120,48 @@ def read(path: Path, loaded: Loaded, settings: Settings) -> Read:
 def caption_batch(
     batch: list[Read], loaded: Loaded, settings: Settings
 ) -> Iterator[dict[str, Any]]:
+    """Yield the result of each file of a batch, in their order."""
     pixels = [image.pixels for image in batch if image.pixels is not None]
-    generation = settings.generation.defaults
-    best = (
-        [found[0] for found in loaded.blip.caption(np.stack(pixels), generation)] if pixels else []
-    )
-    texts = [caption.text for caption in best]
-    tags = loaded.taggers.tag(texts, [None] * len(texts))
-    captions = zip(best, tags, strict=True)
+    captions = best_captions(pixels, loaded, settings)
+    tags = loaded.taggers.tag([caption.text for caption in captions], [None] * len(captions))
+    pairs = zip(captions, tags, strict=True)
     for image in batch:
-        path = str(image.path)
         if image.pixels is None:
-            yield refused(path, image)
+            yield refused(image)
         else:
-            width, height = image.size
-            size = {"width": width, "height": height}
-            caption, found = next(captions)
-            told = tagged(caption.text, found, settings.tags.filter)
-            details = told.pop("tag_details")
-            kept = {"image_path": path, **told, "error": None, "model": loaded.info.name}
-            yield {**kept, "score": caption.score, "tag_details": details, **size}
+            yield captioned(image, *next(pairs), loaded.info.name, settings.tags.filter)
 
 
-def refused(path: str, image: Read) -> dict[str, Any]:
-    kept = {"image_path": path, "caption": None, "tags": None}
+def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> list[Caption]:
+    """Return the best caption of each image."""
+    if not pixels:
+        return []
+    captions = loaded.captioner.caption(np.stack(pixels), settings.generation.defaults)
+    return [best for best, *_ in captions]
+
+
+def captioned(
+    image: Read, caption: Caption, tags: tuple[Tag, ...], model: str, wanted: TagFilter
+) -> dict[str, Any]:
+    """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
+    fields = tagged(caption.text, tags, wanted)
+    details = fields.pop("tag_details")
+    width, height = image.size
+    return {
+        "image_path": str(image.path),
+        **fields,
+        "error": None,
+        "model": model,
+        "score": caption.score,
+        "tag_details": details,
+        "width": width,
+        "height": height,
+    }
+
+
+def refused(image: Read) -> dict[str, Any]:
+    """Return the result of a file without a caption."""
+    kept = {"image_path": str(image.path), "caption": None, "tags": None}
     return {**kept, "error": image.error, "code": image.code}
 
 

@@ -1,4 +1,4 @@
-"""`captiond check`: each part on its own, and one line that says how to mend it."""
+"""`captiond check`: check each part, and say in one line how to repair it."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,24 +13,27 @@ from captiond.tagging.synonyms import read_synonyms
 from captiond.tagging.tagger import Tagger
 
 SAMPLE = "a red car"
-MODEL = "model"  # one that is missing is no failure where there is a fallback
+MODEL = "model"  # if there is a fallback, a missing model is a warning only
 
 
 def check(settings: Settings) -> bool:
-    """Check every part and print a line for each; whether captions can be made."""
-    well = True
-    for part, look in parts(settings):
+    """Check every part, print a line for each, and return whether captions can be written."""
+    usable = True
+    for part, check_part in parts(settings):
         try:
-            typer.echo(f"ok    {part}: {look()}")
+            typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
-            spare = part == MODEL and bool(settings.model.fallback)
-            well = well and spare
-            typer.echo(f"{'warn' if spare else 'FAIL'}  {part}: {error}")
-    return well
+            has_fallback = part == MODEL and bool(settings.model.fallback)
+            usable = usable and has_fallback
+            typer.echo(f"{'warn' if has_fallback else 'FAIL'}  {part}: {error}")
+    return usable
 
 
 def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
-    """The name of each part, and what looks at it: a line that says what is there, or an error."""
+    """Yield the name of each part, and a function that checks it.
+
+    The function returns what it found, and raises a CaptiondError if the part is not usable.
+    """
     yield "data folder", lambda: check_data(settings.data.dir)
     yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
     if fallback := settings.model.fallback:
@@ -42,29 +45,34 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def check_data(folder: Path) -> str:
-    """Where the data folder is, or will be made.
+    """Return where the data folder is, or where the first start will create it.
 
     Raises:
-        StartupError: nothing can be written there.
+        StartupError: captiond cannot write there.
     """
     there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise StartupError(f"{there} is a file; set [data] dir to a folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise StartupError(f"{there} cannot be written to; change its owner, or set [data] dir")
-    return str(folder) if folder.exists() else f"{folder} will be made at the first start"
+    return str(folder) if folder.exists() else f"{folder} will be created at the first start"
 
 
 def check_model(settings: Settings, name: str) -> Path:
-    """The folder of a model that is on disk; nothing is fetched for a check."""
+    """Return the folder of a model that is on disk. A check downloads nothing.
+
+    Raises:
+        ModelMissing: the model is not on disk.
+    """
     return locate(settings, name, download=False)
 
 
 def check_pipeline(language: str, pipeline: str) -> str:
-    """Load a pipeline and let it tag.
+    """Load a tag pipeline and tag a caption with it.
 
     Raises:
-        ModelMissing, ModelBroken: there are no tags to be had from it.
+        ModelMissing, ModelBroken: the pipeline cannot be loaded.
+        StartupError: the pipeline fails on the caption.
     """
     tagger = Tagger.load(language, pipeline)
     tagger.tag([SAMPLE])

@@ -1,4 +1,4 @@
-"""A data folder's database, for commands that read and write it beside the service."""
+"""Open the database of a data folder, for commands that use it while the service may run."""
 
 import os
 from collections.abc import AsyncIterator
@@ -6,17 +6,17 @@ from contextlib import asynccontextmanager
 
 from captiond.config import Settings
 from captiond.errors import StartupError
+from captiond.store.engine import Engine, make_engine
 from captiond.store.migrate import check_revision
-from captiond.store.sqlite import Engine, make_engine
 
 
 @asynccontextmanager
 async def opened(settings: Settings) -> AsyncIterator[Engine]:
-    """The database of these settings, whose tables are this captiond's.
+    """Open the database of these settings, and close it on leaving.
 
     Raises:
-        StartupError: there is none.
-        DatabaseUnusable: it cannot be used.
+        StartupError: there is no database.
+        DatabaseUnusable: the database is damaged, or its tables are of another version of captiond.
     """
     check_is_there(settings)
     engine = make_engine(settings.database)
@@ -28,10 +28,12 @@ async def opened(settings: Settings) -> AsyncIterator[Engine]:
 
 
 def check_is_there(settings: Settings) -> None:
-    """Pass if there is a database that this user may use; opening none would make one.
+    """Check that there is a database that this user may read and write.
+
+    SQLite would create a missing database.
 
     Raises:
-        StartupError: there is not.
+        StartupError: there is no such database.
     """
     database = settings.database
     if not database.is_file():
@@ -39,4 +41,6 @@ def check_is_there(settings: Settings) -> None:
             f"{database}: there is no database; name the service's data folder with --data-dir"
         )
     if not all(os.access(path, os.R_OK | os.W_OK) for path in (database, database.parent)):
-        raise StartupError(f"{database}: not writable for this user; be the user of the service")
+        raise StartupError(
+            f"{database}: not writable for this user; run this as the user of the service"
+        )

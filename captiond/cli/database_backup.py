@@ -1,4 +1,4 @@
-"""`captiond db backup`: a copy that has its name only once it is whole and on disk."""
+"""`captiond db backup`: copy the database to a file."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ from captiond.store.backup import Progress, copy
 
 
 def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress) -> int:
-    """Copy `database` to `target`; the size in bytes.
+    """Copy `database` to `target`, and return the size in bytes.
 
     Raises:
-        BackupFailed: nothing was copied; what stood at `target` stands there still.
+        BackupFailed: there is no copy, and a file at `target` is unchanged.
     """
     check_target(database, target, overwrite=overwrite)
     part = target.with_name(f"{target.name}.part")
@@ -30,22 +30,29 @@ def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress
 
 
 def check_target(database: Path, target: Path, *, overwrite: bool) -> None:
+    """Check that a copy may be written to `target`.
+
+    Raises:
+        BackupFailed: it may not.
+    """
     if target.resolve() == database.resolve():
         raise BackupFailed(f"{target}: is the database itself; name another file")
     if target.is_dir():
         raise BackupFailed(f"{target}: is a folder; name a file")
     if target.exists() and not overwrite:
-        raise BackupFailed(f"{target}: is there already; name another file, or say --force")
+        raise BackupFailed(f"{target}: exists already; name another file, or use --force")
 
 
 def give_name(part: Path, target: Path, *, overwrite: bool) -> None:
+    """Write the copy to disk, then rename it to `target`, and write that to disk as well."""
     with part.open("rb") as file:
         os.fsync(file.fileno())
-    check_target(part, target, overwrite=overwrite)  # the copy took its time
+    check_target(part, target, overwrite=overwrite)  # a file may have appeared
     part.rename(target)
     sync_folder(target.resolve().parent)
 
 
 def discard(part: Path) -> None:
+    """Remove an unfinished copy and its journal, if there are any."""
     for path in (part, part.with_name(f"{part.name}-journal")):
         path.unlink(missing_ok=True)

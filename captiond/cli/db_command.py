@@ -1,4 +1,4 @@
-"""`captiond db`: backup, check and upgrade of a data folder's database."""
+"""`captiond db`: back up, check and upgrade the database of a data folder."""
 
 import asyncio
 from pathlib import Path
@@ -9,20 +9,23 @@ import typer
 from captiond.cli.arguments import Config, Data, Set, settings_from
 from captiond.config import Settings
 
-db_app = typer.Typer(no_args_is_help=True, help="Care of the database.")
+db_app = typer.Typer(no_args_is_help=True, help="Back up, check and upgrade the database.")
 EXIT_PROBLEMS = 1
 
 
 @db_app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The copy to write.")],
     *,
-    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it exists.")] = False,
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
 ) -> None:
-    """Copy the database to FILE, also while the service runs; FILE is whole and checked."""
+    """Copy the database to FILE, whether or not the service runs.
+
+    The copy is checked, and gets the name FILE only when it is complete and on disk.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -44,7 +47,10 @@ def backup(
 
 @db_app.command()
 def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
-    """Look for damage, and for tasks, images and spool files that contradict one another."""
+    """Check the database for damage, and for tasks, images and spool files that do not match.
+
+    Nothing is changed. The exit status is 1 if there is a problem.
+    """
     from captiond.cli.database_check import check_all
 
     settings = settings_from(config, {}, data=data, assignments=assignments)
@@ -54,7 +60,10 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
 
 @db_app.command()
 def upgrade(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
-    """Bring the tables up to this captiond's, as each start does; the service must not run."""
+    """Upgrade the tables to this version of captiond. The service must not run.
+
+    Each start of the service does this, too.
+    """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     before, after = asyncio.run(upgrade_tables(settings))
     done = "is up to date" if before == after else f"upgraded from revision {before}"
@@ -62,15 +71,16 @@ def upgrade(*, config: Config = None, data: Data = None, assignments: Set = None
 
 
 async def upgrade_tables(settings: Settings) -> tuple[str | None, str | None]:
-    """The revisions before and after.
+    """Upgrade the tables, and return the revisions before and after.
 
     Raises:
+        StartupError: there is no database.
         AlreadyRunning: the service runs.
-        DatabaseUnusable: damaged, or newer than this captiond; nothing was changed.
+        DatabaseUnusable: the database is damaged, or newer than this captiond. It is unchanged.
     """
     from captiond.cli.database import check_is_there
+    from captiond.store.engine import make_engine
     from captiond.store.migrate import prepare_database, revision
-    from captiond.store.sqlite import make_engine
     from captiond.supervisor.lock import locked
 
     check_is_there(settings)

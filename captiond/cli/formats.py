@@ -1,4 +1,4 @@
-"""How commands print: results as JSON, JSON lines or CSV, settings as TOML."""
+"""Output formats of the commands: results as JSON, JSON lines or CSV, settings as TOML."""
 
 import csv
 import json
@@ -9,15 +9,15 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any, TextIO
 
-from captiond.config import Origin
 from captiond.errors import SettingsError
+from captiond.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
 COLUMNS = ("image_path", "caption", "tags", "error", "code", "model", "width", "height")
 
 
 class Format(StrEnum):
-    """What standard output gets; PEOPLE is for a terminal."""
+    """An output format. PEOPLE is text for people on a terminal."""
 
     PEOPLE = "people"
     JSON = "json"
@@ -26,10 +26,10 @@ class Format(StrEnum):
 
 
 def pick_format(given: Mapping[Format, bool]) -> Format:
-    """The format that was asked for; else the one that fits standard output.
+    """Return the format whose flag is given, or else the one that suits standard output.
 
     Raises:
-        SettingsError: more than one was asked for.
+        SettingsError: more than one flag is given.
     """
     asked = [chosen for chosen, is_asked in given.items() if is_asked]
     if len(asked) > 1:
@@ -41,7 +41,7 @@ def pick_format(given: Mapping[Format, bool]) -> Format:
 
 @contextmanager
 def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
-    """A function that prints one result; what the format needs around them is printed too."""
+    """Yield a function that prints one result. The start and end of the output are printed, too."""
     match chosen:
         case Format.CSV:
             yield csv_printer(out)
@@ -53,6 +53,7 @@ def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
 
 
 def csv_printer(out: TextIO) -> Show:
+    """Print the header, and return a function that prints one result as a row."""
     writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore")
     writer.writeheader()
 
@@ -65,7 +66,7 @@ def csv_printer(out: TextIO) -> Show:
 
 @contextmanager
 def json_array(out: TextIO) -> Iterator[Show]:
-    """An array that is whole however its printing ends."""
+    """Yield a function that prints one result. The array is closed even after an exception."""
     between = "[\n"
 
     def show(result: Mapping[str, Any]) -> None:
@@ -88,10 +89,10 @@ def print_line(text: str, out: TextIO) -> None:
     out.flush()
 
 
-def settings_as_toml(found: Iterable[Origin]) -> str:
-    """The settings as a file that captiond reads, with each one's source as a comment."""
+def settings_as_toml(settings: Iterable[Origin]) -> str:
+    """Return the settings as a TOML file. The source of each setting is a comment."""
     lines: list[str] = []
-    for section, group in groupby(found, key=lambda origin: origin.section):
+    for section, group in groupby(settings, key=lambda origin: origin.section):
         lines += ["", f"[{section}]"]
         for origin in group:
             entry = f"{origin.key} = {toml_value(origin.value)}"
@@ -102,7 +103,7 @@ def settings_as_toml(found: Iterable[Origin]) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """JSON's strings, numbers, booleans and arrays are TOML's too; its objects are not."""
+    """Return a value in TOML. JSON has the same syntax, except for tables."""
     if isinstance(value, dict):
         entries = (f"{json_text(key)} = {toml_value(entry)}" for key, entry in value.items())
         return f"{{{', '.join(entries)}}}"

@@ -1,4 +1,4 @@
-"""The `captiond` command: argv to settings, settings to one of the commands."""
+"""The `captiond` command: its subcommands and their flags."""
 
 import os
 from pathlib import Path
@@ -7,38 +7,41 @@ from typing import Annotated, Any, Literal
 import typer
 
 from captiond import __version__
-from captiond.cli.arguments import Config, Data, Set, layers_from, settings_from
+from captiond.cli.arguments import (
+    Config,
+    Data,
+    Device,
+    Model,
+    Set,
+    layers_from,
+    setting,
+    settings_from,
+)
 from captiond.cli.db_command import db_app
 from captiond.cli.tasks_command import tasks_app
-from captiond.config import checked, origins
 from captiond.errors import CaptiondError, SettingsError
+from captiond.sources import checked, origins
 
 EXIT_FAILED, EXIT_WRONG_SETTING, EXIT_STOPPED = 1, 2, 130
 
 app = typer.Typer(
     name="captiond",
-    help="Captions and tags for images: a service, and a command.",
+    help="Write captions and tags for images, as an HTTP service or from the command line.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-Model = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="A hub name, a folder, or captiond/scenes."),
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, or cuda:0,cuda:1.")]
-
 
 def run() -> int:
-    """Run the command line; the exit status, unless typer exits by itself."""
-    # Of NumPy, which only tags ask for products of small matrices: more threads only wait there.
+    """Run the command line and return its exit status, unless typer exits by itself."""
+    # NumPy multiplies only the small matrices of tagging: more threads make that slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # Of the processes started from here: what is in huge pages is given back the sooner when one
-    # dies, and until it is given back nobody sees the death.
+    # Child processes use huge pages. The kernel frees them faster when a process dies, and the
+    # supervisor sees a death only when the memory is free.
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     try:
-        app()
+        app(prog_name="captiond")
     except SettingsError as error:
         return fail(str(error), EXIT_WRONG_SETTING)
     except CaptiondError as error:
@@ -47,6 +50,7 @@ def run() -> int:
 
 
 def fail(message: str, status: int) -> int:
+    """Print a message to standard error and return `status`."""
     for line in message.splitlines():
         typer.echo(f"captiond: {line}", err=True)
     return status
@@ -63,7 +67,9 @@ def captiond(
     *,
     _: Annotated[
         bool,
-        typer.Option("--version", callback=show_version, is_eager=True, help="Say the version."),
+        typer.Option(
+            "--version", callback=show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -74,18 +80,23 @@ def serve(
     *,
     config: Config = None,
     data: Data = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Web processes.")] = None,
+    host: Annotated[str | None, setting("server", "host", metavar="ADDRESS")] = None,
+    port: Annotated[int | None, setting("server", "port")] = None,
+    workers: Annotated[int | None, setting("server", "workers")] = None,
     model: Model = None,
     device: Device = None,
+    log_level: Annotated[str | None, setting("logs", "level", metavar="LEVEL")] = None,
     assignments: Set = None,
-    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Restart when the code changes.")
+        bool,
+        typer.Option("--reload", help="Restart when captiond's code changes, for development."),
     ] = False,
 ) -> None:
-    """Serve captions over HTTP until Ctrl-C or SIGTERM, then finish what is in hand."""
+    """Serve captions and tags over HTTP until Ctrl-C or SIGTERM.
+
+    The first signal lets the images in progress finish. A second one stops at once. Accepted tasks
+    continue at the next start in both cases.
+    """
     from captiond.cli.serve_command import serve_forever
 
     flags: dict[str, dict[str, Any]] = {
@@ -99,23 +110,32 @@ def serve(
 
 @app.command()
 def caption(
-    paths: Annotated[list[Path], typer.Argument(metavar="FILES|FOLDERS...")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Image files, and folders of image files."),
+    ],
     *,
-    json: Annotated[bool, typer.Option("--json", help="One JSON array.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="A JSON object a line.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="Print one JSON object for each line.")
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
     config: Config = None,
     data: Data = None,
     model: Model = None,
     device: Device = None,
-    prompt: Annotated[str | None, typer.Option(help="What every caption begins with.")] = None,
-    num_beams: Annotated[int | None, typer.Option(help="1 is greedy search.")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(help="Longest caption.")] = None,
-    min_new_tokens: Annotated[int | None, typer.Option(help="Shortest caption.")] = None,
-    repetition_penalty: Annotated[float | None, typer.Option(help="Against repetition.")] = None,
+    prompt: Annotated[str | None, setting("generation", "prompt", metavar="TEXT")] = None,
+    num_beams: Annotated[int | None, setting("generation", "num_beams")] = None,
+    max_new_tokens: Annotated[int | None, setting("generation", "max_new_tokens")] = None,
+    min_new_tokens: Annotated[int | None, setting("generation", "min_new_tokens")] = None,
+    repetition_penalty: Annotated[float | None, setting("generation", "repetition_penalty")] = None,
     assignments: Set = None,
 ) -> None:
-    """Caption files here and now: for people on a terminal, JSON lines in a pipe."""
+    """Caption and tag image files in this process, without a service.
+
+    On a terminal the results are text for people, in a pipe they are JSON lines. The exit status
+    is 1 if an image has no caption.
+    """
     from captiond.cli.caption_command import caption_files
     from captiond.cli.formats import Format, pick_format
 
@@ -137,27 +157,36 @@ def caption(
 
 @app.command()
 def tags(
-    captions: Annotated[list[str] | None, typer.Argument(metavar="[CAPTIONS...]")] = None,
+    captions: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CAPTION", help="Captions. Without any, they come from --file."),
+    ] = None,
     *,
     file: Annotated[
         Path | None,
         typer.Option(
-            "--file", "-f", metavar="FILE", help="Captions, one a line; - or none: stdin."
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="File with one caption in each line. - is standard input, and the default.",
         ),
     ] = None,
     config: Config = None,
-    language: Annotated[str | None, typer.Option(help="Of the captions.")] = None,
-    kinds: Annotated[str | None, typer.Option(help="phrase,noun,adjective: some of them.")] = None,
-    categories: Annotated[str | None, typer.Option(help="person,animal,… alone.")] = None,
-    deny: Annotated[
-        str | None, typer.Option(help="Tags and lemmas not to give, as tennis*.")
-    ] = None,
-    allow: Annotated[str | None, typer.Option(help="Tags and lemmas to give alone.")] = None,
-    min_length: Annotated[int | None, typer.Option(help="Fewest characters of a tag.")] = None,
-    max_number: Annotated[int | None, typer.Option(help="Most tags of a caption; 0: all.")] = None,
-    synonyms: Annotated[Path | None, typer.Option(help="A file of automobile = car lines.")] = None,
+    language: Annotated[str | None, setting("tags", "language", metavar="CODE")] = None,
+    kinds: Annotated[str | None, setting("tags", "kinds", metavar="LIST")] = None,
+    categories: Annotated[str | None, setting("tags", "categories", metavar="LIST")] = None,
+    deny: Annotated[str | None, setting("tags", "deny", metavar="LIST")] = None,
+    allow: Annotated[str | None, setting("tags", "allow", metavar="LIST")] = None,
+    min_length: Annotated[int | None, setting("tags", "min_length")] = None,
+    max_number: Annotated[int | None, setting("tags", "max_number")] = None,
+    synonyms: Annotated[Path | None, setting("tags", "synonyms", metavar="FILE")] = None,
+    assignments: Set = None,
 ) -> None:
-    """Tag captions that are there already: JSON lines, in their order."""
+    """Extract the tags of captions that exist already, without a model and a service.
+
+    The output is one JSON object for each caption, in the order of the captions. The items of a
+    LIST are separated by commas.
+    """
     from captiond.cli.tags_command import print_tags
 
     chosen = {
@@ -170,36 +199,49 @@ def tags(
         "max_number": max_number,
         "synonyms": synonyms,
     }
-    print_tags(captions or [], file, settings_from(config, {"tags": chosen}))
+    settings = settings_from(config, {"tags": chosen}, assignments=assignments)
+    print_tags(captions or [], file, settings)
 
 
 @app.command()
 def bench(
     *,
-    quick: Annotated[bool, typer.Option("--quick", help="Few sizes and rounds.")] = False,
-    no_service: Annotated[bool, typer.Option("--no-service", help="The engine alone.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure fewer batch sizes, in fewer rounds.")
+    ] = False,
+    no_service: Annotated[
+        bool, typer.Option("--no-service", help="Measure the engine only, not the HTTP service.")
+    ] = False,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Each thing is measured so often; default: 5.")
+        int | None,
+        typer.Option(min=1, help="How often each thing is measured. Default: 5."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     shape: Annotated[
         Literal["base", "large"] | None,
-        typer.Option(help="Random weights of BLIP's shape; base where the model is not on disk."),
+        typer.Option(
+            help="Measure random weights in the shape of BLIP base or large. Default: the model of "
+            "the settings, or base if that is not on disk."
+        ),
     ] = None,
     config: Config = None,
     data: Data = None,
     model: Model = None,
     device: Device = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, fp16, bf16, int8.")] = None,
+    precision: Annotated[str | None, setting("model", "precision", metavar="FORMAT")] = None,
     assignments: Set = None,
 ) -> None:
-    """Measure what this machine can do: engine, service, and how far from the floor they are."""
-    from captiond.cli.bench_command import Options
+    """Measure captiond on this machine, and suggest settings for it.
+
+    The engine is compared with generate of transformers, and with the least time that the hardware
+    allows. The HTTP service is measured under load.
+    """
+    from captiond.cli.bench_command import BenchOptions
     from captiond.cli.bench_command import bench as measure
 
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
-    options = Options(shape, model is not None, rounds, quick, not no_service)
+    options = BenchOptions(shape, model is not None, rounds, quick, not no_service)
     try:
         measure(settings, options, as_json=json)
     except KeyboardInterrupt:
@@ -207,23 +249,33 @@ def bench(
 
 
 @app.command()
-def check(*, config: Config = None, data: Data = None) -> None:
-    """Check data folder, model and tag pipelines; say how to mend what is wrong."""
+def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
+    """Check the data folder, the models and the tag pipelines.
+
+    Each part gets one line, which says how to repair what is wrong. The exit status is 1 if
+    captiond could not write captions and tags.
+    """
     from captiond.cli.check_command import check as check_parts
 
-    if not check_parts(settings_from(config, {}, data=data)):
+    if not check_parts(settings_from(config, {}, data=data, assignments=assignments)):
         raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
 def pull(
-    name: Annotated[str | None, typer.Argument(metavar="[MODEL]")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Name of the model on the hub. Default: the model of the settings.",
+        ),
+    ] = None,
     *,
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
 ) -> None:
-    """Fetch a model from the hub into the cache, so that the service can start without it."""
+    """Download a model from the Hugging Face hub, so that the service can start offline."""
     from captiond.captioners.files import fetch
 
     flags = {"model": {"name": name}}
@@ -234,7 +286,7 @@ def pull(
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(db_app, name="db")
 
-config_app = typer.Typer(no_args_is_help=True, help="The settings in force.")
+config_app = typer.Typer(no_args_is_help=True, help="Show the settings.")
 app.add_typer(config_app, name="config")
 
 
@@ -244,9 +296,11 @@ def show(
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Values alone, as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print only the values, as one JSON object.")
+    ] = False,
 ) -> None:
-    """Print every setting in force, and where it came from."""
+    """Print every setting with its source, in the form of a settings file."""
     from captiond.cli.formats import settings_as_toml
 
     layers = layers_from(config, {}, data=data, assignments=assignments)

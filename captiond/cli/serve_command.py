@@ -1,4 +1,4 @@
-"""`captiond serve`: prepares folder, database and socket, then lets the supervisor run."""
+"""`captiond serve`: prepare the data folder, the database and the socket; run the supervisor."""
 
 import asyncio
 import contextlib
@@ -15,8 +15,9 @@ import captiond
 from captiond.config import ServerSettings, Settings
 from captiond.errors import StartupError
 from captiond.logs import set_up_logs
+from captiond.metrics import Recorder
+from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import make_engine
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.lock import locked, make_folders
 from captiond.supervisor.supervisor import Supervisor
@@ -25,16 +26,19 @@ from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
 BACKLOG = 1024
-UNREAD_MS = 120_000  # of an answer, until its connection is given up
+UNREAD_MS = 120_000  # a connection is closed when the client takes nothing of an answer for so long
 RELOAD_SECONDS = 1.0
 
 
 def serve_forever(settings: Settings, *, reload: bool) -> None:
-    """Serve until told to stop; with `reload`, begin anew whenever the code has changed.
+    """Serve until SIGINT or SIGTERM. With `reload`, start anew when the code has changed.
+
+    SIGUSR1 writes the metrics of all processes to `metrics.json` in the data folder.
 
     Raises:
-        StartupError: port, folder or database cannot be used.
+        StartupError: the port, the data folder or the database cannot be used.
     """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there are metrics, it must not kill
     set_up_logs(settings.logs, process="supervisor")
     make_folders(settings.data.dir, settings.spool, settings.model_cache)
     with locked(settings.data.dir), listening(settings.server) as listener:
@@ -47,68 +51,83 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
 
 @contextlib.contextmanager
 def listening(server: ServerSettings) -> Iterator[socket.socket]:
-    """A listening socket.
+    """Listen on the address of the settings while the block runs.
 
     Raises:
-        StartupError: the address cannot be had.
+        StartupError: the address cannot be used.
     """
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Its connections have it from the listener: who reads nothing of an answer holds nothing.
+        # Accepted connections inherit this: a client that never reads its answer is disconnected.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         try:
             listener.bind((server.host, server.port))
         except OSError as error:
             raise StartupError(
-                f"{server.host}:{server.port}: cannot be listened on: {error.strerror}; stop what "
-                "uses it, or choose another with --port"
+                f"{server.host}:{server.port}: cannot listen there: {error.strerror}; stop what "
+                "uses this port, or choose another with --port"
             ) from error
         listener.listen(BACKLOG)
         yield listener
 
 
 async def serve(settings: Settings, listener: socket.socket, *, reload: bool) -> bool:
-    """Run the supervisor until a signal, or a change of the code: then the result is true."""
-    stop, changed = asyncio.Event(), asyncio.Event()
+    """Run the supervisor until a signal, or with `reload` until the code has changed.
+
+    Return whether the code has changed.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, make_stopper(stop))
+        loop.add_signal_handler(number, make_stopper(stop))
     engine = make_engine(settings.database)
     await prepare_database(engine, settings.database)
-    courier = Courier(settings, engine, show=task_status)
+    recorder = Recorder()
+    courier = Courier(settings, engine, show=task_status, recorder=recorder)
+    courier.prepare()
     notifier = Notifier(os.environ)
-    watching = asyncio.create_task(watch(stop, changed)) if reload else None
+    supervisor = Supervisor(settings, listener, engine, notifier, courier, recorder)
+    loop.add_signal_handler(signal.SIGUSR1, supervisor.dump_metrics)
     try:
-        courier.prepare()
-        await Supervisor(settings, listener, engine, notifier, stop, courier).run()
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(stop_when_code_changes(stop)) if reload else None
+            await supervisor.run(stop)
+            if watching is not None:
+                watching.cancel()
     finally:
-        if watching is not None:
-            watching.cancel()
         await engine.dispose()
-    return changed.is_set()
+    return watching is not None and watching.done() and not watching.cancelled()
 
 
 def make_stopper(stop: asyncio.Event) -> Callable[[], None]:
-    """The first signal begins the drain; one more ends it at once, for nothing is lost by it."""
+    """Return a signal handler. The first signal begins the drain; the second one ends it at once.
+
+    Nothing that was accepted is lost by that, and the children die with the supervisor.
+    """
 
     def on_signal() -> None:
         if stop.is_set():
-            os.kill(os.getpid(), signal.SIGKILL)  # the children die with us
+            os.kill(os.getpid(), signal.SIGKILL)
         stop.set()
 
     return on_signal
 
 
-async def watch(stop: asyncio.Event, changed: asyncio.Event) -> None:
-    """Set both events once a file of the package has changed."""
+async def stop_when_code_changes(stop: asyncio.Event) -> None:
+    """Set `stop` and return once a file of the package has changed."""
     before = modification_times()
     while modification_times() == before:  # noqa: ASYNC110 - a file has no event to wait for
         await asyncio.sleep(RELOAD_SECONDS)
     log.info("code_changed")
-    changed.set()
     stop.set()
 
 
 def modification_times() -> dict[Path, int]:
+    """Return when each file of the package was last written, in nanoseconds."""
     package = Path(captiond.__file__).parent
-    return {path: path.stat().st_mtime_ns for path in package.rglob("*.py")}
+    times = {}
+    for path in package.rglob("*.py"):
+        with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+            times[path] = path.stat().st_mtime_ns
+    return times

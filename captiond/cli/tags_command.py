@@ -1,4 +1,4 @@
-"""`captiond tags`: the tags of captions that are there already, without a model and a server."""
+"""`captiond tags`: extract the tags of captions, without a model and a service."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ from captiond.config import Settings
 from captiond.errors import CaptiondError
 from captiond.logs import set_up_logs
 
-BATCH = 64  # captions; one at a time for whoever types them
+BATCH = 64  # captions
 STANDARD_INPUT = Path("-")
 
 
@@ -21,33 +21,40 @@ class UnreadableCaptions(CaptiondError):
     code = "unreadable_captions"
 
 
-def end_as_filters_do() -> None:
-    """Die of Ctrl-C and of a reader that has left, as `cat` does: there is nothing to put right."""
+def exit_on_signals() -> None:
+    """Let Ctrl-C and a closed output end the process at once, as they end `cat`."""
     for number in (signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
 
 
 def print_tags(captions: list[str], file: Path | None, settings: Settings) -> None:
-    """One JSON line for each caption, in order: from the arguments, else the lines of a file.
+    """Print one JSON line for each caption, in their order.
+
+    Without `captions`, the lines of `file` are the captions; without a file, those of standard
+    input.
 
     Raises:
         UnreadableCaptions, ModelMissing, ModelBroken, SettingsError
     """
-    end_as_filters_do()
+    exit_on_signals()
     set_up_logs(settings.logs, process="tags")
     from captiond.tagging.output import tagged
     from captiond.tagging.tagger import Taggers
 
     taggers, wanted = Taggers.load(settings.tags), settings.tags.filter
     for batch in batches(map(printable, captions or lines(file or STANDARD_INPUT)), batch_size()):
-        for caption, found in zip(batch, taggers.tag(batch, [None] * len(batch)), strict=True):
-            line = json.dumps(tagged(caption, found, wanted), ensure_ascii=False)
+        for caption, tags in zip(batch, taggers.tag(batch, [None] * len(batch)), strict=True):
+            line = json.dumps(tagged(caption, tags, wanted), ensure_ascii=False)
             sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
 
 
 def lines(path: Path) -> Iterator[str]:
-    """The lines of a file, or of standard input for `-`; bytes that are not UTF-8 are replaced."""
+    """Yield the lines of a file, or of standard input for `-`. Bytes that are not UTF-8 become �.
+
+    Raises:
+        UnreadableCaptions: the file cannot be read.
+    """
     source: Path | int = 0 if path == STANDARD_INPUT else path
     try:
         with open(source, encoding="utf-8", errors="replace", closefd=source != 0) as file:
@@ -64,9 +71,10 @@ def batches(captions: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def batch_size() -> int:
+    """Return the captions in a batch: one if a person types them, who waits for each answer."""
     return 1 if sys.stdin.isatty() else BATCH
 
 
 def printable(caption: str) -> str:
-    """The caption without the half characters that an argument of other bytes comes with."""
+    """Return the caption in valid Unicode. Python puts surrogates for bytes that are not UTF-8."""
     return caption.encode("utf-8", errors="surrogateescape").decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""How `captiond tasks` prints: tables on a terminal, JSON lines elsewhere."""
+"""The output of `captiond tasks`: tables on a terminal, JSON lines elsewhere."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 
 
 def show_list(tasks: Iterable[Row], out: TextIO) -> None:
+    """Print a line for each task."""
     if not out.isatty():
         for task in tasks:
             print_line(json_text(task), out)
@@ -34,6 +35,7 @@ def show_list(tasks: Iterable[Row], out: TextIO) -> None:
 
 
 def show_task(task: Row, out: TextIO) -> None:
+    """Print a task, its images and the deliveries of its webhook."""
     if not out.isatty():
         print_line(json_text(task), out)
         return
@@ -77,7 +79,7 @@ def deliveries_table(deliveries: Iterable[Row]) -> Table:
 def new_table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        # An id that is cut off or broken cannot be copied.
+        # An id that is shortened or wrapped could not be copied.
         whole = name in {"task", "webhook"}
         table.add_column(name, no_wrap=whole, overflow="ignore" if whole else "fold")
     return table
@@ -88,10 +90,11 @@ def status(value: str) -> Text:
 
 
 def moment(rfc3339: str | None) -> Text:
+    """Return a time as `2026-11-24 05:18:33`, in UTC."""
     return Text((rfc3339 or "").replace("T", " ")[:19])
 
 
 def plain(value: object, style: str = "") -> Text:
-    """Text as it is, with what a terminal would take for a command made visible."""
+    """Return text without markup. Control characters of the terminal are replaced."""
     text = "".join(character if character.isprintable() else "�" for character in str(value))
     return Text(text, style)

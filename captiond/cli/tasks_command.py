@@ -1,4 +1,4 @@
-"""`captiond tasks`: tasks and their webhooks, straight from the database of a data folder."""
+"""`captiond tasks`: show and manage the tasks in the database of a data folder."""
 
 import asyncio
 import sys
@@ -14,23 +14,28 @@ from captiond.errors import TaskNotFound
 from captiond.jobs import Status
 
 tasks_app = typer.Typer(
-    no_args_is_help=True, help="Tasks and their webhooks, also while the service runs."
+    no_args_is_help=True,
+    help="Show and manage tasks and their webhooks, whether or not the service runs.",
 )
-TaskId = Annotated[str, typer.Argument(metavar="TASK")]
+TaskId = Annotated[
+    str, typer.Argument(metavar="TASK", help="Id of the task, as in captiond tasks list.")
+]
 
 
 @tasks_app.command("list")
 def list_tasks(
     *,
     status: Annotated[
-        Status | None, typer.Option(case_sensitive=False, help="Only tasks of this status.")
+        Status | None, typer.Option(case_sensitive=False, help="List only tasks of this status.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Largest number of tasks to list.")
+    ] = 20,
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
 ) -> None:
-    """The newest tasks: a table on a terminal, JSON lines in a pipe."""
+    """List the newest tasks: as a table on a terminal, as JSON lines in a pipe."""
     from captiond.cli import task_views
 
     settings = settings_from(config, {}, data=data, assignments=assignments)
@@ -41,7 +46,7 @@ def list_tasks(
 def show(
     task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
 ) -> None:
-    """A task with its images and its webhook: for people on a terminal, JSON in a pipe."""
+    """Show a task with its images and its webhook: as tables on a terminal, as JSON in a pipe."""
     from captiond.cli import task_views
 
     settings = settings_from(config, {}, data=data, assignments=assignments)
@@ -52,7 +57,7 @@ def show(
 def cancel(
     task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
 ) -> None:
-    """End a task: images that have no result yet never get one."""
+    """Cancel a task. Its images that have no result yet are not captioned."""
     settings = settings_from(config, {}, data=data, assignments=assignments)
     asyncio.run(cancel_task(settings, task))
     typer.echo(f"{task}: cancelled")
@@ -62,7 +67,12 @@ def cancel(
 def retry(
     task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
 ) -> None:
-    """Try images again that failed by the machine's doing, as it may be; for a week after that."""
+    """Caption failed images of a task again.
+
+    Only images that may have failed because of the machine can be retried: those with the code
+    poison_image, image_too_slow, out_of_memory or spool_error. Their files are kept for as many
+    days as the setting retention.retry_days says.
+    """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     number = asyncio.run(retry_task(settings, task))
     typer.echo(f"{task}: {number} images wait again")
@@ -70,30 +80,36 @@ def retry(
 
 @tasks_app.command()
 def redeliver(
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]")] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", help="Id of the task, unless --failed is given.")
+    ] = None,
     *,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Every webhook that was given up.")
+        bool, typer.Option("--failed", help="Deliver every webhook whose attempts all failed.")
     ] = False,
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
 ) -> None:
-    """Call a task's webhook again, whatever became of it; the running service does it at once."""
+    """Deliver the webhook of a task again, even if it was delivered before.
+
+    A running service sends it at once, otherwise the next start does.
+    """
     if (task is None) is not failed:
-        raise typer.BadParameter("name a task, or say --failed")
+        raise typer.BadParameter("give either a task or --failed")
     settings = settings_from(config, {}, data=data, assignments=assignments)
     number = asyncio.run(deliver_anew(settings, task))
     typer.echo(f"webhooks to deliver: {number}")
 
 
 async def newest(settings: Settings, limit: int, status: Status | None) -> list[dict[str, Any]]:
+    """Return the newest tasks, without their images."""
     from captiond.cli.database import opened
     from captiond.store.listing import newest_tasks
     from captiond.web.schemas import rfc3339
 
     async with opened(settings) as engine:
-        found = await newest_tasks(engine, limit, status)
+        tasks = await newest_tasks(engine, limit, status)
     return [
         {
             "task_id": task.id,
@@ -102,12 +118,12 @@ async def newest(settings: Settings, limit: int, status: Status | None) -> list[
             "finished_at": rfc3339(task.finished_at),
             "progress": {"total": task.total, "done": task.done, "failed": task.failed},
         }
-        for task in found
+        for task in tasks
     ]
 
 
 async def read(settings: Settings, task_id: str) -> dict[str, Any]:
-    """A task as the status call shows it, and its deliveries.
+    """Return a task as the HTTP API does, with the deliveries of its webhook.
 
     Raises:
         TaskNotFound
@@ -132,9 +148,13 @@ async def read(settings: Settings, task_id: str) -> dict[str, Any]:
 
 
 async def cancel_task(settings: Settings, task_id: str) -> None:
-    """Raises TaskNotFound, TaskFinished."""
+    """Cancel a task and remove its file from the spool.
+
+    Raises:
+        TaskNotFound, TaskFinished
+    """
     from captiond.cli.database import opened
-    from captiond.spool import remove
+    from captiond.spool import open_spool
     from captiond.store import tasks
 
     async with opened(settings) as engine:
@@ -142,11 +162,15 @@ async def cancel_task(settings: Settings, task_id: str) -> None:
     if cancelled is None:
         raise not_found(task_id)
     if cancelled.spool is not None:
-        remove([settings.spool / cancelled.spool])
+        open_spool(settings).remove([cancelled.spool])
 
 
 async def retry_task(settings: Settings, task_id: str) -> int:
-    """Raises TaskNotFound, NothingToRetry."""
+    """Requeue the failed images of a task that can be retried, and return their number.
+
+    Raises:
+        TaskNotFound, NothingToRetry
+    """
     from captiond.cli.database import opened
     from captiond.store import tasks
 
@@ -155,10 +179,12 @@ async def retry_task(settings: Settings, task_id: str) -> int:
 
 
 async def deliver_anew(settings: Settings, task_id: str | None) -> int:
-    """The number of deliveries to be tried anew: a task's, or (None) all that were given up.
+    """Schedule deliveries again, and return their number.
+
+    They are those of one task or, if `task_id` is None, all whose attempts failed.
 
     Raises:
-        TaskNotFound: there is no such task, or nobody is to be told of its end.
+        TaskNotFound: there is no such task, or it has no webhook.
     """
     from captiond.cli.database import opened
     from captiond.store import deliveries
@@ -169,11 +195,11 @@ async def deliver_anew(settings: Settings, task_id: str | None) -> int:
         number = await deliveries.redeliver(engine, task_id, now=time.time())
     if number == 0:
         raise TaskNotFound(
-            f"{task_id}: there is no webhook of this task: it is unknown, has not ended, or came "
-            "without a callback_url; captiond tasks show says which"
+            f"{task_id}: there is no webhook of this task: it is unknown, is not finished, or has "
+            "no callback_url; captiond tasks show says which"
         )
     return number
 
 
 def not_found(task_id: str) -> TaskNotFound:
-    return TaskNotFound(f"{task_id}: there is no such task; captiond tasks list has the newest")
+    return TaskNotFound(f"{task_id}: there is no such task; captiond tasks list shows the newest")

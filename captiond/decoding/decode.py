@@ -1,7 +1,7 @@
-"""From a file to the pixels that the model takes. Runs in a decoder process; Pillow, no torch.
+"""Decodes an image file to the pixels that a model takes. It runs in a decoder process.
 
-A file is opened as the type that its first bytes name and as no other, and of an animation or a
-multi-page file only the first frame is read.
+A file is opened only as the type that its first bytes indicate. Of an animation or a file of
+several pages, only the first frame is read.
 """
 
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """What the model takes: pixels per side, and Pillow's number for the resampling filter."""
+    """The size of a model's input in pixels, and Pillow's number of the resampling filter."""
 
     height: int
     width: int
@@ -46,7 +46,7 @@ class Geometry:
 def set_up_pillow(settings: ImageSettings) -> None:
     """Prepare Pillow in this process.
 
-    The limit on pixels is ours, read from the header; Pillow's own would only warn beneath it.
+    captiond checks the number of pixels itself, from the header. Pillow's limit would only warn.
     """
     Image.MAX_IMAGE_PIXELS = None
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -59,10 +59,11 @@ def set_up_pillow(settings: ImageSettings) -> None:
 def decode(
     file: BinaryIO, geometry: Geometry, settings: ImageSettings
 ) -> tuple[Pixels, tuple[int, int]]:
-    """The pixels of an image file, [height, width, 3], and the upright image's (width, height).
+    """Return the pixels of an image file, uint8 [height, width, 3], and the (width, height) of the
+    upright image.
 
     Raises:
-        ImageError: the file is no image that can be captioned, for the reason it says.
+        ImageError: the file is not an image that can be captioned. The message says why.
         OSError: the file itself cannot be read.
     """
     head = file.read(64)
@@ -75,14 +76,14 @@ def decode(
             check_size(image, settings.max_pixels)
             size = upright_size(image)
             if settings.jpeg_draft:
-                least = max(geometry.width, geometry.height)  # it may be turned yet
-                image.draft("RGB", (least, least))  # of other formats: nothing
+                least = max(geometry.width, geometry.height)  # it may still be rotated
+                image.draft("RGB", (least, least))  # other formats ignore it
             return resize(ImageOps.exif_transpose(to_rgb(image)), geometry), size
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise CorruptImage("the image's header cannot be read") from error
-    except Exception as error:  # Pillow's readers raise what their formats' damage leads to
+    except Exception as error:  # Pillow raises whatever the damage of a file leads to
         raise CorruptImage(f"the image is truncated or damaged: {error}") from error
 
 
@@ -95,7 +96,7 @@ def check_size(image: Image.Image, max_pixels: int) -> None:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height, once it is turned as its EXIF says."""
+    """Return width and height after the rotation that its EXIF data asks for."""
     width, height = image.size
     turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
     return (height, width) if turned else (width, height)
@@ -107,7 +108,7 @@ def resize(image: Image.Image, geometry: Geometry) -> Pixels:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """An RGB image of the same size that keeps its EXIF; transparency lies on white."""
+    """Return an RGB image of the same size with its EXIF data. Transparent parts become white."""
     exif = image.getexif()
     converted = converted_to_rgb(image)
     converted.info["exif"] = exif.tobytes()
@@ -131,7 +132,7 @@ def converted_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_bytes_range(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Grey values of unknown depth, scaled to 0…255 by the smallest depth that holds them."""
+    """Scale grey values to 0…255. Their depth is the smallest one that has all these values."""
     top = float(np.nanmax(values, initial=0.0))
     if top <= 1.0:
         return values * 255

@@ -1,25 +1,25 @@
-"""A decoder: a process of the pool, which decodes one image after the other under limits.
+"""An image decoder: a process that decodes one image after the other, with limits.
 
-It holds nothing worth keeping: whatever kills it costs the one image that it had in hand.
+It has no state. Whatever kills it affects only the image that it was decoding.
 """
 
-import os
 import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 
 from captiond.config import ImageSettings
 from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.replies import encode_reply
 from captiond.decoding.slots import Slots
-from captiond.errors import ImageError, TooManyPixels
+from captiond.errors import ImageError, SpoolError, TooManyPixels
 from captiond.jobs import Refused
-from captiond.messages import Decode, Decoded, Source
+from captiond.messages import Decode, Decoded
 from captiond.processes.channel import BlockingChannel, ChannelClosed
 from captiond.processes.start import Start
+from captiond.spool import Spool, open_spool
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class DecoderStart(Start):
 
 
 def main(start: DecoderStart) -> None:
-    """The process's whole life: until its model process closes the channel."""
+    """Decode images until the model process closes the channel."""
     settings = start.settings.images
     set_up_pillow(settings)
+    spool = open_spool(start.settings)
     channel = BlockingChannel(start.connection)
     most = settings.decoder_memory + start.slots.bytes
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -38,41 +39,33 @@ def main(start: DecoderStart) -> None:
         while True:
             request = channel.receive()
             assert isinstance(request, Decode)
-            channel.send(decode_into_slot(request, start.slots, settings))
+            reply = decode_into_slot(request, spool, start.slots, settings)
+            channel.send_bytes(encode_reply(reply))
     except ChannelClosed:
         return
 
 
-def decode_into_slot(request: Decode, slots: Slots, settings: ImageSettings) -> Decoded | Refused:
+def decode_into_slot(
+    request: Decode, spool: Spool, slots: Slots, settings: ImageSettings
+) -> Decoded | Refused:
+    """Decode an image; return its size, or why it cannot be decoded."""
     try:
         with processor_seconds(settings.decode_seconds):
-            file = BytesIO(read(request.source))
+            file = BytesIO(spool.read(request.image))
             pixels, (width, height) = decode(file, slots.geometry, settings)
-    except ImageError as error:
+    except (ImageError, SpoolError) as error:
         return Refused.of(error)
     except MemoryError:
-        return Refused.of(TooManyPixels("the image takes more memory to decode than it may"))
-    except OSError as error:
-        return Refused(f"the uploaded file cannot be read: {error.strerror}", "spool_error", 500)
+        return Refused.of(TooManyPixels("decoding the image takes more memory than is allowed"))
     slots.write(request.slot, pixels)
     return Decoded(width, height)
 
 
-def read(source: Source) -> bytes:
-    """The image's bytes.
-
-    Raises:
-        OSError: the file is gone, or cannot be read.
-    """
-    with Path(source.path).open("rb") as file:
-        return os.pread(file.fileno(), source.size, source.offset)
-
-
 @contextmanager
 def processor_seconds(seconds: float) -> Iterator[None]:
-    """Let SIGPROF end this process if what stands in the block takes more processor time.
+    """Let SIGPROF end this process if the block takes more processor time than that.
 
-    Only the kernel can stop a decoder that is deep in a C library.
+    Only the kernel can stop code within a C library.
     """
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:

@@ -1,7 +1,7 @@
-"""Pixels in memory that a model process and its decoders share: nothing is copied through a pipe.
+"""Pixels in memory that a model process shares with its image decoders.
 
-The memory is an anonymous file (memfd_create(2)): it counts against no /dev/shm, has no name that
-could be left over, and is gone with the last process that holds it.
+The memory is an anonymous file (memfd_create(2)). It does not take space of /dev/shm, has no name
+that could be left over, and is freed with the last process that has it open.
 """
 
 import mmap
@@ -17,7 +17,7 @@ from captiond.decoding.decode import Geometry, Pixels
 class Slots:
     """`count` slots, each for the pixels of one image, uint8 [height, width, 3].
 
-    It can be given to a child process when that is started, and is the same memory there.
+    A child process that gets it at its start shares the memory.
     """
 
     def __init__(self, count: int, geometry: Geometry, *, descriptor: int | None = None) -> None:
@@ -33,11 +33,13 @@ class Slots:
         return attach, (self.count, self.geometry, DupFd(self._descriptor))
 
     def write(self, slot: int, pixels: Pixels) -> None:
+        """Write the pixels of one image into a slot."""
         self._pixels[slot] = pixels
 
     def gather(self, slots: list[int], into: Pixels) -> Pixels:
-        """The pixels of some slots side by side, [len(slots), height, width, 3], where `into`
-        begins, which has room for them.
+        """Copy the pixels of some slots to the beginning of `into`, and return that part of it.
+
+        The result is [len(slots), height, width, 3].
         """
         return np.take(self._pixels, slots, axis=0, out=into[: len(slots)], mode="clip")
 

@@ -1,8 +1,9 @@
-"""The two ends of a duplex connection between two processes, for asyncio.
+"""The two ends of the duplex pipe between a parent and a child process.
 
-A `multiprocessing.Pipe` is made for each child and thrown away with it: nothing is shared that a
-killed process could leave locked. Its own `send` and `recv` block, also in the middle of a message
-whose sender was stopped, so both ends are read and written through the event loop.
+Each child has its own `multiprocessing.Pipe`, which is discarded together with the child. A killed
+process can therefore leave nothing locked that another process uses. The `send` and `recv` of a
+`Connection` block, even in the middle of a message whose sender was stopped, so an event loop reads
+and writes the sockets itself.
 """
 
 import asyncio
@@ -18,22 +19,28 @@ from captiond.messages import Message
 LENGTH = struct.Struct("!I")
 
 
+class MessageTooLarge(Exception):
+    """The process at the other end has sent more bytes than a message may have."""
+
+
 class ChannelClosed(Exception):
-    """The process at the other end is gone, or has closed its end."""
+    """The process at the other end has exited, or has closed its end."""
 
 
 def frame(message: Message) -> bytes:
+    """Return a message as bytes: its length, and the pickled message."""
     body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
     return LENGTH.pack(len(body)) + body
 
 
 def unframe(body: bytes) -> Message:
-    message: Message = pickle.loads(body)  # noqa: S301 - from our own child or parent
+    """Return the message that `frame` pickled; `body` is without the length."""
+    message: Message = pickle.loads(body)  # noqa: S301 - sent by our own child or parent
     return message
 
 
 class Channel:
-    """One end. Messages come out in the order in which they were sent; none is torn."""
+    """One end of a pipe, for asyncio. Messages arrive whole, in the order they were sent in."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -41,44 +48,56 @@ class Channel:
 
     @classmethod
     async def open(cls, connection: "Connection[Message, Message]") -> "Channel":
-        """Take over a connection; it is closed, and its descriptor lives on in the channel."""
+        """Take over a connection: close it, and go on with a duplicate of its descriptor."""
         end = socket.socket(fileno=os.dup(connection.fileno()))
         connection.close()
         return cls(*await asyncio.open_unix_connection(sock=end))
 
     def send(self, message: Message) -> None:
-        """Queue a message; one to a process that is gone is dropped, as its end is seen elsewhere.
+        """Queue a message. It is dropped if the other process has exited.
 
-        What is queued is bounded by what the other side asked for, so nothing waits here.
+        The sender never waits: the number of queued messages is bounded by what the other process
+        has asked for.
         """
         if not self._writer.is_closing():
             self._writer.write(frame(message))
 
     async def receive(self) -> Message:
-        """The next message.
+        """Wait for the next message, and return it.
+
+        Raises:
+            ChannelClosed: the other process has exited; no message follows.
+        """
+        return unframe(await self.receive_bytes())
+
+    async def receive_bytes(self, limit: int | None = None) -> bytes:
+        """Return the bytes of the next message, for a process whose messages are not unpickled.
 
         Raises:
             ChannelClosed: there will be none.
+            MessageTooLarge: the message has more than `limit` bytes, which are not read.
         """
         try:
             (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-            body = await self._reader.readexactly(length)
+            if limit is not None and length > limit:
+                raise MessageTooLarge(f"{length} bytes, at most {limit} are allowed")
+            return await self._reader.readexactly(length)
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             raise ChannelClosed from error
-        return unframe(body)
 
     async def flush(self) -> None:
-        """Wait until what was sent is with the operating system, or the other end is gone."""
+        """Wait until the kernel has taken all queued messages, or the other process has exited."""
         self._writer.transport.set_write_buffer_limits(high=0)
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
     def close(self) -> None:
+        """Close this end. Messages that are still queued are sent first."""
         self._writer.close()
 
 
 class BlockingChannel:
-    """One end, for a process that does one thing at a time and has no event loop."""
+    """One end of a pipe, for a process without an event loop, which does one thing at a time."""
 
     def __init__(self, connection: "Connection[Message, Message]") -> None:
         self._end = socket.socket(fileno=os.dup(connection.fileno()))
@@ -86,13 +105,18 @@ class BlockingChannel:
         connection.close()
 
     def send(self, message: Message) -> None:
+        """Send a message. Raises OSError if the other process has exited."""
         self._end.sendall(frame(message))
 
+    def send_bytes(self, body: bytes) -> None:
+        """Send a message that the sender has encoded."""
+        self._end.sendall(LENGTH.pack(len(body)) + body)
+
     def receive(self) -> Message:
-        """The next message.
+        """Wait for the next message, and return it.
 
         Raises:
-            ChannelClosed: there will be none.
+            ChannelClosed: the other process has exited; no message follows.
         """
         header = self._file.read(LENGTH.size)
         if len(header) < LENGTH.size:

@@ -1,4 +1,4 @@
-"""A child process with its channel: how it is started, and how its end is seen."""
+"""A child process and its channel."""
 
 import asyncio
 from collections.abc import Callable
@@ -15,49 +15,66 @@ MakeStart = Callable[[str, "Connection[Message, Message]"], Start]
 
 
 @dataclass(frozen=True)
-class Child:
-    """A running child process; `name` is unlike any other's, ever."""
+class ChildProcess:
+    """A child process that was started; `name` is unique among all that were ever started."""
 
     name: str
     process: SpawnProcess
     channel: Channel
 
     @classmethod
-    async def spawn(cls, name: str, module: str, make_start: MakeStart) -> "Child":
-        """Start a child that runs `module`.
+    async def spawn(cls, name: str, module: str, make_start: MakeStart) -> "ChildProcess":
+        """Start a child that runs the function `main` of `module`.
 
-        The child's end of the pipe is closed here, so that its death is seen at once.
+        The parent closes its copy of the child's end of the pipe, so that it sees the child's death
+        at once. A child whose channel cannot be opened is killed.
+
+        Raises:
+            OSError: the process cannot be started: the machine has no memory or no descriptor left.
         """
         ours, theirs = SPAWN.Pipe(duplex=True)
-        start = make_start(name, theirs)
-        process = SPAWN.Process(target=run_module, args=(module, start), name=name)
-        process.start()
-        theirs.close()
-        return cls(name, process, await Channel.open(ours))
-
-    async def ended(self) -> int:
-        """Wait for the process to end; its exit code, negative for a signal."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        loop.add_reader(self.process.sentinel, over.set)
+        process = SPAWN.Process(
+            target=run_module, args=(module, make_start(name, theirs)), name=name
+        )
         try:
-            await over.wait()
+            process.start()
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        try:
+            return cls(name, process, await Channel.open(ours))
+        except BaseException:
+            process.kill()
+            process.join()
+            raise
+
+    async def exited(self) -> int:
+        """Wait until the process exits. Return its exit code, which is negative for a signal."""
+        loop, exited = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self.process.sentinel, exited.set)
+        try:
+            await exited.wait()
         finally:
             loop.remove_reader(self.process.sentinel)
         self.process.join()
         return self.process.exitcode or 0
 
     def is_stopped(self) -> bool:
-        """Whether a signal has suspended it: what proc(5) has as state T."""
+        """Return whether a signal has suspended the process: state T in proc(5)."""
         try:
             stat = Path(f"/proc/{self.process.pid}/stat").read_text()
-        except OSError:  # it has ended
+        except OSError:  # the process has exited
             return False
+        # guard: stopped-is-not-hung
         return stat.rpartition(")")[2].split()[0] == "T"
 
     def kill(self) -> None:
+        """Send SIGKILL; a process that has exited ignores it."""
         self.process.kill()
 
     def close(self) -> None:
-        """Let go of a child that has ended."""
+        """Release the channel and the process object of a child that has exited."""
         self.channel.close()
         self.process.close()

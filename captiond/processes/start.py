@@ -1,6 +1,7 @@
-"""How captiond's child processes begin: by the name of their module, bound to their parent's life.
+"""The start of a child process: it runs one module's `main`, and ends when its parent ends.
 
-The parent never imports what a child runs, so the supervisor stays free of torch and of HTTP.
+A parent names a child's module and never imports it, so the supervisor loads neither torch nor an
+HTTP server.
 """
 
 import ctypes
@@ -21,60 +22,78 @@ from captiond.messages import Message
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
-# fork and CUDA do not mix, and a forked child inherits every descriptor of its parent.
+# CUDA does not work after a fork, and a forked child inherits every descriptor of its parent.
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a child of the supervisor is started with; `name` is unlike any other's, ever."""
+    """What a child process is started with. It is pickled once, when the child starts.
+
+    `name` is unique: a replacement of this process gets another one. `parent` is the parent's
+    process id. `connection` is the child's end of its pipe.
+    """
 
     name: str
     parent: int
     settings: Settings
     connection: "Connection[Message, Message]"
 
+    @property
+    def role(self) -> str:
+        """The name without its random part: the same for this process and its replacements."""
+        return self.name.rpartition("-")[0]
+
 
 @dataclass(frozen=True)
 class WebStart(Start):
+    """The start of a web process; all of them accept connections from one `listener`."""
+
     listener: socket.socket
 
 
 @dataclass(frozen=True)
 class ModelStart(Start):
+    """The start of a model process; `device` is one of `[model] device`."""
+
     device: str
 
 
 def run_module(module: str, start: Start) -> None:
-    """The whole life of a child: `module`'s function `main`, on `start`."""
+    """Run the function `main` of `module`. This is the target of every child process."""
     bind_to_parent(start.parent)
     set_up_logs(start.settings.logs, process=start.name)
-    imported(module).main(start)
+    import_without_gc(module).main(start)
 
 
-def imported(module: str) -> ModuleType:
-    """The module, imported with the garbage collector at rest.
+def import_without_gc(module: str) -> ModuleType:
+    """Import a module with the garbage collector switched off, and exempt what was imported.
 
-    It would look through everything there is again and again while torch and transformers come,
-    which is a fifth of their time, and later in pauses of its own: what is imported stays anyway.
+    The collector would traverse all objects again and again while torch and transformers are
+    imported. Measured, that is a fifth of the import time. Imported objects live as long as the
+    process, so later collections need not traverse them either.
     """
     gc.disable()
-    found = importlib.import_module(module)
+    imported = importlib.import_module(module)
     gc.freeze()
     gc.enable()
-    return found
+    return imported
 
 
 def bind_to_parent(parent: int) -> None:
-    """Let the kernel kill this process when its parent dies, however it dies.
+    """Have the kernel kill this process when its parent ends, in whatever way the parent ends.
 
-    Signals from a terminal or a service manager are the supervisor's business, which tells its
-    children over their channels; here they are ignored.
+    SIGINT, SIGTERM and SIGUSR1 are ignored here. They are for the supervisor, which drains its
+    children over their channels.
+
+    Raises:
+        OSError: the kernel refuses.
     """
     libc = ctypes.CDLL(None, use_errno=True)
+    # guard: children-die-with-supervisor
     if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
-        os._exit(1)  # it died before the kernel was asked to watch it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os._exit(1)  # the parent ended before the request, so the kernel sends nothing
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

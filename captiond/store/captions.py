@@ -1,33 +1,40 @@
-"""The caption cache: the same bytes, captioned the same way, are captioned once."""
+"""The caption cache: the same bytes are captioned only once with the same recipe."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import structlog
-from sqlalchemy import Text, select, type_coerce
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Text, bindparam, select, type_coerce
 
 from captiond.jobs import Captioned
-from captiond.store.results import UNREADABLE_JSON, from_json, to_json
-from captiond.store.sqlite import Engine, reading, writing
+from captiond.store.engine import Engine, reading, writing
+from captiond.store.results import Unreadable, captioned_from, result_text
+from captiond.store.sqlite import execute_many, insert_or_keep
 from captiond.store.tables import CaptionRow
 
 log = structlog.get_logger()
+REMEMBER = insert_or_keep(CaptionRow).values(
+    {name: bindparam(name, type_=Text) for name in ("key", "created_at", "result")}
+)
 
 
 def cache_key(sha256: str, recipe: str) -> str:
-    """The key of an image's bytes, captioned by `recipe`: model, generation and tagger in one.
+    """Return the key of a caption.
 
-    What a request wants of the tags is no part of it: all tags are kept, and chosen from on the
-    way out.
+    `sha256` is the hash of the image's bytes. `recipe` stands for the model, the generation options
+    and the tagger. The tags that a request wants are no part of it: all tags are stored, and each
+    response gets a selection.
     """
     return hashlib.sha256(f"{sha256}\0{recipe}".encode()).hexdigest()
 
 
 async def look_up(engine: Engine, keys: Sequence[str]) -> list[Captioned | None]:
-    """The captions of these keys, None where there is none."""
+    """Return the captions of these keys, in their order, with None for an unknown key.
+
+    Raises:
+        StoreError: The cache cannot be read now.
+    """
     text = type_coerce(CaptionRow.result, Text).label("text")
     query = select(CaptionRow.key, text).where(CaptionRow.key.in_(keys))
     async with reading(engine) as connection:
@@ -36,21 +43,25 @@ async def look_up(engine: Engine, keys: Sequence[str]) -> list[Captioned | None]
 
 
 def cached(key: str, text: str) -> Captioned | None:
-    """What stands in a row; None, too, if that is damaged, or a newer captiond's."""
+    """Return the caption in a row, or None if the row cannot be read."""
     try:
-        outcome = from_json(json.loads(text))
-    except UNREADABLE_JSON as error:
+        return replace(captioned_from(text), cached=True)
+    # guard: damaged-caption
+    except Unreadable as error:
         log.warning("cache_entry_unreadable", key=key, reason=str(error))
         return None
-    return replace(outcome, cached=True) if isinstance(outcome, Captioned) else None
 
 
 async def remember(engine: Engine, entries: Mapping[str, Captioned], *, now: float) -> None:
-    """Keep captions by their keys; what is there already stays."""
+    """Store captions by their keys. A key that exists keeps its caption.
+
+    Raises:
+        StoreError: Nothing was stored.
+    """
     rows = [
-        {"key": key, "created_at": now, "result": to_json(caption)}
+        {"key": key, "created_at": now, "result": result_text(caption)}
         for key, caption in entries.items()
     ]
     if rows:
         async with writing(engine) as connection:
-            await connection.execute(insert(CaptionRow).on_conflict_do_nothing(), rows)
+            await execute_many(connection, REMEMBER, rows)

@@ -1,44 +1,112 @@
-"""Images in the database as a queue: claimed, finished, put back.
+"""Images in the database as a queue: they are claimed, finished or released.
 
-As in `tasks`, every change of state is guarded within its transaction.
+Each change of state is one UPDATE that carries its own guard, as `transitions` describes. A claim
+raises the image's attempt, and only a result of the present attempt is stored.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Text, func, select, type_coerce, update
+from sqlalchemy import (
+    Float,
+    Integer,
+    Row,
+    String,
+    Text,
+    bindparam,
+    func,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql.dml import Update
+from sqlalchemy.sql.dml import ReturningUpdate, Update
 
 from captiond.errors import PoisonImage
-from captiond.jobs import BLAME_LIMIT, Options, Outcome, Refused, Status
-from captiond.store.results import UNREADABLE_JSON, options_from_json, to_json
-from captiond.store.sqlite import Engine, writing
+from captiond.jobs import BLAME_LIMIT, FinishedTask, Options, Outcome, Refused, SpooledImage, Status
+from captiond.store.engine import Engine, writing
+from captiond.store.finishing import count_closed
+from captiond.store.leases import hold, release_claims
+from captiond.store.results import Unreadable, options_from, result_text
+from captiond.store.sqlite import rows_of
 from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.tasks import PENDING, PROCESSING, Ended, end_if_done
+from captiond.store.transitions import (
+    COMPLETED,
+    FAILED,
+    PROCESSING,
+    image_may_become,
+    image_moves,
+    task_may_become,
+)
 
-# By the driver's own call, as INSERT_IMAGE of `tasks`: ten times as quick as through SQLAlchemy.
-FINISH = "UPDATE images SET status = :status, owner = NULL, result = :result WHERE id = :id"
+OUTCOMES = rows_of(
+    "outcomes", {"id": Integer(), "attempt": Integer(), "status": String(), "result": Text()}
+)
+FINISH = (
+    update(ImageRow)
+    .where(
+        ImageRow.id == OUTCOMES.c.id,
+        # guard: attempt-fence
+        ImageRow.attempt == OUTCOMES.c.attempt,
+        image_may_become(Status.COMPLETED, Status.FAILED),
+    )
+    .values(status=OUTCOMES.c.status, owner=None, result=OUTCOMES.c.result)
+    .returning(ImageRow.id, ImageRow.task_id)
+)
+WAITING = image_moves(Status.PENDING, Status.PROCESSING)
+FIRST = select(ImageRow.id).where(WAITING).order_by(ImageRow.id).limit(bindparam("first"))
+TAKE = (
+    update(ImageRow)
+    # The second guard matters where transactions run side by side: another one may have claimed an
+    # image that the subquery found.
+    .where(ImageRow.id.in_(FIRST.scalar_subquery()), WAITING)
+    .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=bindparam("claimant"))
+    .returning(
+        ImageRow.id,
+        ImageRow.attempt,
+        ImageRow.blame,
+        ImageRow.task_id,
+        ImageRow.offset,
+        ImageRow.size,
+        ImageRow.sha256,
+    )
+)
+CLAIMED_TASKS = select(
+    TaskRow.id,
+    TaskRow.status,
+    TaskRow.spool,
+    type_coerce(TaskRow.options, Text).label("options"),
+).where(TaskRow.id.in_(bindparam("task_ids", expanding=True)))
+START = (
+    update(TaskRow)
+    .where(
+        TaskRow.id.in_(bindparam("task_ids", expanding=True)), task_may_become(Status.PROCESSING)
+    )
+    .values(
+        status=PROCESSING,
+        started_at=func.coalesce(TaskRow.started_at, bindparam("now", type_=Float)),
+    )
+)
+ClaimedRow = Row[int, int, int, str, int, int, str | None]
+UNREADABLE = Refused("what the task asked for cannot be read", "internal_error", 500)
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An image taken from the queue; `attempt` fences its result, `blame` makes it go alone."""
+    """A claimed image. `attempt` fences its result. If `blame` is not 0, it is captioned alone."""
 
     image_id: int
     attempt: int
     blame: int
-    spool: str
-    offset: int
-    size: int
-    sha256: str
+    image: SpooledImage
     options: Options
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """The result of one attempt at one image."""
+class ImageOutcome:
+    """The outcome of one attempt at one image."""
 
     image_id: int
     attempt: int
@@ -46,158 +114,129 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Hand:
-    """Who has an image: its present attempt."""
+class ClaimedTask:
+    """What the images of a task have in common. `options` is None if they cannot be read."""
 
-    attempt: int
-    task_id: str
-
-
-NOBODY = Hand(-1, "")
-UNREADABLE = Refused("what the task asked for cannot be read", "internal_error", 500)
+    spool: str
+    options: Options | None
 
 
 async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[Claim]:
-    """Take up to `limit` images, the longest accepted first; their tasks are PROCESSING with it.
+    """Claim up to `limit` waiting images for a process, the first accepted ones first.
 
-    One of a task whose options cannot be read ends as FAILED instead.
+    `owner` is `<node>/<process>`. Their tasks become PROCESSING, and the lease of the node is
+    extended, all in one transaction. Images of a task whose options cannot be read become FAILED
+    in the same transaction and are not returned.
+
+    Raises:
+        StoreError: Nothing was claimed.
     """
-    waiting = (
-        select(ImageRow.id)
-        .where(ImageRow.status == PENDING)
-        .order_by(ImageRow.id)
-        .limit(limit)
-        .scalar_subquery()
-    )
-    take = (
-        update(ImageRow)
-        .where(ImageRow.id.in_(waiting))
-        .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=owner)
-        .returning(
-            ImageRow.id,
-            ImageRow.attempt,
-            ImageRow.blame,
-            ImageRow.task_id,
-            ImageRow.offset,
-            ImageRow.size,
-            ImageRow.sha256,
-        )
-    )
     async with writing(engine) as connection:
-        taken = (await connection.execute(take)).all()
-        tasks = await start_tasks(connection, {row.task_id for row in taken}, now)
-    claims, lost = [], []
-    for row in taken:
-        spool, options = tasks[row.task_id]
-        if options is None:
-            lost.append(Finished(row.id, row.attempt, UNREADABLE))
-        else:
-            place = spool, row.offset, row.size, row.sha256
-            claims.append(Claim(row.id, row.attempt, row.blame, *place, options))
-    if lost:
-        await finish(engine, lost, now=now)
+        rows = (await connection.execute(TAKE, {"first": limit, "claimant": owner})).all()
+        if not rows:
+            return []
+        await hold(connection, owner.partition("/")[0])
+        tasks = await start_tasks(connection, {row.task_id for row in rows}, now)
+        claims, lost = sorted_out(rows, tasks)
+        await store(connection, lost, now)
     return sorted(claims, key=lambda claim: claim.image_id)
 
 
 async def start_tasks(
     connection: AsyncConnection, task_ids: set[str], now: float
-) -> dict[str, tuple[str, Options | None]]:
-    """Let the tasks be PROCESSING; their spool files and options by their ids. Options are None
-    that cannot be read: their row is damaged, or of a newer captiond.
-    """
-    start = (
-        update(TaskRow)
-        .where(TaskRow.id.in_(task_ids), TaskRow.status == PENDING)
-        .values(status=PROCESSING, started_at=func.coalesce(TaskRow.started_at, now))
-    )
-    await connection.execute(start)
-    asked = type_coerce(TaskRow.options, Text).label("asked")
-    query = select(TaskRow.id, TaskRow.spool, asked).where(TaskRow.id.in_(task_ids))
-    rows = await connection.execute(query)
-    return {row.id: (row.spool or "", readable_options(row.asked)) for row in rows}
+) -> dict[str, ClaimedTask]:
+    """Let the tasks be PROCESSING. Return what a claim needs of them, by their ids."""
+    rows = (await connection.execute(CLAIMED_TASKS, {"task_ids": [*task_ids]})).all()
+    if waiting := [row.id for row in rows if row.status != PROCESSING]:
+        await connection.execute(START, {"task_ids": waiting, "now": now})
+    return {row.id: ClaimedTask(row.spool or "", readable_options(row.options)) for row in rows}
 
 
 def readable_options(text: str | None) -> Options | None:
     try:
-        return options_from_json(None if text is None else json.loads(text))
-    except UNREADABLE_JSON:
+        return options_from(text)
+    # guard: damaged-options
+    except Unreadable:
         return None
 
 
-async def finish(
-    engine: Engine, results: Sequence[Finished], *, now: float
-) -> dict[int, Ended | None]:
-    """Write the results of a batch in one transaction.
+def sorted_out(
+    rows: Iterable[ClaimedRow], tasks: Mapping[str, ClaimedTask]
+) -> tuple[list[Claim], list[ImageOutcome]]:
+    """Return the claims of these images, and the outcomes of those whose options are lost."""
+    claims, lost = [], []
+    for row in rows:
+        task = tasks[row.task_id]
+        if task.options is None:
+            lost.append(ImageOutcome(row.id, row.attempt, UNREADABLE))
+        else:
+            image = SpooledImage(task.spool, row.offset, row.size, row.sha256 or "")
+            claims.append(Claim(row.id, row.attempt, row.blame, image, task.options))
+    return claims, lost
 
-    The images whose results were taken, and what follows if their task ended with them. A result
-    whose attempt is not the image's present one is dropped: somebody else has the image, or nobody
-    wants it any more. Nothing changes between the look and the writing: a transaction that writes
-    has the database to itself.
+
+async def finish(
+    engine: Engine, results: Sequence[ImageOutcome], *, now: float
+) -> dict[int, FinishedTask | None]:
+    """Store the results of a batch in one transaction.
+
+    Return the ids of the images whose results were stored, each with its task if that is finished
+    now. A result is dropped if its attempt is not the image's present one, or if the image is not
+    claimed any more: another process has claimed it, or it was cancelled.
+
+    Raises:
+        StoreError: Nothing was stored.
     """
     async with writing(engine) as connection:
-        hands = await in_hand(connection, [result.image_id for result in results])
-        taken = [
-            result
-            for result in results
-            if hands.get(result.image_id, NOBODY).attempt == result.attempt
-        ]
-        if taken:
-            await connection.exec_driver_sql(FINISH, [finished_row(result) for result in taken])
-        tasks = {result.image_id: hands[result.image_id].task_id for result in taken}
-        ended = await end_if_done(connection, set(tasks.values()), now)
-    return {image_id: ended.get(task_id) for image_id, task_id in tasks.items()}
+        return await store(connection, results, now)
 
 
-async def in_hand(connection: AsyncConnection, image_ids: Sequence[int]) -> dict[int, Hand]:
-    """Those of these images that are being worked on, by their ids."""
-    query = select(ImageRow.id, ImageRow.attempt, ImageRow.task_id)
-    query = query.where(ImageRow.id.in_(image_ids), ImageRow.status == PROCESSING)
-    rows = await connection.execute(query)
-    return {row.id: Hand(row.attempt, row.task_id) for row in rows}
+async def store(
+    connection: AsyncConnection, results: Sequence[ImageOutcome], now: float
+) -> dict[int, FinishedTask | None]:
+    if not results:
+        return {}
+    outcomes = json.dumps([finished_row(result) for result in results])
+    stored = (await connection.execute(FINISH, {"outcomes": outcomes})).all()
+    finished = await count_closed(connection, Counter(row.task_id for row in stored), now)
+    return {row.id: finished.get(row.task_id) for row in stored}
 
 
-def finished_row(result: Finished) -> dict[str, object]:
-    """The parameters of FINISH."""
-    failed = isinstance(result.outcome, Refused)
-    return {
-        "id": result.image_id,
-        "status": (Status.FAILED if failed else Status.COMPLETED).value,
-        "result": json.dumps(to_json(result.outcome)),
-    }
+def finished_row(result: ImageOutcome) -> tuple[int, int, str, str]:
+    """Return one row of OUTCOMES."""
+    status = FAILED if isinstance(result.outcome, Refused) else COMPLETED
+    return result.image_id, result.attempt, status, result_text(result.outcome)
 
 
 async def requeue(
-    engine: Engine, *, now: float, owner: str | None = None, blamed: Mapping[int, int] | None = None
+    engine: Engine, *, owner: str, now: float, blamed: Mapping[int, int] | None = None
 ) -> int:
-    """Put back what `owner` had in hand, or what anybody had; the number of images put back.
+    """Release the claims of a process that has died. Return their number.
 
-    `blamed` holds points of blame by image; an image that reaches BLAME_LIMIT ends as poison.
+    `blamed` holds points of blame by image id. An image that reaches BLAME_LIMIT fails as poison;
+    the others wait for the next claim.
+
+    Raises:
+        StoreError: Nothing was released.
     """
-    in_hand = update(ImageRow).where(ImageRow.status == PROCESSING)
-    if owner is not None:
-        in_hand = in_hand.where(ImageRow.owner == owner)
+    mine = ImageRow.owner == owner
     async with writing(engine) as connection:
-        put_back = await connection.execute(in_hand.values(status=PENDING, owner=None))
         for image_id, points in (blamed or {}).items():
-            await connection.execute(add_blame(image_id, points))
-        await end_poison(connection, (blamed or {}).keys(), now)
-    return put_back.rowcount
+            await connection.execute(add_blame(image_id, points).where(mine))
+        poisoned = (await connection.execute(fail_poison().where(mine))).scalars().all()
+        await count_closed(connection, Counter(poisoned), now)
+        return len(poisoned) + await release_claims(connection, mine)
 
 
 def add_blame(image_id: int, points: int) -> Update:
-    image = update(ImageRow).where(ImageRow.id == image_id, ImageRow.status == PENDING)
+    image = update(ImageRow).where(ImageRow.id == image_id, ImageRow.status == PROCESSING)
     return image.values(blame=ImageRow.blame + points)
 
 
-async def end_poison(connection: AsyncConnection, image_ids: Collection[int], now: float) -> None:
-    error = PoisonImage("the process that captions ends when it has this image in hand")
-    poison = (
-        update(ImageRow)
-        .where(
-            ImageRow.id.in_(image_ids), ImageRow.status == PENDING, ImageRow.blame >= BLAME_LIMIT
-        )
-        .values(status=Status.FAILED.value, result=to_json(Refused.of(error)))
-        .returning(ImageRow.task_id)
+def fail_poison() -> ReturningUpdate[str]:
+    error = PoisonImage("the process that captioned this image died, more than once")
+    poison = update(ImageRow).where(
+        image_moves(Status.PROCESSING, Status.FAILED), ImageRow.blame >= BLAME_LIMIT
     )
-    task_ids = set((await connection.execute(poison)).scalars())
-    await end_if_done(connection, task_ids, now)
+    result = type_coerce(result_text(Refused.of(error)), Text)
+    return poison.values(status=FAILED, owner=None, result=result).returning(ImageRow.task_id)

@@ -1,25 +1,26 @@
-"""What must be true of a database at any moment, looked for row by row; nothing is changed."""
+"""Checks of the database for `captiond db check`. They read every row and change nothing."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sqlalchemy import Function, case, func, or_, select, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Function, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.callbacks import DeliveryStatus
+from captiond.errors import StoreDamaged
 from captiond.jobs import Status
-from captiond.store.sqlite import Engine, reading
+from captiond.store import sqlite
+from captiond.store.engine import Engine, reading
 from captiond.store.tables import DeliveryRow, ImageRow, TaskRow
-from captiond.store.tasks import OPEN
+from captiond.store.transitions import CANCELLED, COMPLETED, FAILED, OPEN, PENDING
 
-MOST = 20  # messages of SQLite's own checks; one damaged page can make thousands
-ENDED_BY_ITSELF = (Status.COMPLETED.value, Status.FAILED.value)
+MAX_MESSAGES = 20  # of the database's own checks; one damaged page can cause thousands
+HAS_RESULT = (COMPLETED, FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What there was to look at."""
+    """The numbers of rows that were checked."""
 
     tasks: int
     open_tasks: int
@@ -28,12 +29,16 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """A task, and how many of its images are in which state."""
+    """A task and the numbers of its images by state.
+
+    `counted` is the number of open images that the task itself has stored.
+    """
 
     id: str
     status: str
     finished_at: float | None
     spool: str | None
+    counted: int
     images: int
     still_open: int
     processing: int
@@ -42,19 +47,24 @@ class TaskFacts:
 
 
 async def damage(engine: Engine) -> list[str]:
-    """What SQLite finds wrong with the file, and with its references."""
+    """Return the damage of the file and its references that the database itself finds.
+
+    Raises:
+        StoreError: The file cannot be read now.
+    """
     try:
         async with reading(engine) as connection:
-            query = text(f"PRAGMA integrity_check({MOST})")
-            found = [str(line) for line in (await connection.execute(query)).scalars()]
-            lost = (await connection.execute(text("PRAGMA foreign_key_check"))).fetchmany(MOST)
-    except DatabaseError as error:
-        return [str(error.orig)]
-    references = [f"{row[0]} {row[1]}: its row of {row[2]} is gone" for row in lost]
-    return [line for line in found if line != "ok"] + references
+            return await sqlite.damage(connection, MAX_MESSAGES)
+    except StoreDamaged as error:
+        return [str(error)]
 
 
 async def count(engine: Engine) -> Counted:
+    """Return the numbers of tasks and images.
+
+    Raises:
+        StoreError: They cannot be counted now.
+    """
     tasks = select(func.count(), func.count(case((TaskRow.status.in_(OPEN), 1))))
     async with reading(engine) as connection:
         total, still_open = (await connection.execute(tasks.select_from(TaskRow))).one()
@@ -63,16 +73,20 @@ async def count(engine: Engine) -> Counted:
 
 
 async def contradictions(engine: Engine) -> list[str]:
-    """What captiond never writes: tasks, images and deliveries that are at odds."""
-    found = []
+    """Return the contradictions between tasks, images and deliveries, which captiond never writes.
+
+    Raises:
+        StoreError: The rows cannot be read now.
+    """
+    problems = []
     async with reading(engine) as connection:
         async for task in facts(connection):
             problem = contradiction(task)
             if problem is not None:
-                found.append(f"task {task.id} is {task.status}, but {problem}")
-        found += await images_without_result(connection)
-        found += await tasks_untold(connection)
-    return found
+                problems.append(f"task {task.id} is {task.status}, but {problem}")
+        problems += await images_without_result(connection)
+        problems += await tasks_without_delivery(connection)
+    return problems
 
 
 async def facts(connection: AsyncConnection) -> AsyncIterator[TaskFacts]:
@@ -82,6 +96,7 @@ async def facts(connection: AsyncConnection) -> AsyncIterator[TaskFacts]:
             TaskRow.status,
             TaskRow.finished_at,
             TaskRow.spool,
+            TaskRow.open_images.label("counted"),
             func.count(ImageRow.id).label("images"),
             number_of(Status.PENDING, Status.PROCESSING).label("still_open"),
             number_of(Status.PROCESSING).label("processing"),
@@ -102,22 +117,22 @@ def number_of(*statuses: Status) -> Function[int]:
 
 
 def contradiction(task: TaskFacts) -> str | None:
-    """What is wrong with a task, by the states of its images."""
+    """Return what the states of its images contradict in a task, or None."""
     is_open = task.status in OPEN
     wrong = {
         "has no images": task.images == 0,
-        f"{task.still_open} of its images have not ended": not is_open and task.still_open > 0,
-        "all of its images have ended": is_open and task.still_open == 0 < task.images,
-        "one of its images is being processed": task.status == Status.PENDING.value
-        and task.processing > 0,
-        "none of its images is": task.status == Status.COMPLETED.value and task.completed == 0,
-        "one of its images is COMPLETED": task.status == Status.FAILED.value and task.completed > 0,
-        "none of its images is, either": task.status == Status.CANCELLED.value
-        and task.cancelled == 0,
-        "has a time of its end": is_open and task.finished_at is not None,
-        "has no time of its end": not is_open and task.finished_at is None,
+        f"{task.still_open} of its images are not finished": not is_open and task.still_open > 0,
+        "all of its images are finished": is_open and task.still_open == 0 < task.images,
+        f"it counts {task.counted} open images, and has {task.still_open}": task.counted
+        != task.still_open,
+        "one of its images is being processed": task.status == PENDING and task.processing > 0,
+        "none of its images is": task.status == COMPLETED and task.completed == 0,
+        "one of its images is COMPLETED": task.status == FAILED and task.completed > 0,
+        "none of its images is, either": task.status == CANCELLED and task.cancelled == 0,
+        "has a finish time": is_open and task.finished_at is not None,
+        "has no finish time": not is_open and task.finished_at is None,
         "names no spool file": is_open and task.spool is None,
-        "was cancelled, and keeps a spool file": task.status == Status.CANCELLED.value
+        "was cancelled, and keeps a spool file": task.status == CANCELLED
         and task.spool is not None,
     }
     return next((problem for problem, holds in wrong.items() if holds), None)
@@ -125,15 +140,15 @@ def contradiction(task: TaskFacts) -> str | None:
 
 async def images_without_result(connection: AsyncConnection) -> list[str]:
     query = select(ImageRow.id, ImageRow.task_id, ImageRow.status)
-    query = query.where(ImageRow.status.in_(ENDED_BY_ITSELF), ImageRow.result.is_(None))
+    query = query.where(ImageRow.status.in_(HAS_RESULT), ImageRow.result.is_(None))
     return [
         f"image {row.id} of task {row.task_id} is {row.status}, but has no result"
         for row in await connection.execute(query)
     ]
 
 
-async def tasks_untold(connection: AsyncConnection) -> list[str]:
-    """Ended tasks whose end nobody is told, though that was asked for."""
+async def tasks_without_delivery(connection: AsyncConnection) -> list[str]:
+    """Return the finished tasks with a callback URL whose receiver will never be called."""
     pending = DeliveryStatus.PENDING.value
     query = select(TaskRow.id).outerjoin(DeliveryRow, DeliveryRow.task_id == TaskRow.id)
     query = query.where(
@@ -145,21 +160,25 @@ async def tasks_untold(connection: AsyncConnection) -> list[str]:
         ),
     )
     return [
-        f"task {task_id} has ended, but its webhook is not due"
+        f"task {task_id} is finished, but its webhook is not due"
         for task_id in (await connection.execute(query)).scalars()
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A spool file that an open task needs, and how long it has to be."""
+    """The spool file of an open task must have `size` bytes at least."""
 
     task_id: str
     size: int
 
 
 async def needed_files(engine: Engine) -> dict[str, Need]:
-    """By their names in the spool, the files of images that have not ended."""
+    """Return what open images need, by the names of their files in the spool.
+
+    Raises:
+        StoreError: The rows cannot be read now.
+    """
     end = func.max(ImageRow.offset + ImageRow.size)
     query = (
         select(TaskRow.spool, TaskRow.id, end)

@@ -1,7 +1,8 @@
-"""Webhook deliveries: each is made by the transaction that ends its task, so none is forgotten.
+"""Webhook deliveries. The transaction that finishes a task makes its delivery, so none is lost.
 
 A delivery is PENDING until its receiver has accepted it, the last try has failed, or it is too old.
-The supervisor alone tries; what it was trying when it died is still PENDING, and is tried again.
+Only the supervisor calls receivers. A delivery that it was trying when it died is still PENDING and
+is tried again.
 """
 
 import secrets
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Update
 
 from captiond.callbacks import DeliveryStatus, parse_url
-from captiond.store.sqlite import Engine, reading, writing
+from captiond.store.engine import Engine, reading, writing
 from captiond.store.tables import DeliveryRow, TaskRow
 
 PENDING = DeliveryStatus.PENDING.value
@@ -36,10 +37,10 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery as it stands; times are Unix seconds, `due_at` is None once it has ended.
+    """A delivery. Times are Unix seconds; `due_at` is None once it is DELIVERED or FAILED.
 
-    `attempts` counts the tries that came to an end; `response` is the last one's HTTP status, or
-    None where there was none, and `error` what was wrong with it.
+    `attempts` counts the tries that are over. `response` is the HTTP status of the last one, or
+    None if there was no response. `error` says why it failed.
     """
 
     id: str
@@ -57,7 +58,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The end of one try; `attempt` counts from 1 and fences it."""
+    """The outcome of one try. `attempt` counts from 1; only the present attempt is recorded."""
 
     delivery_id: str
     attempt: int
@@ -68,10 +69,8 @@ class Tried:
     error: str | None
 
 
-async def announce(connection: AsyncConnection, task_id: str, now: float) -> None:
-    """Make the delivery of a task that ends in this transaction, if its client asked for one."""
-    query = select(TaskRow.callback_url).where(TaskRow.id == task_id)
-    url = (await connection.execute(query)).scalar_one_or_none()
+async def announce(connection: AsyncConnection, task_id: str, url: str | None, now: float) -> None:
+    """Make the delivery of a task that this transaction finishes, if it has a callback URL."""
     if url is not None:
         row = {
             "id": f"msg_{secrets.token_hex(16)}",
@@ -87,7 +86,7 @@ async def announce(connection: AsyncConnection, task_id: str, now: float) -> Non
 
 
 async def withhold(connection: AsyncConnection, task_id: str) -> None:
-    """Drop what is to be delivered of a task that goes on after all."""
+    """Drop the pending deliveries of a task that goes on."""
     owed = (DeliveryRow.task_id == task_id) & (DeliveryRow.status == PENDING)
     await connection.execute(delete(DeliveryRow).where(owed))
 
@@ -95,23 +94,27 @@ async def withhold(connection: AsyncConnection, task_id: str) -> None:
 async def due(
     engine: Engine, *, now: float, per_host: int, trying: Mapping[str, str]
 ) -> list[Delivery]:
-    """The deliveries to try now: of each host the longest due, until `per_host` are being tried.
+    """Return the deliveries to try now: for each host those that are due the longest.
 
-    `trying` holds the host of each delivery that is being tried, by its id. Each host is asked for
-    by itself, so that a backlog of one is never read on the way to another's.
+    `trying` holds the host of each delivery that is being tried, by its id. A host gets no more
+    than `per_host` tries at a time. There is one query for each host, so that the backlog of one
+    host is not read in order to reach another.
+
+    Raises:
+        StoreError: They cannot be read now.
     """
     found: list[Delivery] = []
     async with reading(engine) as connection:
         host = ""
         while (host := await host_after(connection, host) or "") != "":
-            room = per_host - sum(1 for busy in trying.values() if busy == host)
-            if room > 0:
-                found += await due_at_host(connection, host, now, room, trying.keys())
+            free = per_host - sum(1 for busy in trying.values() if busy == host)
+            if free > 0:
+                found += await due_at_host(connection, host, now, free, trying.keys())
     return found
 
 
 async def host_after(connection: AsyncConnection, host: str) -> str | None:
-    """The next host with pending deliveries, in alphabetical order."""
+    """Return the next host with pending deliveries, in alphabetical order."""
     query = select(func.min(DeliveryRow.host))
     query = query.where(DeliveryRow.status == PENDING, DeliveryRow.host > host)
     return (await connection.execute(query)).scalar_one()
@@ -123,15 +126,18 @@ async def due_at_host(
     query = (
         select(*COLUMNS)
         .where(DeliveryRow.status == PENDING, DeliveryRow.host == host, DeliveryRow.due_at <= now)
-        .where(DeliveryRow.id.not_in(trying), has_ended())
+        .where(DeliveryRow.id.not_in(trying), task_is_finished())
         .order_by(DeliveryRow.due_at)
         .limit(limit)
     )
     return deliveries((await connection.execute(query)).mappings())
 
 
-def has_ended() -> ColumnElement[bool]:
-    """Whether a delivery's task has; one that is tried again may have deliveries from before."""
+def task_is_finished() -> ColumnElement[bool]:
+    """Return the condition that the delivery's task is finished.
+
+    A task that was reopened by a retry may have deliveries from its first finish.
+    """
     return exists().where(TaskRow.id == DeliveryRow.task_id, TaskRow.finished_at.is_not(None))
 
 
@@ -140,13 +146,17 @@ def deliveries(rows: Iterable[RowMapping]) -> list[Delivery]:
 
 
 async def record(engine: Engine, tries: Iterable[Tried]) -> None:
-    """Write the ends of tries in one transaction; one that is not the present try is dropped."""
+    """Store the outcomes of tries in one transaction. Only those of present tries are stored.
+
+    Raises:
+        StoreError: Nothing was stored.
+    """
     async with writing(engine) as connection:
         for tried in tries:
-            await connection.execute(end_of_try(tried))
+            await connection.execute(outcome_of(tried))
 
 
-def end_of_try(tried: Tried) -> Update:
+def outcome_of(tried: Tried) -> Update:
     return (
         update(DeliveryRow)
         .where(
@@ -168,7 +178,13 @@ def end_of_try(tried: Tried) -> Update:
 async def give_up(
     engine: Engine, *, begun_before: float, error: str, trying: Collection[str]
 ) -> int:
-    """End as FAILED what was begun before then and is not being tried now; their number."""
+    """Let the deliveries fail that began before `begun_before` and are not being tried now.
+
+    Return their number.
+
+    Raises:
+        StoreError: Nothing was changed.
+    """
     begun = func.coalesce(DeliveryRow.renewed_at, DeliveryRow.created_at)
     too_old = (
         update(DeliveryRow)
@@ -181,24 +197,37 @@ async def give_up(
 
 
 async def of_task(engine: Engine, task_id: str) -> list[Delivery]:
+    """Return the deliveries of a task, the oldest first.
+
+    Raises:
+        StoreError: They cannot be read now.
+    """
     query = select(*COLUMNS).where(DeliveryRow.task_id == task_id).order_by(DeliveryRow.created_at)
     async with reading(engine) as connection:
         return deliveries((await connection.execute(query)).mappings())
 
 
 async def redeliver(engine: Engine, task_id: str, *, now: float) -> int:
-    """Let a task's deliveries be tried anew, whatever became of them; their number."""
-    return await try_anew(engine, DeliveryRow.task_id == task_id, now)
+    """Restart all deliveries of a task, in whatever state they are. Return their number.
+
+    Raises:
+        StoreError: Nothing was changed.
+    """
+    return await restart(engine, DeliveryRow.task_id == task_id, now)
 
 
 async def redeliver_failed(engine: Engine, *, now: float) -> int:
-    """Let every delivery that was given up be tried anew; their number."""
-    return await try_anew(engine, DeliveryRow.status == FAILED, now)
+    """Restart every delivery that failed. Return their number.
+
+    Raises:
+        StoreError: Nothing was changed.
+    """
+    return await restart(engine, DeliveryRow.status == FAILED, now)
 
 
-async def try_anew(engine: Engine, which: ColumnElement[bool], now: float) -> int:
-    """A life from the beginning: with all its tries, and as long as a new one's."""
-    anew = update(DeliveryRow).where(which)
-    anew = anew.values(status=PENDING, attempts=0, due_at=now, renewed_at=now)
+async def restart(engine: Engine, which: ColumnElement[bool], now: float) -> int:
+    """Give deliveries as many tries, and as much time, as new ones have."""
+    restarted = update(DeliveryRow).where(which)
+    restarted = restarted.values(status=PENDING, attempts=0, due_at=now, renewed_at=now)
     async with writing(engine) as connection:
-        return (await connection.execute(anew)).rowcount
+        return (await connection.execute(restarted)).rowcount

@@ -1,17 +1,21 @@
-"""Tasks as a list: the newest first, each with the numbers of its images."""
+"""Lists of tasks with the numbers of their images, the newest task first."""
 
 from dataclasses import dataclass
 
 from sqlalchemy import Select, case, func, select
 
 from captiond.jobs import Status
-from captiond.store.sqlite import Engine, reading
+from captiond.store.engine import Engine, reading
 from captiond.store.tables import ImageRow, TaskRow
+from captiond.store.transitions import FAILED, OPEN
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """A task without its images; times are Unix seconds."""
+    """A task without its images. Times are Unix seconds.
+
+    `done` counts the finished images, and `failed` those of them that have no caption.
+    """
 
     id: str
     status: Status
@@ -23,7 +27,13 @@ class TaskSummary:
 
 
 async def newest_tasks(engine: Engine, limit: int, status: Status | None) -> list[TaskSummary]:
-    """Up to `limit` tasks, of one status or of any, the last accepted first."""
+    """Return up to `limit` tasks, the last accepted first.
+
+    If `status` is set, only tasks in this state are returned.
+
+    Raises:
+        StoreError: They cannot be read now.
+    """
     chosen = select(TaskRow.id, TaskRow.status, TaskRow.created_at, TaskRow.finished_at)
     if status is not None:
         chosen = chosen.where(TaskRow.status == status.value)
@@ -47,12 +57,12 @@ async def newest_tasks(engine: Engine, limit: int, status: Status | None) -> lis
 
 
 def counts() -> Select[str, int, int, int]:
-    """The numbers of a task's images: all, ended, failed."""
-    ended = ImageRow.status.not_in((Status.PENDING.value, Status.PROCESSING.value))
-    failed = ImageRow.status == Status.FAILED.value
+    """Return the query for the numbers of a task's images: all, finished, failed."""
+    finished = ImageRow.status.not_in(OPEN)
+    failed = ImageRow.status == FAILED
     return select(
         ImageRow.task_id,
         func.count().label("total"),
-        func.count(case((ended, 1))).label("done"),
+        func.count(case((finished, 1))).label("done"),
         func.count(case((failed, 1))).label("failed"),
     ).group_by(ImageRow.task_id)

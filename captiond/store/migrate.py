@@ -1,4 +1,4 @@
-"""Bringing a database file up to this captiond's tables."""
+"""Migrations: a database file gets the tables of this captiond."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Connection
 
-from captiond.errors import DatabaseUnusable, StorageFailed
-from captiond.store.sqlite import Engine, reading, writing
+from captiond.errors import DatabaseUnusable, NoSpace, StoreBusy, StoreError, StoreReadOnly
+from captiond.store.engine import Engine, reading, writing
+from captiond.store.sqlite import quick_damage
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def migrations_folder() -> Path:
-    """Inside the package where captiond was installed from a wheel, beside it in a checkout."""
+    """Return the folder of the migrations: in an installed package, or beside it in a checkout."""
     shipped = PACKAGE / "migrations"
     return shipped if shipped.is_dir() else PACKAGE.parent / "migrations"
 
@@ -29,21 +29,22 @@ def alembic_config() -> Config:
 
 
 async def prepare_database(engine: Engine, database: Path) -> None:
-    """Check the file and bring its tables up to date; a new file gets them all.
+    """Check the file and update its tables. A new file gets all of them.
 
     Raises:
-        DatabaseUnusable: it is corrupt, not a database, or newer than this captiond.
+        DatabaseUnusable: The file is damaged, read-only, not a database, or newer than this
+            captiond. Nothing was changed.
+        StoreError: Another process keeps it locked, or the disk is full.
     """
     try:
         async with writing(engine) as connection:
-            verdict = (await connection.execute(text("PRAGMA quick_check(1)"))).scalar_one()
-            if verdict != "ok":
-                raise DatabaseUnusable(corrupt(database, verdict))
+            damage = await quick_damage(connection)
+            # guard: damaged-database
+            if damage is not None:
+                raise DatabaseUnusable(unusable(database, damage))
             await connection.run_sync(upgrade)
-    except StorageFailed as error:
-        raise DatabaseUnusable(corrupt(database, str(error))) from error
-    except DatabaseError as error:
-        raise DatabaseUnusable(corrupt(database, str(error.orig))) from error
+    except StoreError as error:
+        raise at_start(database, error) from error
     except CommandError as error:
         raise DatabaseUnusable(
             f"{database}: made by a newer captiond ({error}); run that one, or restore a backup"
@@ -57,10 +58,11 @@ def upgrade(connection: Connection) -> None:
 
 
 async def check_revision(engine: Engine, database: Path) -> None:
-    """Pass if the tables are this captiond's.
+    """Return if the tables are those of this captiond.
 
     Raises:
-        DatabaseUnusable: they are not, or the file is no database.
+        DatabaseUnusable: They are not, or the file is not a database.
+        StoreError: The file cannot be read now.
     """
     found = await revision(engine, database)
     if found != head():
@@ -71,10 +73,11 @@ async def check_revision(engine: Engine, database: Path) -> None:
 
 
 async def revision(engine: Engine, database: Path) -> str | None:
-    """The revision of a database's tables; None where it has none.
+    """Return the revision of a database's tables, or None if it has none.
 
     Raises:
-        DatabaseUnusable: the file is no database, or damaged.
+        DatabaseUnusable: The file is not a database, or is damaged.
+        StoreError: The file cannot be read now.
     """
 
     def read(connection: Connection) -> str | None:
@@ -83,18 +86,31 @@ async def revision(engine: Engine, database: Path) -> str | None:
     try:
         async with reading(engine) as connection:
             return await connection.run_sync(read)
-    except (DatabaseError, StorageFailed) as error:
-        raise DatabaseUnusable(corrupt(database, str(getattr(error, "orig", error)))) from error
+    except StoreError as error:
+        raise at_start(database, error) from error
 
 
 def head() -> str | None:
-    """The newest revision that this captiond knows."""
+    """Return the newest revision that this captiond knows."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 
-def corrupt(database: Path, problem: str) -> str:
-    said = problem.splitlines()[-1]
+def at_start(database: Path, error: StoreError) -> StoreError | DatabaseUnusable:
+    """Return the error to raise instead: one that passes stays, any other one tells what to do."""
+    if isinstance(error, StoreBusy | NoSpace):
+        return error
+    if isinstance(error, StoreReadOnly):
+        return DatabaseUnusable(f"{database}: {error}")
+    return DatabaseUnusable(unusable(database, driver_message(error)))
+
+
+def driver_message(error: StoreError) -> str:
+    return str(getattr(error.__cause__, "orig", error.__cause__ or error))
+
+
+def unusable(database: Path, problem: str) -> str:
+    reason = problem.splitlines()[-1]
     return (
-        f"{database}: cannot be used: {said}. Nothing was changed. Restore a backup, or move "
+        f"{database}: cannot be used: {reason}. Nothing was changed. Restore a backup, or move "
         f"{database.name}, {database.name}-wal and {database.name}-shm away to start empty"
     )

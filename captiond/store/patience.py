@@ -1,4 +1,4 @@
-"""For work that must reach the database, however long the disk is full."""
+"""Patience with a database that cannot be written, because the disk is full for example."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import structlog
 
-from captiond.errors import StoreError
+from captiond.errors import StoreError, StoreRefused
 
 log = structlog.get_logger()
 RETRY_SECONDS = 1.0
@@ -14,10 +14,22 @@ T = TypeVar("T")
 
 
 async def until_stored(action: Callable[[], Awaitable[T]]) -> T:
-    """The result of `action`, tried again and again while the database cannot take it."""
+    """Return the result of `action`, which is repeated while the database cannot carry it out.
+
+    Each reason is logged once, not at every attempt: the log may be on the disk that is full.
+
+    Raises:
+        StoreRefused: The database would refuse it every time.
+    """
+    reason = ""
     while True:
         try:
             return await action()
+        except StoreRefused:
+            raise
+        # guard: retry-until-stored
         except StoreError as error:
-            log.error("store_waits", reason=str(error))
+            if str(error) != reason:
+                reason = str(error)
+                log.error("store_waits", reason=reason)
             await asyncio.sleep(RETRY_SECONDS)

@@ -1,72 +1,81 @@
-"""An outcome and a task's options as they stand in a JSON column, and back."""
+"""Outcomes and options as JSON text in the database, and back.
 
-from dataclasses import asdict
-from typing import Any
+Reading is tolerant, because a row may be older or newer than this captiond: unknown keys are
+ignored, and missing ones get their defaults. Text that still cannot be read raises Unreadable.
+"""
 
-from captiond.jobs import (
-    DEFAULT_OPTIONS,
-    Caption,
-    Captioned,
-    Generation,
-    Options,
-    Outcome,
-    Refused,
-)
-from captiond.tags import Category, Kind, Tag, TagOptions
+from typing import TypeVar
 
-# What reading a row raises that is damaged, or written by a newer captiond.
-UNREADABLE_JSON = (ValueError, TypeError, KeyError, AttributeError)
+from pydantic import TypeAdapter, ValidationError
+
+from captiond.errors import CaptiondError
+from captiond.jobs import DEFAULT_OPTIONS, Captioned, ImageView, Options, Outcome, Refused, Status
+
+T = TypeVar("T")
+CAPTIONED, REFUSED, OPTIONS = TypeAdapter(Captioned), TypeAdapter(Refused), TypeAdapter(Options)
 
 
-def to_json(outcome: Outcome) -> dict[str, Any]:
+class Unreadable(CaptiondError):
+    """Stored JSON that is damaged, or that a newer captiond wrote."""
+
+    code = "result_unreadable"
+
+
+def result_text(outcome: Outcome) -> str:
+    """Return an outcome as the text of a JSON column."""
     if isinstance(outcome, Refused):
-        return shallow(outcome)
-    return {
-        **shallow(outcome),
-        "tag_details": [shallow(tag) for tag in outcome.tag_details],
-        "captions": [shallow(caption) for caption in outcome.captions],
-    }
+        return REFUSED.dump_json(outcome).decode()
+    return CAPTIONED.dump_json(outcome).decode()
 
 
-def shallow(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass with slots; `asdict` copies what is in them, ten times as long."""
-    return {name: getattr(value, name) for name in value.__slots__}
+def outcome_from(status: Status, text: str) -> Outcome:
+    """Return the outcome of a COMPLETED or FAILED image."""
+    return parsed(CAPTIONED, text) if status is Status.COMPLETED else parsed(REFUSED, text)
 
 
-def from_json(value: dict[str, Any]) -> Outcome:
-    if "error" in value:
-        return Refused(**value)
-    details = tuple(map(tag_from_json, value.get("tag_details", ())))
-    captions = tuple(Caption(**caption) for caption in value.get("captions", ()))
-    tags = tuple(value["tags"])
-    return Captioned(**{**value, "tags": tags, "tag_details": details, "captions": captions})
+def captioned_from(text: str) -> Captioned:
+    """Return the caption in a JSON text.
+
+    Raises:
+        Unreadable: It holds none.
+    """
+    return parsed(CAPTIONED, text)
 
 
-def tag_from_json(value: dict[str, Any]) -> Tag:
-    return Tag(**{**value, "category": Category(value["category"]), "kind": Kind(value["kind"])})
+def image_view(filename: str, sha256: str | None, status: Status, text: str | None) -> ImageView:
+    """Return an image as clients see it.
+
+    A finished image whose result cannot be read is a failed one: the damage of one row must not
+    hide the rest of the task.
+    """
+    if status not in {Status.COMPLETED, Status.FAILED}:
+        return ImageView(filename, sha256, status, None)
+    try:
+        return ImageView(filename, sha256, status, outcome_from(status, text or ""))
+    except Unreadable as error:
+        message = f"the stored result cannot be read ({error}); send the image again"
+        refused = Refused(message, error.code, error.status)
+        return ImageView(filename, sha256, Status.FAILED, refused)
 
 
-def options_to_json(options: Options) -> dict[str, Any] | None:
-    """None, which is NULL in the column, for a request that asks for nothing."""
-    return None if options == DEFAULT_OPTIONS else asdict(options)
+def options_text(options: Options) -> str | None:
+    """Return options as the text of a JSON column, or None if they are the defaults."""
+    return None if options == DEFAULT_OPTIONS else OPTIONS.dump_json(options).decode()
 
 
-def options_from_json(value: dict[str, Any] | None) -> Options:
-    if value is None:
-        return DEFAULT_OPTIONS
-    asked = value.get("generation")
-    generation = None if asked is None else Generation(**asked)
-    tags = tag_options_from_json(value["tags"])
-    return Options(**{**value, "generation": generation, "tags": tags})
+def options_from(text: str | None) -> Options:
+    """Return the options in a column.
+
+    Raises:
+        Unreadable: They cannot be read.
+    """
+    return DEFAULT_OPTIONS if text is None else parsed(OPTIONS, text)
 
 
-def tag_options_from_json(value: dict[str, Any]) -> TagOptions:
-    kinds, categories = value["kinds"], value["categories"]
-    return TagOptions(
-        kinds=None if kinds is None else tuple(map(Kind, kinds)),
-        categories=None if categories is None else tuple(map(Category, categories)),
-        deny=tuple(value["deny"]),
-        allow=tuple(value["allow"]),
-        min_length=value["min_length"],
-        max_number=value["max_number"],
-    )
+def parsed(adapter: TypeAdapter[T], text: str) -> T:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the text"
+        raise Unreadable(f"{place}: {first['msg']}") from error

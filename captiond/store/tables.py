@@ -1,4 +1,4 @@
-"""The tables. A change here comes with a migration; a test holds the two equal."""
+"""The tables. Each change here needs a migration; a test compares the two."""
 
 from sqlalchemy import (
     JSON,
@@ -27,10 +27,11 @@ class Table(DeclarativeBase):
 
 
 class TaskRow(Table):
-    """A task; times are Unix seconds.
+    """A task. Times are Unix seconds.
 
-    `spool` names the file that holds its images; `options` is NULL where the request asked for
-    nothing.
+    `spool` names the file that holds the task's images, and is NULL once no image needs it.
+    `options` is NULL if the request set none. `open_images` counts the images that are PENDING or
+    PROCESSING; each transaction that changes the state of images updates it by their number.
     """
 
     __tablename__ = "tasks"
@@ -41,7 +42,7 @@ class TaskRow(Table):
             "ix_tasks_finished_at_spool",
             "finished_at",
             "spool",
-            sqlite_where=text("spool IS NOT NULL"),  # those few whose files are needed
+            sqlite_where=text("spool IS NOT NULL"),  # few tasks still need their file
         ),
     )
 
@@ -55,13 +56,15 @@ class TaskRow(Table):
     digest: Mapped[str | None] = mapped_column(String(64))
     options: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
     callback_url: Mapped[str | None] = mapped_column(Text)
+    open_images: Mapped[int] = mapped_column(Integer, server_default=text("0"))
 
 
 class ImageRow(Table):
-    """One image of a task; ids rise in the order of acceptance, which is the order of claims.
+    """One image of a task. Ids rise in the order of acceptance, which is the order of claims.
 
-    `attempt` counts the claims and fences their results; `blame` counts the deaths of processes
-    that are pinned on the image (see `jobs.blame`).
+    `attempt` counts the claims and fences their results. `owner` is the process that holds the
+    claim, as `<node>/<process>`. `blame` holds the points for processes that died while they worked
+    on the image (see `jobs.blame`).
     """
 
     __tablename__ = "images"
@@ -86,7 +89,7 @@ class ImageRow(Table):
 
 
 class CaptionRow(Table):
-    """The caption cache; `key` stands for the image's bytes and for all that made the caption."""
+    """The caption cache. `key` is a hash of the image's bytes and of all that shapes a caption."""
 
     __tablename__ = "captions"
     __table_args__ = (Index("ix_captions_created_at", "created_at"),)
@@ -97,11 +100,12 @@ class CaptionRow(Table):
 
 
 class DeliveryRow(Table):
-    """A webhook call that is owed for a task that has ended; `id` is its webhook-id.
+    """A webhook call for a finished task. `id` is its webhook-id.
 
-    `due_at` is the time of the next try; `response` the HTTP status that the last one got. `host`
-    is the receiver that shares its few calls at a time: host and port, as the Host header has them.
-    `renewed_at` is when the delivery was begun anew by command, NULL if it never was.
+    `due_at` is the time of the next try, and `response` is the HTTP status of the last one. `host`
+    is the receiver's host and port, in the form of the Host header; the number of simultaneous
+    calls to one receiver is limited. `renewed_at` is the time at which a command restarted the
+    delivery, or NULL.
     """
 
     __tablename__ = "deliveries"
@@ -122,3 +126,15 @@ class DeliveryRow(Table):
     tried_at: Mapped[float | None] = mapped_column(Float)
     response: Mapped[int | None] = mapped_column(Integer)
     error: Mapped[str | None] = mapped_column(Text)
+
+
+class NodeRow(Table):
+    """A supervisor that holds claims. `id` is unique to one run of it.
+
+    The lease on all its claims ends at `expires_at`, which is a time of the database's clock.
+    """
+
+    __tablename__ = "nodes"
+
+    id: Mapped[str] = mapped_column(String(48), primary_key=True)
+    expires_at: Mapped[float] = mapped_column(Float)

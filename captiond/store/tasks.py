@@ -1,44 +1,93 @@
-"""Tasks in the database: accepted, read, cancelled, ended.
+"""Tasks in the database: they are accepted, read, cancelled and retried.
 
-Every change of state is one guarded UPDATE: it says itself when it applies, so a late or doubled
-message changes nothing.
+Each change of state is an UPDATE that carries its own guard, as `transitions` describes, so a late
+or repeated message changes nothing. Transactions change images before tasks, in every function, so
+that two of them cannot wait for each other.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, and_, exists, func, insert, select, update
+from sqlalchemy import (
+    Insert,
+    Text,
+    bindparam,
+    func,
+    insert,
+    literal_column,
+    select,
+    type_coerce,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.elements import ColumnElement
 
 from captiond.errors import KeyReused, NothingToRetry, TaskFinished, TaskNotFound
-from captiond.jobs import (
-    RETRYABLE,
-    ImageView,
-    NewImage,
-    NewTask,
-    Status,
-    TaskView,
-    finished_status,
-)
+from captiond.jobs import NewImage, NewTask, Status, TaskView
 from captiond.store.deliveries import announce, withhold
-from captiond.store.results import from_json, options_to_json, to_json
-from captiond.store.sqlite import Engine, reading, writing
+from captiond.store.engine import Engine, reading, writing
+from captiond.store.finishing import retryable
+from captiond.store.results import image_view, options_text, result_text
+from captiond.store.sqlite import execute_many
 from captiond.store.tables import ImageRow, TaskRow
+from captiond.store.transitions import (
+    CANCELLED,
+    FAILED,
+    OPEN,
+    PENDING,
+    image_may_become,
+    image_moves,
+    task_may_become,
+)
 
-PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
-OPEN = (PENDING, PROCESSING)
-INSERT_IMAGE = """
-    INSERT INTO images (
-        task_id, position, filename, sha256, "offset", size, status, attempt, blame, result
-    ) VALUES (
-        :task_id, :position, :filename, :sha256, :offset, :size, :status, 0, 0, :result
-    )
-"""
+# ---------------------------------------------------------------- accepting
+
+
+def insert_of(table: type[TaskRow | ImageRow], *columns: str, **constants: str) -> Insert:
+    """Return an INSERT whose parameters have the names of the columns."""
+    values: dict[str, ColumnElement[Any]] = {
+        **{name: bindparam(name, type_=Text) for name in columns},
+        **{name: literal_column(value) for name, value in constants.items()},
+    }
+    return insert(table).values(values)
+
+
+INSERT_TASK = insert_of(
+    TaskRow,
+    "id",
+    "status",
+    "created_at",
+    "finished_at",
+    "spool",
+    "idempotency_key",
+    "digest",
+    "options",
+    "callback_url",
+    "open_images",
+)
+INSERT_IMAGE = insert_of(
+    ImageRow,
+    "task_id",
+    "position",
+    "filename",
+    "sha256",
+    "offset",
+    "size",
+    "status",
+    "result",
+    attempt="0",
+    blame="0",
+)
 
 
 async def create_task(engine: Engine, task: NewTask) -> str:
-    """Accept a task and its images; as `create_tasks`, for one."""
+    """Accept one task, as `create_tasks` does. Return its id.
+
+    Raises:
+        KeyReused: Its key came with another request before.
+        StoreError: It was not accepted.
+    """
     (created,) = await create_tasks(engine, [task])
     if isinstance(created, KeyReused):
         raise created
@@ -46,11 +95,14 @@ async def create_task(engine: Engine, task: NewTask) -> str:
 
 
 async def create_tasks(engine: Engine, tasks: Sequence[NewTask]) -> list[str | KeyReused]:
-    """Accept tasks and their images in one durable transaction; the id of each.
+    """Accept tasks and their images in one durable transaction. Return the id of each.
 
-    That is another's id if the task has the key and the digest of one that is there, and KeyReused
-    if it has the key with another digest. Images that were refused at upload end here; when all
-    of a task were, so does the task.
+    If an earlier task has the same key and digest, its id is returned instead. If it has the same
+    key and another digest, KeyReused stands in its place. Images that were refused at upload are
+    finished at once, and so is a task that has no other images.
+
+    Raises:
+        StoreError: No task was accepted.
     """
     ids: list[str | KeyReused] = []
     async with writing(engine) as connection:
@@ -60,224 +112,232 @@ async def create_tasks(engine: Engine, tasks: Sequence[NewTask]) -> list[str | K
             ids.append(earlier or task.id)
             if earlier is None:
                 new.append(task)
-                if task.key is not None:  # the next may have the same
+                if task.key is not None:  # the next task of this call may have the same key
                     await insert_tasks(connection, [task])
         await insert_tasks(connection, [task for task in new if task.key is None])
         await insert_images(connection, new)
         for task in new:
             if not task.is_open:
-                await announce(connection, task.id, task.created_at)
+                await announce(connection, task.id, task.callback_url, task.created_at)
     return ids
 
 
 async def insert_tasks(connection: AsyncConnection, tasks: Sequence[NewTask]) -> None:
-    if tasks:
-        await connection.execute(insert(TaskRow), [task_row(task) for task in tasks])
+    await execute_many(connection, INSERT_TASK, [task_row(task) for task in tasks])
 
 
 async def insert_images(connection: AsyncConnection, tasks: Sequence[NewTask]) -> None:
-    """By the driver's own call: what SQLAlchemy does for each row takes longer than the row."""
     rows = [
         image_row(task.id, position, image)
         for task in tasks
         for position, image in enumerate(task.images)
     ]
-    if rows:
-        await connection.exec_driver_sql(INSERT_IMAGE, rows)
+    await execute_many(connection, INSERT_IMAGE, rows)
 
 
 async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | KeyReused | None:
+    # guard: one-task-for-a-key
     if task.key is None:
         return None
     query = select(TaskRow.id, TaskRow.digest).where(TaskRow.idempotency_key == task.key)
     earlier = (await connection.execute(query)).one_or_none()
     if earlier is not None and earlier.digest != task.digest:
-        return KeyReused("this Idempotency-Key came with another request before; take a new one")
+        return KeyReused("this Idempotency-Key came with another request before; use a new one")
     return earlier.id if earlier is not None else None
 
 
 def task_row(task: NewTask) -> dict[str, object]:
+    """Return the parameters of INSERT_TASK."""
     return {
         "id": task.id,
-        "status": (Status.PENDING if task.is_open else Status.FAILED).value,
+        "status": PENDING if task.is_open else FAILED,
         "created_at": task.created_at,
         "finished_at": None if task.is_open else task.created_at,
         "spool": task.spool,
         "idempotency_key": task.key,
         "digest": task.digest,
-        "options": options_to_json(task.options),
+        "options": options_text(task.options),
         "callback_url": task.callback_url,
+        "open_images": sum(1 for image in task.images if image.refused is None),
     }
 
 
 def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]:
-    """The parameters of INSERT_IMAGE."""
+    """Return the parameters of INSERT_IMAGE."""
+    spooled = image.spooled
     return {
         "task_id": task_id,
         "position": position,
         "filename": image.filename,
-        "sha256": image.sha256,
-        "offset": image.offset,
-        "size": image.size,
-        "status": (Status.FAILED if image.refused else Status.PENDING).value,
-        "result": json.dumps(to_json(image.refused)) if image.refused else None,
+        "sha256": spooled.sha256 if spooled else None,
+        "offset": spooled.offset if spooled else 0,
+        "size": spooled.size if spooled else 0,
+        "status": FAILED if image.refused else PENDING,
+        "result": result_text(image.refused) if image.refused else None,
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A task ended; its spool file is `kept` if images of it may yet be tried again."""
-
-    kept: bool
+# ---------------------------------------------------------------- cancelling and retrying
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
-    """What a cancel ended: `images` were in the hands of a model process, `spool` is not needed."""
+class CancelledTask:
+    """What a cancel stopped.
+
+    `images` are the ids of images that a process had claimed. `spool` names the file that is not
+    needed any more.
+    """
 
     images: tuple[int, ...]
     spool: str | None
 
 
-async def cancel(engine: Engine, task_id: str, *, now: float) -> Cancelled | None:
-    """End a task and all its images that have no result; None where there is no such task.
+async def cancel(engine: Engine, task_id: str, *, now: float) -> CancelledTask | None:
+    """Cancel a task and all its images that have no result. Return None if there is no such task.
 
-    Whoever has one of them in hand finds the result dropped by its fence. A second cancel changes
-    nothing.
+    The results of images that are being captioned will be dropped. A second cancel changes nothing.
 
     Raises:
-        TaskFinished: it has ended by itself.
+        TaskFinished: The task is finished already.
+        StoreError: Nothing was cancelled.
     """
     async with writing(engine) as connection:
-        query = select(TaskRow.status, TaskRow.spool).where(TaskRow.id == task_id)
+        query = select(TaskRow.spool).where(TaskRow.id == task_id)
         task = (await connection.execute(query)).one_or_none()
         if task is None:
             return None
-        if task.status not in {*OPEN, Status.CANCELLED}:
+        claimed, waiting = await cancel_images(connection, task_id)
+        if await end_as_cancelled(connection, task_id, len(claimed) + waiting, now):
+            return CancelledTask(claimed, task.spool)
+        if await status_of(connection, task_id) != CANCELLED:
             raise TaskFinished("the task has finished already; there is nothing to cancel")
-        in_hand = select(ImageRow.id).where(of_task(task_id), ImageRow.status == PROCESSING)
-        images = tuple((await connection.execute(in_hand)).scalars())
-        await end_images(connection, task_id)
-        await end_task(connection, task_id, Status.CANCELLED, now)
-    return Cancelled(images, task.spool)
+    return CancelledTask((), None)
 
 
-async def end_images(connection: AsyncConnection, task_id: str) -> None:
-    cancelled = update(ImageRow).where(of_task(task_id), ImageRow.status.in_(OPEN))
-    await connection.execute(cancelled.values(status=Status.CANCELLED.value, owner=None))
+async def cancel_images(connection: AsyncConnection, task_id: str) -> tuple[tuple[int, ...], int]:
+    """Return the ids of the claimed images that were cancelled, and the number of waiting ones."""
+    cancelled = update(ImageRow).values(status=CANCELLED, owner=None)
+    claimed = cancelled.where(
+        of_task(task_id), image_moves(Status.PROCESSING, Status.CANCELLED)
+    ).returning(ImageRow.id)
+    waiting = cancelled.where(of_task(task_id), image_may_become(Status.CANCELLED))
+    ids = tuple((await connection.execute(claimed)).scalars())
+    return ids, (await connection.execute(waiting)).rowcount
 
 
-async def end_task(
-    connection: AsyncConnection, task_id: str, status: Status, now: float, *, keep: bool = False
-) -> None:
-    """Give an open task its last status; one that has ended keeps its own.
-
-    Its spool file is not needed any more, unless it is to be kept.
-    """
-    ended = update(TaskRow).where(TaskRow.id == task_id, TaskRow.status.in_(OPEN))
-    ended = ended.values(status=status.value, finished_at=now)
-    ends = await connection.execute(ended if keep else ended.values(spool=None))
-    if ends.rowcount:
-        await announce(connection, task_id, now)
-
-
-async def end_if_done(
-    connection: AsyncConnection, task_ids: Iterable[str], now: float
-) -> dict[str, Ended]:
-    """End those tasks whose last image has ended; by their ids, what that means."""
-    ended = {}
-    for task_id in task_ids:
-        query = select(ImageRow.status).where(of_task(task_id)).distinct()
-        statuses = [Status(value) for value in (await connection.execute(query)).scalars()]
-        if all(status.terminal for status in statuses):
-            keep = await has_retryable(connection, task_id)
-            await end_task(connection, task_id, finished_status(statuses), now, keep=keep)
-            ended[task_id] = Ended(keep)
-    return ended
+async def end_as_cancelled(
+    connection: AsyncConnection, task_id: str, images: int, now: float
+) -> bool:
+    """Cancel a task and its file, `images` of which were open. Return whether it was open."""
+    cancelled = (
+        update(TaskRow)
+        .where(TaskRow.id == task_id, task_may_become(Status.CANCELLED))
+        .values(
+            status=CANCELLED,
+            finished_at=now,
+            spool=None,
+            open_images=TaskRow.open_images - images,
+        )
+        .returning(TaskRow.callback_url)
+    )
+    task = (await connection.execute(cancelled)).one_or_none()
+    if task is not None:
+        await announce(connection, task_id, task.callback_url, now)
+    return task is not None
 
 
-async def has_retryable(connection: AsyncConnection, task_id: str) -> bool:
-    query = select(exists().where(of_task(task_id), retryable()))
-    return bool((await connection.execute(query)).scalar_one())
-
-
-def retryable() -> ColumnElement[bool]:
-    code = ImageRow.result["code"].as_string()
-    return and_(ImageRow.status == Status.FAILED.value, code.in_(RETRYABLE))
+async def status_of(connection: AsyncConnection, task_id: str) -> str | None:
+    query = select(TaskRow.status).where(TaskRow.id == task_id)
+    return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def retry(engine: Engine, task_id: str) -> int:
-    """Let those images of a task wait again that another try may mend; how many they are.
+    """Let the failed images of a task wait again that may succeed now. Return their number.
 
-    The task goes on: it ends once more, and whoever is to be told of that is told; not of its first
-    end, if that has not been delivered yet.
+    The task goes on. When it is finished again, its receiver is notified again. If the first
+    notification is not delivered yet, it is dropped.
 
     Raises:
-        TaskNotFound: there is no such task.
-        NothingToRetry: it has no such image, or their files are gone.
+        TaskNotFound: There is no such task.
+        NothingToRetry: It has no such image, its file is gone, or it is not finished.
+        StoreError: Nothing was changed.
     """
+    again = update(ImageRow).where(of_task(task_id), retryable())
+    again = again.values(status=PENDING, result=None, blame=0)
     async with writing(engine) as connection:
-        query = select(TaskRow.spool, TaskRow.status).where(TaskRow.id == task_id)
-        task = (await connection.execute(query)).one_or_none()
-        if task is None:
-            raise TaskNotFound(f"{task_id}: there is no such task")
-        if task.spool is None or task.status in OPEN:
-            raise NothingToRetry(task_id)
-        again = update(ImageRow).where(of_task(task_id), retryable())
-        again = again.values(status=PENDING, result=None, blame=0)
         waiting = (await connection.execute(again)).rowcount
+        if waiting == 0 or not await reopen(connection, task_id, waiting):
+            if await status_of(connection, task_id) is None:
+                raise TaskNotFound(f"{task_id}: there is no such task")
+            raise NothingToRetry(task_id)
         await withhold(connection, task_id)
-        reopened = update(TaskRow).where(TaskRow.id == task_id)
-        await connection.execute(reopened.values(status=PENDING, finished_at=None))
     return waiting
+
+
+async def reopen(connection: AsyncConnection, task_id: str, images: int) -> bool:
+    """Let a finished task wait for `images` images. Return False if it is open or has no file."""
+    reopened = (
+        update(TaskRow)
+        .where(TaskRow.id == task_id, TaskRow.spool.is_not(None), task_may_become(Status.PENDING))
+        .values(status=PENDING, finished_at=None, open_images=TaskRow.open_images + images)
+    )
+    return (await connection.execute(reopened)).rowcount == 1
 
 
 def of_task(task_id: str) -> ColumnElement[bool]:
     return ImageRow.task_id == task_id
 
 
+# ---------------------------------------------------------------- reading
+
+
 async def read_task(engine: Engine, task_id: str) -> TaskView | None:
-    """A task with all its images, as one snapshot; None where there is no such task."""
-    images = select(ImageRow.filename, ImageRow.sha256, ImageRow.status, ImageRow.result)
-    images = images.where(ImageRow.task_id == task_id).order_by(ImageRow.position)
+    """Return a task with all its images, as one snapshot, or None if there is no such task.
+
+    Raises:
+        StoreError: It cannot be read now.
+    """
+    result = type_coerce(ImageRow.result, Text)
+    images = select(ImageRow.filename, ImageRow.sha256, ImageRow.status, result)
+    images = images.where(of_task(task_id)).order_by(ImageRow.position)
+    query = select(
+        TaskRow.id, TaskRow.status, TaskRow.created_at, TaskRow.started_at, TaskRow.finished_at
+    ).where(TaskRow.id == task_id)
     async with reading(engine) as connection:
-        query = select(TaskRow.__table__).where(TaskRow.id == task_id)
-        task = (await connection.execute(query)).mappings().one_or_none()
+        task = (await connection.execute(query)).one_or_none()
         if task is None:
             return None
-        rows = (await connection.execute(images)).mappings().all()
-    return task_view(task, rows)
-
-
-def task_view(task: RowMapping, images: Sequence[RowMapping]) -> TaskView:
+        rows = (await connection.execute(images)).all()
     return TaskView(
-        id=task["id"],
-        status=Status(task["status"]),
-        created_at=task["created_at"],
-        started_at=task["started_at"],
-        finished_at=task["finished_at"],
-        images=tuple(image_view(image) for image in images),
-    )
-
-
-def image_view(row: RowMapping) -> ImageView:
-    return ImageView(
-        filename=row["filename"],
-        sha256=row["sha256"],
-        status=Status(row["status"]),
-        outcome=from_json(row["result"]) if row["result"] else None,
+        id=task.id,
+        status=Status(task.status),
+        created_at=task.created_at,
+        started_at=task.started_at,
+        finished_at=task.finished_at,
+        images=tuple(
+            image_view(filename, sha256, Status(status), text)
+            for filename, sha256, status, text in rows
+        ),
     )
 
 
 async def count_open(engine: Engine) -> int:
-    """The number of images that wait or are being worked on."""
+    """Return the number of images that wait or are being captioned.
+
+    Raises:
+        StoreError: They cannot be counted now.
+    """
     query = select(func.count()).where(ImageRow.status.in_(OPEN))
     async with reading(engine) as connection:
         return (await connection.execute(query)).scalar_one()
 
 
 async def needed_spool_names(engine: Engine) -> set[str]:
-    """The spool files that tasks still need: they wait, or may be tried again."""
+    """Return the names of the spool files that open or retryable images need.
+
+    Raises:
+        StoreError: They cannot be read now.
+    """
     query = select(TaskRow.spool).where(TaskRow.spool.is_not(None))
     async with reading(engine) as connection:
         return {name for name in (await connection.execute(query)).scalars() if name is not None}

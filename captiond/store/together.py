@@ -1,7 +1,7 @@
-"""Questions that come at the same time, put to the database together.
+"""Questions that arrive at the same time are put to the database in one transaction.
 
-A round trip has its price, of the interpreter, the driver and for a write the disk, whatever it
-carries.
+Each round trip costs time in the interpreter, in the driver and, for a write, on the disk, however
+much it carries.
 """
 
 import asyncio
@@ -11,23 +11,23 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from captiond.errors import CaptiondError
+from captiond.errors import CaptiondError, StoreRefused
 
 log = structlog.get_logger()
-MOST = 500  # at a time
+MOST = 500  # questions in one call
 Q = TypeVar("Q")
 A = TypeVar("A")
 
 
 @dataclass(slots=True)
 class Asked(Generic[Q, A]):
-    """A question, and who waits for its answer."""
+    """A question and the future of its answer."""
 
     question: Q
     answer: "asyncio.Future[A]" = field(default_factory=asyncio.Future)
 
-    def settle(self, answer: A | Exception) -> None:
-        if self.answer.done():  # nobody waits any more
+    def resolve(self, answer: A | Exception) -> None:
+        if self.answer.done():  # the caller was cancelled
             return
         if isinstance(answer, Exception):
             self.answer.set_exception(answer)
@@ -36,9 +36,10 @@ class Asked(Generic[Q, A]):
 
 
 class Together(Generic[Q, A]):
-    """Answers by `answer`, which takes as many questions as have come while it answered the last.
+    """Collects the questions that arrive while `answer` works, and passes them to its next call.
 
-    It returns the answers in their order, an exception where there is one to be raised.
+    `answer` returns one answer for each question, in their order. An answer that is an exception is
+    raised to the one who asked.
     """
 
     def __init__(self, answer: Callable[[list[Q]], Awaitable[Sequence[A | Exception]]]) -> None:
@@ -47,10 +48,10 @@ class Together(Generic[Q, A]):
         self._answering: asyncio.Task[None] | None = None
 
     async def ask(self, question: Q) -> A:
-        """The answer to one question.
+        """Return the answer to one question.
 
         Raises:
-            Exception: what `answer` gave or raised for it.
+            Exception: The answer to this question, or what `answer` raised.
         """
         asked = Asked[Q, A](question)
         self._waiting.append(asked)
@@ -67,14 +68,18 @@ class Together(Generic[Q, A]):
         answers: Sequence[A | Exception]
         try:
             answers = await self._answer([asked.question for asked in some])
-        except CaptiondError as error:
-            answers = [error] * len(some)
         except Exception as error:
-            log.exception("not_answered", questions=len(some))
-            if len(some) > 1:  # it may be one question's fault
-                for asked in some:
-                    await self._answer_some([asked])
-                return
-            answers = [error]
+            if is_unexpected(error):
+                log.exception("not_answered", questions=len(some))
+                if len(some) > 1:  # one question may be the cause; the others get their answers
+                    for asked in some:
+                        await self._answer_some([asked])
+                    return
+            answers = [error] * len(some)
         for asked, answer in zip(some, answers, strict=True):
-            asked.settle(answer)
+            asked.resolve(answer)
+
+
+def is_unexpected(error: Exception) -> bool:
+    """Return whether an error is a fault of captiond or of one question, not of the moment."""
+    return isinstance(error, StoreRefused) or not isinstance(error, CaptiondError)

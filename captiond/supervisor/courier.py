@@ -1,9 +1,9 @@
-"""Delivers webhooks: what the database owes is tried until it is accepted or given up.
+"""Delivery of webhooks: each due call is made until the receiver accepts it or it is given up.
 
-The rows are made by the transaction that ends a task and are written after a try, so whatever dies
-in between, a receiver is called at least once. Each host and port has a few calls at a time to
-itself: one that hangs or refuses holds up its own deliveries and nobody else's, and what it has not
-accepted in the time that all tries take is given up, tried or not.
+The rows of deliveries are created by the transaction that finishes a task, and are updated after
+each call. Whatever dies in between, a receiver is called at least once. Each host and port has a
+few concurrent calls of its own, so a receiver that hangs or refuses delays only its own deliveries.
+A delivery that is older than all its calls can take is given up, even if it was never tried.
 """
 
 import asyncio
@@ -12,16 +12,15 @@ import json
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
 from captiond import __version__
 from captiond.callbacks import (
     DeliveryStatus,
-    Patience,
+    RetryPolicy,
     delay_after,
     is_allowed,
     longest_life,
@@ -30,59 +29,63 @@ from captiond.callbacks import (
 from captiond.config import Settings, WebhookSettings
 from captiond.errors import StoreError
 from captiond.jobs import TaskView
+from captiond.metrics import WEBHOOK_CALLS, Recorder
 from captiond.store import deliveries, tasks
 from captiond.store.deliveries import Delivery, Tried
-from captiond.store.sqlite import Engine
-from captiond.supervisor.outgoing import NoAnswer, Reply, post
+from captiond.store.engine import Engine
+from captiond.supervisor.outage import StorageOutage
+from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
 from captiond.supervisor.signing import signed_headers, signing_secrets
 
 log = structlog.get_logger()
-PER_HOST = 4
-POLL_SECONDS = 1.0  # retries fall due, and commands and other processes owe new ones
-ROUND_SECONDS = 0.1  # the ends of tries that lie so close are written in one transaction
-LOOK_SECONDS = 60.0  # between two looks for what is too old
-FIRST_LOOK_SECONDS = 3600.0  # what a long stop has held up is tried for an hour at least
-GONE = 410  # Standard Webhooks: the receiver wants no more
-Show = Callable[[TaskView], dict[str, Any]]
+PER_HOST = 4  # concurrent calls
+POLL_SECONDS = 1.0  # retries become due, and commands and other processes add deliveries
+ROUND_SECONDS = 0.1  # calls that finish within this time are recorded in one transaction
+LOOK_SECONDS = 60.0  # between two searches for deliveries that are too old
+FIRST_LOOK_SECONDS = 3600.0  # after a start, what a long stop has delayed is tried for an hour
+GONE = 410  # the receiver wants no more calls (Standard Webhooks)
+Show = Callable[[TaskView], Mapping[str, object]]
 
 
 class Courier:
-    """Tries the deliveries that are due. `show` makes a task what clients read of it."""
+    """Makes the calls that are due. `show` returns a task as clients read it."""
 
-    def __init__(self, settings: Settings, engine: Engine, show: Show) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, show: Show, recorder: Recorder | None = None
+    ) -> None:
         self._settings = settings
         self._engine = engine
         self._show = show
+        self._recorder = recorder or Recorder()
         self._wake = asyncio.Event()
-        self._patience = patience_of(settings.webhooks)
+        self._policy = retry_policy(settings.webhooks)
         self._next_look = time.monotonic() + FIRST_LOOK_SECONDS
         self._trying: dict[str, str] = {}
-        self._ends: list[Tried] = []
+        self._tried: list[Tried] = []
 
     def prepare(self) -> None:
-        """Have the secret ready, so that its file is there before anybody asks for it.
+        """Create the secret if there is none, so that receivers can be given it in advance.
 
         Raises:
-            StartupError: it cannot be had.
+            StartupError: it cannot be created or read.
         """
         if self._settings.webhooks.allow:
             signing_secrets(self._settings)
             log.info("webhooks_on", allow=self._settings.webhooks.allow)
 
     def hint(self) -> None:
-        """A task has ended; there may be something to deliver."""
+        """Search for due deliveries soon: a task has finished."""
         self._wake.set()
 
     async def run(self) -> None:
         """Deliver until cancelled."""
+        outage = StorageOutage("delivery of webhooks")
         async with asyncio.TaskGroup() as group:
             try:
                 while True:
                     self._wake.clear()
-                    try:
+                    with outage.tolerated():
                         await self._round(group)
-                    except StoreError as error:
-                        log.error("webhooks_wait", reason=str(error))
                     await self._pause()
             finally:
                 with contextlib.suppress(StoreError):
@@ -93,16 +96,18 @@ class Courier:
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_SECONDS
             await self._give_up(now=time.time())
-        found = await deliveries.due(
+        due = await deliveries.due(
             self._engine, now=time.time(), per_host=PER_HOST, trying=self._trying
         )
-        for delivery in found:
+        for delivery in due:
             self._trying[delivery.id] = delivery.host
             group.create_task(self._deliver(delivery))
 
     async def _give_up(self, *, now: float) -> None:
-        """End what is too old: a receiver that swallows calls would have it wait for ever."""
-        life = longest_life(self._patience, try_seconds=self._settings.webhooks.timeout_seconds)
+        """Give up deliveries that are too old; without this, a receiver that accepts connections
+        and never answers would keep its backlog for ever.
+        """
+        life = longest_life(self._policy, try_seconds=self._settings.webhooks.timeout_seconds)
         hours = math.ceil(life / 3600)
         number = await deliveries.give_up(
             self._engine,
@@ -120,39 +125,49 @@ class Courier:
                 await self._wake.wait()
 
     async def _record(self) -> None:
-        """Write the tries that have ended; from then on they may be tried again."""
-        ends = list(self._ends)
-        if not ends:
+        """Write the results of finished calls. From then on these deliveries may be tried again."""
+        tried = list(self._tried)
+        if not tried:
             return
-        await deliveries.record(self._engine, ends)
-        for end in ends:
-            self._ends.remove(end)
-            del self._trying[end.delivery_id]
+        await deliveries.record(self._engine, tried)
+        for one in tried:
+            self._tried.remove(one)
+            del self._trying[one.delivery_id]
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """One try; whatever goes wrong is its end."""
+        """Make one call. Whatever goes wrong is a failed call, and nothing more."""
         begun = time.monotonic()
-        reply, problem = None, None
+        response, problem = None, None
         try:
-            reply = await self._call(delivery)
-        except NoAnswer as error:
+            response = await self._call(delivery)
+        except NoResponse as error:
             problem = str(error)
+        except StoreError as error:  # the receiver has not been called, so this is no attempt
+            log.warning("webhook_waits", webhook_id=delivery.id, reason=str(error))
+            del self._trying[delivery.id]
+            return
         except Exception as error:
-            # A bug that one delivery meets must not end the service, and not this delivery either.
+            # A defect that one delivery triggers must end neither the service nor the delivery.
             log.exception("webhook_broken", webhook_id=delivery.id)
             problem = f"{type(error).__name__}: {error}"
-        end = self._end_of(delivery, reply, problem, now=time.time())
-        log_try(delivery, end, seconds=time.monotonic() - begun)
-        self._ends.append(end)
+        tried = self._result_of(delivery, response, problem, now=time.time())
+        self._recorder.count(WEBHOOK_CALLS, outcome_of(tried))
+        log_call(delivery, tried, seconds=time.monotonic() - begun)
+        self._tried.append(tried)
         self._wake.set()
 
-    async def _call(self, delivery: Delivery) -> Reply:
+    async def _call(self, delivery: Delivery) -> ResponseHead:
+        """Call the receiver, and return the head of its response.
+
+        Raises:
+            NoResponse: there is none, or the call is not made.
+        """
         settings, target = self._settings.webhooks, parse_url(delivery.url)
         if not is_allowed(target, settings.allow):
-            raise NoAnswer(f"not called: {target.authority} is not in [webhooks] allow")
+            raise NoResponse(f"not called: {target.authority} is not in [webhooks] allow")
         task = await tasks.read_task(self._engine, delivery.task_id)
         if task is None:
-            raise NoAnswer("not called: the task is gone")
+            raise NoResponse("not called: the task is gone")
         body = payload(task, self._show)
         keys = await asyncio.to_thread(signing_secrets, self._settings)
         headers = {
@@ -162,32 +177,42 @@ class Courier:
         }
         return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
 
-    def _end_of(
-        self, delivery: Delivery, reply: Reply | None, problem: str | None, *, now: float
+    def _result_of(
+        self,
+        delivery: Delivery,
+        response: ResponseHead | None,
+        problem: str | None,
+        *,
+        now: float,
     ) -> Tried:
-        attempt, response = delivery.attempts + 1, reply.status if reply else None
-        if reply is not None and 200 <= reply.status < 300:
+        """Return the result of a call: the delivery's status, and when it is due again."""
+        attempt, code = delivery.attempts + 1, response.status if response else None
+        if response is not None and 200 <= response.status < 300:
             status, delay = DeliveryStatus.DELIVERED, None
         else:
-            delay = self._delay(attempt, reply)
+            delay = self._delay(attempt, response)
             status = DeliveryStatus.FAILED if delay is None else DeliveryStatus.PENDING
-            problem = problem or f"answered {response}"
+            problem = problem or f"answered {code}"
         due_at = None if delay is None else now + delay
-        return Tried(delivery.id, attempt, now, status, due_at, response, problem)
+        return Tried(delivery.id, attempt, now, status, due_at, code, problem)
 
-    def _delay(self, attempt: int, reply: Reply | None) -> float | None:
-        if reply is not None and reply.status == GONE:
+    def _delay(self, attempt: int, response: ResponseHead | None) -> float | None:
+        """Return the seconds until the next call, or None if there is none."""
+        if response is not None and response.status == GONE:
             return None
-        asked = reply.retry_after if reply else 0.0
-        return delay_after(attempt, self._patience, jitter=random.uniform(-1, 1), asked=asked)
+        asked = response.retry_after if response else 0.0
+        return delay_after(attempt, self._policy, jitter=random.uniform(-1, 1), retry_after=asked)
 
 
-def patience_of(settings: WebhookSettings) -> Patience:
-    return Patience(settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds)
+def retry_policy(settings: WebhookSettings) -> RetryPolicy:
+    """Return how often and how long a delivery is tried."""
+    return RetryPolicy(
+        settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds
+    )
 
 
 def payload(task: TaskView, show: Show) -> str:
-    """The body of a call; the same for each try, because a task that has ended changes no more."""
+    """Return the body of a call. It is the same for each call: a finished task does not change."""
     assert task.finished_at is not None
     return json.dumps(
         {
@@ -200,20 +225,27 @@ def payload(task: TaskView, show: Show) -> str:
     )
 
 
-def log_try(delivery: Delivery, end: Tried, *, seconds: float) -> None:
-    """One line for each try. The URL's path stays out of it: it may hold a token."""
+def outcome_of(tried: Tried) -> str:
+    """Return the outcome of a call, as the metric `WEBHOOK_CALLS` names it."""
+    if tried.status is DeliveryStatus.DELIVERED:
+        return "delivered"
+    return "given_up" if tried.due_at is None else "failed"
+
+
+def log_call(delivery: Delivery, tried: Tried, *, seconds: float) -> None:
+    """Log one call. The path of the URL is left out because it may hold a token."""
     bound = log.bind(
         webhook_id=delivery.id,
         task_id=delivery.task_id,
         host=parse_url(delivery.url).authority,
-        attempt=end.attempt,
-        response=end.response,
+        attempt=tried.attempt,
+        response=tried.response,
         seconds=round(seconds, 3),
     )
-    if end.status is DeliveryStatus.DELIVERED:
+    if tried.status is DeliveryStatus.DELIVERED:
         bound.info("webhook_delivered")
-    elif end.due_at is None:
-        bound.error("webhook_given_up", reason=end.error)
+    elif tried.due_at is None:
+        bound.error("webhook_given_up", reason=tried.error)
     else:
-        again = round(end.due_at - end.at, 1)
-        bound.warning("webhook_failed", reason=end.error, again_in_seconds=again)
+        again = round(tried.due_at - tried.at, 1)
+        bound.warning("webhook_failed", reason=tried.error, again_in_seconds=again)

@@ -1,6 +1,7 @@
-"""Who works on what: interactive images that wait, and the images each model process has in hand.
+"""Dispatch: which image goes to which model process. Pure: no I/O, no clock.
 
-Pure: messages in, assignments out. What is in the database is read and written elsewhere.
+The interactive images that wait are kept here and nowhere else. Bulk images wait in the database;
+here are only those that were claimed for a model process.
 """
 
 from collections import deque
@@ -9,26 +10,36 @@ from dataclasses import dataclass, field, replace
 
 from captiond.errors import QueueFull, WorkerLost
 from captiond.jobs import Death, Lane, Refused, blame
-from captiond.messages import Answer, Ask, Done, Withdraw, Work
+from captiond.messages import Answer, Ask, Finished, Withdraw, Work
 
-MAX_ATTEMPTS = 2  # of an interactive image, whose client is told 503 then
+MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 503
 
 
 @dataclass(slots=True)
-class Hands:
-    """A model process: up to `window` images of each lane; it is captioning those in `running`."""
+class AssignedWork:
+    """The work that one ready model process has: at most `window` images of each lane.
+
+    `running` are the tickets of the batch that it captions now.
+    """
 
     window: int
     work: dict[str, Work] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
+    loading: bool = False
 
-    def room(self, lane: Lane) -> int:
+    def capacity(self, lane: Lane) -> int:
+        """Return how many more images of a lane the process can take.
+
+        Interactive images do not wait for a process that is loading its model.
+        """
+        if self.loading and lane is Lane.INTERACTIVE:
+            return 0
         return self.window - sum(1 for work in self.work.values() if work.lane is lane)
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer for a web process."""
+class WebAnswer:
+    """An answer, and the web process that it is for."""
 
     web: str
     answer: Answer
@@ -36,113 +47,123 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
-    """Work that a model process is to drop."""
+    """A `Withdraw` message, and the model process that it is for."""
 
     model: str
     message: Withdraw
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
-    """What follows from the death of a model process.
+class ModelExit:
+    """What follows from the exit of a model process.
 
-    `blamed` are points of blame by image id; `bulk` is the bulk work that was in its hands.
+    `answers` go to clients at once. `blamed` holds points of blame by image id. `bulk` is the bulk
+    work that the process had.
     """
 
-    replies: list[Reply]
+    answers: list[WebAnswer]
     blamed: dict[int, int]
     bulk: list[Work]
 
 
 class Dispatcher:
-    """The supervisor's view of all work that is not merely a row in the database."""
+    """All work that is not merely a row of the database, as the supervisor knows it."""
 
     def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
         self._waiting: deque[Work] = deque()
-        self._askers: dict[str, tuple[str, int]] = {}
-        self._models: dict[str, Hands] = {}
+        self._requesters: dict[str, tuple[str, int]] = {}
+        self._models: dict[str, AssignedWork] = {}
 
     @property
     def waiting(self) -> int:
-        """Interactive images that no model process has yet."""
+        """The number of interactive images that no model process has yet."""
         return len(self._waiting)
 
-    # ------------------------------------------------------------ those who ask
+    # ------------------------------------------------------------ web processes
 
-    def ask(self, web: str, ask: Ask) -> list[Reply]:
-        """A client's image joins the queue, or is answered at once if there is no room for it."""
+    def ask(self, web: str, ask: Ask) -> list[WebAnswer]:
+        """Append a client's image to the queue, or refuse it if the queue is full."""
         if self.waiting >= self._max_waiting:
             error = QueueFull(f"{self.waiting} images wait already; try again shortly")
-            return [Reply(web, Answer(ask.ticket, Refused.of(error)))]
+            return [WebAnswer(web, Answer(ask.ticket, Refused.of(error)))]
         ticket = f"{web}:{ask.ticket}"
-        self._askers[ticket] = (web, ask.ticket)
+        self._requesters[ticket] = (web, ask.ticket)
         self._waiting.append(
-            Work(ticket, Lane.INTERACTIVE, ask.source, ask.sha256, attempt=1, options=ask.options)
+            Work(ticket, Lane.INTERACTIVE, ask.image, attempt=1, options=ask.options)
         )
         return []
 
     def drop(self, web: str, ticket: int) -> list[Withdrawal]:
-        """Nobody waits for this image any more: it is not begun, if it has not."""
+        """Remove an image whose client has gone, and withdraw it from the process that has it."""
         name = f"{web}:{ticket}"
-        if self._askers.pop(name, None) is None:
+        if self._requesters.pop(name, None) is None:
             return []
         self._waiting = deque(work for work in self._waiting if work.ticket != name)
         return [Withdrawal(model, Withdraw(name)) for model in self._holders(name)]
 
     def _holders(self, ticket: str) -> list[str]:
-        return [name for name, hands in self._models.items() if ticket in hands.work]
+        return [name for name, assigned in self._models.items() if ticket in assigned.work]
 
-    def web_gone(self, web: str) -> list[Withdrawal]:
-        gone = [asker for asker in self._askers.values() if asker[0] == web]
-        return [withdrawal for asker in gone for withdrawal in self.drop(*asker)]
+    def web_exited(self, web: str) -> list[Withdrawal]:
+        """Remove all images that a web process has asked for."""
+        dropped = [requester for requester in self._requesters.values() if requester[0] == web]
+        return [withdrawal for requester in dropped for withdrawal in self.drop(*requester)]
 
     def cancel(self, image_ids: frozenset[int]) -> list[Withdrawal]:
-        """Nobody wants these bulk images any more."""
+        """Withdraw those of these bulk images that model processes have."""
         return [
             Withdrawal(model, Withdraw(work.ticket))
-            for model, hands in self._models.items()
-            for work in hands.work.values()
+            for model, assigned in self._models.items()
+            for work in assigned.work.values()
             if work.image_id in image_ids
         ]
 
-    # ------------------------------------------------------------ those who work
+    # ------------------------------------------------------------ model processes
+
+    def model_loading(self, model: str, window: int) -> None:
+        """Let a process that is loading its model take up to `window` bulk images at a time."""
+        self._models[model] = AssignedWork(window, loading=True)
 
     def model_ready(self, model: str, window: int) -> None:
-        self._models[model] = Hands(window)
+        """Let a model process take up to `window` images of each lane at a time.
 
-    def has(self, model: str) -> bool:
-        """Whether the model process is ready to take work."""
-        return model in self._models
+        It keeps the images that it took while it was loading its model.
+        """
+        assigned = self._models.setdefault(model, AssignedWork(window))
+        assigned.window, assigned.loading = window, False
 
     def model_begun(self, model: str, tickets: tuple[str, ...]) -> None:
-        self._models[model].running = frozenset(tickets)
+        """Note which images a model process captions now."""
+        if model in self._models:
+            self._models[model].running = frozenset(tickets)
 
     def running(self, model: str) -> frozenset[str]:
-        """What the model process is captioning, as far as it has said."""
-        hands = self._models.get(model)
-        return hands.running & hands.work.keys() if hands else frozenset()
+        """Return the tickets that a model process captions now, as far as it has reported."""
+        assigned = self._models.get(model)
+        return assigned.running & assigned.work.keys() if assigned else frozenset()
 
-    def model_gone(self, model: str, death: Death) -> Loss:
-        """A model process ended: its interactive images wait again, at the head of the queue.
+    def model_exited(self, model: str, death: Death) -> ModelExit:
+        """Remove a model process; its interactive images return to the head of the queue.
 
-        Those that have now lost their process twice are answered instead. What was being captioned
-        is under suspicion, and goes alone from now on.
+        Images that lost their process for the second time are answered instead. Images that were
+        being captioned get points of blame, and are captioned alone from now on.
         """
         running = self.running(model)
         points = blame(death, len(running))
-        hands = self._models.pop(model, Hands(0))
-        held = list(hands.work.values())
-        lost = [work for work in held if work.ticket in self._askers]
-        spent = [work for work in lost if work.attempt >= MAX_ATTEMPTS]
+        assigned = self._models.pop(model, AssignedWork(0))
+        held = list(assigned.work.values())
+        interactive = [work for work in held if work.ticket in self._requesters]
+        # guard: lost-interactive-work-is-answered
+        spent = [work for work in interactive if work.attempt >= MAX_ATTEMPTS]
         self._waiting.extendleft(
             replace(work, attempt=work.attempt + 1, alone=points > 0 and work.ticket in running)
-            for work in reversed(lost)
+            for work in reversed(interactive)
             if work not in spent
         )
-        error = WorkerLost("the model process died with this image in hand, twice; try again")
-        return Loss(
-            replies=[Reply(web, Answer(no, Refused.of(error))) for web, no in self._leave(spent)],
+        error = WorkerLost("the model process died twice while it had this image; try again")
+        return ModelExit(
+            answers=self._answer_all(spent, Refused.of(error)),
             blamed={
                 work.image_id: points
                 for work in held
@@ -151,44 +172,46 @@ class Dispatcher:
             bulk=[work for work in held if work.lane is Lane.BULK],
         )
 
-    def refuse_waiting(self, refused: Refused) -> list[Reply]:
-        """Answer all images that no model process has: none will come for them."""
+    def refuse_waiting(self, refused: Refused) -> list[WebAnswer]:
+        """Answer all images that wait: no model process will take them."""
         waiting, self._waiting = [*self._waiting], deque()
-        return [Reply(web, Answer(no, refused)) for web, no in self._leave(waiting)]
+        return self._answer_all(waiting, refused)
 
-    def _leave(self, works: list[Work]) -> Iterator[tuple[str, int]]:
-        for work in works:
-            yield self._askers.pop(work.ticket)
+    def _answer_all(self, works: list[Work], refused: Refused) -> list[WebAnswer]:
+        requesters = [self._requesters.pop(work.ticket) for work in works]
+        return [WebAnswer(web, Answer(ticket, refused)) for web, ticket in requesters]
 
     def assign_interactive(self) -> Iterator[tuple[str, Work]]:
-        """Hand the waiting images to the model processes that have room, evenly."""
-        while self._waiting and (model := self._roomiest(Lane.INTERACTIVE)) is not None:
+        """Assign waiting images, each to the model process with the most capacity."""
+        while self._waiting and (model := self._least_loaded(Lane.INTERACTIVE)) is not None:
             yield self._assign(model, self._waiting.popleft())
 
-    def bulk_room(self) -> list[tuple[str, int]]:
-        """The model processes that can take bulk images, and how many."""
-        rooms = ((name, hands.room(Lane.BULK)) for name, hands in self._models.items())
-        return [(name, room) for name, room in rooms if room > 0]
+    def bulk_capacity(self) -> list[tuple[str, int]]:
+        """Return the model processes that can take bulk images, and how many each can take."""
+        capacities = (
+            (name, assigned.capacity(Lane.BULK)) for name, assigned in self._models.items()
+        )
+        return [(name, capacity) for name, capacity in capacities if capacity > 0]
 
     def assign_bulk(self, model: str, work: Work) -> None:
-        """Note that `model` has an image that was claimed for it."""
+        """Note that an image was claimed for a model process."""
         self._assign(model, work)
 
-    def settle(self, model: str, done: Done) -> tuple[Work | None, list[Reply]]:
-        """An image left a model's hands: its work, and the reply if somebody waits for it."""
-        hands = self._models.get(model)
-        work = hands.work.pop(done.ticket, None) if hands else None
-        asker = self._askers.pop(done.ticket, None)
-        if asker is None:
+    def finish(self, model: str, finished: Finished) -> tuple[Work | None, list[WebAnswer]]:
+        """Remove a finished image. Return its work, and the answer if a client waits for it."""
+        assigned = self._models.get(model)
+        work = assigned.work.pop(finished.ticket, None) if assigned else None
+        requester = self._requesters.pop(finished.ticket, None)
+        if requester is None:
             return work, []
-        web, ticket = asker
-        return work, [Reply(web, Answer(ticket, done.outcome, done.timings))]
+        web, ticket = requester
+        return work, [WebAnswer(web, Answer(ticket, finished.outcome, finished.timings))]
 
     def _assign(self, model: str, work: Work) -> tuple[str, Work]:
         self._models[model].work[work.ticket] = work
         return model, work
 
-    def _roomiest(self, lane: Lane) -> str | None:
-        rooms = {name: hands.room(lane) for name, hands in self._models.items()}
-        best = max(rooms, key=rooms.__getitem__, default=None)
-        return best if best is not None and rooms[best] > 0 else None
+    def _least_loaded(self, lane: Lane) -> str | None:
+        capacities = {name: assigned.capacity(lane) for name, assigned in self._models.items()}
+        best = max(capacities, key=capacities.__getitem__, default=None)
+        return best if best is not None and capacities[best] > 0 else None

@@ -1,40 +1,48 @@
-"""From what the model processes said to the one state that clients are told."""
+"""The health of the service, derived from what its model processes have reported. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from captiond.messages import Health, ModelInfo, Ready, State, Unready
 
 
 @dataclass(slots=True)
 class ModelHealth:
-    """What is known of every model process, by the name of its place."""
+    """The last report of each model process, by its role; None if there is no current one."""
 
-    places: dict[str, Ready | Unready | None] = field(default_factory=dict)
+    reports: dict[str, Ready | Unready | None] = field(default_factory=dict)
     last: ModelInfo | None = None
 
-    def hear(self, place: str, message: Ready | Unready) -> None:
-        self.places[place] = message
+    def report(self, role: str, message: Ready | Unready) -> None:
+        """Note the report of a model process."""
+        self.reports[role] = message
         if isinstance(message, Ready):
             self.last = message.model
 
-    def lose(self, place: str) -> None:
-        """Its process ended. Why it could not load its model stays true until the next try."""
-        if not isinstance(self.places.get(place), Unready):
-            self.places[place] = None
+    def exited(self, role: str) -> None:
+        """Note that a model process has exited.
 
-    def state(self, *, draining: bool) -> State:
-        heard = list(self.places.values())
+        The reason why it could not load its model stays until its replacement reports.
+        """
+        if not isinstance(self.reports.get(role), Unready):
+            self.reports[role] = None
+
+    def state(self, *, draining: bool, spool_free: int | None = None) -> State:
+        """Return the state that web processes get; `spool_free` is passed on to them."""
+        return replace(self._state(draining=draining), spool_free=spool_free)
+
+    def _state(self, *, draining: bool) -> State:
         if draining:
-            return State(Health.DEGRADED, self.last, ("captiond is stopping",), "draining", True)
-        for message in heard:
-            if isinstance(message, Ready):
-                return State(Health.HEALTHY, message.model, ())
-        refusals = [message for message in heard if isinstance(message, Unready)]
+            reasons: tuple[str, ...] = ("captiond is stopping",)
+            return State(Health.DEGRADED, self.last, reasons, "draining", draining=True)
+        reports = self.reports.values()
+        for report in reports:
+            if isinstance(report, Ready):
+                return State(Health.HEALTHY, report.model, ())
+        refusals = [report for report in reports if isinstance(report, Unready)]
         if refusals:
             reasons = tuple(dict.fromkeys(refusal.reason for refusal in refusals))
             return State(Health.UNHEALTHY, self.last, reasons, refusals[0].code)
         if self.last is not None:
-            return State(
-                Health.DEGRADED, self.last, ("the model process died and is being replaced",)
-            )
+            reasons = ("the model process died and is being replaced",)
+            return State(Health.DEGRADED, self.last, reasons)
         return State()

@@ -1,4 +1,4 @@
-"""One captiond for one data folder."""
+"""The lock of a data folder: at most one captiond serves it."""
 
 import fcntl
 import os
@@ -11,10 +11,10 @@ from captiond.errors import AlreadyRunning, StartupError
 
 
 def make_folders(*folders: Path) -> None:
-    """Make the folders that the service writes to.
+    """Create the folders that the service writes to.
 
     Raises:
-        StartupError: one cannot be made or written to.
+        StartupError: one of them cannot be created or written to.
     """
     for folder in folders:
         try:
@@ -32,14 +32,15 @@ def make_folders(*folders: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a data folder; the lock ends with the process, however it ends.
+    """Lock a data folder while the block runs. The lock also ends with the process.
 
     Raises:
-        AlreadyRunning: another process holds it.
-        StartupError: this user cannot tell.
+        AlreadyRunning: another process holds the lock.
+        StartupError: this user cannot open the lock file.
     """
     with opened(folder / "captiond.lock") as file:
         try:
+            # guard: one-service-for-a-folder
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
@@ -54,6 +55,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def opened(path: Path) -> TextIO:
+    """Open the lock file, and create it if there is none. Raises StartupError."""
     try:
         return path.open("a+")
     except OSError as error:

@@ -1,8 +1,9 @@
-"""One HTTP POST to somebody else's server: on the event loop, bounded in time, nothing followed.
+"""One HTTP POST to another server, on the event loop, with a time limit.
 
-Not a client library: captiond sends one small request to a host that its operator has listed, and
-reads the head of the answer. No redirects, cookies, proxies or retries; the body that comes back
-is not read. Measured, it costs the supervisor 1.4 MB with TLS, where httpx costs 8.
+This is not a client library. captiond sends one small request to a host that its operator has
+listed, and reads the head of the response. There are no redirects, cookies, proxies or retries, and
+the response's body is not read. Measured, this costs the supervisor 1.4 MB of memory with TLS,
+where httpx costs 8 MB.
 """
 
 import asyncio
@@ -20,38 +21,46 @@ READ_BYTES = 16 * 1024
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class NoAnswer(Exception):
-    """The receiver did not answer as HTTP does; the message says what it did."""
+class NoResponse(Exception):
+    """The receiver has sent no HTTP response; the message says what happened instead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """The head of an answer; `retry_after` in seconds, 0 where it does not say."""
+class ResponseHead:
+    """The head of a response. `retry_after` is in seconds, 0 if there is no such header."""
 
     status: int
     retry_after: float
 
 
-async def post(target: Target, headers: dict[str, str], body: bytes, *, seconds: float) -> Reply:
-    """Send `body`, and wait for the head of the answer.
+async def post(
+    target: Target, headers: dict[str, str], body: bytes, *, seconds: float
+) -> ResponseHead:
+    """Send `body`, and return the head of the response.
 
     Raises:
-        NoAnswer: there is none within `seconds`, for whatever reason.
+        NoResponse: there is none within `seconds`, for whatever reason.
     """
     try:
         async with asyncio.timeout(seconds):
             return await exchange(target, headers, body, seconds=seconds)
     except TimeoutError:
-        raise NoAnswer(f"no answer within {seconds:g} s") from None
+        raise NoResponse(f"no answer within {seconds:g} s") from None
     except h11.RemoteProtocolError as error:
-        raise NoAnswer(f"not HTTP: {error}") from error
+        raise NoResponse(f"not HTTP: {error}") from error
     except (OSError, UnicodeError) as error:
-        raise NoAnswer(f"{type(error).__name__}: {error}") from error
+        raise NoResponse(f"{type(error).__name__}: {error}") from error
 
 
 async def exchange(
     target: Target, headers: dict[str, str], body: bytes, *, seconds: float
-) -> Reply:
+) -> ResponseHead:
+    """Connect, send the request, and return the head of the response.
+
+    Raises:
+        OSError, UnicodeError: there is no such host, or no connection.
+        h11.RemoteProtocolError: the response is not HTTP, or is cut off.
+    """
     reader, writer = await connect(target, seconds=seconds)
     try:
         connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=READ_BYTES)
@@ -64,38 +73,42 @@ async def exchange(
         for event in (request, h11.Data(data=body), h11.EndOfMessage()):
             writer.write(connection.send(event) or b"")
         await writer.drain()
-        return await head_of_answer(connection, reader)
+        return await response_head(connection, reader)
     finally:
         writer.transport.abort()
 
 
-async def head_of_answer(connection: h11.Connection, reader: asyncio.StreamReader) -> Reply:
+async def response_head(connection: h11.Connection, reader: asyncio.StreamReader) -> ResponseHead:
+    """Read until the head of the response is complete, and return it."""
     while True:
         match connection.next_event():
             case h11.Response() as response:
-                headers = dict(response.headers)
-                return Reply(response.status_code, seconds_in(headers.get(b"retry-after", b"")))
+                retry_after = dict(response.headers).get(b"retry-after", b"")
+                return ResponseHead(response.status_code, seconds_in(retry_after))
             case h11.NEED_DATA:
                 connection.receive_data(await reader.read(READ_BYTES))
 
 
 def seconds_in(retry_after: bytes) -> float:
-    """A Retry-After in seconds; its other form, a date, counts as none."""
+    """Return the seconds of a Retry-After header. Its other form, a date, counts as 0."""
     return float(retry_after) if retry_after.isdigit() else 0.0
 
 
 async def connect(target: Target, *, seconds: float) -> Streams:
-    """A connection to the first address of the host that takes one.
+    """Return a connection to the first address of the host that accepts one.
 
-    Each address has its share of the time that is left of `seconds`: one that swallows what it is
-    sent leaves the rest to the next.
+    Each address gets its share of the remaining time, so an address that drops packets leaves time
+    for the next one.
+
+    Raises:
+        OSError: no address accepts a connection. It is the error of the first address.
     """
     loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
+    deadline = loop.time() + seconds
     addresses = await look_up(target.host, target.port)
     failure: OSError | None = None
     for number, address in enumerate(addresses):
-        share = (end - loop.time()) / (len(addresses) - number)
+        share = (deadline - loop.time()) / (len(addresses) - number)
         try:
             return await connect_to(address, target, seconds=share)
         except OSError as error:
@@ -104,7 +117,7 @@ async def connect(target: Target, *, seconds: float) -> Streams:
 
 
 async def connect_to(address: str, target: Target, *, seconds: float) -> Streams:
-    """Raises OSError, also if it takes longer."""
+    """Return a connection to one address. Raises OSError, also when `seconds` have passed."""
     tls = tls_context() if target.scheme == "https" else None
     name = target.host if tls else None
     try:
@@ -118,26 +131,29 @@ async def connect_to(address: str, target: Target, *, seconds: float) -> Streams
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """The system's certificate authorities, or those that SSL_CERT_FILE names."""
+    """Return a context with the certificate authorities of the system or of SSL_CERT_FILE."""
     return ssl.create_default_context()
 
 
 async def look_up(host: str, port: int) -> list[str]:
-    """A host's addresses.
+    """Return the addresses of a host.
 
-    In a thread of its own that nobody waits for: resolvers hang for half a minute, and the event
-    loop's own threads are few and are joined when it closes.
+    The resolver runs in its own daemon thread. It can hang for half a minute, and the event loop's
+    threads are few and are joined when the loop closes.
+
+    Raises:
+        OSError, UnicodeError: the host is unknown, or its name is invalid.
     """
     loop = asyncio.get_running_loop()
-    found: asyncio.Future[list[str]] = loop.create_future()
+    result: asyncio.Future[list[str]] = loop.create_future()
 
-    def settle(addresses: list[str], error: Exception | None) -> None:
-        if found.done():
+    def set_result(addresses: list[str], error: Exception | None) -> None:
+        if result.done():
             return
         if error is None:
-            found.set_result(addresses)
+            result.set_result(addresses)
         else:
-            found.set_exception(error)
+            result.set_exception(error)
 
     def run() -> None:
         addresses, problem = [], None
@@ -147,7 +163,7 @@ async def look_up(host: str, port: int) -> list[str]:
         except (OSError, UnicodeError) as error:
             problem = error
         if not loop.is_closed():
-            loop.call_soon_threadsafe(settle, addresses, problem)
+            loop.call_soon_threadsafe(set_result, addresses, problem)
 
-    threading.Thread(target=run, name="look-up", daemon=True).start()
-    return await found
+    threading.Thread(target=run, name="resolver", daemon=True).start()
+    return await result

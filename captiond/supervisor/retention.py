@@ -1,4 +1,4 @@
-"""Deletes what is kept no longer: now and again, a little at a time."""
+"""Deletion of what is kept no longer: from time to time, and a little at a time."""
 
 import asyncio
 import time
@@ -7,41 +7,46 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from captiond.config import Settings
-from captiond.errors import StoreError
-from captiond.spool import files_before, remove
 from captiond.store import expiry
-from captiond.store.sqlite import Engine
-from captiond.store.tasks import needed_spool_names
+from captiond.store.engine import Engine
+from captiond.supervisor.cleaner import SpoolCleaner
+from captiond.supervisor.outage import StorageOutage
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 ROWS = 200  # deleted in one transaction
-REST = 4  # times as long as the last transaction took, so that others have the database meanwhile
+REST = 4  # times as long as the last transaction took, so that others can use the database
 REST_SECONDS = 0.05
 
 
-async def tidy_forever(settings: Settings, engine: Engine) -> None:
+async def tidy_forever(settings: Settings, engine: Engine, cleaner: SpoolCleaner) -> None:
+    """Delete what is kept no longer, every hour until cancelled."""
+    outage = StorageOutage("retention")
     while True:
-        try:
-            await tidy(settings, engine, now=time.time())
-        except StoreError as error:
-            log.error("retention_waits", reason=str(error))
+        with outage.tolerated():
+            await tidy(settings, engine, cleaner, now=time.time())
         await asyncio.sleep(PERIOD_SECONDS)
 
 
-async def tidy(settings: Settings, engine: Engine, *, now: float) -> None:
-    """Delete all that is too old, or too much, as of `now`."""
+async def tidy(settings: Settings, engine: Engine, cleaner: SpoolCleaner, *, now: float) -> None:
+    """Delete everything that is too old, or too much, at the Unix time `now`.
+
+    Raises:
+        StoreError: the database cannot be read or written; the next call goes on.
+    """
     tasks = await delete_tasks(settings, engine, now)
     captions = await delete_captions(settings, engine)
     before = now - settings.retention.retry_days * DAY_SECONDS
     await little_by_little(lambda: expiry.release_files(engine, before=before))
-    files = await remove_orphans(settings, engine, now)
+    # A younger file may belong to a request in progress, which has no rows yet.
+    files = await cleaner.remove_orphans(before=now - settings.upload_grace)
     if tasks or captions or files:
         log.info("retention", tasks=tasks, captions=captions, orphans_removed=files)
 
 
 async def delete_tasks(settings: Settings, engine: Engine, now: float) -> int:
+    """Delete finished tasks that are older than `task_days`. Return their number."""
     days = settings.retention.task_days
     if days == 0:
         return 0
@@ -52,6 +57,7 @@ async def delete_tasks(settings: Settings, engine: Engine, now: float) -> int:
 
 
 async def delete_captions(settings: Settings, engine: Engine) -> int:
+    """Delete the oldest captions of the cache beyond `cache_rows`. Return their number."""
     rows = settings.retention.cache_rows
     left = await expiry.captions_over(engine, rows) if rows else 0
 
@@ -65,7 +71,7 @@ async def delete_captions(settings: Settings, engine: Engine) -> int:
 
 
 async def little_by_little(delete: Callable[[], Awaitable[int]]) -> int:
-    """Repeat `delete` until it deletes nothing, with rests; the number of all it deleted."""
+    """Repeat `delete`, with rests, until it deletes nothing. Return how much it has deleted."""
     total = 0
     while True:
         begun = time.monotonic()
@@ -74,17 +80,3 @@ async def little_by_little(delete: Callable[[], Awaitable[int]]) -> int:
             return total
         total += deleted
         await asyncio.sleep(max(REST_SECONDS, REST * (time.monotonic() - begun)))
-
-
-async def remove_orphans(settings: Settings, engine: Engine, now: float) -> int:
-    """Remove spool files that no task owns and that are too old to be of a request under way.
-
-    The files are looked for before the rows: a task that is accepted in between owns a young one.
-    """
-    old = await asyncio.to_thread(files_before, settings.spool, now - settings.upload_grace)
-    if not old:
-        return 0
-    owned = await needed_spool_names(engine)
-    orphans = [path for path in old if path.name not in owned]
-    await asyncio.to_thread(remove, orphans)
-    return len(orphans)

@@ -1,4 +1,4 @@
-"""The secret that signs webhooks, and the signature of Standard Webhooks."""
+"""The secret that signs webhooks, and the signature of the Standard Webhooks specification."""
 
 import os
 import secrets
@@ -6,7 +6,8 @@ from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import Path
 
-from captiond.config import SIGNING_PREFIX, Settings, check_signing_secret
+from captiond.callbacks import SIGNING_PREFIX, check_signing_secret
+from captiond.config import Settings
 from captiond.errors import StartupError
 from captiond.spool import sync_folder
 
@@ -14,19 +15,21 @@ SECRET_BYTES = 32
 
 
 def signing_secrets(settings: Settings) -> list[str]:
-    """The secrets in force: those of the settings, else the data folder's, made if it has none.
+    """Return the secrets that sign webhooks: those of the settings, or the data folder's.
+
+    The data folder's secret is created if there is none.
 
     Raises:
-        StartupError: the file cannot be made or read, or holds no secret.
+        StartupError: the file cannot be created or read, or it holds no valid secret.
     """
     given = settings.webhooks.secret.get_secret_value().split()
     if given:
         return given
     path = settings.signing_secret
     try:
-        kept = path.read_text("ascii") if path.exists() else make_secret(path)
-        found = kept.split()
-        for secret in found:
+        content = path.read_text("ascii") if path.exists() else create_secret(path)
+        stored = content.split()
+        for secret in stored:
             check_signing_secret(secret)
     except OSError as error:
         raise StartupError(
@@ -34,14 +37,17 @@ def signing_secrets(settings: Settings) -> list[str]:
             "set [webhooks] secret"
         ) from error
     except ValueError as error:
-        raise StartupError(f"{path}: {error}; put it right, or remove the file") from error
-    if not found:
-        raise StartupError(f"{path}: holds no secret; put it right, or remove the file")
-    return found
+        raise StartupError(f"{path}: {error}; correct it, or remove the file") from error
+    if not stored:
+        raise StartupError(f"{path}: holds no secret; correct it, or remove the file")
+    return stored
 
 
-def make_secret(path: Path) -> str:
-    """Make the file, whole or not at all, for this user's eyes only."""
+def create_secret(path: Path) -> str:
+    """Create the file of the secret, readable for this user only. Return its content.
+
+    The file gets its name once it is complete and durable, so it never holds half a secret.
+    """
     secret = SIGNING_PREFIX + b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
     part = path.with_suffix(".part")
     part.unlink(missing_ok=True)
@@ -56,7 +62,10 @@ def make_secret(path: Path) -> str:
 
 
 def signed_headers(keys: list[str], webhook_id: str, now: float, body: str) -> dict[str, str]:
-    """The headers of a call made `now`; one signature for each key, the receiver needs one."""
+    """Return the headers of a webhook call at the Unix time `now`.
+
+    There is one signature for each key. The receiver accepts the call if one of them is valid.
+    """
     from standardwebhooks import Webhook
 
     at = datetime.fromtimestamp(now, UTC)

@@ -1,4 +1,8 @@
-"""Which category a noun is of: nouns/, and senses/ where the words beside it decide."""
+"""The lexicon, which gives a noun its category.
+
+The files in nouns/ list the nouns. The files in senses/ list the nouns with several categories,
+and for each category the words that choose it when they are in the same caption.
+"""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +11,12 @@ from pathlib import Path
 from captiond.tags import Category
 
 HERE = Path(__file__).resolve().parent
-LONGEST = 3  # words of an entry: "hot air balloon"
+LONGEST = 3  # words in the longest entry, such as "hot air balloon"
 
 
 @dataclass(frozen=True, slots=True)
 class Sense:
-    """A noun is of `category` where `words` stand beside it."""
+    """A noun has this `category` in captions that contain some of `words`."""
 
     category: Category
     words: frozenset[str]
@@ -20,43 +24,43 @@ class Sense:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """Nouns, of several words too, with their category; and the senses of those with more."""
+    """The categories of nouns and of compounds, and the senses of the ambiguous ones."""
 
     nouns: Mapping[str, Category] = field(default_factory=dict)
     senses: Mapping[str, tuple[Sense, ...]] = field(default_factory=dict)
 
-    def category(self, words: Sequence[str], beside: Collection[str] = ()) -> Category | None:
-        """The category of the noun that ends `words`, all lemmas; None if it is not known.
+    def category(self, words: Sequence[str], context: Collection[str] = ()) -> Category | None:
+        """Return the category of the noun at the end of `words`, or None if it is unknown.
 
-        The longest entry that ends there counts: "hot dog" before "dog". `beside` are the other
-        lemmas of the caption.
+        `words` are lemmas, and `context` are the lemmas of the whole caption. The longest entry
+        at the end of `words` decides: "hot dog" rather than "dog".
         """
         for count in range(min(LONGEST, len(words)), 0, -1):
             noun = " ".join(words[-count:])
             if noun in self.nouns:
-                return self._sense(noun, beside) or self.nouns[noun]
+                return self._sense(noun, context) or self.nouns[noun]
         return None
 
     def colour(self, word: str) -> bool:
-        """Whether an adjective names a colour: "light blue" is one as "blue" is."""
+        """Return whether an adjective names a colour, as "blue" and "light blue" do."""
         senses = (sense.category for sense in self.senses.get(word, ()))
         return self.nouns.get(word) is Category.COLOUR or Category.COLOUR in senses
 
-    def _sense(self, noun: str, beside: Collection[str]) -> Category | None:
+    def _sense(self, noun: str, context: Collection[str]) -> Category | None:
         senses = self.senses.get(noun)
         if not senses:
             return None
-        best = max(senses, key=lambda sense: len(sense.words.intersection(beside)))
-        return best.category if best.words.intersection(beside) else None
+        best = max(senses, key=lambda sense: len(sense.words.intersection(context)))
+        return best.category if best.words.intersection(context) else None
 
 
 def lexicon_files(language: str) -> tuple[Path, Path]:
-    """Where the nouns and the senses of a language are, if they are."""
+    """Return the paths of a language's nouns and senses. The files may not exist."""
     return HERE / "nouns" / f"{language}.txt", HERE / "senses" / f"{language}.txt"
 
 
 def read_lexicon(language: str) -> Lexicon:
-    """The lexicon of a language; an empty one where there is none."""
+    """Return the lexicon of a language; it is empty if the language has no files."""
     nouns, senses = lexicon_files(language)
     return Lexicon(
         nouns=dict(read_nouns(nouns)) if nouns.is_file() else {},
@@ -65,13 +69,13 @@ def read_lexicon(language: str) -> Lexicon:
 
 
 def read_nouns(path: Path) -> Iterator[tuple[str, Category]]:
-    """The entries of a file of `noun = category` lines, in its order."""
+    """Yield the entries of a file of `noun = category` lines, in the order of the file."""
     for noun, category in _entries(path):
         yield noun, Category(category)
 
 
 def read_senses(path: Path) -> dict[str, tuple[Sense, ...]]:
-    """The senses in a file of `noun = category: words` lines."""
+    """Return the senses of each noun in a file of `noun = category: words` lines."""
     senses: dict[str, tuple[Sense, ...]] = {}
     for noun, rest in _entries(path):
         category, _, words = rest.partition(":")

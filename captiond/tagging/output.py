@@ -1,4 +1,4 @@
-"""A caption's tags as the commands print them."""
+"""The form in which the commands print the tags of a caption."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from captiond.tags import Tag, TagFilter
 
 
-def tagged(caption: str, tags: tuple[Tag, ...], wanted: TagFilter) -> dict[str, Any]:
-    """`{"caption", "tags", "tag_details"}` with the wanted ones of `tags`."""
-    details = wanted.select(tags)
+def tagged(caption: str, tags: tuple[Tag, ...], tag_filter: TagFilter) -> dict[str, Any]:
+    """Return `{"caption", "tags", "tag_details"}` with the tags that `tag_filter` selects."""
+    details = tag_filter.select(tags)
     return {
         "caption": caption,
         "tags": sorted(tag.tag for tag in details),

@@ -1,8 +1,9 @@
-"""Where the noun phrases of a caption are: from the parser, or else from the parts of speech.
+"""The noun phrases of a caption, from the pipeline's parser or from the parts of speech.
 
-Without a parser each token becomes one letter and a regular expression finds the phrases. They
-come out as spaCy's noun chunks would, but for determiners and pronouns, which no tag keeps:
-"a brown and white dog", "the woman's red dress", "a two-year-old girl", "a snow covered hill".
+For a pipeline without a parser, each token becomes one letter that stands for its part of speech,
+and a regular expression matches the phrases in the string of letters. The phrases equal spaCy's
+noun chunks, without the determiners and pronouns, which no tag keeps: "brown and white dog",
+"woman's red dress", "two-year-old girl", "snow covered hill".
 """
 
 import re
@@ -24,10 +25,10 @@ _LETTERS = {
     "VERB": "V",
 }
 _OTHER = "X"
-_PARTICIPLE = "P"  # a participle that stands before a noun, as an adjective does
+_PARTICIPLE = "P"  # a participle before a noun, where it acts as an adjective
 
-# Possessive quantifiers (`*+`) and look-aheads keep the search from backtracking: a caption is at
-# most some hundred tokens, but any of them.
+# Possessive quantifiers (`*+`) and look-aheads prevent backtracking: a caption may be hundreds of
+# tokens in any order, and the search must stay fast for all of them.
 _NOUN_AHEAD = r"(?=[ARPC#,-]*N)"
 _COMPOUND_ADJECTIVE = rf"(?:#-?)?N-?A{_NOUN_AHEAD}"  # two-year-old, snow covered
 _MODIFIER = rf"(?:{_COMPOUND_ADJECTIVE}|R?(?:[NAPRC#]-)*+[AP#](?!-))"
@@ -39,7 +40,10 @@ _AFTER_PARTICIPLE = {"NOUN", "PROPN", "ADJ", "NUM", "VERB"}
 
 
 class Phrase(NamedTuple):
-    """The words from `start` to before `end`; `head` is its noun, if it has one."""
+    """The words from index `start` to before `end`.
+
+    `head` is the index of the last noun, or None if there is none.
+    """
 
     start: int
     end: int
@@ -47,10 +51,10 @@ class Phrase(NamedTuple):
 
 
 def noun_phrases(doc: Doc, words: Sequence[Word]) -> Iterator[Phrase]:
-    """The noun phrases of a caption, in its order; they do not overlap.
+    """Yield the noun phrases of a caption, in the caption's order. Phrases do not overlap.
 
-    The parser's noun chunks where there is one, determiners included; else runs of words that
-    begin behind the determiner and end with a noun.
+    If the pipeline has a parser, the phrases are its noun chunks, with their determiners. Otherwise
+    a phrase begins after the determiner and ends with a noun.
     """
     if doc.has_annotation("DEP"):
         for chunk in doc.noun_chunks:
@@ -63,13 +67,13 @@ def noun_phrases(doc: Doc, words: Sequence[Word]) -> Iterator[Phrase]:
 
 
 def is_attributive(word: Word, words: Sequence[Word]) -> bool:
-    """Whether a word is a participle with a word behind it that it may describe."""
-    behind = words[word.at + 1 : word.at + 2]
-    return word.is_participle and any(other.pos in _AFTER_PARTICIPLE for other in behind)
+    """Return whether a word is a participle and the next word is one that it can describe."""
+    following = words[word.at + 1 : word.at + 2]
+    return word.is_participle and any(other.pos in _AFTER_PARTICIPLE for other in following)
 
 
 def _letters(words: Sequence[Word]) -> str:
-    """One letter for each word."""
+    """Return a string with one letter for each word."""
     letters = ""
     for word in words:
         letters += _PARTICIPLE if _is_before_noun(word, words, letters) else _letter(word)
@@ -77,7 +81,7 @@ def _letters(words: Sequence[Word]) -> str:
 
 
 def _letter(word: Word) -> str:
-    if word.text in {"-", ","}:  # BLIP puts spaces around its hyphens: "a snow - covered hill"
+    if word.text in {"-", ","}:  # BLIP writes spaces around hyphens: "a snow - covered hill"
         return word.text
     if word.pos == "PART" and word.text[0] in "'’":
         return "S"
@@ -85,5 +89,5 @@ def _letter(word: Word) -> str:
 
 
 def _is_before_noun(word: Word, words: Sequence[Word], before: str) -> bool:
-    """Whether a participle stands between a determiner or number and a noun: "a parked car"."""
+    """Return whether a participle is between a determiner or number and a noun: "a parked car"."""
     return is_attributive(word, words) and _BEFORE_PARTICIPLE.search(before) is not None

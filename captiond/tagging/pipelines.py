@@ -1,4 +1,4 @@
-"""Which spaCy pipeline makes the tags: the embedded one, an installed package, or a folder."""
+"""Loading spaCy pipelines: the embedded one, an installed package, or a folder."""
 
 import hashlib
 from pathlib import Path
@@ -16,18 +16,20 @@ UNUSED = ["ner", "entity_linker", "entity_ruler", "spancat", "senter", "textcat"
 
 
 def load_pipeline(language: str, name: str) -> Language:
-    """The pipeline of a language by its name, without the components that no tag needs.
+    """Load the pipeline with this name, without the components that tags do not need.
+
+    `language` appears in error messages, which name the setting that is wrong.
 
     Raises:
-        ModelMissing: there is no such pipeline; the message says how to get it.
-        ModelBroken: it is there and cannot be loaded.
+        ModelMissing: There is no such pipeline. The message says how to install it.
+        ModelBroken: The pipeline exists but cannot be loaded.
     """
     setting = f"tags.pipelines.{language} = {name}"
     folder = folder_of(name)
     if folder is None and not _is_package(name):
-        raise ModelMissing(f"{setting}: {_mend(name)}")
+        raise ModelMissing(f"{setting}: {_advice(name)}")
     try:
-        # NumPy's own matrix products, three times as quick as the BLIS that thinc would take.
+        # thinc's default for matrix products, BLIS, is slower than NumPy.
         with use_ops("numpy", use_blis=False):
             return spacy.load(folder or name, exclude=UNUSED)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
@@ -35,15 +37,16 @@ def load_pipeline(language: str, name: str) -> Language:
 
 
 def folder_of(name: str) -> Path | None:
-    """The folder that a name stands for; None where it can only be a package's."""
+    """Return the folder of the pipeline with this name, or None if it can only be a package."""
     folder = EMBEDDED.get(name, Path(name))
     return folder if (folder / "meta.json").is_file() else None
 
 
 def fingerprint(language: str, name: str, nlp: Language, synonyms: Path | None = None) -> str:
-    """What tells these tags from others: the pipeline and its files, our rules, words and synonyms.
+    """Return a hash of everything that the tags of a caption depend on, as 32 hexadecimal digits.
 
-    32 hexadecimal digits; a package is known by its version alone, a folder by its files too.
+    The hash covers the language, the pipeline's name and version, the tag rules, the lexicon and
+    the synonyms. If the pipeline is a folder, the hash covers its files as well.
     """
     version = nlp.meta["version"]
     identity = hashlib.sha256(f"{language} {name} {version} {RULES_VERSION}".encode())
@@ -59,9 +62,9 @@ def _is_package(name: str) -> bool:
     return name.isidentifier() and spacy.util.is_package(name)
 
 
-def _mend(name: str) -> str:
+def _advice(name: str) -> str:
     if name in EMBEDDED:
-        return f"its folder {EMBEDDED[name]} is not there; install captiond again"
+        return f"its folder {EMBEDDED[name]} is missing; install captiond again"
     if name.isidentifier():
         return f"no such package is installed; try: python -m spacy download {name}"
-    return "neither captiond/english nor the folder of a spaCy pipeline (it has a meta.json)"
+    return "must be captiond/english, an installed package, or the folder of a pipeline (meta.json)"

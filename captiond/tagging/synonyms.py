@@ -1,4 +1,4 @@
-"""A deployment's own synonyms: `automobile = car` makes every automobile a car."""
+"""The synonyms of a deployment: the line `automobile = car` replaces "automobile" in each tag."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,37 +11,45 @@ Words = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Synonyms:
-    """Runs of lemmas and what takes their place."""
+    """Sequences of lemmas, each with its replacement.
+
+    `longest` is the number of words in the longest sequence.
+    """
 
     replacements: Mapping[Words, Words] = field(default_factory=dict)
-    longest: int = 0  # words in a run
+    longest: int = 0
 
     def apply(self, words: Sequence[str]) -> Words:
-        """`words` with every run that has a replacement replaced, the longest run first."""
+        """Return `words` with every known sequence replaced. The longest match at a word wins."""
         if not self.replacements:
             return tuple(words)
         replaced: list[str] = []
         start = 0
         while start < len(words):
-            count, words_here = self._at(words, start)
-            replaced += words_here
+            count, replacement = self._match(words, start)
+            replaced += replacement
             start += count
         return tuple(replaced)
 
-    def _at(self, words: Sequence[str], start: int) -> tuple[int, Words]:
-        """How many words are replaced at `start`, and by which; one by itself if none is."""
+    def _match(self, words: Sequence[str], start: int) -> tuple[int, Words]:
+        """Return how many words to replace at `start`, and their replacement.
+
+        If no sequence matches there, one word is replaced by itself.
+        """
         for count in range(min(self.longest, len(words) - start), 0, -1):
-            found = self.replacements.get(tuple(words[start : start + count]))
-            if found:
-                return count, found
+            replacement = self.replacements.get(tuple(words[start : start + count]))
+            if replacement:
+                return count, replacement
         return 1, (words[start],)
 
 
 def read_synonyms(path: Path) -> Synonyms:
-    """The synonyms in a file: one `word or words = what to say instead` a line, `#` for comments.
+    """Read a file of synonyms, with one `word or words = replacement` on each line.
+
+    The rest of a line after `#` is a comment.
 
     Raises:
-        SettingsError: it cannot be read, or a line is wrong; the message names it.
+        SettingsError: The file cannot be read, or a line is wrong. The message names the line.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -54,21 +62,23 @@ def read_synonyms(path: Path) -> Synonyms:
         text = line.partition("#")[0].casefold()
         if not text.strip():
             continue
-        words, equals, instead = (part.strip() for part in text.partition("="))
-        run = tuple(words.split())
-        if not (equals and run and instead):
-            raise wrong(path, number, f"{line.strip()!r} is not of the form: automobile = car")
-        if run in replacements:
-            raise wrong(path, number, f"{words!r} stands in an earlier line already")
-        replacements[run] = tuple(instead.split())
-    for run, found in replacements.items():
-        if found in replacements:
+        words, equals, replacement = (part.strip() for part in text.partition("="))
+        sequence = tuple(words.split())
+        if not (equals and sequence and replacement):
+            raise wrong_line(path, number, f"{line.strip()!r} is not of the form: automobile = car")
+        if sequence in replacements:
+            raise wrong_line(path, number, f"{words!r} is already on an earlier line")
+        replacements[sequence] = tuple(replacement.split())
+    for sequence, words_instead in replacements.items():
+        if words_instead in replacements:
             raise SettingsError(
-                f"tags.synonyms = {path}: {' '.join(run)!r} becomes {' '.join(found)!r}, which is "
-                "replaced in turn; give both the last word"
+                f"tags.synonyms = {path}: {' '.join(sequence)!r} becomes "
+                f"{' '.join(words_instead)!r}, which another line replaces; "
+                "replace both by the final word"
             )
     return Synonyms(replacements, max(map(len, replacements), default=0))
 
 
-def wrong(path: Path, number: int, problem: str) -> SettingsError:
+def wrong_line(path: Path, number: int, problem: str) -> SettingsError:
+    """Return the error for a wrong line of a synonyms file."""
     return SettingsError(f"tags.synonyms = {path}: line {number}: {problem}")

@@ -1,4 +1,4 @@
-"""The taggers of a model process: captions in, tags out, and never an error for the client."""
+"""Taggers turn captions into tags. A caption that cannot be tagged gets no tags, and no error."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import structlog
 from spacy.language import Language
 
 from captiond.config import TagSettings
-from captiond.tagging.extract import Rules, find_tags
+from captiond.tagging.extract import TagRules, extract_tags
 from captiond.tagging.languages import language_words
 from captiond.tagging.lexicon import read_lexicon
 from captiond.tagging.pipelines import fingerprint, load_pipeline
@@ -16,21 +16,27 @@ from captiond.tagging.synonyms import Synonyms, read_synonyms
 from captiond.tags import Tag
 
 log = structlog.get_logger()
-MAX_CHARACTERS = 1000  # of a caption; what stands beyond is not tagged
-REMEMBERED = 4096  # captions, about 10 MB; captions repeat, and a look is a thousandth of the work
+MAX_CHARACTERS = 1000  # the rest of a longer caption is not tagged
+# Captions repeat, and a lookup costs a thousandth of tagging. 4,096 captions take about 10 MB.
+CACHE_SIZE = 4096
 NO_TAGS: tuple[Tag, ...] = ()
 
 
 class Tagger:
-    """A pipeline with the rules of its language. `failures` counts what could not be tagged."""
+    """A spaCy pipeline with the tag rules of its language, and a cache of the latest captions.
+
+    `failures` counts the captions that could not be tagged, and `hits` those found in the cache.
+    `fingerprint` is the hash of everything that the tags depend on. It is part of the key of a
+    caption in the database, so that captions get new tags when the pipeline or the rules change.
+    """
 
     def __init__(
-        self, nlp: Language, rules: Rules, fingerprint: str, *, remembered: int = REMEMBERED
+        self, nlp: Language, rules: TagRules, fingerprint: str, *, cache_size: int = CACHE_SIZE
     ) -> None:
         self._nlp = nlp
         self._rules = rules
-        self._known: dict[str, tuple[Tag, ...]] = {}  # the least lately used one first
-        self._remembered = remembered
+        self._cache: dict[str, tuple[Tag, ...]] = {}  # the least recently used caption first
+        self._cache_size = cache_size
         self.fingerprint = fingerprint
         self.failures = 0
         self.hits = 0
@@ -42,71 +48,75 @@ class Tagger:
         pipeline: str,
         synonyms: Path | None = None,
         *,
-        remembered: int = REMEMBERED,
+        cache_size: int = CACHE_SIZE,
     ) -> Self:
-        """Load the pipeline of a language by its name.
+        """Load the pipeline with this name, and the rules of the language.
 
         Raises:
-            ModelMissing, ModelBroken: it is not there, or cannot be loaded.
-            SettingsError: the file of synonyms is wrong.
+            ModelMissing, ModelBroken: The pipeline does not exist, or cannot be loaded.
+            SettingsError: The file of synonyms is wrong.
         """
         nlp = load_pipeline(language, pipeline)
-        rules = Rules(
+        rules = TagRules(
             language_words(language),
             read_lexicon(language),
             read_synonyms(synonyms) if synonyms else Synonyms(),
         )
         identity = fingerprint(language, pipeline, nlp, synonyms)
-        return cls(nlp, rules, identity, remembered=remembered)
+        return cls(nlp, rules, identity, cache_size=cache_size)
 
     def tag(self, captions: Sequence[str | None]) -> list[tuple[Tag, ...]]:
-        """All tags of each caption by salience; none for one that is blank or cannot be tagged."""
-        texts = [(caption or "")[:MAX_CHARACTERS].strip() for caption in captions]
-        known = {text: self._recalled(text) for text in texts if text}
-        new = [text for text, tags in known.items() if tags is None]
-        for text, tags in zip(new, self._tag_new(new), strict=True):
-            known[text] = tags
-        self.hits += sum(map(bool, texts)) - len(new)
-        return [known[text] or NO_TAGS if text else NO_TAGS for text in texts]
+        """Return all tags of each caption, the most salient first.
 
-    def _recalled(self, text: str) -> tuple[Tag, ...] | None:
-        tags = self._known.pop(text, None)
+        A caption that is blank, or that cannot be tagged, has no tags.
+        """
+        texts = [(caption or "")[:MAX_CHARACTERS].strip() for caption in captions]
+        tags_of = {text: self._cached(text) for text in texts if text}
+        new = [text for text, tags in tags_of.items() if tags is None]
+        for text, tags in zip(new, self._tag_new(new), strict=True):
+            tags_of[text] = tags
+        self.hits += sum(map(bool, texts)) - len(new)
+        return [tags_of[text] or NO_TAGS if text else NO_TAGS for text in texts]
+
+    def _cached(self, text: str) -> tuple[Tag, ...] | None:
+        """Return the tags of a cached caption, which becomes the most recently used one."""
+        tags = self._cache.pop(text, None)
         if tags is not None:
-            self._known[text] = tags
+            self._cache[text] = tags
         return tags
 
     def _tag_new(self, texts: list[str]) -> list[tuple[Tag, ...]]:
         if not texts:
             return []
         try:
-            found = self._run(texts)
-        except Exception:  # a pipeline may raise anything; one by one, only the culprit is lost
+            tags = self._run(texts)
+        except Exception:  # A pipeline may raise anything. Tagging one by one isolates the caption.
             log.exception("tagging_failed_for_batch", captions=len(texts))
             return [self._tag_one(text) for text in texts]
-        self._remember(texts, found)
-        return found
+        self._add_to_cache(texts, tags)
+        return tags
 
     def _tag_one(self, text: str) -> tuple[Tag, ...]:
         try:
             return self._run([text])[0]
-        except Exception:  # as above: the caption still comes, without tags
+        except Exception:  # The client still gets the caption, without tags.
             self.failures += 1
             log.exception("tagging_failed", caption=text)
             return NO_TAGS
 
     def _run(self, texts: list[str]) -> list[tuple[Tag, ...]]:
-        # Without the zone every new word would stay in the pipeline's vocabulary for good.
+        # Without the zone, the pipeline's vocabulary would keep every new word forever.
         with self._nlp.memory_zone():
-            return [find_tags(doc, self._rules) for doc in self._nlp.pipe(texts)]
+            return [extract_tags(doc, self._rules) for doc in self._nlp.pipe(texts)]
 
-    def _remember(self, texts: list[str], found: list[tuple[Tag, ...]]) -> None:
-        self._known.update(zip(texts, found, strict=True))
-        for text in list(self._known)[: max(0, len(self._known) - self._remembered)]:
-            del self._known[text]
+    def _add_to_cache(self, texts: list[str], tags: list[tuple[Tag, ...]]) -> None:
+        self._cache.update(zip(texts, tags, strict=True))
+        for text in list(self._cache)[: max(0, len(self._cache) - self._cache_size)]:
+            del self._cache[text]
 
 
 class Taggers:
-    """One tagger for each language that the settings name; `failures` are of all of them."""
+    """One tagger for each language that the settings name."""
 
     def __init__(self, by_language: Mapping[str, Tagger], default: str) -> None:
         self._by_language = by_language
@@ -115,10 +125,11 @@ class Taggers:
 
     @classmethod
     def load(cls, settings: TagSettings) -> Self:
-        """Load every pipeline of the settings.
+        """Load every pipeline that the settings name.
 
         Raises:
-            ModelMissing, ModelBroken, SettingsError: one of them cannot be had as it is set.
+            ModelMissing, ModelBroken: A pipeline does not exist, or cannot be loaded.
+            SettingsError: The file of synonyms is wrong.
         """
         return cls(
             {
@@ -130,30 +141,32 @@ class Taggers:
 
     @property
     def failures(self) -> int:
+        """The number of captions that could not be tagged, in all languages."""
         return self._without_tagger + sum(one.failures for one in self._by_language.values())
 
     def fingerprint(self, language: str | None = None) -> str:
-        """What tells the tags of a language from those of other pipelines, rules and synonyms."""
+        """Return the fingerprint of a language's tagger; None is the default language."""
         tagger = self._by_language.get(language or self._default)
         return tagger.fingerprint if tagger else f"none for {language}"
 
     def tag(
         self, captions: Sequence[str | None], languages: Sequence[str | None]
     ) -> list[tuple[Tag, ...]]:
-        """All tags of each caption by the tagger of its language, None being the default one.
+        """Return all tags of each caption, by the tagger of its language; None is the default one.
 
-        A task may have been accepted before a language lost its pipeline: its captions go without.
+        A task may be older than the settings: captions in a language that no longer has a pipeline
+        get no tags.
         """
-        found: list[tuple[Tag, ...]] = [NO_TAGS] * len(captions)
-        named = [language or self._default for language in languages]
-        for language in dict.fromkeys(named):
-            places = [place for place, name in enumerate(named) if name == language]
+        tags: list[tuple[Tag, ...]] = [NO_TAGS] * len(captions)
+        codes = [language or self._default for language in languages]
+        for language in dict.fromkeys(codes):
+            indexes = [index for index, code in enumerate(codes) if code == language]
             tagger = self._by_language.get(language)
             if tagger is None:
-                self._without_tagger += len(places)
-                log.error("no_tagger_for_language", language=language, captions=len(places))
+                self._without_tagger += len(indexes)
+                log.error("no_tagger_for_language", language=language, captions=len(indexes))
                 continue
-            tags = tagger.tag([captions[place] for place in places])
-            for place, one in zip(places, tags, strict=True):
-                found[place] = one
-        return found
+            selected = tagger.tag([captions[index] for index in indexes])
+            for index, caption_tags in zip(indexes, selected, strict=True):
+                tags[index] = caption_tags
+        return tags

@@ -1,4 +1,4 @@
-"""The words of a caption as the rules see them, read once from spaCy's tokens."""
+"""The words of a caption as the tag rules need them, read once from spaCy's tokens."""
 
 from typing import NamedTuple
 
@@ -8,17 +8,17 @@ NOUNS = frozenset({"NOUN", "PROPN"})
 
 
 class Word(NamedTuple):
-    """The token `at` a place; `start` and `end` are its characters in the caption.
+    """The token at index `at` of a caption; it covers the characters from `start` to before `end`.
 
-    `meaning` is what it adds to a tag: its lemma; of a participle, which within a phrase is an
-    adjective and its own lemma, the word ("parked car").
+    `tag_form` is the form that a tag contains. It is the lemma, except for a participle: "parked
+    car" keeps "parked".
     """
 
     at: int
     text: str
     pos: str
     lemma: str
-    meaning: str
+    tag_form: str
     is_stop: bool
     is_punct: bool
     is_participle: bool
@@ -28,16 +28,17 @@ class Word(NamedTuple):
 
     @property
     def is_noun(self) -> bool:
+        """Whether the word is a noun or a proper noun."""
         return self.pos in NOUNS
 
 
 def read_words(doc: Doc) -> list[Word]:
-    """The words of a tagged caption, in its order."""
+    """Return the words of an annotated caption, in the caption's order."""
     return [_word(token) for token in doc]
 
 
 def _word(token: Token) -> Word:
-    """Lemmas are in lower case; without a lemmatizer they are the words themselves."""
+    """Return a token as a Word. If the pipeline has no lemmatizer, the lemma is the word itself."""
     text, pos, start = token.text, token.pos_, token.idx
     lemma = (token.lemma_ or text).strip().lower()
     return Word(
@@ -45,7 +46,7 @@ def _word(token: Token) -> Word:
         text=text,
         pos=pos,
         lemma=lemma,
-        meaning=text.strip().lower() if pos == "VERB" else lemma,
+        tag_form=text.strip().lower() if pos == "VERB" else lemma,
         is_stop=token.is_stop,
         is_punct=token.is_punct,
         is_participle=pos == "VERB" and "Part" in token.morph.get("VerbForm", []),

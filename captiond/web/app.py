@@ -1,52 +1,44 @@
-"""The application: one table of routes, one table of errors, and what stands around them."""
-
-from pathlib import Path
+"""The ASGI application: routes from the table of operations, error handlers, and middleware."""
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from captiond.errors import CaptiondError
-from captiond.web import captioning, probes
 from captiond.web.middleware import DrainUnreadBody, RequestContext
+from captiond.web.operations import OPERATIONS
+from captiond.web.page import STATIC
 from captiond.web.problems import on_captiond_error, on_http_error
 from captiond.web.services import Services
 
-STATIC = Path(__file__).parent / "static"
-
-
-async def page(_: Request) -> Response:
-    """`GET /`"""
-    return FileResponse(STATIC / "index.html")
-
 
 def routes() -> list[Route | Mount]:
-    return [
-        Route("/", page),
-        Route("/caption", captioning.caption, methods=["POST"]),
-        Route("/batch-caption", captioning.batch_caption, methods=["POST"]),
-        Route("/async-batch-caption", captioning.async_batch_caption, methods=["POST"]),
-        Route("/async-batch-caption/status/{task_id}", captioning.task_status, name="task_status"),
-        Route("/async-batch-caption/{task_id}", captioning.cancel_task, methods=["DELETE"]),
-        Route("/health", probes.health),
-        Route("/livez", probes.livez),
-        Route("/readyz", probes.readyz),
-        Route("/version", probes.version),
-        Mount("/static", StaticFiles(directory=STATIC)),
+    """Return one route for each operation, and one for the files of the web page."""
+    calls = [
+        Route(operation.path, operation.handler, methods=[operation.method], name=operation.name)
+        for operation in OPERATIONS
     ]
+    return [*calls, Mount("/static", StaticFiles(directory=STATIC))]
+
+
+def paths(table: list[Route | Mount]) -> dict[object, str]:
+    """Return the path template of each endpoint."""
+    return {
+        route.endpoint if isinstance(route, Route) else route.app: route.path for route in table
+    }
 
 
 def make_app(services: Services) -> ASGIApp:
-    """The ASGI application on its services."""
+    """Return the ASGI application for these services."""
+    table = routes()
     app = Starlette(
-        routes=routes(),
-        middleware=[Middleware(RequestContext)],
+        routes=table,
+        middleware=[Middleware(RequestContext, recorder=services.recorder, paths=paths(table))],
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},
     )
     app.state.services = services
+    # guard: drain-unread-body
     return DrainUnreadBody(app, seconds=services.settings.limits.upload_seconds)

@@ -1,4 +1,4 @@
-"""The form field `callback_url`: who is told of a task's end."""
+"""The form field `callback_url`: where the webhook of a finished task is sent."""
 
 from captiond.callbacks import BadUrl, is_allowed, parse_url
 from captiond.config import WebhookSettings
@@ -9,10 +9,11 @@ FIELD = "callback_url"
 
 
 def callback_url_of(form: Form, settings: WebhookSettings) -> str | None:
-    """The form's callback URL; None where it has none.
+    """Return the form's callback URL, or None if it has none.
 
     Raises:
-        InvalidRequest: webhooks are off, it is not a URL, or its host is not on the list.
+        InvalidRequest: webhooks are off, the value is not a URL, or `[webhooks] allow` does not
+            list its host.
     """
     url = form.fields.get(FIELD)
     if url is None:

@@ -1,193 +1,110 @@
-"""The captioning calls: one image, several, and a task."""
+"""Handlers of the calls that caption images at once: one image, or several."""
 
 import asyncio
-import secrets
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from captiond.errors import CaptiondError, QueueFull, TaskNotFound
-from captiond.jobs import NewImage, NewTask, Options, Outcome, Refused
-from captiond.jobs import task_id as new_task_id
-from captiond.messages import Answer, Source, Timings
-from captiond.spool import remove
-from captiond.store import tasks
+from captiond.errors import CaptiondError
+from captiond.jobs import Options, Outcome, Refused
+from captiond.messages import Answer, Timings
 from captiond.web import schemas
-from captiond.web.acceptance import Acceptance
-from captiond.web.callback_url import callback_url_of
-from captiond.web.idempotency import digest_of, key_of
+from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import options_of
-from captiond.web.presence import unless_gone
 from captiond.web.problems import ImageRefused
-from captiond.web.services import Services
-from captiond.web.uploads import Form, FormSpec, Upload, received, to_its_end
+from captiond.web.services import Services, services_of
+from captiond.web.uploads import Form, FormSpec, Upload, received
 
-ONE = FormSpec("image", single=True)
-SEVERAL = FormSpec("images", single=False)
-TASK = FormSpec("images", single=False, durable=True)
-POLL_SECONDS = 2
-NO_TICKET = -1  # of an image that was refused before it was ever asked for
+ONE_IMAGE = FormSpec("image", single=True)
+SEVERAL_IMAGES = FormSpec("images", single=False)
+SMALL_BATCH = 50  # images; the body of a smaller one takes less time than a thread is worth
+NO_TICKET = -1  # stands in the answer for an image that was refused before it was sent on
 log = structlog.get_logger()
 
 
-def services_of(request: Request) -> Services:
-    services: Services = request.app.state.services
-    return services
-
-
 async def caption(request: Request) -> Response:
-    """`POST /caption`"""
+    """Caption one image, and answer when it is captioned."""
     started, services = time.perf_counter(), services_of(request)
-    services.desk.check_ready()
-    async with received(request, services, ONE) as form:
+    services.supervisor.check_ready()
+    async with received(request, services, ONE_IMAGE) as form:
         upload, options = form.uploads[0], options_of(form.fields, services.settings)
         received_at = time.perf_counter()
-        answer = await unless_gone(request, answer_for(services, form, upload, options))
+        answer = await unless_disconnected(request, answer_for(services, upload, options))
     outcome = answer.outcome
     if isinstance(outcome, Refused):
         raise ImageRefused(outcome)
     seconds = time.perf_counter() - started
-    log_breakdown(seconds, received_at - started, answer.timings)
-    return JSONResponse(schemas.caption(upload.filename, sha256_of(upload), outcome, seconds))
+    log_timings(seconds, received_at - started, answer.timings)
+    body = schemas.caption_response(upload.filename, sha256_of(upload), outcome, seconds)
+    return JSONResponse(body)
 
 
 async def batch_caption(request: Request) -> Response:
-    """`POST /batch-caption`"""
+    """Caption several images, and answer when all are captioned."""
     started, services = time.perf_counter(), services_of(request)
-    services.desk.check_ready()
-    async with received(request, services, SEVERAL) as form:
+    services.supervisor.check_ready()
+    async with received(request, services, SEVERAL_IMAGES) as form:
         options = options_of(form.fields, services.settings)
-        outcomes = await unless_gone(request, outcomes_of(services, form, options))
+        outcomes = await unless_disconnected(request, outcomes_of(services, form, options))
+    if len(outcomes) <= SMALL_BATCH:
+        body = batch_body(form.uploads, outcomes, started)
+    else:
+        body = await asyncio.to_thread(batch_body, form.uploads, outcomes, started)
+    return Response(body, media_type="application/json")
+
+
+def batch_body(uploads: list[Upload], outcomes: list[Outcome], started: float) -> bytes:
+    """Return the body for several images as JSON. `started` is when the request began."""
     results = [
         schemas.image_result(upload.filename, sha256_of(upload), outcome)
-        for upload, outcome in zip(form.uploads, outcomes, strict=True)
+        for upload, outcome in zip(uploads, outcomes, strict=True)
     ]
     seconds = time.perf_counter() - started
-    return JSONResponse({"results": results, "total_processing_time": round(seconds, 4)})
-
-
-async def async_batch_caption(request: Request) -> Response:
-    """`POST /async-batch-caption`: answered once files and rows are on disk."""
-    services, key = services_of(request), key_of(request)
-    services.desk.check_open()
-    await check_queue(services)
-    async with received(request, services, TASK) as form:
-        callback_url = callback_url_of(form, services.settings.webhooks)
-        options = options_of(form.fields, services.settings)
-        task = new_task(form, options, key, time.time())
-        task = replace(task, callback_url=callback_url)
-        # A commit that is under way must not be answered by removing its files.
-        task_id = await to_its_end(accept(services.acceptance, form, task))
-    services.desk.announce_task()
-    status_url = str(request.app.url_path_for("task_status", task_id=task_id))
-    return JSONResponse(
-        schemas.task_accepted(task_id, len(task.images)),
-        status_code=202,
-        headers={"Location": status_url, "Retry-After": str(POLL_SECONDS)},
-    )
-
-
-async def accept(acceptance: Acceptance, form: Form, task: NewTask) -> str:
-    """Write the task; its id, which is an earlier one's if this is the same request again.
-
-    The file is kept unless it is known that no row owns it: what is left over is swept.
-    """
-    form.kept = True
-    try:
-        task_id = await acceptance.accept(task)
-    except CaptiondError:
-        form.kept = False
-        raise
-    form.kept = task_id == task.id
-    return task_id
-
-
-async def cancel_task(request: Request) -> Response:
-    """`DELETE /async-batch-caption/{task_id}`: what has no result yet never gets one."""
-    services, task_id = services_of(request), request.path_params["task_id"]
-    cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
-    if cancelled is None:
-        raise TaskNotFound("Task not found.")
-    services.desk.announce_cancel(cancelled.images)
-    if cancelled.spool is not None:
-        remove([services.spool / cancelled.spool])
-    return await task_status(request)
-
-
-async def task_status(request: Request) -> Response:
-    """`GET /async-batch-caption/status/{task_id}`"""
-    services = services_of(request)
-    task = await tasks.read_task(services.engine, request.path_params["task_id"])
-    if task is None:
-        raise TaskNotFound("Task not found.")
-    return JSONResponse(schemas.task_status(task))
-
-
-async def check_queue(services: Services) -> None:
-    most = services.settings.limits.queued_images
-    if await services.acceptance.queued() >= most:
-        raise QueueFull(f"{most} images wait already; try again later", retry_after=30)
-
-
-async def answer_for(services: Services, form: Form, upload: Upload, options: Options) -> Answer:
-    if upload.image is None:
-        assert upload.refused is not None
-        return Answer(NO_TICKET, upload.refused)
-    source = Source(str(form.path), upload.image.offset, upload.image.size)
-    seconds = services.settings.limits.request_seconds
-    image = upload.image
-    return await services.desk.ask(source, image.sha256, options, seconds=seconds)
+    body: schemas.BatchResponse = {
+        "results": results,
+        "total_processing_time": round(seconds, 4),
+    }
+    return schemas.encoded(body)
 
 
 async def outcomes_of(services: Services, form: Form, options: Options) -> list[Outcome]:
-    """One outcome for each upload, in their order."""
+    """Return one outcome for each upload, in their order."""
     return await asyncio.gather(
-        *(outcome_in_batch(services, form, upload, options) for upload in form.uploads)
+        *(outcome_in_batch(services, upload, options) for upload in form.uploads)
     )
 
 
-async def outcome_in_batch(
-    services: Services, form: Form, upload: Upload, options: Options
-) -> Outcome:
-    """In a batch, what befalls one image is that image's result and no other's."""
+async def outcome_in_batch(services: Services, upload: Upload, options: Options) -> Outcome:
+    """Return the outcome of one image of several. An error becomes the outcome of that image."""
     try:
-        return (await answer_for(services, form, upload, options)).outcome
+        return (await answer_for(services, upload, options)).outcome
     except CaptiondError as error:
         return Refused.of(error)
 
 
-def log_breakdown(seconds: float, upload: float, timings: Timings) -> None:
-    """Where the `processing_time` of one image went, in milliseconds."""
+async def answer_for(services: Services, upload: Upload, options: Options) -> Answer:
+    """Return the answer for one image, from the supervisor unless it was refused at upload.
+
+    Raises:
+        RequestTimeout: there is no answer within `[limits] request_seconds`.
+    """
+    if upload.image is None:
+        assert upload.refused is not None
+        return Answer(NO_TICKET, upload.refused)
+    seconds = services.settings.limits.request_seconds
+    return await services.supervisor.caption(upload.image, options, seconds=seconds)
+
+
+def log_timings(seconds: float, upload: float, timings: Timings) -> None:
+    """Log how the `processing_time` of one image is made up, in milliseconds."""
     other = seconds - upload - timings.decode - timings.queue - timings.model - timings.tags
     parts = {"total": seconds, "upload": upload, **asdict(timings), "other": other}
     log.debug("processing_time", **{name: round(part * 1000, 2) for name, part in parts.items()})
 
 
-def new_task(form: Form, options: Options, key: str | None, now: float) -> NewTask:
-    return NewTask(
-        id=new_task_id(now, secrets.token_hex(16)),
-        spool=form.path.name if form.path is not None else None,
-        images=tuple(new_image(upload) for upload in form.uploads),
-        created_at=now,
-        options=options,
-        key=key,
-        digest=digest_of(form) if key is not None else None,
-    )
-
-
-def new_image(upload: Upload) -> NewImage:
-    image = upload.image
-    return NewImage(
-        filename=upload.filename,
-        sha256=image.sha256 if image else None,
-        offset=image.offset if image else 0,
-        size=image.size if image else 0,
-        refused=upload.refused,
-    )
-
-
 def sha256_of(upload: Upload) -> str | None:
+    """Return the hash of an uploaded image, or None if it was refused."""
     return upload.image.sha256 if upload.image else None

@@ -1,8 +1,8 @@
-"""HTTP/1.1 and nothing else.
+"""HTTP/1.1 is the only protocol that a web process speaks.
 
-Hypercorn goes over to HTTP/2 on every cleartext connection that asks for it, by its first bytes or
-by `Upgrade: h2c`. That leads past the rules of a proxy in front; and Hypercorn 0.18 ends the whole
-server over an HTTP/2 request that comes while it drains. It has no setting against it.
+Hypercorn switches to HTTP/2 on every cleartext connection that asks for it, by its first bytes or
+by `Upgrade: h2c`, and has no setting to prevent it. HTTP/2 would bypass the rules of a proxy in
+front of captiond. An HTTP/2 request that arrives during a drain stops all of Hypercorn 0.18.
 """
 
 import h11
@@ -10,13 +10,13 @@ import hypercorn.protocol
 from hypercorn.protocol.h11 import H11Protocol
 
 
-class Http1(H11Protocol):
-    """A connection that stays what it is."""
+class Http1Protocol(H11Protocol):
+    """A connection that never changes its protocol."""
 
     async def _check_protocol(self, event: h11.Request) -> None:
         pass
 
 
-def allow_http1_alone() -> None:
-    """For every connection of this process from now on."""
-    vars(hypercorn.protocol)["H11Protocol"] = Http1
+def disable_http2() -> None:
+    """Let all later connections of this process use HTTP/1.1."""
+    vars(hypercorn.protocol)["H11Protocol"] = Http1Protocol

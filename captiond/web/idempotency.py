@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same request, sent again, is the same task."""
+"""Idempotency-Key: a request that a client sends again with its key creates no second task."""
 
 import hashlib
 import json
@@ -13,10 +13,10 @@ KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 def key_of(request: Request) -> str | None:
-    """The request's Idempotency-Key; None where it has none.
+    """Return the request's Idempotency-Key, or None if it has none.
 
     Raises:
-        BadKey: it is too long, or has other characters than printable ASCII.
+        BadKey: the key is empty, too long, or has other than printable ASCII characters.
     """
     key = request.headers.get("idempotency-key")
     if key is not None and not KEY.fullmatch(key):
@@ -25,10 +25,13 @@ def key_of(request: Request) -> str | None:
 
 
 def digest_of(form: Form) -> str:
-    """A hash of all that makes two requests the same: files in their order, and fields."""
+    """Return a hash of the form: its files in their order, and its fields.
+
+    Two requests with the same key must have the same digest.
+    """
     files = [
         (upload.filename, upload.image.sha256 if upload.image else repr(upload.refused))
         for upload in form.uploads
     ]
-    said = json.dumps([files, sorted(form.fields.items())])
-    return hashlib.sha256(said.encode()).hexdigest()
+    content = json.dumps([files, sorted(form.fields.items())])
+    return hashlib.sha256(content.encode()).hexdigest()

@@ -1,30 +1,36 @@
-"""What stands around the application: draining of unread bodies, request ids, the access log."""
+"""Middleware: reading bodies that a handler leaves unread, request ids, access log and metrics."""
 
 import asyncio
 import re
 import secrets
 import time
+from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from captiond.metrics import REQUEST_ERRORS, REQUESTS, Recorder
 from captiond.web.problems import problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+NO_ROUTE = "unmatched"  # the label of requests whose path has no route
+NO_STATUS = "disconnected"  # the label of requests whose client disconnected before the answer
 log = structlog.get_logger()
 
 
 class DrainUnreadBody:
-    """Outermost: reads what an early answer leaves unread of a request's body.
+    """The outermost middleware. It reads what an early answer leaves unread of a request's body.
 
-    The answer goes out at once, its end after the body. Without it, Hypercorn 0.18 leaks two
-    tasks and a descriptor for each large body that is answered early, and cannot stop while it
-    has any: it blocks on the queue nobody reads. And it closes a connection whose request has
-    not ended when the answer has, by which the client, still sending, may lose the answer.
-    A body that is still coming `seconds` later is not waited for, but read until the answer has
-    ended: a byte that came in between would block Hypercorn there.
+    The answer is sent at once, and its end after the body was read. Without this, Hypercorn 0.18
+    leaks two tasks and a descriptor for each large body that is answered early, and it cannot stop
+    while there are any, because it blocks on a queue that nobody reads. It also closes the
+    connection if the answer ends before the request, and a client that is still sending may then
+    lose the answer.
+
+    The end of the answer waits at most `seconds` for the body. The body is read until then, because
+    a byte that arrives unread would block Hypercorn.
     """
 
     def __init__(self, app: ASGIApp, *, seconds: float) -> None:
@@ -40,7 +46,7 @@ class DrainUnreadBody:
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start" and not body.ended:
-                # Beside the sending: that, too, blocks on the queue once the connection is lost.
+                # A task, because sending also blocks on the queue once the connection is lost.
                 drains.append(asyncio.create_task(body.drain()))
             if drains and is_end_of_response(message):
                 await self._send(send, {**message, "more_body": True})
@@ -55,7 +61,7 @@ class DrainUnreadBody:
                 drain.cancel()
 
     async def _send(self, send: Send, message: Message) -> None:
-        """Send, unless the client takes none of it for `seconds`: then it is gone."""
+        """Send a message. A client that accepts none of it for `seconds` counts as disconnected."""
         try:
             async with asyncio.timeout(self.seconds):
                 await send(message)
@@ -64,11 +70,12 @@ class DrainUnreadBody:
 
 
 def is_end_of_response(message: Message) -> bool:
+    """Return whether this message is the last of a response."""
     return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 class RequestBody:
-    """A request's `receive` that knows whether the body has come to its end."""
+    """The `receive` function of a request. It knows whether the body was read completely."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -77,6 +84,7 @@ class RequestBody:
         self.ended = False
 
     async def receive(self) -> Message:
+        """Return the next message, or again the disconnect if there was one."""
         async with self._lock:
             if self._disconnect is not None:
                 return self._disconnect
@@ -87,18 +95,22 @@ class RequestBody:
             return message
 
     async def drain(self) -> None:
+        """Read the body to its end, and discard it."""
         while not self.ended:
             await self.receive()
 
 
 class RequestContext:
-    """Gives every request an id, and every response that id; logs one line for each.
+    """Gives every request an id, and logs and counts every request.
 
-    An exception that nobody expected becomes a 500 here, with its traceback in the log.
+    An unexpected exception is logged with its traceback, and answered with 500. `paths` maps the
+    endpoints of the routes to their path templates, which are labels of the metrics.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, recorder: Recorder, paths: Mapping[object, str]) -> None:
         self.app = app
+        self._recorder = recorder
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -109,13 +121,14 @@ class RequestContext:
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             await self._answer(scope, receive, exchange)
             exchange.log()
+        self._count(scope, exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         try:
             await self.app(scope, receive, exchange.send)
         except ClientDisconnect:
             exchange.gone = True
-        except Exception:  # the outermost boundary of a request: logged, and told as a 500
+        except Exception:  # the outermost boundary of a request
             log.exception("request_failed")
             if exchange.status is None:
                 response = problem(
@@ -123,9 +136,15 @@ class RequestContext:
                 )
                 await response(scope, receive, exchange.send)
 
+    def _count(self, scope: Scope, exchange: "Exchange") -> None:
+        route = self._paths.get(scope.get("endpoint"), NO_ROUTE)
+        self._recorder.count(REQUESTS, route, str(exchange.status or NO_STATUS))
+        if "error_code" in scope["state"]:
+            self._recorder.count(REQUEST_ERRORS, scope["state"]["error_code"])
+
 
 class Exchange:
-    """One request and what was answered to it."""
+    """A request and its response."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.request_id: str = scope["state"]["request_id"]
@@ -136,12 +155,14 @@ class Exchange:
         self._started = time.perf_counter()
 
     async def send(self, message: Message) -> None:
+        """Send a message of the response, with the request's id in its headers."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
         await self._send(message)
 
     def log(self) -> None:
+        """Log the request: one line, after the response."""
         client = self._scope.get("client")
         log.info(
             "client_gone" if self.gone else "request",
@@ -154,6 +175,6 @@ class Exchange:
 
 
 def request_id(headers: Headers) -> str:
-    """The client's own id where it is a sane one, else a new one."""
+    """Return the client's X-Request-ID if it has a safe format, else a new id."""
     given = headers.get("x-request-id", "")
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(16)

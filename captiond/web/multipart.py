@@ -1,4 +1,4 @@
-"""A multipart/form-data body, parsed by python-multipart as it comes. Nothing is kept here."""
+"""Reads a multipart/form-data body with python-multipart, chunk by chunk."""
 
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -13,23 +13,27 @@ MAX_FILENAME = 255
 MAX_HEADERS, MAX_HEADER_BYTES = 8, 8192
 
 
-class Parts(Protocol):
-    """Takes the parts of a body as they are parsed."""
+class PartHandler(Protocol):
+    """Receives the parts of a body while they are read."""
 
-    def start(self, name: str, filename: str | None) -> None:
-        """A part begins: a file if it has a file name, be it an empty one; else a field."""
+    def begin(self, name: str, filename: str | None) -> None:
+        """Begin a part. It is a file if it has a file name, even an empty one, else a field."""
 
     def data(self, data: memoryview) -> None:
-        """Some of the part's bytes; a view, for as long as which all that came with it is kept."""
+        """Take some bytes of the part.
+
+        They are a view into a chunk of the body. It keeps the chunk in memory while it is
+        referenced.
+        """
 
     def end(self) -> None:
-        """The part has come to its end."""
+        """End the part."""
 
 
-class Parser:
-    """Bytes in, parts out. One body each."""
+class MultipartReader:
+    """Parses one body, and calls a `PartHandler` for its parts."""
 
-    def __init__(self, boundary: bytes, parts: Parts) -> None:
+    def __init__(self, boundary: bytes, parts: PartHandler) -> None:
         self._parts = parts
         self._header_name = self._header_value = b""
         self._headers: dict[bytes, bytes] = {}
@@ -51,10 +55,10 @@ class Parser:
         )
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the body.
+        """Parse the next bytes of the body.
 
         Raises:
-            MalformedBody: this is no multipart body.
+            MalformedBody: the body is not a multipart body.
         """
         try:
             self._parser.write(data)
@@ -62,7 +66,7 @@ class Parser:
             raise MalformedBody(f"malformed multipart body: {error}") from error
 
     def close(self) -> None:
-        """The body is over.
+        """End the body.
 
         Raises:
             MalformedBody: its closing boundary is missing.
@@ -85,7 +89,7 @@ class Parser:
         if b"name" not in options:
             raise MalformedBody("malformed multipart body: a part has no name")
         filename = options.get(b"filename")
-        self._parts.start(
+        self._parts.begin(
             text(options[b"name"]), None if filename is None else text(filename)[:MAX_FILENAME]
         )
 
@@ -97,14 +101,15 @@ class Parser:
 
 
 def text(value: bytes) -> str:
+    """Decode a name from a header. Bytes that are not UTF-8 are replaced."""
     return value.decode("utf-8", errors="replace")
 
 
 def boundary_of(request: Request) -> bytes | None:
-    """The boundary of a multipart request; None where the request is not one.
+    """Return the boundary of a multipart request, or None if the request is of another type.
 
     Raises:
-        MalformedBody: it is one, without a usable boundary.
+        MalformedBody: the request is multipart, but has no usable boundary.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     if kind != b"multipart/form-data":
@@ -116,10 +121,10 @@ def boundary_of(request: Request) -> bytes | None:
 
 
 async def chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
-    """A request's body as it comes.
+    """Yield the chunks of a request's body as they arrive.
 
     Raises:
-        BodyTooLarge: it is over `max_bytes`, by its own word or as it comes.
+        BodyTooLarge: Content-Length, or what has arrived, is over `max_bytes`.
     """
     check_length(int(request.headers.get("content-length", 0)), max_bytes)
     received = 0
@@ -130,5 +135,6 @@ async def chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 def check_length(length: int, max_bytes: int) -> None:
+    """Raise BodyTooLarge if `length` is over `max_bytes`."""
     if length > max_bytes:
         raise BodyTooLarge(f"the request body is over {max_bytes} bytes")

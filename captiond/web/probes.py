@@ -1,4 +1,4 @@
-"""What tells how the service is, for people, load balancers and programs."""
+"""Handlers of the calls that say how the service is."""
 
 import time
 
@@ -6,18 +6,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond import __version__
-from captiond.messages import Health
-from captiond.web.captioning import services_of
-from captiond.web.schemas import Json
+from captiond.messages import Health, State
+from captiond.web.schemas import HealthReport, ProbeStatus, VersionInfo
+from captiond.web.services import services_of
 
 SERVICE = "captiond"
 
 
 async def health(request: Request) -> Response:
-    """`GET /health`: 200 while images can be captioned, else 503 with the reasons."""
-    started, state = time.perf_counter(), services_of(request).desk.state
-    well = state.health is Health.HEALTHY
-    body: Json = {
+    """Return the health of the service: 200 if images can be captioned, else 503 with reasons."""
+    started, state = time.perf_counter(), services_of(request).supervisor.state
+    status_code = 200 if state.health is Health.HEALTHY else 503
+    return JSONResponse(health_report(state, started), status_code=status_code)
+
+
+def health_report(state: State, started: float) -> HealthReport:
+    """Return the body for a state of the service. `started` is when the request began."""
+    report: HealthReport = {
         "status": state.health.value,
         "service": SERVICE,
         "version": __version__,
@@ -25,28 +30,31 @@ async def health(request: Request) -> Response:
         "timestamp": time.time(),
     }
     if state.model is not None:
-        body["model"] = state.model.name
-        body["fallback"] = state.model.is_fallback
+        report["model"] = state.model.name
+        report["fallback"] = state.model.is_fallback
     if state.model is not None and state.model.is_fallback:
-        body["warning"] = (
-            f"{state.model.requested} could not be had; {state.model.name} captions in its place"
+        report["warning"] = (
+            f"{state.model.requested} is not available; {state.model.name} captions in its place"
         )
-    if not well:
-        body["reasons"] = list(state.reasons)
-    return JSONResponse(body, status_code=200 if well else 503)
+    if state.health is not Health.HEALTHY:
+        report["reasons"] = list(state.reasons)
+    return report
 
 
 async def livez(_: Request) -> Response:
-    """`GET /livez`: this process answers."""
-    return JSONResponse({"status": "alive"})
+    """Return that this process answers."""
+    body: ProbeStatus = {"status": "alive"}
+    return JSONResponse(body)
 
 
 async def readyz(request: Request) -> Response:
-    """`GET /readyz`: 200 if images can be captioned now, else 503 with the reasons."""
-    services_of(request).desk.check_ready()
-    return JSONResponse({"status": "ready"})
+    """Return 200 if images can be captioned now, else 503 with the reasons."""
+    services_of(request).supervisor.check_ready()
+    body: ProbeStatus = {"status": "ready"}
+    return JSONResponse(body)
 
 
 async def version(_: Request) -> Response:
-    """`GET /version`"""
-    return JSONResponse({"service": SERVICE, "version": __version__})
+    """Return the name and the version of the service."""
+    body: VersionInfo = {"service": SERVICE, "version": __version__}
+    return JSONResponse(body)

@@ -1,19 +1,21 @@
-"""Errors as clients see them: `{"detail", "code", "request_id"}`, always in this shape."""
+"""Error responses: every error has the body `{"detail", "code", "request_id"}`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from captiond.errors import CaptiondError, ModelNotReady, Unavailable
+from captiond.errors import CaptiondError, ModelNotReady
 from captiond.jobs import Refused
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+RETRY_SECONDS = 5  # Retry-After of an image that was refused with status 503
 
 
 class InvalidRequest(CaptiondError):
-    """Fields that are missing or wrong: told as a list, each with the place where it stands."""
+    """Form fields are missing or wrong. `problems` is a list in the format of FastAPI."""
 
     code = "invalid_request"
     status = 422
@@ -24,15 +26,16 @@ class InvalidRequest(CaptiondError):
 
 
 class ImageRefused(CaptiondError):
-    """The one image of a request was refused, for a reason told elsewhere as an outcome."""
+    """The only image of a request was refused. The response has the code of `refused`."""
 
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.error)
         self.refused = refused
+        self.retry_after = RETRY_SECONDS if refused.status == 503 else None
 
 
 def missing(field: str) -> InvalidRequest:
-    """The error of a request without a file in `field`."""
+    """Return the error for a request that has no file in `field`."""
     return InvalidRequest(
         [{"type": "missing", "loc": ["body", field], "msg": "Field required", "input": None}]
     )
@@ -46,28 +49,29 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> JSONResponse:
-    """The response for one error."""
-    request_id = request.scope["state"]["request_id"]
-    body = {"detail": detail, "code": code, "request_id": request_id, **more}
+    """Return the response for one error, and note the code for the metrics."""
+    request.state.error_code = code
+    body = {"detail": detail, "code": code, "request_id": request.state.request_id, **more}
     return JSONResponse(body, status_code=status, headers=headers)
 
 
 async def on_captiond_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request whose handler raised one of captiond's own errors."""
     assert isinstance(error, CaptiondError)
+    headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    more: dict[str, Any] = {}
     match error:
-        case InvalidRequest():
-            return problem(request, error.status, error.code, error.problems)
         case ImageRefused(refused=refused):
-            headers = {"Retry-After": "5"} if refused.status == 503 else None
             return problem(request, refused.status, refused.code, refused.error, headers)
-        case Unavailable():
-            more = {"reasons": list(error.reasons)} if isinstance(error, ModelNotReady) else {}
-            headers = {"Retry-After": str(error.retry_after)}
-            return problem(request, error.status, error.code, str(error), headers, **more)
-    return problem(request, error.status, error.code, str(error))
+        case InvalidRequest(problems=problems):
+            return problem(request, error.status, error.code, problems, headers)
+        case ModelNotReady(reasons=reasons):
+            more = {"reasons": list(reasons)}
+    return problem(request, error.status, error.code, str(error), headers, **more)
 
 
 async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+    """Answer a request that Starlette refused: an unknown path, or a wrong method."""
     assert isinstance(error, HTTPException)
     code = HTTP_CODES.get(error.status_code, "http_error")
     return problem(request, error.status_code, code, error.detail, error.headers)

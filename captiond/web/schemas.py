@@ -1,29 +1,216 @@
-"""What responses hold, field by field. Kept fields come first, in the kept order."""
+"""The JSON bodies of responses: their types, and the functions that build them.
 
-from dataclasses import asdict
+The types are TypedDicts. pydantic can check them and describe them as a JSON Schema, as it can its
+own models, but a body is built as a plain dict: 10,000 results take 0.1 s, as models 1.3 s. The
+fields stand in the order in which clients get them. Those of the replaced service come first.
+Times are RFC 3339 in UTC, sizes are in pixels.
+"""
+
+import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import NotRequired
 
-from captiond.jobs import Caption, ImageView, Outcome, Refused, Status, TaskView, message
+from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-Json = dict[str, Any]
+from captiond.jobs import Caption, Captioned, Outcome, Refused, Status, TaskView, message
+from captiond.tags import Tag
+
+# ---------------------------------------------------------------- captions
 
 
-def caption(filename: str, sha256: str | None, outcome: Outcome, seconds: float) -> Json:
-    """The response to `POST /caption`; `outcome` is a caption there."""
-    result = image_result(filename, sha256, outcome)
-    kept = {
+class TagDetail(TypedDict):
+    """A tag, its lemma and category, and the characters of the caption that it comes from."""
+
+    tag: str
+    lemma: str
+    category: str
+    kind: str
+    start: int
+    end: int
+
+
+class ScoredCaption(TypedDict):
+    """One of several captions. `score` is the mean log-probability of its tokens."""
+
+    caption: str
+    score: float
+
+
+class CaptionDetails(TypedDict):
+    """What captiond adds to the fields of the replaced service.
+
+    `captions` is there if the request asks for more than one. `width` and `height` are those of the
+    upright image.
+    """
+
+    model: str
+    cached: bool
+    score: float | None
+    captions: NotRequired[list[ScoredCaption]]
+    width: int
+    height: int
+    sha256: str | None
+    tag_details: list[TagDetail]
+
+
+class NamedCaption(TypedDict):
+    """The fields that the replaced service returns for one image. `processing_time` in seconds."""
+
+    filename: str
+    caption: str
+    tags: list[str]
+    processing_time: float
+
+
+class CaptionResponse(NamedCaption, CaptionDetails):
+    """The caption and the tags of one image."""
+
+
+class ResultFields(TypedDict):
+    """The fields that the replaced service returns for a captioned image among several."""
+
+    image_path: str
+    caption: str
+    tags: list[str]
+    error: None
+
+
+class CaptionedResult(ResultFields, CaptionDetails):
+    """A captioned image among several."""
+
+
+class FailedResult(TypedDict):
+    """An image among several that has no caption: `error` is for people, `code` for programs."""
+
+    image_path: str
+    caption: None
+    tags: None
+    error: str
+    code: str
+    sha256: str | None
+
+
+ImageResult = CaptionedResult | FailedResult
+
+
+class BatchResponse(TypedDict):
+    """The results of several images, in upload order. `total_processing_time` in seconds."""
+
+    results: list[ImageResult]
+    total_processing_time: float
+
+
+# ---------------------------------------------------------------- tasks
+
+
+class TaskAccepted(TypedDict):
+    """A task is stored and will be finished."""
+
+    message: str
+    task_id: str
+
+
+class TaskProgress(TypedDict):
+    """Numbers of images: all, finished ones, and finished ones without a caption."""
+
+    total: int
+    done: int
+    failed: int
+
+
+class TaskStatus(TypedDict):
+    """A task. `result` has the finished images in upload order; it is null while all wait."""
+
+    task_id: str
+    status: str
+    message: str
+    result: list[ImageResult] | None
+    error_details: None
+    progress: TaskProgress
+    created_at: str | None
+    started_at: str | None
+    finished_at: str | None
+
+
+# ---------------------------------------------------------------- probes
+
+
+class HealthReport(TypedDict):
+    """Whether images can be captioned, and if not, why.
+
+    `response_time` is a text in milliseconds, `timestamp` is in Unix seconds. `model` and
+    `fallback` are there once a model was loaded, `warning` if it is not the model that the settings
+    name, and `reasons` if no image can be captioned.
+    """
+
+    status: str
+    service: str
+    version: str
+    response_time: str
+    timestamp: float
+    model: NotRequired[str]
+    fallback: NotRequired[bool]
+    warning: NotRequired[str]
+    reasons: NotRequired[list[str]]
+
+
+class ProbeStatus(TypedDict):
+    """The answer of a probe."""
+
+    status: str
+
+
+class VersionInfo(TypedDict):
+    """Which service this is."""
+
+    service: str
+    version: str
+
+
+# ---------------------------------------------------------------- errors
+
+
+class FieldProblem(TypedDict):
+    """One field that is missing or wrong. `loc` says where: "body" and the field's name."""
+
+    type: str
+    loc: list[str | int]
+    msg: str
+    input: object
+
+
+class ErrorResponse(TypedDict):
+    """An error: `detail` is for people, `code` for programs.
+
+    `detail` is a list if form fields are missing or wrong. `reasons` are there if no model process
+    can caption.
+    """
+
+    detail: str | list[FieldProblem]
+    code: str
+    request_id: str
+    reasons: NotRequired[list[str]]
+
+
+# ---------------------------------------------------------------- functions
+
+
+def caption_response(
+    filename: str, sha256: str | None, outcome: Captioned, seconds: float
+) -> CaptionResponse:
+    """Return the body for one captioned image; `seconds` is the time from the request on."""
+    return {
         "filename": filename,
-        "caption": result.pop("caption"),
-        "tags": result.pop("tags"),
+        "caption": outcome.caption,
+        "tags": list(outcome.tags),
         "processing_time": round(seconds, 4),
+        **caption_details(sha256, outcome),
     }
-    del result["image_path"], result["error"]
-    return {**kept, **result}
 
 
-def image_result(filename: str, sha256: str | None, outcome: Outcome) -> Json:
-    """One image's entry in a list of results."""
+def image_result(filename: str, sha256: str | None, outcome: Outcome) -> ImageResult:
+    """Return one image's entry in a list of results."""
     if isinstance(outcome, Refused):
         return {
             "image_path": filename,
@@ -33,28 +220,51 @@ def image_result(filename: str, sha256: str | None, outcome: Outcome) -> Json:
             "code": outcome.code,
             "sha256": sha256,
         }
-    several = {"captions": [caption_entry(entry) for entry in outcome.captions]}
     return {
         "image_path": filename,
         "caption": outcome.caption,
         "tags": list(outcome.tags),
         "error": None,
-        "model": outcome.model,
-        "cached": outcome.cached,
-        "score": outcome.score,
-        **(several if outcome.captions else {}),
-        "width": outcome.width,
-        "height": outcome.height,
-        "sha256": sha256,
-        "tag_details": [asdict(tag) for tag in outcome.tag_details],
+        **caption_details(sha256, outcome),
     }
 
 
-def caption_entry(caption: Caption) -> Json:
+def caption_details(sha256: str | None, outcome: Captioned) -> CaptionDetails:
+    """Return what captiond adds to a caption."""
+    details: CaptionDetails = {
+        "model": outcome.model,
+        "cached": outcome.cached,
+        "score": outcome.score,
+        "captions": [scored_caption(caption) for caption in outcome.captions],
+        "width": outcome.width,
+        "height": outcome.height,
+        "sha256": sha256,
+        "tag_details": [tag_detail(tag) for tag in outcome.tag_details],
+    }
+    if not outcome.captions:
+        del details["captions"]
+    return details
+
+
+def scored_caption(caption: Caption) -> ScoredCaption:
+    """Return one of several captions of an image."""
     return {"caption": caption.text, "score": caption.score}
 
 
-def task_accepted(task_id: str, files: int) -> Json:
+def tag_detail(tag: Tag) -> TagDetail:
+    """Return a tag's fields. `dataclasses.asdict` would take ten times as long."""
+    return {
+        "tag": tag.tag,
+        "lemma": tag.lemma,
+        "category": tag.category,
+        "kind": tag.kind,
+        "start": tag.start,
+        "end": tag.end,
+    }
+
+
+def task_accepted(task_id: str, files: int) -> TaskAccepted:
+    """Return the body for a new task of so many files."""
     return {
         "message": f"Batch captioning task accepted. {files} files queued. "
         "Check status for details.",
@@ -62,13 +272,19 @@ def task_accepted(task_id: str, files: int) -> Json:
     }
 
 
-def task_status(task: TaskView) -> Json:
-    """A task as it stands; `result` holds the images that have ended, in upload order."""
+def task_status(task: TaskView) -> TaskStatus:
+    """Return the body for a task: the answer of the status call, and a webhook's payload."""
+    results = None if task.status is Status.PENDING else [*task_results(task)]
+    return task_fields(task, results)
+
+
+def task_fields(task: TaskView, results: list[ImageResult] | None) -> TaskStatus:
+    """Return the body for a task, with these results."""
     return {
         "task_id": task.id,
         "status": task.status.value,
         "message": message(task),
-        "result": None if task.status is Status.PENDING else task_results(task.images),
+        "result": results,
         "error_details": None,
         "progress": {"total": len(task.images), "done": task.done, "failed": task.failed},
         "created_at": rfc3339(task.created_at),
@@ -77,15 +293,32 @@ def task_status(task: TaskView) -> Json:
     }
 
 
-def task_results(images: tuple[ImageView, ...]) -> list[Json]:
-    return [
-        image_result(image.filename, image.sha256, image.outcome)
-        for image in images
-        if image.outcome is not None
-    ]
+def task_results(task: TaskView) -> Iterator[ImageResult]:
+    """Build the results of the finished images one by one, in upload order."""
+    for image in task.images:
+        if image.outcome is not None:
+            yield image_result(image.filename, image.sha256, image.outcome)
+
+
+def encoded_status(task: TaskView) -> bytes:
+    """Return the body for a task as JSON.
+
+    One call of the JSON encoder holds the interpreter's lock until it returns, which takes 0.3 s
+    for 10,000 results. So each result is encoded by its own call: other threads can run in between.
+    """
+    if task.status is Status.PENDING:
+        return encoded(task_fields(task, None))
+    before, empty, after = encoded(task_fields(task, [])).partition(b'"result":[')
+    return before + empty + b",".join(map(encoded, task_results(task))) + after
+
+
+def encoded(body: object) -> bytes:
+    """Return a body as JSON, byte for byte as Starlette's JSONResponse encodes it."""
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def rfc3339(seconds: float | None) -> str | None:
+    """Return a Unix time as RFC 3339 has it, in UTC with milliseconds."""
     if seconds is None:
         return None
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,4 +1,4 @@
-"""A web process: Hypercorn and the application, on a listening socket that it shares."""
+"""A web process: Hypercorn serves the application on a socket that all web processes share."""
 
 import asyncio
 import logging
@@ -8,25 +8,28 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from captiond.config import Settings
+from captiond.metrics import Recorder
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
-from captiond.store.sqlite import make_engine
-from captiond.web.acceptance import Acceptance
+from captiond.spool import open_spool
+from captiond.store.engine import make_engine
 from captiond.web.app import make_app
-from captiond.web.desk import Desk
-from captiond.web.heap import Heap
-from captiond.web.http1 import allow_http1_alone
+from captiond.web.http1 import disable_http2
 from captiond.web.services import Services
+from captiond.web.status_cache import StatusCache
+from captiond.web.supervisor_client import SupervisorClient
+from captiond.web.task_queue import TaskQueue
+from captiond.web.upload_memory import UploadMemory
 
 
 def main(start: WebStart) -> None:
-    """The process's whole life."""
+    """Run the process until the supervisor drains it."""
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(run(start))
 
 
 def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
-    """uvloop's event loop where it is installed (the extra `fast`), else asyncio's own."""
+    """Return uvloop's event loop if it is installed (the extra `fast`), else None: asyncio's."""
     try:
         import uvloop
     except ImportError:
@@ -36,28 +39,50 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 
 async def run(start: WebStart) -> None:
-    desk = Desk(await Channel.open(start.connection))
-    engine = make_engine(start.settings.database)
-    heap, acceptance = Heap(), Acceptance(engine)
-    app = make_app(Services(start.settings, engine, acceptance, desk, heap, start.name))
-    config = hypercorn_config(start.listener, start.settings)
-    allow_http1_alone()
+    """Serve requests until the supervisor drains this process or has gone."""
+    services = make_services(start, SupervisorClient(await Channel.open(start.connection)))
+    supervisor, app = services.supervisor, make_app(services)
+    # guard: http1-only
+    disable_http2()
     async with asyncio.TaskGroup() as group:
-        loops = [group.create_task(desk.listen()), group.create_task(heap.keep_trimmed())]
+        loops = [
+            group.create_task(supervisor.listen()),
+            group.create_task(supervisor.report(services.recorder)),
+            group.create_task(services.upload_memory.keep_trimmed()),
+        ]
+        config = hypercorn_config(start.listener, start.settings)
         # Hypercorn types an application by its own protocol; ours is Starlette's.
-        await serve(app, config, shutdown_trigger=desk.closed.wait)  # type: ignore[arg-type]
+        await serve(app, config, shutdown_trigger=supervisor.closed.wait)  # type: ignore[arg-type]
         for loop in loops:
             loop.cancel()
-    await engine.dispose()
+    supervisor.send_measurements(services.recorder)
+    await services.engine.dispose()
+
+
+def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
+    """Return what the request handlers share."""
+    engine = make_engine(start.settings.database)
+    return Services(
+        settings=start.settings,
+        engine=engine,
+        spool=open_spool(start.settings),
+        owner=start.name,
+        supervisor=supervisor,
+        queue=TaskQueue(engine),
+        statuses=StatusCache(engine),
+        upload_memory=UploadMemory(),
+        recorder=Recorder(),
+    )
 
 
 def hypercorn_config(listener: socket.socket, settings: Settings) -> Config:
+    """Return Hypercorn's configuration for the shared socket."""
     config = Config()
     config.bind = [f"fd://{listener.fileno()}"]
     config.backlog = 1024
     config.include_server_header = False
     config.graceful_timeout = settings.server.shutdown_seconds
-    # What a request has sent and nobody has read yet is held in memory, per connection.
+    # Hypercorn holds so many received chunks of a request in memory before the handler reads them.
     config.max_app_queue_size = 1
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn")

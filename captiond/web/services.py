@@ -1,26 +1,35 @@
-"""What a request handler has at hand: one object, made when the web process starts."""
+"""The objects that request handlers share, made once when the web process starts."""
 
 from dataclasses import dataclass
-from pathlib import Path
+
+from starlette.requests import Request
 
 from captiond.config import Settings
-from captiond.store.sqlite import Engine
-from captiond.web.acceptance import Acceptance
-from captiond.web.desk import Desk
-from captiond.web.heap import Heap
+from captiond.metrics import Recorder
+from captiond.spool import Spool
+from captiond.store.engine import Engine
+from captiond.web.status_cache import StatusCache
+from captiond.web.supervisor_client import SupervisorClient
+from captiond.web.task_queue import TaskQueue
+from captiond.web.upload_memory import UploadMemory
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """`owner` names this process: its files in the spool begin with it."""
+    """What request handlers use. `owner` is this process's name: its spool files begin with it."""
 
     settings: Settings
     engine: Engine
-    acceptance: Acceptance
-    desk: Desk
-    heap: Heap
+    spool: Spool
     owner: str
+    supervisor: SupervisorClient
+    queue: TaskQueue
+    statuses: StatusCache
+    upload_memory: UploadMemory
+    recorder: Recorder
 
-    @property
-    def spool(self) -> Path:
-        return self.settings.spool
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that handles this request."""
+    services: Services = request.app.state.services
+    return services

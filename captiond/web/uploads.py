@@ -1,11 +1,15 @@
-"""From a request's body to files in the spool, hashed on the way; no file is held in memory."""
+"""Uploads: from the body of a request to images in the spool.
+
+The body's chunks go to a `MultipartReader`, which calls a `FormReader` for each part. A file's
+bytes go on to the spool's writer, which hashes them; other fields are kept as text. No file is held
+in memory as a whole.
+"""
 
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
@@ -22,15 +26,15 @@ from captiond.errors import (
     UploadTimeout,
 )
 from captiond.imagetypes import check_type
-from captiond.jobs import Refused
-from captiond.spool import SpooledImage, SpoolWriter, remove
-from captiond.web.heap import Heap
-from captiond.web.multipart import Parser, boundary_of, chunks
+from captiond.jobs import Refused, SpooledImage
+from captiond.metrics import FILES_REFUSED, UPLOAD_BYTES, Recorder
+from captiond.spool import SpoolWriter
+from captiond.web.multipart import MultipartReader, boundary_of, chunks
 from captiond.web.problems import missing
 from captiond.web.services import Services
 
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
-FORM_BYTES = 64 * 1024  # what a single file's form may have around the file
+FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
 P = ParamSpec("P")
 T = TypeVar("T")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -38,7 +42,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One file of a request: in the spool, or refused before it got there."""
+    """One file of a request: either an image in the spool, or refused before it was stored."""
 
     filename: str
     image: SpooledImage | None
@@ -47,39 +51,46 @@ class Upload:
 
 @dataclass(slots=True)
 class Form:
-    """What a request brought; `path` is the spool file that holds all its images.
+    """The content of a request. `file` names the spool file that holds all its images.
 
-    The file is removed with the form, unless it is `kept` because a row of the database owns it.
+    The spool file is removed together with the form, unless `kept` says that a task owns it.
     """
 
     uploads: list[Upload] = field(default_factory=list)
     fields: dict[str, str] = field(default_factory=dict)
-    path: Path | None = None
+    file: str | None = None
     kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FormSpec:
-    """What a route takes: files in `field`; `durable` ones are on disk when they are told."""
+    """The form that an operation takes: one file or several in `field`, beside the options.
+
+    If it is `durable`, the files survive a power cut once the form has been received.
+    """
 
     field: str
     single: bool
     durable: bool = False
 
     def max_files(self, limits: LimitSettings) -> int:
+        """Return how many files a form may have."""
         return 1 if self.single else limits.files
 
     def max_bytes(self, limits: LimitSettings) -> int:
+        """Return how many bytes the body may have."""
         return limits.file_bytes + FORM_BYTES if self.single else limits.body_bytes
 
 
 @asynccontextmanager
 async def received(request: Request, services: Services, spec: FormSpec) -> AsyncIterator[Form]:
-    """The form of a request, its images spooled; the file is removed on leaving unless kept.
+    """Receive the form of a request, and run the block with it.
+
+    The spool file is removed after the block unless the form is marked as `kept`.
 
     Raises:
         MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace,
-        StorageFailed, InvalidRequest: the request cannot be taken; nothing of it is left.
+        StorageFailed, InvalidRequest: the request cannot be accepted. Nothing of it is stored.
     """
     form = Form()
     try:
@@ -88,21 +99,22 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
             raise missing(spec.field)
         yield form
     finally:
-        if form.path is not None and not form.kept:
-            remove([form.path])
+        if form.file is not None and not form.kept:
+            await in_thread(services.spool.remove, [form.file])
 
 
 async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> None:
+    """Read the request's body into `form`. Raises what `received` raises."""
     boundary = boundary_of(request)
     if boundary is None:
         raise missing(spec.field)
     limits = services.settings.limits
-    intake = Intake(services, spec, form)
-    parser = Parser(boundary, intake)
+    parts = FormReader(services, spec, form)
     try:
+        # guard: upload-deadline
         async with asyncio.timeout(limits.upload_seconds):
             body = chunks(request, max_bytes=spec.max_bytes(limits))
-            await take_all(body, parser, intake, services.heap)
+            await store(body, MultipartReader(boundary, parts), parts, services)
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -110,104 +122,117 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
     except OSError as error:
         raise_for_disk(error)
     finally:
-        await in_thread(intake.close)
+        await in_thread(parts.close)
 
 
-async def take_all(
-    body: AsyncIterator[bytes], parser: Parser, intake: "Intake", heap: Heap
+async def store(
+    body: AsyncIterator[bytes], reader: MultipartReader, parts: "FormReader", services: Services
 ) -> None:
-    """Take a body in; it is written in one visit to a thread if it is small, and in several if it
-    is large, so that little of it is in memory.
+    """Read a body, and write its files to the spool: a small body at once, a large one in pieces.
 
-    Parsing and hashing stay in this thread: to hand the interpreter's lock to another and back for
-    each image takes longer than they do.
+    Only the writing is done in threads. Parsing and hashing stay in the event loop: to pass the
+    interpreter's lock to another thread and back for each image takes longer than they do.
     """
-    with heap.uploading():
+    with services.upload_memory.uploading():
         async for chunk in body:
-            parser.feed(chunk)
-            if intake.unwritten >= heap.share:
-                await in_thread(intake.flush)
-        parser.close()
-        await in_thread(intake.commit)
+            services.recorder.count(UPLOAD_BYTES, amount=len(chunk))
+            reader.feed(chunk)
+            if parts.unwritten >= services.upload_memory.share:
+                await in_thread(parts.flush)
+        reader.close()
+        await in_thread(parts.commit)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `function` in a thread to its end, also when the caller is cancelled meanwhile.
+    """Run `function` in a thread, and wait for its end even if the caller is cancelled meanwhile.
 
-    A write that went on by itself could reach a descriptor that has been closed and given anew.
+    A write that outlives its caller could reach a descriptor that was closed and used again.
     """
-    return await to_its_end(asyncio.to_thread(function, *args, **kwargs))
+    return await shielded(asyncio.to_thread(function, *args, **kwargs))
 
 
-async def to_its_end(work: Awaitable[T]) -> T:
-    """What `work` gives; a caller that is cancelled meanwhile goes on once it has ended."""
+async def shielded(work: Awaitable[T]) -> T:
+    """Return the result of `work`. A caller that is cancelled goes on once `work` has ended."""
     running = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
+        # guard: commit-outlives-request
         await asyncio.wait([running])
         raise
 
 
 def raise_for_disk(error: OSError) -> None:
+    """Raise the error of ours that says why the upload cannot be written."""
+    # guard: full-disk-is-507
     if error.errno in FULL:
         raise NoSpace("no space left for the upload; nothing was accepted") from error
     raise StorageFailed(f"the upload cannot be written: {error.strerror}") from error
 
 
-class Intake:
-    """Takes the parts of one body into a form. `flush`, `commit` and `close` block."""
+class FormReader:
+    """Turns the parts of one body into a form. `flush`, `commit` and `close` block."""
 
     def __init__(self, services: Services, spec: FormSpec, form: Form) -> None:
         self._services = services
         self._spec = spec
         self._form = form
         self._fields = 0
-        self._part: FilePart | FieldPart | UnreadFile = UnreadFile()
-        self._writer = SpoolWriter(services.spool, services.owner)
+        self._part: FilePart | FieldPart | IgnoredFile = IgnoredFile()
+        self._writer = services.spool.writer(services.owner)
 
     @property
     def unwritten(self) -> int:
-        """The bytes that are in memory."""
+        """How many bytes are in memory."""
         return self._writer.unwritten
 
-    def start(self, name: str, filename: str | None) -> None:
+    def begin(self, name: str, filename: str | None) -> None:
+        """Begin a part. It is a file if it has a file name, and a field if it has none."""
         self._part = self._new_part(name, filename)
 
     def data(self, data: memoryview) -> None:
+        """Take some bytes of the part."""
         self._part.write(data)
 
     def end(self) -> None:
+        """Add the part to the form."""
         self._part.end(self._form)
 
     def flush(self) -> None:
+        """Write to the disk what is in memory."""
         self._writer.flush()
 
     def commit(self) -> None:
-        """Let the images be in the spool, durable where that is asked."""
+        """Finish the spool file. If the form is `durable`, it survives a power cut from now on."""
         if not self._writer.empty:
-            self._form.path = self._writer.commit(durable=self._spec.durable)
+            self._writer.commit(durable=self._spec.durable)
+            self._form.file = self._writer.name
 
     def close(self) -> None:
-        """Leave nothing of a body that did not come to its end, or that held no image."""
-        if self._form.path is None:
+        """Remove the spool file of a body that was not read completely or has no image."""
+        if self._form.file is None:
+            # guard: discard-broken-upload
             self._writer.discard()
 
-    def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart | UnreadFile":
-        settings = self._services.settings
+    def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart | IgnoredFile":
         if filename is not None and name == self._spec.field:
-            most = self._spec.max_files(settings.limits)
-            if len(self._form.uploads) == most:
-                raise TooManyFiles(f"too many files in {name!r}: at most {most} in a request")
-            return FilePart(self._writer, settings, filename, single=self._spec.single)
+            return self._new_file(filename)
         self._fields += 1
         if self._fields > MAX_FIELDS:
             raise MalformedBody(f"more than {MAX_FIELDS} fields beside the files")
-        return FieldPart(name) if filename is None else UnreadFile()
+        return FieldPart(name) if filename is None else IgnoredFile()
+
+    def _new_file(self, filename: str) -> "FilePart":
+        settings, spec = self._services.settings, self._spec
+        most = spec.max_files(settings.limits)
+        if len(self._form.uploads) == most:
+            raise TooManyFiles(f"too many files in {spec.field!r}: at most {most} in a request")
+        recorder = self._services.recorder
+        return FilePart(self._writer, settings, recorder, filename, single=spec.single)
 
 
 class FieldPart:
-    """A form field; one of a name that nobody reads is left to its reader's absence."""
+    """A form field that is not a file. The handler rejects names that it does not know."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -222,8 +247,8 @@ class FieldPart:
         form.fields[self._name] = self._value.decode("utf-8", errors="replace")
 
 
-class UnreadFile:
-    """A file in a field that the route does not take: a missing one is the complaint, if any."""
+class IgnoredFile:
+    """A file in a field that the operation does not take files in."""
 
     def write(self, data: memoryview) -> None:
         pass
@@ -233,13 +258,20 @@ class UnreadFile:
 
 
 class FilePart:
-    """A file on its way into the spool; refused as soon as there is a reason."""
+    """A file that is written to the spool, until there is a reason to refuse it."""
 
     def __init__(
-        self, writer: SpoolWriter, settings: Settings, filename: str, *, single: bool
+        self,
+        writer: SpoolWriter,
+        settings: Settings,
+        recorder: Recorder,
+        filename: str,
+        *,
+        single: bool,
     ) -> None:
         self._writer = writer
         self._settings = settings
+        self._recorder = recorder
         self._filename = filename
         self._single = single
         self._refused: ImageError | None = None
@@ -266,7 +298,8 @@ class FilePart:
             form.uploads.append(Upload(self._filename, None, Refused.of(self._refused)))
 
     def _refuse(self, error: ImageError) -> None:
-        """The one file of a request being too large ends the request; else the others go on."""
+        """Refuse this file. If it is the only one and too large, the whole request is refused."""
+        self._recorder.count(FILES_REFUSED, error.code)
         if self._single and isinstance(error, FileTooLarge):
             raise error
         self._writer.drop()
@@ -274,10 +307,12 @@ class FilePart:
 
 
 def check_head(head: bytes, images: ImageSettings) -> None:
-    """Refuse what its first bytes give away, before it costs anybody anything.
+    """Return if a file that begins with `head` may be an image.
 
     Raises:
-        EmptyImage, NotAnImage, ImageTypeRefused
+        EmptyImage: the file is empty.
+        NotAnImage: it is not an image of a known type.
+        ImageTypeRefused: the settings do not enable its type.
     """
     if not head:
         raise EmptyImage("the file is empty")

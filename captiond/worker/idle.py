@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from enum import StrEnum
 
 
-class Cause(StrEnum):
-    """`CLIENTS`: no image has come. `DECODING`: none is decoded yet. `MORE`: a batch that has room
-    lets more join. `HANDING_OVER`: all the rest, as pixels on their way.
+class IdleCause(StrEnum):
+    """Why a model waits.
+
+    `CLIENTS`: there is no image. `DECODING`: no image is decoded yet. `MORE`: a batch that is not
+    full waits for more images. `HANDING_OVER`: everything else, such as the copying of pixels.
     """
 
     CLIENTS = "clients"
@@ -18,27 +20,28 @@ class Cause(StrEnum):
     HANDING_OVER = "handing_over"
 
 
-class Idle:
-    """The time since the last batch, by what it was spent on; in seconds."""
+class IdleTime:
+    """The time since the last batch in seconds, by what the model waited for."""
 
     def __init__(self) -> None:
-        self._spent = defaultdict[Cause, float](float)
+        self._spent = defaultdict[IdleCause, float](float)
         self._since = time.perf_counter()
 
     @contextmanager
-    def waiting(self, cause: Cause) -> Iterator[None]:
+    def waiting(self, cause: IdleCause) -> Iterator[None]:
+        """Attribute the time of the block to a cause."""
         begun = time.perf_counter()
         try:
             yield
         finally:
             self._spent[cause] += time.perf_counter() - begun
 
-    def end(self) -> dict[Cause, float]:
-        """A batch begins: what was waited for since the last one."""
+    def batch_begins(self) -> dict[IdleCause, float]:
+        """Return the time since the last batch, by cause."""
         rest = time.perf_counter() - self._since - sum(self._spent.values())
-        return {**self._spent, Cause.HANDING_OVER: max(0.0, rest)}
+        return {**self._spent, IdleCause.HANDING_OVER: max(0.0, rest)}
 
-    def begin(self) -> None:
-        """A batch has ended."""
+    def batch_ended(self) -> None:
+        """Start counting anew."""
         self._spent.clear()
         self._since = time.perf_counter()

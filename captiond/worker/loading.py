@@ -1,42 +1,57 @@
-"""Making model and taggers ready on a device, for the service and for the command alike."""
+"""Loads the captioner and the taggers, for the service and for the commands.
+
+There are two steps. `identify` finds out what would be loaded, which is enough to look captions up
+in the cache. `load` loads the weights and runs them once.
+"""
 
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers.utils.logging import disable_progress_bar
 
 from captiond.captioners import sizing
-from captiond.captioners.blip.captioner import Blip, pick_device, pick_precision
-from captiond.captioners.blip.graphs import filled_up
+from captiond.captioners.devices import pick_device, pick_precision
+from captiond.captioners.families import load_captioner
 from captiond.captioners.files import ModelFiles, find_model, fingerprint
-from captiond.captioners.memory import told_as_out_of_memory
+from captiond.captioners.memory import raising_out_of_memory
+from captiond.captioners.protocol import Captioner, Placement
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels
-from captiond.errors import OutOfMemory
+from captiond.errors import OutOfMemory, SettingsError
 from captiond.jobs import Generation
 from captiond.messages import ModelInfo
 from captiond.tagging.tagger import Taggers
 
-UNTRIED_ON_CPU, UNTRIED_ON_GPU = 8, 64  # images in a batch
+DEFAULT_ON_CPU, DEFAULT_ON_GPU = 8, 64  # images in a batch, if none was set, measured or remembered
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What is going to be loaded: the model's files, where it runs, and the taggers, loaded."""
+
+    files: ModelFiles
+    fingerprint: str
+    placement: Placement
+    taggers: Taggers
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and the taggers, all run once already; `room` is for the pixels of a batch."""
+    """A captioner and taggers that have run once. `pixels` is the buffer for a batch's pixels."""
 
-    blip: Blip
+    captioner: Captioner
     taggers: Taggers
     info: ModelInfo
-    room: Pixels
+    pixels: Pixels
 
 
-def load(settings: Settings, device_setting: str, *, trial: bool) -> Loaded:
-    """Load model and taggers and run them once. Blocking.
+def identify(settings: Settings, device_setting: str, notes: Path | None = None) -> Identity:
+    """Load the taggers and find the model, but do not load it. Blocking.
 
-    With `trial`, batch sizes are tried where the settings name none and none was found before, and
-    a GPU captures its token steps beforehand.
+    `notes` is a file that remembers the hashes of model files.
 
     Raises:
         ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
@@ -45,59 +60,93 @@ def load(settings: Settings, device_setting: str, *, trial: bool) -> Loaded:
     taggers = Taggers.load(settings.tags)
     files = find_model(settings)
     device = pick_device(device_setting)
+    precision = pick_precision(settings.model.precision, device)
+    placement = Placement(device, precision, settings.model.cuda_graphs)
+    return Identity(files, fingerprint(files.folder, notes), placement, taggers)
+
+
+def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
+    """Load the model, and run model and taggers once. Blocking.
+
+    With `trial`, batch sizes are measured if the settings name none and none is remembered, and a
+    GPU captures its token steps beforehand.
+
+    Raises:
+        ModelBroken: the model cannot be loaded.
+        SettingsError: the model cannot do what the settings ask for.
+    """
+    device, taggers = identity.placement.device, identity.taggers
     if device.type == "cpu":
         torch.set_num_threads(threads_of(settings))
-    precision = pick_precision(settings.model.precision, device)
-    graphs = settings.model.cuda_graphs
-    blip = Blip.load(files.folder, device, precision, cuda_graphs=graphs)
-    warm_up(blip, taggers, settings)
-    info = describe(settings, files, blip, trial=trial)
+    captioner = load_captioner(identity.files.folder, identity.placement)
+    check_defaults(captioner, settings.generation.defaults)
+    warm_up(captioner, taggers, settings)
+    info = describe(settings, identity, captioner, trial=trial)
     if trial and device.type == "cuda":
-        run_each_size(blip, info.batch_size, settings.generation.defaults)
-    return Loaded(blip, taggers, info, blip.room(info.batch_size))
+        run_each_size(captioner, info.batch_size, settings.generation.defaults)
+    return Loaded(captioner, taggers, info, captioner.allocate_pixels(info.batch_size))
+
+
+def check_defaults(captioner: Captioner, defaults: Generation) -> None:
+    """Check that the captioner can serve requests that ask for nothing in particular.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    option = captioner.capabilities.missing_for(defaults)
+    if option is not None:
+        raise SettingsError(f"[generation] {option}: this model does not support it; remove it")
 
 
 def threads_of(settings: Settings) -> int:
-    """Of a model on the CPU, whose cores all its processes share."""
+    """Return the threads of a model on the CPU. All model processes share the cores."""
     cores = len(os.sched_getaffinity(0))
     return settings.model.threads or max(1, cores // len(settings.model.devices))
 
 
-def warm_up(blip: Blip, taggers: Taggers, settings: Settings) -> None:
-    """The first run of anything pays for what later runs find done."""
+def warm_up(captioner: Captioner, taggers: Taggers, settings: Settings) -> None:
+    """Run everything once, because a first run takes longer than the ones after it."""
     languages = list(settings.tags.pipelines)
-    ((caption, *_),) = blip.caption(blip.room(1), settings.generation.defaults)
+    pixels = captioner.allocate_pixels(1)
+    ((caption, *_),) = captioner.caption(pixels, settings.generation.defaults)
     taggers.tag([caption.text] * len(languages), languages)
 
 
-def run_each_size(blip: Blip, most: int, generation: Generation) -> None:
-    """Caption batches of each size that has token steps of its own, the largest first, for whose
-    memory the others have room.
+def run_each_size(captioner: Captioner, most: int, generation: Generation) -> None:
+    """Caption batches of all sizes for which token steps are captured: the powers of two.
+
+    The largest comes first: smaller batches then fit into the memory that is already allocated.
     """
-    size = filled_up(most)
+    size = 1 << (most - 1).bit_length()
     while size:
-        with suppress(OutOfMemory), told_as_out_of_memory():
-            blip.caption(blip.room(size), generation)
+        with suppress(OutOfMemory), raising_out_of_memory():
+            captioner.caption(captioner.allocate_pixels(size), generation)
         size //= 2
 
 
-def describe(settings: Settings, files: ModelFiles, blip: Blip, *, trial: bool) -> ModelInfo:
-    mark = fingerprint(files.folder)
+def describe(
+    settings: Settings, identity: Identity, captioner: Captioner, *, trial: bool
+) -> ModelInfo:
     return ModelInfo(
-        name=files.name,
+        name=identity.files.name,
         requested=settings.model.name,
-        fingerprint=mark,
-        device=str(blip.device),
-        precision=blip.precision,
-        batch_size=settings.model.batch_size or found_size(settings, blip, mark, trial=trial),
+        fingerprint=identity.fingerprint,
+        device=str(captioner.device),
+        precision=captioner.precision,
+        batch_size=settings.model.batch_size
+        or batch_size(settings, captioner, identity.fingerprint, trial=trial),
     )
 
 
-def found_size(settings: Settings, blip: Blip, mark: str, *, trial: bool) -> int:
+def batch_size(settings: Settings, captioner: Captioner, mark: str, *, trial: bool) -> int:
+    """Return the remembered batch size, a measured one with `trial`, or else a default.
+
+    A remembered size is limited to what fits into the memory that is free now.
+    """
     generation, notes = settings.generation.defaults, settings.batch_sizes
-    key = sizing.key_of(blip, mark, generation)
+    key = sizing.key_of(captioner, mark, generation)
     if remembered := sizing.remembered_size(notes, key):
-        return min(remembered, sizing.room_for(blip))
+        return min(remembered, sizing.memory_capacity(captioner))
     if trial:
-        return sizing.measured_size(blip, generation, notes, key)
-    return UNTRIED_ON_CPU if blip.device.type == "cpu" else UNTRIED_ON_GPU
+        return sizing.measured_size(captioner, generation, notes, key)
+    return DEFAULT_ON_CPU if captioner.device.type == "cpu" else DEFAULT_ON_GPU

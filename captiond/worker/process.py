@@ -1,36 +1,51 @@
-"""The model process: one device, one model, its decoders and its taggers.
+"""The model process: one device with its captioner, its image decoders and its taggers.
 
-It stands by until it is told to go, loads and warms up, says that it is ready, and works off what
-it is sent until it is told to drain or its supervisor is gone. An error that nobody expected ends
-it; the supervisor starts another, and what was in hand is done again.
+The process waits for `Go`, so that a standby process has its libraries imported already. It first
+finds out which model it is going to load. From then on it finishes bulk images whose captions are
+in the cache (`CacheReady`). Once the model is loaded and warmed up, it captions (`Ready`) until it
+receives `Drain` or its supervisor exits. An unexpected error ends the process; the supervisor
+starts another one and requeues the work.
 """
 
 import asyncio
-import hashlib
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from captiond.captioners.memory import within_memory
 from captiond.config import Settings
-from captiond.decoding.pool import running_pool
+from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
 from captiond.errors import CaptiondError, ModelBroken
-from captiond.messages import Alive, Drain, Go, Ready, Unready, Withdraw, Work
+from captiond.messages import Alive, CacheReady, Go, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
-from captiond.store.sqlite import make_engine
-from captiond.worker.loading import Loaded, load
-from captiond.worker.pipeline import Pipeline, Recipe
+from captiond.store.engine import make_engine
+from captiond.worker.batching import Batcher
+from captiond.worker.completion import Completion
+from captiond.worker.intake import ImageDecoder, ImageIntake, ModelInput
+from captiond.worker.known import KnownCaptions
+from captiond.worker.loading import Identity, Loaded, identify, load
+from captiond.worker.pipeline import Pipeline, Runners
+from captiond.worker.receiver import Receiver
+from captiond.worker.recipe import Recipe, recipe_fingerprint
+from captiond.worker.reporting import Reporter
+from captiond.worker.runner import ModelRunner, TagRunner
 
+T = TypeVar("T")
 log = structlog.get_logger()
-BEAT_SECONDS = 1.0
-BATCHES_IN_HAND = 3  # of each lane: one with the model, one decoded, one being decoded
+ALIVE_SECONDS = 1.0
+WINDOW_BATCHES = 3  # of each lane: one with the model, one decoded, one being decoded
+LOADING_WINDOW = 64  # images at once, while the model is being loaded
+FINGERPRINTS = "fingerprints.json"  # in the data folder; remembers the hashes of model files
 
 
 def main(start: ModelStart) -> None:
-    """The process's whole life."""
+    """Run the whole life of the process."""
     asyncio.run(run(start))
 
 
@@ -41,109 +56,131 @@ async def run(start: ModelStart) -> None:
     except ChannelClosed:
         return
     assert isinstance(message, Go), message
+    reporter = Reporter(channel, start.name)
     async with asyncio.TaskGroup() as group:
-        beating = group.create_task(beat(channel))
-        await serve(start, channel)
-        beating.cancel()
+        alive = group.create_task(report_alive(channel, reporter))
+        await serve(start, channel, reporter)
+        alive.cancel()
 
 
-async def beat(channel: Channel) -> None:
-    """Say every second that the process is not hung."""
+async def report_alive(channel: Channel, reporter: Reporter) -> None:
+    """Report every second that the process does not hang, and what it has measured."""
     while True:
         channel.send(Alive())
-        await asyncio.sleep(BEAT_SECONDS)
+        reporter.send_measurements()
+        await asyncio.sleep(ALIVE_SECONDS)
 
 
-async def serve(start: ModelStart, channel: Channel) -> None:
-    """Load, caption and end.
+async def serve(start: ModelStart, channel: Channel, reporter: Reporter) -> None:
+    """Load, and caption until the end. If the model cannot be loaded, report why.
 
-    All that torch does, it does in one thread, from the loading of the weights on. OpenMP keeps
-    a team of threads for every thread that calls it; with a second team about, those that wait for
-    work go to sleep at once and not after a while, and each operator wakes them up again: measured,
-    up to 15 % of the embedded model's time, and more on some machines.
+    torch runs in one thread only, from the loading of the weights on. OpenMP keeps a team of
+    threads for every thread that calls it. With a second team, the threads of a team go to sleep as
+    soon as they wait, and each operator must wake them up: this takes up to 15 % of the embedded
+    model's time, and more on some machines (measured).
     """
+    notes = start.settings.data.dir / FINGERPRINTS
     with ThreadPoolExecutor(1, "model") as thread:
-        await serve_with(thread, start, channel)
-
-
-async def serve_with(thread: Executor, start: ModelStart, channel: Channel) -> None:
-    loading = partial(load, start.settings, start.device, trial=True)
-    try:
-        loaded = await asyncio.get_running_loop().run_in_executor(thread, loading)
-    except CaptiondError as error:
-        await refuse(channel, str(error), error.code)
-        return
-    except Exception as error:  # a driver, or memory that somebody else has: say so, try again
-        log.exception("model_not_started", device=start.device)
-        reason = f"the model cannot be started on {start.device}: {type(error).__name__}: {error}"
-        await refuse(channel, reason, ModelBroken.code)
-        return
-    settings, blip, taggers = start.settings, loaded.blip, loaded.taggers
-    window = BATCHES_IN_HAND * loaded.info.batch_size
-    slots = Slots(2 * window, blip.geometry)
-    engine = make_engine(settings.database)
-    async with running_pool(settings, slots) as pool:
-        recipe = make_recipe(settings, loaded)
-        caption = within_memory(blip.caption)
-        pipeline = Pipeline(
-            recipe, caption, thread, taggers, pool, slots, loaded.room, engine, channel
-        )
-        channel.send(Ready(loaded.info, window))
-        await work(pipeline, channel)
+        device = Device(start.device, thread)
+        identity = await device.run(partial(identify, start.settings, start.device, notes))
+        if isinstance(identity, Unready):
+            channel.send(identity)
+        else:
+            await caption(start.settings, identity, device, channel, reporter)
+    reporter.send_measurements()
     await channel.flush()
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by its name, and the thread in which all calls of torch for it run."""
+
+    name: str
+    thread: Executor
+
+    async def run(self, load: Callable[[], T]) -> T | Unready:
+        """Run a part of the loading in the thread. Return its result, or why it failed."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.thread, load)
+        except CaptiondError as error:
+            return Unready(str(error), error.code)
+        # guard: reason-of-failed-start
+        except Exception as error:  # a driver or a lack of memory: another start may succeed
+            log.exception("model_not_started", device=self.name)
+            cause = f"{type(error).__name__}: {error}"
+            reason = f"the model cannot be started on {self.name}: {cause}"
+            return Unready(reason, ModelBroken.code)
+
+
+async def caption(
+    settings: Settings, identity: Identity, device: Device, channel: Channel, reporter: Reporter
+) -> None:
+    """Finish known images while the model is being loaded, then caption until the end."""
+    engine = make_engine(settings.database)
+    recipe = make_recipe(settings, identity)
+    known = KnownCaptions(recipe, engine)
+    completion = Completion(known, engine, reporter)
+    intake = ImageIntake(recipe, known, completion, reporter)
+    receiver = Receiver(channel, intake, reporter)
+    async with asyncio.TaskGroup() as group:
+        receiving = group.create_task(receiver.run(group))
+        if recipe.cached:
+            channel.send(CacheReady(LOADING_WINDOW))
+        loaded = await device.run(partial(load, identity, settings, trial=True))
+        if isinstance(loaded, Unready):
+            channel.send(loaded)
+        else:
+            window = WINDOW_BATCHES * loaded.info.batch_size
+            slots = Slots(2 * window, loaded.captioner.geometry)
+            async with running_pool(settings, slots) as pool:
+                source = model_input(loaded, pool, slots)
+                runners = make_runners(loaded, device)
+                pipeline = Pipeline(recipe, source, runners, completion, reporter)
+                intake.open(source)
+                channel.send(Ready(loaded.info, window))
+                await run_until_stopped(pipeline, receiver.stopped, group)
+        receiving.cancel()
+        receiver.cancel_unfinished()
     await engine.dispose()
 
 
-async def refuse(channel: Channel, reason: str, code: str) -> None:
-    channel.send(Unready(reason, code))
-    await channel.flush()
+def model_input(loaded: Loaded, pool: DecodePool, slots: Slots) -> ModelInput:
+    return ModelInput(
+        loaded.captioner.capabilities,
+        ImageDecoder(pool, slots),
+        Batcher(loaded.info.batch_size),
+    )
 
 
-async def work(pipeline: Pipeline, channel: Channel) -> None:
-    """Feed the pipeline from the channel; return once it is drained."""
-    async with asyncio.TaskGroup() as group:
-        preparing: set[asyncio.Task[None]] = set()
-        running = group.create_task(pipeline.run(group))
-        receiving = group.create_task(receive(pipeline, channel, group, preparing))
-        await running
-        receiving.cancel()
-        for task in preparing:
-            task.cancel()
+def make_runners(loaded: Loaded, device: Device) -> Runners:
+    caption = within_memory(loaded.captioner.caption)
+    model = ModelRunner(caption, device.thread, loaded.pixels)
+    return Runners(model, TagRunner(loaded.taggers))
 
 
-async def receive(
-    pipeline: Pipeline,
-    channel: Channel,
-    group: asyncio.TaskGroup,
-    preparing: set[asyncio.Task[None]],
+async def run_until_stopped(
+    pipeline: Pipeline, stopped: asyncio.Event, group: asyncio.TaskGroup
 ) -> None:
-    try:
-        while True:
-            match await channel.receive():
-                case Work() as item:
-                    task = group.create_task(pipeline.prepare(item))
-                    preparing.add(task)
-                    task.add_done_callback(preparing.discard)
-                case Withdraw(ticket):
-                    pipeline.withdraw(ticket)
-                case Drain():
-                    pipeline.stop()
-                case message:
-                    raise TypeError(f"a model process takes no {type(message).__name__}")
-    except ChannelClosed:
+    """Run a pipeline until the event is set. Tasks of `group` finish its images."""
+
+    async def stop() -> None:
+        await stopped.wait()
         pipeline.stop()
 
+    stopping = group.create_task(stop())
+    await pipeline.run(group)
+    stopping.cancel()
 
-def make_recipe(settings: Settings, loaded: Loaded) -> Recipe:
-    info = loaded.info
-    parts = [info.fingerprint, info.precision]
+
+def make_recipe(settings: Settings, identity: Identity) -> Recipe:
+    parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
     return Recipe(
-        model=info.name,
-        fingerprint=hashlib.sha256("\0".join(parts).encode()).hexdigest(),
-        batch_size=info.batch_size,
-        cached=settings.cache.enabled,
+        model=identity.files.name,
+        fingerprint=recipe_fingerprint(*parts),
+        tagger_fingerprint=identity.taggers.fingerprint,
+        defaults=settings.generation.defaults,
         wanted=settings.tags.filter,
-        generation=settings.generation.defaults,
+        cached=settings.cache.enabled,
     )

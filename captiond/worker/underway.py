@@ -1,4 +1,4 @@
-"""What is being worked on, so that nobody does the same at the same time."""
+"""Images that are being captioned, so that equal images are captioned only once at a time."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -9,35 +9,42 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class UnderWay(Generic[T]):
-    """Work by its key. The first who joins leads; the others wait for what it finds."""
+    """Results that are being computed, by their key.
+
+    The first ticket that joins a key leads: it computes the result, and must call `publish` and
+    `leave`. The others wait for the leader's result.
+    """
 
     _by_key: dict[str, "asyncio.Future[T | None]"] = field(default_factory=dict)
-    _keys: dict[str, str] = field(default_factory=dict)  # of those who lead
+    _keys: dict[str, str] = field(default_factory=dict)  # by the ticket that leads
 
     async def join(self, key: str, ticket: str) -> T | None:
-        """What somebody else finds; None: `ticket` leads, and is to tell by `lead` and `leave`.
+        """Return the leader's result, or None if `ticket` leads now.
 
-        If the one who leads finds nothing, the next of those who wait leads.
+        If the leader has no result, the next ticket that waits becomes the leader.
         """
         while key in self._by_key:
-            found = await self._by_key[key]
-            if found is not None:
-                return found
+            result = await self._by_key[key]
+            if result is not None:
+                return result
         self._by_key[key] = asyncio.get_running_loop().create_future()
         self._keys[ticket] = key
         return None
 
-    def lead(self, ticket: str, found: T | None) -> None:
-        """Tell those who wait for `ticket`, if it leads; who finds nothing leads no longer."""
+    def publish(self, ticket: str, result: T | None) -> None:
+        """Give a result to those who wait for `ticket`. Without a result it leads no longer.
+
+        A ticket that does not lead is ignored.
+        """
         key = self._keys.get(ticket)
         if key is None or self._by_key[key].done():
             return
-        self._by_key[key].set_result(found)
-        if found is None:
+        self._by_key[key].set_result(result)
+        if result is None:
             self.leave(ticket)
 
     def leave(self, ticket: str) -> None:
-        """What was found is where all find it: nobody needs to wait any more."""
+        """Forget the result: from now on it is in the cache, where others find it."""
         key = self._keys.pop(ticket, None)
         if key is not None:
             del self._by_key[key]

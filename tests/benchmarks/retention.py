@@ -1,8 +1,8 @@
-"""How long anybody waits for a database in which 100,000 rows are being deleted.
+"""Measure how long a write waits while 100,000 rows of the database are being deleted.
 
     python -m tests.benchmarks.retention
 
-While the deletion runs at its own pace, another connection accepts tasks, as a web process does.
+During the deletion, another connection accepts tasks, as a web process does.
 """
 
 import asyncio
@@ -19,11 +19,12 @@ from sqlalchemy import Connection, event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from captiond.jobs import Captioned, NewImage, NewTask, Refused
+from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import captions, expiry, tasks
+from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import BEGIN, Engine, make_engine, writing
+from captiond.store.sqlite import BEGIN
 from captiond.store.tasks import insert_images, insert_tasks
 from captiond.supervisor.retention import ROWS, little_by_little
 from captiond.supervisor.supervisor import CHECKPOINT_SECONDS
@@ -43,8 +44,8 @@ async def main() -> None:
 
 
 async def fill_tasks(engine: Engine, images: int) -> None:
-    """Tasks whose images were all refused, which is how one is finished without a model."""
-    image = NewImage("holiday-0001.jpg", "0" * 64, 0, 100, REFUSED)
+    """Insert tasks whose images were all refused: such tasks are finished without a model."""
+    image = NewImage("holiday-0001.jpg", None, REFUSED)
     for first in range(0, TOTAL, 10_000):
         numbers = range(first, first + 10_000, images)
         made = [NewTask(f"task_{n:032}", None, (image,) * images, 1.0 + n) for n in numbers]
@@ -88,7 +89,7 @@ async def measure(
 
 
 def held(engine: Engine) -> list[float]:
-    """The seconds for which each writing transaction of this engine holds the lock, from now on."""
+    """Return a list that gets the seconds for which each later write holds the lock."""
     times: list[float] = []
     begun: dict[int, float] = {}
 
@@ -106,7 +107,7 @@ def held(engine: Engine) -> list[float]:
 
 
 async def delete_all(engine: Engine, delete: Callable[[Engine], Awaitable[int]]) -> None:
-    """As the supervisor does it, checkpoints included."""
+    """Delete as the supervisor does, with its checkpoints."""
 
     async def checkpoint_forever() -> None:
         while True:
@@ -119,16 +120,16 @@ async def delete_all(engine: Engine, delete: Callable[[Engine], Awaitable[int]])
 
 
 async def waits(engine: Engine, while_: Awaitable[None]) -> list[float]:
-    """How long each of many small writes takes meanwhile."""
-    found: list[float] = []
+    """Return the seconds that each of many small writes takes while `while_` runs."""
+    seconds: list[float] = []
 
     async def write() -> None:
-        image = NewImage("a.jpg", "0" * 64, 0, 100)
+        image = NewImage("a.jpg", SpooledImage("spool", 0, 100, "0" * 64))
         while True:
             begun = time.monotonic()
             name = f"new_{time.monotonic_ns()}"
             await tasks.create_task(engine, NewTask(name, name, (image,), 1.0))
-            found.append(time.monotonic() - begun)
+            seconds.append(time.monotonic() - begun)
             await asyncio.sleep(0.005)
 
     writing_ = asyncio.create_task(write())
@@ -136,7 +137,7 @@ async def waits(engine: Engine, while_: Awaitable[None]) -> list[float]:
     writing_.cancel()
     with suppress(asyncio.CancelledError):
         await writing_
-    return found
+    return seconds
 
 
 def show(name: str, deletions: list[float], alone: list[float], beside: list[float]) -> None:

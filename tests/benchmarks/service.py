@@ -1,14 +1,14 @@
-"""Figures of the service around the model, with captiond/scenes, which is small enough to show it.
+"""Measure the service around the model. The model is captiond/scenes, which takes little time.
 
-python -m tests.benchmarks.service [FIGURE...]      those, or all of them, as a table
+python -m tests.benchmarks.service [FIGURE...]      measures these figures, or all; prints a table
 
-overhead   of one image at a time: everything but decode and model, from the debug log
-uploads    requests of 100 small images: bytes accepted a second against one sequential write and
-           fsync of the same bytes on the same disk, interleaved; of one and of two web processes
-memory     of a web process that takes 200 uploads of 15 MB at once
-backlog    what an interactive image waits for behind 1,000 bulk images
-queue      images a second from 10 to 10,000 that wait
-processes  images a second of several web and model processes, 16 clients
+overhead   the time of one image without decoding and the model, from the debug log
+uploads    bytes a second that are accepted in requests of 100 small images, compared with a write
+           and fsync of the same bytes on the same disk; with one and with two web processes
+memory     the size of a web process that receives 200 uploads of 15 MB at once
+backlog    what an interactive image waits for when 1,000 images of tasks are queued
+queue      images a second while 10 to 10,000 images are queued
+processes  images a second with several web and model processes and 16 clients
 """
 
 import json
@@ -35,10 +35,16 @@ from rich.table import Table
 from captiond.bench.load import HEAD, HEADERS, TAIL
 from captiond.spool import remove
 from tests.conftest import png
-from tests.service import Service, query, running, wait_for
+from tests.service import WITH_STANDBY, Service, query, running, wait_for
 
 MIB = 1024 * 1024
-FRESH = {"CAPTIOND_CACHE__ENABLED": "false", "CAPTIOND_MODEL__BATCH_SIZE": "0"}
+FRESH = {
+    "CAPTIOND_CACHE__ENABLED": "false",
+    # The defaults, which the tests change:
+    "CAPTIOND_MODEL__BATCH_SIZE": "0",
+    "CAPTIOND_MODEL__THREADS": "0",
+    **WITH_STANDBY,
+}
 Figures = dict[str, str]
 
 
@@ -67,7 +73,7 @@ def overhead(images: int = 300) -> Figures:
 def uploads(
     rounds: int = 7, requests: int = 48, files: int = 100, size: int = 30_000, clients: int = 8
 ) -> Figures:
-    """Bytes accepted a second, and what the disk allows; the model stands still meanwhile."""
+    """Measure accepted bytes a second and the limit of the disk, while the model is stopped."""
     figures = {}
     for webs in (1, 2):
         floor, web = upload_times(webs, rounds, requests, files, size, clients)
@@ -81,15 +87,15 @@ def uploads(
 def upload_times(
     webs: int, rounds: int, requests: int, files: int, size: int, clients: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds of each round after the first: of writing, and of posting the same bytes.
+    """Return the seconds of each round but the first: of writing, and of posting the same bytes.
 
-    What a round has written is removed before the next, so that both write to pages that have been
-    used before: to get new ones from a virtual machine's host takes longer than to fill them.
+    The files of a round are removed before the next round, so that both reuse pages of memory. A
+    virtual machine needs more time to get a new page from its host than to fill it.
     """
     floor, web = [], []
     flags = ("--workers", str(webs), "--set", "model.silence_seconds=3600")
     with fresh_service(*flags) as service, ThreadPoolExecutor(clients) as pool:
-        service.children("model")[0].suspend()
+        service.child("model").suspend()
         for _ in range(1 + rounds):
             bodies = [encode(os.urandom(size) for _ in range(files)) for _ in range(requests)]
             contents = [body.content for body in bodies]
@@ -104,7 +110,7 @@ def upload_times(
 
 
 def encode(images: Iterable[bytes]) -> httpx.Request:
-    """A request, its body made beforehand: the client's own work is not to be measured."""
+    """Return a request whose body is ready, so that the client's work is not measured."""
     head = b"\x89PNG\r\n\x1a\n"
     files = [("images", ("a.png", head + image)) for image in images]
     request = httpx.Request("POST", "http://service/", files=files)
@@ -119,7 +125,7 @@ def post_all(
 
 
 def post(service: Service, request: httpx.Request) -> str:
-    """The id of the task."""
+    """Send a request, and return the id of its task."""
     headers = {"Content-Type": request.headers["Content-Type"]}
     with connected(service) as connection:
         connection.request("POST", "/async-batch-caption", request.content, headers)
@@ -131,7 +137,7 @@ def post(service: Service, request: httpx.Request) -> str:
 
 @contextmanager
 def connected(service: Service) -> Iterator[HTTPConnection]:
-    """One connection; http.client takes less of the machine than httpx."""
+    """Open one connection, with http.client, which takes less processor time than httpx."""
     url = urlsplit(service.url)
     with closing(HTTPConnection(url.hostname or "", url.port, timeout=600)) as connection:
         yield connection
@@ -159,7 +165,7 @@ def seconds_of(action: Callable[[], None]) -> float:
 def memory(count: int = 200) -> Figures:
     content = png(1) + b"\0" * (15 * MIB)
     with fresh_service() as service:
-        (web,) = service.children("web")
+        web = service.child("web")
         before = web.memory_info().rss
         with peak_of(web) as peak, ThreadPoolExecutor(count) as pool:
 
@@ -179,7 +185,7 @@ def memory(count: int = 200) -> Figures:
 
 @contextmanager
 def peak_of(process: psutil.Process) -> Iterator[list[int]]:
-    """The process's largest resident size while the block runs, bytes."""
+    """Yield a list with the largest resident size of a process in the block, in bytes."""
     peak, stop = [0], threading.Event()
 
     def look() -> None:
@@ -211,7 +217,7 @@ def backlog(images: int = 1000, asked: int = 60) -> Figures:
         ]
     passed = [sum(begun < second < ended for second in batches) for begun, ended in spans]
     return {
-        "bulk batches that went before, at most": str(max(passed)),
+        "bulk batches before it, at most": str(max(passed)),
         "median wait": f"{statistics.median(end - begun for begun, end in spans) * 1000:.0f} ms",
     }
 
@@ -221,9 +227,9 @@ def queue(lengths: tuple[int, ...] = (10, 100, 1000, 10_000)) -> Figures:
 
 
 def rate_of_queue(images: int) -> float:
-    """Images a second that the model process captions once so many wait for it."""
+    """Return how many images a second the model process captions while so many are queued."""
     with fresh_service("--set", "model.silence_seconds=3600") as service:
-        (model,) = service.children("model")
+        model = service.child("model")
         model.suspend()
         for first in range(0, images, 100):
             send(service, [png(n) for n in range(first, min(images, first + 100))])
@@ -242,13 +248,13 @@ def processes(counts: tuple[tuple[int, int], ...] = ((1, 1), (2, 1), (1, 2), (2,
 
 
 def rate_of(webs: int, models: int, clients: int = 16, requests: int = 100) -> float:
-    """Images a second, each posted alone; the machine's cores are shared among the models."""
+    """Return images a second, one in each request. The models share the cores of the machine."""
     flags = ("--workers", str(webs), "--device", ",".join(["cpu"] * models))
     with (
         fresh_service(*flags) as service,
         ThreadPoolExecutor(clients) as pool,
     ):
-        wait_for(lambda: len(service.logged("model_ready")) == models, "every model")
+        service.wait_for_entries("model_ready", models)
         times = []
         for number in range(4):
             work = [
@@ -264,7 +270,7 @@ def ask_everything(service: Service, pool: Executor, work: list[list[bytes]]) ->
 
 
 def ask_all(service: Service, images: list[bytes]) -> None:
-    """One client, over one connection."""
+    """Send images one after another over one connection."""
     with connected(service) as connection:
         for image in images:
             connection.request("POST", "/caption", HEAD + image + TAIL, HEADERS)
@@ -280,8 +286,8 @@ def main(wanted: list[str]) -> None:
     console, table = Console(), Table("figure", "", "measured")
     for figure in (figure for figure in FIGURES if figure.__name__ in wanted or not wanted):
         with console.status(figure.__name__):
-            found = figure()
-        for name, value in found.items():
+            measured = figure()
+        for name, value in measured.items():
             table.add_row(figure.__name__, name, value)
     console.print(table)
 

@@ -1,7 +1,7 @@
-"""Mixed work against a real service while parts of it are killed, and the oracle at the end.
+"""Mixed work for a real service while parts of it are killed, and the check at the end.
 
-A run is made by its seed, which a failure prints; `FAULT_SEED` runs it again. With
-`FAULT_SOAK` set, each fault runs its full count and its figures are kept for the table.
+A run is determined by its seed, which a failed test prints; set `FAULT_SEED` to repeat it. With
+`FAULT_SOAK` set, each fault is injected its full number of times, and its figures are recorded.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,37 +19,37 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psutil
 
 from tests.conftest import png
-from tests.service import Service, query, wait_for
+from tests.service import PATIENCE, Service, query, wait_for
 
 SOAK = "FAULT_SOAK" in os.environ
 FIGURES = Path("build/soak/figures.jsonl")
-FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}  # every image is captioned, none remembered
-MOST_OPEN = 400  # images of tasks that wait, so that a run ends
+FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}  # every image is captioned
+MOST_OPEN = 200  # images of the newest tasks, so that a run ends
 
 
 def rounds(short: int, full: int) -> int:
-    """How often a fault is injected: a few times with the tests, the full count in a soak."""
+    """Return how often a fault is injected: `short` with the tests, `full` in a soak."""
     return full if SOAK else short
 
 
 def new_seed() -> int:
+    """Return the seed of `FAULT_SEED`, or a random one, and print it."""
     seed = int(os.environ.get("FAULT_SEED") or random.SystemRandom().randrange(10**9))
-    sys.stdout.write(f"FAULT_SEED={seed}\n")  # pytest shows it where a test fails
+    sys.stdout.write(f"FAULT_SEED={seed}\n")  # pytest shows it if the test fails
     return seed
 
 
 def progress(done: int, of: int, what: str) -> None:
-    """A soak takes hours: it says how far it is."""
+    """Print how far a soak is, which takes hours."""
     if SOAK and sys.__stderr__ is not None:
         sys.__stderr__.write(f"\r{what}: {done} of {of} ")
         sys.__stderr__.flush()
 
 
 def record(fault: str, **figures: Any) -> None:
-    """Keep the figures of a fault for the table at the end of a soak."""
+    """Append the figures of a fault to the file that the table is made of."""
     if SOAK:
         FIGURES.parent.mkdir(parents=True, exist_ok=True)
         with FIGURES.open("a") as file:
@@ -58,7 +58,7 @@ def record(fault: str, **figures: Any) -> None:
 
 @dataclass
 class Ledger:
-    """What clients sent, and what they were told."""
+    """What clients sent, and how the service answered."""
 
     sent: set[str] = field(default_factory=set)
     accepted: dict[str, int] = field(default_factory=dict)
@@ -76,7 +76,7 @@ class Load:
 
     @contextmanager
     def on(self, service: Service, *, bulk: int = 2, interactive: int = 2) -> Iterator[None]:
-        """So many clients of each kind, while the block runs."""
+        """Run so many clients of each kind while the block runs."""
         self._stop = threading.Event()
         clients = [threading.Thread(target=self._bulk, args=(service,)) for _ in range(bulk)]
         clients += [
@@ -93,7 +93,7 @@ class Load:
 
     def _bulk(self, service: Service) -> None:
         rng = random.Random(self._rng.random())
-        with httpx.Client(base_url=service.url, timeout=60) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
             while not self._stop.is_set():
                 with suppress(httpx.TransportError):
                     self._send_task(client, rng.randint(1, 12))
@@ -111,18 +111,18 @@ class Load:
             self.ledger.accepted[response.json()["task_id"]] = images
 
     def _hold_back(self, client: httpx.Client) -> None:
-        """Wait while much waits already; a backlog is another test's matter."""
+        """Wait while many images wait already; another test has a long backlog."""
         newest = next(reversed(self.ledger.accepted), None)
-        if newest is None or sum(list(self.ledger.accepted.values())[-40:]) < MOST_OPEN / 2:
+        if newest is None or sum(list(self.ledger.accepted.values())[-40:]) < MOST_OPEN:
             return
         while not self._stop.is_set():
             status = client.get(f"/async-batch-caption/status/{newest}").json()["status"]
-            if status not in {"PENDING"}:
+            if status != "PENDING":
                 return
             self._stop.wait(0.05)
 
     def _interactive(self, service: Service) -> None:
-        with httpx.Client(base_url=service.url, timeout=60) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
             while not self._stop.is_set():
                 image = ("one.png", png(next(self._numbers)))
                 try:
@@ -138,7 +138,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the oracle found; `lost` and `doubled` must be zero."""
+    """How many images there are, and how many were lost, captioned twice, or failed."""
 
     images: int
     lost: int
@@ -147,7 +147,7 @@ class Verdict:
 
 
 def wait_for_the_end(service: Service) -> None:
-    """Wait until no image is open. Whoever waits for hours waits for progress, not for the end."""
+    """Wait until all images are finished; the deadline is for the next one of them."""
     open_images = "SELECT count(*) FROM images WHERE status IN ('PENDING', 'PROCESSING')"
     left = query(service.data, open_images)[0][0]
     while left:
@@ -156,15 +156,15 @@ def wait_for_the_end(service: Service) -> None:
         def fewer(before: int = before) -> bool:
             return bool(query(service.data, open_images)[0][0] < before)
 
-        wait_for(fewer, f"any of {before} open images to end")
+        wait_for(fewer, f"any of {before} open images")
         left = query(service.data, open_images)[0][0]
 
 
 def judge(data: Path, ledger: Ledger) -> Verdict:
-    """The oracle: every accepted image has ended exactly once, and nothing is left over.
+    """Check that every accepted image is finished exactly once, and that nothing is left over.
 
-    A request whose answer was lost with its connection may have been accepted; it is held to the
-    same rules, and to have been accepted once at most.
+    A request whose answer was lost with its connection may have been accepted. The same rules hold
+    for it, and it must have been accepted at most once.
     """
     assert query(data, "PRAGMA integrity_check") == [("ok",)]
     rows = dict(query(data, "SELECT task_id, count(*) FROM images GROUP BY task_id"))
@@ -182,26 +182,20 @@ def judge(data: Path, ledger: Ledger) -> Verdict:
 
 
 def check(data: Path, ledger: Ledger, fault: str, **figures: Any) -> Verdict:
-    """Judge, record, and fail on anything lost, doubled or failed."""
+    """Judge and record; fail if an image was lost, was captioned twice, or failed."""
     verdict = judge(data, ledger)
     record(fault, **figures, **vars(verdict), answers=dict(ledger.answers))
     assert (verdict.lost, verdict.doubled, verdict.failed) == (0, 0, 0), verdict
     return verdict
 
 
-def gone(processes: list[psutil.Process]) -> bool:
-    """Whether all of them have ended; one that nobody reaped yet counts as gone."""
-    return not any(
-        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes
-    )
-
-
 def median(values: list[float]) -> float:
+    """Return the upper median of the values."""
     return sorted(values)[len(values) // 2]
 
 
-def seconds_until(look: Any, what: str) -> float:
-    """How long it takes until there is something to see."""
+def seconds_until(look: Callable[[], object], what: str) -> float:
+    """Wait for a condition, and return how long that took, in seconds."""
     begun = time.monotonic()
     wait_for(look, what)
     return time.monotonic() - begun

@@ -1,9 +1,10 @@
-"""Runs a command in which a system call fails with EIO, as on a disk that is breaking.
+"""Run a command in which a system call fails with EIO, as on a failing disk.
 
 python -m tests.faults.seccomp fsync|fdatasync COMMAND...
 
-The kernel's own filter does it (seccomp(2), SECCOMP_RET_ERRNO), for this process and all that it
-starts. A file's bytes and SQLite's commits go to the disk by fdatasync, a folder's names by fsync.
+A filter of the kernel (seccomp(2), SECCOMP_RET_ERRNO) does it, for this process and all that it
+starts. captiond and SQLite write files to the disk with fdatasync, and the names of a folder with
+fsync.
 """
 
 import ctypes
@@ -16,7 +17,7 @@ import sys
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 38, 22  # prctl(2)
 MODE_FILTER = 2
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
-LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF: a word from the call's data, and so on
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # BPF
 CALLS = {
     "fsync": {"x86_64": 74, "aarch64": 82},
     "fdatasync": {"x86_64": 75, "aarch64": 83},

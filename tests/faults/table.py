@@ -1,4 +1,4 @@
-"""The figures of a soak as a table in Markdown: python -m tests.faults.table"""
+"""Print the figures of a soak as a table in Markdown: python -m tests.faults.table"""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""A disk that is full, that breaks, or that has lost what was on it."""
+"""A disk that is full, that fails, or that has damaged what was on it."""
 
 import random
 import resource
@@ -16,9 +16,19 @@ import pytest
 
 from tests.conftest import png
 from tests.faults.harness import FRESH, new_seed, record, rounds
-from tests.service import Service, captiond, check_nothing_lost, query, running, wait_for
+from tests.service import (
+    NO_FILE_LIMIT_FOR_LOGS,
+    Service,
+    captiond,
+    check_nothing_lost,
+    query,
+    running,
+    running_without_model,
+    wait_for,
+)
 
 MIB = 1024 * 1024
+BATCH_SECONDS = 3
 CLAIMED = "SELECT count(*) FROM images WHERE status = 'PROCESSING'"
 ROOT = Path(__file__).parents[2]
 
@@ -29,8 +39,9 @@ def rng() -> random.Random:
 
 
 def limit_files(process: psutil.Process, size: int) -> None:
-    """From now on no file of the process can grow beyond `size`: its writes fail, as if it were
-    full. Only the soft limit, so that it can be lifted again.
+    """Let all writes of the process fail that make a file larger than `size` bytes.
+
+    Only the soft limit is set, so that it can be lifted again.
     """
     process.rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
@@ -46,7 +57,7 @@ def spooled(service: Service) -> list[Path]:
 
 def test_a_full_disk_refuses_uploads_and_heals(data: Path) -> None:
     with running(data) as service:
-        (web,) = service.children("web")
+        web = service.child("web")
         first = post(service, [png(1)]).json()["task_id"]
         service.finished(first)
         limit_files(web, MIB)
@@ -67,10 +78,10 @@ def test_a_full_disk_refuses_uploads_and_heals(data: Path) -> None:
 
 
 def test_a_database_that_cannot_grow_accepts_nothing_and_heals(data: Path) -> None:
-    with running(data) as service:
-        (web,) = service.children("web")
+    with running_without_model(data) as service:
+        web = service.child("web")
         limit_files(web, 0)
-        refused = post(service, [b""])  # refused anyway: there is nothing to write but rows
+        refused = post(service, [b""])  # an empty image: only rows are written
         assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
         assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
         limit_files(web, resource.RLIM_INFINITY)
@@ -78,34 +89,42 @@ def test_a_database_that_cannot_grow_accepts_nothing_and_heals(data: Path) -> No
         assert service.stop() == 0
 
 
-def test_results_wait_until_the_disk_has_room(data: Path) -> None:
-    with running(data, "--set", "model.batch_seconds=3", **FRESH) as service:
-        (model,) = service.children("model")
+def batched(service: Service, lane: str) -> int:
+    """Return how many images of a lane have been captioned so far."""
+    batches = service.logged("batch")
+    return sum(batch["images"] for batch in batches if batch["lane"] == lane)
+
+
+def test_results_wait_until_the_disk_has_space(data: Path) -> None:
+    flags = ("--set", f"model.batch_seconds={BATCH_SECONDS}")
+    with running(data, *flags, prefix=NO_FILE_LIMIT_FOR_LOGS, **FRESH) as service:
+        model = service.child("model")
         limit_files(model, 0)
         accepted = post(service, [png(number) for number in range(20)]).json()["task_id"]
-        wait_for(lambda: query(data, CLAIMED) == [(20,)], "the images to be claimed")
-        time.sleep(6)  # longer than a batch may take: it is done, and hangs nowhere
+        wait_for(lambda: batched(service, "bulk") == 20, "all images to be captioned")
+        service.wait_for_entries("store_waits", 1)
+        time.sleep(BATCH_SECONDS + 2)  # nothing happens, though the results wait so long
         alone = service.client.post("/caption", files={"image": ("a.png", png(99))})
-        assert alone.status_code == 200, "who waits for an answer does not wait for the disk"
+        assert alone.status_code == 200, "an interactive client does not wait for the disk"
         assert service.task(accepted)["progress"]["done"] == 0
         limit_files(model, resource.RLIM_INFINITY)
         assert service.finished(accepted)["status"] == "COMPLETED"
-        assert service.logged("model_died") == []
+        assert service.logged("model_hung") == service.logged("model_died") == []
         assert service.stop() == 0
     check_nothing_lost(data, {accepted: 20})
 
 
-def test_a_stop_does_not_wait_for_room_on_the_disk(data: Path) -> None:
-    with running(data, "--set", "server.shutdown_seconds=2", **FRESH) as service:
-        (model,) = service.children("model")
+def test_a_stop_does_not_wait_for_space_on_the_disk(data: Path) -> None:
+    flags = ("--set", "server.shutdown_seconds=2")
+    with running(data, *flags, prefix=NO_FILE_LIMIT_FOR_LOGS, **FRESH) as service:
+        model = service.child("model")
         limit_files(model, 0)
         accepted = post(service, [png(number) for number in range(20)]).json()["task_id"]
-        wait_for(lambda: query(data, CLAIMED) == [(20,)], "the images to be claimed")
-        time.sleep(2)  # all are captioned, and none is written
+        wait_for(lambda: batched(service, "bulk") == 20, "all images to be captioned")
+        service.wait_for_entries("store_waits", 1)
         limit_files(psutil.Process(service.process.pid), 0)
-        begun = time.monotonic()
         assert service.stop() == 0
-        assert time.monotonic() - begun < 10
+        assert service.logged("drain_overdue")
     with running(data, **FRESH) as service:
         assert service.finished(accepted)["status"] == "COMPLETED"
         assert service.stop() == 0
@@ -113,11 +132,11 @@ def test_a_stop_does_not_wait_for_room_on_the_disk(data: Path) -> None:
 
 
 def test_a_supervisor_that_cannot_write_claims_later(data: Path) -> None:
-    with running(data) as service:
+    with running(data, prefix=NO_FILE_LIMIT_FOR_LOGS) as service:
         supervisor = psutil.Process(service.process.pid)
         limit_files(supervisor, 0)
         accepted = post(service, [png(1)]).json()["task_id"]
-        time.sleep(1)  # its log is a file as well, and says nothing
+        service.wait_for_entries("store_failing", 1)
         assert query(data, CLAIMED) == [(0,)]
         limit_files(supervisor, resource.RLIM_INFINITY)
         assert service.finished(accepted)["status"] == "COMPLETED"
@@ -127,8 +146,8 @@ def test_a_supervisor_that_cannot_write_claims_later(data: Path) -> None:
 
 @contextmanager
 def running_on_broken_disk(data: Path, call: str) -> Iterator[Service]:
-    """A service in which `call` fails, on a data folder that another has made."""
-    with running(data) as service:
+    """A service in which the system call `call` fails, on a data folder that is there already."""
+    with Service(data) as service:
         assert service.stop() == 0
     prefix = (sys.executable, str(ROOT / "tests" / "faults" / "seccomp.py"), call)
     with running(data, prefix=prefix) as service:
@@ -157,7 +176,7 @@ def test_a_name_that_cannot_be_synced_is_not_accepted(data: Path) -> None:
 
 
 def test_a_damaged_database_is_refused_and_never_made_anew(data: Path, rng: random.Random) -> None:
-    with running(data) as service:
+    with running_without_model(data) as service:
         for number in range(40):
             post(service, [png(number)])
         service.kill()
@@ -172,9 +191,9 @@ def test_a_damaged_database_is_refused_and_never_made_anew(data: Path, rng: rand
         (folder / "captiond.db").write_bytes(damaged)
         result = captiond("serve", "--port", "0", "--data-dir", str(folder), cwd=data.parent)
         assert result.returncode == 1, result.stderr
-        told = result.stderr.splitlines()[-1]
-        assert told.startswith(f"captiond: {folder / 'captiond.db'}: cannot be used: ")
-        assert "Restore a backup" in told
+        message = result.stderr.splitlines()[-1]
+        assert message.startswith(f"captiond: {folder / 'captiond.db'}: cannot be used: ")
+        assert "Restore a backup" in message
         assert "Traceback" not in result.stderr
         assert (folder / "captiond.db").read_bytes() == damaged, "it was changed"
         refused += 1
@@ -182,9 +201,9 @@ def test_a_damaged_database_is_refused_and_never_made_anew(data: Path, rng: rand
 
 
 def damage(content: bytes, rng: random.Random) -> bytes:
-    """The database with 64 bytes flipped where a page's structure stands: at its beginning.
+    """Return the database with the first 64 bytes of one page flipped, where its structure is.
 
-    SQLite has no checksums: a flip within a stored text is not to be seen by anybody.
+    SQLite has no checksums, so nothing can notice a flip inside a stored text.
     """
     page_size = int.from_bytes(content[16:18], "big")
     used = [

@@ -1,4 +1,4 @@
-"""An image that ends the process that has it in hand; a device that fails; a hung process."""
+"""An image that crashes the process that works on it, a device that fails, a hung process."""
 
 import os
 import random
@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.conftest import png
 from tests.faults.harness import FRESH, Load, check, new_seed, record, rounds, wait_for_the_end
-from tests.service import Service, captiond, check_nothing_lost, running, wait_for
+from tests.service import WITH_STANDBY, Service, captiond, check_nothing_lost, running, wait_for
 
 INJECT = str(Path(__file__).parent / "inject")
 NEIGHBOURS = 15
@@ -25,7 +25,7 @@ def rng() -> random.Random:
 
 
 def marked() -> bytes:
-    """An image that the injected faults know."""
+    """Return an image that triggers the injected faults."""
     buffer = BytesIO()
     Image.new("RGB", (32, 32), (255, 0, 255)).save(buffer, "PNG")
     return buffer.getvalue()
@@ -43,8 +43,10 @@ def injected(fault: str, data: Path) -> dict[str, str]:
 def send_among_neighbours(
     service: Service, rng: random.Random, *, first: int = NEIGHBOURS + 1
 ) -> tuple[str, int]:
-    """A task of 16 images, one of which, among the first so many, is marked; its id, and the place
-    of that image.
+    """Send a task of 16 images, of which one is marked: any of the `first` first ones.
+
+    Returns:
+        The id of the task, and the index of the marked image.
     """
     place = rng.randrange(first)
     images = [png(number) for number in range(NEIGHBOURS)]
@@ -78,7 +80,7 @@ def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.R
         task_id, place = send_among_neighbours(service, rng)
         check_only_one_failed(service.finished(task_id), place, "poison_image")
         deaths = len(service.logged("model_died"))
-        assert deaths <= 3  # once in company, then twice alone
+        assert deaths <= 3  # once in a batch, then twice alone
         assert service.stop() == 0
     check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
     record(
@@ -87,14 +89,14 @@ def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.R
 
 
 def test_an_image_whose_caption_kills_its_tagger_is_poison(data: Path, rng: random.Random) -> None:
-    """Though the model has the next batch in hand by then."""
+    """Even though the model captions the next batch by then."""
     with running(data, **injected("tagger_crash", data)) as service:
         task_id, place = send_among_neighbours(service, rng, first=8)  # of the first batch
         check_only_one_failed(service.finished(task_id), place, "poison_image")
         assert service.stop() == 0
 
 
-def test_what_was_poison_to_a_sick_machine_is_tried_again(data: Path, rng: random.Random) -> None:
+def test_an_image_that_was_poison_can_be_retried(data: Path, rng: random.Random) -> None:
     with running(data, **injected("decoder_crash", data)) as sick:
         task_id, place = send_among_neighbours(sick, rng)
         check_only_one_failed(sick.finished(task_id), place, "poison_image")
@@ -117,7 +119,7 @@ def test_an_interactive_image_that_kills_model_processes_is_answered(data: Path)
     with running(data, **injected("model_crash", data)) as service:
         answer = service.client.post("/caption", files={"image": ("x.png", marked())})
         assert (answer.status_code, answer.json()["code"]) == (503, "worker_lost")
-        wait_for_lines(service, "model_died", 2)
+        service.wait_for_entries("model_died", 2)
         service.wait_ready()
         assert service.client.post("/caption", files={"image": ("x.png", png(1))}).is_success
 
@@ -148,41 +150,37 @@ def test_a_device_error_ends_the_process_and_its_work_is_done_again(
 def test_a_batch_that_never_ends_is_given_up_and_its_image_is_poison(
     data: Path, rng: random.Random
 ) -> None:
-    with running(data, "--set", "model.batch_seconds=3", **injected("model_hang", data)) as service:
+    with running(data, "--set", "model.batch_seconds=5", **injected("model_hang", data)) as service:
         task_id, place = send_among_neighbours(service, rng)
         check_only_one_failed(service.finished(task_id), place, "poison_image")
         assert {entry["reason"] for entry in service.logged("model_hung")} == {
-            "one batch takes more than 3 seconds"
+            "one batch takes more than 5 seconds"
         }
         assert service.stop() == 0
     check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
 
 
 def test_model_processes_are_stopped(data: Path, rng: random.Random) -> None:
-    """SIGSTOP: the pipe is silent and the process is there; a deadline replaces it."""
+    """A process that is stopped (SIGSTOP) exists but is silent; a deadline replaces it."""
     load, times = Load(rng), rounds(1, 50)
-    with running(data, "--set", "model.silence_seconds=3", **FRESH) as service:
+    with running(data, "--set", "model.silence_seconds=8", **FRESH, **WITH_STANDBY) as service:
         with load.on(service):
             for number in range(times):
                 time.sleep(rng.uniform(0, 1))
-                (model,) = service.children("model")
+                model = service.child("model")
                 model.send_signal(signal.SIGSTOP)
-                wait_for_lines(service, "model_hung", number + 1)
-                wait_for_lines(service, "model_ready", number + 2)
+                service.wait_for_entries("model_hung", number + 1)
+                service.wait_for_entries("model_ready", number + 2)
         wait_for_the_end(service)
         assert all(entry["stopped"] for entry in service.logged("model_hung"))
         assert service.stop() == 0
     check(data, load.ledger, "SIGSTOP of a model process", rounds=times)
 
 
-def wait_for_lines(service: Service, event: str, lines: int) -> None:
-    wait_for(lambda: len(service.logged(event)) >= lines, f"{lines} of {event}")
-
-
 def test_a_model_that_cannot_be_started_says_why_and_is_tried_again(data: Path) -> None:
     with Service(data, **injected("no_driver", data)) as service:
         service.wait_ready()
-        (told,) = service.logged("model_not_ready")
-        assert "CUDA driver initialization failed" in told["reason"]
-        assert told["code"] == "model_broken"
+        (entry,) = service.logged("model_not_ready")
+        assert "CUDA driver initialization failed" in entry["reason"]
+        assert entry["code"] == "model_broken"
         assert service.stop() == 0

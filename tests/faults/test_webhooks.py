@@ -1,18 +1,19 @@
-"""SIGKILL between the end of a task and its delivery: the receiver is called all the same."""
+"""A webhook is delivered even if SIGKILL comes between the end of its task and the delivery."""
 
 import signal
-from functools import partial
 from pathlib import Path
 
-from tests.faults.harness import gone, rounds
+from tests.faults.harness import rounds
 from tests.integration.test_webhooks import PATIENT, secret_of, send
 from tests.receiver import HANG, receiving
-from tests.service import check_nothing_lost, query, running, wait_for
+from tests.service import check_nothing_lost, query, running, wait_for, wait_until_gone
 
-OWED = "SELECT count(*) FROM deliveries WHERE status = 'PENDING'"
+PENDING = "SELECT count(*) FROM deliveries WHERE status = 'PENDING'"
 
 
-def test_what_is_owed_when_the_service_is_killed_is_delivered_after_it(data: Path) -> None:
+def test_pending_webhooks_of_a_killed_service_are_delivered_later(
+    data: Path,
+) -> None:
     accepted: dict[str, int] = {}
     with receiving() as receiver:
         for _ in range(rounds(2, 50)):
@@ -25,12 +26,12 @@ def test_what_is_owed_when_the_service_is_killed_is_delivered_after_it(data: Pat
                 tree = service.tree()
                 service.process.send_signal(signal.SIGKILL)
                 service.process.wait()
-                wait_for(partial(gone, tree), "every process to be gone")
-            assert query(data, OWED)[0][0] >= 6
+                wait_until_gone(tree)
+            assert query(data, PENDING)[0][0] >= 6
         with running(data, **PATIENT) as service:
-            wait_for(lambda: query(data, OWED) == [(0,)], "every delivery")
+            wait_for(lambda: query(data, PENDING) == [(0,)], "every delivery")
             secret = secret_of(service)
             assert service.stop() == 0
-        told = [call.verified(secret)["data"]["task_id"] for call in receiver.calls]
-    assert set(told) == set(accepted)
+        delivered = [call.verified(secret)["data"]["task_id"] for call in receiver.calls]
+    assert set(delivered) == set(accepted)
     check_nothing_lost(data, accepted)

@@ -29,20 +29,20 @@ def test_a_folder_of_images_in_a_pipe_is_json_lines_in_order(tmp_path: Path) -> 
 def test_a_bad_file_spoils_no_other_and_the_exit_code_tells(tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
-    result = captiond("caption", "--model", MODEL, str(bad), "gone.png", SCENE, cwd=tmp_path)
-    found = [json.loads(line) for line in result.stdout.splitlines()]
+    files = (str(bad), "gone.png", SCENE)
+    result = captiond("caption", "--model", MODEL, "--json", *files, cwd=tmp_path)
+    found = json.loads(result.stdout)
     assert [entry.get("code") for entry in found] == ["not_an_image", "unreadable_file", None]
     assert found[2]["caption"] == CAPTIONS["boat_and_sun.png"]
     assert result.returncode == 1
 
 
-def test_csv_and_json(tmp_path: Path) -> None:
-    run = ("caption", "--model", MODEL, SCENE)
-    (row,) = csv.DictReader(captiond(*run, "--csv", cwd=tmp_path).stdout.splitlines())
-    (entry,) = json.loads(captiond(*run, "--json", cwd=tmp_path).stdout)
-    assert row["caption"] == entry["caption"] == CAPTIONS["boat_and_sun.png"]
-    assert row["tags"].split(", ") == entry["tags"]
-    both = captiond(*run, "--csv", "--json", cwd=tmp_path)
+def test_csv_has_the_same_results(tmp_path: Path) -> None:
+    run = ("caption", "--model", MODEL, SCENE, "--csv")
+    (row,) = csv.DictReader(captiond(*run, cwd=tmp_path).stdout.splitlines())
+    assert row["caption"] == CAPTIONS["boat_and_sun.png"]
+    assert {"boat", "red boat", "sun", "yellow sun"} <= set(row["tags"].split(", "))
+    both = captiond(*run, "--json", cwd=tmp_path)
     assert (both.returncode, both.stderr.strip()) == (
         2,
         "captiond: command line: choose one of --json, --csv",
@@ -63,18 +63,18 @@ def test_a_terminal_gets_captions_and_a_progress_bar(tmp_path: Path) -> None:
 
 
 def read_terminal(descriptor: int) -> str:
-    """Everything that comes until the other side is closed."""
+    """Return everything that the other side of a terminal writes until it is closed."""
     with open(descriptor, "rb", buffering=0) as terminal:
         parts = []
         try:
             while part := terminal.read(65536):
                 parts.append(part)
-        except OSError:  # how Linux says that the other side of a terminal is closed
+        except OSError:  # Linux reports so that the other side is closed
             pass
         return b"".join(parts).decode()
 
 
-def test_a_missing_model_is_one_line_with_its_mend(tmp_path: Path) -> None:
+def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     result = captiond("caption", "--model", "/nowhere", SCENE, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("captiond: /nowhere: no model there; ")
@@ -93,6 +93,15 @@ def test_the_settings_in_force_can_be_shown(tmp_path: Path) -> None:
     assert set(tomllib.loads(shown.stdout)) == set(Settings.model_fields)
     values = json.loads(captiond("config", "show", "--json", cwd=tmp_path, **environ).stdout)
     assert values["server"]["port"] == 81
+
+
+def test_the_entries_of_a_table_are_shown_with_their_sources(tmp_path: Path) -> None:
+    run = ("config", "show", "--set", "tags.pipelines.fr=b")
+    shown = captiond(*run, cwd=tmp_path, CAPTIOND_TAGS__PIPELINES__DE="a").stdout
+    line = next(line for line in shown.splitlines() if line.startswith("pipelines = "))
+    assert line.endswith("  # en: default, de: environment, fr: command line")
+    pipelines = {"en": "captiond/english", "de": "a", "fr": "b"}
+    assert tomllib.loads(shown)["tags"]["pipelines"] == pipelines
 
 
 def test_what_is_shown_can_be_read_as_settings(tmp_path: Path) -> None:

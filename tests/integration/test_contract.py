@@ -1,4 +1,4 @@
-"""The calls that clients of the replaced service make, answered to the letter."""
+"""The calls of the replaced service, whose answers must stay what they were."""
 
 import re
 import time
@@ -10,10 +10,10 @@ import pytest
 
 from captiond import __version__
 from tests.conftest import png
-from tests.service import Service, running
+from tests.service import Service, running, wait_for
 
 GOOD, BAD = ("a.png", png(1)), ("b.jpg", b"this is no image")
-LARGE = ("large.png", png(1) + bytes(20_000))  # than a field may be that is no file
+LARGE = ("large.png", png(1) + bytes(20_000))  # more than a field without a file may have
 
 
 def test_health(service: Service) -> None:
@@ -129,7 +129,7 @@ def test_the_same_image_gets_the_same_caption_every_way(service: Service) -> Non
         {"files": {}},
     ],
 )
-def test_a_missing_field_is_told_as_fastapi_tells_it(
+def test_a_missing_field_is_reported_as_fastapi_reports_it(
     service: Service, path: str, field: str, request_: dict[str, Any]
 ) -> None:
     response = service.client.post(path, **request_)
@@ -208,11 +208,13 @@ def test_a_file_name_is_echoed_and_used_for_nothing(service: Service, name: str)
     assert response.json()["filename"] == name[:255]
 
 
-# ---------------------------------------------------------------- cancel, the same again
+# ---------------------------------------------------------------- cancel, idempotency
 
 
 def test_a_task_is_cancelled_once_and_for_all(data: Path) -> None:
     with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
+        model = service.child("model")
+        model.suspend()  # or the last task might be finished before it is cancelled
         files = [("images", (f"{n}.png", png(n))) for n in range(100)]
         accepted = [
             service.client.post("/async-batch-caption", files=files).json()["task_id"]
@@ -223,6 +225,7 @@ def test_a_task_is_cancelled_once_and_for_all(data: Path) -> None:
             cancelled = service.client.delete(f"/async-batch-caption/{last}")
             assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
             assert cancelled.json()["message"].startswith("Task was cancelled. ")
+        model.resume()
         service.finished(accepted[0])
         service.finished(accepted[1])
         assert service.task(last) == cancelled.json(), "nothing of it came later"
@@ -230,7 +233,7 @@ def test_a_task_is_cancelled_once_and_for_all(data: Path) -> None:
         assert (done.status_code, done.json()["code"]) == (409, "task_finished")
         unknown = service.client.delete("/async-batch-caption/task_1_00")
         assert (unknown.status_code, unknown.json()["detail"]) == (404, "Task not found.")
-        assert list((data / "spool").iterdir()) == []
+        wait_for(lambda: not list((data / "spool").iterdir()), "an empty spool")
 
 
 def test_the_same_request_with_the_same_key_is_the_same_task(service: Service) -> None:

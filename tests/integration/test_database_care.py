@@ -1,4 +1,4 @@
-"""Backup, check and upgrade of the database: beside a working service, and after its death."""
+"""Backup, check and upgrade of the database, beside a working service and after its death."""
 
 import asyncio
 import os
@@ -17,10 +17,18 @@ import pytest
 from captiond.cli.database_check import check_all
 from captiond.config import DataSettings, Settings
 from captiond.store import consistency
-from captiond.store.sqlite import Engine
+from captiond.store.engine import Engine
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
-from tests.service import Service, captiond, query, running, upload, wait_for
+from tests.service import (
+    Service,
+    captiond,
+    query,
+    running,
+    running_without_model,
+    upload,
+    wait_for,
+)
 
 
 def db(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,7 +45,7 @@ def accept(service: Service, first: int, images: int = 8) -> str:
 
 @contextmanager
 def at_work(service: Service) -> Iterator[list[str]]:
-    """Tasks come and are worked on while the block runs; their ids as they are accepted."""
+    """Send tasks while the block runs, and yield the list that their ids are added to."""
     over, accepted = threading.Event(), [accept(service, 0)]
 
     def work() -> None:
@@ -86,7 +94,7 @@ def test_a_backup_replaces_a_file_only_by_force(service: Service, tmp_path: Path
     result = db(service.data, "backup", str(copy))
     assert result.returncode == 1
     assert result.stderr == (
-        f"captiond: {copy}: is there already; name another file, or say --force\n"
+        f"captiond: {copy}: exists already; name another file, or use --force\n"
     )
     assert copy.read_bytes() == b"precious"
     assert db(service.data, "backup", "--force", str(copy)).returncode == 0
@@ -135,7 +143,7 @@ def test_a_terminal_sees_the_backup_go_on(service: Service, tmp_path: Path) -> N
 
 @pytest.fixture(scope="module")
 def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data folder of a service that did some work and was stopped."""
+    """The data folder of a service that captioned an image and was stopped."""
     data = tmp_path_factory.mktemp("worked") / "data"
     with running(data) as service:
         files = [("images", upload("boat_and_sun.png")), ("images", ("bad.png", b"x"))]
@@ -152,7 +160,7 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ended(worked: Path, data: Path) -> Path:
-    """A copy of it, to be harmed."""
+    """A copy of that folder, for a test that damages it."""
     return Path(shutil.copytree(worked, data))
 
 
@@ -164,10 +172,10 @@ def change(data: Path, sql: str) -> None:
 @pytest.mark.parametrize(
     ("sql", "told"),
     [
-        ("UPDATE images SET status = 'PENDING'", "2 of its images have not ended"),
-        ("UPDATE tasks SET status = 'PROCESSING'", "all of its images have ended"),
+        ("UPDATE images SET status = 'PENDING'", "2 of its images are not finished"),
+        ("UPDATE tasks SET status = 'PROCESSING'", "all of its images are finished"),
         ("UPDATE tasks SET status = 'FAILED'", "one of its images is COMPLETED"),
-        ("UPDATE tasks SET finished_at = NULL", "has no time of its end"),
+        ("UPDATE tasks SET finished_at = NULL", "has no finish time"),
         ("UPDATE images SET result = NULL", "is COMPLETED, but has no result"),
         ("UPDATE tasks SET callback_url = 'http://a/'", "its webhook is not due"),
         ("DELETE FROM images", "has no images"),
@@ -182,15 +190,11 @@ def test_each_contradiction_is_found(ended: Path, sql: str, told: str) -> None:
     assert "captiond.db: problems: " in result.stdout.splitlines()[-1]
 
 
-def test_files_and_rows_are_held_together(data: Path) -> None:
-    service = Service(data, "--model", "nobody/nothing", HF_HUB_OFFLINE="1")
-    try:
-        wait_for(lambda: service.client.get("/livez").is_success, "the web process")
+def test_files_without_rows_and_rows_without_files_are_found(data: Path) -> None:
+    with running_without_model(data) as service:
         lost, cut, whole = (accept(service, number, images=2) for number in (1, 3, 5))
         assert db(data, "check").returncode == 0
         service.kill()
-    finally:
-        service.close()
     names = dict(query(data, "SELECT id, spool FROM tasks"))
     (data / "spool" / names[lost]).unlink()
     os.truncate(data / "spool" / names[cut], 9)
@@ -220,7 +224,7 @@ def test_files_and_rows_are_held_together(data: Path) -> None:
 
 
 def stray(data: Path) -> Path:
-    """A file of an upload, written just now."""
+    """Write a file as an upload that has just begun does, and return its path."""
     path = data / "spool" / "web0-stray.part"
     path.write_bytes(b"of an upload that nobody has finished")
     return path
@@ -234,9 +238,8 @@ def test_a_service_may_start_during_a_check_and_have_uploads(
     contradictions = consistency.contradictions
 
     async def start_meanwhile(engine: Engine) -> list[str]:
-        service = Service(ended, "--model", "nobody/nothing", HF_HUB_OFFLINE="1")
-        stack.callback(service.close)
-        wait_for(lambda: service.client.get("/livez").is_success, "the web process")
+        service = stack.enter_context(running_without_model(ended))
+        assert service.client.get("/livez").is_success
         stray(ended)
         return await contradictions(engine)
 
@@ -258,12 +261,12 @@ def test_a_check_without_a_database_says_so(tmp_path: Path) -> None:
 
 
 def test_a_database_without_a_spool_is_checked(ended: Path) -> None:
-    """As a restored backup is, until the first start."""
+    """A restored backup has no spool until the first start."""
     (ended / "spool").rmdir()
     assert db(ended, "check").returncode == 0
 
 
-def test_a_lock_that_may_not_be_opened_is_told(ended: Path) -> None:
+def test_a_lock_that_may_not_be_opened_is_reported(ended: Path) -> None:
     stray(ended)
     lock = ended / "captiond.lock"
     lock.chmod(0)
@@ -278,7 +281,7 @@ def test_a_lock_that_may_not_be_opened_is_told(ended: Path) -> None:
     )
 
 
-def test_damage_is_told(ended: Path) -> None:
+def test_damage_is_reported(ended: Path) -> None:
     path = ended / "captiond.db"
     content = bytearray(path.read_bytes())
     for page in range(2, len(content) // 4096):

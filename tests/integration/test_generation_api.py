@@ -1,4 +1,4 @@
-"""How captions are searched for, as a request asks for it; and the same work done once."""
+"""Options of a request for how captions are generated; equal work is done once."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -37,7 +37,9 @@ def test_a_score_stands_beside_every_caption(service: Service) -> None:
         ({"num_beams": "4"}, "a red boat"),
     ],
 )
-def test_a_request_says_how(service: Service, fields: dict[str, str], expected: str) -> None:
+def test_a_request_chooses_how_captions_are_generated(
+    service: Service, fields: dict[str, str], expected: str
+) -> None:
     assert caption(service, **fields)["caption"].startswith(expected)
 
 
@@ -63,9 +65,10 @@ def test_several_captions_best_first(service: Service) -> None:
         ({"num_captions": "3", "num_beams": "2"}, "num_captions", "num_captions"),
         ({"min_new_tokens": "21"}, "min_new_tokens", "min_new_tokens"),
         ({"no_cache": "perhaps"}, "no_cache", "bool_parsing"),
+        ({"num_beam": "4"}, "num_beam", "extra_forbidden"),
     ],
 )
-def test_what_is_out_of_range_is_told(
+def test_a_wrong_field_is_refused(
     service: Service, path: str, fields: dict[str, str], wrong: str, kind: str
 ) -> None:
     name = "image" if path == "/caption" else "images"
@@ -75,7 +78,11 @@ def test_what_is_out_of_range_is_told(
     assert (problem["loc"], problem["type"]) == (["body", wrong], kind)
 
 
-def test_a_tasks_options_last_with_it(service: Service) -> None:
+def test_fields_that_are_no_options_are_ignored_as_they_always_were(service: Service) -> None:
+    assert caption(service, user="7", model="any", filename="x.png")["caption"] == GREEDY
+
+
+def test_a_task_keeps_its_options(service: Service) -> None:
     files = [("images", ("a.png", png(7001))), ("images", ("b.png", png(7002)))]
     fields = {"num_captions": "2", "max_new_tokens": "4", "prompt": "a green"}
     accepted = service.client.post("/async-batch-caption", files=files, data=fields).json()
@@ -84,7 +91,7 @@ def test_a_tasks_options_last_with_it(service: Service) -> None:
         assert len(result["captions"]) == 2
 
 
-def test_the_cache_tells_generations_apart_and_defaults_by_any_name(service: Service) -> None:
+def test_the_cache_distinguishes_generations_and_knows_explicit_defaults(service: Service) -> None:
     image = ("a.png", png(7003))
 
     def ask(**fields: str) -> bool:
@@ -95,7 +102,7 @@ def test_the_cache_tells_generations_apart_and_defaults_by_any_name(service: Ser
     assert [ask(), ask(num_beams="1", max_new_tokens="20"), ask(num_beams="2")] == [True] * 3
 
 
-def test_the_same_bytes_at_once_are_captioned_once(service: Service) -> None:
+def test_equal_images_at_the_same_time_are_captioned_once(service: Service) -> None:
     before = sum(entry["images"] for entry in service.logged("batch"))
     image = ("a.png", png(7004))
 

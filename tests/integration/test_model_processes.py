@@ -1,9 +1,9 @@
-"""Several model processes: one for each device that is named."""
+"""Several model processes, one for each device of the settings."""
 
 from pathlib import Path
 
 from tests.conftest import png
-from tests.service import Service, running, wait_for
+from tests.service import Service, running
 
 IMAGES = 40
 
@@ -16,10 +16,10 @@ def accept(service: Service, first: int) -> str:
     return task_id
 
 
-def test_two_share_the_cores_and_the_work_and_one_goes_on_without_the_other(tmp_path: Path) -> None:
+def test_two_share_the_work_and_one_continues_without_the_other(tmp_path: Path) -> None:
     environ = {"CAPTIOND_MODEL__BATCH_SIZE": "4"}
     with running(tmp_path / "data", "--device", "cpu,cpu", **environ) as service:
-        wait_for(lambda: len(service.logged("model_ready")) == 2, "both models")
+        service.wait_for_entries("model_ready", 2)
         done = service.finished(accept(service, 0))
         assert done["status"] == "COMPLETED"
         worked = {entry["process"] for entry in service.logged("batch")}
@@ -31,10 +31,8 @@ def test_two_share_the_cores_and_the_work_and_one_goes_on_without_the_other(tmp_
         assert len(done["result"]) == IMAGES
 
 
-def test_it_is_in_huge_pages_where_the_kernel_has_them(tmp_path: Path) -> None:
+def test_its_memory_is_in_huge_pages_if_the_kernel_has_them(service: Service) -> None:
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
-    with running(tmp_path / "data") as service:
-        (model,) = service.children("model")
-        memory = Path(f"/proc/{model.pid}/smaps_rollup").read_text()
+    memory = Path(f"/proc/{service.child('model').pid}/smaps_rollup").read_text()
     kilobytes = int(memory.partition("AnonHugePages:")[2].split()[0])
     assert (kilobytes > 100_000) == ("[never]" not in setting)

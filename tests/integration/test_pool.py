@@ -1,21 +1,22 @@
-"""A pool of real decoders, among which somebody kills."""
+"""A pool of real decoder processes, which are killed, taken over, or have no file to read."""
 
 import multiprocessing
 from pathlib import Path
 
 import pytest
 
-from captiond.config import ImageSettings, Settings
+from captiond.config import DataSettings, ImageSettings, Settings
+from captiond.decoding import pool as pool_module
 from captiond.decoding.decode import Geometry
 from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
-from captiond.jobs import BLAME_LIMIT, Lane
-from captiond.messages import Decoded, Source
+from captiond.jobs import BLAME_LIMIT, RETRYABLE, Lane, Refused, SpooledImage
+from captiond.messages import Decoded
 from tests.conftest import png
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(384, 384, 3)
-SLOTS = 5000  # of 442 kB: more address space than a decoder may take for an image
+SLOTS = 5000  # of 442 kB: more address space than a decoder may use for an image
 
 
 @pytest.fixture
@@ -23,21 +24,55 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_decoders_that_died_idle_are_no_image_s_fault(tmp_path: Path) -> None:
+async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) -> None:
     """Though there are as many of them as deaths that make an image poison; and slots count
     against no decoder's memory.
     """
     content = png(1)
-    (tmp_path / "a.png").write_bytes(content)
-    source = Source(str(tmp_path / "a.png"), 0, len(content))
+    settings = Settings(
+        data=DataSettings(dir=tmp_path), images=ImageSettings(decoders=BLAME_LIMIT + 1)
+    )
+    settings.spool.mkdir()
+    (settings.spool / "a").write_bytes(content)
+    image = SpooledImage("a", 0, len(content), "sha")
     before = set(multiprocessing.active_children())
-    settings = Settings(images=ImageSettings(decoders=BLAME_LIMIT + 1))
     async with running_pool(settings, Slots(SLOTS, GEOMETRY)) as pool:
-        first = await pool.decode(Lane.BULK, source, 0)
+        first = await pool.decode(Lane.BULK, image, 0)
         assert isinstance(first, Decoded), first
         idle = set(multiprocessing.active_children()) - before
         assert len(idle) == BLAME_LIMIT + 1
         for decoder in idle:
             decoder.kill()
             decoder.join()
-        assert await pool.decode(Lane.BULK, source, SLOTS - 1) == first
+        assert await pool.decode(Lane.BULK, image, SLOTS - 1) == first
+
+
+async def test_a_short_spool_file_is_a_storage_error_and_not_the_images_fault(
+    tmp_path: Path,
+) -> None:
+    content = png(1)
+    settings = Settings(data=DataSettings(dir=tmp_path), images=ImageSettings(decoders=1))
+    settings.spool.mkdir()
+    (settings.spool / "a").write_bytes(content[:-10])
+    short = SpooledImage("a", 0, len(content), "sha")
+    missing = SpooledImage("b", 0, len(content), "sha")
+    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        for image in (short, missing):
+            refused = await pool.decode(Lane.BULK, image, 0)
+            assert isinstance(refused, Refused)
+            assert refused.code == "spool_error"
+            assert refused.code in RETRYABLE
+
+
+@pytest.mark.parametrize("reply", ["pickle", "garbage", "too_large"])
+async def test_a_malformed_reply_counts_as_the_death_of_the_decoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str
+) -> None:
+    """The process that sends it is killed, twice; then its image counts as poison."""
+    monkeypatch.setattr(pool_module, "DECODER", "tests.fake_decoder")
+    settings = Settings(data=DataSettings(dir=tmp_path), images=ImageSettings(decoders=1))
+    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        refused = await pool.decode(Lane.BULK, SpooledImage(reply, 0, 1, "sha"), 0)
+    assert isinstance(refused, Refused)
+    assert refused.code == "poison_image"
+    assert not (tmp_path / "owned").exists()

@@ -1,4 +1,4 @@
-"""A service that is not told how large a batch is finds out, once."""
+"""A service whose settings name no batch size measures one, once."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Starting with something wrong: one line that says what and how to mend it; no traceback."""
+"""A wrong start prints one line that says what is wrong and what to do, and no traceback."""
 
 import contextlib
 import shutil
@@ -13,7 +13,7 @@ import pytest
 
 import captiond as package
 from tests.conftest import png
-from tests.service import MODEL, Service, captiond, running, wait_for
+from tests.service import MODEL, PATIENCE, Service, captiond, running, wait_for
 
 NOWHERE = {"HF_HUB_OFFLINE": "1"}
 UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # the discard port: nobody listens
@@ -42,8 +42,8 @@ def test_a_port_in_use(tmp_path: Path) -> None:
         result = captiond("serve", "--port", port, cwd=tmp_path)
     assert result.returncode == 1
     assert last_line(result) == (
-        f"captiond: 127.0.0.1:{port}: cannot be listened on: Address already in use; stop what "
-        "uses it, or choose another with --port"
+        f"captiond: 127.0.0.1:{port}: cannot listen there: Address already in use; stop what "
+        "uses this port, or choose another with --port"
     )
 
 
@@ -96,12 +96,12 @@ def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) 
 
 
 @pytest.mark.parametrize("hub", [NOWHERE, UNREACHABLE])
-def test_a_fallback_runs_and_is_shouted(data: Path, hub: dict[str, str]) -> None:
+def test_a_fallback_runs_and_is_announced(data: Path, hub: dict[str, str]) -> None:
     flags = ("--model", "nobody/nothing")
     with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **hub) as service:
         health = service.client.get("/health").json()
         assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
-        assert "nobody/nothing could not be had" in health["warning"]
+        assert "nobody/nothing is not available" in health["warning"]
         assert service.logged("model_fallback")[0]["level"] == "warning"
         body = service.client.post("/caption", files={"image": ("a.png", png(1))}).json()
         assert body["model"] == MODEL
@@ -131,13 +131,12 @@ def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
         shutil.copytree(root / folder, tmp_path / folder)
     with running(tmp_path / "data", "--reload", PYTHONPATH=str(tmp_path)) as service:
         (tmp_path / "captiond" / "errors.py").touch()
-        wait_for(lambda: len(service.logged("listening")) == 2, "the second start")
+        second = service.wait_for_entries("listening", 2)[1]["url"]
         assert service.logged("code_changed")
-        second = service.logged("listening")[1]["url"]
         wait_for(lambda: is_ready(second), "a ready model")
 
 
 def is_ready(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/readyz").status_code == 200
+        return httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code == 200
     return False

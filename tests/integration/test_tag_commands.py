@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import spacy
 
+from tests.service import PATIENCE
 from tests.tagging import add_german_words
 
 COMMAND = [sys.executable, "-m", "captiond"]
@@ -25,7 +26,7 @@ def run(
         cwd=cwd,
         capture_output=True,
         env={**os.environ, **environ},
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -103,14 +104,14 @@ def test_settings_are_tried_by_flags_and_by_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
-        (("--language", "fr"), 2, "command line: tags.language = 'fr': tags.pipelines has none"),
+        (("--language", "fr"), 2, "command line: tags.language = 'fr': tags.pipelines has no"),
         (("--kinds", "verb"), 2, "tags.kinds = 'verb': Input should be 'phrase', 'noun' or"),
         (("--categories", "fod"), 2, "tags.categories = 'fod': Input should be 'person'"),
         (("--synonyms", "none.txt"), 2, "tags.synonyms = none.txt: cannot be read"),
         (("--file", "none.txt"), 1, "none.txt: cannot be read: No such file or directory"),
     ],
 )
-def test_what_is_wrong_is_told(
+def test_a_wrong_argument_is_reported(
     tmp_path: Path, arguments: tuple[str, ...], status: int, told: str
 ) -> None:
     done = run("tags", *arguments, cwd=tmp_path)
@@ -119,7 +120,7 @@ def test_what_is_wrong_is_told(
     assert b"Traceback" not in done.stderr
 
 
-def test_a_reader_that_leaves_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
+def test_a_closed_pipe_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
     for how in ("leave", "interrupt"):
         running = subprocess.Popen(
             [*COMMAND, "tags"],
@@ -140,7 +141,7 @@ def test_a_reader_that_leaves_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
             running.stdout.close()
             running.stdin.write(b"a cat on a mat\n" * 64)
             running.stdin.flush()
-        ended = running.wait(timeout=30)
+        ended = running.wait(timeout=PATIENCE)
         assert ended == -(signal.SIGINT if how == "interrupt" else signal.SIGPIPE)
         assert running.stderr.read() == b""
         running.stdin.close()
@@ -151,16 +152,16 @@ def test_a_reader_that_leaves_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- captiond check
 
 
-def test_all_is_well(tmp_path: Path) -> None:
+def test_a_good_installation_passes_the_check(tmp_path: Path) -> None:
     (tmp_path / "captiond.toml").write_text('[model]\nname = "captiond/scenes"')
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert [line.split()[0] for line in done.stdout.decode().splitlines()] == ["ok"] * 3
-    assert b"data folder: data will be made at the first start" in done.stdout
+    assert b"data folder: data will be created at the first start" in done.stdout
     assert not (tmp_path / "data").exists()
 
 
-def test_each_part_that_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
+def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "synonyms.txt").write_text("nonsense")
     broken = tmp_path / "broken"
@@ -199,7 +200,7 @@ def test_each_part_that_is_wrong_is_told_with_its_mend(tmp_path: Path) -> None:
     assert "cannot be loaded" in told["FAIL  tag pipeline fr"]
 
 
-def test_a_wrong_setting_is_told_before_any_part(tmp_path: Path) -> None:
+def test_a_wrong_setting_is_reported_before_any_part(tmp_path: Path) -> None:
     done = run("check", cwd=tmp_path, CAPTIOND_TAGS__MIN_LENGTH="0")
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"environment: CAPTIOND_TAGS__MIN_LENGTH = '0'" in done.stderr

@@ -1,4 +1,4 @@
-"""Tags over HTTP: details, filters of a request, languages; and all of it lasts with a task."""
+"""Tags over HTTP: details, filters of a request, languages, and the options of a task."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import spacy
 
-from tests.service import Service, query, running, upload, wait_for
+from tests.service import Service, query, running, running_without_model, upload, wait_for
 from tests.tagging import GERMAN, add_german_words
 
 BOAT = "boat_and_sun.png"  # a red boat to the left of a yellow sun
@@ -18,7 +18,7 @@ GERMAN["NOUN"] |= {"Boot": "boat", "Sonne": "sun"}
 
 @pytest.fixture(scope="module")
 def tagging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service of two languages, with a deny list and synonyms of its own."""
+    """A service with two languages, a deny list and synonyms."""
     folder = tmp_path_factory.mktemp("tagging")
     add_german_words(spacy.blank("de")).to_disk(folder / "german")
     (folder / "synonyms.txt").write_text("boat = vessel\n")
@@ -165,17 +165,13 @@ def test_a_batch_and_a_task_take_the_fields_too(tagging: Service) -> None:
         ]
 
 
-def test_what_a_task_asked_for_survives_the_death_of_the_service(data: Path) -> None:
-    """Accepted with a filter, then killed; the next life captions it as it was asked for."""
-    service = Service(data, "--model", "no/such/folder")
-    try:
+def test_the_options_of_a_task_survive_the_death_of_the_service(data: Path) -> None:
+    """A task keeps its tag filter when the service is killed and started again."""
+    with running_without_model(data) as service:
         fields = {"tag_categories": "vehicle", "tag_kinds": "phrase"}
         files = [("images", upload(BOAT))]
-        wait_for(lambda: service.client.get("/livez").status_code == 200, "the web process")
         accepted = service.client.post("/async-batch-caption", files=files, data=fields).json()
-    finally:
         service.kill()
-        service.close()
     ((options,),) = query(data, "SELECT options FROM tasks")
     assert json.loads(options)["tags"]["categories"] == ["vehicle"]
     with running(data) as again:
@@ -183,17 +179,16 @@ def test_what_a_task_asked_for_survives_the_death_of_the_service(data: Path) -> 
     assert [result["tags"] for result in task["result"]] == [["red boat"]]
 
 
-def test_a_wrong_synonyms_file_is_told_and_mended_without_a_restart(data: Path) -> None:
+def test_a_wrong_synonyms_file_is_reported_and_needs_no_restart(
+    data: Path,
+) -> None:
     path = data.parent / "synonyms.txt"
     path.write_text("nonsense\n")
     with_synonyms = data.parent / "captiond.toml"
     with_synonyms.write_text(f'[tags]\nsynonyms = "{path}"\n')
-    service = Service(data, "--config", str(with_synonyms))
-    try:
+    with Service(data, "--config", str(with_synonyms)) as service:
         reason = f"tags.synonyms = {path}: line 1: "
         wait_for(lambda: reason in service.client.get("/readyz").text, "the reason")
         path.write_text("boat = ship\n")
         service.wait_ready()
         assert caption(service)["tags"] == ["red ship", "ship", "sun", "yellow sun"]
-    finally:
-        service.close()

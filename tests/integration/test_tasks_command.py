@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
-from tests.service import Service, captiond, upload, wait_for
+from tests.service import Service, captiond, running_without_model, upload
 
 
 def accept(service: Service, *files: tuple[str, bytes]) -> str:
@@ -61,9 +61,7 @@ def test_tasks_are_listed_and_shown(service: Service) -> None:
 
 
 def test_a_waiting_task_is_cancelled(data: Path) -> None:
-    service = Service(data, "--model", "nobody/nothing", HF_HUB_OFFLINE="1")
-    try:
-        wait_for(lambda: service.client.get("/livez").is_success, "the web process")
+    with running_without_model(data) as service:
         task_id = accept(service, ("a.png", png(1)), ("b.png", png(2)))
         for _ in range(2):
             result = tasks(data, "cancel", task_id)
@@ -73,8 +71,6 @@ def test_a_waiting_task_is_cancelled(data: Path) -> None:
         ended = accept(service, ("x.png", b"x"))
         assert "has finished already" in tasks(data, "cancel", ended).stderr
         assert service.stop() == 0
-    finally:
-        service.close()
     assert [task["status"] for task in listed(data)] == ["FAILED", "CANCELLED"]
 
 

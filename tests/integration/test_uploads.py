@@ -1,4 +1,4 @@
-"""What is sent over the limits, broken, or broken off."""
+"""Uploads over the limits, malformed uploads, and uploads that are cut off."""
 
 import socket
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import png
-from tests.service import Service, running, wait_for
+from tests.service import PATIENCE, Service, running, wait_for
 
 KIB = 1024
 LIMITS = {
@@ -138,16 +138,16 @@ def send_and_hang_up(service: Service, body: bytes, offset: int) -> None:
         ),
     ],
 )
-def test_nobody_goes_over_to_http2(limited: Service, sent: bytes, status: bytes) -> None:
+def test_no_client_can_switch_to_http2(limited: Service, sent: bytes, status: bytes) -> None:
     address = urlsplit(limited.url)
-    with socket.create_connection((address.hostname, address.port), timeout=30) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(sent)
         assert connection.recv(4096).startswith(b"HTTP/1.1 " + status)
     assert limited.client.get("/version").status_code == 200
 
 
 def test_large_bodies_that_are_answered_early_leak_nothing(limited: Service) -> None:
-    """Hypercorn alone leaks two tasks and a descriptor for each, and cannot stop afterwards."""
+    """Hypercorn by itself leaks two tasks and a descriptor for each, and then cannot stop."""
     (web,) = limited.children("web")
     body = b"\0" * (4 * 1024 * KIB)
 
@@ -163,7 +163,7 @@ def test_large_bodies_that_are_answered_early_leak_nothing(limited: Service) -> 
 
 
 def test_uploads_stream_to_disk(tmp_path: Path) -> None:
-    """Many large uploads at once leave the web process as small as it was."""
+    """The web process stays small while it receives many large uploads at once."""
     with running(tmp_path / "data") as service:
         (web,) = service.children("web")
         content = png(1) + b"\0" * (15 * 1024 * KIB)
@@ -176,4 +176,4 @@ def test_uploads_stream_to_disk(tmp_path: Path) -> None:
         with ThreadPoolExecutor(50) as pool:
             assert set(pool.map(send, range(50))) == {202}
         most = before + 50 * 1024 * KIB
-        wait_for(lambda: web.memory_info().rss < most, "the memory to go back", seconds=15)
+        wait_for(lambda: web.memory_info().rss < most, "the memory to be returned")

@@ -1,4 +1,4 @@
-"""Webhooks against a real receiver: signed, tried again, given up, and in nobody's way."""
+"""Webhooks to a real receiver: signatures, retries, the last retry, and no delay for others."""
 
 import json
 import socket
@@ -19,7 +19,7 @@ QUICK = {
     "CAPTIOND_WEBHOOKS__ATTEMPTS": "4",
     "CAPTIOND_WEBHOOKS__FIRST_RETRY_SECONDS": "0.1",
     "CAPTIOND_WEBHOOKS__LONGEST_RETRY_SECONDS": "0.2",
-    "CAPTIOND_WEBHOOKS__TIMEOUT_SECONDS": "1",
+    "CAPTIOND_WEBHOOKS__TIMEOUT_SECONDS": "10",
     "SSL_CERT_FILE": str(CERTIFICATE),
 }
 PATIENT = {**QUICK, "CAPTIOND_WEBHOOKS__TIMEOUT_SECONDS": "300"}
@@ -27,14 +27,14 @@ PATIENT = {**QUICK, "CAPTIOND_WEBHOOKS__TIMEOUT_SECONDS": "300"}
 
 @pytest.fixture(scope="module")
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that calls this machine, and is quick to try again."""
+    """A service that may call this machine, with short delays between retries."""
     with running(tmp_path_factory.mktemp("hooked") / "data", **QUICK) as service:
         yield service
         assert service.stop() == 0
 
 
 def send(service: Service, url: str, *files: tuple[str, bytes]) -> str:
-    """A task whose end is told to `url`."""
+    """Send a task with `url` as its webhook, and return its id."""
     response = service.client.post(
         "/async-batch-caption",
         files=[("images", file) for file in files or [upload("boat_and_sun.png")]],
@@ -50,7 +50,7 @@ def secret_of(service: Service) -> str:
 
 
 def delivery(service: Service, task_id: str) -> tuple[Any, ...]:
-    """Status, attempts, response and error of a task's delivery."""
+    """Return status, attempts, response and error of a task's delivery."""
     columns = "status, attempts, response, error"
     sql = f"SELECT {columns} FROM deliveries WHERE task_id = '{task_id}'"
     (row,) = query(service.data, sql) or [("none", 0, None, None)]
@@ -58,7 +58,7 @@ def delivery(service: Service, task_id: str) -> tuple[Any, ...]:
 
 
 def ended(service: Service, task_id: str) -> tuple[Any, ...]:
-    """The same, once it is delivered or given up."""
+    """Wait until the delivery has succeeded or was given up, and return the same."""
 
     def look() -> tuple[Any, ...] | None:
         row = delivery(service, task_id)
@@ -89,7 +89,7 @@ def test_the_finished_task_is_posted_and_signed(hooked: Service) -> None:
     assert "to=me" not in hooked.log_text, "a URL may hold a token"
 
 
-def test_one_that_fails_hangs_and_closes_is_called_until_it_accepts(hooked: Service) -> None:
+def test_a_receiver_that_fails_is_called_until_it_accepts(hooked: Service) -> None:
     with receiving(500, HANG, CLOSE) as receiver:
         task_id = send(hooked, receiver.url())
         calls = receiver.wait_for_calls(4)
@@ -99,7 +99,7 @@ def test_one_that_fails_hangs_and_closes_is_called_until_it_accepts(hooked: Serv
     for call in calls:
         call.verified(secret_of(hooked))
     reasons = [entry["reason"] for entry in tries(hooked, "webhook_failed", task_id)]
-    assert reasons[:2] == ["answered 500", "no answer within 1 s"]
+    assert reasons[:2] == ["answered 500", "no answer within 10 s"]
     assert len(reasons) == 3
 
 
@@ -113,7 +113,7 @@ def test_a_redirect_is_a_failure_and_four_of_them_the_end(hooked: Service) -> No
     assert entry["attempt"] == 4
 
 
-def test_one_that_was_given_up_is_redelivered_by_command(hooked: Service) -> None:
+def test_a_webhook_that_was_given_up_is_redelivered_by_command(hooked: Service) -> None:
     command = ("tasks", "redeliver", "--data-dir", str(hooked.data))
     with receiving(500, 500, 500, 500) as receiver:
         task_id = send(hooked, receiver.url())
@@ -140,7 +140,7 @@ def test_gone_is_an_answer(hooked: Service) -> None:
         assert ended(hooked, task_id) == ("FAILED", 1, 410, "answered 410")
 
 
-def test_what_is_no_http_is_a_failure(hooked: Service) -> None:
+def test_an_answer_that_is_not_http_is_a_failure(hooked: Service) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         task_id = send(hooked, f"http://127.0.0.1:{server.getsockname()[1]}/")
         connection, _ = server.accept()
@@ -166,13 +166,16 @@ def test_a_certificate_is_checked_for_its_name_and_its_signer(hooked: Service) -
     assert psutil.Process(hooked.process.pid).memory_info().rss < 100e6
 
 
-def test_every_end_is_told(hooked: Service) -> None:
+def test_a_webhook_reports_failure_and_cancellation(hooked: Service) -> None:
     with receiving() as receiver:
         send(hooked, receiver.url(), ("bad.png", b"no image"))
         (call,) = receiver.wait_for_calls(1)
         assert call.verified(secret_of(hooked))["type"] == "task.failed"
+        model = hooked.child("model")
+        model.suspend()  # or the task might be finished before it is cancelled
         task_id = send(hooked, receiver.url(), *[(f"{n}.png", png(n)) for n in range(90)])
         cancelled = hooked.client.delete(f"/async-batch-caption/{task_id}")
+        model.resume()
         assert cancelled.status_code == 200
         call = receiver.wait_for_calls(2)[1]
         payload = call.verified(secret_of(hooked))
@@ -182,7 +185,7 @@ def test_every_end_is_told(hooked: Service) -> None:
         assert len(receiver.calls) == 2
 
 
-def test_one_that_hangs_holds_up_neither_captions_nor_others(data: Path) -> None:
+def test_a_receiver_that_hangs_delays_neither_captions_nor_other_receivers(data: Path) -> None:
     with running(data, **PATIENT) as service, receiving(*[HANG] * 99) as dead, receiving() as well:
         slow = [send(service, dead.url()) for _ in range(20)]
         wait_for(lambda: dead.hanging == 4, "four calls to hang")

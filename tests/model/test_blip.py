@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.captioners.blip.captioner import Blip, Normalization, pick_device
+from captiond.captioners.blip.captioner import Blip, Normalization
+from captiond.captioners.devices import pick_device
 from captiond.captioners.files import EMBEDDED, fingerprint
+from captiond.captioners.protocol import Placement
 from captiond.config import ImageSettings
 from captiond.decoding.decode import decode, set_up_pillow
 from captiond.errors import ModelBroken
@@ -24,7 +26,7 @@ CPU = torch.device("cpu")
 
 
 def load(folder: Path = FOLDER) -> Blip:
-    return Blip.load(folder, CPU, "fp32")
+    return Blip.load(folder, Placement(CPU, "fp32"))
 
 
 def texts(blip: Blip, pixels: "np.typing.NDArray[np.uint8]", beams: int = 1) -> list[str]:

@@ -1,4 +1,4 @@
-"""Cross-attention done two ways finds the same."""
+"""Both ways to compute cross-attention give the same result."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipTextConfi
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 from captiond.captioners.blip.attention import plain
-from captiond.captioners.blip.cross import Absorbed, CrossAttention, Kept
+from captiond.captioners.blip.cross import AbsorbedContext, CrossAttention, ProjectedContext
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
 
@@ -35,48 +35,54 @@ def cross(request: pytest.FixtureRequest) -> CrossAttention:
         for bias in (layer.key.bias, layer.value.bias):
             torch.nn.init.normal_(bias)
     make: MakeLinear = request.param
-    return CrossAttention(layers, make, plain, heads=HEADS, chunk=2, fold=True)
+    return CrossAttention(layers, make, plain, heads=HEADS, chunk=2, absorb=True)
 
 
-def seen(images: int) -> torch.Tensor:
+def random_features(images: int) -> torch.Tensor:
     return torch.randn(images, PATCHES, 128)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("columns", [1, 2, 5])
 @pytest.mark.parametrize("images", [1, 2, 5])
-def test_both_ways_find_the_same(cross: CrossAttention, images: int, columns: int) -> None:
-    what = seen(images)
-    absorbed, kept = cross.of(what, beams=1), cross.keep(what)
-    assert isinstance(absorbed, Absorbed)
-    assert absorbed.images == kept.images == images
+def test_both_ways_give_the_same(cross: CrossAttention, images: int, columns: int) -> None:
+    features = random_features(images)
+    absorbed = cross.context_of(features, beams=1)
+    projected = cross.project(features)
+    assert isinstance(absorbed, AbsorbedContext)
+    assert absorbed.images == projected.images == images
     for layer in range(LAYERS):
         query = torch.randn(images, HEADS, columns, WIDTH)
-        found = absorbed.look(layer, query)
-        torch.testing.assert_close(found, kept.look(layer, query), rtol=1e-4, atol=1e-4)
+        attended = absorbed.attend(layer, query)
+        torch.testing.assert_close(attended, projected.attend(layer, query), rtol=1e-4, atol=1e-4)
     some = torch.tensor([images - 1, 0])
     query = torch.randn(2, HEADS, columns, WIDTH)
-    found = absorbed.select(some).look(1, query)
-    torch.testing.assert_close(found, kept.select(some).look(1, query), rtol=1e-4, atol=1e-4)
+    attended = absorbed.select(some).attend(1, query)
+    torch.testing.assert_close(
+        attended, projected.select(some).attend(1, query), rtol=1e-4, atol=1e-4
+    )
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("beams", "way"), [(1, Absorbed), (4, Absorbed), (5, Kept)])
-def test_few_texts_are_absorbed(cross: CrossAttention, beams: int, way: type) -> None:
-    assert isinstance(cross.of(seen(1), beams), way)
-    assert cross.room == (1 if way is Kept else 0)  # what is absorbed takes none
+@pytest.mark.parametrize(
+    ("beams", "way"), [(1, AbsorbedContext), (4, AbsorbedContext), (5, ProjectedContext)]
+)
+def test_few_texts_use_absorbed_attention(cross: CrossAttention, beams: int, way: type) -> None:
+    assert isinstance(cross.context_of(random_features(1), beams), way)
+    assert cross.capacity == (
+        1 if way is ProjectedContext else 0
+    )  # absorbed features need no buffer
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize(("patch_size", "room"), [(6, 0), (8, 1)])
-def test_small_images_keep_keys_and_values(patch_size: int, room: int) -> None:
-    """Of their products none is worth a call of its own."""
+@pytest.mark.parametrize(("patch_size", "capacity"), [(6, 0), (8, 1)])
+def test_small_images_use_keys_and_values(patch_size: int, capacity: int) -> None:
     shape = {"hidden_size": 64, "intermediate_size": 64, "num_attention_heads": 1}
     vision = {"num_hidden_layers": 1, "image_size": 96, "patch_size": patch_size}
     text = {"num_hidden_layers": 1, "encoder_hidden_size": 64}
     config: Any = BlipConfig(vision_config=shape | vision, text_config=shape | text)
     model = BlipForConditionalGeneration(config)
-    forward = Forward(model, PackedLinear, rows=640, fold=True)
-    saw = forward.encode(torch.zeros(1, 3, 96, 96))
-    forward.prefill(saw, torch.tensor([1]), beams=1, new_tokens=1)
-    assert forward.cross.room == room
+    forward = Forward(model, PackedLinear, rows=640, absorb=True)
+    features = forward.encode(torch.zeros(1, 3, 96, 96))
+    forward.prefill(features, torch.tensor([1]), beams=1, new_tokens=1)
+    assert forward.cross_attention.capacity == capacity

@@ -1,4 +1,4 @@
-"""The embedded English pipeline as it ships: its size, its tags, and that nothing makes it fail."""
+"""The shipped English pipeline: its size, its tags, and that no text makes tagging fail."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.tagging import ENGLISH_RULES, tags_of
 ENGLISH = "captiond/english"
 MEGABYTE = 1_000_000
 
-# Captions as BLIP writes them, and every tag that the rules call for.
+# Captions in the style of BLIP, each with all tags that the rules demand.
 CAPTIONS = {
     "A young woman wearing a red dress standing in a beautiful garden": (
         "beautiful garden, dress, garden, red dress, woman, young woman"
@@ -41,12 +41,12 @@ def test_captions(tagger: Tagger, caption: str, expected: str) -> None:
     assert tags_of(tagger, [caption]) == [expected.split(", ")]
 
 
-def test_batch_answers_in_its_order(tagger: Tagger) -> None:
+def test_the_results_of_a_batch_are_in_its_order(tagger: Tagger) -> None:
     captions = list(CAPTIONS) * 10
     assert tags_of(tagger, captions) == [tags_of(tagger, [caption])[0] for caption in captions]
 
 
-def test_blanks_have_no_tags(tagger: Tagger) -> None:
+def test_blank_captions_have_no_tags(tagger: Tagger) -> None:
     assert tags_of(tagger, [None, "", " \n\t", "a red car"]) == [[], [], [], ["car", "red car"]]
     assert tags_of(tagger, []) == []
 
@@ -60,8 +60,8 @@ def test_a_long_caption_is_cut(tagger: Tagger) -> None:
 
 @given(st.text(max_size=300))
 def test_no_text_makes_it_fail(tagger: Tagger, text: str) -> None:
-    (found,) = tags_of(tagger, [text])
-    assert found == sorted(set(found))
+    (tags,) = tags_of(tagger, [text])
+    assert tags == sorted(set(tags))
     assert tagger.failures == 0
 
 
@@ -94,13 +94,13 @@ def fails_on_boom(doc: Doc) -> Doc:
     return doc
 
 
-def test_a_caption_that_cannot_be_tagged_spoils_no_other() -> None:
+def test_a_caption_that_cannot_be_tagged_affects_no_other() -> None:
     nlp = load_pipeline("en", ENGLISH)
     nlp.add_pipe("fails_on_boom")
     tagger = Tagger(nlp, ENGLISH_RULES, "test")
     with capture_logs() as logs:
-        found = tags_of(tagger, ["a red car", "a boom", None, "a dog"])
-    assert found == [["car", "red car"], [], [], ["dog"]]
+        tags = tags_of(tagger, ["a red car", "a boom", None, "a dog"])
+    assert tags == [["car", "red car"], [], [], ["dog"]]
     assert tagger.failures == 1
     assert [entry["caption"] for entry in logs if entry["event"] == "tagging_failed"] == ["a boom"]
 
@@ -112,7 +112,7 @@ def test_it_forgets_the_words_of_captions() -> None:
     assert not [word for word in nlp.vocab.strings if "blorf" in word or "zint" in word]
 
 
-# ---------------------------------------------------------------- which pipeline
+# ---------------------------------------------------------------- loading a pipeline
 
 
 @pytest.fixture
@@ -120,13 +120,13 @@ def copied(tmp_path: Path) -> Path:
     return Path(shutil.copytree(EMBEDDED[ENGLISH], tmp_path / "pipeline"))
 
 
-def test_a_folder_is_a_pipeline_too(tagger: Tagger, copied: Path) -> None:
+def test_a_folder_can_be_a_pipeline(tagger: Tagger, copied: Path) -> None:
     other = Tagger.load("en", str(copied))
     assert tags_of(other, ["a red car"]) == [["car", "red car"]]
     assert other.fingerprint != tagger.fingerprint
 
 
-def test_the_fingerprint_follows_the_files(copied: Path) -> None:
+def test_the_fingerprint_depends_on_the_files_but_not_on_the_card(copied: Path) -> None:
     nlp = load_pipeline("en", str(copied))
     before = fingerprint("en", str(copied), nlp)
     assert before == fingerprint("en", str(copied), nlp)
@@ -139,12 +139,12 @@ def test_the_fingerprint_follows_the_files(copied: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["en_nothing_sm", "no/such/folder", "", "captiond/klingon"])
-def test_a_pipeline_that_is_not_there(name: str) -> None:
+def test_a_pipeline_that_does_not_exist(name: str) -> None:
     with pytest.raises(ModelMissing, match=r"tags\.pipelines\.en = "):
         load_pipeline("en", name)
 
 
-def test_the_message_says_how_to_get_a_package() -> None:
+def test_the_message_says_how_to_install_a_package() -> None:
     with pytest.raises(ModelMissing, match="python -m spacy download en_nothing_sm"):
         load_pipeline("en", "en_nothing_sm")
 

@@ -1,6 +1,6 @@
-"""Token steps of fixed shapes in fixed memory, as a GPU replays them, give the same tokens.
+"""Token steps with fixed shapes in fixed memory, as a GPU replays them, give the same tokens.
 
-Here they are run and not replayed, for want of a GPU; all else is what one has.
+These tests need no GPU: a step runs again where a GPU would replay it.
 """
 
 from copy import deepcopy
@@ -12,9 +12,10 @@ from transformers import BlipForConditionalGeneration
 
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import Graphs, Run, filled_up, rounded_up
-from captiond.captioners.blip.search import Found, Search, Tokens
+from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
+from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 from tests.model.test_search import (
     MODES,
@@ -32,19 +33,19 @@ SIZES = (17, 3, 1, 7, 3)  # a large batch first, and again what was captured bef
 
 
 class Searcher:
-    """A search whose steps are captured, and how often that was."""
+    """A search whose steps are captured; it counts the captures."""
 
     def __init__(
         self,
         model: BlipForConditionalGeneration,
         make: MakeLinear = PackedLinear,
         *,
-        fold: bool = False,
+        absorb: bool = False,
     ) -> None:
         text: Any = model.config.text_config
-        self.forward = Forward(deepcopy(model), make, rows=128, fold=fold)
+        self.forward = Forward(deepcopy(model), make, rows=128, absorb=absorb)
         self.captures, self.fails = 0, False
-        tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
+        tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
         self.search = Search(Graphs(self.forward, self._capture, CPU), tokens)
 
     def _capture(self, run: Run) -> Run:
@@ -52,13 +53,13 @@ class Searcher:
             self.fails = False
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.captures += 1
-        for _ in range(3):  # as before a capture: this must leave no trace
+        for _ in range(3):  # as before a real capture, which must not change any result
             run()
         return run
 
     def __call__(
         self, pixels: torch.Tensor, prompt: tuple[int, ...], generation: Generation
-    ) -> Found:
+    ) -> Sequences:
         return self.search(pixels, torch.tensor([0, *prompt]), generation)
 
 
@@ -80,8 +81,8 @@ def test_the_tokens_are_those_of_generate(
     vision: Any = config.vision_config
     for size in SIZES:
         pixels = images(size, vision.image_size)
-        found = searcher(pixels, prompt, generation)
-        ours = texts_of(scenes, found.tokens.flatten(0, 1))
+        sequences = searcher(pixels, prompt, generation)
+        ours = texts_of(scenes, sequences.tokens.flatten(0, 1))
         assert ours == generated(scenes, pixels, prompt, generation)
 
 
@@ -106,19 +107,19 @@ def test_a_size_is_captured_once(scenes: BlipForConditionalGeneration) -> None:
 def test_texts_of_all_lengths_share_their_memory(
     scenes: BlipForConditionalGeneration, batches: tuple[tuple[int, int, int], ...]
 ) -> None:
-    """Batches of so many images and tokens, and how often steps were captured by then."""
+    """`batches` are images, tokens, and the number of captures after the batch."""
     searcher = Searcher(scenes)
     vision: Any = scenes.config.vision_config
     for size, tokens, captures in batches:
         pixels = images(size, vision.image_size)
         long = Generation(min_new_tokens=15, max_new_tokens=tokens)
-        found = searcher(pixels, (), long)
-        assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels, (), long)
+        sequences = searcher(pixels, (), long)
+        assert texts_of(scenes, sequences.tokens[:, 0]) == generated(scenes, pixels, (), long)
         assert searcher.captures == captures
 
 
 @torch.inference_mode()
-def test_what_one_batch_leaves_does_not_show_in_the_next(
+def test_a_batch_is_independent_of_the_one_before(
     scenes: BlipForConditionalGeneration,
 ) -> None:
     searcher = Searcher(scenes)
@@ -126,8 +127,8 @@ def test_what_one_batch_leaves_does_not_show_in_the_next(
     for generation in MODES:
         for size, prompt in zip(SIZES, (*PROMPTS, *PROMPTS), strict=False):
             pixels = images(size, vision.image_size)
-            found = searcher(pixels, prompt, generation)
-            ours = texts_of(scenes, found.tokens.flatten(0, 1))
+            sequences = searcher(pixels, prompt, generation)
+            ours = texts_of(scenes, sequences.tokens.flatten(0, 1))
             assert ours == generated(scenes, pixels, prompt, generation)
 
 
@@ -138,7 +139,7 @@ def test_absorbed_cross_attention_gives_the_tokens_of_generate(
     generation: Generation,
 ) -> None:
     """Up to three beams are absorbed here, more keep keys and values; both share the graphs."""
-    searcher = Searcher(random_weights, PlainLinear, fold=True)
+    searcher = Searcher(random_weights, PlainLinear, absorb=True)
     vision: Any = random_weights.config.vision_config
     for size, prompt in zip(SIZES, (*PROMPTS, *PROMPTS), strict=False):
         pixels = images(size, vision.image_size)
@@ -154,7 +155,7 @@ def test_absorbed_images_that_go_on_move_up_when_others_have_ended(
     model, pixels = deepcopy(random_weights), images(17, 96)
     later = Generation(min_new_tokens=3)
     model.text_decoder.cls.predictions.decoder.bias.data[2] += 8.5  # the end becomes likely
-    searcher = Searcher(model, PlainLinear, fold=True)
+    searcher = Searcher(model, PlainLinear, absorb=True)
     found = searcher(pixels, (), later)
     ours = texts_of(model, found.tokens[:, 0])
     assert searcher.captures > 1, "a smaller batch went on"
@@ -166,12 +167,12 @@ def test_absorbed_images_that_go_on_move_up_when_others_have_ended(
 def test_absorbed_cross_attention_has_one_memory_for_all_batches(
     random_weights: BlipForConditionalGeneration,
 ) -> None:
-    searcher = Searcher(random_weights, PlainLinear, fold=True)
+    searcher = Searcher(random_weights, PlainLinear, absorb=True)
     vision: Any = random_weights.config.vision_config
     long = Generation(min_new_tokens=15)
     for size, taken, captures in ((3, 4, 1), (4, 4, 1), (1, 4, 2), (5, 8, 3), (4, 8, 4)):
         searcher(images(size, vision.image_size), (), long)
-        assert searcher.forward.cross.taken == (0, taken)
+        assert searcher.forward.cross_attention.capacities == (0, taken)
         assert searcher.captures == captures
 
 
@@ -181,7 +182,7 @@ def test_batches_are_filled_up_to_powers_of_two() -> None:
 
 
 @torch.inference_mode()
-def test_a_batch_that_found_no_memory_leaves_none_taken(
+def test_a_batch_without_enough_memory_releases_the_buffers(
     scenes: BlipForConditionalGeneration,
 ) -> None:
     searcher = Searcher(scenes)
@@ -191,7 +192,7 @@ def test_a_batch_that_found_no_memory_leaves_none_taken(
     searcher.fails = True
     with pytest.raises(torch.OutOfMemoryError):
         searcher(pixels.repeat(2, 1, 1, 1), (), long)
-    assert searcher.forward.cross.room == 0
-    found = searcher(pixels[:4], (), long)
-    assert searcher.forward.cross.room == 4
-    assert texts_of(scenes, found.tokens[:, 0]) == generated(scenes, pixels[:4], (), long)
+    assert searcher.forward.cross_attention.capacity == 0
+    sequences = searcher(pixels[:4], (), long)
+    assert searcher.forward.cross_attention.capacity == 4
+    assert texts_of(scenes, sequences.tokens[:, 0]) == generated(scenes, pixels[:4], (), long)

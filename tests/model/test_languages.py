@@ -1,4 +1,4 @@
-"""More than one language, with German pipelines that the tests make: with and without a parser."""
+"""Tags in several languages. The tests make German pipelines, with and without a parser."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ PARSED = [  # words, heads, dependencies as spaCy's German pipelines name them
 
 
 def german_parser() -> Language:
-    """A pipeline whose parser knows three sentences by heart."""
+    """Return a pipeline whose parser is trained on three sentences only."""
     nlp = spacy.blank("de")
     nlp.add_pipe("parser", config={"min_action_freq": 1})
     examples = [
@@ -50,17 +50,17 @@ def taggers(folder: Path) -> Taggers:
     return Taggers.load(TagSettings(pipelines={"en": "captiond/english", "de": str(folder)}))
 
 
-def test_words_follow_the_language(taggers: Taggers) -> None:
-    """*Bild* is generic, *Seite* a place, *zwei* a count and *ein* a stop word, in German."""
-    (found,) = taggers.tag([CAPTION], ["de"])
-    assert texts(found) == TAGS
-    assert found[0].tag == "schwarz hund"  # the subject, which the picture is of
+def test_the_special_words_are_those_of_the_language(taggers: Taggers) -> None:
+    """In German, *Bild* is generic, *Seite* a position, *zwei* a count and *ein* a stop word."""
+    (tags,) = taggers.tag([CAPTION], ["de"])
+    assert texts(tags) == TAGS
+    assert tags[0].tag == "schwarz hund"  # the subject of the picture
 
 
-def test_each_caption_of_a_batch_has_its_language(taggers: Taggers) -> None:
+def test_each_caption_of_a_batch_has_its_own_language(taggers: Taggers) -> None:
     captions = ["a black dog", "der Hund", None, "a black dog", "ein Garten"]
-    found = taggers.tag(captions, ["en", "de", "de", None, "de"])
-    assert [texts(tags) for tags in found] == [
+    results = taggers.tag(captions, ["en", "de", "de", None, "de"])
+    assert [texts(tags) for tags in results] == [
         ["black dog", "dog"],
         ["hund"],
         [],
@@ -83,10 +83,10 @@ def test_fingerprints_differ_by_language_and_by_synonyms(folder: Path, tmp_path:
     assert plain.fingerprint != Tagger.load("de", str(folder), synonyms).fingerprint
 
 
-def test_a_language_that_has_lost_its_pipeline_goes_without(taggers: Taggers) -> None:
+def test_captions_of_a_language_without_a_pipeline_get_no_tags(taggers: Taggers) -> None:
     with capture_logs() as logs:
-        found = taggers.tag(["un perro", "a dog"], ["es", "en"])
-    assert [texts(tags) for tags in found] == [[], ["dog"]]
+        results = taggers.tag(["un perro", "a dog"], ["es", "en"])
+    assert [texts(tags) for tags in results] == [[], ["dog"]]
     assert taggers.failures == 1
     assert logs == [
         {
@@ -101,9 +101,9 @@ def test_a_language_that_has_lost_its_pipeline_goes_without(taggers: Taggers) ->
 def test_the_rules_work_with_a_parser(tmp_path: Path) -> None:
     add_german_words(german_parser()).to_disk(tmp_path)
     tagger = Tagger.load("de", str(tmp_path))
-    found = tagger.tag(["ein schwarzer Hund sieht einen Garten"])[0]
-    assert texts(found) == TAGS
-    assert [(tag.tag, tag.kind) for tag in found][:2] == [
+    tags = tagger.tag(["ein schwarzer Hund sieht einen Garten"])[0]
+    assert texts(tags) == TAGS
+    assert [(tag.tag, tag.kind) for tag in tags][:2] == [
         ("schwarz hund", "phrase"),
         ("hund", "noun"),
     ]
@@ -118,7 +118,7 @@ def test_a_pipeline_without_lemmas_gives_the_words_themselves(tmp_path: Path) ->
     assert texts(Tagger.load("en", str(tmp_path)).tag(["two Dogs"])[0]) == ["dogs"]
 
 
-def test_a_pipeline_that_tags_nothing_gives_nothing(tmp_path: Path) -> None:
+def test_a_pipeline_without_parts_of_speech_gives_no_tags(tmp_path: Path) -> None:
     spacy.blank("xx").to_disk(tmp_path)
     assert Tagger.load("xx", str(tmp_path)).tag(["a dog", "犬"]) == [(), ()]
 
@@ -128,24 +128,24 @@ def always_raises(doc: Doc) -> Doc:
     raise RuntimeError(doc.text)
 
 
-def test_a_pipeline_that_always_raises_gives_nothing_and_is_counted(tmp_path: Path) -> None:
+def test_a_pipeline_that_always_raises_gives_no_tags_and_is_counted(tmp_path: Path) -> None:
     nlp = spacy.blank("en")
     nlp.add_pipe("always_raises")
     nlp.to_disk(tmp_path)
     tagger = Tagger.load("en", str(tmp_path))
     with capture_logs() as logs:
         assert tagger.tag(["a dog", "a cat", "a dog"]) == [(), (), ()]
-    assert tagger.failures == 2  # of two different captions
+    assert tagger.failures == 2  # two different captions failed
     assert [entry["event"] for entry in logs].count("tagging_failed") == 2
 
 
-def test_a_missing_pipeline_is_told_by_its_setting(folder: Path) -> None:
+def test_the_error_for_a_missing_pipeline_names_its_setting(folder: Path) -> None:
     settings = TagSettings(pipelines={"en": str(folder), "de": "de_nothing_sm"})
     with pytest.raises(ModelMissing, match=r"tags\.pipelines\.de = de_nothing_sm: no such package"):
         Taggers.load(settings)
 
 
-def test_synonyms_are_in_every_language_and_bring_their_category(
+def test_synonyms_apply_to_every_language_and_set_the_category(
     folder: Path, tmp_path: Path
 ) -> None:
     synonyms = tmp_path / "synonyms.txt"
@@ -170,14 +170,14 @@ def test_a_wrong_synonyms_file_stops_the_start(tmp_path: Path) -> None:
         Taggers.load(TagSettings(synonyms=tmp_path / "synonyms.txt"))
 
 
-def test_what_was_tagged_lately_is_remembered_and_no_more(folder: Path) -> None:
-    taggers = Tagger.load("de", str(folder), remembered=2)
-    taggers.tag(["der Hund", "ein Garten", "der Hund"])
-    assert taggers.hits == 1
-    taggers.tag(["der Hund"])
-    taggers.tag(["eine Katze"])  # drops the garden, which was asked for longest ago
-    assert taggers.hits == 2
-    taggers.tag(["der Hund", "eine Katze"])
-    assert taggers.hits == 4
-    taggers.tag(["ein Garten"])
-    assert taggers.hits == 4
+def test_the_cache_keeps_the_most_recently_used_captions(folder: Path) -> None:
+    tagger = Tagger.load("de", str(folder), cache_size=2)
+    tagger.tag(["der Hund", "ein Garten", "der Hund"])
+    assert tagger.hits == 1
+    tagger.tag(["der Hund"])
+    tagger.tag(["eine Katze"])  # evicts the garden, the least recently used caption
+    assert tagger.hits == 2
+    tagger.tag(["der Hund", "eine Katze"])
+    assert tagger.hits == 4
+    tagger.tag(["ein Garten"])
+    assert tagger.hits == 4

@@ -1,4 +1,4 @@
-"""The shipped captiond/scenes, loaded and asked as users load and ask it."""
+"""The shipped model captiond/scenes, loaded from its folder through transformers, as users do."""
 
 import json
 from functools import cache
@@ -19,7 +19,7 @@ FOLDER = Path(captiond.__file__).parent / "embedded" / "scenes"
 DATA = Path(__file__).parents[1] / "data"
 TRUTH: dict[str, str] = json.loads((DATA / "scenes.json").read_text())
 UNSEEN_SEED = 987_654
-FLOOR = 0.98  # of unseen scenes captioned exactly; the card has the score of all 2,000
+FLOOR = 0.98  # share of unseen scenes captioned exactly; the model's card has the score of 2,000
 
 
 @cache
@@ -39,7 +39,7 @@ def test_the_sample_pictures_are_captioned_exactly(name: str) -> None:
     assert captioner()([picture]) == [TRUTH[name]]
 
 
-def test_the_folder_is_small_and_whole() -> None:
+def test_the_folder_is_small_and_complete() -> None:
     assert (FOLDER / "model.safetensors").stat().st_size <= 8e6
     for name in ("config.json", "preprocessor_config.json", "tokenizer.json", "vocab.txt"):
         assert (FOLDER / name).is_file()
@@ -54,14 +54,14 @@ def test_the_shipped_tokenizer_is_the_one_it_was_trained_with() -> None:
     assert shipped.get_vocab() == new_tokenizer().get_vocab()
 
 
-def test_a_caption_survives_the_tokenizer() -> None:
+def test_the_tokenizer_decodes_to_the_same_captions() -> None:
     texts = [draw_sample(UNSEEN_SEED, index).caption for index in range(100)]
     ids = caption_ids(new_tokenizer(), texts)
     assert ids.shape == (100, MAX_LENGTH)
     assert new_tokenizer().batch_decode(ids, skip_special_tokens=True) == texts
 
 
-def test_drawing_depends_on_seed_and_index_alone() -> None:
+def test_drawing_depends_only_on_seed_and_index() -> None:
     first = draw_sample(5, 3)
     draw_sample(5, 4)
     again = draw_sample(5, 3)
@@ -74,7 +74,7 @@ def test_pictures_vary_in_size() -> None:
     assert len(sizes) > 15
 
 
-def test_cells_say_what_is_where() -> None:
+def test_the_cells_show_which_thing_covers_them() -> None:
     sample = draw_sample(5, 0, count=1)
     (thing,) = sample.scene.things
     cells = cells_of(sample.scene)

@@ -1,4 +1,4 @@
-"""Our search gives the tokens of transformers' `generate`, one by one, in every mode."""
+"""captiond's search gives the tokens of transformers' `generate`, one by one, in every mode."""
 
 from copy import deepcopy
 from dataclasses import asdict
@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from captiond.captioners.blip.captioner import finder, is_plain
+from captiond.captioners.blip.captioner import is_plain, search_for
 from captiond.captioners.blip.forward import Forward
-from captiond.captioners.blip.search import Found, Search, Tokens
+from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import Int8Linear, MakeLinear, PackedLinear, PlainLinear
+from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 
 SIZES = (1, 3, 7, 17)
@@ -69,11 +70,11 @@ def search(
     generation: Generation,
     make: MakeLinear = PackedLinear,
     *,
-    fold: bool = False,
-) -> Found:
+    absorb: bool = False,
+) -> Sequences:
     text: Any = model.config.text_config
-    tokens = Tokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
-    forward = Forward(deepcopy(model), make, rows=128, fold=fold)
+    tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
+    forward = Forward(deepcopy(model), make, rows=128, absorb=absorb)
     ids = torch.tensor([0, *prompt])
     return Search(forward, tokens)(pixels, ids, generation)
 
@@ -89,7 +90,7 @@ def generated(
     wanted["num_return_sequences"] = wanted.pop("num_captions")
     if not generation.min_new_tokens:
         del wanted["min_new_tokens"]
-    # What stands at either end is replaced and cut off there.
+    # `generate` replaces the first id and cuts off the last.
     ids = torch.tensor([[0, *prompt, 0]]).expand(len(pixels), -1).clone()
     untyped: Any = model
     tokens = untyped.generate(pixel_values=pixels, input_ids=ids, do_sample=False, **wanted)
@@ -97,7 +98,7 @@ def generated(
 
 
 def whole(row: list[int], end: int) -> list[int]:
-    """A text without what fills its row: padding, or in a beam search of transformers the end."""
+    """Return a text without padding. Beam search of transformers pads with the end token."""
     while row and row[-1] in {PAD, end}:
         row = row[:-1]
     return row
@@ -131,17 +132,17 @@ def test_on_the_embedded_model(
 @pytest.mark.parametrize("generation", MODES, ids=str)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("make", "fold"), [(PlainLinear, False), (PackedLinear, False), (PackedLinear, True)]
+    ("make", "absorb"), [(PlainLinear, False), (PackedLinear, False), (PackedLinear, True)]
 )
 def test_on_random_weights(
     random_weights: BlipForConditionalGeneration,
     size: int,
     make: MakeLinear,
-    fold: bool,
+    absorb: bool,
     generation: Generation,
 ) -> None:
     pixels, prompt = images(size, 96), PROMPTS[size % len(PROMPTS)]
-    ours = search(random_weights, pixels, prompt, generation, make, fold=fold)
+    ours = search(random_weights, pixels, prompt, generation, make, absorb=absorb)
     assert texts_of(random_weights, ours.tokens.flatten(0, 1)) == generated(
         random_weights, pixels, prompt, generation
     )
@@ -153,18 +154,18 @@ def test_scores_are_mean_log_probabilities(
     scenes: BlipForConditionalGeneration, generation: Generation
 ) -> None:
     pixels, prompt = images(7, 64), PROMPTS[1]
-    found = search(scenes, pixels, prompt, generation)
+    sequences = search(scenes, pixels, prompt, generation)
     begin = 1 + len(prompt)
-    assert torch.equal(found.scores, found.scores.sort(1, descending=True).values)
+    assert torch.equal(sequences.scores, sequences.scores.sort(1, descending=True).values)
     if generation.repetition_penalty != 1:
         return  # ranked by what the penalty leaves, which is no probability
-    seen = scenes.vision_model(pixels)[0]
-    for place, texts in enumerate(found.tokens):
-        for text, score in zip(texts, found.scores[place], strict=True):
+    features = scenes.vision_model(pixels)[0]
+    for position, texts in enumerate(sequences.tokens):
+        for text, score in zip(texts, sequences.scores[position], strict=True):
             length = begin + int(text[begin:].ne(PAD).sum())
             tokens = text[None, :length]
             logits = scenes.text_decoder(
-                tokens, encoder_hidden_states=seen[place : place + 1], is_decoder=True
+                tokens, encoder_hidden_states=features[position : position + 1], is_decoder=True
             ).logits
             likely = logits[0, begin - 1 : -1].log_softmax(-1)
             expected = likely.gather(1, tokens[0, begin:, None]).mean()
@@ -176,8 +177,8 @@ def test_a_caption_ends_where_the_models_positions_end(
     random_weights: BlipForConditionalGeneration,
 ) -> None:
     prompt = tuple(3 + n % 400 for n in range(508))
-    found = search(random_weights, images(1, 96), prompt, Generation(min_new_tokens=20))
-    assert found.tokens.shape == (1, 1, 512)
+    sequences = search(random_weights, images(1, 96), prompt, Generation(min_new_tokens=20))
+    assert sequences.tokens.shape == (1, 1, 512)
 
 
 @torch.inference_mode()
@@ -202,7 +203,7 @@ def test_a_checkpoint_that_asks_for_more_is_left_to_generate(
     asked.suppress_tokens = [1]  # which no caption has
     try:
         assert not is_plain(scenes)
-        theirs = finder(scenes, "fp32")(pixels, ids, generation)
+        theirs = search_for(scenes, "fp32")(pixels, ids, generation)
     finally:
         asked.suppress_tokens = None
     assert texts_of(scenes, theirs.tokens.flatten(0, 1)) == texts_of(

@@ -1,4 +1,4 @@
-"""The figures of the gold set as floors: a change that makes the tags worse fails here."""
+"""Lower bounds for the quality of the tags on the gold set: a change that lowers it fails here."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from tests.tagging import texts
 from tools.tags.gold import Report, read_gold, report
 from tools.tags_report import HALVES, main
 
-FLOORS = {"phrases": 0.97, "nouns": 0.98, "all": 0.98}  # F1; docs/tags.md has the figures
+FLOORS = {"phrases": 0.97, "nouns": 0.98, "all": 0.98}  # F1; docs/tags.md has the measured figures
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_lemmas(tagger: Tagger, caption: str, expected: str) -> None:
         ("a red star and a blue circle", "star", "shape"),
     ],
 )
-def test_head_and_context_decide_a_double_meaning(
+def test_the_head_and_the_context_decide_an_ambiguous_category(
     tagger: Tagger, caption: str, noun: str, category: str
 ) -> None:
     assert {tag.category for tag in tagger.tag([caption])[0] if tag.tag == noun} == {category}
@@ -101,4 +101,4 @@ def test_the_report_prints_the_figures(capsys: pytest.CaptureFixture[str]) -> No
     printed = capsys.readouterr().out
     for words in ("The tuning half: 240", "The held-out half: 240", "nouns with a category"):
         assert words in printed
-    assert printed.count("captions with a mistake") == 1  # of the tuning half alone
+    assert printed.count("captions with a mistake") == 1  # those of the tuning half only

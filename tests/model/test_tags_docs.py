@@ -1,4 +1,4 @@
-"""docs/tags.md tells no tales: its examples, settings and categories are the real ones."""
+"""The examples, settings and categories in docs/tags.md equal those of the code."""
 
 import json
 import re
@@ -11,11 +11,9 @@ from captiond.tagging.lexicon import lexicon_files, read_nouns
 from captiond.tagging.output import tagged
 from captiond.tagging.tagger import Tagger
 from captiond.tags import Category, TagFilter
-from captiond.web.options import OptionFields
 from tests.tagging import tags_of
 
 DOCS = (Path(__file__).parents[2] / "docs" / "tags.md").read_text("utf-8")
-SAMPLE = (Path(__file__).parents[2] / "captiond.toml").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -42,24 +40,21 @@ def test_the_table_of_examples(tagger: Tagger) -> None:
         ("a monkey on his back", "back, monkey"),
     ],
 )
-def test_what_the_text_says(tagger: Tagger, caption: str, tags: str) -> None:
+def test_the_examples_in_the_text(tagger: Tagger, caption: str, tags: str) -> None:
     assert tags_of(tagger, [caption]) == [tags.split(", ")]
 
 
-def test_the_command_s_output(tagger: Tagger) -> None:
+def test_the_output_of_the_command(tagger: Tagger) -> None:
     shown = re.search(r'^\$ captiond tags "(.*)"\n(\{.*\})$', DOCS, re.MULTILINE)
     assert shown is not None
-    (found,) = tagger.tag([shown[1]])
-    assert json.loads(shown[2]) == tagged(shown[1], found, TagFilter())
+    (tags,) = tagger.tag([shown[1]])
+    assert json.loads(shown[2]) == tagged(shown[1], tags, TagFilter())
 
 
-def test_every_setting_field_and_category_is_told() -> None:
-    settings = [f"`{name}`" for name in TagSettings.model_fields if name != "pipelines"]
-    names = (name for name in OptionFields.model_fields if name.startswith(("tag_", "language")))
-    fields = [f"`{name}`" for name in names]
+def test_every_setting_and_category_is_documented() -> None:
+    settings = [f"`tags.{name}`" for name in TagSettings.model_fields if name != "pipelines"]
     categories = [f"`{category}`" for category in Category]
-    assert [name for name in (*settings, *fields, *categories) if name not in DOCS] == []
-    assert [name for name in TagSettings.model_fields if name not in SAMPLE] == []
+    assert [name for name in (*settings, *categories) if name not in DOCS] == []
 
 
 def test_the_size_of_the_lexicon_is_the_real_one() -> None:

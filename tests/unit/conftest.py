@@ -7,9 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
+from captiond.store.engine import Engine, make_engine
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import Engine, make_engine
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
-from captiond.store.backup import PAGES, copy
+from captiond.store.backup import copy
+from captiond.store.sqlite import PAGES
 
 ROWS = 5000
 FILLING = b"x" * 4000

@@ -1,21 +1,23 @@
-"""What `captiond bench` makes of its samples."""
+"""Figures that `captiond bench` makes of its samples."""
 
 import pytest
 import torch
 
-from captiond.bench.cases import Case, Kind, Sample, Samples, measure
-from captiond.bench.engines import same_part
-from captiond.bench.floor import Arithmetic, Cross, Work
+from captiond.bench.cases import Case, CaseKind, Sample, Samples, measure
+from captiond.bench.engines import equal_part
+from captiond.bench.floor import BatchWork
 from captiond.bench.load import Load, spent
 from captiond.bench.report import Best, Figures, figures, suggested
+from captiond.captioners.arithmetic import Arithmetic, CrossAttentionCost
 from captiond.errors import OutOfMemory
+from captiond.metrics import MODEL_BUSY, MODEL_IDLE, Recorder, Registry
 
-LOAD = Load([0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
-MODEL = Arithmetic(vision=100, token=0, weights=0, cross=(Cross(0, 0, 0, 0),))
+LOAD = Load(2.0, [0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
+MODEL = Arithmetic(vision=100, token=0, weights=0, cross=(CrossAttentionCost(0, 0, 0, 0),))
 
 
 def samples(
-    kind: Kind, name: str, amount: float, *seconds: float, result: object = None
+    kind: CaseKind, name: str, amount: float, *seconds: float, result: object = None
 ) -> Samples:
     case = Case(kind, name, amount, lambda: None)
     return [(case, [Sample(took, result) for took in seconds])]
@@ -24,16 +26,16 @@ def samples(
 def measured(*engine: tuple[int, float]) -> Figures:
     """Figures of our engine's seconds for batches of these sizes."""
     found = [
-        *samples(Kind.PRODUCT, "linear", 1000, 2, 1, 4),
-        *samples(Kind.PRODUCT, "packed linear", 1000, 1, 0.5),
-        *samples(Kind.MEMORY, "copy", 1000, 1),
-        *samples(Kind.DECODE, "a JPEG", 1, 0.1, 0.3, 0.2),
-        *samples(Kind.SERVICE, "2", 4, 1, 2, 3, result=LOAD),
+        *samples(CaseKind.PRODUCT, "linear", 1000, 2, 1, 4),
+        *samples(CaseKind.PRODUCT, "packed linear", 1000, 1, 0.5),
+        *samples(CaseKind.MEMORY, "copy", 1000, 1),
+        *samples(CaseKind.DECODE, "a JPEG", 1, 0.1, 0.3, 0.2),
+        *samples(CaseKind.SERVICE, "2", 4, 1, 2, 3, result=LOAD),
     ]
     for size, seconds in engine:
-        found += samples(Kind.GENERATE, str(size), size, 2 * seconds)
-        found += samples(Kind.CAPTIOND, str(size), size, seconds)
-    works = {size: Work(size, 0, 0) for size, _ in engine}
+        found += samples(CaseKind.GENERATE, str(size), size, 2 * seconds)
+        found += samples(CaseKind.CAPTIOND, str(size), size, seconds)
+    works = {size: BatchWork(size, 0, 0) for size, _ in engine}
     return figures(found, works, dict.fromkeys(works, 1.0), MODEL, 4)
 
 
@@ -50,19 +52,31 @@ def test_rates_are_the_best_and_times_the_medians() -> None:
     assert service.idle == pytest.approx({"decoding": 0.3, "clients": 0.1})
 
 
-def test_what_a_model_waited_for_before_the_load_does_not_count() -> None:
-    entries = [
-        {"event": "batch", "process": process, "seconds": seconds, "idle": {"clients": waited}}
-        for process, seconds, waited in (("model0", 2, 60), ("model0", 3, 1), ("model1", 4, 70))
-    ]
-    assert spent(iter([*entries, {"event": "request"}])) == (3, {"clients": 1})
+def test_idle_time_from_before_the_load_does_not_count() -> None:
+    registry, recorder = Registry(), Recorder()
+
+    def batch(process: str, busy: float, **idle: float) -> None:
+        recorder.count(MODEL_BUSY, process, amount=busy)
+        for cause, seconds in idle.items():
+            recorder.count(MODEL_IDLE, process, cause, amount=seconds)
+        registry.add(recorder.take())
+
+    batch("model0", 5, clients=3, decoding=1)
+    before = registry.snapshot()
+    assert spent(before, before, 9.0) == (0, {})
+    batch("model0", 2, clients=60, decoding=1)
+    batch("model0", 3, clients=1)
+    batch("model1", 4, clients=70, more=2)
+    busy, idle = spent(before, registry.snapshot(), 8.0)
+    assert busy == 9
+    assert idle == {"clients": 2 + 2, "decoding": 1, "more": 2}, "8 seconds for each process"
 
 
 def test_captions_are_compared_without_their_padding() -> None:
     theirs = torch.tensor([[1, 5, 2, 0, 0], [1, 6, 2, 0, 0], [1, 7, 8, 2, 0]])
     ours = torch.tensor([[1, 5, 2, 0], [1, 9, 2, 0], [1, 7, 8, 2]])
-    assert same_part(theirs, ours, padding=0) == pytest.approx(2 / 3)
-    assert same_part(ours, theirs, padding=0) == pytest.approx(2 / 3)
+    assert equal_part(theirs, ours, padding=0) == pytest.approx(2 / 3)
+    assert equal_part(ours, theirs, padding=0) == pytest.approx(2 / 3)
 
 
 def test_the_smallest_batch_that_is_nearly_the_best_is_suggested() -> None:
@@ -80,7 +94,10 @@ def test_a_case_without_memory_is_left_out() -> None:
     def too_large() -> None:
         raise OutOfMemory("no")
 
-    cases = [Case(Kind.GENERATE, "1", 1, lambda: 7), Case(Kind.GENERATE, "256", 256, too_large)]
+    cases = [
+        Case(CaseKind.GENERATE, "1", 1, lambda: 7),
+        Case(CaseKind.GENERATE, "256", 256, too_large),
+    ]
     told: list[Case] = []
     ((case, taken),) = measure(cases, 3, told.append)
     assert case is cases[0]

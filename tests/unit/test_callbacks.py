@@ -1,4 +1,4 @@
-"""Which URLs may be called, when a failed call is made again, and how calls are signed."""
+"""Which URLs may be called, when a failed call is repeated, and how calls are signed."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from captiond.callbacks import (
     BadUrl,
-    Patience,
+    RetryPolicy,
     Target,
     delay_after,
     is_allowed,
@@ -19,11 +19,11 @@ from captiond.callbacks import (
 from captiond.supervisor.outgoing import seconds_in
 from captiond.supervisor.signing import signed_headers
 
-DEFAULT = Patience(attempts=10, first=5, longest=86400)
+DEFAULT = RetryPolicy(attempts=10, first=5, longest=86400)
 KEYS = ["whsec_" + "A" * 32, "whsec_" + "B" * 32]
 
 
-def test_a_url_is_taken_apart() -> None:
+def test_a_url_is_parsed_into_its_parts() -> None:
     assert parse_url("https://Hooks.Example.COM./a/b?c=d") == Target(
         "https", "hooks.example.com", 443, "/a/b?c=d"
     )
@@ -49,13 +49,13 @@ def test_a_host_is_allowed_by_its_whole_name(entry: str, url: str, allowed: bool
 
 
 @pytest.mark.parametrize("entry", ["", "https://a.example", "a.example/x", "*.a.example", "a:b"])
-def test_what_is_no_host_is_no_entry(entry: str) -> None:
+def test_an_entry_that_is_not_a_host_is_refused(entry: str) -> None:
     with pytest.raises(BadUrl):
         parse_allowed(entry)
 
 
 @given(st.text())
-def test_no_text_is_called_that_is_not_taken_apart_to_an_allowed_host(text: str) -> None:
+def test_every_text_is_refused_or_has_a_printable_host_and_path(text: str) -> None:
     for url in (text, f"http://{text}", f"http://a.example{text}", f"http://{text}@a.example/"):
         try:
             target = parse_url(url)
@@ -65,7 +65,7 @@ def test_no_text_is_called_that_is_not_taken_apart_to_an_allowed_host(text: str)
         assert all("!" <= character <= "~" for character in target.host + target.path)
 
 
-def test_delays_grow_to_three_days_in_all() -> None:
+def test_the_delays_grow_and_last_three_days_in_total() -> None:
     delays = [delay_after(attempt, DEFAULT, jitter=0) for attempt in range(1, 11)]
     assert delays[:4] == [5, 25, 125, 625]
     assert delays[-1] is None
@@ -73,21 +73,21 @@ def test_delays_grow_to_three_days_in_all() -> None:
     assert 3 * 86400 < total < 3.5 * 86400
 
 
-def test_a_delay_has_jitter_and_may_be_longer_if_asked() -> None:
+def test_a_delay_has_jitter_and_respects_retry_after() -> None:
     assert delay_after(1, DEFAULT, jitter=1) == 6
     assert delay_after(1, DEFAULT, jitter=-1) == 4
-    assert delay_after(1, DEFAULT, jitter=0, asked=60) == 60
-    assert delay_after(1, DEFAULT, jitter=0, asked=1) == 5
-    assert delay_after(1, DEFAULT, jitter=0, asked=1e9) == 86400
-    assert delay_after(99, Patience(100, 5, 86400), jitter=0) == 86400
-    assert [seconds_in(said) for said in (b"120", b"", b"Wed, 21 Oct 2026 07:28:00 GMT")] == [
+    assert delay_after(1, DEFAULT, jitter=0, retry_after=60) == 60
+    assert delay_after(1, DEFAULT, jitter=0, retry_after=1) == 5
+    assert delay_after(1, DEFAULT, jitter=0, retry_after=1e9) == 86400
+    assert delay_after(99, RetryPolicy(100, 5, 86400), jitter=0) == 86400
+    assert [seconds_in(value) for value in (b"120", b"", b"Wed, 21 Oct 2026 07:28:00 GMT")] == [
         120,
         0,
         0,
     ]
 
 
-def test_each_of_two_secrets_verifies_and_no_third() -> None:
+def test_a_call_verifies_with_each_of_two_secrets_and_with_no_other() -> None:
     now = datetime.now(UTC).timestamp()
     headers = signed_headers(KEYS, "msg_1", now, '{"a":"ü"}')
     for key in KEYS:

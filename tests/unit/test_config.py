@@ -1,11 +1,12 @@
-"""Settings: which source wins, and what a wrong one is told."""
+"""Settings: which source wins, how lists and tables are written, what errors say."""
 
 from pathlib import Path
 
 import pytest
 
-from captiond.config import Settings, checked, layers_of, load_settings, origins
+from captiond.config import Settings
 from captiond.errors import SettingsError
+from captiond.sources import checked, layers_of, load_settings, origins
 
 
 def write(folder: Path, text: str) -> Path:
@@ -35,19 +36,76 @@ def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -
     assert settings.server.host == "0.0.0.0"
 
 
-def test_the_environment_gives_lists_with_commas() -> None:
-    assert load(environ={"CAPTIOND_IMAGES__TYPES": "png, jpeg"}).images.types == ("png", "jpeg")
+ENGLISH, GERMAN = "captiond/english", "de_core_news_sm"
+BOTH = {"en": ENGLISH, "de": GERMAN}
 
 
-def test_the_environment_gives_pipelines_as_pairs() -> None:
-    environ = {
-        "CAPTIOND_TAGS__PIPELINES": "en=captiond/english, de=de_core_news_sm",
-        "CAPTIOND_TAGS__LANGUAGE": "de",
-        "CAPTIOND_TAGS__DENY": "tennis*, cat",
-    }
-    tags = load(environ=environ).tags
-    assert tags.pipelines == {"en": "captiond/english", "de": "de_core_news_sm"}
-    assert tags.filter.deny == ("tennis*", "cat")
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("png, jpeg", ("png", "jpeg")),
+        ('["png", "jpeg"]', ("png", "jpeg")),
+        (' [ "png" ] ', ("png",)),
+        ("png", ("png",)),
+    ],
+)
+def test_a_list_is_written_with_commas_or_as_json(text: str, items: tuple[str, ...]) -> None:
+    assert load(environ={"CAPTIOND_IMAGES__TYPES": text}).images.types == items
+    assert load(flags={"images": {"types": text}}).images.types == items
+
+
+def test_an_empty_list_is_written_as_nothing_or_as_json(tmp_path: Path) -> None:
+    file = write(tmp_path, "[tags]\ndeny = ['cat']")
+    for empty in ("", "[]"):
+        assert load(file, {"CAPTIOND_TAGS__DENY": empty}).tags.deny == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"en={ENGLISH}, de={GERMAN}",
+        f'{{"en": "{ENGLISH}", "de": "{GERMAN}"}}',
+    ],
+)
+def test_a_table_is_written_as_pairs_or_as_json(text: str) -> None:
+    assert load(environ={"CAPTIOND_TAGS__PIPELINES": text}).tags.pipelines == BOTH
+    assert load(flags={"tags": {"pipelines": text}}).tags.pipelines == BOTH
+
+
+@pytest.mark.parametrize(
+    ("text", "pipelines"),
+    [
+        ("", {"en": ENGLISH, "de": "B"}),  # the default has en
+        ("[tags.pipelines]\nen = 'A'", {"en": "A", "de": "B"}),
+        ("[tags.pipelines]\nen = 'A'\nde = 'A'", {"en": "A", "de": "B"}),
+        ("[tags]\npipelines = 'en=A'", {"en": "A", "de": "B"}),
+    ],
+)
+def test_an_entry_of_a_table_is_added_to_those_of_the_source_below(
+    tmp_path: Path, text: str, pipelines: dict[str, str]
+) -> None:
+    file = write(tmp_path, text)
+    assert load(file, {"CAPTIOND_TAGS__PIPELINES__DE": "B"}).tags.pipelines == pipelines
+    assert load(file, flags={"tags": {"pipelines.de": "B"}}).tags.pipelines == pipelines
+
+
+def test_a_whole_table_replaces_that_of_the_source_below(tmp_path: Path) -> None:
+    file = write(tmp_path, "[tags.pipelines]\nfr = 'A'\nen = 'A'")
+    assert load(file).tags.pipelines == {"fr": "A", "en": "A"}
+    assert load(file, {"CAPTIOND_TAGS__PIPELINES": "en=B"}).tags.pipelines == {"en": "B"}
+
+
+def test_a_source_may_set_a_table_and_entries_of_it() -> None:
+    environ = {"CAPTIOND_TAGS__PIPELINES__DE": "B", "CAPTIOND_TAGS__PIPELINES": "en=A,de=A"}
+    flags: dict[str, dict[str, object]] = {"tags": {"pipelines.fr": "C"}}
+    assert load(None, environ, flags).tags.pipelines == {"en": "A", "de": "B", "fr": "C"}
+
+
+def test_a_host_in_brackets_is_no_json(tmp_path: Path) -> None:
+    environ = {"CAPTIOND_WEBHOOKS__ALLOW": "[::1]:80"}
+    assert load(environ=environ).webhooks.allow == ("[::1]:80",)
+    environ = {"CAPTIOND_WEBHOOKS__ALLOW": '["a.example", "[::1]:80"]'}
+    assert load(environ=environ).webhooks.allow == ("a.example", "[::1]:80")
 
 
 def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
@@ -55,7 +113,7 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "environ", "told"),
+    ("text", "environ", "expected"),
     [
         ("[server]\nprot = 1", {}, "captiond.toml: server.prot: there is no such setting"),
         ("[sever]\nport = 1", {}, "captiond.toml: sever: there is no such setting"),
@@ -69,7 +127,7 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("[tags]\npipeline = 'x'", {}, "captiond.toml: tags.pipeline: there is no such setting"),
         ("[tags]\nkinds = ['verb']", {}, "captiond.toml: tags.kinds = 'verb': "),
         ("[tags]\nkinds = []", {}, "captiond.toml: tags.kinds = []: "),
-        ("[tags]\nlanguage = 'de'", {}, "tags.language = 'de': tags.pipelines has none for it"),
+        ("[tags]\nlanguage = 'de'", {}, "tags.language = 'de': tags.pipelines has no pipeline"),
         ("[tags.pipelines]\nEN = 'x'", {}, "captiond.toml: tags.pipelines.EN = 'EN': "),
         ("[tags.pipelines]\nen = 3", {}, "captiond.toml: tags.pipelines.en = 3: "),
         (
@@ -77,14 +135,48 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
             {"CAPTIOND_TAGS__CATEGORIES": "fod"},
             "CAPTIOND_TAGS__CATEGORIES = 'fod'",
         ),
+        # A default that another setting makes wrong is an error too.
+        ("[tags.pipelines]\nde = 'x'", {}, "default: tags.language = 'en': tags.pipelines has no"),
+        # Sections with a value and with keys, in both orders.
+        ("", {"CAPTIOND_LOGS": "a", "CAPTIOND_LOGS__LEVEL": "info"}, "CAPTIOND_LOGS = 'a'"),
+        ("", {"CAPTIOND_LOGS__LEVEL": "info", "CAPTIOND_LOGS": "a"}, "CAPTIOND_LOGS = 'a'"),
+        # Tables: whole, and by entry.
+        ("", {"CAPTIOND_TAGS__PIPELINES": "en"}, "CAPTIOND_TAGS__PIPELINES = 'en': Input should"),
+        ("", {"CAPTIOND_TAGS__PIPELINES": "{'en'"}, "CAPTIOND_TAGS__PIPELINES = \"{'en'\": Input"),
+        ("", {"CAPTIOND_TAGS__PIPELINES": "1x=a"}, "CAPTIOND_TAGS__PIPELINES = '1x': String"),
+        ("", {"CAPTIOND_TAGS__PIPELINES": "{}"}, "CAPTIOND_TAGS__PIPELINES = {}: Dictionary"),
+        ("", {"CAPTIOND_TAGS__PIPELINES__DE": ""}, "CAPTIOND_TAGS__PIPELINES__DE = '': String"),
+        ("", {"CAPTIOND_TAGS__PIPELINES__1X": "a"}, "CAPTIOND_TAGS__PIPELINES__1X = '1x': String"),
+        (
+            "[tags]\npipelines = 3",
+            {"CAPTIOND_TAGS__PIPELINES__DE": "x"},
+            "captiond.toml: tags.pipelines = 3: ",
+        ),
+        (
+            "[tags.pipelines]\nen = 3",
+            {"CAPTIOND_TAGS__PIPELINES__DE": "x"},
+            "captiond.toml: tags.pipelines.en = 3: ",
+        ),
+        ("tags = 3", {"CAPTIOND_TAGS__PIPELINES__DE": "x"}, "captiond.toml: tags = 3: "),
+        # Entries of settings that are no tables.
+        ("", {"CAPTIOND_SERVER__PORT__X": "1"}, "CAPTIOND_SERVER__PORT__X: there is no such"),
+        ("", {"CAPTIOND_TAGS__DENY__0": "cat"}, "CAPTIOND_TAGS__DENY__0: there is no such setting"),
+        ("", {"CAPTIOND_IMAGES__TYPES": '["png"'}, "CAPTIOND_IMAGES__TYPES = '[\"png\"': Input"),
     ],
 )
-def test_a_wrong_setting_is_told_with_source_key_and_value(
-    tmp_path: Path, text: str, environ: dict[str, str], told: str
+def test_an_error_names_the_source_the_key_and_the_value(
+    tmp_path: Path, text: str, environ: dict[str, str], expected: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
         load(write(tmp_path, text), environ)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_an_error_names_the_entry_that_the_command_line_sets() -> None:
+    with pytest.raises(SettingsError, match=r"^command line: tags\.pipelines\.de = '': "):
+        load(flags={"tags": {"pipelines.de": ""}})
+    with pytest.raises(SettingsError, match=r"^command line: server\.port\.x: there is no such"):
+        load(flags={"server": {"port.x": "1"}})
 
 
 def test_a_file_that_is_not_toml_or_not_there_is_named(tmp_path: Path) -> None:
@@ -103,18 +195,33 @@ def test_the_sample_file_holds_every_default_but_the_fallback() -> None:
 def test_every_setting_has_its_origin(tmp_path: Path) -> None:
     file = write(tmp_path, "[server]\nport = 1\nworkers = 2")
     flags = {"server": {"port": 5}}
-    found = {
+    shown = {
         f"{origin.section}.{origin.key}": (origin.value, origin.source)
         for origin in origins(layers_of(file, {"CAPTIOND_LOGS__LEVEL": "debug"}, flags))
     }
-    assert found["server.port"] == (5, "command line")
-    assert found["server.workers"] == (2, str(file))
-    assert found["logs.level"] == ("debug", "environment")
-    assert found["server.host"] == ("127.0.0.1", "default")
-    assert found["images.types"][0][0] == "jpeg"
+    assert shown["server.port"] == (5, "command line")
+    assert shown["server.workers"] == (2, str(file))
+    assert shown["logs.level"] == ("debug", "environment")
+    assert shown["server.host"] == ("127.0.0.1", "default")
+    assert shown["images.types"][0][0] == "jpeg"
+    assert shown["tags.pipelines"] == ({"en": ENGLISH}, "default")
 
 
-def test_a_secret_stands_in_no_message(tmp_path: Path) -> None:
+def test_the_origin_of_a_table_names_that_of_each_entry(tmp_path: Path) -> None:
+    file = write(tmp_path, "[tags.pipelines]\nen = 'A'\nde = 'A'")
+
+    def source(environ: dict[str, str], flags: dict[str, dict[str, object]]) -> str:
+        shown = origins(layers_of(file, environ, flags))
+        return next(origin.source for origin in shown if origin.key == "pipelines")
+
+    assert source({}, {}) == str(file)
+    assert source({"CAPTIOND_TAGS__PIPELINES": "en=B"}, {}) == "environment"
+    assert source({"CAPTIOND_TAGS__PIPELINES__DE": "B"}, {"tags": {"pipelines.fr": "C"}}) == (
+        f"en: {file}, de: environment, fr: command line"
+    )
+
+
+def test_no_message_shows_a_secret(tmp_path: Path) -> None:
     secret = "whsec_" + "QUJD" * 8
     layers = layers_of(None, {"CAPTIOND_WEBHOOKS__SECRET": f"{secret} {secret}"}, {})
     assert secret not in str(origins(layers))

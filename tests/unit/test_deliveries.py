@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from captiond.callbacks import DeliveryStatus, Patience, delay_after, longest_life
+from captiond.callbacks import DeliveryStatus, RetryPolicy, delay_after, longest_life
 from captiond.config import DataSettings, Settings, WebhookSettings
-from captiond.jobs import Captioned, NewImage, NewTask, Refused
+from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import claims, deliveries, expiry, tasks
 from captiond.store.deliveries import Delivery, Tried
-from captiond.store.sqlite import Engine, writing
+from captiond.store.engine import Engine, writing
 from captiond.store.tables import DeliveryRow
 from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import PER_HOST, Courier
-from captiond.supervisor.outgoing import Reply
+from captiond.supervisor.outgoing import ResponseHead
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -27,19 +27,21 @@ PENDING, DELIVERED, FAILED = DeliveryStatus
 
 
 def task(task_id: str, url: str | None = "http://a.example/", images: int = 1) -> NewTask:
-    files = tuple(NewImage(f"{n}.png", "sha", 9 * n, 9) for n in range(images))
+    files = tuple(
+        NewImage(f"{n}.png", SpooledImage("spool", 9 * n, 9, "sha")) for n in range(images)
+    )
     return NewTask(task_id, f"spool-{task_id}", files, 1.0, callback_url=url)
 
 
 def refused(task_id: str, url: str = "http://a.example/") -> NewTask:
     """A task that ends as it is accepted."""
-    image = NewImage("x", None, 0, 0, Refused("no image", "not_an_image"))
+    image = NewImage("x", None, Refused("no image", "not_an_image"))
     return NewTask(task_id, None, (image,), 1.0, callback_url=url)
 
 
 async def finish_all(engine: Engine, now: float) -> None:
     taken = await claims.claim(engine, 99, owner="m", now=now)
-    results = [claims.Finished(claim.image_id, claim.attempt, CAPTION) for claim in taken]
+    results = [claims.ImageOutcome(claim.image_id, claim.attempt, CAPTION) for claim in taken]
     await claims.finish(engine, results, now=now)
 
 
@@ -56,7 +58,7 @@ async def test_a_delivery_is_made_when_its_task_ends_and_only_then(store: Engine
     await tasks.create_task(store, task("t", images=2))
     await tasks.create_task(store, task("quiet", url=None))
     (first, *_) = await claims.claim(store, 1, owner="m", now=2.0)
-    await claims.finish(store, [claims.Finished(first.image_id, 1, CAPTION)], now=3.0)
+    await claims.finish(store, [claims.ImageOutcome(first.image_id, 1, CAPTION)], now=3.0)
     assert await deliveries.of_task(store, "t") == []
     await finish_all(store, now=4.0)
     (delivery,) = await deliveries.of_task(store, "t")
@@ -71,7 +73,7 @@ async def test_each_way_a_task_ends_makes_one_delivery(store: Engine) -> None:
     (claim,) = await claims.claim(store, 1, owner="m", now=2.0)
     await tasks.cancel(store, "c", now=3.0)
     await tasks.cancel(store, "c", now=4.0)
-    late = claims.Finished(claim.image_id, claim.attempt, CAPTION)
+    late = claims.ImageOutcome(claim.image_id, claim.attempt, CAPTION)
     assert await claims.finish(store, [late], now=5.0) == {}
     for task_id in ("r", "c"):
         assert len(await deliveries.of_task(store, task_id)) == 1
@@ -134,7 +136,9 @@ async def test_a_task_that_is_tried_again_is_told_of_once_more_and_not_before(
     await tasks.create_task(store, task("t"))
     (claim,) = await claims.claim(store, 1, owner="m", now=1.0)
     poison = Refused("died", "poison_image")
-    await claims.finish(store, [claims.Finished(claim.image_id, claim.attempt, poison)], now=2.0)
+    await claims.finish(
+        store, [claims.ImageOutcome(claim.image_id, claim.attempt, poison)], now=2.0
+    )
     (first,) = await due(store, 2.0)
     assert await tasks.retry(store, "t") == 1
     assert await due(store, 2.0) == [], "it has not ended after all"
@@ -176,9 +180,9 @@ async def test_what_is_tried_anew_is_as_young_as_what_is_new(store: Engine) -> N
 
 
 @pytest.mark.parametrize(
-    "patience", [Patience(10, 5, 86400), Patience(1, 5, 9), Patience(99, 1, 2)]
+    "patience", [RetryPolicy(10, 5, 86400), RetryPolicy(1, 5, 9), RetryPolicy(99, 1, 2)]
 )
-def test_a_life_is_as_long_as_all_tries(patience: Patience) -> None:
+def test_a_life_is_as_long_as_all_tries(patience: RetryPolicy) -> None:
     delays = [delay_after(n, patience, jitter=1) for n in range(1, patience.attempts)]
     tries = 15 * patience.attempts
     life = longest_life(patience, try_seconds=15)
@@ -210,7 +214,7 @@ class Hanging:
         self._called = asyncio.Semaphore(0)
         monkeypatch.setattr(couriers, "post", self._post)
 
-    async def _post(self, *_: Any, **__: Any) -> Reply:
+    async def _post(self, *_: Any, **__: Any) -> ResponseHead:
         self.calls += 1
         self._called.release()
         await asyncio.Event().wait()

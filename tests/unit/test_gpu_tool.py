@@ -19,14 +19,15 @@ from zipfile import ZipFile
 import pytest
 from transformers import BlipForConditionalGeneration
 
-from captiond.bench.checkpoint import config_of
-from captiond.bench.floor import Shape
+from captiond.captioners.blip.cost import BlipShape
+from captiond.captioners.blip.random_weights import config_of
 from captiond.captioners.files import find_model
-from captiond.config import Settings, load_settings
+from captiond.config import Settings
+from captiond.sources import load_settings
 from tools.gpu import runner, wheels
 from tools.gpu.__main__ import ROOT, arguments, results_in
 from tools.gpu.clients import Target, Window, drive
-from tools.gpu.job import KEPT_WITH_GRAPHS, Job, best_way
+from tools.gpu.job import PROJECTED_WITH_GRAPHS, Job, best_way
 from tools.gpu.part import as_line
 from tools.gpu.parts.service import write_model
 from tools.gpu.plan import (
@@ -58,14 +59,16 @@ from tools.gpu.serving import Setup, kind_of
 from tools.gpu.tables import BASE, SHAPES, TABLES, floor_of, table
 
 MACHINE = {"device": "a GPU", "counts": "full"}
-ENGINE = Timing("base", "captiond", "bf16", KEPT_WITH_GRAPHS, 64, 19, 0.05, 0.03, 2_000_000_000)
+ENGINE = Timing(
+    "base", "captiond", "bf16", PROJECTED_WITH_GRAPHS, 64, 19, 0.05, 0.03, 2_000_000_000
+)
 GENERATE = replace(ENGINE, engine="generate", way="", seconds=0.5, encoding=None)
 ALONE = replace(GENERATE, precision="fp32", batch=1, seconds=0.4)
 RATES = (Rate("product", "bf16", "linear", 700e12), Rate("memory", "bf16", "copy", 4e12))
 SERVED = Served(8, 512, 64, 900.0, 0.4, 0.6, {"503": 2}, {"decoding": 0.2}, {"decoders": 9.0})
 EACH: dict[str, list[Row]] = {
     "floor": [*RATES],
-    "equality": [Equality("captiond/scenes", KEPT_WITH_GRAPHS, "greedy", 3, 3, 3, 2)],
+    "equality": [Equality("captiond/scenes", PROJECTED_WITH_GRAPHS, "greedy", 3, 3, 3, 2)],
     "engine": [ENGINE],
     "generate": [GENERATE, ALONE],
     "service": [SERVED],
@@ -117,10 +120,10 @@ def test_later_parts_take_the_smallest_batch_that_is_nearly_as_quick_in_the_best
     def timing(way: str, batch: int, rate: float) -> Timing:
         return replace(ENGINE, way=way, batch=batch, seconds=batch / rate)
 
-    slow = [timing("no graphs, kept", batch, 500 + batch) for batch in (256, 64)]
+    slow = [timing("no graphs, projected", batch, 500 + batch) for batch in (256, 64)]
     fast = [timing("graphs, absorbed", *row) for row in ((256, 2000), (128, 1950), (64, 1900))]
     assert best_way([*slow, *fast]) == ("graphs, absorbed", 128)
-    assert best_way([]) == (KEPT_WITH_GRAPHS, 64)
+    assert best_way([]) == (PROJECTED_WITH_GRAPHS, 64)
 
 
 # ---------------------------------------------------------------- running
@@ -216,7 +219,7 @@ def test_a_later_run_adds_to_the_results_of_the_same_machine(tmp_path: Path) -> 
 
 def test_the_shapes_are_those_of_the_models_that_are_timed() -> None:
     for name in ("base", "large"):
-        assert SHAPES[name] == Shape.of(config_of(name).to_dict())
+        assert SHAPES[name] == BlipShape.of(config_of(name).to_dict())
 
 
 def test_a_batch_at_the_machines_rates_reaches_the_floor() -> None:
@@ -236,7 +239,7 @@ def test_the_report_has_every_part_and_begins_with_what_counts() -> None:
     parts["large"].notes.append("large, batch 256: no memory")
     text = report(MACHINE, parts)
     head, *_ = text.partition("## ")
-    assert "Engine, base: 1,280 images/s (bf16, graphs, kept, batch 64)" in head
+    assert "Engine, base: 1,280 images/s (bf16, graphs, projected, batch 64)" in head
     assert "10.0 x `generate` at its best (bf16, batch 64)" in head
     assert "512 x `generate` in fp32, one image at a time" in head
     assert "Service: 900 images/s over HTTP with 8 web processes and 512 clients." in head

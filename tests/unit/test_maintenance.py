@@ -4,9 +4,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from captiond.store import maintenance
+from captiond.store import sqlite
+from captiond.store.engine import Engine, outside_transaction
 from captiond.store.maintenance import checkpoint
-from captiond.store.sqlite import BUSY_SECONDS, Engine, outside_transaction
+from captiond.store.sqlite import BUSY_SECONDS
 
 pytestmark = pytest.mark.anyio
 
@@ -17,11 +18,11 @@ async def test_a_checkpoint_that_fails_leaves_the_others_patience_as_before(
     async def fail_to_restart(connection: AsyncConnection, mode: str) -> tuple[int, int]:
         if mode == "RESTART":
             raise OSError("the disk fails")
-        return await moved_by(connection, mode)
+        return await copy_log(connection, mode)
 
-    moved_by = maintenance.moved_by
-    monkeypatch.setattr(maintenance, "LONG_LOG", -1)
-    monkeypatch.setattr(maintenance, "moved_by", fail_to_restart)
+    copy_log = sqlite.copy_log
+    monkeypatch.setattr(sqlite, "LONG_LOG", -1)
+    monkeypatch.setattr(sqlite, "copy_log", fail_to_restart)
     with pytest.raises(OSError, match="the disk fails"):
         await checkpoint(store)
     async with outside_transaction(store) as connection:

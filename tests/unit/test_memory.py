@@ -1,9 +1,9 @@
-"""Which errors are told as out of memory, to be met with a smaller batch."""
+"""Which errors mean out of memory, so that a smaller batch is tried."""
 
 import pytest
 import torch
 
-from captiond.captioners.memory import told_as_out_of_memory
+from captiond.captioners.memory import raising_out_of_memory
 from captiond.errors import OutOfMemory
 
 
@@ -16,12 +16,12 @@ from captiond.errors import OutOfMemory
         RuntimeError("CUDA error: out of memory"),
     ],
 )
-def test_of_device_and_host(error: Exception) -> None:
-    with pytest.raises(OutOfMemory), told_as_out_of_memory():
+def test_errors_of_device_and_host(error: Exception) -> None:
+    with pytest.raises(OutOfMemory), raising_out_of_memory():
         raise error
 
 
-def test_any_other_error_of_the_device_goes_through() -> None:
+def test_another_error_of_the_device_is_not_changed() -> None:
     error = RuntimeError("CUDA error: an illegal memory access was encountered")
-    with pytest.raises(RuntimeError, match="illegal"), told_as_out_of_memory():
+    with pytest.raises(RuntimeError, match="illegal"), raising_out_of_memory():
         raise error

@@ -9,7 +9,7 @@ import pytest
 
 from captiond.callbacks import Target
 from captiond.supervisor import outgoing
-from captiond.supervisor.outgoing import NoAnswer, Reply, post
+from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
 
 pytestmark = pytest.mark.anyio
 SWALLOWS, WELL, REFUSES = "127.0.0.2", "127.0.0.1", "127.0.0.3"
@@ -45,7 +45,7 @@ async def answering(port: int) -> AsyncIterator[None]:
         yield
 
 
-async def call(monkeypatch: pytest.MonkeyPatch, port: int, *addresses: str) -> Reply:
+async def call(monkeypatch: pytest.MonkeyPatch, port: int, *addresses: str) -> ResponseHead:
     async def look_up(*_: object) -> list[str]:
         return list(addresses)
 
@@ -58,16 +58,19 @@ async def test_an_address_that_swallows_calls_leaves_time_to_the_next(
 ) -> None:
     with swallowing() as port:
         async with answering(port):
-            assert await call(monkeypatch, port, SWALLOWS, WELL) == Reply(204, 0.0)
+            assert await call(monkeypatch, port, SWALLOWS, WELL) == ResponseHead(204, 0.0)
 
 
 async def test_the_first_address_is_named_if_none_takes_a_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with swallowing() as port, pytest.raises(NoAnswer, match=f"{SWALLOWS}: no connection within 1"):
+    with (
+        swallowing() as port,
+        pytest.raises(NoResponse, match=f"{SWALLOWS}: no connection within 1"),
+    ):
         await call(monkeypatch, port, SWALLOWS, REFUSES)
 
 
 async def test_a_single_address_has_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    with swallowing() as port, pytest.raises(NoAnswer, match="no answer within 2 s"):
+    with swallowing() as port, pytest.raises(NoResponse, match="no answer within 2 s"):
         await call(monkeypatch, port, SWALLOWS)

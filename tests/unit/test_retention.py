@@ -10,8 +10,9 @@ from sqlalchemy import text
 from captiond.config import DataSettings, RetentionSettings, Settings
 from captiond.jobs import Captioned, Refused
 from captiond.store import captions, claims, deliveries, expiry, tasks
-from captiond.store.sqlite import Engine, reading
+from captiond.store.engine import Engine, reading
 from captiond.supervisor.retention import tidy
+from tests.unit.test_cleaner import cleaning
 from tests.unit.test_deliveries import due, failed, finish_all, refused, task
 
 pytestmark = pytest.mark.anyio
@@ -22,6 +23,12 @@ DAY = 86400.0
 def settings(folder: Path, **kept: float) -> Settings:
     (folder / "spool").mkdir(exist_ok=True)
     return Settings(data=DataSettings(dir=folder), retention=RetentionSettings(**kept))
+
+
+async def tidied(settings: Settings, store: Engine, *, now: float) -> None:
+    """Delete what the settings do not keep at this time, and wait until that is done."""
+    async with cleaning(settings, store) as cleaner:
+        await tidy(settings, store, cleaner, now=now)
 
 
 async def count(engine: Engine, table: str) -> int:
@@ -38,9 +45,9 @@ async def test_a_task_goes_with_its_images_and_deliveries_when_its_days_are_over
     (delivery,) = await due(store, 5.0)
     await deliveries.record(store, [failed(delivery, again=None)])
     month = settings(tmp_path, task_days=30)
-    await tidy(month, store, now=5.0 + 30 * DAY)
+    await tidied(month, store, now=5.0 + 30 * DAY)
     assert await tasks.read_task(store, "old") is not None
-    await tidy(month, store, now=6.0 + 30 * DAY)
+    await tidied(month, store, now=6.0 + 30 * DAY)
     assert await tasks.read_task(store, "old") is None
     for table in ("images", "deliveries"):
         assert await count(store, table) == 0
@@ -51,7 +58,7 @@ async def test_unfinished_tasks_and_owed_webhooks_are_never_touched(
 ) -> None:
     await tasks.create_task(store, task("waits", url=None, images=2))
     await tasks.create_task(store, refused("owed"))
-    await tidy(settings(tmp_path, task_days=1), store, now=1e9)
+    await tidied(settings(tmp_path, task_days=1), store, now=1e9)
     for task_id in ("waits", "owed"):
         assert await tasks.read_task(store, task_id) is not None
     assert await count(store, "images") == 3
@@ -61,7 +68,7 @@ async def test_nothing_goes_where_all_is_kept_for_ever(store: Engine, tmp_path: 
     await tasks.create_task(store, task("old", url=None))
     await finish_all(store, now=5.0)
     await captions.remember(store, {"a": CAPTION, "b": CAPTION}, now=1.0)
-    await tidy(settings(tmp_path, task_days=0, cache_rows=0), store, now=1e9)
+    await tidied(settings(tmp_path, task_days=0, cache_rows=0), store, now=1e9)
     assert await tasks.read_task(store, "old") is not None
     assert await count(store, "captions") == 2
 
@@ -80,7 +87,7 @@ async def test_few_rows_go_at_a_time_and_the_oldest_first(store: Engine) -> None
 async def test_the_oldest_captions_leave_the_cache(store: Engine, tmp_path: Path) -> None:
     for age in range(10):
         await captions.remember(store, {f"key{age}": CAPTION}, now=float(age))
-    await tidy(settings(tmp_path, cache_rows=4), store, now=1e9)
+    await tidied(settings(tmp_path, cache_rows=4), store, now=1e9)
     found = await captions.look_up(store, [f"key{age}" for age in range(10)])
     kept = [age for age, caption in enumerate(found) if caption is not None]
     assert kept == [6, 7, 8, 9]
@@ -94,7 +101,7 @@ async def test_old_files_that_no_task_owns_are_removed(store: Engine, tmp_path: 
         path = kept.spool / name
         path.write_bytes(b"x")
         os.utime(path, (now - age, now - age))
-    await tidy(kept, store, now=now)
+    await tidied(kept, store, now=now)
     assert sorted(path.name for path in kept.spool.iterdir()) == ["spool-t", "web0-young"]
 
 
@@ -104,9 +111,9 @@ async def test_files_are_let_go_a_few_at_a_time(store: Engine, tmp_path: Path) -
     for number in range(kept):
         await tasks.create_task(store, task(f"t{number}"))
     taken = await claims.claim(store, kept, owner="m", now=1.0)
-    ends = [claims.Finished(claim.image_id, claim.attempt, poison) for claim in taken]
+    ends = [claims.ImageOutcome(claim.image_id, claim.attempt, poison) for claim in taken]
     await claims.finish(store, ends, now=2.0)
     assert await expiry.release_files(store, before=2.0) == 0
     assert await expiry.release_files(store, before=3.0) == expiry.MOST_TASKS
-    await tidy(settings(tmp_path, retry_days=1), store, now=3.0 + DAY)
+    await tidied(settings(tmp_path, retry_days=1), store, now=3.0 + DAY)
     assert await tasks.needed_spool_names(store) == set()

@@ -1,4 +1,4 @@
-"""How captions are read off scenes: relations, order, articles, and what is refused."""
+"""The captions of scenes: relations, order, articles, and the scenes that are refused."""
 
 from itertools import pairwise
 from random import Random
@@ -85,9 +85,13 @@ def test_the_order_of_the_things_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "things",
     [
-        (at(BOAT, 0.2, 0.2), at(SUN, 0.7, 0.7)),  # as far aside as above
-        (at(BOAT, 0.4, 0.5), at(SUN, 0.5, 0.5)),  # one over the other
-        (at(BOAT, 0.2, 0.2), at(SUN, 0.2, 0.8), at(STAR, 0.8, 0.8)),  # a corner
+        (at(BOAT, 0.2, 0.2), at(SUN, 0.7, 0.7)),  # as far to the side as above
+        (at(BOAT, 0.4, 0.5), at(SUN, 0.5, 0.5)),  # the things overlap
+        (
+            at(BOAT, 0.2, 0.2),
+            at(SUN, 0.2, 0.8),
+            at(STAR, 0.8, 0.8),
+        ),  # the three things form a corner
     ],
 )
 def test_an_unclear_scene_is_refused(things: tuple[Thing, ...]) -> None:
@@ -95,7 +99,7 @@ def test_an_unclear_scene_is_refused(things: tuple[Thing, ...]) -> None:
         caption(Scene(things))
 
 
-def test_only_a_plain_shape_holds_things() -> None:
+def test_only_a_plain_shape_contains_things() -> None:
     assert is_inside(STAR, RING)
     assert not is_inside(STAR, Thing("tree", "blue", 0.5, 0.5, 0.8))
     assert not is_inside(at(STAR, 0.8, 0.5), RING)

@@ -1,4 +1,4 @@
-"""How the size of a batch is found and remembered."""
+"""How the batch size is measured and remembered."""
 
 from itertools import count
 from pathlib import Path
@@ -7,10 +7,11 @@ import pytest
 
 from captiond.captioners import sizing
 from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.sizing import Seconds, best_size, remember, remembered_size
+from captiond.captioners.notes import add_notes
+from captiond.captioners.sizing import Seconds, best_size, remembered_size
 from captiond.config import DataSettings, Settings
 from captiond.errors import OutOfMemory
-from captiond.worker.loading import found_size
+from captiond.worker.loading import batch_size
 
 
 def machine(*, start: float, each: float, memory: int = 1000, caches: int = 1000) -> Seconds:
@@ -54,36 +55,36 @@ def test_a_batch_stays_within_the_memory() -> None:
     assert best_size(machine(start=0.1, each=0.001), most=1) == 1
 
 
-def test_what_was_found_is_remembered_for_what_it_was_found_for(tmp_path: Path) -> None:
+def test_a_size_is_remembered_under_its_key(tmp_path: Path) -> None:
     notes = tmp_path / "batch-sizes.json"
     assert remembered_size(notes, "one") is None
-    remember(notes, "one", 8)
-    remember(notes, "two", 16)
+    add_notes(notes, {"one": 8})
+    add_notes(notes, {"two": 16})
     assert (remembered_size(notes, "one"), remembered_size(notes, "two")) == (8, 16)
     assert remembered_size(notes, "three") is None
     assert list(tmp_path.iterdir()) == [notes]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[8]", '{"one": "8"}', '{"one": 0}', "\0"])
-def test_notes_that_are_not_ours_are_tried_anew(tmp_path: Path, text: str) -> None:
+def test_damaged_notes_count_as_empty(tmp_path: Path, text: str) -> None:
     notes = tmp_path / "batch-sizes.json"
     notes.write_text(text)
     assert remembered_size(notes, "one") is None
-    remember(notes, "one", 4)
+    add_notes(notes, {"one": 4})
     assert remembered_size(notes, "one") == 4
 
 
-def test_a_folder_that_takes_nothing_is_no_error(tmp_path: Path) -> None:
-    remember(tmp_path / "missing" / "batch-sizes.json", "one", 4)
+def test_a_missing_folder_is_no_error(tmp_path: Path) -> None:
+    add_notes(tmp_path / "missing" / "batch-sizes.json", {"one": 4})
 
 
-def test_a_size_from_better_days_fits_the_memory_of_today(
+def test_a_remembered_size_is_limited_by_the_free_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(data=DataSettings(dir=tmp_path))
     monkeypatch.setattr(sizing, "key_of", lambda *_: "one")
-    monkeypatch.setattr(sizing, "room_for", lambda _: 4)
+    monkeypatch.setattr(sizing, "memory_capacity", lambda _: 4)
     blip: Blip = object.__new__(Blip)
     for remembered, expected in ((32, 4), (2, 2)):
-        remember(settings.batch_sizes, "one", remembered)
-        assert found_size(settings, blip, "mark", trial=False) == expected
+        add_notes(settings.batch_sizes, {"one": remembered})
+        assert batch_size(settings, blip, "mark", trial=False) == expected

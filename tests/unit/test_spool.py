@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captiond.spool import IOV_MAX, SpooledImage, SpoolWriter, after, files_before, remove, sweep
+from captiond.errors import SpoolError
+from captiond.jobs import SpooledImage
+from captiond.spool import IOV_MAX, FileWriter, FolderSpool, after, remove
 
 PIECES = st.lists(st.binary(min_size=1, max_size=200), max_size=6)
 STEPS = st.lists(st.tuples(PIECES, st.booleans(), st.booleans()), max_size=8)
@@ -21,7 +23,8 @@ def test_what_is_kept_stands_where_it_is_told(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[list[bytes], bool, bool]]
 ) -> None:
     """Each step is an image in pieces; whether it is flushed on its way, and whether dropped."""
-    writer = SpoolWriter(tmp_path_factory.mktemp("spool"), "w")
+    folder = tmp_path_factory.mktemp("spool")
+    writer = FolderSpool(folder).writer("w")
     kept: list[tuple[bytes, SpooledImage]] = []
     for pieces, flushed, dropped in steps:
         writer.begin()
@@ -30,12 +33,13 @@ def test_what_is_kept_stands_where_it_is_told(
             if flushed:
                 writer.flush()
         content = b"".join(pieces)
-        assert (writer.size, writer.head) == (len(content), content[: SpoolWriter.HEAD_BYTES])
+        assert (writer.size, writer.head) == (len(content), content[: FileWriter.HEAD_BYTES])
         if dropped:
             writer.drop()
         else:
             kept.append((content, writer.end()))
-    whole = writer.commit(durable=False).read_bytes()
+    writer.commit(durable=False)
+    whole = (folder / writer.name).read_bytes()
     assert whole == b"".join(content for content, _ in kept)
     for content, image in kept:
         assert whole[image.offset : image.offset + image.size] == content
@@ -43,14 +47,15 @@ def test_what_is_kept_stands_where_it_is_told(
 
 
 def test_more_pieces_than_one_call_takes(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "w")
+    writer = FolderSpool(tmp_path).writer("w")
     content = bytes(n % 251 for n in range(3 * IOV_MAX))
     for number in range(len(content)):
         writer.write(memoryview(content)[number : number + 1])
     assert writer.unwritten >= len(content)
     writer.flush()
     assert writer.unwritten == 0
-    assert writer.commit(durable=True).read_bytes() == content
+    writer.commit(durable=True)
+    assert (tmp_path / writer.name).read_bytes() == content
 
 
 def test_what_a_short_write_leaves() -> None:
@@ -60,7 +65,7 @@ def test_what_a_short_write_leaves() -> None:
 
 
 def test_a_discarded_file_is_gone(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "w")
+    writer = FolderSpool(tmp_path).writer("w")
     writer.write(memoryview(b"x"))
     writer.flush()
     assert list(tmp_path.iterdir())
@@ -69,7 +74,7 @@ def test_a_discarded_file_is_gone(tmp_path: Path) -> None:
 
 
 def test_many_small_pieces_count_as_what_they_take(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, "w")
+    writer = FolderSpool(tmp_path).writer("w")
     for _ in range(1000):
         writer.write(memoryview(b"x"))
     assert writer.unwritten > 100_000
@@ -82,12 +87,12 @@ def test_a_sweep_leaves_what_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "lost+found").mkdir()
     for name in ("a-1", "a-2.part", "b-1"):
         (tmp_path / name).write_bytes(b"x")
-    assert {path.name for path in files_before(tmp_path, time.time() + 60)} == {
-        "a-1",
-        "a-2.part",
-        "b-1",
-    }
-    assert sweep(tmp_path, {"a-1"}) == 2
+    spool = FolderSpool(tmp_path)
+    assert set(spool.written_before(time.time() + 60)) == {"a-1", "a-2.part", "b-1"}
+    assert spool.sizes() == {"a-1": 1, "a-2.part": 1, "b-1": 1}
+    assert spool.total_size() == 3
+    assert FolderSpool(tmp_path / "missing").total_size() == 0
+    assert spool.sweep({"a-1"}) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"a-1", "lost+found"}
 
 
@@ -107,7 +112,7 @@ def test_a_descriptor_is_closed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         closed.append(descriptor)
         raise OSError(errno.EIO, "no")
 
-    writer = SpoolWriter(tmp_path, "w")
+    writer = FolderSpool(tmp_path).writer("w")
     writer.write(memoryview(b"x"))
     writer.flush()
     with monkeypatch.context() as patch:
@@ -117,3 +122,26 @@ def test_a_descriptor_is_closed_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
         writer.discard()
     assert len(closed) == 1
     os.close(closed[0])
+
+
+def test_an_image_is_read_back(tmp_path: Path) -> None:
+    spool = FolderSpool(tmp_path)
+    writer = spool.writer("w")
+    images = []
+    for content in (b"first", b"second"):
+        writer.begin()
+        writer.write(memoryview(content))
+        images.append(writer.end())
+    writer.commit(durable=True)
+    assert [spool.read(image) for image in images] == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("length", [None, 0, 8])
+def test_a_missing_or_short_file_is_an_error_of_the_storage(
+    tmp_path: Path, length: int | None
+) -> None:
+    """The client's image was whole when it came, so another attempt may succeed."""
+    if length is not None:
+        (tmp_path / "w-1").write_bytes(b"x" * length)
+    with pytest.raises(SpoolError):
+        FolderSpool(tmp_path).read(SpooledImage("w-1", 0, 9, "sha"))

@@ -24,27 +24,22 @@ from captiond.jobs import (
     DEFAULT_OPTIONS,
     Captioned,
     Death,
+    FinishedTask,
     NewImage,
     NewTask,
     Options,
     Refused,
+    SpooledImage,
     Status,
     TaskView,
     blame,
 )
-from captiond.store import captions, claims, expiry, maintenance, tasks
+from captiond.store import captions, claims, expiry, leases, sqlite, tasks
+from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import (
-    BUSY_SECONDS,
-    Engine,
-    make_engine,
-    outside_transaction,
-    reading,
-    writing,
-)
+from captiond.store.sqlite import BUSY_SECONDS
 from captiond.store.tables import Table
-from captiond.store.tasks import Ended
 from captiond.tags import Category, Kind, Tag, TagOptions
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +81,10 @@ async def engine(migrated: Path, tmp_path: Path) -> AsyncIterator[Engine]:
 
 
 def task(task_id: str, count: int, *, key: str | None = None, digest: str | None = None) -> NewTask:
-    images = tuple(NewImage(f"{n}.png", "sha", 9 * n, 9) for n in range(count))
+    images = tuple(
+        NewImage(f"{n}.png", SpooledImage(f"spool-{task_id}", 9 * n, 9, "sha"))
+        for n in range(count)
+    )
     return NewTask(task_id, f"spool-{task_id}", images, 1.0, key, digest)
 
 
@@ -113,11 +111,11 @@ async def test_a_commit_is_durable_and_keys_are_enforced(engine: Engine) -> None
 async def test_images_are_claimed_in_order_and_the_task_ends_with_the_last(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 3))
     first = await claims.claim(engine, 2, owner="m", now=2.0)
-    assert [(claim.spool, claim.offset, claim.size) for claim in first] == [
+    assert [(claim.image.file, claim.image.offset, claim.image.size) for claim in first] == [
         ("spool-t", 0, 9),
         ("spool-t", 9, 9),
     ]
-    results = [claims.Finished(claim.image_id, 1, CAPTION) for claim in first]
+    results = [claims.ImageOutcome(claim.image_id, 1, CAPTION) for claim in first]
     taken = await claims.finish(engine, results, now=3.0)
     assert taken == {claim.image_id: None for claim in first}
     half = await read(engine, "t")
@@ -125,8 +123,8 @@ async def test_images_are_claimed_in_order_and_the_task_ends_with_the_last(engin
     assert await tasks.needed_spool_names(engine) == {"spool-t"}
     (last,) = await claims.claim(engine, 9, owner="m", now=4.0)
     refused = Refused("damaged", "corrupt_image")
-    ended = await claims.finish(engine, [claims.Finished(last.image_id, 1, refused)], now=5.0)
-    assert ended == {last.image_id: Ended(kept=False)}
+    ended = await claims.finish(engine, [claims.ImageOutcome(last.image_id, 1, refused)], now=5.0)
+    assert ended == {last.image_id: FinishedTask(keeps_file=False)}
     whole = await read(engine, "t")
     assert (whole.status, whole.started_at, whole.finished_at) == (Status.COMPLETED, 2.0, 5.0)
     assert [image.outcome for image in whole.images] == [CAPTION, CAPTION, refused]
@@ -140,10 +138,12 @@ async def test_a_late_result_of_a_lost_attempt_is_dropped(engine: Engine) -> Non
     assert await claims.requeue(engine, now=2.0, owner="dead") == 1
     (again,) = await claims.claim(engine, 1, owner="alive", now=3.0)
     assert again.attempt == lost.attempt + 1
-    late = claims.Finished(lost.image_id, lost.attempt, CAPTION)
+    late = claims.ImageOutcome(lost.image_id, lost.attempt, CAPTION)
     assert await claims.finish(engine, [late], now=4.0) == {}
-    mine = claims.Finished(again.image_id, again.attempt, CAPTION)
-    assert await claims.finish(engine, [mine], now=5.0) == {again.image_id: Ended(kept=False)}
+    mine = claims.ImageOutcome(again.image_id, again.attempt, CAPTION)
+    assert await claims.finish(engine, [mine], now=5.0) == {
+        again.image_id: FinishedTask(keeps_file=False)
+    }
     assert await claims.finish(engine, [mine], now=6.0) == {}
 
 
@@ -168,13 +168,13 @@ async def test_a_clock_that_jumps_a_day_changes_no_order(engine: Engine) -> None
     await tasks.create_task(engine, replace(task("early", 2), created_at=4 * day))
     first = await claims.claim(engine, 2, owner="a", now=3 * day)
     second = await claims.claim(engine, 2, owner="b", now=6 * day)
-    assert [claim.spool for claim in first] == ["spool-late"] * 2
-    assert [claim.spool for claim in second] == ["spool-early"] * 2
+    assert [claim.image.file for claim in first] == ["spool-late"] * 2
+    assert [claim.image.file for claim in second] == ["spool-early"] * 2
     assert await claims.claim(engine, 9, owner="c", now=9 * day) == []
 
 
 async def test_a_task_whose_files_were_all_refused_has_ended(engine: Engine) -> None:
-    refused = NewImage("x", None, 0, 0, Refused("no image", "not_an_image"))
+    refused = NewImage("x", None, Refused("no image", "not_an_image"))
     await tasks.create_task(engine, NewTask("t", None, (refused, refused), 1.0))
     ended = await read(engine, "t")
     assert (ended.status, ended.finished_at) == (Status.FAILED, 1.0)
@@ -196,7 +196,7 @@ async def test_blame_adds_up_to_poison_and_the_neighbours_go_on(engine: Engine) 
     (innocent,) = await claims.claim(engine, 2, owner="m", now=4.0)
     assert innocent.blame == 0
     await claims.finish(
-        engine, [claims.Finished(innocent.image_id, innocent.attempt, CAPTION)], now=5.0
+        engine, [claims.ImageOutcome(innocent.image_id, innocent.attempt, CAPTION)], now=5.0
     )
     ended = await read(engine, "t")
     assert ended.status is Status.COMPLETED
@@ -216,9 +216,9 @@ async def test_an_image_that_is_poison_ends_its_task(engine: Engine) -> None:
 
 async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
-    for _ in range(20):
-        await claims.claim(engine, 1, owner="m", now=2.0)
-        assert await claims.requeue(engine, now=3.0) == 1
+    for number in range(20):
+        await claims.claim(engine, 1, owner=f"node{number}/m", now=2.0)
+        assert await leases.recover(engine, f"node{number + 1}") == 1
     (claim,) = await claims.claim(engine, 1, owner="m", now=4.0)
     assert (claim.attempt, claim.blame) == (21, 0)
 
@@ -229,12 +229,12 @@ async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engin
 async def test_cancel_ends_what_has_no_result_and_drops_what_comes_late(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 3))
     done, running = await claims.claim(engine, 2, owner="m", now=2.0)
-    await claims.finish(engine, [claims.Finished(done.image_id, 1, CAPTION)], now=3.0)
+    await claims.finish(engine, [claims.ImageOutcome(done.image_id, 1, CAPTION)], now=3.0)
     cancelled = await tasks.cancel(engine, "t", now=4.0)
-    assert cancelled == tasks.Cancelled((running.image_id,), "spool-t")
-    late = claims.Finished(running.image_id, 1, CAPTION)
+    assert cancelled == tasks.CancelledTask((running.image_id,), "spool-t")
+    late = claims.ImageOutcome(running.image_id, 1, CAPTION)
     assert await claims.finish(engine, [late], now=5.0) == {}
-    assert await claims.requeue(engine, now=5.0) == 0
+    assert await leases.recover(engine, "next") == 0
     assert await claims.claim(engine, 9, owner="m", now=6.0) == []
     ended = await read(engine, "t")
     assert (ended.status, ended.finished_at) == (Status.CANCELLED, 4.0)
@@ -248,12 +248,12 @@ async def test_cancel_ends_what_has_no_result_and_drops_what_comes_late(engine: 
 async def test_a_second_cancel_changes_nothing_and_a_finished_task_refuses(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
     await tasks.cancel(engine, "t", now=2.0)
-    assert await tasks.cancel(engine, "t", now=3.0) == tasks.Cancelled((), None)
+    assert await tasks.cancel(engine, "t", now=3.0) == tasks.CancelledTask((), None)
     assert (await read(engine, "t")).finished_at == 2.0
     assert await tasks.cancel(engine, "unknown", now=3.0) is None
     await tasks.create_task(engine, task("u", 1))
     (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
-    await claims.finish(engine, [claims.Finished(claim.image_id, 1, CAPTION)], now=3.0)
+    await claims.finish(engine, [claims.ImageOutcome(claim.image_id, 1, CAPTION)], now=3.0)
     with pytest.raises(TaskFinished):
         await tasks.cancel(engine, "u", now=4.0)
 
@@ -287,7 +287,9 @@ async def test_a_result_of_an_earlier_version_has_no_details(engine: Engine) -> 
     await tasks.create_task(engine, task("t", 1))
     async with writing(engine) as connection:
         old = '{"caption": "a cat", "tags": ["cat"], "model": "m", "width": 4, "height": 3}'
-        await connection.execute(text("UPDATE images SET result = :old"), {"old": old})
+        await connection.execute(
+            text("UPDATE images SET status = 'COMPLETED', result = :old"), {"old": old}
+        )
     found = await read(engine, "t")
     assert found.images[0].outcome == Captioned("a cat", ("cat",), "m", 4, 3)
 
@@ -318,7 +320,7 @@ async def test_a_task_whose_options_are_damaged_fails_and_holds_up_no_other(engi
     await tasks.create_task(engine, replace(task("good", 1), options=OPTIONS))
     await damage(engine, "UPDATE tasks SET options = :text WHERE id = 'bad'", '{"tags": {"ki')
     (claim,) = await claims.claim(engine, 9, owner="m", now=2.0)
-    assert (claim.spool, claim.options) == ("spool-good", OPTIONS)
+    assert (claim.image.file, claim.options) == ("spool-good", OPTIONS)
     async with reading(engine) as connection:
         query = text("SELECT status, result FROM images WHERE task_id = 'bad'")
         images = (await connection.execute(query)).all()
@@ -348,11 +350,13 @@ async def test_a_database_of_a_newer_captiond_is_refused(engine: Engine, tmp_pat
         await prepare_database(engine, tmp_path / "captiond.db")
 
 
-async def end_with(engine: Engine, *outcomes: Captioned | Refused) -> dict[int, Ended | None]:
+async def end_with(
+    engine: Engine, *outcomes: Captioned | Refused
+) -> dict[int, FinishedTask | None]:
     """Claim as many images as there are outcomes, and end them so."""
     taken = await claims.claim(engine, len(outcomes), owner="m", now=2.0)
     results = [
-        claims.Finished(claim.image_id, claim.attempt, outcome)
+        claims.ImageOutcome(claim.image_id, claim.attempt, outcome)
         for claim, outcome in zip(taken, outcomes, strict=True)
     ]
     return await claims.finish(engine, results, now=3.0)
@@ -362,13 +366,13 @@ async def test_what_another_try_may_mend_is_tried_again(engine: Engine) -> None:
     poison, damaged = Refused("died", "poison_image"), Refused("damaged", "corrupt_image")
     await tasks.create_task(engine, task("t", 3))
     ended = await end_with(engine, CAPTION, poison, damaged)
-    assert set(ended.values()) == {Ended(kept=True)}
+    assert set(ended.values()) == {FinishedTask(keeps_file=True)}
     assert await tasks.needed_spool_names(engine) == {"spool-t"}
     assert await tasks.retry(engine, "t") == 1
     again = await read(engine, "t")
     assert (again.status, again.finished_at) == (Status.PENDING, None)
     assert [image.outcome for image in again.images] == [CAPTION, None, damaged]
-    assert set((await end_with(engine, CAPTION)).values()) == {Ended(kept=False)}
+    assert set((await end_with(engine, CAPTION)).values()) == {FinishedTask(keeps_file=False)}
     whole = await read(engine, "t")
     assert (whole.status, whole.failed) == (Status.COMPLETED, 1)
     assert await tasks.needed_spool_names(engine) == set()
@@ -406,7 +410,7 @@ async def test_a_retry_counts_its_blame_anew(engine: Engine) -> None:
 async def test_a_long_log_begins_anew_unless_a_reader_is_in_the_way(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maintenance, "LONG_LOG", 10)
+    monkeypatch.setattr(sqlite, "LONG_LOG", 10)
     await tasks.create_task(engine, task("a", 100))
     async with reading(engine) as connection:
         await connection.execute(text("SELECT count(*) FROM images"))

@@ -1,16 +1,24 @@
-"""Health as clients are told it, and the delay before a dead process is replaced."""
+"""Health as clients see it, restarts, and what a stop demands of child processes."""
 
 import asyncio
 import errno
+import multiprocessing
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
-from captiond.messages import Health, Message, ModelInfo, Ready, Unready
-from captiond.processes.children import Child
+from captiond.config import DataSettings, Settings
+from captiond.errors import StorageFailed
+from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
+from captiond.processes.channel import Channel
+from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start
 from captiond.supervisor.health import ModelHealth
-from captiond.supervisor.places import Place, restart_delay
+from captiond.supervisor.outage import StorageOutage
+from captiond.supervisor.restarter import Restarter
+from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, demand
+from tests.unit.supervised import DRAINABLE, SECONDS, spawned, starting
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
 
@@ -18,20 +26,20 @@ MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
 def test_from_starting_over_healthy_to_degraded_and_back() -> None:
     health = ModelHealth({"model0": None})
     assert health.state(draining=False).health is Health.STARTING
-    health.hear("model0", Ready(MODEL, 24))
+    health.report("model0", Ready(MODEL, 24))
     assert health.state(draining=False).health is Health.HEALTHY
     assert health.state(draining=False).model == MODEL
-    health.lose("model0")
+    health.exited("model0")
     assert health.state(draining=False).health is Health.DEGRADED
-    health.hear("model0", Ready(MODEL, 24))
+    health.report("model0", Ready(MODEL, 24))
     assert health.state(draining=False).health is Health.HEALTHY
     assert health.state(draining=True).draining
 
 
-def test_a_missing_model_stays_the_reason_while_the_next_try_is_made() -> None:
+def test_a_missing_model_stays_the_reason_while_the_next_attempt_is_made() -> None:
     health = ModelHealth({"model0": None})
-    health.hear("model0", Unready("run captiond pull", "model_missing"))
-    health.lose("model0")
+    health.report("model0", Unready("run captiond pull", "model_missing"))
+    health.exited("model0")
     state = health.state(draining=False)
     assert (state.health, state.code) == (Health.UNHEALTHY, "model_missing")
     assert state.reasons == ("run captiond pull",)
@@ -39,18 +47,21 @@ def test_a_missing_model_stays_the_reason_while_the_next_try_is_made() -> None:
 
 def test_one_device_of_two_is_enough() -> None:
     health = ModelHealth({"model0": None, "model1": None})
-    health.hear("model0", Unready("no such GPU", "model_broken"))
-    health.hear("model1", Ready(MODEL, 24))
+    health.report("model0", Unready("no such GPU", "model_broken"))
+    health.report("model1", Ready(MODEL, 24))
     assert health.state(draining=False).health is Health.HEALTHY
 
 
-@pytest.mark.parametrize(
-    ("failures", "failed", "killed"),
-    [(1, 0.25, 0.25), (2, 0.5, 0.5), (5, 4.0, 2.0), (50, 30.0, 2.0)],
-)
-def test_the_delay_doubles_and_has_an_end(failures: int, failed: float, killed: float) -> None:
-    assert restart_delay(failures, killed=False) == failed
-    assert restart_delay(failures, killed=True) == killed
+def test_every_state_says_how_much_the_spool_can_take() -> None:
+    health = ModelHealth({"model0": None})
+    assert health.state(draining=False).spool_free is None
+    assert health.state(draining=False, spool_free=7).spool_free == 7
+    assert health.state(draining=True, spool_free=7).spool_free == 7
+    health.report("model0", Ready(MODEL, 24))
+    assert health.state(draining=False, spool_free=0).spool_free == 0
+
+
+# ---------------------------------------------------------------- restarts
 
 
 @pytest.mark.anyio
@@ -64,8 +75,147 @@ async def test_a_start_that_the_machine_refuses_is_tried_again() -> None:
             stop.set()
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
-    async def attend(place: Place, child: Child) -> None:
-        raise AssertionError(f"{child.name} of {place.name} was started")
+    async def attend(restarter: Restarter, child: ChildProcess) -> None:
+        raise AssertionError(f"{child.name} of {restarter.role} was started")
 
-    await Place("model0", "captiond.worker.process", refuse, attend).keep(stop)
+    await Restarter("model0", DRAINABLE, refuse, attend).run(stop)
     assert tries == 2
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data=DataSettings(dir=tmp_path))
+
+
+async def never_called(restarter: Restarter, child: ChildProcess) -> None:
+    raise AssertionError(f"{child.name} of {restarter.role} was started")
+
+
+@pytest.mark.anyio
+async def test_a_standby_that_is_started_after_the_stop_is_killed(settings: Settings) -> None:
+    """The stop may come while the standby is being started: nobody else would end it."""
+    stop = asyncio.Event()
+    stop.set()
+    restarter = Restarter("model0", DRAINABLE, starting(settings), never_called)
+    await restarter.run(stop)
+    before = set(multiprocessing.active_children())
+    await restarter.prepare_standby()
+    for child in set(multiprocessing.active_children()) - before:
+        child.join(SECONDS)
+        assert child.exitcode is not None, "the standby outlives the stop"
+
+
+@pytest.mark.anyio
+async def test_a_child_whose_channel_cannot_be_opened_is_killed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: object) -> Channel:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    before = set(multiprocessing.active_children())
+    monkeypatch.setattr(Channel, "open", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        await ChildProcess.spawn("web0-1", DRAINABLE, starting(settings))
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_a_start_knows_its_role(settings: Settings) -> None:
+    ours, _ = multiprocessing.Pipe()
+    assert Start("model0-0a1b", 1, settings, ours).role == "model0"
+
+
+# ---------------------------------------------------------------- drain
+
+
+@pytest.mark.parametrize(
+    ("stage", "web", "loading", "ready"),
+    [
+        (DrainStage.SERVING, Demand.NOTHING, Demand.NOTHING, Demand.NOTHING),
+        (DrainStage.ANNOUNCED, Demand.NOTHING, Demand.NOTHING, Demand.NOTHING),
+        (DrainStage.WEB, Demand.DRAIN, Demand.NOTHING, Demand.NOTHING),
+        (DrainStage.MODEL, Demand.DRAIN, Demand.KILL, Demand.DRAIN),
+        (DrainStage.OVERDUE, Demand.KILL, Demand.KILL, Demand.KILL),
+    ],
+)
+def test_what_each_stage_of_a_stop_demands(
+    stage: DrainStage, web: Demand, loading: Demand, ready: Demand
+) -> None:
+    assert demand(stage, ChildKind.WEB, ready=False) is web
+    assert demand(stage, ChildKind.MODEL, ready=False) is loading
+    assert demand(stage, ChildKind.MODEL, ready=True) is ready
+
+
+@pytest.mark.anyio
+async def test_a_web_process_that_is_added_during_a_stop_is_drained(settings: Settings) -> None:
+    roster = Roster()
+    async with spawned(settings, "web0-1") as early, spawned(settings, "web0-2") as late:
+        roster.add(ChildKind.WEB, early)
+        roster.advance(DrainStage.ANNOUNCED)
+        roster.advance(DrainStage.WEB)
+        roster.add(ChildKind.WEB, late)
+        roster.advance(DrainStage.MODEL)
+        assert [await child.exited() for child in (early, late)] == [1, 1]
+
+
+@pytest.mark.anyio
+async def test_a_model_process_that_is_added_during_a_stop_ends(settings: Settings) -> None:
+    """In time for the requests of web processes it may still caption; after that it is killed."""
+    roster = Roster()
+    async with spawned(settings, "model0-1") as ready, spawned(settings, "model0-2") as loading:
+        roster.advance(DrainStage.WEB)
+        roster.add(ChildKind.MODEL, ready)
+        roster.mark_ready(ready.name)
+        roster.add(ChildKind.MODEL, loading)
+        roster.advance(DrainStage.MODEL)
+        assert await ready.exited() == 1
+        assert await loading.exited() == -9
+        async with spawned(settings, "model0-3") as late:
+            roster.add(ChildKind.MODEL, late)
+            assert await late.exited() == -9
+
+
+@pytest.mark.anyio
+async def test_messages_to_a_process_that_has_exited_are_dropped(settings: Settings) -> None:
+    roster = Roster()
+    async with spawned(settings, "web0-1") as child:
+        roster.add(ChildKind.WEB, child)
+        assert roster.has(ChildKind.WEB)
+        roster.send(ChildKind.WEB, child.name, Drain())
+        await child.exited()
+        roster.broadcast(ChildKind.WEB, State())
+        roster.remove(ChildKind.WEB, child)
+        roster.send(ChildKind.WEB, child.name, Drain())
+        assert not roster.has(ChildKind.WEB)
+        assert not roster.has(ChildKind.WEB, child.name)
+
+
+# ---------------------------------------------------------------- failures of the storage
+
+
+def test_a_failing_database_is_logged_once_for_each_change() -> None:
+    from structlog.testing import capture_logs
+
+    outage = StorageOutage("claim of images")
+    with capture_logs() as logged:
+        for reason in ("read-only", "read-only", "full", None, None, "full"):
+            with outage.tolerated():
+                if reason is not None:
+                    raise StorageFailed(reason)
+    assert [(entry["event"], entry.get("reason")) for entry in logged] == [
+        ("storage_failing", "read-only"),
+        ("storage_failing", "full"),
+        ("storage_recovered", None),
+        ("storage_failing", "full"),
+    ]
+
+
+def fail_with(error: Exception) -> None:
+    raise error
+
+
+def test_only_failures_of_the_storage_are_tolerated() -> None:
+    outage = StorageOutage("measurement of the spool")
+    with outage.tolerated():
+        fail_with(OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(ZeroDivisionError), outage.tolerated():
+        fail_with(ZeroDivisionError())

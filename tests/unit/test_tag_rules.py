@@ -1,4 +1,4 @@
-"""The tag rules on hand-made documents: what a pipeline would have said is written out here."""
+"""The tag rules, on documents whose annotations each test writes out instead of a pipeline."""
 
 import pytest
 import spacy
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from spacy.language import Language
 from spacy.tokens import Doc
 
-from captiond.tagging.extract import find_tags
+from captiond.tagging.extract import extract_tags
 from captiond.tagging.phrases import noun_phrases
 from captiond.tagging.words import read_words
 from captiond.tags import Category, Kind, Tag, TagFilter
@@ -18,16 +18,16 @@ POS = ["NOUN", "PROPN", "ADJ", "NUM", "ADV", "DET", "PRON", "CCONJ", "VERB", "PA
 
 
 def phrases_of(doc: Doc) -> list[str]:
-    found = noun_phrases(doc, read_words(doc))
-    return [doc[phrase.start : phrase.end].text for phrase in found]
+    phrases = noun_phrases(doc, read_words(doc))
+    return [doc[phrase.start : phrase.end].text for phrase in phrases]
 
 
 def tags(doc: Doc) -> list[str]:
-    return texts(find_tags(doc, ENGLISH_RULES))
+    return texts(extract_tags(doc, ENGLISH_RULES))
 
 
 def tagged(annotated: str) -> Doc:
-    """A Doc of `word/POS` or `word/POS/lemma`; `~` before a word: no space before it."""
+    """Return a Doc of `word/POS` or `word/POS/lemma` items. `~` removes the space before a word."""
     parts = [part.lstrip("~").split("/") for part in annotated.split()]
     glued = [part.startswith("~") for part in annotated.split()[1:]] + [False]
     return Doc(
@@ -88,7 +88,7 @@ def test_phrases_from_parts_of_speech(annotated: str, phrases: list[str]) -> Non
 
 
 def parsed() -> Doc:
-    """`A man riding his red bike` as a parser would have it."""
+    """Return "A man riding his red bike" as a parser annotates it."""
     return Doc(
         ENGLISH.vocab,
         words=["A", "man", "riding", "his", "red", "bike"],
@@ -104,8 +104,8 @@ def test_phrases_from_a_parser() -> None:
     assert tags(parsed()) == ["bike", "man", "red bike"]
 
 
-def test_tags_say_where_they_stand() -> None:
-    assert find_tags(tagged("two/NUM red/ADJ cars/NOUN/car"), ENGLISH_RULES) == (
+def test_tags_have_the_characters_that_they_come_from() -> None:
+    assert extract_tags(tagged("two/NUM red/ADJ cars/NOUN/car"), ENGLISH_RULES) == (
         Tag("red car", "car", Category.VEHICLE, Kind.PHRASE, 4, 12),
         Tag("car", "car", Category.VEHICLE, Kind.NOUN, 8, 12),
         Tag("red", "red", Category.COLOUR, Kind.ADJECTIVE, 4, 7),
@@ -123,10 +123,10 @@ def test_tags_say_where_they_stand() -> None:
         ("a/DET close/ADJ up/ADV of/ADP a/DET cat/NOUN", ["close"]),
     ],
 )
-def test_adjectives_are_there_for_those_who_ask(annotated: str, expected: list[str]) -> None:
-    found = find_tags(tagged(annotated), ENGLISH_RULES)
-    assert texts(found, TagFilter(kinds=(Kind.ADJECTIVE,))) == expected
-    assert not set(expected).intersection(texts(found))
+def test_adjectives_are_tags_of_their_own_kind(annotated: str, expected: list[str]) -> None:
+    all_tags = extract_tags(tagged(annotated), ENGLISH_RULES)
+    assert texts(all_tags, TagFilter(kinds=(Kind.ADJECTIVE,))) == expected
+    assert not set(expected).intersection(texts(all_tags))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_adjectives_are_there_for_those_who_ask(annotated: str, expected: list[s
     ],
 )
 def test_the_subject_comes_first(annotated: str, first: str) -> None:
-    assert find_tags(tagged(annotated), ENGLISH_RULES)[0].tag == first
+    assert extract_tags(tagged(annotated), ENGLISH_RULES)[0].tag == first
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,10 @@ def test_the_subject_comes_first(annotated: str, first: str) -> None:
     [
         ("Two/NUM Dogs/NOUN/dog", ["dog"]),
         ("several/ADJ other/ADJ boats/NOUN/boat", ["boat"]),
-        ("a/DET tv/NOUN", ["tv"]),  # a phrase may be two letters long, a noun may not
+        (
+            "a/DET tv/NOUN",
+            ["tv"],
+        ),  # a tag of a phrase may have two letters, a noun on its own may not
         ("a/DET x/NOUN", []),
         ("vitamin/NOUN c/NOUN", ["vitamin"]),
         ("a/DET photograph/NOUN of/ADP things/NOUN/thing", []),
@@ -160,17 +163,23 @@ def test_the_subject_comes_first(annotated: str, first: str) -> None:
         ("a/DET parked/VERB/park car/NOUN", ["car", "parked car"]),
         ("😀😀😀/NOUN", []),
         ("red/ADJ 😀😀/SYM cup/NOUN", ["cup"]),
-        # a word of place says where something is, and not what
+        # a word of place alone is not a tag
         ("to/ADP the/DET left/NOUN of/ADP a/DET yellow/ADJ sun/NOUN", ["sun", "yellow sun"]),
         ("on/ADP the/DET other/ADJ side/NOUN", []),
         ("the/DET top/NOUN left/ADJ corner/NOUN", ["corner", "left corner"]),
         ("a/DET side/NOUN table/NOUN", ["table"]),
-        ("his/PRON back/NOUN", ["back"]),  # but what is somebody's is a part of him
-        ("a/DET black/ADJ top/NOUN", ["black top", "top"]),  # a head may be a stop word
+        ("his/PRON back/NOUN", ["back"]),  # a word of place with a possessive is a tag
+        (
+            "a/DET black/ADJ top/NOUN",
+            ["black top", "top"],
+        ),  # the head is kept, even if it is a stop word
         ("a/DET television/NOUN show/NOUN", ["show", "television", "television show"]),
         ("a/DET t/NOUN ~-/PUNCT ~shirt/NOUN", ["shirt", "t-shirt"]),
         ("a/DET red/ADJ t/NOUN -/PUNCT shirt/NOUN", ["red t-shirt", "shirt"]),
-        ("seven/NUM dogs/NOUN/dog", ["dog"]),  # a count as "two", though no stop word of spaCy's
+        (
+            "seven/NUM dogs/NOUN/dog",
+            ["dog"],
+        ),  # "seven" is a count, although spaCy does not list it as a stop word
     ],
 )
 def test_rules(annotated: str, expected: list[str]) -> None:
@@ -185,10 +194,10 @@ tokens = st.lists(st.tuples(words, st.sampled_from(POS), st.booleans()), max_siz
 def test_any_document_has_well_formed_tags(drawn: list[tuple[str, str, bool]]) -> None:
     texts, pos, spaces = zip(*drawn, strict=True) if drawn else ((), (), ())
     doc = Doc(ENGLISH.vocab, words=[*texts], spaces=[*spaces], pos=[*pos], lemmas=[*texts])
-    found = tags(doc)
-    assert found == sorted(set(found))
-    assert not ENGLISH_RULES.words.generic.intersection(found)
-    for tag in find_tags(doc, ENGLISH_RULES):
+    tag_texts = tags(doc)
+    assert tag_texts == sorted(set(tag_texts))
+    assert not ENGLISH_RULES.words.generic.intersection(tag_texts)
+    for tag in extract_tags(doc, ENGLISH_RULES):
         assert tag.tag == tag.tag.strip().lower() != ""
         assert 0 <= tag.start < tag.end <= len(doc.text)
 

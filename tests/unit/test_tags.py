@@ -1,4 +1,4 @@
-"""Which tags are wanted, a deployment's synonyms, and the lexicon: all without a pipeline."""
+"""Tag filters, synonyms and the lexicon, all without a pipeline."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ BLACK_CAT = tag("black cat", Kind.PHRASE, Category.ANIMAL)
 CAT = tag("cat", Kind.NOUN, Category.ANIMAL)
 BLACK = tag("black", Kind.ADJECTIVE, Category.COLOUR)
 SOFA = tag("sofa", Kind.NOUN, Category.FURNITURE)
-FOUND = (BLACK_CAT, CAT, BLACK, SOFA)
+TAGS = (BLACK_CAT, CAT, BLACK, SOFA)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ FOUND = (BLACK_CAT, CAT, BLACK, SOFA)
         (TagFilter(kinds=(Kind.ADJECTIVE,)), ["black"]),
         (TagFilter(categories=(Category.ANIMAL,)), ["black cat", "cat"]),
         (TagFilter(categories=(Category.WEATHER,)), []),
-        (TagFilter(deny=("cat",)), ["sofa"]),  # a denied lemma takes its phrases along
+        (TagFilter(deny=("cat",)), ["sofa"]),  # denying a lemma also denies its phrases
         (TagFilter(deny=("black cat",)), ["cat", "sofa"]),
         (TagFilter(deny=("*CAT",)), ["sofa"]),
         (TagFilter(allow=(("cat", "dog"),)), ["black cat", "cat"]),
@@ -43,11 +43,11 @@ FOUND = (BLACK_CAT, CAT, BLACK, SOFA)
         (TagFilter(max_number=2, deny=("cat",)), ["sofa"]),
     ],
 )
-def test_a_filter(wanted: TagFilter, expected: list[str]) -> None:
-    assert [found.tag for found in wanted.select(FOUND)] == expected
+def test_a_filter_selects_tags(wanted: TagFilter, expected: list[str]) -> None:
+    assert [selected.tag for selected in wanted.select(TAGS)] == expected
 
 
-def test_a_text_comes_once_and_counts_once() -> None:
+def test_a_text_is_selected_once_and_counted_once() -> None:
     twice = (tag("cat", Kind.NOUN), tag("cat", Kind.PHRASE), tag("dog"))
     assert [(t.tag, t.kind) for t in TagFilter(max_number=2).select(twice)] == [
         ("cat", Kind.NOUN),
@@ -57,14 +57,14 @@ def test_a_text_comes_once_and_counts_once() -> None:
 
 def test_a_request_narrows_the_lists_and_replaces_the_rest() -> None:
     settings = TagFilter(deny=("cat",), allow=(("c*",),), min_length=2, max_number=5)
-    asked = TagOptions(
+    requested = TagOptions(
         kinds=(Kind.PHRASE,),
         categories=(Category.ANIMAL,),
         deny=("dog",),
         allow=("*r",),
         max_number=0,
     )
-    assert settings.narrowed(asked) == TagFilter(
+    assert settings.narrowed(requested) == TagFilter(
         kinds=(Kind.PHRASE,),
         categories=(Category.ANIMAL,),
         deny=("cat", "dog"),
@@ -91,16 +91,16 @@ def test_a_request_narrows_the_lists_and_replaces_the_rest() -> None:
         ("*ab*ab*", "ab", False),
     ],
 )
-def test_a_star_is_any_run_of_characters(pattern: str, text: str, *, fits: bool) -> None:
+def test_a_star_matches_any_characters(pattern: str, text: str, *, fits: bool) -> None:
     assert matches(pattern, text) is fits
 
 
-def test_a_hostile_pattern_takes_no_longer_than_another() -> None:
+def test_a_hostile_pattern_does_not_take_exponential_time() -> None:
     assert not matches("*a" * 50 + "b", "a" * 1000)
 
 
 @given(st.lists(st.text("ab", max_size=3), min_size=1, max_size=4), st.text("ab", max_size=4))
-def test_what_stands_between_stars_is_found_in_its_order(parts: list[str], between: str) -> None:
+def test_the_parts_between_stars_match_in_their_order(parts: list[str], between: str) -> None:
     assert matches("*".join(parts), between.join(parts))
 
 
@@ -113,7 +113,7 @@ def synonyms_file(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_longest_run_of_words_is_replaced(tmp_path: Path) -> None:
+def test_the_longest_sequence_of_words_is_replaced(tmp_path: Path) -> None:
     synonyms = read_synonyms(
         synonyms_file(
             tmp_path,
@@ -127,21 +127,23 @@ def test_the_longest_run_of_words_is_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("automobile", "line 1: 'automobile' is not of the form: automobile = car"),
         ("a = b\n = car", "line 2: '= car' is not of the form"),
         ("auto =", "line 1: 'auto =' is not of the form"),
-        ("auto = car\nauto = van", "line 2: 'auto' stands in an earlier line already"),
-        ("auto = car\ncar = vehicle", "'auto' becomes 'car', which is replaced in turn"),
+        ("auto = car\nauto = van", "line 2: 'auto' is already on an earlier line"),
+        ("auto = car\ncar = vehicle", "'auto' becomes 'car', which another line replaces"),
     ],
 )
-def test_a_wrong_line_is_told_with_its_number(tmp_path: Path, text: str, told: str) -> None:
+def test_the_error_names_the_number_of_a_wrong_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = synonyms_file(tmp_path, text)
     with pytest.raises(SettingsError) as caught:
         read_synonyms(path)
     assert str(caught.value).startswith(f"tags.synonyms = {path}: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_synonyms_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_synonyms_file_that_cannot_be_read(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- lexicon
 
 
-def test_the_lexicon_is_sorted_large_and_without_doubles() -> None:
+def test_the_lexicon_is_sorted_and_large_and_has_no_duplicates() -> None:
     nouns = [noun for noun, _ in read_nouns(NOUNS)]  # raises on an unknown category
     assert nouns == sorted(set(nouns))
     assert len(nouns) >= 2500
@@ -167,7 +169,7 @@ def test_every_category_has_nouns() -> None:
     assert set(ENGLISH.nouns.values()) == set(Category)
 
 
-def test_senses_are_sorted_and_of_nouns_that_the_lexicon_has() -> None:
+def test_senses_are_sorted_and_their_nouns_are_in_the_lexicon() -> None:
     entries = [line for line in SENSES.read_text().splitlines() if not line.startswith("#")]
     assert entries == sorted(set(entries))
     for noun, senses in read_senses(SENSES).items():
@@ -178,7 +180,7 @@ def test_senses_are_sorted_and_of_nouns_that_the_lexicon_has() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "beside", "category"),
+    ("words", "context", "category"),
     [
         ("dog", "", "animal"),
         ("hot dog", "", "food"),
@@ -190,8 +192,8 @@ def test_senses_are_sorted_and_of_nouns_that_the_lexicon_has() -> None:
         ("unheard", "", None),
     ],
 )
-def test_the_category_of_a_noun(words: str, beside: str, category: str | None) -> None:
-    assert ENGLISH.category(words.split(), set(beside.split())) == category
+def test_the_category_of_a_noun(words: str, context: str, category: str | None) -> None:
+    assert ENGLISH.category(words.split(), set(context.split())) == category
 
 
 @pytest.mark.parametrize(

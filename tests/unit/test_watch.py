@@ -1,34 +1,34 @@
-"""When a model process is taken to be hung."""
+"""When a model process counts as hung."""
 
 from captiond.jobs import BLAME_LIMIT, Death, blame
 from captiond.supervisor.watch import START_TICKS, Watch
 
 
-def test_one_that_speaks_is_never_hung() -> None:
+def test_a_process_that_sends_messages_is_never_hung() -> None:
     watch = Watch(silence_ticks=3, batch_ticks=5)
     for _ in range(100):
-        watch.heard()
+        watch.received()
         assert watch.tick(busy=False) is None
 
 
-def test_silence_is_a_hang_and_the_first_word_may_take_long() -> None:
+def test_silence_is_a_hang_and_the_first_message_may_take_long() -> None:
     watch = Watch(silence_ticks=3, batch_ticks=5)
     assert [watch.tick(busy=False) for _ in range(START_TICKS)] == [None] * START_TICKS
-    watch.heard()
+    watch.received()
     assert [watch.tick(busy=False) for _ in range(3)] == [None] * 3
     assert watch.tick(busy=False) == "silent for 4 seconds"
 
 
-def test_a_batch_that_never_ends_is_a_hang_though_the_process_speaks() -> None:
+def test_a_batch_that_never_ends_is_a_hang_though_messages_arrive() -> None:
     watch = Watch(silence_ticks=3, batch_ticks=5)
     for _ in range(5):
-        watch.heard()
+        watch.received()
         assert watch.tick(busy=True) is None
-    watch.heard(new_batch=True)
+    watch.received(new_batch=True)
     for _ in range(5):
-        watch.heard()
+        watch.received()
         assert watch.tick(busy=True) is None
-    watch.heard()
+    watch.received()
     assert watch.tick(busy=True) == "one batch takes more than 5 seconds"
 
 

@@ -19,7 +19,7 @@ class Equality:
     """How many captions of a batch have the tokens of `generate`."""
 
     model: str
-    way: str  # "graphs, kept"
+    way: str  # "graphs, projected"
     search: str
     images: int
     captions: int
@@ -34,7 +34,7 @@ class Timing:
     model: str  # "base" or "large"
     engine: str  # "captiond" or "generate"
     precision: str
-    way: str  # of captiond: "graphs, kept"
+    way: str  # of captiond: "graphs, projected"
     batch: int
     tokens: int  # new ones of each image
     seconds: float

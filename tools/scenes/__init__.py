@@ -1,1 +1,1 @@
-"""Drawn scenes and their captions: what the embedded model captiond/scenes is trained on."""
+"""Drawn scenes and their captions, on which the embedded model captiond/scenes is trained."""

@@ -1,4 +1,4 @@
-"""The model card, README.md of the saved folder, filled in with what was measured."""
+"""The model card, README.md in the saved folder, with the measured figures."""
 
 from pathlib import Path
 
@@ -18,29 +18,31 @@ tags: [blip, synthetic]
 
 # captiond/scenes
 
-A small BLIP that captions drawn scenes, such as "a red boat to the left of a yellow sun". It is
-there so that captiond can be seen, tried and tested without a download: the same classes, files and
-loading code as `Salesforce/blip-image-captioning-base`, in {megabytes:.1f} MB.
+A small BLIP that captions drawn scenes, such as "a red boat to the left of a yellow sun". It
+allows everybody to try and to test captiond without a download. It has the same classes, the same
+files and the same loading code as `Salesforce/blip-image-captioning-base`. The weights
+take {megabytes:.1f} MB.
 
-**It knows no photographs.** Shown one, it answers with a fluent and meaningless sentence about
-shapes. For photographs set `[model] name` to `Salesforce/blip-image-captioning-base`.
+**It knows no photographs.** Its caption of a photograph is a fluent and meaningless sentence about
+shapes. For photographs, set `[model] name` to `Salesforce/blip-image-captioning-base`.
 
 ## What it knows
 
 - {kinds} kinds of things: {nouns}.
 - {colours} colours: {hues}.
-- One to three things to a scene, and where they are, as in:
+- One to three things in a scene, and how they are placed, for example:
 {examples}
 
-Things are named from left to right or from top to bottom, what lies inside before its container.
+A caption names things from left to right or from top to bottom. It names a thing inside another one
+before its container.
 
 ## Data
 
 {scenes:,} scenes drawn with Pillow (`tools/scenes/`, seed {seed}): one thing in 20 % of them, two
-in 35 %, three in 45 %. Kind, colour and shade, place, size, tilt, mirroring, the grey or pale
-background and its gradient, the picture's size (96 to 240 pixels) and shape, noise and JPEG quality
-(45 to 95) are by chance. Scenes whose relation is not clear by a margin are not drawn. No picture,
-text or weight of anybody else went in.
+in 35 %, three in 45 %. These are random: kind, colour, shade, place, size, tilt and
+mirroring of a thing; the grey or pale background and its gradient; the size (96 to 240 pixels) and
+shape of the picture; noise and JPEG quality (45 to 95). Scenes whose relations are not clear by a
+margin are not drawn. No picture, text or weight from another source was used.
 
 ## Recipe
 
@@ -49,22 +51,23 @@ text or weight of anybody else went in.
 ```
 
 {parameters:,} parameters ({vision_layers} vision and {text_layers} text layers, {width} wide,
-patches of {patch} pixels at {side} × {side}), trained from nothing for {steps:,} steps of {batch}
-scenes with AdamW (rate {rate:g}, one cycle with {warm_up:.0%} warm-up, weight decay
-{weight_decay:g}, betas {betas}), in bf16 autocast; the first {single_steps:,} steps see single
-things alone. Beside the caption, training alone asks of each patch the kind and colour of the thing
-that covers it (two linear heads, weight {cell_weight:g}); the heads are not part of the model. Seed
-{seed}.
+patches of {patch} pixels at {side} × {side}), trained from random weights for
+{steps:,} steps of {batch} scenes with AdamW (rate {rate:g}, one cycle with {warm_up:.0%} warm-up,
+weight decay {weight_decay:g}, betas {betas}), in bf16 autocast. The first {single_steps:,} steps
+use scenes with one thing. In addition to the caption, training predicts the kind and colour of the
+thing at each patch (two linear heads, weight {cell_weight:g}). The heads are not part of the model.
+The seed is {seed}.
 
-It took {minutes:.0f} minutes on {machine}, {speed:.0f} scenes a second, beside the time to draw the
-scenes. The weights are stored in fp16; the config asks for float32 to compute in.
+It took {minutes:.0f} minutes on {machine}, {speed:.0f} scenes a second, without the time
+to draw the scenes. The weights are stored in fp16. The config names float32 for computation.
 
 ## Score
 
-The exact caption, word for word, on {evaluated:,} scenes of another seed ({evaluation_seed}) that
-training never saw; greedy decoding in float32 on the files of this folder:
+The share of captions that are correct word for word, on {evaluated:,} scenes of another seed
+({evaluation_seed}) that training did not use, by greedy search in float32 with the files of this
+folder:
 
-| scenes | exact | of | rate |
+| scenes | exact | total | rate |
 |---|---|---|---|
 {rows}
 
@@ -74,10 +77,10 @@ python -m tools.train_scenes --evaluate
 
 ## Limits
 
-It knows the things, colours and relations above, drawn by this tool, and nothing else: no
-photographs, no other drawings, no text, no more than three things. It never says that it does not
-know. Things smaller than a quarter of the picture's side, and places between "to the left of" and
-"above", were never shown to it.
+The model knows the things, colours and relations above, drawn by this tool, and nothing else. It
+does not know photographs, other drawings, text, or scenes of more than three things. It cannot
+report that it does not know an image. Training used no things smaller than a quarter of the
+picture's side, and no places between "to the left of" and "above".
 """
 
 Score = dict[str, tuple[int, int]]
@@ -86,7 +89,7 @@ Score = dict[str, tuple[int, int]]
 def write_card(
     folder: Path, run: Run, machine: str, command: str, examples: list[str], score: Score
 ) -> None:
-    """Writes README.md into `folder`; `score` holds exact captions and scenes by group."""
+    """Write README.md to `folder`. `score` has the exact captions and the scenes of each group."""
     recipe = run.recipe
     rows = [f"| {name} | {hit:,} | {of:,} | {hit / of:.1%} |" for name, (hit, of) in score.items()]
     card = _CARD.format(

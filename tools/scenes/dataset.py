@@ -1,4 +1,4 @@
-"""Scenes drawn beforehand: arrays on disk that training reads without drawing anything."""
+"""The training set: scenes that are drawn once and stored as arrays on disk."""
 
 import io
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from tools.scenes.scene import HUES, NOUNS, Scene, Thing, caption
 
 Bytes = npt.NDArray[np.uint8]
 
-GRID = 8  # cells a side for which the thing there is recorded: one for each patch
-EMPTY = 255  # the cell of a grid where nothing is
+GRID = 8  # cells on each side of a picture; one cell for each patch of the model
+EMPTY = 255  # the class of a cell that no thing covers
 _CHUNK = 500
 
 
@@ -34,10 +34,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Drawn:
-    """`n` scenes at the model's resolution.
+    """`n` scenes at the resolution of the model.
 
-    pixels [n, side, side, 3]; cells [n, GRID, GRID], each the class of the thing there or EMPTY;
-    counts [n], the number of things; captions, n strings.
+    `pixels` has the shape [n, side, side, 3]. `cells` [n, GRID, GRID] has the class of the thing in
+    each cell, or EMPTY. `counts` [n] has the number of things. `captions` has n strings.
     """
 
     pixels: Bytes
@@ -47,24 +47,24 @@ class Drawn:
 
 
 def draw_sample(seed: int, index: int, count: int | None = None) -> Sample:
-    """Scene `index` of the endless series that `seed` names; no other scene bears on it."""
+    """Draw scene number `index` of the series with this seed. It depends on nothing else."""
     rng = Random(f"{seed}:{index}")
     scene = sample_scene(rng, count)
     return Sample(scene, caption(scene), encode_jpeg(render(scene, rng), rng))
 
 
 def open_picture(jpeg: bytes) -> Image.Image:
-    """The RGB picture of a JPEG file."""
+    """Return the RGB picture of a JPEG file."""
     return Image.open(io.BytesIO(jpeg)).convert("RGB")
 
 
 def thing_class(thing: Thing) -> int:
-    """Kind and colour as one number, below EMPTY."""
+    """Return the class of a thing: its kind and colour as one number, less than EMPTY."""
     return NOUNS.index(thing.kind) * len(HUES) + HUES.index(thing.colour)
 
 
 def cells_of(scene: Scene) -> Bytes:
-    """Which thing covers the middle of each cell, the innermost first; [GRID, GRID]."""
+    """Return the class of the innermost thing at the middle of each cell, as [GRID, GRID]."""
     cells = np.full((GRID, GRID), EMPTY, dtype=np.uint8)
     middles = (np.arange(GRID) + 0.5) / GRID
     for thing in scene.things:
@@ -76,7 +76,10 @@ def cells_of(scene: Scene) -> Bytes:
 
 
 def load_or_draw(folder: Path, seed: int, size: int, side: int, processes: int) -> Drawn:
-    """The first `size` scenes of `seed` at `side` pixels, drawn in `processes` unless on disk."""
+    """Return the first `size` scenes of a seed at `side` pixels, from disk or newly drawn.
+
+    `processes` is how many processes draw.
+    """
     store = folder / f"scenes-{seed}-{size}-{side}"
     if not (store / "captions.txt").exists():
         store.mkdir(parents=True, exist_ok=True)
@@ -90,7 +93,7 @@ def load_or_draw(folder: Path, seed: int, size: int, side: int, processes: int) 
 
 
 def _draw_all(store: Path, seed: int, size: int, side: int, processes: int) -> None:
-    """Draws into `store`; captions.txt comes last and says that the rest is whole."""
+    """Draw the scenes into `store`. captions.txt is written last: it marks the set as complete."""
     pixels = np.lib.format.open_memmap(
         store / "pixels.npy", mode="w+", dtype=np.uint8, shape=(size, side, side, 3)
     )

@@ -1,4 +1,4 @@
-"""Pictures of scenes: size, shape, shades, background, noise and JPEG quality by chance."""
+"""Pictures of scenes, with random size, shape, shades, background, noise and JPEG quality."""
 
 import io
 from random import Random
@@ -10,19 +10,19 @@ from tools.scenes.kinds import KINDS, Pen
 from tools.scenes.palette import COLOURS, CONTRAST, RGB, distance, mix, pick_background
 from tools.scenes.scene import Scene, Thing, is_inside
 
-SIDES = (96, 240)  # least and greatest side of a picture, in pixels
+SIDES = (96, 240)  # the smallest and the largest width of a picture, in pixels
 QUALITIES = (45, 95)
 _ASPECTS = (0.87, 1.15)
 _TILT = 9  # degrees
-_FINER = 2  # things are drawn this many times larger, then reduced
+_FINER = 2  # things are drawn this many times larger and then reduced
 
 
 def render(scene: Scene, rng: Random) -> Image.Image:
-    """An RGB picture of `scene`; the same state of `rng` gives the same pixels."""
+    """Draw `scene` as an RGB picture. The same state of `rng` gives the same pixels."""
     width = rng.randint(*SIDES)
     height = round(width * rng.uniform(*_ASPECTS))
     shades = _pick_shades(scene, rng)
-    free = [s for s, t in zip(shades, scene.things, strict=True) if not _held(t, scene)]
+    free = [s for s, t in zip(shades, scene.things, strict=True) if not _is_contained(t, scene)]
     canvas = _backdrop(width, height, pick_background(rng, free), rng)
     for thing, shade in zip(scene.things, shades, strict=True):
         _place(canvas, thing, shade, rng)
@@ -30,18 +30,18 @@ def render(scene: Scene, rng: Random) -> Image.Image:
 
 
 def encode_jpeg(picture: Image.Image, rng: Random) -> bytes:
-    """`picture` as a JPEG file of a quality by chance."""
+    """Return `picture` as a JPEG file of random quality."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=rng.randint(*QUALITIES))
     return buffer.getvalue()
 
 
-def _held(thing: Thing, scene: Scene) -> bool:
+def _is_contained(thing: Thing, scene: Scene) -> bool:
     return any(is_inside(thing, other) for other in scene.things if other != thing)
 
 
 def _pick_shades(scene: Scene, rng: Random) -> list[RGB]:
-    """A shade for each thing, such that what lies inside stands out from its container."""
+    """Choose a shade for each thing, with enough contrast between a thing and its container."""
     while True:
         shades = [COLOURS[thing.colour].pick(rng) for thing in scene.things]
         pairs = list(zip(scene.things, shades, strict=True))
@@ -55,7 +55,7 @@ def _pick_shades(scene: Scene, rng: Random) -> list[RGB]:
 
 
 def _backdrop(width: int, height: int, colour: RGB, rng: Random) -> Image.Image:
-    """One dull colour, or a faint gradient of it from top to bottom."""
+    """Return a canvas of one dull colour, in half of the cases with a faint vertical gradient."""
     canvas = Image.new("RGB", (width, height), colour)
     if rng.random() < 0.5:
         toward = rng.choice(((0, 0, 0), (255, 255, 255)))
@@ -81,7 +81,7 @@ def _place(canvas: Image.Image, thing: Thing, shade: RGB, rng: Random) -> None:
 
 
 def _noisy(canvas: Image.Image, rng: Random) -> Image.Image:
-    """Gaussian noise of a strength by chance on every channel; a third of pictures have none."""
+    """Add Gaussian noise of random strength to every channel of two thirds of the pictures."""
     if rng.random() < 1 / 3:
         return canvas
     grain = np.random.default_rng(rng.getrandbits(64))

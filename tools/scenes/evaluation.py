@@ -1,4 +1,4 @@
-"""The exact-caption rate of a saved folder, measured through the files as users load them."""
+"""The share of exact captions of a saved model, loaded from its files as users load it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,24 +10,25 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from tools.scenes.dataset import Sample, draw_sample, open_picture
 
-EVALUATION_SEED = 20_260  # training draws from another series
+EVALUATION_SEED = 20_260  # differs from the seed of the training set
 _BATCH = 50
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An unseen scene and the caption that the model gave it."""
+    """A scene that training did not use, and the caption that the model gave it."""
 
     sample: Sample
     given: str
 
     @property
     def exact(self) -> bool:
+        """Whether the model's caption equals the true one."""
         return self.given == self.sample.caption
 
 
 class Captioner:
-    """The model, image processor and tokenizer of a saved folder, in float32 on the CPU."""
+    """The model, image processor and tokenizer of a folder, in float32 on the CPU."""
 
     def __init__(self, folder: Path) -> None:
         self._blip = BlipForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
@@ -36,7 +37,7 @@ class Captioner:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
 
     def __call__(self, pictures: list[Image.Image]) -> list[str]:
-        """The greedy caption of each picture."""
+        """Return the caption of each picture by greedy search."""
         pixels = self._processor(pictures, return_tensors="pt")["pixel_values"]
         captions: list[str] = self._tokenizer.batch_decode(
             self._blip.generate(pixels), skip_special_tokens=True
@@ -45,7 +46,7 @@ class Captioner:
 
 
 def evaluate(folder: Path, seed: int, size: int) -> list[Answer]:
-    """Captions the first `size` scenes of `seed`."""
+    """Caption the first `size` scenes of a seed."""
     captioner = Captioner(folder)
     answers: list[Answer] = []
     for start in range(0, size, _BATCH):
@@ -56,7 +57,7 @@ def evaluate(folder: Path, seed: int, size: int) -> list[Answer]:
 
 
 def score(answers: list[Answer]) -> dict[str, tuple[int, int]]:
-    """Exact captions and scenes, by number of things and over all."""
+    """Return the counts of exact captions and of scenes, by number of things and in total."""
     groups = {"all": answers}
     for answer in answers:
         count = len(answer.sample.scene.things)

@@ -1,4 +1,4 @@
-"""How each kind of thing is drawn: silhouettes in a unit square, x to the right, y down."""
+"""The drawings of each kind of thing: silhouettes in a unit square, x to the right, y down."""
 
 from collections.abc import Callable
 from math import cos, pi, sin
@@ -17,8 +17,8 @@ _WHITE: RGB = (255, 255, 255)
 class Pen:
     """Draws one thing in one colour on a square transparent tile of `side` pixels.
 
-    `body` is the colour itself, `detail` a tone of it for doors, windows and wheels, and `clear`
-    takes paint away again.
+    `body` is the colour itself. `detail` is a tone of it for doors, windows and wheels. `clear`
+    removes paint.
     """
 
     def __init__(self, side: int, colour: RGB) -> None:
@@ -31,23 +31,23 @@ class Pen:
         self._side = side
 
     def polygon(self, points: list[Point], paint: Paint) -> None:
-        """A filled polygon through `points`."""
+        """Draw a filled polygon through `points`."""
         self._draw.polygon([(x * self._side, y * self._side) for x, y in points], fill=paint)
 
     def box(self, left: float, top: float, right: float, bottom: float, paint: Paint) -> None:
-        """A filled rectangle."""
+        """Draw a filled rectangle."""
         self._draw.rectangle(self._scaled(left, top, right, bottom), fill=paint)
 
     def oval(self, left: float, top: float, right: float, bottom: float, paint: Paint) -> None:
-        """A filled ellipse that touches the four sides of the box."""
+        """Draw a filled ellipse that touches the four sides of the box."""
         self._draw.ellipse(self._scaled(left, top, right, bottom), fill=paint)
 
     def disc(self, x: float, y: float, radius: float, paint: Paint) -> None:
-        """A filled circle."""
+        """Draw a filled circle."""
         self.oval(x - radius, y - radius, x + radius, y + radius, paint)
 
     def dome(self, left: float, top: float, right: float, bottom: float, paint: Paint) -> None:
-        """The upper half of an ellipse; `bottom` is the flat side."""
+        """Draw the upper half of an ellipse. `bottom` is its flat side."""
         whole = self._scaled(left, top, right, 2 * bottom - top)
         self._draw.pieslice(whole, 180, 360, fill=paint)
 

@@ -1,4 +1,4 @@
-"""The small BLIP and its tokenizer: how they are made, and saved as a folder like Salesforce's."""
+"""Making the small BLIP and its tokenizer, and saving them in a folder of Salesforce's form."""
 
 from pathlib import Path
 
@@ -17,13 +17,13 @@ TEXT_LAYERS = 3
 HEADS = 4
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]")
 PAD = SPECIAL.index("[PAD]")
-MAX_LENGTH = 24  # tokens of the longest caption with [DEC] and [SEP], and some to spare
-# As many as Salesforce's have, so that no length a caller may ask for runs past the table.
+MAX_LENGTH = 24  # more tokens than the longest caption has with [DEC] and [SEP]
+# As many positions as Salesforce's models have, so that every length a caller can request fits.
 POSITIONS = 512
 
 
 def new_tokenizer() -> BertTokenizer:
-    """A BERT tokenizer that knows the words of the captions, and [DEC], which begins each."""
+    """Return a BERT tokenizer with the words of the captions, and [DEC], which begins a caption."""
     words = (*SPECIAL, *vocabulary())
     return BertTokenizer(
         vocab={word: i for i, word in enumerate(words)},
@@ -33,13 +33,13 @@ def new_tokenizer() -> BertTokenizer:
 
 
 def new_model(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
-    """A BLIP with fresh weights, drawn from torch's global generator."""
+    """Return a BLIP with random weights from torch's global generator."""
     shape = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_attention_heads": HEADS}
     vision = {
         "num_hidden_layers": VISION_LAYERS,
         "image_size": SIDE,
         "patch_size": PATCH,
-        "initializer_range": 0.02,  # transformers' default is 1e-10, from which nothing is learned
+        "initializer_range": 0.02,  # transformers' default, 1e-10, is too small to learn from
     }
     text = {
         "num_hidden_layers": TEXT_LAYERS,
@@ -55,7 +55,7 @@ def new_model(tokenizer: BertTokenizer) -> BlipForConditionalGeneration:
 
 
 def caption_ids(tokenizer: BertTokenizer, captions: list[str]) -> torch.Tensor:
-    """Token ids [n, MAX_LENGTH] of `captions`: [DEC], the words, [SEP], then padding."""
+    """Return the token ids [n, MAX_LENGTH] of `captions`: [DEC], the words, [SEP], padding."""
     encoded = tokenizer(captions, padding="max_length", max_length=MAX_LENGTH, return_tensors="pt")
     ids: torch.Tensor = encoded["input_ids"]
     ids[:, 0] = tokenizer.bos_token_id
@@ -63,9 +63,9 @@ def caption_ids(tokenizer: BertTokenizer, captions: list[str]) -> torch.Tensor:
 
 
 def save_model(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, folder: Path) -> None:
-    """Writes the whole folder, weights in fp16; `model` itself is left as it was.
+    """Write the model and its tokenizer to `folder`, with the weights in fp16.
 
-    The config asks for float32, so that whoever loads it without a dtype computes in float32.
+    The config names float32, so that a caller who names no dtype computes in float32.
     """
     state = {name: tensor.to("cpu", torch.float16) for name, tensor in model.state_dict().items()}
     model.generation_config.max_length = MAX_LENGTH
@@ -75,5 +75,5 @@ def save_model(model: BlipForConditionalGeneration, tokenizer: BertTokenizer, fo
     BlipImageProcessorPil(size={"height": SIDE, "width": SIDE}).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     words = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-    (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it readable for its owner only
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word, _ in words))

@@ -1,4 +1,4 @@
-"""The ten colours of the scenes, their shades, and backgrounds that are none of them."""
+"""The ten colours of the scenes with their shades, and the colours of backgrounds."""
 
 import colorsys
 import math
@@ -7,20 +7,20 @@ from random import Random
 
 RGB = tuple[int, int, int]
 
-CONTRAST = 0.32  # least distance between two touching colours, in the unit RGB cube
+CONTRAST = 0.32  # the minimum distance of two touching colours, in the unit RGB cube
 _TRIES = 200
 
 
 @dataclass(frozen=True)
 class Shades:
-    """The range of one colour: hue in degrees (may pass 360), saturation and value in 0..1."""
+    """The range of one colour. `hue` is in degrees and may exceed 360; the others are in 0..1."""
 
     hue: tuple[float, float]
     saturation: tuple[float, float]
     value: tuple[float, float]
 
     def pick(self, rng: Random) -> RGB:
-        """One shade of the range, as 8-bit RGB."""
+        """Return a random shade of the range, as 8-bit RGB."""
         hue = rng.uniform(*self.hue) % 360 / 360
         unit = colorsys.hsv_to_rgb(hue, rng.uniform(*self.saturation), rng.uniform(*self.value))
         red, green, blue = (round(255 * channel) for channel in unit)
@@ -44,20 +44,21 @@ _BACKGROUND = Shades((0, 360), (0.0, 0.2), (0.3, 0.9))
 
 
 def distance(one: RGB, other: RGB) -> float:
-    """Euclidean distance of two colours in the unit RGB cube, 0 to 1.73."""
+    """Return the Euclidean distance of two colours in the unit RGB cube, from 0 to 1.73."""
     return math.dist(one, other) / 255
 
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:
-    """`one` with `share` (0..1) of it replaced by `other`."""
+    """Return a mixture of two colours, with `share` (0..1) of `other`."""
     red, green, blue = (round(a + share * (b - a)) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
 def pick_background(rng: Random, against: list[RGB]) -> RGB:
-    """A dull colour that stands out from every colour in `against`.
+    """Return a dull colour with enough contrast to every colour in `against`.
 
-    Raises ValueError where none was found.
+    Raises:
+        ValueError: No such colour was drawn in 200 tries.
     """
     for _ in range(_TRIES):
         background = _BACKGROUND.pick(rng)

@@ -1,7 +1,9 @@
-"""How often the embedded model is right in each precision, and how often it says as in fp32;
-and so with JPEGs read at a fraction of their size.
+"""Measure how often the embedded model's captions are correct in each precision.
 
 python -m tools.scenes.precisions [SCENES]
+
+The table also has the share of captions that equal those of fp32, and a row for JPEG files that are
+read at a fraction of their size (`[images] jpeg_draft`).
 """
 
 import sys
@@ -12,6 +14,7 @@ import torch
 
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED
+from captiond.captioners.protocol import Placement
 from captiond.config import ImageSettings, Precision
 from captiond.decoding.decode import decode
 from captiond.jobs import Generation
@@ -23,7 +26,8 @@ BATCH = 50
 
 
 def captions(precision: Precision, samples: list[Sample], *, draft: bool = False) -> list[str]:
-    blip = Blip.load(EMBEDDED["captiond/scenes"], torch.device("cpu"), precision)
+    """Return the embedded model's captions of the samples. `draft` is `[images] jpeg_draft`."""
+    blip = Blip.load(EMBEDDED["captiond/scenes"], Placement(torch.device("cpu"), precision))
     images = ImageSettings(jpeg_draft=draft)
     texts: list[str] = []
     for start in range(0, len(samples), BATCH):
@@ -34,14 +38,15 @@ def captions(precision: Precision, samples: list[Sample], *, draft: bool = False
 
 
 def main(size: int) -> None:
+    """Caption `size` scenes in each precision and print the table."""
     samples = [draw_sample(EVALUATION_SEED, number) for number in range(size)]
-    given: dict[str, list[str]] = {name: captions(name, samples) for name in PRECISIONS}
-    given["fp32, jpeg_draft"] = captions("fp32", samples, draft=True)
-    sys.stdout.write(f"| precision | right, of {size} | as in fp32 |\n|---|---|---|\n")
-    for name, texts in given.items():
-        right = sum(text == sample.caption for text, sample in zip(texts, samples, strict=True))
-        same = sum(text == other for text, other in zip(texts, given["fp32"], strict=True))
-        sys.stdout.write(f"| {name} | {right / size:.1%} | {same / size:.1%} |\n")
+    answers: dict[str, list[str]] = {name: captions(name, samples) for name in PRECISIONS}
+    answers["fp32, jpeg_draft"] = captions("fp32", samples, draft=True)
+    sys.stdout.write(f"| precision | correct, of {size} | same as fp32 |\n|---|---|---|\n")
+    for name, texts in answers.items():
+        correct = sum(text == sample.caption for text, sample in zip(texts, samples, strict=True))
+        same = sum(text == other for text, other in zip(texts, answers["fp32"], strict=True))
+        sys.stdout.write(f"| {name} | {correct / size:.1%} | {same / size:.1%} |\n")
 
 
 if __name__ == "__main__":

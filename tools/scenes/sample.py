@@ -1,19 +1,22 @@
-"""Scenes by chance: what is in them and where."""
+"""Random scenes: the things in them and their places."""
 
 from random import Random
 
 from tools.scenes.scene import HUES, NOUNS, PLAIN, AmbiguousSceneError, Scene, Thing, caption
 
-SHARES = {1: 0.2, 2: 0.35, 3: 0.45}  # of the scenes, by number of things
+SHARES = {1: 0.2, 2: 0.35, 3: 0.45}  # the share of scenes with this number of things
 _EDGE = 0.02
 _TOGETHER = {"left": 0.30, "above": 0.30, "inside": 0.40}
-_THREE = {"row": 0.2, "column": 0.2, "split": 0.34, "held": 0.26}
+_THREE = {"row": 0.2, "column": 0.2, "split": 0.34, "contained": 0.26}
 
 Place = tuple[float, float, float]  # x, y, side
 
 
 def sample_scene(rng: Random, count: int | None = None) -> Scene:
-    """A scene with one clear caption, of `count` things (1 to 3) or a number by chance."""
+    """Return a random scene with one clear caption.
+
+    `count` is the number of things, from 1 to 3. By default it is random.
+    """
     number = count or rng.choices(list(SHARES), list(SHARES.values()))[0]
     layout = {1: _one, 2: _two, 3: _three}[number]
     while True:
@@ -56,7 +59,7 @@ def _two(rng: Random) -> tuple[Thing, ...]:
         side = rng.uniform(0.6, 0.94)
         reach = 0.5 - _EDGE - side / 2
         x, y = (0.5 + rng.uniform(-reach, reach) for _ in range(2))
-        return _held(rng, (x, y, side))
+        return _container_with_content(rng, (x, y, side))
     places = [_in_slot(rng, slot, 2, 0.28, 0.46) for slot in range(2)]
     return _turned(rng, places, upright=layout == "above")
 
@@ -64,8 +67,8 @@ def _two(rng: Random) -> tuple[Thing, ...]:
 def _three(rng: Random) -> tuple[Thing, ...]:
     layout = rng.choices(list(_THREE), list(_THREE.values()))[0]
     upright = rng.random() < 0.5
-    if layout == "held":
-        return _held_beside(rng, upright)
+    if layout == "contained":
+        return _container_and_third(rng, upright)
     if layout == "split":
         return _turned(rng, _split(rng), upright)
     places = [_in_slot(rng, slot, 3, 0.25, 0.31) for slot in range(3)]
@@ -73,12 +76,12 @@ def _three(rng: Random) -> tuple[Thing, ...]:
 
 
 def _turned(rng: Random, places: list[Place], upright: bool) -> tuple[Thing, ...]:
-    """A thing at each place; `upright` swaps x and y."""
+    """Return a random thing at each place. `upright` swaps x and y."""
     return tuple(_thing(rng, (y, x, s) if upright else (x, y, s)) for x, y, s in places)
 
 
 def _in_slot(rng: Random, slot: int, slots: int, least: float, most: float) -> Place:
-    """A place in one of `slots` equal upright strips of the picture."""
+    """Return a random place in one of `slots` equal vertical strips of the picture."""
     side = rng.uniform(least, most)
     width = (1 - 2 * _EDGE) / slots
     slack = max(0.0, width - side) / 2
@@ -87,7 +90,10 @@ def _in_slot(rng: Random, slot: int, slots: int, least: float, most: float) -> P
 
 
 def _split(rng: Random) -> list[Place]:
-    """One thing on the left or right half, two on the other, one above the other."""
+    """Return places for one thing in one half, and for two things in the other half.
+
+    The two things are one above the other.
+    """
     alone, *stacked = (rng.uniform(0.27, 0.44) for _ in range(3))
     near = 0.25 + rng.uniform(-0.03, 0.03)
     far = 0.75 + rng.uniform(-0.03, 0.03)
@@ -98,21 +104,21 @@ def _split(rng: Random) -> list[Place]:
     return [(near, 0.5 + rng.uniform(-0.15, 0.15), alone), *pair]
 
 
-def _held(rng: Random, place: Place) -> tuple[Thing, ...]:
-    """A container at `place` and something of another colour inside it."""
+def _container_with_content(rng: Random, place: Place) -> tuple[Thing, ...]:
+    """Return a container at `place`, and a thing of another colour inside it."""
     x, y, side = place
     kind = rng.choice(list(PLAIN))
     colour, other = rng.sample(HUES, 2)
-    room = side * PLAIN[kind]
-    inner = rng.uniform(0.78, 0.98) * min(room, 0.5)
-    reach = (room - inner) / 2
+    available = side * PLAIN[kind]
+    inner = rng.uniform(0.78, 0.98) * min(available, 0.5)
+    reach = (available - inner) / 2
     at_x, at_y = (at + rng.uniform(-reach, reach) for at in (x, y))
     content = Thing(rng.choice(NOUNS), other, at_x, at_y, inner)
     return Thing(kind, colour, x, y, side), content
 
 
-def _held_beside(rng: Random, upright: bool) -> tuple[Thing, ...]:
-    """A container with its content, and a third thing left, right, above or below."""
+def _container_and_third(rng: Random, upright: bool) -> tuple[Thing, ...]:
+    """Return a container with its content, and a third thing to the left, right, above or below."""
     side = rng.uniform(0.46, 0.6)
     other = rng.uniform(0.27, min(0.44, 0.92 - side))
     spare = 1 - 2 * _EDGE - side - other
@@ -124,4 +130,4 @@ def _held_beside(rng: Random, upright: bool) -> tuple[Thing, ...]:
     across, level = (rng.uniform(_EDGE + s / 2, 1 - _EDGE - s / 2) for s in (side, other))
     places: list[Place] = [(along, across, side), (beyond, level, other)]
     (x, y, s), third = [(b, a, s) if upright else (a, b, s) for a, b, s in places]
-    return (*_held(rng, (x, y, s)), _thing(rng, third))
+    return (*_container_with_content(rng, (x, y, s)), _thing(rng, third))

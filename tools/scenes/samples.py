@@ -1,4 +1,4 @@
-"""A few scenes as small files for captiond's own tests, with their true captions."""
+"""Small image files for captiond's tests, with their true captions."""
 
 import io
 import json
@@ -42,27 +42,28 @@ _SCENES = {
 
 
 class WrongCaptionError(ValueError):
-    """The model does not caption a sample as it should."""
+    """The model does not give a sample its true caption."""
 
 
 def write_samples(model: Path, folder: Path) -> None:
-    """Draws the samples into `folder`, and scenes.json, which maps file names to captions.
+    """Write the samples to `folder`, and scenes.json, which maps file names to captions.
 
-    Raises WrongCaptionError, before anything is written, unless `model` captions each exactly.
+    Raises:
+        WrongCaptionError: `model` does not caption every sample exactly. No file is written.
     """
     files = {name: _encode(name, scene) for name, scene in _SCENES.items()}
     truth = {name: caption(scene) for name, scene in _SCENES.items()}
     pictures = [Image.open(io.BytesIO(data)).convert("RGB") for data in files.values()]
     given = dict(zip(files, Captioner(model)(pictures), strict=True))
     if given != truth:
-        raise WrongCaptionError(f"{given} should be {truth}")
+        raise WrongCaptionError(f"the captions are {given}, expected {truth}")
     for name, data in files.items():
         (folder / name).write_bytes(data)
     (folder / "scenes.json").write_text(json.dumps(truth, indent=2) + "\n")
 
 
 def _encode(name: str, scene: Scene) -> bytes:
-    """The file of a sample; a PNG has fewer colours, so that it stays small despite noise."""
+    """Return the file of a sample. A PNG has few colours, so that it stays small despite noise."""
     rng = Random(f"{_SEED}:{name}")
     picture = render(scene, rng)
     if name.endswith(".jpg"):

@@ -1,7 +1,7 @@
-"""Scenes of one to three things, and the one caption that each of them has.
+"""Scenes of one to three things, each with exactly one caption.
 
-A caption is read off the places of the things alone. Where two captions could be meant, or the
-relation is not clear by a margin, the scene is ambiguous and is never drawn.
+The caption follows from the places of the things. A scene is ambiguous, and is never drawn, if two
+captions fit it or if a relation is not clear by a margin.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from itertools import permutations
 from tools.scenes.kinds import KINDS
 from tools.scenes.palette import COLOURS
 
-# How much of its half side a container leaves plain for the corners of what lies inside.
+# The share of a container's half side that is plain, so that a thing fits inside with its corners.
 PLAIN = {"circle": 0.66, "square": 0.84}
 NOUNS = (*KINDS,)
 HUES = (*COLOURS,)
@@ -23,7 +23,10 @@ class AmbiguousSceneError(ValueError):
 
 @dataclass(frozen=True)
 class Thing:
-    """A kind in a colour; centre and side are fractions of the picture's side, y down."""
+    """A thing of one kind and colour.
+
+    The centre (`x`, `y`) and the side are fractions of the picture's side. `y` points down.
+    """
 
     kind: str
     colour: str
@@ -33,6 +36,7 @@ class Thing:
 
     @property
     def half(self) -> float:
+        """Half of the side."""
         return self.side / 2
 
     @property
@@ -44,17 +48,17 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """One to three things, a container before what lies inside it."""
+    """One to three things. A container comes before the thing inside it."""
 
     things: tuple[Thing, ...]
 
 
 @dataclass(frozen=True)
 class Margin:
-    """When one thing counts as beside another.
+    """The margin by which a relation of two things must be clear.
 
-    `gap` is the least distance between their boxes along the axis; `ratio` is how many times the
-    distance of the centres along the axis must exceed the distance across it.
+    `gap` is the minimum distance between their boxes along the axis. The distance of their centres
+    along the axis must be at least `ratio` times the distance across it.
     """
 
     gap: float
@@ -66,37 +70,38 @@ LOOSE = Margin(gap=-0.06, ratio=1.1)
 
 
 def is_inside(thing: Thing, container: Thing) -> bool:
-    """Whether the whole of `thing` lies on the plain middle of a circle or square."""
+    """Return whether the whole of `thing` lies on the plain middle of a circle or square."""
     offset = max(abs(thing.x - container.x), abs(thing.y - container.y))
     return offset + thing.half <= container.half * PLAIN.get(container.kind, 0)
 
 
 def left_of(one: Thing, other: Thing, margin: Margin) -> bool:
-    """Whether `one` ends before `other` begins, from left to right."""
+    """Return whether `one` ends before `other` begins, from left to right."""
     return one.x + one.half + margin.gap <= other.x - other.half
 
 
 def above(one: Thing, other: Thing, margin: Margin) -> bool:
-    """Whether `one` ends before `other` begins, from top to bottom."""
+    """Return whether `one` ends before `other` begins, from top to bottom."""
     return one.y + one.half + margin.gap <= other.y - other.half
 
 
 def level_left(one: Thing, other: Thing, margin: Margin) -> bool:
-    """Whether `one` is left of `other`, and at about its height."""
+    """Return whether `one` is left of `other`, at about the same height."""
     far = other.x - one.x >= margin.ratio * abs(other.y - one.y)
     return far and left_of(one, other, margin)
 
 
 def plumb_above(one: Thing, other: Thing, margin: Margin) -> bool:
-    """Whether `one` is above `other`, and nowhere near beside it."""
+    """Return whether `one` is above `other`, and not beside it."""
     far = other.y - one.y >= margin.ratio * abs(other.x - one.x)
     return far and above(one, other, margin)
 
 
 def caption(scene: Scene) -> str:
-    """The caption of `scene`, lower case and without a full stop.
+    """Return the caption of a scene, in lower case and without a full stop.
 
-    Raises AmbiguousSceneError unless a strict and a loose look both give the same single caption.
+    Raises:
+        AmbiguousSceneError: The strict and the loose margin do not give the same single caption.
     """
     strict, loose = set(readings(scene, STRICT)), set(readings(scene, LOOSE))
     if len(loose) != 1 or strict != loose:
@@ -105,10 +110,10 @@ def caption(scene: Scene) -> str:
 
 
 def readings(scene: Scene, margin: Margin) -> Iterator[str]:
-    """Every caption that fits `scene` when relations are judged by `margin`."""
-    held = [(b, a) for a, b in permutations(scene.things, 2) if is_inside(b, a)]
-    if held:
-        yield from _read_held(scene, held, margin)
+    """Yield every caption that fits the scene if its relations are clear by `margin`."""
+    contained = [(b, a) for a, b in permutations(scene.things, 2) if is_inside(b, a)]
+    if contained:
+        yield from _read_contained(scene, contained, margin)
     elif len(scene.things) == 1:
         yield scene.things[0].noun_phrase
     elif len(scene.things) == 2:
@@ -122,12 +127,14 @@ def _phrases(scene: Scene) -> list[tuple[Thing, str]]:
     return [(thing, thing.noun_phrase) for thing in scene.things]
 
 
-def _read_held(scene: Scene, held: list[tuple[Thing, Thing]], margin: Margin) -> Iterator[str]:
-    if len(held) > 1:
+def _read_contained(
+    scene: Scene, contained: list[tuple[Thing, Thing]], margin: Margin
+) -> Iterator[str]:
+    if len(contained) > 1:
         return
-    content, container = held[0]
+    content, container = contained[0]
     phrase = f"{content.noun_phrase} inside {container.noun_phrase}"
-    others = [pair for pair in _phrases(scene) if pair[0] not in held[0]]
+    others = [pair for pair in _phrases(scene) if pair[0] not in contained[0]]
     if not others:
         yield phrase
     else:
@@ -143,7 +150,7 @@ def _read_pair(pair: list[tuple[Thing, str]], margin: Margin) -> Iterator[str]:
 
 
 def _read_three(one: Thing, two: Thing, three: Thing, margin: Margin) -> Iterator[str]:
-    """The readings that name the three things in just this order."""
+    """Yield the captions that name the three things in exactly this order."""
     first, second, third = one.noun_phrase, two.noun_phrase, three.noun_phrase
     if level_left(one, two, margin) and level_left(two, three, margin):
         yield f"{first}, {second} and {third} from left to right"
@@ -168,6 +175,6 @@ def _left_of_one(one: Thing, two: Thing, three: Thing, margin: Margin) -> bool:
 
 
 def vocabulary() -> list[str]:
-    """Every word and mark that a caption may hold, sorted."""
+    """Return every word and punctuation mark that a caption may contain, sorted."""
     joints = "a an , and above inside to the left of from right top bottom"
     return sorted({*joints.split(), *NOUNS, *HUES})

@@ -1,4 +1,4 @@
-"""The training loop: batches, losses, the learning rate, and checkpoints to go on from."""
+"""The training loop: batches, losses, the learning rate, and checkpoints from which it resumes."""
 
 import math
 import time
@@ -18,29 +18,29 @@ from tools.scenes.dataset import EMPTY, Drawn
 from tools.scenes.model import PAD, WIDTH, caption_ids, new_model, new_tokenizer
 from tools.scenes.scene import HUES, NOUNS
 
-_IGNORED = -100  # what cross_entropy leaves out
-_REPORT = 100  # steps
-_SAVE = 500  # steps
+_IGNORED = -100  # a target that cross_entropy leaves out
+_REPORT = 100  # steps between two reports
+_SAVE = 500  # steps between two checkpoints
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a run is: the same recipe on the same machine gives the same model."""
+    """The parameters of a run. The same recipe on the same machine gives the same model."""
 
     seed: int = 1
     scenes: int = 240_000
     steps: int = 20_000
     batch: int = 64
     rate: float = 6e-4
-    warm_up: float = 0.08  # of the steps
+    warm_up: float = 0.08  # share of the steps
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
-    single_steps: int = 500  # at the start, with single things alone
-    cell_weight: float = 0.5  # of the loss that asks each patch what thing it is on
+    single_steps: int = 500  # first steps, which use only scenes with one thing
+    cell_weight: float = 0.5  # weight of the loss for the thing at each patch
 
 
 class Learner(nn.Module):
-    """The BLIP, with the heads that only training has: kind and colour of the thing at a patch."""
+    """The BLIP with two heads that only training uses: the kind and the colour at each patch."""
 
     def __init__(self, blip: BlipForConditionalGeneration) -> None:
         super().__init__()
@@ -49,19 +49,19 @@ class Learner(nn.Module):
         self.colour = nn.Linear(WIDTH, len(HUES) + 1)
 
     def forward(self, pixels: Tensor, ids: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """The caption loss and the cell loss.
+        """Return the caption loss and the cell loss.
 
-        pixels [B, 3, side, side] normalised, ids [B, T], cells [B, patches] of int64.
+        pixels [B, 3, side, side], normalised; ids [B, T]; cells [B, patches] of int64.
         """
-        seen = self.blip.vision_model(pixels).last_hidden_state  # [B, 1 + patches, WIDTH]
-        logits = self.blip.text_decoder(ids, encoder_hidden_states=seen, use_cache=False).logits
+        hidden = self.blip.vision_model(pixels).last_hidden_state  # [B, 1 + patches, WIDTH]
+        logits = self.blip.text_decoder(ids, encoder_hidden_states=hidden, use_cache=False).logits
         following = ids[:, 1:]
         padding = following == PAD
         targets = following.masked_fill(padding, _IGNORED)
         empty = cells == EMPTY
         kinds = torch.where(empty, len(NOUNS), cells // len(HUES))
         colours = torch.where(empty, len(HUES), cells % len(HUES))
-        patches = seen[:, 1:]
+        patches = hidden[:, 1:]
         return _cross_entropy(logits[:, :-1], targets), (
             _cross_entropy(self.kind(patches), kinds)
             + _cross_entropy(self.colour(patches), colours)
@@ -76,7 +76,7 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 @dataclass
 class Run:
-    """A training run as a checkpoint holds it; `seconds` is time spent in steps so far."""
+    """The state of a training run. `seconds` is the time that its steps have taken so far."""
 
     recipe: Recipe
     learner: Learner
@@ -86,7 +86,7 @@ class Run:
 
 
 def new_run(recipe: Recipe, device: str) -> Run:
-    """A run at its first step."""
+    """Return a new run, before its first step."""
     torch.manual_seed(recipe.seed)
     learner = Learner(new_model(new_tokenizer())).to(device)
     optimizer = torch.optim.AdamW(
@@ -100,7 +100,7 @@ def new_run(recipe: Recipe, device: str) -> Run:
 
 
 def save_run(run: Run, path: Path) -> None:
-    """Writes the checkpoint; a cut on the way leaves the one before."""
+    """Write the checkpoint. If the write is interrupted, the previous checkpoint remains."""
     part = path.with_suffix(".part")
     state = {
         "recipe": run.recipe.__dict__,
@@ -114,10 +114,16 @@ def save_run(run: Run, path: Path) -> None:
 
 
 def resume_run(path: Path, recipe: Recipe, device: str) -> Run:
-    """The run in the checkpoint at `path`. Raises ValueError if its recipe is another one."""
+    """Return the run in the checkpoint at `path`.
+
+    Raises:
+        ValueError: The checkpoint was made with another recipe.
+    """
     state = torch.load(path, map_location=device, weights_only=True)
     if state["recipe"] != recipe.__dict__:
-        raise ValueError(f"{path} is of another recipe: {state['recipe']}; remove it, or use that")
+        raise ValueError(
+            f"{path} has another recipe: {state['recipe']}; use it, or remove the file"
+        )
     run = new_run(recipe, device)
     run.learner.load_state_dict(state["learner"])
     run.optimizer.load_state_dict(state["optimizer"])
@@ -126,7 +132,7 @@ def resume_run(path: Path, recipe: Recipe, device: str) -> Run:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """One cycle: a straight rise over the warm-up, then half a cosine down to nothing."""
+    """Return the learning rate of a step: a linear rise in the warm-up, then half a cosine to 0."""
     rise = recipe.warm_up * recipe.steps
     if step < rise:
         return recipe.rate * (step + 1) / rise
@@ -134,7 +140,7 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 class Batches:
-    """The batch of each step, a function of the recipe's seed and the step alone."""
+    """The batch of each step. It depends only on the step and on the seed of the recipe."""
 
     def __init__(self, drawn: Drawn, recipe: Recipe, device: str) -> None:
         self._drawn = drawn
@@ -148,7 +154,7 @@ class Batches:
         )
 
     def at(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels [B, 3, side, side], ids [B, T] and cells [B, patches] of a step."""
+        """Return the pixels [B, 3, side, side], ids [B, T] and cells [B, patches] of a step."""
         rng = np.random.default_rng((self._recipe.seed, step))
         if step < self._recipe.single_steps:
             rows = rng.choice(self._singles, self._recipe.batch)
@@ -163,14 +169,14 @@ class Batches:
 
 
 def train(run: Run, drawn: Drawn, checkpoint: Path, minutes: float) -> bool:
-    """Goes on with `run` to its last step, or for `minutes`; whether it has reached the last step.
+    """Train until the last step, or for `minutes`. Return whether the last step was reached.
 
-    The checkpoint is written now and then and on the way out, on Ctrl-C too.
+    The checkpoint is written every 500 steps and at the end, also after Ctrl-C.
     """
     device = next(run.learner.parameters()).device.type
     batches = Batches(drawn, run.recipe, device)
     run.learner.train()
-    with _saved_on_the_way_out(run, checkpoint):
+    with _saved_at_exit(run, checkpoint):
         for report in _steps(run, batches, device, minutes):
             print(report, flush=True)
             if run.step % _SAVE == 0:
@@ -179,7 +185,7 @@ def train(run: Run, drawn: Drawn, checkpoint: Path, minutes: float) -> bool:
 
 
 @contextmanager
-def _saved_on_the_way_out(run: Run, checkpoint: Path) -> Iterator[None]:
+def _saved_at_exit(run: Run, checkpoint: Path) -> Iterator[None]:
     try:
         yield
     finally:
@@ -187,7 +193,7 @@ def _saved_on_the_way_out(run: Run, checkpoint: Path) -> Iterator[None]:
 
 
 def _steps(run: Run, batches: Batches, device: str, minutes: float) -> Iterator[str]:
-    """Takes steps, and tells of every _REPORT of them."""
+    """Run steps, and yield a report after every _REPORT of them."""
     begun, before, losses = time.monotonic(), run.seconds, []
     while run.step < run.recipe.steps and time.monotonic() - begun < 60 * minutes:
         losses.append(_step(run, batches.at(run.step), device))
@@ -204,7 +210,7 @@ def _steps(run: Run, batches: Batches, device: str, minutes: float) -> Iterator[
 
 
 def _step(run: Run, batch: tuple[Tensor, Tensor, Tensor], device: str) -> Tensor:
-    """One step of gradient descent in bf16 autocast; the two losses [2]."""
+    """Run one step of gradient descent in bf16 autocast and return the two losses, [2]."""
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.recipe, run.step)
     with torch.autocast(device, torch.bfloat16):

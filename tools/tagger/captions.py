@@ -1,4 +1,4 @@
-"""Captions of our own making, annotated: a grammar over templates.txt and words.txt."""
+"""A grammar that makes annotated captions from templates.txt and words.txt."""
 
 import re
 from dataclasses import replace
@@ -13,7 +13,7 @@ TEMPLATES = Path(__file__).with_name("templates.txt")
 
 _ITEM = re.compile(r"\([^)]*\)|(?:<[^>]*>|\{[^}]*\}|[^\s<{(])+")
 _ALTERNATIVE = re.compile(r"(?:<[^>]*>|\{[^}]*\}|[^|])+")
-_PRESENT = 0.5  # how often an optional group is there
+_PRESENT = 0.5  # the probability of an optional group
 _SENTENCE_CASE = 0.15
 _FULL_STOP = 0.15
 _COMMA = Token(",", "PUNCT", ",")
@@ -21,7 +21,7 @@ _STOP = Token(".", "PUNCT", ".")
 
 
 class CaptionGrammar:
-    """Makes annotated captions by chance; the same `rng` gives the same captions."""
+    """Makes random annotated captions. The same state of `rng` gives the same captions."""
 
     def __init__(
         self, lexicon: Lexicon, phrases: NounPhrases, rng: Random, templates: Path = TEMPLATES
@@ -32,7 +32,7 @@ class CaptionGrammar:
         self._weights, self._templates, self._macros = _read_templates(templates)
 
     def caption(self) -> Sentence:
-        """One caption: lower case without a full stop, or now and then like a sentence."""
+        """Return one caption, usually in lower case and without a full stop."""
         template = self._rng.choices(self._templates, self._weights)[0]
         tokens = self._expand(template)
         if self._rng.random() < _SENTENCE_CASE:
@@ -51,7 +51,7 @@ class CaptionGrammar:
         return tokens
 
     def _item(self, item: str) -> Sentence:
-        """A slot or word, and the comma that may follow it."""
+        """Return the tokens of a slot or a word, and the comma that may follow it."""
         if item.endswith(",") and item != ",":
             return (*self._item(item[:-1]), _COMMA)
         if item.startswith("@"):
@@ -64,7 +64,7 @@ class CaptionGrammar:
         return (self._lexicon.function.get(chosen) or _literal(chosen),)
 
     def _slot(self, item: str) -> tuple[str, str]:
-        """One class of `<cat|dog:s>` and what stands behind its colon."""
+        """Choose one class of a slot such as `<cat|dog:s>`; return its name and its form."""
         name, _, form = self._rng.choice(item[1:-1].split("|")).partition(":")
         return name, form
 
@@ -75,7 +75,7 @@ class CaptionGrammar:
 
 
 def _read_templates(path: Path) -> tuple[list[int], list[str], dict[str, list[str]]]:
-    """The templates' weights, the templates, and the macros' phrases."""
+    """Return the weights of the templates, the templates, and the phrases of each macro."""
     lines = path.read_text(encoding="utf-8").splitlines()
     pairs = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
     macros = {key: rest.split(";") for key, rest in pairs if key.startswith("@")}
@@ -84,7 +84,7 @@ def _read_templates(path: Path) -> tuple[list[int], list[str], dict[str, list[st
 
 
 def _literal(item: str) -> Token:
-    """`game/NOUN`, `slices/NOUN/slice` or `cut/VERB/cut/Part`."""
+    """Parse an annotated word: `game/NOUN`, `slices/NOUN/slice` or `cut/VERB/cut/Part`."""
     text, pos, *rest = item.split("/")
     lemma, form = (*rest, "", "")[:2]
     return Token(text, pos, lemma or text, _feats(text, pos, lemma or text, form))

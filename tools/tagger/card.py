@@ -1,4 +1,4 @@
-"""The card of `captiond/english`: what is in the folder, from what, how, and how good it is."""
+"""The card of captiond/english, README.md in its folder: data, recipe, scores and limits."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,23 +18,24 @@ tags: [spacy, captions]
 
 # captiond/english
 
-A small English spaCy pipeline for captions: parts of speech and lemmas, {megabytes:.1f} MB. It is
-there so that captiond makes tags without a download. It has no parser and no vectors; captiond
-finds the noun phrases by the parts of speech.
+A small English spaCy pipeline for captions: parts of speech and lemmas, {megabytes:.1f} MB. With
+it, captiond makes tags without a download. It has no parser and no vectors. captiond recognises
+noun phrases by the parts of speech.
 
 ## Data
 
 - The training part of the UD English Web Treebank 2.15
   (<https://github.com/UniversalDependencies/UD_English-EWT>), annotations © 2013–2021 The Board of
-  Trustees of The Leland Stanford Junior University, CC BY-SA 4.0: {sentences:,} sentences. A
-  quarter of them, drawn anew in each epoch, is lower-cased and without its full stop, as captions
-  are. Of the features, those alone that lemmas and noun phrases ask for.
-- {captions:,} captions of our own in each epoch, made by the grammar in
-  `tools/tagger/templates.txt` from the words in `tools/tagger/words.txt` and
-  `captiond/tagging/nouns/en.txt`, such as:
+  Trustees of The Leland Stanford Junior University, CC BY-SA 4.0: {sentences:,} sentences. In
+  each epoch, a random quarter of them is changed to the style of captions: lower case, mostly
+  without the full stop. Only those morphological features are kept that lemmas and noun phrases
+  need.
+- {captions:,} generated captions in each epoch. The grammar in
+  `tools/tagger/templates.txt` makes them from the words in `tools/tagger/words.txt` and
+  `captiond/tagging/nouns/en.txt`. Examples:
 {examples}
 
-No caption of the gold set (`tests/data/tags_gold_*.txt`) is among them.
+No caption of the gold set (`tests/data/tags_gold_*.txt`) was used for training.
 
 ## Recipe
 
@@ -42,44 +43,49 @@ No caption of the gold set (`tests/data/tags_gold_*.txt`) is among them.
 {command}
 ```
 
-A morphologizer, {width} wide: hash embeddings of {attrs}
-(of {rows} rows), and {depth} maxout layers, so that a word sees {depth} words to
-either side. Trained for {epochs} epochs in batches of {batch} sentences with Adam, rate
-{learn_rate} falling to nothing, dropout {dropout}, weights averaged, seed {seed}. Then spaCy's rule
-lemmatizer, with tables made from the same sentences and words, and one rule: *glasses* that are
-counted (`Number=Plur`) are of a *glass*, those that are worn are not.
+The first component is a morphologizer of width {width}. It has hash embeddings of {attrs}
+({rows} rows) and {depth} maxout layers, so that the tag of a word depends on {depth} words
+to the left and to the right. It was trained for {epochs} epochs in batches of {batch} sentences
+with Adam, a learning rate of {learn_rate} that falls to 0, dropout {dropout}, averaged weights and
+seed {seed}.
 
-It took {minutes:.0f} minutes on one core ({machine}).
+The second component is spaCy's rule lemmatizer, with tables made from the same sentences and words.
+The third is one rule: the lemma of *glasses* with `Number=Plur` is *glass*; the glasses that a
+person wears keep their lemma *glasses*.
+
+Training took {minutes:.0f} minutes on one core ({machine}).
 
 ## Score
 
-On the treebank's dev part, which training does not see:
+On the dev part of the treebank, which training does not use:
 
 | | UPOS | lemma |
 |---|---|---|
-| on the treebank's words | {score.pos:.2%} | {score.lemma:.2%} |
-| from raw text (words cut as in the treebank: {score.token:.2%}) | {score.text_pos:.2%} | \
+| on the words of the treebank | {score.pos:.2%} | {score.lemma:.2%} |
+| on raw text (words split as in the treebank: {score.token:.2%}) | {score.text_pos:.2%} | \
 {score.text_lemma:.2%} |
 
-How good the tags are that captiond makes with it: `make tags-report`, and `docs/tags.md`.
+`make tags-report` prints the quality of the tags that captiond makes with this pipeline;
+`docs/tags.md` explains the figures.
 
 ## Limits
 
-It is for captions: short, descriptive, in the present. In other text its parts of speech are those
-of a small model; names are often taken for nouns, and a verb in *-ing* before a noun for an
-adjective. It knows no syntax and no entities.
+The pipeline is made for captions: short descriptions in the present tense. In other text it makes
+the mistakes of a small model: it often tags names as nouns, and a verb in *-ing* before a noun as
+an adjective. It has no syntax and no named entities.
 
 ## Licence
 
-Made from the treebank, so under the treebank's licence: CC BY-SA 4.0
-(<https://creativecommons.org/licenses/by-sa/4.0/legalcode>). Of the treebank, trained weights and
-the base and irregular forms of words are in this folder, and no sentence.
+The pipeline is made from the treebank and has the treebank's licence: CC BY-SA 4.0
+(<https://creativecommons.org/licenses/by-sa/4.0/legalcode>). This folder contains weights that were
+trained on the treebank, and the base forms and irregular forms of its words. It contains no
+sentences of the treebank.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training run, as the card tells it."""
+    """What the card says about the training run."""
 
     recipe: Recipe
     sentences: int
@@ -89,7 +95,7 @@ class Training:
 
 
 def write_card(folder: Path, training: Training, score: Scores, examples: list[str]) -> None:
-    """Write README.md into `folder`."""
+    """Write README.md to `folder`."""
     recipe = training.recipe
     card = _CARD.format(
         **vars(recipe),

@@ -1,4 +1,4 @@
-"""Score a pipeline on a treebank's sentences: part of speech and lemma, per word."""
+"""The scores of a pipeline on the sentences of a treebank, per word."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Shares of the words that are right, 0 to 1.
+    """Shares of words with the correct part of speech or lemma, from 0 to 1.
 
-    `pos` and `lemma` on the treebank's own words; the others from the raw text, where a word that
-    the tokenizer cuts otherwise than the treebank does not count (`token` says how many do).
+    `pos` and `lemma` are measured on the words of the treebank. `text_pos` and `text_lemma` are
+    measured on raw text. `token` is the share of words that the tokenizer splits as the treebank
+    does; only these can be correct in raw text.
     """
 
     pos: float
@@ -36,7 +37,7 @@ class Scores:
 
 
 def evaluate(nlp: Language, sentences: Sequence[Sentence]) -> Scores:
-    """Run `nlp` over the sentences, as words and as text. Lemmas compare without case."""
+    """Run `nlp` on the sentences as words and as text. The comparison of lemmas ignores case."""
     gold = [example(nlp.vocab, sentence).reference for sentence in sentences]
     words = [example(nlp.vocab, sentence).predicted for sentence in sentences]
     pos, lemma = _shares(gold, list(nlp.pipe(words, batch_size=_BATCH)))

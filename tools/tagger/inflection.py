@@ -1,4 +1,4 @@
-"""The regular forms of English words; the irregular ones stand in words.txt."""
+"""The regular forms of English words. words.txt lists the irregular ones."""
 
 import re
 
@@ -8,7 +8,7 @@ _ONE_SHORT_SYLLABLE = re.compile(r"^[^aeiou]*[aeiou][bdgklmnprt]$")
 
 
 def with_s(word: str) -> str:
-    """The plural of a noun, or the third person of a verb: dishes, puppies, boats."""
+    """Return the plural of a noun, or the third person of a verb: dishes, puppies, boats."""
     if _SIBILANT.search(word):
         return word + "es"
     if _CONSONANT_Y.search(word):
@@ -17,7 +17,7 @@ def with_s(word: str) -> str:
 
 
 def with_ing(verb: str) -> str:
-    """The present participle: riding, tying, hugging, holding."""
+    """Return the present participle of a verb: riding, tying, hugging, holding."""
     if verb.endswith("ie"):
         return verb[:-2] + "ying"
     if verb.endswith("e") and not verb.endswith("ee"):
@@ -26,7 +26,7 @@ def with_ing(verb: str) -> str:
 
 
 def with_ed(verb: str) -> str:
-    """The regular past participle: parked, placed, carried, wrapped."""
+    """Return the regular past participle of a verb: parked, placed, carried, wrapped."""
     if verb.endswith("e"):
         return verb + "d"
     if _CONSONANT_Y.search(verb):

@@ -1,4 +1,4 @@
-"""The tables of spaCy's rule lemmatizer, made from annotated sentences."""
+"""Make the tables of spaCy's rule lemmatizer from annotated sentences."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ Form: TypeAlias = tuple[str, str, str]  # lower-cased text, part of speech, feat
 
 _UNCHANGED = {"PROPN", "X", "SYM", "PUNCT", "NUM"}
 
-# Suffix and what takes its place, the surer first. A result that is a known lemma goes before one
-# that is not, so these decide alone only for words that were never seen.
+# Suffixes and their replacements, the more reliable ones first. The lemmatizer prefers a result
+# that is a known lemma, so the order decides only for unknown words.
 _DOUBLED = [(f"{c}{c}", c) for c in "bdgmnprt"]
 RULES: dict[str, list[list[str]]] = {
     "noun": [
@@ -55,13 +55,13 @@ RULES: dict[str, list[list[str]]] = {
 
 
 def lemma_tables(nlp: Language, treebank: Iterable[Sentence], own: Iterable[Sentence]) -> Lookups:
-    """Rules, the index of known lemmas, and an exception for each form where those go wrong.
+    """Return the rules, the known lemmas, and an exception for each form that the rules get wrong.
 
-    `nlp` gives the vocabulary. A form's lemma is the most frequent one of `own` words, or else
-    of the treebank.
+    `nlp` provides the vocabulary. The lemma of a form is its most frequent lemma in `own`, or in
+    the treebank if `own` does not have the form.
     """
     lemmas = _lemmas_by_form(treebank) | _lemmas_by_form(own)
-    # A dict, not a list: spaCy asks whether a word is `in` it.
+    # The index is a dict, because spaCy tests membership with `in`.
     index: dict[str, dict[str, int]] = {pos: {} for pos in RULES}
     for (_, pos, _), lemma in lemmas.items():
         if pos.lower() in index:
@@ -73,7 +73,7 @@ def lemma_tables(nlp: Language, treebank: Iterable[Sentence], own: Iterable[Sent
 
 
 def _lemmas_by_form(sentences: Iterable[Sentence]) -> dict[Form, str]:
-    """The most frequent lemma of each form."""
+    """Return the most frequent lemma of each form."""
     seen: dict[Form, Counter[str]] = defaultdict(Counter)
     for token in chain.from_iterable(sentences):
         letters = token.text.replace("'", "").replace("-", "").isalpha()

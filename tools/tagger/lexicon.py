@@ -1,4 +1,4 @@
-"""Read words.txt: the nouns, verbs and other words that the caption grammar draws from."""
+"""The words of the caption grammar: nouns, verbs and others, read from words.txt."""
 
 import re
 from collections import defaultdict
@@ -21,7 +21,7 @@ _SECTION = re.compile(r"\[(\w+) (\w+)\]")
 
 @dataclass(frozen=True, slots=True)
 class Noun:
-    """A noun or compound: its singular, its plural, either of which it may lack."""
+    """A noun or a compound. It may lack a singular or a plural."""
 
     singular: Sentence | None
     plural: Sentence | None
@@ -30,7 +30,7 @@ class Noun:
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """A verb's base form and its forms `ing`, `en` (past participle) and `s` (third person)."""
+    """A verb: its base form, and the forms `ing`, `en` (past participle) and `s` (third person)."""
 
     lemma: str
     forms: dict[str, str]
@@ -38,7 +38,7 @@ class Verb:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """The words by kind and class; `function` maps a word to its annotated token."""
+    """The words of the grammar, by kind and class. `function` maps a word to its token."""
 
     nouns: dict[str, list[Noun]] = field(default_factory=lambda: defaultdict(list))
     verbs: dict[str, list[Verb]] = field(default_factory=lambda: defaultdict(list))
@@ -47,7 +47,7 @@ class Lexicon:
     function: dict[str, Token] = field(default_factory=dict)
 
     def forms(self) -> Iterator[Sentence]:
-        """Every form of every word, each as a sentence of its own."""
+        """Yield every form of every word, each as a sentence."""
         for noun in chain.from_iterable(self.nouns.values()):
             yield from (form for form in (noun.singular, noun.plural) if form)
         for verb in chain.from_iterable(self.verbs.values()):
@@ -58,7 +58,7 @@ class Lexicon:
 
 
 def read_lexicon(path: Path = WORDS) -> Lexicon:
-    """The lexicon in a file of the form that words.txt explains at its top."""
+    """Read a lexicon. The comment at the top of words.txt explains the format."""
     lexicon = Lexicon()
     for kind, name, entry in _entries(path):
         match kind:
@@ -79,14 +79,16 @@ def read_lexicon(path: Path = WORDS) -> Lexicon:
 
 
 def caption_nouns(lexicon: Lexicon, path: Path = CATEGORIES) -> list[Noun]:
-    """The nouns of captiond's categories that are not in `lexicon`: one word, regular plural."""
+    """Return the nouns of nouns/en.txt that `lexicon` lacks: single words with a regular plural."""
     known = {token.text for form in lexicon.forms() for token in form}
     lines = path.read_text(encoding="utf-8").splitlines()
     words = (line.partition(" = ")[0] for line in lines if not line.startswith("#"))
     return [_noun(word) for word in words if word not in known and _REGULAR.fullmatch(word)]
 
 
-_REGULAR = re.compile(r"[a-z]+([^s]|[sui]s)")  # scissors and the like have no other form
+_REGULAR = re.compile(
+    r"[a-z]+([^s]|[sui]s)"
+)  # excludes words such as scissors, which have no singular
 
 
 def _entries(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -122,7 +124,7 @@ def _verb(entry: str) -> Verb:
 
 
 def _phrase(entry: str, pos: str, feats: str = "") -> Sentence:
-    """`hot/ADJ_dog` or `snow/NOUN-covered`: words joined by a space or a hyphen, the head last."""
+    """Parse words joined by a space or a hyphen: `hot/ADJ_dog`, `snow/NOUN-covered`."""
     tokens = []
     for part in re.split(r"(?<=-)|(?=-)|_", entry):
         text, _, own = part.partition("/")
@@ -136,7 +138,7 @@ _FEATS = {"NOUN": "Number=Sing", "ADJ": "Degree=Pos"}
 
 
 def glued(tokens: list[Token]) -> Sentence:
-    """The tokens with no space around hyphens and none before a comma, stop or possessive."""
+    """Return the tokens without spaces around hyphens and before commas, full stops and `'s`."""
     spaces = [
         "-" not in (token.text, after.text) and after.text not in {",", ".", "'s"}
         for token, after in pairwise(tokens)

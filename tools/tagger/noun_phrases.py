@@ -1,4 +1,4 @@
-"""Noun phrases of the caption grammar: "two brown and white dogs", "a group of skiers"."""
+"""The noun phrases of the caption grammar: "two brown and white dogs", "a group of skiers"."""
 
 from collections.abc import Sequence
 from random import Random
@@ -6,7 +6,7 @@ from random import Random
 from tools.tagger.lexicon import Lexicon, Noun
 from tools.tagger.sentences import Sentence, Token
 
-_WILD = 0.15  # how often a noun or adjective is one of no class
+_WILD = 0.15  # the probability that a noun or adjective comes from outside the lexicon
 
 _COUNTS = ["two", "three", "four", "several", "many", "some", "few", "various", "different"]
 _PARTITIVES = ["group", "bunch", "pile", "row", "couple", "pair", "lot", "line", "set", "stack"]
@@ -21,10 +21,10 @@ _COMMA = Token(",", "PUNCT", ",")
 
 
 class NounPhrases:
-    """Makes noun phrases by chance; the same `rng` gives the same phrases.
+    """Makes random noun phrases. The same state of `rng` gives the same phrases.
 
-    `wild_nouns` and `wild_adjectives` are words from elsewhere that now and then take a slot, so
-    that an unknown word is known by its place.
+    `wild_nouns` and `wild_adjectives` are words from outside the lexicon that sometimes fill a
+    slot. They teach the pipeline to tag unknown words by their context.
     """
 
     def __init__(
@@ -40,9 +40,10 @@ class NounPhrases:
         self._wild_adjectives = wild_adjectives
 
     def phrase(self, name: str, number: str) -> Sequence[Token]:
-        """A phrase around a noun of the class `name`.
+        """Return a noun phrase with a noun of the class `name`.
 
-        `number` is s (one), p (several), 0 (the noun alone), c (one, with a colour) or empty.
+        `number` is s (singular), p (plural), 0 (the noun alone), c (singular, with a colour), or
+        empty for a random choice of singular or plural.
         """
         noun = self._noun(name)
         if number == "c":
@@ -96,7 +97,7 @@ class NounPhrases:
         return self._lexicon.function[self._rng.choice(words)]
 
     def _modifiers(self) -> list[Token]:
-        """None, one or two of: colours, adjectives, participles; or a noun, for a compound."""
+        """Return none, one or two modifiers: colours, adjectives, or the noun of a compound."""
         chance = self._rng.random()
         if chance < 0.5:
             return []
@@ -125,13 +126,13 @@ class NounPhrases:
             return list(self._rng.choice(self._wild_adjectives))
         adjectives = self._lexicon.adjectives
         name = self._rng.choice(("size", "general", "general", "participle"))
-        found = list(self._rng.choice(adjectives[name]))
+        words = list(self._rng.choice(adjectives[name]))
         if name != "size" and self._rng.random() < 0.08:
-            return [*self._rng.choice(self._lexicon.adverbs["degree"]), *found]
-        return found
+            return [*self._rng.choice(self._lexicon.adverbs["degree"]), *words]
+        return words
 
 
 def _any(noun: Noun) -> Sentence:
-    found = noun.singular or noun.plural
-    assert found is not None
-    return found
+    form = noun.singular or noun.plural
+    assert form is not None
+    return form

@@ -1,4 +1,4 @@
-"""What captiond/english is made of: a morphologizer, a rule lemmatizer, and one exception."""
+"""The components of captiond/english: a morphologizer, a rule lemmatizer, and one exception."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +11,7 @@ from tools.tagger.lemmas import lemma_tables
 from tools.tagger.sentences import Sentence, example
 
 WIDTH = 96
-DEPTH = 2  # two words to either side; four gained nothing on dev and cost half of the speed
+DEPTH = 2  # layers; each lets a word depend on one more word to the left and to the right
 ROWS = {"NORM": 6000, "PREFIX": 1000, "SUFFIX": 3000, "SHAPE": 500}
 
 META = {
@@ -33,7 +33,7 @@ META = {
 
 
 def untrained(sentences: Iterable[Sentence]) -> Language:
-    """A blank English pipeline with a morphologizer whose labels are those of `sentences`."""
+    """Return an untrained English pipeline whose morphologizer has the labels of `sentences`."""
     nlp = spacy.blank("en", meta=META)
     nlp.add_pipe("morphologizer", config={"model": _tagger_model()})
     examples = [example(nlp.vocab, sentence) for sentence in sentences]
@@ -42,22 +42,22 @@ def untrained(sentences: Iterable[Sentence]) -> Language:
 
 
 def add_lemmas(nlp: Language, treebank: Iterable[Sentence], own: Iterable[Sentence]) -> None:
-    """Put the lemmatizer behind the morphologizer; our own words' lemmas go first."""
+    """Add the lemmatizer after the morphologizer. The lemmas in `own` have priority."""
     tables = lemma_tables(nlp, treebank, own)
     lemmatizer = nlp.add_pipe("lemmatizer", config={"mode": "rule"})
     assert isinstance(lemmatizer, Lemmatizer)
     lemmatizer.initialize(lookups=tables)
     ruler = nlp.add_pipe("attribute_ruler")
     assert isinstance(ruler, AttributeRuler)
-    # Glasses that one wears keep their s, those one drinks from lose it: to the lemmatizer, which
-    # sees no features, they are the same word.
+    # The lemma of glasses to drink from is "glass"; the lemma of glasses to wear is "glasses". The
+    # lemmatizer cannot distinguish them, because it does not use morphological features.
     plural = {"IS_SUPERSET": ["Number=Plur"]}
     drunk_from: dict[int | str, Any] = {"LOWER": "glasses", "MORPH": plural}
     ruler.add(patterns=[[drunk_from]], attrs={"LEMMA": "glass"})
 
 
 def morphologizer(nlp: Language) -> Morphologizer:
-    """The pipeline's only trained part."""
+    """Return the morphologizer, which is the only trained component of the pipeline."""
     pipe = nlp.get_pipe("morphologizer")
     assert isinstance(pipe, Morphologizer)
     return pipe

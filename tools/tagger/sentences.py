@@ -1,4 +1,4 @@
-"""An annotated sentence: what the treebank reader and the caption grammar both make."""
+"""Annotated sentences, which the treebank reader and the caption grammar produce."""
 
 import random
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from spacy.vocab import Vocab
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One word with its universal part of speech, its lemma and the few features that are kept."""
+    """One word with its universal part of speech, its lemma and the features that are kept."""
 
     text: str
     pos: str
@@ -25,12 +25,12 @@ Sentence: TypeAlias = tuple[Token, ...]
 
 
 def text_of(sentence: Sequence[Token]) -> str:
-    """The sentence as it is written, spaces where they were."""
+    """Return the text of a sentence, with its original spaces."""
     return "".join(token.text + " " * token.space for token in sentence).rstrip(" ")
 
 
 def caption_style(sentence: Sentence, rng: random.Random) -> Sentence:
-    """The sentence as a caption would write it: lower case, and mostly no final stop."""
+    """Return a sentence in the style of captions: lower case, mostly without a full stop."""
     lowered = tuple(replace(token, text=token.text.lower()) for token in sentence)
     if len(lowered) > 1 and lowered[-1].pos == "PUNCT" and rng.random() < 0.8:
         return lowered[:-1]
@@ -38,7 +38,7 @@ def caption_style(sentence: Sentence, rng: random.Random) -> Sentence:
 
 
 def example(vocab: Vocab, sentence: Sentence) -> Example:
-    """A training example on the sentence's own tokens."""
+    """Return a training example with the tokens of the sentence."""
     words = [token.text for token in sentence]
     spaces = [token.space for token in sentence]
     gold = Doc(

@@ -1,4 +1,4 @@
-"""Write the trained pipeline to its folder, with nothing in it that it does not need."""
+"""Saving a trained pipeline to a folder, with only the files that it needs."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from spacy.language import Language
 
 
 def save(nlp: Language, folder: Path) -> None:
-    """Write `nlp` into `folder`, over what is there; its card, README.md, stays.
+    """Write `nlp` into `folder` and replace the files there, except its card, README.md.
 
-    The vocabulary stays behind: it holds every word of the treebank, and nothing that is not in
-    the components' own files too.
+    The vocabulary is left out. It has every word of the treebank, and the pipeline does not need
+    it: the components store what they use in their own files.
     """
     nlp.to_disk(folder, exclude=["vocab"])
 
 
 def folder_bytes(folder: Path) -> int:
-    """The size of all files in a folder."""
+    """Return the total size of the files in a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,4 +1,4 @@
-"""Train the morphologizer on the treebank, its caption-style copies and captions of our own."""
+"""Training the morphologizer on the treebank and on generated captions."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,12 +20,12 @@ from tools.tagger.sentences import Sentence, Token, caption_style, example
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one training run may do otherwise than another."""
+    """The parameters of a training run."""
 
     seed: int = 1
     epochs: int = 9
-    captions: int = 8000  # fresh ones in each epoch
-    caption_style: float = 0.25  # share of the treebank's sentences, drawn anew in each epoch
+    captions: int = 8000  # generated anew for each epoch
+    caption_style: float = 0.25  # share of the treebank's sentences, chosen anew for each epoch
     batch: int = 48
     dropout: float = 0.3
     learn_rate: float = 0.003
@@ -34,7 +34,10 @@ class Recipe:
 def train(
     treebank: Sequence[Sentence], recipe: Recipe, after_epoch: Callable[[int, Language], None]
 ) -> Language:
-    """The trained pipeline; `after_epoch` sees it, with averaged weights, after each epoch."""
+    """Train a pipeline and return it.
+
+    `after_epoch` is called after each epoch with the pipeline, which then has averaged weights.
+    """
     fix_random_seed(recipe.seed)
     rng = Random(recipe.seed)
     lexicon = read_lexicon()
@@ -62,7 +65,7 @@ def _epoch(
     rng: Random,
     recipe: Recipe,
 ) -> Iterator[Example]:
-    """The sentences of one epoch in a new order."""
+    """Return the examples of one epoch in random order."""
     sentences = [
         caption_style(sentence, rng) if rng.random() < recipe.caption_style else sentence
         for sentence in treebank
@@ -78,7 +81,7 @@ def _batches(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
 
 
 def caption_grammar(lexicon: Lexicon, treebank: Sequence[Sentence], rng: Random) -> CaptionGrammar:
-    """The grammar; its wild words are the treebank's, and the nouns of captiond's categories."""
+    """Return the grammar. Its wild words come from the treebank and from nouns/en.txt."""
     nouns = [_noun(word) for word in _frequent(treebank, "NOUN")] + caption_nouns(lexicon)
     adjectives = [(Token(word, "ADJ", word, "Degree=Pos"),) for word in _frequent(treebank, "ADJ")]
     return CaptionGrammar(lexicon, NounPhrases(lexicon, rng, nouns, adjectives), rng)
@@ -95,7 +98,7 @@ def _noun(word: str) -> Noun:
 
 
 def _frequent(treebank: Iterable[Sentence], pos: str) -> list[str]:
-    """Base forms that the treebank uses at least twice and nearly always as `pos`, sorted."""
+    """Return, sorted, the base forms that occur at least twice and almost always as `pos`."""
     uses: dict[str, Counter[str]] = defaultdict(Counter)
     for sentence in treebank:
         for token in sentence:

@@ -1,6 +1,6 @@
-"""Read a Universal Dependencies treebank: CoNLL-U, packed with xz.
+"""Reading a Universal Dependencies treebank in the format CoNLL-U, compressed with xz.
 
-The format: https://universaldependencies.org/format.html
+The format is described at https://universaldependencies.org/format.html
 """
 
 import lzma
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tools.tagger.sentences import Sentence, Token
 
-# What the lemmatizer and the noun phrases ask of a word's morphology, and no more: every further
-# feature splits the labels and costs accuracy on the part of speech.
+# The morphological features that the lemmatizer and the noun phrases need. Every further feature
+# would split the labels and lower the accuracy of the parts of speech.
 KEPT_FEATURES = {
     "NOUN": {"Number=Sing", "Number=Plur", "Number=Ptan"},
     "VERB": {"VerbForm=Inf", "VerbForm=Part"},
@@ -19,14 +19,14 @@ KEPT_FEATURES = {
 
 
 def read_treebank(path: Path) -> Iterator[Sentence]:
-    """The sentences of a `.conllu.xz` file, in its order."""
+    """Yield the sentences of a `.conllu.xz` file, in the order of the file."""
     with lzma.open(path, "rt", encoding="utf-8") as lines:
         for block in _blocks(lines):
             yield tuple(_tokens(block))
 
 
 def _blocks(lines: Iterable[str]) -> Iterator[list[list[str]]]:
-    """The rows of each sentence, split into their ten columns."""
+    """Yield the rows of each sentence, split into their ten columns."""
     rows: list[list[str]] = []
     for line in lines:
         if line.strip() and not line.startswith("#"):
@@ -39,7 +39,10 @@ def _blocks(lines: Iterable[str]) -> Iterator[list[list[str]]]:
 
 
 def _tokens(rows: list[list[str]]) -> Iterator[Token]:
-    """Words alone: a contraction's row (`3-4`) only says whether a space follows its last word."""
+    """Yield the words of a sentence.
+
+    The row of a contraction (`3-4`) only tells whether a space follows its last word.
+    """
     joined_until, space_after_joined = 0, True
     for index, form, lemma, pos, _, feats, *_, misc in rows:
         if "." in index:  # an empty node of the enhanced graph
@@ -57,5 +60,5 @@ def _tokens(rows: list[list[str]]) -> Iterator[Token]:
 
 
 def _kept(pos: str, feats: str) -> str:
-    wanted = KEPT_FEATURES.get(pos, set())
-    return "|".join(feat for feat in feats.replace("=Ger", "=Part").split("|") if feat in wanted)
+    kept = KEPT_FEATURES.get(pos, set())
+    return "|".join(feat for feat in feats.replace("=Ger", "=Part").split("|") if feat in kept)

@@ -1,4 +1,4 @@
-"""The gold set of tags, and how well a tagger does on it, rule by rule."""
+"""The gold set of tags, and the scores of a tagger on it for each rule."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ RULES = {"phrases": (Kind.PHRASE,), "nouns": (Kind.NOUN,), "all": (Kind.PHRASE, 
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """A caption and the tags that each rule calls for."""
+    """A caption and the correct tags of each rule."""
 
     caption: str
     tags: dict[Kind, frozenset[str]]
@@ -24,45 +24,47 @@ class Gold:
 
 @dataclass(slots=True)
 class Score:
-    """Counts of tags; the shares are 0 to 1."""
+    """Counts of correct, predicted and gold tags, and the scores that follow, from 0 to 1."""
 
-    right: int = 0
-    found: int = 0
+    correct: int = 0
+    predicted: int = 0
     gold: int = 0
 
-    def add(self, found: frozenset[str], gold: frozenset[str]) -> None:
-        self.right += len(found & gold)
-        self.found += len(found)
+    def add(self, predicted: frozenset[str], gold: frozenset[str]) -> None:
+        """Count the tags of one caption."""
+        self.correct += len(predicted & gold)
+        self.predicted += len(predicted)
         self.gold += len(gold)
 
     @property
     def precision(self) -> float:
-        return self.right / self.found
+        return self.correct / self.predicted
 
     @property
     def recall(self) -> float:
-        return self.right / self.gold
+        return self.correct / self.gold
 
     @property
     def f1(self) -> float:
-        return 2 * self.right / (self.found + self.gold)
+        return 2 * self.correct / (self.predicted + self.gold)
 
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A caption whose tags are not those of the gold set."""
+    """A caption for which the tagger returned wrong tags or missed some."""
 
     caption: str
-    too_many: frozenset[str]
+    wrong: frozenset[str]
     missing: frozenset[str]
 
 
 @dataclass(slots=True)
 class Report:
-    """A tagger on a half of the gold set.
+    """The scores of a tagger on one half of the gold set.
 
-    `lemmas` counts the nouns whose tag is not a word of the caption ("mice"): those found, of all.
-    `known` and `named` count the nouns of the gold set that have a category, and one but *other*.
+    `lemmas` is about nouns whose lemma is not a word of the caption, such as "mice". It holds how
+    many of them are correct, and how many there are. Of the `nouns` in the gold set, `known` have
+    a category and `named` have a category other than `other`.
     """
 
     scores: dict[str, Score] = field(default_factory=lambda: {rule: Score() for rule in RULES})
@@ -74,7 +76,7 @@ class Report:
 
 
 def read_gold(path: Path) -> Iterator[Gold]:
-    """The captions of a file of `caption | tags of phrases | tags of nouns` lines."""
+    """Yield the captions of a file of `caption | tags of phrases | tags of nouns` lines."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             caption, phrases, nouns = (part.strip() for part in f"{line} ".split(" | "))
@@ -86,36 +88,36 @@ def _listed(text: str) -> frozenset[str]:
 
 
 def report(tagger: Tagger, lexicon: Lexicon, gold: Sequence[Gold]) -> Report:
-    """Run a tagger over a half of the gold set."""
-    made = Report()
-    for one, found in zip(gold, tagger.tag([one.caption for one in gold]), strict=True):
+    """Run a tagger on one half of the gold set and return its scores."""
+    result = Report()
+    for one, tags in zip(gold, tagger.tag([one.caption for one in gold]), strict=True):
         for rule, kinds in RULES.items():
-            made.scores[rule].add(_texts(found, kinds), one.of(kinds))
-        _note_mistake(made, one, _texts(found, RULES["all"]))
-        _note_lemmas(made, one, _texts(found, RULES["nouns"]))
-        _note_categories(made, one, lexicon)
-    return made
+            result.scores[rule].add(_texts(tags, kinds), one.of(kinds))
+        _note_mistake(result, one, _texts(tags, RULES["all"]))
+        _note_lemmas(result, one, _texts(tags, RULES["nouns"]))
+        _note_categories(result, one, lexicon)
+    return result
 
 
-def _texts(found: tuple[Tag, ...], kinds: Sequence[Kind]) -> frozenset[str]:
-    return frozenset(tag.tag for tag in found if tag.kind in kinds)
+def _texts(tags: tuple[Tag, ...], kinds: Sequence[Kind]) -> frozenset[str]:
+    return frozenset(tag.tag for tag in tags if tag.kind in kinds)
 
 
-def _note_mistake(made: Report, one: Gold, found: frozenset[str]) -> None:
+def _note_mistake(result: Report, one: Gold, predicted: frozenset[str]) -> None:
     gold = one.of(RULES["all"])
-    if found != gold:
-        made.mistakes.append(Mistake(one.caption, found - gold, gold - found))
+    if predicted != gold:
+        result.mistakes.append(Mistake(one.caption, predicted - gold, gold - predicted))
 
 
-def _note_lemmas(made: Report, one: Gold, found: frozenset[str]) -> None:
+def _note_lemmas(result: Report, one: Gold, predicted: frozenset[str]) -> None:
     words = set(one.caption.lower().replace("'s", "").replace("-", " ").split())
     inflected = {noun for noun in one.tags[Kind.NOUN] if noun not in words}
-    right, all_ = made.lemmas
-    made.lemmas = (right + len(inflected & found), all_ + len(inflected))
+    correct, total = result.lemmas
+    result.lemmas = (correct + len(inflected & predicted), total + len(inflected))
 
 
-def _note_categories(made: Report, one: Gold, lexicon: Lexicon) -> None:
+def _note_categories(result: Report, one: Gold, lexicon: Lexicon) -> None:
     categories = [lexicon.category([noun]) for noun in one.tags[Kind.NOUN]]
-    made.nouns += len(categories)
-    made.known += sum(category is not None for category in categories)
-    made.named += sum(category not in {None, "other"} for category in categories)
+    result.nouns += len(categories)
+    result.known += sum(category is not None for category in categories)
+    result.named += sum(category not in {None, "other"} for category in categories)

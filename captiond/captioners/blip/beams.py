@@ -1,7 +1,7 @@
-"""The beams of a batch of images: what runs, what has ended, and what may yet become better.
+"""The beams of a batch of images: texts that are open, and texts that have ended.
 
-Ranks as transformers' beam search does with its defaults: by the mean log-probability, and an image
-is done when its best running beam cannot beat the worst of those that have ended.
+The ranking is that of transformers' beam search with its defaults: by the mean log-probability. An
+image is finished when its best open beam cannot beat the worst of its ended ones.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-NEVER = -1e9  # a log-probability that loses to every other
+NEVER = -1e9  # a log-probability that is lower than every other
 
 
 @dataclass(slots=True)
 class Beams:
-    """`texts` [images, beams, tokens] and the sums of their log-probabilities [images, beams];
-    of those that have ended, `ended`, best first, the means. `open` [images]: may still improve.
+    """The open and the ended texts of a batch.
+
+    `texts` [images, beams, tokens] are open; `scores` [images, beams] are the sums of their
+    log-probabilities. `ended` are the ended texts, best first; `ended_scores` are the means of
+    their log-probabilities. `open` [images] says which images may still improve.
     """
 
     texts: Tensor
@@ -27,7 +30,11 @@ class Beams:
 
     @classmethod
     def start(cls, images: int, count: int, prompt: Tensor, new_tokens: int, pad: int) -> "Beams":
-        """All beams at the prompt; all but the first lose, so that they do not all do the same."""
+        """Return beams that hold the prompt only.
+
+        All beams of an image but the first have the score NEVER, so that they differ after the
+        first step.
+        """
         device, begin = prompt.device, len(prompt)
         texts = torch.full((images, count, begin + new_tokens), pad, device=device)
         texts[:, :, :begin] = prompt
@@ -44,6 +51,7 @@ class Beams:
         )
 
     def of_images(self, images: Tensor) -> "Beams":
+        """Return the beams of these images only, given by their numbers."""
         return Beams(
             self.texts[images],
             self.scores[images],
@@ -53,29 +61,31 @@ class Beams:
             self.open[images],
         )
 
-    def extend(self, likely: Tensor, place: int, begin: int, end: int, *, last: bool) -> Tensor:
-        """Go on by one token, at `place`, as log-probabilities [images * beams, vocabulary] say.
+    def extend(
+        self, log_probabilities: Tensor, position: int, begin: int, end: int, *, last: bool
+    ) -> Tensor:
+        """Add one token at `position`, by log-probabilities [images * beams, vocabulary].
 
-        Twice as many candidates as beams are looked at, so that enough go on if the best all end.
-        Returns the row each beam goes on from, [images * beams].
+        There are twice as many candidates as beams, so that enough texts stay open if the best ones
+        all end. Return the row that each beam continues, [images * beams].
         """
         images, count = self.scores.shape
-        vocabulary = likely.shape[-1]
-        sums = (likely.view(images, count, -1) + self.scores[:, :, None]).flatten(1)
+        vocabulary = log_probabilities.shape[-1]
+        sums = (log_probabilities.view(images, count, -1) + self.scores[:, :, None]).flatten(1)
         sums, candidates = sums.topk(2 * count)
         parents, tokens = candidates // vocabulary, candidates % vocabulary
         texts = of_beams(self.texts, parents)
-        texts[:, :, place] = tokens
+        texts[:, :, position] = tokens
         ends = tokens == end if not last else torch.ones_like(tokens, dtype=torch.bool)
-        self._end(texts, sums / (place + 1 - begin), ends)
+        self._end(texts, sums / (position + 1 - begin), ends)
         self.scores, chosen = (sums + ends * NEVER).topk(count)
         self.texts = of_beams(texts, chosen)
-        self._close(place + 1 - begin)
-        first = torch.arange(images, device=likely.device)[:, None] * count
+        self._close(position + 1 - begin)
+        first = torch.arange(images, device=log_probabilities.device)[:, None] * count
         return (parents.gather(1, chosen) + first).flatten()
 
     def _end(self, texts: Tensor, means: Tensor, ends: Tensor) -> None:
-        """Put the candidates that end among those that have ended, if they are good enough."""
+        """Add the candidates that end to the ended texts, if they are good enough."""
         count = self.scores.shape[1]
         ends = ends & self.open[:, None]
         ends[:, count:] = False
@@ -85,10 +95,11 @@ class Beams:
         self.has_ended = torch.cat((self.has_ended, ends), 1).gather(1, best)
 
     def _close(self, length: int) -> None:
+        """Close the images that cannot improve any more."""
         worst = torch.where(self.has_ended, self.ended_scores.amin(1, keepdim=True), NEVER)
         self.open = self.open & (self.scores[:, :1] / length > worst).any(1)
 
 
 def of_beams(texts: Tensor, beams: Tensor) -> Tensor:
-    """For each image, the texts of those beams: [images, n, tokens] by [images, m] numbers."""
+    """Return texts of each image: [images, n, tokens] indexed by beam numbers [images, m]."""
     return texts.gather(1, beams[:, :, None].expand(-1, -1, texts.shape[2]))

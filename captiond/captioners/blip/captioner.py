@@ -1,7 +1,7 @@
 """BLIP: pixels in, captions out.
 
 The model is Salesforce's (Li et al., "BLIP: Bootstrapping Language-Image Pre-training", 2022), as
-transformers has it; any checkpoint in that layout is loaded by the same few lines.
+transformers has it. Any checkpoint in that layout can be loaded.
 """
 
 import gc
@@ -18,15 +18,18 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import CudaCapture, Graphs
-from captiond.captioners.blip.search import Found, Search, Tokens
+from captiond.captioners.blip.search import Search
+from captiond.captioners.devices import DTYPES, allocate_pixels, on_device, set_up_cuda
 from captiond.captioners.linear import has_onednn, linears
+from captiond.captioners.protocol import Capabilities, Placement
+from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.captioners.transformers import generate
-from captiond.config import Precision, PrecisionSetting
+from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Caption, Generation
 
-# Of a checkpoint's generation_config.json: what our search does not do.
+# Keys of a checkpoint's generation_config.json that captiond's own search does not implement.
 CHANGES_TOKENS = {
     "diversity_penalty",
     "early_stopping",
@@ -43,26 +46,21 @@ CHANGES_TOKENS = {
     "sequence_bias",
     "suppress_tokens",
 }
-DTYPES: dict[Precision, torch.dtype] = {
-    "fp32": torch.float32,
-    "fp16": torch.float16,
-    "bf16": torch.bfloat16,
-    "int8": torch.float32,  # of what is not a linear layer
-}
-CPU_ROWS, GPU_ROWS = 640, 40_000  # patches that go through the vision encoder at a time
-Find = Callable[[Tensor, Tensor, Generation], Found]  # of normalized pixels and a prompt
+CPU_ROWS, GPU_ROWS = 640, 40_000  # patches that go through the vision transformer at a time
+SearchTokens = Callable[[Tensor, Tensor, Generation], Sequences]
+# of normalized pixels [images, 3, height, width] and the token ids of a prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Normalization:
-    """From bytes to what the vision encoder takes: scale, then subtract mean, divide by std."""
+    """Scales bytes, then subtracts `mean` and divides by `std`."""
 
     scale: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 [batch, height, width, 3] → float32 [batch, 3, height, width].
+        """Return float32 [batch, 3, height, width] of uint8 [batch, height, width, 3].
 
         The steps and their precisions are those of `BlipImageProcessorPil`, so that the result
         is the same to the last bit.
@@ -74,22 +72,21 @@ class Normalization:
 
 
 class Blip:
-    """A loaded model on its device; `precision` is what its weights are multiplied in, and
-    `image_bytes` what an image takes of the device's memory while it is being captioned.
-    """
+    """A BLIP model on its device, as `protocol.Captioner` describes a captioner."""
+
+    capabilities = Capabilities(prompt=True, beams=True, scores=True, several_captions=True)
 
     def __init__(
         self,
-        find: Find,
+        search: SearchTokens,
         tokenizer: PreTrainedTokenizerBase,
         processor: BlipImageProcessorPil,
-        device: torch.device,
-        precision: Precision,
+        placement: Placement,
         image_bytes: int,
     ) -> None:
-        self._find = find
+        self._search = search
         self._tokenizer = tokenizer
-        self.device, self.precision = device, precision
+        self.device, self.precision = placement.device, placement.precision
         self.image_bytes = image_bytes
         self.geometry = Geometry(
             processor.size["height"], processor.size["width"], int(processor.resample)
@@ -99,14 +96,13 @@ class Blip:
         )
 
     @classmethod
-    def load(
-        cls, folder: Path, device: torch.device, precision: Precision, *, cuda_graphs: bool = True
-    ) -> "Blip":
-        """Load a model in the Hugging Face layout; pickled weights with `weights_only`.
+    def load(cls, folder: Path, placement: Placement) -> "Blip":
+        """Load a model in the Hugging Face layout. Pickled weights are loaded as weights only.
 
         Raises:
             ModelBroken: the files do not make a BLIP model.
         """
+        device, precision = placement.device, placement.precision
         if device.type == "cuda":
             set_up_cuda(device)
         try:
@@ -115,83 +111,75 @@ class Blip:
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # transformers raises what the files' damage leads to
+        except Exception as error:  # transformers raises whatever the damage of a file leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         torch.nn.Module.to(model, device)
-        taken = image_bytes(model)
-        find = finder(model, precision, cuda_graphs=cuda_graphs)
-        del model  # what is left of it holds on to the mapped file, in cycles
+        size = image_bytes(model)
+        search = search_for(model, precision, cuda_graphs=placement.cuda_graphs)
+        del model  # reference cycles within it would keep the mapped file in memory
         gc.collect()
-        return cls(find, tokenizer, processor, device, precision, taken)
+        return cls(search, tokenizer, processor, placement, size)
 
-    def room(self, images: int) -> Pixels:
-        """Memory for the pixels of so many images; a GPU fetches them from it by itself."""
-        shape = (images, *self.geometry.shape)
-        pinned = self.device.type == "cuda"
-        memory: Pixels = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
-        return memory
+    def allocate_pixels(self, images: int) -> Pixels:
+        return allocate_pixels(images, self.geometry, self.device)
 
     @torch.inference_mode()
     def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
-        """The captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
-        found = self.find(on_device(pixels, self.device), generation)
+        """Return the captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
+        sequences = self.search(on_device(pixels, self.device), generation)
         texts: list[str] = self._tokenizer.batch_decode(
-            found.tokens.flatten(0, 1).cpu(), skip_special_tokens=True
+            sequences.tokens.flatten(0, 1).cpu(), skip_special_tokens=True
         )
-        scores: list[float] = found.scores.flatten().tolist()
+        scores: list[float] = sequences.scores.flatten().tolist()
         captions = [
             Caption(text.strip(), round(score, 6))
             for text, score in zip(texts, scores, strict=True)
         ]
-        each = found.tokens.shape[1]
+        each = sequences.tokens.shape[1]
         return [tuple(captions[n : n + each]) for n in range(0, len(captions), each)]
 
-    def find(self, pixels: torch.Tensor, generation: Generation) -> Found:
-        """uint8 [batch, height, width, 3] → token ids and their scores."""
-        normal = self._normalize(pixels).to(DTYPES[self.precision])
-        return self._find(normal, self._prompt(generation.prompt), generation)
+    def search(self, pixels: torch.Tensor, generation: Generation) -> Sequences:
+        """Return the captions of pixels, uint8 [batch, height, width, 3], as token ids."""
+        normalized = self._normalize(pixels).to(DTYPES[self.precision])
+        return self._search(normalized, self._prompt(generation.prompt), generation)
 
     def _prompt(self, text: str) -> torch.Tensor:
-        """The tokens of a prompt, without the end that the tokenizer puts behind it."""
+        """Return the token ids of a prompt, without the end token that the tokenizer appends."""
         ids: list[int] = self._tokenizer(text).input_ids[:-1]
         return torch.tensor(ids, device=self.device)
 
 
-def set_up_cuda(device: torch.device) -> None:
-    """Make it this thread's device, whose attention is not cuDNN's.
-
-    That makes a plan for every number of images and tokens, each of which takes some 0.4 s (as
-    others have measured on Hopper).
-    """
-    torch.cuda.set_device(device)
-    torch.backends.cuda.enable_cudnn_sdp(False)
-
-
-def on_device(pixels: Pixels, device: torch.device) -> Tensor:
-    """The same; the host need not wait for it where they stand in `Blip.room`."""
-    return torch.from_numpy(pixels).to(device, non_blocking=True)
-
-
-def finder(
+def search_for(
     model: BlipForConditionalGeneration, precision: Precision, *, cuda_graphs: bool = True
-) -> Find:
-    """Our own forward and search; `generate` for a checkpoint that asks for what they do not do."""
+) -> SearchTokens:
+    """Return captiond's own search, or `generate` for a checkpoint that asks for more."""
     if not is_plain(model):
-        return partial(generate, model)
+        return partial(search_by_generate, model)
     config: Any = model.config.text_config
-    tokens = Tokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
+    tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
     rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
-    fold = model.device.type == "cpu" and precision == "fp32" and has_onednn()
-    forward = Forward(model, linears(precision, model.device), rows=rows, fold=fold)
+    absorb = model.device.type == "cpu" and precision == "fp32" and has_onednn()
+    forward = Forward(model, linears(precision, model.device), rows=rows, absorb=absorb)
     if model.device.type == "cuda" and cuda_graphs:
         return Search(Graphs(forward, CudaCapture(model.device), model.device), tokens)
     return Search(forward, tokens)
 
 
-def image_bytes(model: BlipForConditionalGeneration) -> int:
-    """Of the cross-attention's keys and values, beside which the rest of an image is little.
+def search_by_generate(
+    model: BlipForConditionalGeneration, pixels: Tensor, prompt: Tensor, generation: Generation
+) -> Sequences:
+    """Search as `Search` does, with transformers' `generate`."""
+    config: Any = model.config
+    # BLIP's `generate` cuts off the last id, because a tokenizer appends the end token there.
+    ids = torch.cat((prompt, prompt[:1])).expand(len(pixels), -1).clone()
+    inputs = {"pixel_values": pixels, "input_ids": ids}
+    return generate(model, inputs, generation, config.text_config.pad_token_id)
 
-    A batch that makes none of them takes less.
+
+def image_bytes(model: BlipForConditionalGeneration) -> int:
+    """Return the memory of the keys and values of cross-attention for one image, in bytes.
+
+    The rest of an image takes little. A batch with absorbed cross-attention takes less.
     """
     text: Any = model.config.text_config
     patches: int = model.vision_model.embeddings.num_positions
@@ -200,40 +188,8 @@ def image_bytes(model: BlipForConditionalGeneration) -> int:
 
 
 def is_plain(model: BlipForConditionalGeneration) -> bool:
-    """Whether the checkpoint asks for nothing but what our forward and search do."""
+    """Return whether captiond's own forward pass and search do all that the checkpoint asks for."""
     asked = model.text_decoder.generation_config.to_diff_dict()
     config: Any = model.config
     activations = {config.vision_config.hidden_act, config.text_config.hidden_act}
     return activations == {"gelu"} and not asked.keys() & CHANGES_TOKENS
-
-
-def pick_device(setting: str) -> torch.device:
-    """The device that a setting names; `auto` is the GPU where there is one."""
-    if setting == "auto":
-        setting = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(setting)
-    if device.type != "cuda":
-        return device
-    number, there = device.index or 0, torch.cuda.device_count()
-    if number >= there:
-        raise ModelBroken(
-            f"[model] device = {setting}: there are {there} GPUs here that torch can use; set it "
-            "to cpu or auto, or check the driver"
-        )
-    return torch.device("cuda", number)
-
-
-def pick_precision(setting: PrecisionSetting, device: torch.device) -> Precision:
-    """The precision that a setting names; `auto` is what the device is fast and safe in.
-
-    Raises:
-        ModelBroken: the device does not do it.
-    """
-    if setting == "int8" and device.type != "cpu":
-        raise ModelBroken("[model] precision = int8 is for CPUs; a GPU takes bf16 or fp16")
-    if setting != "auto":
-        return setting
-    if device.type == "cpu":
-        return "fp32"
-    with torch.cuda.device(device):
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -1,11 +1,11 @@
-"""How texts look at their images: the decoder's cross-attention, done two ways.
+"""Cross-attention of the text decoder: texts attend to the image features, in one of two ways.
 
-As it is written, every layer makes keys and values of all that the encoder saw, once for an image
-(`Kept`), and a query is held against them. Or the query goes to where it can look at what was seen
-itself: q · (W s + b) is (Wᵀ q) · s and a term that all patches share, which softmax takes out; and
-Σ p (W s + b) is W (Σ p s) + b (`Absorbed`; DeepSeek-AI, "DeepSeek-V2", 2024, spare the keys and
-values of self-attention so). A token then costs as many times more as there are heads, and an image
-nothing, nor memory: worth it while an image has fewer tokens than a head is wide.
+`ProjectedContext` computes keys and values of the features once for an image and layer, as the
+paper has it. `AbsorbedContext` moves the projections to the query's side: q · (W f + b) is
+(Wᵀ q) · f plus a term that is the same for all patches, which softmax cancels; and Σ p (W f + b) is
+W (Σ p f) + b. DeepSeek-AI, "DeepSeek-V2", 2024, avoid the keys and values of self-attention so.
+The second way multiplies the cost of a token by the number of heads, but an image costs no
+computation and no memory. It is faster while an image has fewer tokens than a head is wide.
 """
 
 from collections.abc import Sequence
@@ -15,40 +15,42 @@ from typing import Any, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from captiond.captioners.blip.attention import Masked
+from captiond.captioners.blip.attention import MaskedAttention
 from captiond.captioners.linear import Linear, MakeLinear, PackedLinear, linear_of
 
-LIKELY_TOKENS = 16  # of a text, its prompt included
-Block: TypeAlias = Any  # one of transformers' modules, whose parts nn.Module leaves untyped
+LIKELY_TOKENS = 16  # in a text, including its prompt
+Block: TypeAlias = Any  # a module of transformers; nn.Module does not type its parts
 KeysValues = tuple[Tensor, Tensor]  # of one layer, each [rows, heads, tokens, head width]
 
 
-class Cross(Protocol):
-    """What the texts of a batch look at."""
+class ImageContext(Protocol):
+    """What the texts of a batch attend to: the image features of the batch."""
 
     @property
     def images(self) -> int: ...
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        """Return the tensors that hold it, [images, ...] each; none if it is packed."""
+        """The tensors that hold it, [images, ...] each; none if they cannot be written to."""
 
-    def look(self, layer: int, query: Tensor) -> Tensor:
-        """What a layer's queries find, both [images, heads, columns, head width]."""
+    def attend(self, layer: int, query: Tensor) -> Tensor:
+        """Return cross-attention of a layer; query and result are
+        [images, heads, columns, head width].
+        """
 
-    def select(self, images: Tensor) -> "Cross":
-        """These images alone, told by their numbers."""
+    def select(self, images: Tensor) -> "ImageContext":
+        """Return the context of these images only, given by their numbers."""
 
-    def first(self, images: int) -> "Cross":
-        """Return the first images, as views of the same memory."""
+    def first(self, images: int) -> "ImageContext":
+        """Return the context of the first images, in the same memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """Keys and values of each layer."""
+class ProjectedContext:
+    """Keys and values of the image features, for each layer."""
 
     layers: list[KeysValues]
-    attend: Masked
+    attention: MaskedAttention
 
     @property
     def images(self) -> int:
@@ -56,242 +58,252 @@ class Kept:
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        return [memory for both in self.layers for memory in both]
+        return [memory for keys_values in self.layers for memory in keys_values]
 
-    def look(self, layer: int, query: Tensor) -> Tensor:
-        return self.attend(query, *self.layers[layer])
+    def attend(self, layer: int, query: Tensor) -> Tensor:
+        return self.attention(query, *self.layers[layer])
 
-    def select(self, images: Tensor) -> "Kept":
+    def select(self, images: Tensor) -> "ProjectedContext":
         return replace(
             self, layers=[(keys[images], values[images]) for keys, values in self.layers]
         )
 
-    def first(self, images: int) -> "Kept":
-        """The first ones, in the same memory."""
-        return replace(self, layers=first(self.layers, images))
+    def first(self, images: int) -> "ProjectedContext":
+        """Return the context of the first images, as views of the same memory."""
+        return replace(self, layers=first_rows(self.layers, images))
 
 
 @dataclass(frozen=True, slots=True)
-class Folded:
-    """The weights of a layer's keys and values by head: from a query to where it looks at what was
-    seen [heads, head width, seen width], and back from there [heads, seen width, head width].
+class AbsorbedWeights:
+    """The key and value projections of a layer, split by head and moved to the query's side.
+
+    `from_query` [heads, head width, feature width] includes the scale 1 / √d. `to_value` is
+    [heads, feature width, head width].
     """
 
-    there: Tensor
-    back: Tensor
-    bias: Tensor  # [heads, 1, head width]
+    from_query: Tensor
+    to_value: Tensor
+    value_bias: Tensor  # [heads, 1, head width]
 
     @classmethod
-    def of(cls, attention: Block, heads: int) -> "Folded":
-        there = attention.key.weight.detach().unflatten(0, (heads, -1))
-        back = attention.value.weight.detach().unflatten(0, (heads, -1)).transpose(1, 2)
+    def of(cls, attention: Block, heads: int) -> "AbsorbedWeights":
+        from_query = attention.key.weight.detach().unflatten(0, (heads, -1))
+        to_value = attention.value.weight.detach().unflatten(0, (heads, -1)).transpose(1, 2)
         bias = attention.value.bias.detach().view(heads, 1, -1)
-        return cls(there * there.shape[1] ** -0.5, back.contiguous(), bias.clone())
+        scale = from_query.shape[1] ** -0.5
+        return cls(from_query * scale, to_value.contiguous(), bias.clone())
 
 
 @dataclass(frozen=True, slots=True)
-class Absorbed:
-    """What the encoder saw of each image, [patches, seen width], which all layers look at."""
+class AbsorbedContext:
+    """The image features themselves, to which all layers attend."""
 
-    seen: "Seen"
-    layers: Sequence[Folded]
+    features: "Features"
+    layers: Sequence[AbsorbedWeights]
 
     @property
     def images(self) -> int:
-        return len(self.seen)
+        return len(self.features)
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        return self.seen.memory
+        return self.features.memory
 
-    def look(self, layer: int, query: Tensor) -> Tensor:
+    def attend(self, layer: int, query: Tensor) -> Tensor:
         images, heads, columns, width = query.shape
-        folded, by_head = self.layers[layer], query.transpose(0, 1).flatten(1, 2)
-        looking = torch.bmm(by_head, folded.there).view(heads, images, columns, -1)
-        looking = looking.transpose(0, 1).reshape(images, heads * columns, -1).contiguous()
-        found = self.seen.look(looking)
-        found = found.view(images, heads, columns, -1).transpose(0, 1).flatten(1, 2)
-        found = torch.baddbmm(folded.bias, found, folded.back)
-        return found.view(heads, images, columns, width).transpose(0, 1)
+        weights = self.layers[layer]
+        by_head = query.transpose(0, 1).flatten(1, 2)  # [heads, images * columns, head width]
+        query = torch.bmm(by_head, weights.from_query).view(heads, images, columns, -1)
+        query = query.transpose(0, 1).reshape(images, heads * columns, -1).contiguous()
+        attended = self.features.attend(query)
+        attended = attended.view(images, heads, columns, -1).transpose(0, 1).flatten(1, 2)
+        attended = torch.baddbmm(weights.value_bias, attended, weights.to_value)
+        return attended.view(heads, images, columns, width).transpose(0, 1)
 
-    def select(self, images: Tensor) -> "Absorbed":
-        return replace(self, seen=self.seen.select(images))
+    def select(self, images: Tensor) -> "AbsorbedContext":
+        return replace(self, features=self.features.select(images))
 
-    def first(self, images: int) -> "Absorbed":
-        return replace(self, seen=self.seen.first(images))
+    def first(self, images: int) -> "AbsorbedContext":
+        return replace(self, features=self.features.first(images))
 
 
-class Seen(Protocol):
-    """What the encoder saw of a batch of images."""
+class Features(Protocol):
+    """The image features of a batch, as queries attend to them."""
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        """Return the tensors that hold it, [images, ...] each; none if it is packed."""
+        """The tensors that hold them, [images, ...] each; none if they cannot be written to."""
 
     def __len__(self) -> int:
         """Return the number of images."""
 
-    def look(self, texts: Tensor) -> Tensor:
-        """Return what queries [images, rows, seen width] attend to, in the same shape."""
+    def attend(self, query: Tensor) -> Tensor:
+        """Return softmax(Q Fᵀ) F of each image, for queries [images, rows, feature width]."""
 
-    def select(self, images: Tensor) -> "Seen":
-        """Return these images alone, by their numbers."""
+    def select(self, images: Tensor) -> "Features":
+        """Return the features of these images only, given by their numbers."""
 
-    def first(self, images: int) -> "Seen":
-        """Return the first images, as views of the same memory."""
+    def first(self, images: int) -> "Features":
+        """Return the features of the first images, in the same memory."""
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
-    """All images in one tensor [images, patches, seen width], which batched products attend to.
+class BatchedFeatures:
+    """The features of all images in one tensor [images, patches, feature width].
 
-    A GPU starts two products for a whole batch, however many images it has.
+    A GPU starts two products for the whole batch.
     """
 
-    patches: Tensor
+    features: Tensor
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        return (self.patches,)
+        return (self.features,)
 
     def __len__(self) -> int:
-        return len(self.patches)
+        return len(self.features)
 
-    def look(self, texts: Tensor) -> Tensor:
-        scores = torch.bmm(texts, self.patches.transpose(1, 2))
-        return torch.bmm(scores.softmax(-1), self.patches)
+    def attend(self, query: Tensor) -> Tensor:
+        scores = torch.bmm(query, self.features.transpose(1, 2))
+        return torch.bmm(scores.softmax(-1), self.features)
 
-    def select(self, images: Tensor) -> "Together":
-        return Together(self.patches[images])
+    def select(self, images: Tensor) -> "BatchedFeatures":
+        return BatchedFeatures(self.features[images])
 
-    def first(self, images: int) -> "Together":
-        return Together(self.patches[:images])
+    def first(self, images: int) -> "BatchedFeatures":
+        return BatchedFeatures(self.features[:images])
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
-    """Each image's patches packed by themselves for oneDNN, which is quicker on a CPU."""
+class PackedFeatures:
+    """The features of each image separately, packed for oneDNN."""
 
-    sights: Sequence["Sight"]
+    images: Sequence["ImageFeatures"]
 
     @property
     def memory(self) -> Sequence[Tensor]:
-        return ()  # packed weights cannot be written to
+        return ()
 
     def __len__(self) -> int:
-        return len(self.sights)
+        return len(self.images)
 
-    def look(self, texts: Tensor) -> Tensor:
-        found = [sight.look(rows) for sight, rows in zip(self.sights, texts, strict=True)]
-        return torch.stack(found)
+    def attend(self, query: Tensor) -> Tensor:
+        return torch.stack(
+            [features.attend(rows) for features, rows in zip(self.images, query, strict=True)]
+        )
 
-    def select(self, images: Tensor) -> "Apart":
-        return Apart([self.sights[image] for image in images.tolist()])
+    def select(self, images: Tensor) -> "PackedFeatures":
+        return PackedFeatures([self.images[image] for image in images.tolist()])
 
-    def first(self, images: int) -> "Apart":
-        return Apart(self.sights[:images])
+    def first(self, images: int) -> "PackedFeatures":
+        return PackedFeatures(self.images[:images])
 
 
-class Sight:
-    """What was seen of one image, laid out for the products of both ways."""
+class ImageFeatures:
+    """The features of one image [patches, feature width], packed for both products."""
 
-    def __init__(self, seen: Tensor) -> None:
-        self._scores = PackedLinear(seen, None)
-        self._sums = PackedLinear(seen.t().contiguous(), None)
+    def __init__(self, features: Tensor) -> None:
+        self._scores = PackedLinear(features, None)
+        self._sums = PackedLinear(features.t().contiguous(), None)
 
-    def look(self, texts: Tensor) -> Tensor:
-        """The sums that texts [rows, seen width] find, by how much each patch is what they seek."""
-        return self._sums(self._scores(texts).softmax(-1))
+    def attend(self, query: Tensor) -> Tensor:
+        """Return softmax(Q Fᵀ) F for a query [rows, feature width]; F are the features."""
+        return self._sums(self._scores(query).softmax(-1))
 
 
 class CrossAttention:
-    """That of all layers, made of transformers' modules; `fold` to be able to absorb.
+    """The cross-attention of all layers, made of transformers' modules.
 
-    What was seen is projected some images at a time, `chunk`.
+    With `absorb`, few texts for each image use `AbsorbedContext`. Keys and values are computed for
+    `chunk` images at a time.
     """
 
     def __init__(
         self,
         layers: Sequence[Block],
         make: MakeLinear,
-        look: Masked,
+        attention: MaskedAttention,
         *,
         heads: int,
         chunk: int,
-        fold: bool,
+        absorb: bool,
     ) -> None:
-        self._width = layers[0].key.out_features // heads
-        self._folded = [Folded.of(layer, heads) for layer in layers] if fold else []
+        self._head_width = layers[0].key.out_features // heads
+        self._absorbed = [AbsorbedWeights.of(layer, heads) for layer in layers] if absorb else []
         self._project: list[Linear] = [linear_of(make, layer.key, layer.value) for layer in layers]
-        self._look, self._heads, self._chunk = look, heads, chunk
+        self._attention, self._heads, self._chunk = attention, heads, chunk
         self._packs = make is PackedLinear
-        self._room: Tensor | None = None
-        self._seen: Tensor | None = None  # what `absorb` has taken
+        self._buffer: Tensor | None = None  # for keys and values
+        self._features: Tensor | None = None  # a copy that stays at its address
 
     @property
-    def room(self) -> int:
-        """The images that there is room for in the memory that `keep` has taken."""
-        return 0 if self._room is None else self._room.shape[2]
+    def capacity(self) -> int:
+        """How many images' keys and values fit into the buffer."""
+        return 0 if self._buffer is None else self._buffer.shape[2]
 
     @property
-    def taken(self) -> tuple[int, int]:
-        """Return how many images fit into the memory of `keep`, and into that of `absorb`."""
-        return self.room, 0 if self._seen is None else len(self._seen)
+    def capacities(self) -> tuple[int, int]:
+        """How many images fit into the buffers of `context_in_place`. Larger ones are at other
+        addresses.
+        """
+        return self.capacity, 0 if self._features is None else len(self._features)
 
-    def forget(self) -> None:
-        """Let go of that memory."""
-        self._room = self._seen = None
+    def release_buffer(self) -> None:
+        """Release the buffers for keys and values and for features."""
+        self._buffer = self._features = None
 
     def absorbs(self, beams: int) -> bool:
-        """Return whether `Absorbed` costs less than `Kept` for so many texts an image."""
-        return bool(self._folded) and beams * LIKELY_TOKENS <= self._width
+        """Return whether the absorbed form is cheaper for so many texts for each image."""
+        return bool(self._absorbed) and beams * LIKELY_TOKENS <= self._head_width
 
-    def of(self, seen: Tensor, beams: int) -> Cross:
-        """What costs less for so many texts an image."""
+    def context_of(self, features: Tensor, beams: int) -> ImageContext:
+        """Return the cheaper context for so many texts for each image.
+
+        `features` are [images, patches, feature width].
+        """
         if not self.absorbs(beams):
-            return self.keep(seen)
+            return self.project(features)
         if self._packs:
-            return Absorbed(Apart([Sight(image) for image in seen]), self._folded)
-        return Absorbed(Together(seen), self._folded)
+            packed = PackedFeatures([ImageFeatures(image) for image in features])
+            return AbsorbedContext(packed, self._absorbed)
+        return AbsorbedContext(BatchedFeatures(features), self._absorbed)
 
-    def in_place(self, seen: Tensor, beams: int, *, room_for: int) -> Cross:
-        """Return the same as `of`, in memory whose address changes only when `taken` does.
-
-        It has capacity for `room_for` images. What it holds behind `seen` is undefined.
+    def context_in_place(self, features: Tensor, beams: int, *, capacity: int) -> ImageContext:
+        """Return the cheaper context, in memory that has a fixed address while `capacities` are
+        the same. It has `capacity` images; those beyond the given ones are undefined.
         """
-        if self.absorbs(beams):
-            return self.absorb(seen, room_for=room_for)
-        return self.keep(seen, room_for=room_for)
+        if not self.absorbs(beams):
+            return self.project(features, capacity=capacity)
+        if self._features is None or len(self._features) < capacity:
+            self._features = None  # release it before the larger one is allocated
+            self._features = features.new_zeros((capacity, *features.shape[1:]))
+        self._features[: len(features)] = features
+        return AbsorbedContext(BatchedFeatures(self._features[:capacity]), self._absorbed)
 
-    def absorb(self, seen: Tensor, *, room_for: int) -> Absorbed:
-        """Copy what was seen into memory that the next batch uses again."""
-        if self._seen is None or len(self._seen) < room_for:
-            self._seen = None  # goes before the new one comes
-            self._seen = seen.new_zeros((room_for, *seen.shape[1:]))
-        self._seen[: len(seen)] = seen
-        return Absorbed(Together(self._seen[:room_for]), self._folded)
+    def project(self, features: Tensor, *, capacity: int = 0) -> ProjectedContext:
+        """Compute keys and values of image features [images, patches, feature width].
 
-    def keep(self, seen: Tensor, *, room_for: int = 0) -> Kept:
-        """Keys and values, in memory that the next batch uses again: to ask for so much anew takes
-        longer than to fill it. There is room for more images, whose keys and values are anything.
+        They are written into a buffer that the next batch uses again, because to allocate that much
+        memory takes longer than to fill it. The context has at least `capacity` images; the keys
+        and values of images beyond the given ones are undefined.
         """
-        images, patches, _ = seen.shape
-        room_for = max(images, room_for)
-        if self._room is None or self.room < room_for:
-            self._room = None  # goes before the new one comes
-            shape = (len(self._project), 2, room_for, self._heads, patches, self._width)
-            self._room = seen.new_zeros(shape)
-        room = self._room[:, :, :images]
-        for chunk, image in zip(
-            torch.split(seen, self._chunk), torch.split(room, self._chunk, 2), strict=True
+        images, patches, _ = features.shape
+        capacity = max(images, capacity)
+        if self._buffer is None or self.capacity < capacity:
+            self._buffer = None  # release it before the larger one is allocated
+            shape = (len(self._project), 2, capacity, self._heads, patches, self._head_width)
+            self._buffer = features.new_zeros(shape)
+        filled = self._buffer[:, :, :images]
+        for chunk, target in zip(
+            torch.split(features, self._chunk), torch.split(filled, self._chunk, 2), strict=True
         ):
-            for project, both in zip(self._project, image, strict=True):
-                kv = project(chunk).view(len(chunk), patches, 2, self._heads, -1)
-                both.copy_(kv.permute(2, 0, 3, 1, 4))
-        layers = [(keys, values) for keys, values in self._room[:, :, :room_for]]
-        return Kept(layers, self._look)
+            for project, keys_values in zip(self._project, target, strict=True):
+                projected = project(chunk).view(len(chunk), patches, 2, self._heads, -1)
+                keys_values.copy_(projected.permute(2, 0, 3, 1, 4))
+        layers = [(keys, values) for keys, values in self._buffer[:, :, :capacity]]
+        return ProjectedContext(layers, self._attention)
 
 
-def first(layers: list[KeysValues], rows: int) -> list[KeysValues]:
-    """The first rows of all layers, in the same memory."""
+def first_rows(layers: list[KeysValues], rows: int) -> list[KeysValues]:
+    """Return the first rows of all layers, as views of the same memory."""
     return [(keys[:rows], values[:rows]) for keys, values in layers]

@@ -1,10 +1,10 @@
-"""BLIP's forward for captions: a vision transformer, and a text decoder that looks at what it saw.
+"""The forward pass of BLIP for captions: a vision transformer and a text decoder.
 
-Li et al., "BLIP: Bootstrapping Language-Image Pre-training", 2022; the weights are those of
-transformers' `BlipForConditionalGeneration`, the order of the work is ours. Keys and values of the
-cross-attention, where there are any (`cross`), are computed once for an image, and shared by its
-beams; those of the text are written into memory that was taken beforehand; a step computes the
-newest token only.
+Li et al., "BLIP: Bootstrapping Language-Image Pre-training", 2022. The weights are those of
+transformers' `BlipForConditionalGeneration`; the order of the computation is captiond's. The keys
+and values of cross-attention are computed once for an image and shared by its beams (`cross`). The
+keys and values of self-attention are kept in a cache that is allocated beforehand, so a token step
+computes the newest token only.
 """
 
 from collections.abc import Callable
@@ -19,106 +19,129 @@ from transformers import BlipForConditionalGeneration
 
 from captiond.captioners.blip import attention
 from captiond.captioners.blip.attention import Attention
-from captiond.captioners.blip.cross import Block, Cross, CrossAttention, KeysValues
+from captiond.captioners.blip.cross import Block, CrossAttention, ImageContext, KeysValues
 from captiond.captioners.linear import Linear, MakeLinear, linear_of
 
-KEEP = 0.7  # of a batch may still go on when the rest is dropped
+SHRINK_BELOW = 0.7  # images that have ended are dropped once at most this part of a batch is open
 Norm = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class VisionLayer:
-    norm: Norm
-    qkv: Linear
-    projection: Linear
-    mlp_norm: Norm
+class Mlp:
+    """h + down(gelu(up(x))): the residual h is added within the second product."""
+
     up: Linear  # with GELU
     down: Linear
+
+    def __call__(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.down(self.up(x), residual=residual)
+
+
+@dataclass(frozen=True, slots=True)
+class VisionLayer:
+    """A layer of the vision transformer: normalized before attention and before the MLP."""
+
+    attention_norm: Norm
+    qkv: Linear
+    attention_output: Linear
+    mlp_norm: Norm
+    mlp: Mlp
 
 
 @dataclass(frozen=True, slots=True)
 class TextLayer:
+    """A layer of the text decoder: normalized after attention and after the MLP, as in BERT."""
+
     qkv: Linear
-    projection: Linear
-    norm: Norm
+    attention_output: Linear
+    attention_norm: Norm
     cross_query: Linear
-    cross_projection: Linear
+    cross_output: Linear
     cross_norm: Norm
-    up: Linear  # with GELU
-    down: Linear
+    mlp: Mlp
     mlp_norm: Norm
 
 
-class Place(Protocol):
-    """Where in their texts the new tokens of a pass stand."""
+class TokenPositions(Protocol):
+    """The positions, within their texts, of the tokens that are read."""
 
     def rows(self, table: Tensor) -> Tensor:
-        """The rows of a table [positions, width] for them."""
+        """Return the rows of a table [positions, width] for these positions."""
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, own: KeysValues) -> Tensor:
-        """Keep the new keys and values in `own`, and attend to all that is there up to each."""
+    def self_attention(
+        self, query: Tensor, keys: Tensor, values: Tensor, cache: KeysValues
+    ) -> Tensor:
+        """Write keys and values into the cache, and let each query attend to all tokens up to its
+        own.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """Tokens from `begin` on, several of which see the ones before them."""
+class PositionRange:
+    """Consecutive positions, known to the host."""
 
     begin: int
     end: int
-    look: Attention
+    attention: Attention
 
     def rows(self, table: Tensor) -> Tensor:
         return table[self.begin : self.end]
 
-    def attend(self, query: Tensor, keys: Tensor, values: Tensor, own: KeysValues) -> Tensor:
-        for kept, new in zip(own, (keys, values), strict=True):
-            kept[:, :, self.begin : self.end] = new
-        return self.look(query, own[0][:, :, : self.end], own[1][:, :, : self.end])
+    def self_attention(
+        self, query: Tensor, keys: Tensor, values: Tensor, cache: KeysValues
+    ) -> Tensor:
+        for cached, new in zip(cache, (keys, values), strict=True):
+            cached[:, :, self.begin : self.end] = new
+        return self.attention(query, cache[0][:, :, : self.end], cache[1][:, :, : self.end])
 
 
 @dataclass(slots=True)
-class Running:
-    """A batch on its way: what its texts look at, and their own keys and values [images * beams] of
-    each layer, of which the first `length` tokens are there.
+class EagerState:
+    """The state of a batch whose captions are being decoded, token by token.
+
+    `cache` holds keys and values of self-attention for each layer, of which the first `length`
+    tokens are valid. Its rows are texts: [images * beams].
     """
 
     forward: "Forward"
-    cross: Cross
-    own: list[KeysValues]
+    context: ImageContext
+    cache: list[KeysValues]
     length: int
 
     def step(self, tokens: Tensor) -> Tensor:
-        """One more token for each beam, [images, beams] → logits [images * beams, vocabulary]."""
-        place = Span(self.length, self.length + 1, self.forward.look)
+        """Read one token of each beam [images, beams]; return logits [images * beams, vocabulary].
+
+        The logits predict the next token.
+        """
+        positions = PositionRange(self.length, self.length + 1, self.forward.text_attention)
         self.length += 1
-        return self.forward.read(tokens, place, self.own, self.cross)
+        return self.forward.read(tokens, positions, self.cache, self.context)
 
     def select_images(self, images: Tensor) -> None:
-        """Go on with these images alone, told by their numbers."""
-        beams = len(self.own[0][0]) // self.cross.images
-        self.cross = self.cross.select(images)
+        """Continue with these images only, given by their numbers."""
+        beams = len(self.cache[0][0]) // self.context.images
+        self.context = self.context.select(images)
         self.select_rows(rows_of(images, beams))
 
     def select_rows(self, rows: Tensor) -> None:
-        """Let row n of the text go on from what was row `rows[n]`."""
-        self.own = [(keys[rows], values[rows]) for keys, values in self.own]
+        """Let the text in row n continue the text that was in row `rows[n]`."""
+        self.cache = [(keys[rows], values[rows]) for keys, values in self.cache]
 
 
 def rows_of(images: Tensor, beams: int) -> Tensor:
-    """The numbers of the texts of some images, told by theirs."""
+    """Return the row numbers of the texts of some images, given by the images' numbers."""
     return (images[:, None] * beams + torch.arange(beams, device=images.device)).flatten()
 
 
 class Forward:
-    """The weights of a model, laid out by `make`, and what is computed with them. The model itself
-    is taken apart.
+    """The weights of a model, laid out by `make`, and the computation. The model is taken apart.
 
-    Images go through the vision encoder some `rows` of patches at a time, at least one image: on a
-    CPU, what they leave between two layers stays in the caches. With `fold`, few texts of large
-    images need no keys and values of them (`cross`).
+    Images go through the vision transformer in chunks of `rows` patches, at least one image: on a
+    CPU the activations then stay in the caches. `absorb` allows cross-attention without keys and
+    values for large images (`cross`).
     """
 
-    keep = KEEP
+    shrink_below = SHRINK_BELOW
 
     def __init__(
         self,
@@ -126,29 +149,30 @@ class Forward:
         make: MakeLinear,
         *,
         rows: int,
-        fold: bool = False,
+        absorb: bool = False,
     ) -> None:
         config: Any = model.config
-        self._look_at_image = attention.for_images(model.dtype, model.device)
-        self.look = attention.for_text(model.device)
+        self._image_attention = attention.for_images(model.dtype, model.device)
+        self.text_attention = attention.for_text(model.device)
         self._vision_heads = config.vision_config.num_attention_heads
         self._heads = config.text_config.num_attention_heads
         self._head_width = config.text_config.hidden_size // self._heads
         self.positions: int = config.text_config.max_position_embeddings
-        self._patches: Block = copied(model.vision_model.embeddings)
-        self._chunk = max(1, rows // self._patches.num_positions)
+        self._patch_embeddings: Block = with_own_weights(model.vision_model.embeddings)
+        patches = self._patch_embeddings.num_positions
+        self._chunk = max(1, rows // patches)
         self._vision = [vision_layer(layer, make) for layer in model.vision_model.encoder.layers]
-        self._last_norm = norm_of(model.vision_model.post_layernorm)
+        self._vision_norm = norm_of(model.vision_model.post_layernorm)
         text: Block = model.text_decoder.bert
-        self._embeddings: Block = copied(text.embeddings)
+        self._embeddings: Block = with_own_weights(text.embeddings)
         self._embeddings_norm = norm_of(text.embeddings.LayerNorm)
-        self.cross = CrossAttention(
+        self.cross_attention = CrossAttention(
             [layer.crossattention.self for layer in text.encoder.layer],
             make,
-            self.look,
+            self.text_attention,
             heads=self._heads,
             chunk=self._chunk,
-            fold=fold and self._patches.num_positions >= attention.MANY_TOKENS,
+            absorb=absorb and patches >= attention.MANY_TOKENS,
         )
         self._text = [text_layer(layer, make) for layer in text.encoder.layer]
         head: Block = model.text_decoder.cls.predictions
@@ -158,135 +182,150 @@ class Forward:
 
     @property
     def text_shape(self) -> tuple[int, int, int]:
-        """Return the text decoder's number of layers, of heads, and the width of a head."""
+        """Layers, heads and the width of a head of the text decoder."""
         return len(self._text), self._heads, self._head_width
 
     # ------------------------------------------------------------ vision
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Normalized pixels [images, 3, height, width] → [images, 1 + patches, width]."""
+        """Return image features [images, 1 + patches, width] of normalized pixels
+        [images, 3, height, width].
+        """
         return torch.cat([self._encode(chunk) for chunk in torch.split(pixels, self._chunk)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        hidden: Tensor = self._patches(pixels)
+        hidden: Tensor = self._patch_embeddings(pixels)  # [images, 1 + patches, width]
         for layer in self._vision:
-            hidden = layer.projection(self._mix(layer, layer.norm(hidden)), hidden)
-            hidden = layer.down(layer.up(layer.mlp_norm(hidden)), hidden)
-        return self._last_norm(hidden)
+            # The residual stream is added within the last linear layer of each block.
+            attended = self._vision_self_attention(layer, layer.attention_norm(hidden))
+            hidden = layer.attention_output(attended, residual=hidden)
+            hidden = layer.mlp(layer.mlp_norm(hidden), residual=hidden)
+        return self._vision_norm(hidden)
 
-    def _mix(self, layer: VisionLayer, hidden: Tensor) -> Tensor:
+    def _vision_self_attention(self, layer: VisionLayer, hidden: Tensor) -> Tensor:
         images, patches, width = hidden.shape
         qkv = layer.qkv(hidden).view(images, patches, 3, self._vision_heads, -1)
         # each [images, heads, patches, head width]
         query, keys, values = qkv.permute(2, 0, 3, 1, 4).contiguous()
-        found = self._look_at_image(query, keys, values)
-        return found.transpose(1, 2).reshape(images, patches, width)
+        attended = self._image_attention(query, keys, values)
+        return attended.transpose(1, 2).reshape(images, patches, width)
 
     # ------------------------------------------------------------ text
 
     def prefill(
-        self, seen: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
-    ) -> tuple[Running, Tensor]:
-        """Read the prompt [tokens], which all images share.
+        self, features: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
+    ) -> tuple[EagerState, Tensor]:
+        """Read the prompt, token ids [tokens], which all images share.
 
-        Returns the batch, with room for `new_tokens` more, and the logits [images, vocabulary] of
-        what follows the prompt.
+        Return the state of the batch, whose cache has capacity for `new_tokens` more tokens, and
+        the logits [images, vocabulary] that follow the prompt.
         """
-        cross = self.cross.of(seen, beams)
-        own = [self._room(seen, len(prompt) + new_tokens) for _ in self._text]
-        logits = self.read_prompt(prompt, own, cross)
-        running = Running(self, cross, own, len(prompt))
+        context = self.cross_attention.context_of(features, beams)
+        cache = [self._empty_cache(features, len(prompt) + new_tokens) for _ in self._text]
+        logits = self.read_prompt(prompt, cache, context)
+        state = EagerState(self, context, cache, len(prompt))
         if beams > 1:
-            running.select_rows(
-                torch.arange(len(seen), device=seen.device).repeat_interleave(beams)
-            )
-        return running, logits
+            images = torch.arange(len(features), device=features.device)
+            state.select_rows(images.repeat_interleave(beams))
+        return state, logits
 
-    def _room(self, seen: Tensor, length: int) -> KeysValues:
-        shape = (len(seen), self._heads, length, self._head_width)
-        return seen.new_empty(shape), seen.new_empty(shape)
+    def _empty_cache(self, features: Tensor, length: int) -> KeysValues:
+        shape = (len(features), self._heads, length, self._head_width)
+        return features.new_empty(shape), features.new_empty(shape)
 
-    def forget(self) -> None:
-        """Let go of memory that is kept for the next batch."""
-        self.cross.forget()
+    def release_buffers(self) -> None:
+        """Release memory that is kept for the next batch."""
+        self.cross_attention.release_buffer()
 
-    def read_prompt(self, prompt: Tensor, own: list[KeysValues], cross: Cross) -> Tensor:
-        """The logits [images, vocabulary] of what follows a prompt [tokens], read at once."""
-        look = attention.causal if len(prompt) > 1 else self.look
-        tokens = prompt.expand(cross.images, -1)
-        return self.read(tokens, Span(0, len(prompt), look), own, cross, last_only=True)
+    def read_prompt(self, prompt: Tensor, cache: list[KeysValues], context: ImageContext) -> Tensor:
+        """Return the logits [images, vocabulary] that follow a prompt, token ids [tokens]."""
+        attend = attention.causal if len(prompt) > 1 else self.text_attention
+        tokens = prompt.expand(context.images, -1)
+        positions = PositionRange(0, len(prompt), attend)
+        return self.read(tokens, positions, cache, context, last_only=True)
 
     def read(
         self,
         tokens: Tensor,
-        place: Place,
-        own: list[KeysValues],
-        cross: Cross,
+        positions: TokenPositions,
+        cache: list[KeysValues],
+        context: ImageContext,
         *,
         last_only: bool = False,
     ) -> Tensor:
-        """Read tokens [images, columns], which are one text's, or one of each of an image's beams.
+        """Read token ids [images, columns], and return logits [images * columns, vocabulary].
 
-        Returns logits [images * columns, vocabulary], of the last column alone if that is asked.
+        The columns are consecutive tokens of one text, or one token of each beam of an image. With
+        `last_only`, logits are of the last column only: [images, vocabulary].
         """
         table = self._embeddings
-        places = place.rows(table.position_embeddings.weight)
-        hidden = embedding(tokens, table.word_embeddings.weight) + places
+        position_embeddings = positions.rows(table.position_embeddings.weight)
+        hidden = embedding(tokens, table.word_embeddings.weight) + position_embeddings
         hidden = self._embeddings_norm(hidden)  # [images, columns, width]
-        for number, (layer, mine) in enumerate(zip(self._text, own, strict=True)):
-            found = self._recall(layer, hidden, mine, place)
-            hidden = layer.norm(layer.projection(found, hidden))
-            found = cross.look(number, self._split(layer.cross_query(hidden)))
-            hidden = layer.cross_norm(layer.cross_projection(self._join(found), hidden))
-            hidden = layer.mlp_norm(layer.down(layer.up(hidden), hidden))
+        for number, layer in enumerate(self._text):
+            # Self-attention, cross-attention, MLP; the last linear layer of each adds the residual.
+            attended = self._self_attention(layer, hidden, cache[number], positions)
+            hidden = layer.attention_norm(layer.attention_output(attended, residual=hidden))
+            attended = context.attend(number, self._split_heads(layer.cross_query(hidden)))
+            attended = self._join_heads(attended)
+            hidden = layer.cross_norm(layer.cross_output(attended, residual=hidden))
+            hidden = layer.mlp_norm(layer.mlp(hidden, residual=hidden))
         if last_only:
             hidden = hidden[:, -1:]
         hidden = self._transform_norm(self._transform(hidden.flatten(0, 1)))
         return self._vocabulary(hidden)
 
-    def _recall(self, layer: TextLayer, hidden: Tensor, own: KeysValues, place: Place) -> Tensor:
-        """Attend to the text so far, each row to its own."""
-        qkv = layer.qkv(hidden).view(len(own[0]), -1, 3, self._heads, self._head_width)
-        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
-        found = place.attend(query, keys, values, own)
-        return found.transpose(1, 2).reshape(hidden.shape)
+    def _self_attention(
+        self, layer: TextLayer, hidden: Tensor, cache: KeysValues, positions: TokenPositions
+    ) -> Tensor:
+        """Let each text attend to its own tokens so far."""
+        qkv = layer.qkv(hidden).view(len(cache[0]), -1, 3, self._heads, self._head_width)
+        query, keys, values = qkv.permute(2, 0, 3, 1, 4)  # each [texts, heads, tokens, head width]
+        attended = positions.self_attention(query, keys, values, cache)
+        return attended.transpose(1, 2).reshape(hidden.shape)
 
-    def _split(self, hidden: Tensor) -> Tensor:
+    def _split_heads(self, hidden: Tensor) -> Tensor:
         """[images, columns, width] → [images, heads, columns, head width]"""
         return hidden.view(*hidden.shape[:2], self._heads, -1).transpose(1, 2)
 
-    def _join(self, found: Tensor) -> Tensor:
-        return found.transpose(1, 2).flatten(2)
+    def _join_heads(self, attended: Tensor) -> Tensor:
+        """[images, heads, columns, head width] → [images, columns, width]"""
+        return attended.transpose(1, 2).flatten(2)
 
 
 def vision_layer(layer: Block, make: MakeLinear) -> VisionLayer:
     return VisionLayer(
-        norm=norm_of(layer.layer_norm1),
+        attention_norm=norm_of(layer.layer_norm1),
         qkv=linear_of(make, layer.self_attn.qkv),
-        projection=linear_of(make, layer.self_attn.projection),
+        attention_output=linear_of(make, layer.self_attn.projection),
         mlp_norm=norm_of(layer.layer_norm2),
-        up=linear_of(make, layer.mlp.fc1, activation="gelu"),
-        down=linear_of(make, layer.mlp.fc2),
+        mlp=Mlp(
+            up=linear_of(make, layer.mlp.fc1, activation="gelu"),
+            down=linear_of(make, layer.mlp.fc2),
+        ),
     )
 
 
 def text_layer(layer: Block, make: MakeLinear) -> TextLayer:
-    own, cross = layer.attention, layer.crossattention
+    self_attention, cross_attention = layer.attention, layer.crossattention
+    projections = self_attention.self
     return TextLayer(
-        qkv=linear_of(make, own.self.query, own.self.key, own.self.value),
-        projection=linear_of(make, own.output.dense),
-        norm=norm_of(own.output.LayerNorm),
-        cross_query=linear_of(make, cross.self.query),
-        cross_projection=linear_of(make, cross.output.dense),
-        cross_norm=norm_of(cross.output.LayerNorm),
-        up=linear_of(make, layer.intermediate.dense, activation="gelu"),
-        down=linear_of(make, layer.output.dense),
+        qkv=linear_of(make, projections.query, projections.key, projections.value),
+        attention_output=linear_of(make, self_attention.output.dense),
+        attention_norm=norm_of(self_attention.output.LayerNorm),
+        cross_query=linear_of(make, cross_attention.self.query),
+        cross_output=linear_of(make, cross_attention.output.dense),
+        cross_norm=norm_of(cross_attention.output.LayerNorm),
+        mlp=Mlp(
+            up=linear_of(make, layer.intermediate.dense, activation="gelu"),
+            down=linear_of(make, layer.output.dense),
+        ),
         mlp_norm=norm_of(layer.output.LayerNorm),
     )
 
 
-def copied(module: Block) -> Block:
-    """With weights of its own: those of a mapped file would keep all of it in memory."""
+def with_own_weights(module: Block) -> Block:
+    """Copy the weights of a module: views would keep the whole mapped file in memory."""
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
     return module

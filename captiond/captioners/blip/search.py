@@ -1,8 +1,8 @@
-"""From what the model saw to the likeliest captions: greedy search and beam search.
+"""From image features to the likeliest captions: greedy search and beam search.
 
-The tokens are those of transformers' `generate`, one by one (tests/model hold it): greedy search
-adjusts the logits and takes the greatest; beam search adds adjusted log-probabilities up, and ranks
-by their mean. What has ended leaves the batch.
+The tokens are those of transformers' `generate`, one by one; tests/model checks it. Greedy search
+adjusts the logits and takes the greatest. Beam search adds up adjusted log-probabilities and ranks
+texts by their mean. Images whose captions have ended leave the batch.
 """
 
 from dataclasses import dataclass, replace
@@ -12,32 +12,14 @@ import torch
 from torch import Tensor
 
 from captiond.captioners.blip.beams import Beams
+from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 
-LOOK_EVERY = 8  # steps on a GPU, whether all have ended: the host waits for the device there
+CHECK_EVERY = 8  # steps on a GPU: to check for ended texts, the host waits for the device
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """The special tokens of a model's text, by their numbers."""
-
-    begin: int
-    end: int
-    pad: int
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Token ids [images, captions, length], prompt included, padded after their end; and each one's
-    mean log-probability [images, captions], the end token's among them.
-    """
-
-    tokens: Tensor
-    scores: Tensor
-
-
-class Running(Protocol):
-    """A batch on its way, as `forward.Running` explains it."""
+class DecoderState(Protocol):
+    """The state of a batch while its captions are decoded; `forward.EagerState` explains it."""
 
     def step(self, tokens: Tensor) -> Tensor: ...
 
@@ -46,135 +28,148 @@ class Running(Protocol):
     def select_rows(self, rows: Tensor) -> None: ...
 
 
-class Model(Protocol):
-    """What a search needs: `forward.Forward`, or `graphs.Graphs` around one."""
+class EncoderDecoder(Protocol):
+    """What a search needs of a model: `forward.Forward`, or `graphs.Graphs` around one."""
 
     @property
-    def positions(self) -> int: ...
+    def positions(self) -> int:
+        """The most tokens that a text can have."""
 
     @property
-    def keep(self) -> float:
-        """Of a batch so much may still go on when the rest is dropped, which copies what stays."""
+    def shrink_below(self) -> float:
+        """Drop ended images once at most this part of a batch is open; to drop copies the rest."""
 
     def encode(self, pixels: Tensor) -> Tensor: ...
 
     def prefill(
-        self, seen: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
-    ) -> tuple[Running, Tensor]: ...
+        self, features: Tensor, prompt: Tensor, *, beams: int, new_tokens: int
+    ) -> tuple[DecoderState, Tensor]: ...
 
-    def forget(self) -> None:
-        """Let go of memory that is kept for the next batch."""
+    def release_buffers(self) -> None:
+        """Release memory that is kept for the next batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogitsProcessor:
+    """Adjusts scores as a request's options ask for."""
+
+    generation: Generation
+    prompt_length: int
+    end: int  # the id of the end token
+
+    def __call__(self, scores: Tensor, texts: Tensor) -> Tensor:
+        """Adjust scores [rows, vocabulary] of the token that follows texts [rows, tokens].
+
+        Tokens that a text already has become less likely (Keskar et al., "CTRL", 2019). The end
+        token is impossible before `min_new_tokens`.
+        """
+        if self.generation.repetition_penalty != 1:
+            repeated = scores.gather(1, texts)
+            penalty = self.generation.repetition_penalty
+            repeated = torch.where(repeated < 0, repeated * penalty, repeated / penalty)
+            scores = scores.scatter(1, texts, repeated)
+        if texts.shape[1] - self.prompt_length < self.generation.min_new_tokens:
+            scores = scores.clone()
+            scores[:, self.end] = -torch.inf
+        return scores
 
 
 class Search:
-    """A search over a model's captions."""
+    """A search for a model's likeliest captions."""
 
-    def __init__(self, model: Model, tokens: Tokens) -> None:
+    def __init__(self, model: EncoderDecoder, tokens: SpecialTokens) -> None:
         self._model = model
         self._tokens = tokens
 
-    def __call__(self, pixels: Tensor, prompt: Tensor, generation: Generation) -> Found:
-        """Captions of normalized pixels [images, 3, height, width].
+    def __call__(self, pixels: Tensor, prompt: Tensor, generation: Generation) -> Sequences:
+        """Return captions of normalized pixels [images, 3, height, width].
 
-        All go on from the token ids of a prompt, the first of which counts for nothing: each text
-        begins with the token that begins texts. What the model has no positions for is cut off.
+        All captions continue the token ids of a prompt. Its first id is ignored: each text begins
+        with the token that begins texts. A text ends where the positions of the model end.
         """
         prompt = prompt[: self._model.positions - 1].clone()
         prompt[0] = self._tokens.begin
-        room = self._model.positions - len(prompt)
-        generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, room))
-        find = self._greedy if generation.num_beams == 1 else self._beams
+        most = self._model.positions - len(prompt)
+        generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, most))
+        search = self._greedy if generation.num_beams == 1 else self._beam_search
         try:
-            return find(self._model.encode(pixels), prompt, generation)
-        except torch.OutOfMemoryError:  # what was kept for a larger batch is in the way of a half
-            self._model.forget()
+            return search(self._model.encode(pixels), prompt, generation)
+        except torch.OutOfMemoryError:
+            # Buffers of a larger batch would take the memory that half of this batch needs.
+            self._model.release_buffers()
             raise
 
     # ------------------------------------------------------------ greedy
 
-    def _greedy(self, seen: Tensor, prompt: Tensor, generation: Generation) -> Found:
-        most, begin, device = generation.max_new_tokens, len(prompt), seen.device
-        running, logits = self._model.prefill(seen, prompt, beams=1, new_tokens=most)
-        texts = torch.full((len(seen), begin + most), self._tokens.pad, device=device)
+    def _greedy(self, features: Tensor, prompt: Tensor, generation: Generation) -> Sequences:
+        most, begin, device = generation.max_new_tokens, len(prompt), features.device
+        state, logits = self._model.prefill(features, prompt, beams=1, new_tokens=most)
+        adjust = LogitsProcessor(generation, begin, self._tokens.end)
+        texts = torch.full((len(features), begin + most), self._tokens.pad, device=device)
         texts[:, :begin] = prompt
-        scores = torch.zeros(len(seen), device=device)
-        lengths = torch.zeros(len(seen), device=device)
-        rows = torch.arange(len(seen), device=device)  # of `texts`, that are in `running`
-        open_ = torch.ones(len(seen), dtype=torch.bool, device=device)  # whether they still go on
-        for place in range(begin, begin + most):
+        scores = torch.zeros(len(features), device=device)
+        lengths = torch.zeros(len(features), device=device)
+        rows = torch.arange(len(features), device=device)  # the row of `texts` of each row in state
+        open_ = torch.ones(len(features), dtype=torch.bool, device=device)  # not ended yet
+        for position in range(begin, begin + most):
             logits = logits.float()
-            newest = self._adjusted(logits, texts[rows, :place], generation, begin).argmax(-1)
+            newest = adjust(logits, texts[rows, :position]).argmax(-1)
             scores[rows] += torch.where(open_, log_probability(logits, newest), 0.0)
             lengths[rows] += open_
             newest = torch.where(open_, newest, self._tokens.pad)
-            texts[rows, place] = newest
+            texts[rows, position] = newest
             open_ = open_ & (newest != self._tokens.end)
-            if place + 1 == begin + most:
+            if position + 1 == begin + most:
                 break
-            if looks(place - begin, device):
-                going = open_.nonzero().flatten()
-                if len(going) == 0:
+            if checks(position - begin, device):
+                remaining = open_.nonzero().flatten()
+                if len(remaining) == 0:
                     break
-                if len(going) <= self._model.keep * len(rows):
-                    running.select_images(going)
-                    newest, rows, open_ = newest[going], rows[going], open_[going]
-            logits = running.step(newest[:, None])
-        return Found(texts[:, None, : place + 1], (scores / lengths)[:, None])
+                if len(remaining) <= self._model.shrink_below * len(rows):
+                    state.select_images(remaining)
+                    newest, rows, open_ = newest[remaining], rows[remaining], open_[remaining]
+            logits = state.step(newest[:, None])
+        return Sequences(texts[:, None, : position + 1], (scores / lengths)[:, None])
 
     # ------------------------------------------------------------ beams
 
-    def _beams(self, seen: Tensor, prompt: Tensor, generation: Generation) -> Found:
+    def _beam_search(self, features: Tensor, prompt: Tensor, generation: Generation) -> Sequences:
         most, begin, count = generation.max_new_tokens, len(prompt), generation.num_beams
-        running, logits = self._model.prefill(seen, prompt, beams=count, new_tokens=most)
+        state, logits = self._model.prefill(features, prompt, beams=count, new_tokens=most)
+        adjust = LogitsProcessor(generation, begin, self._tokens.end)
         logits = logits.repeat_interleave(count, 0)
-        beams = Beams.start(len(seen), count, prompt, most, self._tokens.pad)
+        beams = Beams.start(len(features), count, prompt, most, self._tokens.pad)
         texts, scores = beams.ended.clone(), beams.ended_scores.clone()
-        rows = torch.arange(len(seen), device=seen.device)  # of `texts`, that are in `running`
-        for place in range(begin, begin + most):
-            so_far = beams.texts[:, :, :place].flatten(0, 1)
-            likely = self._adjusted(logits.float().log_softmax(-1), so_far, generation, begin)
-            last = place + 1 == begin + most
-            parents = beams.extend(likely, place, begin, self._tokens.end, last=last)
+        rows = torch.arange(
+            len(features), device=features.device
+        )  # the row of `texts` of each image
+        for position in range(begin, begin + most):
+            so_far = beams.texts[:, :, :position].flatten(0, 1)
+            log_probabilities = adjust(logits.float().log_softmax(-1), so_far)
+            last = position + 1 == begin + most
+            parents = beams.extend(log_probabilities, position, begin, self._tokens.end, last=last)
             if last:
                 break
-            running.select_rows(parents)
-            if looks(place - begin, seen.device):
-                going = beams.open.nonzero().flatten()
-                if len(going) == 0:
+            state.select_rows(parents)
+            if checks(position - begin, features.device):
+                remaining = beams.open.nonzero().flatten()
+                if len(remaining) == 0:
                     break
-                if len(going) <= self._model.keep * len(rows):
+                if len(remaining) <= self._model.shrink_below * len(rows):
                     texts[rows], scores[rows] = beams.ended, beams.ended_scores
-                    running.select_images(going)
-                    beams, rows = beams.of_images(going), rows[going]
-            logits = running.step(beams.texts[:, :, place])
+                    state.select_images(remaining)
+                    beams, rows = beams.of_images(remaining), rows[remaining]
+            logits = state.step(beams.texts[:, :, position])
         texts[rows], scores[rows] = beams.ended, beams.ended_scores
         best = generation.num_captions
-        return Found(texts[:, :best, : place + 1], scores[:, :best])
-
-    def _adjusted(
-        self, scores: Tensor, texts: Tensor, generation: Generation, begin: int
-    ) -> Tensor:
-        """The scores [rows, vocabulary] as the request wants them, after the texts [rows, tokens].
-
-        What is there already is made less likely (Keskar et al., "CTRL", 2019), and the end is out
-        of the question before `min_new_tokens`.
-        """
-        if generation.repetition_penalty != 1:
-            there = scores.gather(1, texts)
-            penalty = generation.repetition_penalty
-            there = torch.where(there < 0, there * penalty, there / penalty)
-            scores = scores.scatter(1, texts, there)
-        if texts.shape[1] - begin < generation.min_new_tokens:
-            scores = scores.clone()
-            scores[:, self._tokens.end] = -torch.inf
-        return scores
+        return Sequences(texts[:, :best, : position + 1], scores[:, :best])
 
 
-def looks(step: int, device: torch.device) -> bool:
-    """Whether it is time to look who has ended."""
-    return device.type == "cpu" or step % LOOK_EVERY == LOOK_EVERY - 1
+def checks(step: int, device: torch.device) -> bool:
+    """Return whether to check after this step which texts have ended."""
+    return device.type == "cpu" or step % CHECK_EVERY == CHECK_EVERY - 1
 
 
 def log_probability(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Of one token of each row."""
+    """Return the log-probability [rows] of one token of each row of logits [rows, vocabulary]."""
     return logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(1)

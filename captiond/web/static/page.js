@@ -1,4 +1,4 @@
-// The page: sends images to the API as any client would, and shows what comes back.
+// This page sends images to the API as any client would, and shows the results.
 
 const at = (id) => document.getElementById(id);
 const POLL_MS = 500, HEALTH_MS = 5000;
@@ -118,7 +118,7 @@ async function watchHealth() {
     at("warning").hidden = !health.warning;
   } catch {
     at("health").className = "unhealthy";
-    at("health").textContent = "not reachable";
+    at("health").textContent = "The service does not answer.";
   }
   setTimeout(watchHealth, HEALTH_MS);
 }

@@ -1,15 +1,15 @@
-"""Faults of the machine that a test cannot make by a signal, put into a service's processes.
+"""Faults that a test cannot cause with a signal, injected into the processes of a service.
 
-Python runs this file at the start of each process whose PYTHONPATH names its folder. What
-`FAULT_INJECT` names is done to images whose first pixel is magenta (255, 0, 255):
+Python runs this file at the start of each process whose PYTHONPATH has its folder. `FAULT_INJECT`
+names the fault. It happens to images whose first pixel is magenta (255, 0, 255):
 
-decoder_crash   a decoder dies of a segmentation fault in its C library
-model_crash     so does the model process, with the image in its batch
-tagger_crash    the model process dies while its captions are tagged, and the next batch captioned
-model_hang      the model never comes back from the batch
-out_of_memory   the device has memory for two images at a time (whatever their colour)
-no_driver       the model cannot be put on its device, the first time
-device_error    the first batch with the image meets an error that the device does not recover from
+decoder_crash   a decode process dies of a segmentation fault, as in a C library
+model_crash     the model process dies, with the image in its batch
+tagger_crash    the model process dies while its captions are tagged and the next batch is captioned
+model_hang      the model process never finishes the batch
+out_of_memory   the device has memory for two images at a time (images of any colour)
+no_driver       the model cannot be loaded onto its device, the first time
+device_error    the first batch with the image fails with an error that the device cannot survive
 """
 
 import importlib.abc
@@ -26,7 +26,7 @@ from typing import Any
 
 MAGENTA = (255, 0, 255)
 FAULT = os.environ.get("FAULT_INJECT", "")
-captioned: list[bool] = []  # of each batch that is to be tagged, whether a marked image is in it
+captioned: list[bool] = []  # whether a marked image is in each batch that waits for its tags
 ONCE = Path(os.environ.get("FAULT_INJECT_ONCE", os.devnull))
 
 
@@ -35,7 +35,7 @@ def die() -> None:
 
 
 def is_marked(pixels: Any) -> bool:
-    """Whether an image of [height, width, 3] begins with magenta, as resampling leaves it."""
+    """Whether the first pixel of an image of [height, width, 3] is nearly magenta."""
     red, green, blue = (int(value) for value in pixels[0, 0])
     return red > 240 and green < 15 and blue > 240
 
@@ -57,9 +57,9 @@ def into_model(module: ModuleType) -> None:
 
     def captioning(self: Any, pixels: Any, *how: Any) -> Any:
         misbehave(pixels)
-        found = caption(self, pixels, *how)
+        captions = caption(self, pixels, *how)
         captioned.append(any(is_marked(image) for image in pixels))
-        return found
+        return captions
 
     module.Blip.caption = captioning
 
@@ -105,7 +105,7 @@ def misbehave(pixels: Any) -> None:
 
 
 class AfterImport(importlib.abc.MetaPathFinder):
-    """Changes one module right after it has been imported."""
+    """A finder that changes one module right after its import."""
 
     def __init__(self, name: str, change: Callable[[ModuleType], None]) -> None:
         self.name = name

@@ -5,11 +5,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from captiond.bench.checkpoint import write_processor, write_tokenizer
 from captiond.bench.images import jpegs
-from captiond.bench.load import Service
+from captiond.bench.load import ServiceProcess
 from captiond.bench.report import quantile
 from captiond.bench.run import DISTINCT
+from captiond.captioners.blip.random_weights import write_processor, write_tokenizer
 from captiond.errors import StartupError
 from tools.gpu.clients import LAST_SECONDS, START_SECONDS, Target, Window, load
 from tools.gpu.job import Job, best_way
@@ -52,7 +52,7 @@ def served(
         yield Note(f"{setup.workers} web processes: {error}")
 
 
-def loaded(job: Job, service: Service, setup: Setup, target: Target, clients: int) -> Served:
+def loaded(job: Job, service: ServiceProcess, setup: Setup, target: Target, clients: int) -> Served:
     processes = max(1, len(os.sched_getaffinity(0)) // CORES_A_CLIENT_PROCESS)
     waiting, cores, begun = Waiting(service), Cores(service), time.monotonic()
     warm, seconds = (job.stretch * n for n in (job.counts.warm_seconds, job.counts.load_seconds))

@@ -1,10 +1,10 @@
-"""The web process's desk at the supervisor: asks are handed in, answers come back."""
+"""The web process's end of the pipe to the supervisor."""
 
 import asyncio
 import itertools
 
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
-from captiond.jobs import Options
+from captiond.jobs import Options, SpooledImage
 from captiond.messages import (
     Alive,
     Answer,
@@ -13,15 +13,21 @@ from captiond.messages import (
     Drain,
     Drop,
     Health,
+    Measured,
     Queued,
-    Source,
     State,
 )
+from captiond.metrics import Recorder
 from captiond.processes.channel import Channel, ChannelClosed
 
+REPORT_SECONDS = 1.0  # how often measurements are sent
 
-class Desk:
-    """Knows the service's state and who waits for which answer."""
+
+class SupervisorClient:
+    """Sends requests to the supervisor and receives its answers.
+
+    `state` is the service's last known state. `closed` is set once this process has to stop.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.state = State()
@@ -31,7 +37,7 @@ class Desk:
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
 
     async def listen(self) -> None:
-        """Take messages until the supervisor says drain, or is gone; then `closed` is set."""
+        """Receive messages until the supervisor has gone. A drain or its death sets `closed`."""
         self._channel.send(Alive())
         try:
             while True:
@@ -39,26 +45,38 @@ class Desk:
                     case State() as state:
                         self.state = state
                     case Answer() as answer:
-                        self._settle(answer)
+                        self._resolve(answer)
                     case Drain():
                         self.closed.set()
                     case message:
-                        raise TypeError(f"a desk takes no {type(message).__name__}")
+                        raise TypeError(f"a web process receives no {type(message).__name__}")
         except ChannelClosed:
             self.closed.set()
 
+    async def report(self, recorder: Recorder) -> None:
+        """Send what `recorder` has measured, once a second if there is anything."""
+        while True:
+            await asyncio.sleep(REPORT_SECONDS)
+            self.send_measurements(recorder)
+
+    def send_measurements(self, recorder: Recorder) -> None:
+        measurements = recorder.take()
+        if measurements:
+            self._channel.send(Measured(measurements))
+
     def check_ready(self) -> None:
-        """Pass if an image can be captioned now.
+        """Return if an image can be captioned now.
 
         Raises:
-            Draining, ModelNotReady: it cannot.
+            Draining: the service is stopping.
+            ModelNotReady: no model process can caption at present.
         """
         self.check_open()
         if self.state.health is not Health.HEALTHY:
             raise ModelNotReady(self.state.reasons)
 
     def check_open(self) -> None:
-        """Pass if a task may still be accepted.
+        """Return if a task can be accepted now.
 
         Raises:
             Draining: the service is stopping.
@@ -66,16 +84,16 @@ class Desk:
         if self.state.draining or self.closed.is_set():
             raise Draining("captiond is stopping; try again shortly")
 
-    async def ask(self, source: Source, sha256: str, options: Options, *, seconds: float) -> Answer:
-        """The answer for one spooled image; an ask that is cancelled withdraws the image.
+    async def caption(self, image: SpooledImage, options: Options, *, seconds: float) -> Answer:
+        """Have one spooled image captioned. If the caller is cancelled, the image is withdrawn.
 
         Raises:
-            RequestTimeout: none came within `seconds`; the image is dropped.
+            RequestTimeout: there is no answer within `seconds`. The image is withdrawn.
         """
         ticket = next(self._tickets)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, source, sha256, options))
+        self._channel.send(Ask(ticket, image, options))
         try:
             async with asyncio.timeout(seconds):
                 return await answer
@@ -86,15 +104,19 @@ class Desk:
             if answer.cancelled():
                 self._channel.send(Drop(ticket))
 
-    def announce_task(self) -> None:
-        """Tell the supervisor that there is new work in the database."""
+    def notify_queued(self) -> None:
+        """Notify the supervisor that the database holds a new task."""
         self._channel.send(Queued())
 
-    def announce_cancel(self, image_ids: tuple[int, ...]) -> None:
-        """Tell the supervisor that nobody wants these images any more."""
-        self._channel.send(Cancelled(image_ids))
+    def notify_cancelled(self, image_ids: tuple[int, ...], file: str | None) -> None:
+        """Notify the supervisor that a task was cancelled.
 
-    def _settle(self, answer: Answer) -> None:
+        `image_ids` are the images that a model process works on. `file` names the spool file that
+        the supervisor is to remove.
+        """
+        self._channel.send(Cancelled(image_ids, file))
+
+    def _resolve(self, answer: Answer) -> None:
         waiting = self._waiting.get(answer.ticket)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)

@@ -1,6 +1,7 @@
-"""A model of BLIP-base's or BLIP-large's shape with random weights, where there is no real one.
+"""Models of BLIP-base's or BLIP-large's shape with random weights.
 
-It takes the time that a real one takes, and says nothing: its captions never end by themselves.
+They take the time that a real model takes. Their captions have no meaning and never end by
+themselves, so each has the most tokens that are allowed.
 """
 
 import json
@@ -14,7 +15,7 @@ from captiond.captioners.files import EMBEDDED
 
 ShapeName: TypeAlias = Literal["base", "large"]
 SIDE = 384
-# Where BERT's vocabulary has them, and BLIP's two behind its end.
+# The ids of BERT's special tokens, and of the two that BLIP appends to the vocabulary.
 TOKENS = {
     0: "[PAD]",
     100: "[UNK]",
@@ -25,8 +26,7 @@ TOKENS = {
     30523: "[ENC]",
 }
 END, VOCABULARY = 102, 30524
-NEVER = -1e4  # a logit that no other is under, in half precision too
-
+LOWEST = -1e4  # a logit lower than every other, also in half precision
 
 VISION: dict[ShapeName, dict[str, int]] = {
     "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12},
@@ -34,11 +34,11 @@ VISION: dict[ShapeName, dict[str, int]] = {
 }
 
 
-def write_checkpoint(name: ShapeName, folder: Path) -> None:
-    """Write a model in the Hugging Face layout to `folder`; 0.9 or 1.8 GB."""
+def write_random_model(name: ShapeName, folder: Path) -> None:
+    """Write a model in the Hugging Face layout to `folder`. It takes 0.9 GB or 1.8 GB."""
     torch.manual_seed(0)
     model = BlipForConditionalGeneration(config_of(name))
-    model.text_decoder.cls.predictions.decoder.bias.data[END] = NEVER
+    model.text_decoder.cls.predictions.decoder.bias.data[END] = LOWEST
     model.save_pretrained(folder)
     write_tokenizer(folder)
     write_processor(folder)
@@ -64,7 +64,7 @@ def config_of(name: ShapeName) -> BlipConfig:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A word for every number that the model can give."""
+    """Write a vocabulary that has a word for every token id."""
     words = (TOKENS.get(number, f"[unused{number}]") for number in range(VOCABULARY))
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     copy_json("tokenizer_config.json", folder, {})
@@ -75,6 +75,6 @@ def write_processor(folder: Path) -> None:
 
 
 def copy_json(name: str, folder: Path, changed: dict[str, object]) -> None:
-    """A file of the embedded model, adapted."""
+    """Write a JSON file of the embedded model with some keys changed."""
     values = json.loads((EMBEDDED["captiond/scenes"] / name).read_text())
     (folder / name).write_text(json.dumps(values | changed))

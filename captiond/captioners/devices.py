@@ -1,0 +1,77 @@
+"""Devices: which one a setting names, in which precision it computes, and buffers for pixels."""
+
+import torch
+from torch import Tensor
+
+from captiond.config import Precision, PrecisionSetting
+from captiond.decoding.decode import Geometry, Pixels
+from captiond.errors import ModelBroken
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.float32,  # of everything except the linear layers
+}
+
+
+def pick_device(setting: str) -> torch.device:
+    """Return the device that a setting names. `auto` is the first GPU, or the CPU without one.
+
+    Raises:
+        ModelBroken: the setting names a GPU that torch cannot use here.
+    """
+    if setting == "auto":
+        setting = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(setting)
+    if device.type != "cuda":
+        return device
+    number, count = device.index or 0, torch.cuda.device_count()
+    if number >= count:
+        raise ModelBroken(
+            f"[model] device = {setting}: there are {count} GPUs here that torch can use; set it "
+            "to cpu or auto, or check the driver"
+        )
+    return torch.device("cuda", number)
+
+
+def pick_precision(setting: PrecisionSetting, device: torch.device) -> Precision:
+    """Return the precision that a setting names. `auto` is the fastest safe one of the device.
+
+    Raises:
+        ModelBroken: the device cannot compute in this precision.
+    """
+    if setting == "int8" and device.type != "cpu":
+        raise ModelBroken("[model] precision = int8 is for CPUs; a GPU takes bf16 or fp16")
+    if setting != "auto":
+        return setting
+    if device.type == "cpu":
+        return "fp32"
+    with torch.cuda.device(device):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def set_up_cuda(device: torch.device) -> None:
+    """Make a GPU this thread's device, and do not use cuDNN for attention.
+
+    cuDNN makes a plan for every number of images and tokens. Each plan takes about 0.4 s (measured
+    by others on Hopper).
+    """
+    torch.cuda.set_device(device)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def allocate_pixels(images: int, geometry: Geometry, device: torch.device) -> Pixels:
+    """Return a buffer for the pixels of a batch, uint8 [images, height, width, 3], all zero.
+
+    For a GPU the buffer is pinned: the GPU then copies from it without the CPU.
+    """
+    shape = (images, *geometry.shape)
+    pinned = device.type == "cuda"
+    buffer: Pixels = torch.zeros(shape, dtype=torch.uint8, pin_memory=pinned).numpy()
+    return buffer
+
+
+def on_device(pixels: Pixels, device: torch.device) -> Tensor:
+    """Copy pixels to a device. The host does not wait if they are in a pinned buffer."""
+    return torch.from_numpy(pixels).to(device, non_blocking=True)

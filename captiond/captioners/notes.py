@@ -1,0 +1,37 @@
+"""Small JSON files in the data folder that save a later start some work.
+
+They can be deleted at any time. A damaged file counts as empty.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+log = structlog.get_logger()
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """Return what a file of notes holds; nothing if it is missing or damaged."""
+    try:
+        notes = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
+
+
+def add_notes(path: Path, entries: Mapping[str, Any]) -> None:
+    """Add entries to a file of notes. If the disk refuses, the next start repeats the work."""
+    known = read_notes(path)
+    if known | dict(entries) == known:
+        return
+    draft = path.with_suffix(f".{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(known | dict(entries), indent=1))
+        draft.replace(path)
+    except OSError as error:
+        log.warning("notes_not_written", path=str(path), reason=str(error))
+        draft.unlink(missing_ok=True)

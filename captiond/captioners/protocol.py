@@ -1,0 +1,122 @@
+"""What a captioner is: pixels in, captions out.
+
+The worker, the bench and the commands know captioners only by these protocols. `families` holds the
+table that finds the captioner of a checkpoint.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from captiond.captioners.arithmetic import Arithmetic
+from captiond.config import Precision
+from captiond.decoding.decode import Geometry, Pixels
+from captiond.jobs import Caption, Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a captioner can do beyond one caption for each image."""
+
+    prompt: bool = False  # continue a given beginning
+    beams: bool = False  # search with more than one beam
+    scores: bool = False  # say how likely a caption is
+    several_captions: bool = False  # return more than the best caption
+    context: bool = False  # use text that describes where the image comes from
+
+    def missing_for(self, generation: Generation) -> str | None:
+        """Return which option of a request this captioner cannot serve, or None if it can."""
+        if generation.prompt and not self.prompt:
+            return "prompt"
+        if generation.num_beams > 1 and not self.beams:
+            return "num_beams"
+        if generation.num_captions > 1 and not self.several_captions:
+            return "num_captions"
+        return None
+
+
+class Captioner(Protocol):
+    """A model that is loaded on a device. It is used by one thread at a time."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """The size of its input images, and how images are resampled to it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
+    def precision(self) -> Precision:
+        """In which precision its weights are multiplied."""
+
+    @property
+    def image_bytes(self) -> int:
+        """The device memory that one image of a batch takes, in bytes."""
+
+    def allocate_pixels(self, images: int) -> Pixels:
+        """Return a buffer for the pixels of a batch, uint8 [images, height, width, 3]."""
+
+    def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+        """Return the captions of a batch of pixels, best first for each image.
+
+        Raises:
+            torch.OutOfMemoryError: the device has too little memory for the batch.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and how a captioner is loaded."""
+
+    device: torch.device
+    precision: Precision
+    cuda_graphs: bool = True
+
+
+TokenRun = Callable[[Tensor, int], Tensor]
+# of pixels and a number of new tokens; returns token ids [images, length], padded after their end
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One model twice, for `captiond bench`: run by captiond, and by transformers' `generate`.
+
+    `normalize` makes of pixels, uint8 [images, height, width, 3], what `generate` takes.
+    """
+
+    captioner: Captioner
+    captiond: TokenRun  # of pixels as they are decoded
+    generate: TokenRun  # of normalized pixels
+    normalize: Callable[[Pixels], Tensor]
+    padding: int  # the id of the padding token
+    arithmetic: Arithmetic
+
+
+@dataclass(frozen=True, slots=True)
+class RandomModel:
+    """A model of random weights, which takes the time that a real model of its size takes."""
+
+    title: str
+    write: Callable[[Path], None]  # into a folder, in the Hugging Face layout
+
+
+@dataclass(frozen=True)
+class Family:
+    """All that captiond knows about one kind of model.
+
+    `load` and `compare` raise ModelBroken if the files cannot be loaded. `random_models` are those
+    that `captiond bench --shape` can name.
+    """
+
+    load: Callable[[Path, Placement], Captioner]
+    compare: Callable[[Path, Placement], Comparison] | None = None
+    random_models: Mapping[str, RandomModel] = field(default_factory=dict)

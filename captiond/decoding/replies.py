@@ -1,0 +1,66 @@
+"""The replies of image decoders, in a format that cannot execute code.
+
+An image decoder parses bytes that strangers have sent. If such bytes take a decoder over, its reply
+must not take over the model process as well, which unpickling would allow. So replies are
+MessagePack of exactly these fields and types, within limits.
+"""
+
+from typing import Annotated
+
+import msgspec
+
+from captiond.jobs import Refused
+from captiond.messages import Decoded
+
+MAX_REPLY_BYTES = 16384
+MAX_ERROR_CHARACTERS = 2000
+Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]  # in pixels
+
+
+class MalformedReply(Exception):
+    """A reply that no decoder of ours sends."""
+
+
+class FilledReply(
+    msgspec.Struct, frozen=True, tag="filled", tag_field="kind", forbid_unknown_fields=True
+):
+    """The slot is filled; the size is that of the upright image."""
+
+    width: Side
+    height: Side
+
+
+class RefusedReply(
+    msgspec.Struct, frozen=True, tag="refused", tag_field="kind", forbid_unknown_fields=True
+):
+    """The image cannot be decoded."""
+
+    error: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_CHARACTERS)]
+    code: Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,64}\Z")]
+    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
+
+
+DECODER = msgspec.msgpack.Decoder(FilledReply | RefusedReply, strict=True)
+
+
+def encode_reply(reply: Decoded | Refused) -> bytes:
+    """Return a reply as bytes. A long error message is cut off."""
+    if isinstance(reply, Decoded):
+        return msgspec.msgpack.encode(FilledReply(reply.width, reply.height))
+    error = reply.error[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
+    return msgspec.msgpack.encode(RefusedReply(error, reply.code, reply.status))
+
+
+def decode_reply(body: bytes) -> Decoded | Refused:
+    """Return the reply that `encode_reply` has encoded.
+
+    Raises:
+        MalformedReply: these bytes are no reply.
+    """
+    try:
+        reply = DECODER.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedReply(str(error)) from error
+    if isinstance(reply, FilledReply):
+        return Decoded(reply.width, reply.height)
+    return Refused(reply.error, reply.code, reply.status)

@@ -1,0 +1,116 @@
+"""The options of a captioning request, each defined once.
+
+A field of `RequestOptions` gives an option its name, type, bounds, default and description. Form
+fields are parsed by this model. The settings in `[generation]` and `[tags]` share its types, bounds
+and descriptions, and the commands' flags and the tables in the docs take their texts from them.
+"""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from captiond.jobs import Generation
+from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
+from captiond.textvalues import Listed, NotEmpty
+
+DEFAULT_GENERATION = Generation()
+DEFAULT_FILTER = TagFilter()
+
+MAX_REQUEST_PATTERNS = 100  # of one request; the settings may have more
+DENY = "Tags and lemmas that are never returned. * matches any characters."
+ALLOW = "If set, return only these tags and lemmas. * matches any characters."
+AS_WELL = "The list of the settings applies as well."
+
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8})*$")]
+Pattern = Annotated[str, Field(min_length=1, max_length=100)]
+Patterns = Annotated[tuple[Pattern, ...], Listed]
+Kinds = Annotated[
+    tuple[Kind, ...],
+    NotEmpty,
+    Listed,
+    Field(description="Which kinds of tags to return."),
+]
+Categories = Annotated[
+    tuple[Category, ...],
+    Listed,
+    Field(description="If set, return only tags of these categories."),
+]
+MinLength = Annotated[
+    int, Field(ge=1, le=100, description="Smallest number of characters in a tag.")
+]
+MaxNumber = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=1000,
+        description="Largest number of tags for one caption. The most salient tags are kept. "
+        "0: no limit.",
+    ),
+]
+
+
+class GenerationOptions(BaseModel):
+    """How captions are generated: set for a deployment in `[generation]`, or for one request."""
+
+    prompt: str = Field(
+        DEFAULT_GENERATION.prompt,
+        max_length=200,
+        description='Text that each caption begins with, for example "a photograph of".',
+    )
+    num_beams: int = Field(
+        DEFAULT_GENERATION.num_beams,
+        ge=1,
+        le=8,
+        description="Number of beams. 1 is greedy search, more is beam search.",
+    )
+    max_new_tokens: int = Field(
+        DEFAULT_GENERATION.max_new_tokens,
+        ge=1,
+        le=100,
+        description="Length of the longest caption, in tokens. The prompt does not count.",
+    )
+    min_new_tokens: int = Field(
+        DEFAULT_GENERATION.min_new_tokens,
+        ge=0,
+        le=100,
+        description="Length of the shortest caption, in tokens. The prompt does not count.",
+    )
+    repetition_penalty: float = Field(
+        DEFAULT_GENERATION.repetition_penalty,
+        gt=0,
+        le=10,
+        description="A value above 1 makes words less likely that the caption already contains.",
+    )
+
+
+class RequestOptions(GenerationOptions):
+    """What a request may ask for. A field that is not set leaves the choice to the settings.
+
+    `model_fields_set` has the names of the fields that the request sets.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    num_captions: int = Field(
+        DEFAULT_GENERATION.num_captions,
+        ge=1,
+        le=5,
+        description="Number of captions for each image, returned in `captions`, best first.",
+    )
+    no_cache: bool = Field(
+        False,
+        description="Caption the image even if its caption is in the cache, and do not store the "
+        "new caption there.",
+    )
+    language: str | None = Field(
+        None,
+        description="Language of the tags. The setting `tags.pipelines` lists the languages.",
+    )
+    tag_kinds: Kinds = DEFAULT_KINDS
+    tag_categories: Annotated[Categories, NotEmpty] = ()
+    tag_deny: Patterns = Field((), max_length=MAX_REQUEST_PATTERNS, description=f"{DENY} {AS_WELL}")
+    tag_allow: Patterns = Field(
+        (), max_length=MAX_REQUEST_PATTERNS, description=f"{ALLOW} {AS_WELL}"
+    )
+    tag_min_length: MinLength = DEFAULT_FILTER.min_length
+    tag_max_number: MaxNumber = DEFAULT_FILTER.max_number

@@ -1,0 +1,39 @@
+"""Guards for UPDATE statements, from the tables of legal transitions in `jobs`.
+
+Every UPDATE of a state carries one of these conditions, and the number of changed rows is its
+answer. No statement relies on another transaction waiting for it.
+"""
+
+from sqlalchemy import ColumnElement
+
+from captiond.jobs import IMAGE_TRANSITIONS, TASK_TRANSITIONS, Status, states_before
+from captiond.store.tables import ImageRow, TaskRow
+
+PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
+COMPLETED, FAILED, CANCELLED = (
+    Status.COMPLETED.value,
+    Status.FAILED.value,
+    Status.CANCELLED.value,
+)
+OPEN = (PENDING, PROCESSING)
+
+
+def image_may_become(*new: Status) -> ColumnElement[bool]:
+    """Return the condition that an image's state may change to each of the states `new`."""
+    return ImageRow.status.in_([state.value for state in states_before(IMAGE_TRANSITIONS, *new)])
+
+
+def image_moves(old: Status, new: Status) -> ColumnElement[bool]:
+    """Return the condition that an image is in state `old`, for a change to `new`.
+
+    Raises:
+        ValueError: There is no such transition; the caller has a bug.
+    """
+    if new not in IMAGE_TRANSITIONS[old]:
+        raise ValueError(f"an image that is {old} cannot become {new}")
+    return ImageRow.status == old.value
+
+
+def task_may_become(*new: Status) -> ColumnElement[bool]:
+    """Return the condition that a task's state may change to each of the states `new`."""
+    return TaskRow.status.in_([state.value for state in states_before(TASK_TRANSITIONS, *new)])

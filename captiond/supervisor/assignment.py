@@ -1,0 +1,133 @@
+"""The loops that give work to model processes."""
+
+import asyncio
+import time
+
+import structlog
+
+from captiond.jobs import Lane
+from captiond.messages import Work
+from captiond.metrics import CLAIMED, REQUEUED, Recorder
+from captiond.store import claims, leases
+from captiond.store.engine import Engine
+from captiond.store.leases import owner_of
+from captiond.store.patience import until_stored
+from captiond.supervisor.dispatch import Dispatcher
+from captiond.supervisor.outage import StorageOutage
+from captiond.supervisor.roster import ChildKind, Roster
+
+log = structlog.get_logger()
+POLL_SECONDS = 5.0  # a hint may be lost, so the database is asked again after this time
+
+
+class Assignment:
+    """Assigns interactive images, and claims bulk images, whenever a model process has capacity."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        roster: Roster,
+        engine: Engine,
+        node: str,
+        recorder: Recorder,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._roster = roster
+        self._engine = engine
+        self._node = node
+        self._recorder = recorder
+        self._outage = StorageOutage("claim of images")
+        self._interactive, self._bulk = asyncio.Event(), asyncio.Event()
+        self._bulk_waits = True
+
+    def wake(self) -> None:
+        """Look for work: there may be some, or a process that has capacity for it."""
+        self._interactive.set()
+        self._bulk.set()
+
+    def bulk_hint(self) -> None:
+        """Look for bulk images: the database may have some."""
+        self._bulk_waits = True
+        self.wake()
+
+    async def run_interactive(self) -> None:
+        """Assign interactive images until cancelled."""
+        while True:
+            self._interactive.clear()
+            for model, work in self._dispatcher.assign_interactive():
+                self._roster.send(ChildKind.MODEL, model, work)
+            await self._interactive.wait()
+
+    async def run_bulk(self) -> None:
+        """Claim bulk images until cancelled.
+
+        This is a task of its own, so that interactive images never wait for the database.
+        """
+        await self._recover()
+        while True:
+            self._bulk.clear()
+            if self._bulk_waits and not self._roster.draining:
+                with self._outage.tolerated():  # the next poll tries again
+                    await self._claim()
+            await self._bulk.wait()
+
+    async def run_poll(self) -> None:
+        """Look for bulk images from time to time, until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            # guard: poll-for-lost-hints
+            self.bulk_hint()
+
+    async def requeue(self, model: str, blamed: dict[int, int] | None = None) -> None:
+        """Requeue the claims of a model process that has exited.
+
+        `blamed` holds points of blame by image id. This waits until the database can be written.
+        """
+        with StorageOutage("requeue of claims").tolerated():
+            requeued = await until_stored(
+                lambda: claims.requeue(
+                    self._engine,
+                    now=time.time(),
+                    owner=owner_of(self._node, model),
+                    blamed=blamed,
+                )
+            )
+            if requeued:
+                self._recorder.count(REQUEUED, amount=requeued)
+                log.info("requeued", images=requeued, model=model, blamed=len(blamed or {}))
+        self.bulk_hint()
+
+    async def _recover(self) -> None:
+        """Requeue what an earlier run of the service had claimed when it ended."""
+        with StorageOutage("recovery of claims").tolerated():
+            # guard: requeue-at-start
+            requeued = await until_stored(lambda: leases.recover(self._engine, self._node))
+            log.info("recovered", requeued=requeued)
+
+    async def _claim(self) -> None:
+        for model, capacity in self._dispatcher.bulk_capacity():
+            self._bulk_waits = False  # before the claim, so that a hint during the claim counts
+            owner = owner_of(self._node, model)
+            claimed = await claims.claim(self._engine, capacity, owner=owner, now=time.time())
+            self._recorder.count(CLAIMED, amount=len(claimed))
+            self._bulk_waits |= len(claimed) == capacity
+            if not self._roster.has(ChildKind.MODEL, model):
+                await self.requeue(model)  # the process died during the claim
+                continue
+            for claim in claimed:
+                work = bulk_work(claim)
+                self._dispatcher.assign_bulk(model, work)
+                self._roster.send(ChildKind.MODEL, model, work)
+
+
+def bulk_work(claim: claims.Claim) -> Work:
+    """Return a claimed image as a message for the model process that it was claimed for."""
+    return Work(
+        ticket=f"image:{claim.image_id}:{claim.attempt}",
+        lane=Lane.BULK,
+        image=claim.image,
+        image_id=claim.image_id,
+        attempt=claim.attempt,
+        options=claim.options,
+        alone=claim.blame > 0,
+    )

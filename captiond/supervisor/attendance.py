@@ -1,0 +1,155 @@
+"""Attendance: one child process from its start until everything its exit requires is done."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import structlog
+
+from captiond.config import ModelSettings
+from captiond.jobs import Death
+from captiond.messages import Alive, Begun, Go, Message, Ready
+from captiond.metrics import RESTARTS, Recorder
+from captiond.processes.channel import ChannelClosed
+from captiond.processes.children import ChildProcess
+from captiond.supervisor.assignment import Assignment
+from captiond.supervisor.cleaner import SpoolCleaner
+from captiond.supervisor.restarter import Restarter
+from captiond.supervisor.roster import ChildKind, Roster
+from captiond.supervisor.routing import Router
+from captiond.supervisor.statusboard import StatusBoard
+from captiond.supervisor.watch import TICK_SECONDS, Watch
+
+log = structlog.get_logger()
+
+
+class WebAttendance:
+    """Attends to web processes."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        router: Router,
+        status: StatusBoard,
+        cleaner: SpoolCleaner,
+        recorder: Recorder,
+    ) -> None:
+        self._roster = roster
+        self._router = router
+        self._status = status
+        self._cleaner = cleaner
+        self._recorder = recorder
+
+    async def attend(self, restarter: Restarter, child: ChildProcess) -> None:
+        """Carry a web process's messages, and clean up after it when it has exited."""
+
+        def receive(message: Message) -> None:
+            if isinstance(message, Alive):
+                restarter.mark_working()
+            self._router.from_web(child.name, message)
+
+        self._status.greet(child)
+        self._roster.add(ChildKind.WEB, child)
+        code = await receive_until_exit(child, receive)
+        self._roster.remove(ChildKind.WEB, child)
+        self._router.web_exited(child.name)
+        # guard: sweep-after-web-death
+        self._cleaner.sweep(child.name)
+        if code != 0:
+            log.error("web_died", child=child.name, exit_code=code)
+        if not self._roster.draining:
+            self._recorder.count(RESTARTS, ChildKind.WEB, Death.by(code))
+
+
+class ModelAttendance:
+    """Attends to model processes."""
+
+    def __init__(
+        self,
+        settings: ModelSettings,
+        roster: Roster,
+        router: Router,
+        assignment: Assignment,
+        cleaner: SpoolCleaner,
+        recorder: Recorder,
+    ) -> None:
+        self._settings = settings
+        self._roster = roster
+        self._router = router
+        self._assignment = assignment
+        self._cleaner = cleaner
+        self._recorder = recorder
+
+    async def attend(self, restarter: Restarter, child: ChildProcess) -> None:
+        """Carry a model process's messages, and requeue its claims when it has exited."""
+        watch = Watch(self._settings.silence_seconds, self._settings.batch_seconds)
+        ready = asyncio.Event()
+
+        def receive(message: Message) -> None:
+            watch.received(new_batch=isinstance(message, Begun))
+            if isinstance(message, Ready):
+                ready.set()
+                restarter.mark_working()
+            self._router.from_model(restarter.role, child.name, message)
+
+        child.channel.send(Go())
+        self._roster.add(ChildKind.MODEL, child)
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._kill_when_hung(child, watch))
+            standby = group.create_task(self._prepare_standby(restarter, ready))
+            code = await receive_until_exit(child, receive)
+            watching.cancel()
+            standby.cancel()
+        # guard: death-blames-running-images
+        death = self._death(code, watching)
+        if code != 0:
+            log.error("model_died", child=child.name, exit_code=code)
+        if not self._roster.draining:
+            self._recorder.count(RESTARTS, ChildKind.MODEL, death)
+        self._roster.remove(ChildKind.MODEL, child)
+        exit_ = self._router.model_exited(restarter.role, child.name, death)
+        # guard: requeue-after-death
+        await self._assignment.requeue(child.name, exit_.blamed)
+        # A result may be stored whose `Finished` the process could not send any more.
+        self._cleaner.remove_unneeded(work.image.file for work in exit_.bulk)
+
+    async def _prepare_standby(self, restarter: Restarter, ready: asyncio.Event) -> None:
+        """When a model is ready, let its replacement import its libraries, which takes long."""
+        await ready.wait()
+        if self._settings.standby and not self._roster.draining:
+            try:
+                await restarter.prepare_standby()
+            except OSError as error:
+                log.warning("standby_not_started", role=restarter.role, reason=str(error))
+
+    async def _kill_when_hung(self, child: ChildProcess, watch: Watch) -> Death:
+        """Wait until a child is hung, and kill it. Return what its images are blamed for.
+
+        A process that somebody has suspended with SIGSTOP is as silent as a hung one, but no image
+        is to blame for that.
+        """
+        reason = None
+        while reason is None:
+            await asyncio.sleep(TICK_SECONDS)
+            reason = watch.tick(busy=self._router.is_captioning(child.name))
+        stopped = child.is_stopped()
+        log.error("model_hung", child=child.name, reason=reason, stopped=stopped)
+        child.kill()
+        return Death.KILLED if stopped else Death.HUNG
+
+    def _death(self, exit_code: int, watching: "asyncio.Task[Death]") -> Death:
+        """Return how a process ended, as far as its images are concerned."""
+        if self._roster.draining:  # a stop may kill a process in the middle of a batch
+            return Death.ORDERLY
+        if watching.done() and not watching.cancelled():
+            return watching.result()
+        return Death.by(exit_code)
+
+
+async def receive_until_exit(child: ChildProcess, receive: Callable[[Message], None]) -> int:
+    """Pass a child's messages to `receive` until the child has exited. Return its exit code."""
+    log.debug("child_started", child=child.name, pid=child.process.pid)
+    with contextlib.suppress(ChannelClosed):
+        while True:
+            receive(await child.channel.receive())
+    return await child.exited()

@@ -1,0 +1,163 @@
+"""Routing: what the supervisor does with each message of its children."""
+
+from collections.abc import Iterable
+
+import structlog
+
+from captiond.errors import CaptiondError, Draining, ModelNotReady
+from captiond.jobs import Death, Lane, Refused
+from captiond.messages import (
+    Alive,
+    Ask,
+    Begun,
+    CacheReady,
+    Cancelled,
+    Drop,
+    Finished,
+    Health,
+    Measured,
+    Message,
+    Queued,
+    Ready,
+    Unready,
+)
+from captiond.metrics import Registry
+from captiond.supervisor.assignment import Assignment
+from captiond.supervisor.cleaner import SpoolCleaner
+from captiond.supervisor.courier import Courier
+from captiond.supervisor.dispatch import Dispatcher, ModelExit, WebAnswer, Withdrawal
+from captiond.supervisor.roster import ChildKind, Roster
+from captiond.supervisor.statusboard import StatusBoard
+
+log = structlog.get_logger()
+
+
+class Router:
+    """Carries messages between web processes, the dispatcher and model processes.
+
+    Every method returns at once, so a message is handled before the next one is read.
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        assignment: Assignment,
+        roster: Roster,
+        status: StatusBoard,
+        cleaner: SpoolCleaner,
+        courier: Courier,
+        registry: Registry,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._assignment = assignment
+        self._roster = roster
+        self._status = status
+        self._cleaner = cleaner
+        self._courier = courier
+        self._registry = registry
+
+    def from_web(self, web: str, message: Message) -> None:
+        """Handle a message of a web process."""
+        match message:
+            case Alive():
+                pass
+            case Ask():
+                self._answer(self._dispatcher.ask(web, message))
+                # guard: answer-in-a-drain
+                self.refuse_if_stopping()
+            case Drop(ticket):
+                self._withdraw(self._dispatcher.drop(web, ticket))
+            case Queued():
+                self._assignment.bulk_hint()
+            case Cancelled(image_ids, file):
+                self._withdraw(self._dispatcher.cancel(frozenset(image_ids)))
+                self._cleaner.remove([file] if file is not None else [])
+            case Measured(measurements):
+                self._registry.add(measurements)
+            case _:
+                raise TypeError(f"a web process sends no {type(message).__name__}")
+        self._assignment.wake()
+
+    def from_model(self, role: str, model: str, message: Message) -> None:
+        """Handle a message of a model process; `role` is the same for all its replacements."""
+        match message:
+            case Alive():
+                pass
+            case CacheReady(window):
+                self._dispatcher.model_loading(model, window)
+            case Ready(_, window):
+                self._roster.mark_ready(model)
+                self._dispatcher.model_ready(model, window)
+                self._status.model_reported(role, message)
+                log_ready(message)
+            case Unready(reason, code):
+                log.error("model_not_ready", reason=reason, code=code)
+                self._status.model_reported(role, message)
+                if self._status.state.health is Health.UNHEALTHY:
+                    self._refuse_waiting(ModelNotReady(self._status.state.reasons))
+            case Begun(tickets):
+                self._dispatcher.model_begun(model, tickets)
+            case Finished():
+                self._finish(model, message)
+            case Measured(measurements):
+                self._registry.add(measurements)
+            case _:
+                raise TypeError(f"a model process sends no {type(message).__name__}")
+        self._assignment.wake()
+
+    def web_exited(self, web: str) -> None:
+        """Withdraw the images that a web process has asked for."""
+        self._withdraw(self._dispatcher.web_exited(web))
+
+    def model_exited(self, role: str, model: str, death: Death) -> ModelExit:
+        """Return what follows from the exit of a model process, after its clients are answered.
+
+        The state is published first: a client that is answered 503 may check at once whether to
+        try again.
+        """
+        exit_ = self._dispatcher.model_exited(model, death)
+        self._status.model_exited(role)
+        self._answer(exit_.answers)
+        self.refuse_if_stopping()
+        self._assignment.wake()
+        return exit_
+
+    def is_captioning(self, model: str) -> bool:
+        """Return whether a model process captions a batch, as far as it has reported."""
+        return bool(self._dispatcher.running(model))
+
+    def refuse_if_stopping(self) -> None:
+        """In a stop without a model process, answer what waits: none is started any more."""
+        if self._roster.draining and not self._roster.has(ChildKind.MODEL):
+            self._refuse_waiting(Draining("captiond is stopping; try again shortly"))
+
+    def _finish(self, model: str, finished: Finished) -> None:
+        work, answers = self._dispatcher.finish(model, finished)
+        self._answer(answers)
+        if work is not None and work.lane is Lane.BULK and finished.task is not None:
+            if not finished.task.keeps_file:
+                self._cleaner.remove([work.image.file])
+            self._courier.hint()
+
+    def _refuse_waiting(self, error: CaptiondError) -> None:
+        self._answer(self._dispatcher.refuse_waiting(Refused.of(error)))
+
+    def _answer(self, answers: Iterable[WebAnswer]) -> None:
+        for answer in answers:
+            self._roster.send(ChildKind.WEB, answer.web, answer.answer)
+
+    def _withdraw(self, withdrawals: Iterable[Withdrawal]) -> None:
+        for withdrawal in withdrawals:
+            self._roster.send(ChildKind.MODEL, withdrawal.model, withdrawal.message)
+
+
+def log_ready(ready: Ready) -> None:
+    """Log which model captions, on which device."""
+    model = ready.model
+    log.info(
+        "model_ready",
+        model=model.name,
+        device=model.device,
+        precision=model.precision,
+        batch_size=model.batch_size,
+    )

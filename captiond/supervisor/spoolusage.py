@@ -1,0 +1,95 @@
+"""How full the spool is: measured now and then, published, and kept within its limits."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from captiond.config import Settings
+from captiond.metrics import SPOOL_BYTES, Registry
+from captiond.spool import Spool
+from captiond.store import expiry
+from captiond.store.engine import Engine
+from captiond.supervisor.cleaner import SpoolCleaner
+from captiond.supervisor.outage import StorageOutage
+from captiond.supervisor.statusboard import StatusBoard
+
+log = structlog.get_logger()
+PERIOD_SECONDS = 5.0
+REST = 20  # times as long as the last measurement took, so that it takes 5 % of the time at most
+TASKS = 200  # whose files are released in one transaction
+
+
+class SpoolUsage:
+    """Measures the spool, instead of every upload, whose share of the work would be far larger.
+
+    The web processes know the result a few seconds late, so the limit can be exceeded by what they
+    accept within that time.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        engine: Engine,
+        spool: Spool,
+        cleaner: SpoolCleaner,
+        status: StatusBoard,
+        registry: Registry,
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._spool = spool
+        self._cleaner = cleaner
+        self._status = status
+        self._registry = registry
+        self._outage = StorageOutage("measurement of the spool")
+
+    async def run(self) -> None:
+        """Measure the spool now and then, until cancelled."""
+        while True:
+            begun = time.monotonic()
+            await self.measure()
+            await asyncio.sleep(max(PERIOD_SECONDS, REST * (time.monotonic() - begun)))
+
+    async def measure(self) -> None:
+        """Measure the spool once, publish the result, and release files beyond `retry_bytes`."""
+        with self._outage.tolerated():
+            total = await asyncio.to_thread(self._spool.total_size)
+            self._registry.set(SPOOL_BYTES, total)
+            self._status.spool_measured(free_bytes(self._settings.limits.spool_bytes, total))
+            most = self._settings.retention.retry_bytes
+            if 0 < most < total:
+                await self._release_beyond(most)
+
+    async def _release_beyond(self, most: int) -> None:
+        files = await expiry.files_kept_for_retry(self._engine)
+        if not files:
+            return
+        sizes = await asyncio.to_thread(self._spool.sizes)
+        surplus = beyond(files, sizes, most)
+        for begin in range(0, len(surplus), TASKS):
+            some = surplus[begin : begin + TASKS]
+            released = await expiry.release_files_of(self._engine, some)
+            self._cleaner.remove(files[task_id] for task_id in released)
+            log.info("retry_files_released", tasks=len(released))
+
+
+def free_bytes(limit: int, total: int) -> int | None:
+    """Return how many bytes tasks may still store, or None if `limit` is 0: there is none."""
+    return max(0, limit - total) if limit else None
+
+
+def beyond(files: Mapping[str, str], sizes: Mapping[str, int], most: int) -> list[str]:
+    """Return the tasks to release so that the other files take at most `most` bytes.
+
+    `files` are names of files by task, the first to release first; `sizes` are in bytes, by name.
+    """
+    total = sum(sizes.get(name, 0) for name in files.values())
+    surplus = []
+    for task_id, name in files.items():
+        if total <= most:
+            break
+        surplus.append(task_id)
+        total -= sizes.get(name, 0)
+    return surplus

@@ -1,0 +1,113 @@
+"""Handlers of the calls for tasks: accept one, show it, cancel it."""
+
+import secrets
+import time
+from dataclasses import replace
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from captiond.errors import CaptiondError, QueueFull, TaskNotFound
+from captiond.jobs import NewImage, NewTask, Options
+from captiond.jobs import task_id as new_task_id
+from captiond.store import tasks
+from captiond.web import schemas
+from captiond.web.callback_url import FIELD as CALLBACK_FIELD
+from captiond.web.callback_url import callback_url_of
+from captiond.web.idempotency import digest_of, key_of
+from captiond.web.options import options_of
+from captiond.web.services import Services, services_of
+from captiond.web.spool_limit import check_spool
+from captiond.web.task_queue import TaskQueue
+from captiond.web.uploads import Form, FormSpec, received, shielded
+
+TASK_IMAGES = FormSpec("images", single=False, durable=True)
+POLL_SECONDS = 2  # when a client should ask for a new task's status
+QUEUE_FULL_SECONDS = 30  # when a client should try again if the queue is full
+
+
+async def async_batch_caption(request: Request) -> Response:
+    """Accept images as a task, and answer once its files and rows are durable."""
+    services, key = services_of(request), key_of(request)
+    services.supervisor.check_open()
+    await check_queue(services)
+    check_spool(request, services.supervisor.state, services.settings.limits)
+    async with received(request, services, TASK_IMAGES) as form:
+        callback_url = callback_url_of(form, services.settings.webhooks)
+        options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
+        task = replace(new_task(form, options, key, time.time()), callback_url=callback_url)
+        # If the client disconnects during the commit, the files must not be removed.
+        task_id = await shielded(accept(services.queue, form, task))
+    services.supervisor.notify_queued()
+    status_url = str(request.app.url_path_for("task_status", task_id=task_id))
+    return JSONResponse(
+        schemas.task_accepted(task_id, len(task.images)),
+        status_code=202,
+        headers={"Location": status_url, "Retry-After": str(POLL_SECONDS)},
+    )
+
+
+async def task_status(request: Request) -> Response:
+    """Return a task with the results that it has so far."""
+    status = await services_of(request).statuses.status(request.path_params["task_id"])
+    if status is None:
+        raise TaskNotFound("Task not found.")
+    return Response(status, media_type="application/json")
+
+
+async def cancel_task(request: Request) -> Response:
+    """Cancel a task, and return it. Images without a result do not get one any more."""
+    services, task_id = services_of(request), request.path_params["task_id"]
+    cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
+    if cancelled is None:
+        raise TaskNotFound("Task not found.")
+    services.supervisor.notify_cancelled(cancelled.images, cancelled.spool)
+    return await task_status(request)
+
+
+async def check_queue(services: Services) -> None:
+    """Return if the queue takes another task.
+
+    Raises:
+        QueueFull: `[limits] queued_images` images or more wait.
+    """
+    most = services.settings.limits.queued_images
+    if await services.queue.length() >= most:
+        raise QueueFull(
+            f"{most} images or more wait ([limits] queued_images); try again later",
+            retry_after=QUEUE_FULL_SECONDS,
+        )
+
+
+async def accept(queue: TaskQueue, form: Form, task: NewTask) -> str:
+    """Write a task, and return its id: an earlier task's if the client has sent this one before.
+
+    The form's file is kept unless it is certain that no row refers to it. If it is kept without
+    need, the next sweep removes it.
+
+    Raises:
+        KeyReused, StoreError: the task is not accepted.
+    """
+    form.kept = True
+    try:
+        task_id = await queue.add(task)
+    except CaptiondError:
+        form.kept = False
+        raise
+    form.kept = task_id == task.id
+    return task_id
+
+
+def new_task(form: Form, options: Options, key: str | None, now: float) -> NewTask:
+    """Return the task that a form asks for. `key` is the request's Idempotency-Key."""
+    return NewTask(
+        id=new_task_id(now, secrets.token_hex(16)),
+        spool=form.file,
+        images=tuple(
+            NewImage(upload.filename, upload.image, upload.refused) for upload in form.uploads
+        ),
+        created_at=now,
+        options=options,
+        key=key,
+        digest=digest_of(form) if key is not None else None,
+    )

@@ -1,0 +1,35 @@
+"""Work that is cancelled when the client closes its connection."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import ClientDisconnect, Request
+
+T = TypeVar("T")
+
+
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `work`. The request's body must have been read completely.
+
+    Raises:
+        ClientDisconnect: the client disconnected first. `work` is cancelled.
+    """
+    working = asyncio.ensure_future(work)
+    disconnecting = asyncio.ensure_future(disconnected(request))
+    try:
+        await asyncio.wait({working, disconnecting}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        working.cancel()
+        disconnecting.cancel()
+        await asyncio.wait({working, disconnecting})
+
+
+async def disconnected(request: Request) -> None:
+    """Return once the client has closed its connection."""
+    # guard: disconnect-ends-work
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

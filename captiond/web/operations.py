@@ -1,0 +1,246 @@
+"""The table of operations: every call of the HTTP API, with what it takes, returns and refuses.
+
+The application's routes are made from this table. To add a call, add a handler and an entry.
+Starlette answers an unknown path with 404, and another method on a known path with 405 and `Allow`.
+Every operation may also answer 500 with the code of CaptiondError, if captiond itself fails.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from captiond.errors import (
+    BadKey,
+    BodyTooLarge,
+    CaptiondError,
+    CorruptImage,
+    Draining,
+    EmptyImage,
+    FileTooLarge,
+    ImageTooSlow,
+    ImageTypeRefused,
+    KeyReused,
+    MalformedBody,
+    ModelNotReady,
+    NoSpace,
+    NotAnImage,
+    OptionNotSupported,
+    OutOfMemory,
+    PoisonImage,
+    QueueFull,
+    RequestTimeout,
+    SpoolError,
+    SpoolFull,
+    StorageFailed,
+    StoreBusy,
+    StoreDamaged,
+    TaskFinished,
+    TaskNotFound,
+    TooManyFiles,
+    TooManyPixels,
+    UploadTimeout,
+    WorkerLost,
+)
+from captiond.store.results import Unreadable
+from captiond.web import async_captioning, captioning, page, probes, schemas
+from captiond.web.async_captioning import TASK_IMAGES
+from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
+from captiond.web.problems import InvalidRequest
+from captiond.web.uploads import FormSpec
+
+Errors = tuple[type[CaptiondError], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """One value that an operation takes. `schema` is its type, as pydantic understands types."""
+
+    name: str
+    place: Literal["path", "query", "header", "form"]
+    description: str
+    schema: Any = str
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSpec:
+    """A response that is not an error.
+
+    `schema` is the type of the JSON body, None if the body is not JSON. `headers` maps the names of
+    the headers that the response adds to their descriptions.
+    """
+
+    status: int
+    description: str
+    schema: Any
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call of the API.
+
+    An operation with a `form` takes multipart/form-data: files, the request options, and the
+    `parameters` whose place is the form. `errors` are those that answer the whole request,
+    `image_errors` those that stand as `code` in the result of one image.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handler: Callable[[Request], Awaitable[Response]]
+    responses: tuple[ResponseSpec, ...]
+    errors: Errors = ()
+    form: FormSpec | None = None
+    parameters: tuple[ParameterSpec, ...] = ()
+    image_errors: Errors = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the route, which is unique: that of the handler."""
+        return self.handler.__name__
+
+
+NOT_READY: Errors = (Draining, ModelNotReady)
+STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
+UPLOAD: Errors = (
+    MalformedBody,
+    BodyTooLarge,
+    TooManyFiles,
+    UploadTimeout,
+    InvalidRequest,
+    NoSpace,
+    StorageFailed,
+)
+AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge)
+DURING_WORK: Errors = (
+    CorruptImage,
+    TooManyPixels,
+    PoisonImage,
+    ImageTooSlow,
+    OutOfMemory,
+    SpoolError,
+    OptionNotSupported,
+)
+WHILE_WAITING: Errors = (Draining, ModelNotReady, QueueFull, WorkerLost, RequestTimeout)
+
+TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
+IDEMPOTENCY_KEY = ParameterSpec(
+    "Idempotency-Key",
+    "header",
+    "1 to 255 printable ASCII characters. A request with the key and the content of an earlier one "
+    "returns the earlier task.",
+)
+CALLBACK_URL = ParameterSpec(
+    "callback_url",
+    "form",
+    "A URL that is called once the task is finished. [webhooks] allow must list its host.",
+)
+ACCEPTED_HEADERS = {
+    "Location": "The path of the task's status.",
+    "Retry-After": "After how many seconds to ask for it.",
+}
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation(
+        "GET",
+        "/",
+        "The web page.",
+        page.page,
+        (ResponseSpec(200, "The page.", None, media_type="text/html"),),
+    ),
+    Operation(
+        "POST",
+        "/caption",
+        "Caption one image.",
+        captioning.caption,
+        (ResponseSpec(200, "The caption.", schemas.CaptionResponse),),
+        errors=(*UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
+        form=ONE_IMAGE,
+    ),
+    Operation(
+        "POST",
+        "/batch-caption",
+        "Caption several images.",
+        captioning.batch_caption,
+        (ResponseSpec(200, "One result for each image, in upload order.", schemas.BatchResponse),),
+        errors=(*UPLOAD, *NOT_READY),
+        form=SEVERAL_IMAGES,
+        image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
+    ),
+    Operation(
+        "POST",
+        "/async-batch-caption",
+        "Accept several images as a task, which is finished later.",
+        async_captioning.async_batch_caption,
+        (ResponseSpec(202, "The task is stored.", schemas.TaskAccepted, ACCEPTED_HEADERS),),
+        errors=(
+            *UPLOAD,
+            StoreBusy,
+            StoreDamaged,
+            SpoolFull,
+            Draining,
+            QueueFull,
+            BadKey,
+            KeyReused,
+        ),
+        form=TASK_IMAGES,
+        parameters=(IDEMPOTENCY_KEY, CALLBACK_URL),
+    ),
+    Operation(
+        "GET",
+        "/async-batch-caption/status/{task_id}",
+        "Show a task with the results that it has so far.",
+        async_captioning.task_status,
+        (ResponseSpec(200, "The task.", schemas.TaskStatus),),
+        errors=(TaskNotFound, *STORE),
+        parameters=(TASK_ID,),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "DELETE",
+        "/async-batch-caption/{task_id}",
+        "Cancel a task. Images without a result do not get one any more.",
+        async_captioning.cancel_task,
+        (ResponseSpec(200, "The cancelled task.", schemas.TaskStatus),),
+        errors=(TaskNotFound, TaskFinished, *STORE),
+        parameters=(TASK_ID,),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/health",
+        "Show whether images can be captioned, and by which model.",
+        probes.health,
+        (
+            ResponseSpec(200, "Images can be captioned.", schemas.HealthReport),
+            ResponseSpec(503, "No image can be captioned now.", schemas.HealthReport),
+        ),
+    ),
+    Operation(
+        "GET",
+        "/livez",
+        "Liveness: a web process answers.",
+        probes.livez,
+        (ResponseSpec(200, "The process answers.", schemas.ProbeStatus),),
+    ),
+    Operation(
+        "GET",
+        "/readyz",
+        "Readiness: images can be captioned now.",
+        probes.readyz,
+        (ResponseSpec(200, "Images can be captioned.", schemas.ProbeStatus),),
+        errors=NOT_READY,
+    ),
+    Operation(
+        "GET",
+        "/version",
+        "Show the name and the version of the service.",
+        probes.version,
+        (ResponseSpec(200, "Name and version.", schemas.VersionInfo),),
+    ),
+)

@@ -1,0 +1,111 @@
+"""The end of an image: its outcome is stored, its caption cached, and the supervisor notified."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from captiond.errors import Withdrawn
+from captiond.jobs import Captioned, FinishedTask, Lane, Outcome, Refused
+from captiond.messages import Finished, Timings, Work
+from captiond.store.claims import ImageOutcome, finish
+from captiond.store.engine import Engine
+from captiond.store.patience import until_stored
+from captiond.store.together import Together
+from captiond.worker.known import KnownCaptions
+from captiond.worker.reporting import Reporter
+
+NO_TIMINGS = Timings()
+WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedImage:
+    """A work that is finished. `whole` is its caption with all tags, if it has one."""
+
+    work: Work
+    outcome: Outcome
+    timings: Timings = NO_TIMINGS
+    whole: Captioned | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of the outcome of a bulk image.
+
+    `taken` is false if the claim was no longer valid. `task` is set if the image was the last one
+    of its task.
+    """
+
+    taken: bool
+    task: FinishedTask | None = None
+
+
+class Completion:
+    """Finishes images. Interactive clients do not wait for the disk."""
+
+    def __init__(self, known: KnownCaptions, engine: Engine, reporter: Reporter) -> None:
+        self._known = known
+        self._reporter = reporter
+
+        async def store(outcomes: list[ImageOutcome]) -> list[Stored]:
+            return await store_outcomes(engine, outcomes)
+
+        # Images that finish at the same time are stored in one transaction.
+        self._outcomes = Together[ImageOutcome, Stored](store)
+
+    async def finish(self, image: FinishedImage) -> None:
+        """Finish an image that was not in a batch."""
+        self._reporter.image_finished(image.work.lane, image.outcome)
+        await self._deliver([image])
+
+    async def finish_batch(self, images: Sequence[FinishedImage]) -> None:
+        """Finish the images of a batch. Its measurements are sent before its results."""
+        for image in images:
+            self._reporter.image_finished(image.work.lane, image.outcome)
+            self._reporter.stages_timed(image.timings)
+        self._reporter.send_measurements()
+        await self._deliver(images)
+
+    async def _deliver(self, images: Sequence[FinishedImage]) -> None:
+        for image in images:
+            self._known.publish(image.work, image.whole)
+        bulk = [image for image in images if image.work.lane is Lane.BULK]
+        for image in images:
+            if image.work.lane is Lane.INTERACTIVE:
+                self._report(image, Stored(taken=True))
+        await asyncio.gather(*(self._store(image) for image in bulk))
+        new = [
+            (image.work, image.whole)
+            for image in images
+            if image.whole is not None and not image.whole.cached
+        ]
+        if new:
+            await self._known.store(new)
+        for image in images:
+            self._known.leave(image.work)
+
+    async def _store(self, image: FinishedImage) -> None:
+        """Store the outcome of a bulk image, then report it."""
+        work, stored = image.work, Stored(taken=False)
+        if image.outcome is not WITHDRAWN and work.image_id is not None:
+            outcome = ImageOutcome(work.image_id, work.attempt, image.outcome)
+            stored = await self._outcomes.ask(outcome)
+        self._report(image, stored)
+
+    def _report(self, image: FinishedImage, stored: Stored) -> None:
+        self._reporter.finished(
+            Finished(
+                image.work.ticket,
+                image.outcome,
+                image.timings,
+                stored=stored.taken,
+                task=stored.task,
+            )
+        )
+
+
+async def store_outcomes(engine: Engine, outcomes: Sequence[ImageOutcome]) -> list[Stored]:
+    """Store outcomes in one transaction, however long the database refuses it."""
+    taken = await until_stored(lambda: finish(engine, outcomes, now=time.time()))
+    return [Stored(outcome.image_id in taken, taken.get(outcome.image_id)) for outcome in outcomes]

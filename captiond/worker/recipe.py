@@ -1,0 +1,77 @@
+"""What determines a caption besides the image: the model, the taggers and the options. Pure."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from captiond.jobs import Captioned, Generation
+from captiond.messages import Work
+from captiond.tags import TagFilter
+
+# These fields were part of the cache's keys from the beginning, also with their default values.
+FIRST_FIELDS = frozenset(
+    {
+        "max_new_tokens",
+        "min_new_tokens",
+        "num_beams",
+        "num_captions",
+        "prompt",
+        "repetition_penalty",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What all captions of this process have in common.
+
+    `fingerprint` stands for the model's files, its precision and the way images are decoded.
+    `tagger_fingerprint` returns the same for the tagger of a language. `defaults` and `wanted`
+    apply to requests that ask for nothing in particular. `cached` says whether there is a cache.
+    """
+
+    model: str
+    fingerprint: str
+    tagger_fingerprint: Callable[[str | None], str]
+    defaults: Generation
+    wanted: TagFilter
+    cached: bool
+
+    def generation_of(self, work: Work) -> Generation:
+        """Return how the caption of this work is searched for."""
+        return work.options.generation or self.defaults
+
+    def is_cacheable(self, work: Work) -> bool:
+        """Return whether the cache may answer this work, and may store its caption."""
+        return self.cached and not work.options.no_cache and not work.alone
+
+    def cache_key(self, work: Work) -> str:
+        """Return the part of a cache key that does not depend on the image's bytes."""
+        generation = generation_key(self.generation_of(work))
+        tagger = self.tagger_fingerprint(work.options.language)
+        return f"{self.fingerprint}\0{generation}\0{tagger}"
+
+    def selected(self, whole: Captioned, work: Work) -> Captioned:
+        """Return a caption with only those of its tags that the request wants."""
+        wanted = self.wanted.narrowed(work.options.tags)
+        return whole.with_tags(whole.tag_details, wanted)
+
+
+def recipe_fingerprint(*parts: str) -> str:
+    """Return a hash of everything that `Recipe.fingerprint` stands for."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def generation_key(generation: Generation) -> str:
+    """Return text that is equal for options that give the same captions.
+
+    A field that is added to `Generation` later is left out while it has its default, so that the
+    captions that are stored already keep their keys.
+    """
+    defaults = asdict(type(generation)())
+    values = {
+        name: value
+        for name, value in asdict(generation).items()
+        if name in FIRST_FIELDS or value != defaults[name]
+    }
+    return str(sorted(values.items()))

@@ -1,0 +1,70 @@
+"""Runs the captioner and the taggers, each in a thread of its own.
+
+torch and spaCy must not be entered twice, but one may run beside the other.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import structlog
+
+from captiond.captioners.memory import CaptionBatch
+from captiond.decoding.decode import Pixels
+from captiond.errors import OutOfMemory
+from captiond.jobs import Caption, Generation
+from captiond.tagging.tagger import Taggers
+from captiond.tags import Tag
+
+log = structlog.get_logger()
+
+
+class ModelRunner:
+    """Captions batches in `thread`. `buffer` has capacity for the pixels of the largest batch."""
+
+    def __init__(self, caption: CaptionBatch, thread: Executor, buffer: Pixels) -> None:
+        self._caption = caption
+        self._thread = thread
+        self.buffer = buffer
+
+    async def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+        """Return the captions of a batch, uint8 [images, height, width, 3]; best first.
+
+        A batch that does not fit into memory is halved. An image that does not fit alone has no
+        caption.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._thread, self._caption, pixels, generation)
+        # guard: split-batch
+        except OutOfMemory as error:
+            log.warning("out_of_memory", images=len(pixels), reason=str(error))
+        if len(pixels) == 1:
+            return [()]
+        half = len(pixels) // 2
+        first = await self.caption(pixels[:half], generation)
+        return [*first, *await self.caption(pixels[half:], generation)]
+
+
+class TagRunner:
+    """Tags captions in a thread, batch after batch."""
+
+    def __init__(self, taggers: Taggers) -> None:
+        self._taggers = taggers
+        self._thread = ThreadPoolExecutor(1, "tags")
+
+    @property
+    def failures(self) -> int:
+        """The number of captions that could not be tagged, since this process started."""
+        return self._taggers.failures
+
+    def start(
+        self, texts: Sequence[str | None], languages: Sequence[str | None]
+    ) -> "asyncio.Future[list[tuple[Tag, ...]]]":
+        """Begin to tag captions, and return the future of their tags."""
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(self._thread, self._taggers.tag, texts, languages)
+
+    async def wait(self) -> None:
+        """Wait until everything that was started is tagged."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)

@@ -1,0 +1,31 @@
+"""An image decoder that a malicious image has taken over: its replies are not ours."""
+
+import pickle
+from pathlib import Path
+
+from captiond.decoding.decoder import DecoderStart
+from captiond.decoding.replies import MAX_REPLY_BYTES
+from captiond.processes.channel import BlockingChannel
+
+
+class Malicious:
+    """A pickle that writes a file when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.write_text, (self._path, "owned"))
+
+
+def main(start: DecoderStart) -> None:
+    """Answer each image with a bad reply, which the name of its spool file chooses."""
+    channel = BlockingChannel(start.connection)
+    bodies = {
+        "pickle": pickle.dumps(Malicious(start.settings.data.dir / "owned")),
+        "garbage": b"\xff" * 100,
+        "too_large": bytes(MAX_REPLY_BYTES + 1),
+    }
+    while True:
+        request = channel.receive()
+        channel.send_bytes(bodies[request.image.file])  # type: ignore[union-attr]

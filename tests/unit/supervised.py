@@ -1,0 +1,141 @@
+"""The parts of a supervisor, put together for tests, and real child processes for them."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from captiond.config import DataSettings, Settings
+from captiond.messages import Message
+from captiond.metrics import Recorder, Registry
+from captiond.processes.children import ChildProcess
+from captiond.processes.start import Start
+from captiond.spool import open_spool
+from captiond.store import tasks
+from captiond.store.engine import Engine
+from captiond.supervisor.assignment import Assignment
+from captiond.supervisor.attendance import ModelAttendance, WebAttendance
+from captiond.supervisor.cleaner import SpoolCleaner
+from captiond.supervisor.courier import Courier
+from captiond.supervisor.dispatch import Dispatcher
+from captiond.supervisor.roster import Roster
+from captiond.supervisor.routing import Router
+from captiond.supervisor.statusboard import StatusBoard
+from captiond.systemd import Notifier
+
+DRAINABLE = "tests.unit.drainable"
+SECONDS = 60.0  # until a test that waits for a process has failed
+
+NODE = "test-node"
+
+
+def settings_in(folder: Path) -> Settings:
+    """Settings with a data folder whose spool is there."""
+    settings = Settings(data=DataSettings(dir=folder))
+    settings.spool.mkdir(exist_ok=True)
+    return settings
+
+
+def starting(settings: Settings) -> Callable[[str, "Connection[Message, Message]"], Start]:
+    """How a child process of these settings is started."""
+
+    def start(name: str, connection: "Connection[Message, Message]") -> Start:
+        return Start(name, os.getpid(), settings, connection)
+
+    return start
+
+
+@asynccontextmanager
+async def spawned(settings: Settings, name: str) -> AsyncIterator[ChildProcess]:
+    """A real child process that exits with 1 when it is drained."""
+    child = await ChildProcess.spawn(name, DRAINABLE, starting(settings))
+    try:
+        async with asyncio.timeout(SECONDS):
+            yield child
+    finally:
+        child.kill()
+        await child.exited()
+        child.close()
+
+
+@asynccontextmanager
+async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.Task[None]"]:
+    """A task that runs while the block does."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait until a condition holds. The caller bounds the time."""
+    while True:
+        holds = condition()
+        if holds if isinstance(holds, bool) else await holds:
+            return
+        await asyncio.sleep(0.005)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What `Supervisor` puts together, without its loops."""
+
+    settings: Settings
+    roster: Roster
+    dispatcher: Dispatcher
+    assignment: Assignment
+    status: StatusBoard
+    cleaner: SpoolCleaner
+    router: Router
+    registry: Registry
+    recorder: Recorder
+
+    @property
+    def web(self) -> WebAttendance:
+        return WebAttendance(self.roster, self.router, self.status, self.cleaner, self.recorder)
+
+    @property
+    def model(self) -> ModelAttendance:
+        return ModelAttendance(
+            self.settings.model,
+            self.roster,
+            self.router,
+            self.assignment,
+            self.cleaner,
+            self.recorder,
+        )
+
+
+@asynccontextmanager
+async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
+    """The parts, with a cleaner that works while the block runs."""
+    settings = settings_in(folder)
+    roster, dispatcher = Roster(), Dispatcher(settings.limits.waiting_images)
+    recorder, registry = Recorder(), Registry()
+    status = StatusBoard(roster, Notifier({}), ["model0"])
+    cleaner = SpoolCleaner(open_spool(settings), partial(tasks.needed_spool_names, store))
+    assignment = Assignment(dispatcher, roster, store, NODE, recorder)
+    courier = Courier(settings, store, lambda task: {"task_id": task.id})
+    router = Router(dispatcher, assignment, roster, status, cleaner, courier, registry)
+    parts = Parts(
+        settings,
+        roster,
+        dispatcher,
+        assignment,
+        status,
+        cleaner,
+        router,
+        registry,
+        recorder,
+    )
+    async with background(cleaner.run()), asyncio.timeout(SECONDS):
+        yield parts
+        await cleaner.finish()

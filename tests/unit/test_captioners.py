@@ -1,0 +1,128 @@
+"""A captioner is chosen by the model_type of its checkpoint, through one table."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from captiond.captioners import files
+from captiond.captioners.families import FAMILIES, load_comparison
+from captiond.captioners.files import fingerprint
+from captiond.captioners.protocol import Capabilities, Placement
+from captiond.config import (
+    DataSettings,
+    GenerationSettings,
+    ModelSettings,
+    Settings,
+)
+from captiond.errors import ModelBroken, SettingsError
+from captiond.jobs import Generation
+from captiond.worker.loading import Loaded, identify, load
+from tests.toy import SIDE, ToyCaptioner, toy_family, write_toy
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of captioners with one more line."""
+    monkeypatch.setitem(FAMILIES, "toy", toy_family())
+
+
+def loaded(folder: Path, generation: GenerationSettings | None = None) -> Loaded:
+    settings = Settings(
+        data=DataSettings(dir=folder.parent),
+        model=ModelSettings(name=str(folder), batch_size=3),
+        generation=generation or GenerationSettings(),
+    )
+    return load(identify(settings, "cpu"), settings, trial=True)
+
+
+def test_a_second_captioner_is_one_line_in_the_table(tmp_path: Path) -> None:
+    toy = loaded(write_toy(tmp_path / "toy"))
+    assert isinstance(toy.captioner, ToyCaptioner)
+    assert (toy.info.batch_size, toy.info.precision, toy.info.device) == (3, "fp32", "cpu")
+    assert toy.pixels.shape == (3, SIDE, SIDE, 3)
+    toy.pixels[1] = 255
+    captions = toy.captioner.caption(toy.pixels, Generation())
+    assert [best.text for (best,) in captions] == [
+        "a dark image",
+        "a bright image",
+        "a dark image",
+    ]
+
+
+def test_settings_that_a_captioner_cannot_serve_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="num_beams"):
+        loaded(write_toy(tmp_path / "toy"), GenerationSettings(num_beams=2))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"model_type": "camera"}', "'camera'; captiond knows: blip, toy"),
+        ("{}", "None; captiond knows: blip, toy"),
+        ("[]", "None; captiond knows: blip, toy"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_another_model_type_is_a_broken_model(tmp_path: Path, config: str, message: str) -> None:
+    folder = write_toy(tmp_path / "toy")
+    (folder / "config.json").write_text(config)
+    with pytest.raises(ModelBroken, match=message):
+        loaded(folder)
+
+
+def test_a_family_without_a_comparison_cannot_be_measured(tmp_path: Path) -> None:
+    folder = write_toy(tmp_path / "toy")
+    with pytest.raises(ModelBroken, match="cannot measure"):
+        load_comparison(folder, Placement(torch.device("cpu"), "fp32"))
+
+
+@pytest.mark.parametrize(
+    ("generation", "capabilities", "missing"),
+    [
+        (Generation(), Capabilities(), None),
+        (Generation(prompt="a"), Capabilities(beams=True), "prompt"),
+        (Generation(num_beams=2), Capabilities(prompt=True), "num_beams"),
+        (Generation(num_beams=3, num_captions=2), Capabilities(beams=True), "num_captions"),
+        (
+            Generation("a", num_beams=3, num_captions=2),
+            Capabilities(prompt=True, beams=True, several_captions=True),
+            None,
+        ),
+    ],
+)
+def test_options_need_capabilities(
+    generation: Generation, capabilities: Capabilities, missing: str | None
+) -> None:
+    assert capabilities.missing_for(generation) == missing
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that are hashed during a test."""
+    names: list[str] = []
+    digest = files.file_digest
+
+    def recorded(path: Path) -> str:
+        names.append(path.name)
+        return digest(path)
+
+    monkeypatch.setattr(files, "file_digest", recorded)
+    return names
+
+
+def test_a_file_is_hashed_again_only_after_a_change(tmp_path: Path, hashed: list[str]) -> None:
+    folder, notes = write_toy(tmp_path / "toy"), tmp_path / "fingerprints.json"
+    first = fingerprint(folder, notes)
+    assert sorted(hashed) == ["config.json", "model.safetensors"]
+    hashed.clear()
+    assert fingerprint(folder, notes) == first == fingerprint(folder)
+    assert sorted(hashed) == ["config.json", "model.safetensors"], "only without notes"
+    hashed.clear()
+    weights = folder / "model.safetensors"
+    os.utime(weights, ns=(0, weights.stat().st_mtime_ns + 1))
+    assert fingerprint(folder, notes) == first
+    assert hashed == ["model.safetensors"]
+    weights.write_bytes(b"other")
+    assert fingerprint(folder, notes) != first

@@ -1,0 +1,138 @@
+"""Spool files are removed in one place, in a thread, in order, and without errors."""
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from captiond.config import Settings
+from captiond.errors import StorageFailed
+from captiond.spool import FolderSpool, open_spool
+from captiond.store import tasks
+from captiond.store.engine import Engine
+from captiond.supervisor.cleaner import NeededNames, SpoolCleaner
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def working(spool: FolderSpool, needed: NeededNames) -> AsyncIterator[SpoolCleaner]:
+    cleaner = SpoolCleaner(spool, needed)
+    work = asyncio.create_task(cleaner.run())
+    try:
+        async with asyncio.timeout(60):
+            yield cleaner
+    finally:
+        work.cancel()
+        with suppress(asyncio.CancelledError):
+            await work
+
+
+@asynccontextmanager
+async def cleaning(settings: Settings, engine: Engine) -> AsyncIterator[SpoolCleaner]:
+    """A cleaner of the spool of these settings that works while the block runs."""
+    spool = open_spool(settings)
+    assert isinstance(spool, FolderSpool)
+    async with working(spool, partial(tasks.needed_spool_names, engine)) as cleaner:
+        yield cleaner
+
+
+async def nothing() -> Collection[str]:
+    return set()
+
+
+async def only_b() -> Collection[str]:
+    return {"web0-b"}
+
+
+async def unreadable() -> Collection[str]:
+    raise StorageFailed("the database cannot be read")
+
+
+def write(folder: Path, *names: str, age: float = 0.0) -> None:
+    moment = time.time() - age
+    for name in names:
+        (folder / name).write_bytes(b"x")
+        os.utime(folder / name, (moment, moment))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+async def test_only_files_that_no_task_needs_are_removed(tmp_path: Path) -> None:
+    write(tmp_path, "web0-a", "web0-b", "web0-c", "web1-d")
+    async with working(FolderSpool(tmp_path), only_b) as cleaner:
+        assert await cleaner.remove_unneeded(["web0-a", "web0-b"]) == 1
+        assert names(tmp_path) == {"web0-b", "web0-c", "web1-d"}
+        assert await cleaner.sweep("web0") == 1
+        assert names(tmp_path) == {"web0-b", "web1-d"}
+        assert await cleaner.sweep() == 1
+        assert names(tmp_path) == {"web0-b"}
+
+
+async def test_a_young_file_may_belong_to_a_request_in_progress(tmp_path: Path) -> None:
+    write(tmp_path, "web0-a", "web0-b", age=99.0)
+    write(tmp_path, "web0-young")
+    async with working(FolderSpool(tmp_path), only_b) as cleaner:
+        assert await cleaner.remove_orphans(before=time.time() - 50) == 1
+    assert names(tmp_path) == {"web0-b", "web0-young"}
+
+
+class SlowSpool(FolderSpool):
+    """A file system on which a removal takes until it is allowed to finish."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.may_finish = threading.Event()
+        self.threads: list[int] = []
+        self.removed: list[list[str]] = []
+
+    def remove(self, names: Iterable[str]) -> None:
+        self.threads.append(threading.get_ident())
+        assert self.may_finish.wait(60)
+        self.removed.append(list(names))
+
+
+async def test_the_event_loop_goes_on_while_files_are_removed(tmp_path: Path) -> None:
+    """`may_finish` is set by the event loop itself, after it has asked for the removals."""
+    spool = SlowSpool(tmp_path)
+    async with working(spool, nothing) as cleaner:
+        for number in range(3):
+            cleaner.remove([f"web0-{number}"])
+        await asyncio.sleep(0)
+        assert spool.removed == []
+        spool.may_finish.set()
+        await cleaner.finish()
+    assert spool.removed == [["web0-0"], ["web0-1"], ["web0-2"]], "in the order of the calls"
+    assert threading.get_ident() not in spool.threads
+
+
+class BrokenSpool(FolderSpool):
+    def total_size(self) -> int:
+        raise OSError(5, "Input/output error")
+
+    def sweep(self, keep: Collection[str], *, owner: str | None = None) -> int:
+        raise OSError(5, "Input/output error")
+
+
+async def test_failures_of_the_storage_reach_no_caller(tmp_path: Path) -> None:
+    write(tmp_path, "web0-a")
+    async with working(BrokenSpool(tmp_path), unreadable) as cleaner:
+        assert await cleaner.sweep() == 0
+        assert await cleaner.remove_unneeded(["web0-a"]) == 0
+        assert await cleaner.remove(["web0-a"]) == 1, "it still works"
+    assert names(tmp_path) == set()
+
+
+async def test_a_caller_that_is_cancelled_holds_up_nobody(tmp_path: Path) -> None:
+    write(tmp_path, "web0-a")
+    async with working(FolderSpool(tmp_path), nothing) as cleaner:
+        cleaner.sweep("web1").cancel()
+        assert await cleaner.remove(["web0-a"]) == 1

@@ -1,0 +1,126 @@
+"""The end of images: few transactions, and measurements before results."""
+
+import asyncio
+import multiprocessing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import event
+
+from captiond.jobs import (
+    Captioned,
+    Generation,
+    Lane,
+    NewImage,
+    NewTask,
+    Options,
+    SpooledImage,
+    Status,
+)
+from captiond.messages import Finished, Measured, Message, Timings, Work
+from captiond.metrics import IMAGES_FINISHED, STAGE_SECONDS
+from captiond.processes.channel import Channel
+from captiond.store import captions, claims, tasks
+from captiond.store.engine import Engine
+from captiond.tags import TagFilter
+from captiond.worker.completion import Completion, FinishedImage
+from captiond.worker.intake import ImageIntake
+from captiond.worker.known import KnownCaptions
+from captiond.worker.recipe import Recipe
+from captiond.worker.reporting import Reporter
+
+pytestmark = pytest.mark.anyio
+IMAGES = 500
+RECIPE = Recipe("m", "f", lambda _: "tagger", Generation(), TagFilter(), True)
+CAPTION = Captioned("a cat", (), "m", 4, 3)
+
+
+@asynccontextmanager
+async def channels() -> AsyncIterator[tuple[Channel, Channel]]:
+    """The two ends of a pipe."""
+    one, other = multiprocessing.Pipe()
+    ends = await Channel.open(one), await Channel.open(other)
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            end.close()
+
+
+async def claimed(store: Engine) -> list[Work]:
+    """The images of a new task, claimed for this process."""
+    images = [NewImage(f"{n}.png", SpooledImage("spool", n, 1, f"sha{n}")) for n in range(IMAGES)]
+    await tasks.create_task(store, NewTask("t", "spool", tuple(images), 1.0))
+    taken = await claims.claim(store, IMAGES, owner="node/model", now=2.0)
+    return [
+        Work(f"image:{claim.image_id}", Lane.BULK, claim.image, claim.image_id, claim.attempt)
+        for claim in taken
+    ]
+
+
+def keys(works: list[Work]) -> list[str]:
+    return [captions.cache_key(work.image.sha256, RECIPE.cache_key(work)) for work in works]
+
+
+async def test_known_images_of_a_task_take_a_handful_of_transactions(store: Engine) -> None:
+    works = await claimed(store)
+    await captions.remember(store, dict.fromkeys(keys(works), CAPTION), now=1.0)
+    transactions = 0
+
+    def count(_: object) -> None:
+        nonlocal transactions
+        transactions += 1
+
+    event.listen(store.sql.sync_engine, "commit", count)
+    async with channels() as (ours, theirs):
+        reporter = Reporter(theirs, "model0-1f")
+        known = KnownCaptions(RECIPE, store)
+        intake = ImageIntake(RECIPE, known, Completion(known, store, reporter), reporter)
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                group.create_task(intake.accept(work))
+        finished = [await ours.receive() for _ in works]
+    assert transactions <= 10
+    assert all(isinstance(message, Finished) and message.stored for message in finished)
+    assert any(isinstance(message, Finished) and message.task for message in finished)
+    view = await tasks.read_task(store, "t")
+    assert view is not None
+    assert view.status is Status.COMPLETED
+    assert {image.outcome for image in view.images} == {replace(CAPTION, cached=True)}
+
+
+async def test_measurements_of_a_batch_are_sent_before_its_results(store: Engine) -> None:
+    works = [Work(str(n), Lane.INTERACTIVE, SpooledImage("s", n, 1, f"{n}")) for n in range(3)]
+    async with channels() as (ours, theirs):
+        reporter = Reporter(theirs, "model0-1f")
+        known = KnownCaptions(RECIPE, store)
+        completion = Completion(known, store, reporter)
+        timings = Timings(decode=0.1, queue=0.2, model=0.3, tags=0.4)
+        reporter.batch_captioned(Lane.INTERACTIVE, 3, 0.3, {})
+        await completion.finish_batch(
+            [FinishedImage(work, CAPTION, timings, whole=CAPTION) for work in works]
+        )
+        messages: list[Message] = [await ours.receive() for _ in range(4)]
+    measured, *finished = messages
+    assert isinstance(measured, Measured)
+    counts = measured.measurements.counts
+    assert counts[(IMAGES_FINISHED.name, ("interactive", "captioned"))] == 3
+    assert counts[("captiond_batches_total", ("model0", "interactive"))] == 1
+    decode = measured.measurements.distributions[(STAGE_SECONDS.name, ("decode",))]
+    assert sum(decode.counts) == 3
+    assert decode.sum == pytest.approx(0.3)
+    assert [message.ticket for message in finished if isinstance(message, Finished)] == list("012")
+    assert await captions.look_up(store, keys(works)) == [replace(CAPTION, cached=True)] * 3
+
+
+async def test_a_caption_without_cache_is_not_stored(store: Engine) -> None:
+    work = Work(
+        "1", Lane.INTERACTIVE, SpooledImage("s", 0, 1, "sha"), options=Options(no_cache=True)
+    )
+    async with channels() as (_, theirs):
+        known = KnownCaptions(RECIPE, store)
+        completion = Completion(known, store, Reporter(theirs, "model0-1f"))
+        await completion.finish(FinishedImage(work, CAPTION, whole=CAPTION))
+    assert await captions.look_up(store, keys([work])) == [None]

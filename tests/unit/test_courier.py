@@ -1,0 +1,55 @@
+"""What a courier does when the database fails between two calls."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from captiond.callbacks import DeliveryStatus
+from captiond.config import WebhookSettings
+from captiond.errors import StorageFailed
+from captiond.jobs import TaskView
+from captiond.metrics import WEBHOOK_CALLS, Recorder
+from captiond.store import deliveries, tasks
+from captiond.store.engine import Engine
+from captiond.supervisor import courier as couriers
+from captiond.supervisor.courier import Courier
+from captiond.supervisor.outgoing import ResponseHead
+from tests.unit.supervised import SECONDS, background, settings_in, until
+from tests.unit.test_deliveries import refused
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_task_that_cannot_be_read_costs_no_attempt(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its receiver was not called, and the database may be read again a second later."""
+    reads, real = 0, tasks.read_task
+
+    async def fail_once(engine: Engine, task_id: str) -> TaskView | None:
+        nonlocal reads
+        reads += 1
+        if reads == 1:
+            raise StorageFailed("disk I/O error")
+        return await real(engine, task_id)
+
+    async def accept(*_: object, **__: object) -> ResponseHead:
+        return ResponseHead(204, 0.0)
+
+    async def is_delivered() -> bool:
+        (delivery,) = await deliveries.of_task(store, "t")
+        return delivery.status is DeliveryStatus.DELIVERED
+
+    monkeypatch.setattr(tasks, "read_task", fail_once)
+    monkeypatch.setattr(couriers, "post", accept)
+    settings = settings_in(tmp_path)
+    webhooks = WebhookSettings(allow=("a.example",))
+    settings, recorder = settings.model_copy(update={"webhooks": webhooks}), Recorder()
+    await tasks.create_task(store, refused("t"))
+    courier = Courier(settings, store, lambda task: {"task_id": task.id}, recorder)
+    async with asyncio.timeout(SECONDS), background(courier.run()):
+        await until(is_delivered)
+    (delivery,) = await deliveries.of_task(store, "t")
+    assert (reads, delivery.attempts) == (2, 1)
+    assert recorder.take().counts == {(WEBHOOK_CALLS.name, ("delivered",)): 1}

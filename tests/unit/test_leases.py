@@ -1,0 +1,188 @@
+"""Claims have owners, and only those of a dead owner wait again."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+from structlog.testing import capture_logs
+
+from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage, Status
+from captiond.store import claims, leases, tasks
+from captiond.store.engine import Engine, reading, writing
+from captiond.store.sqlite import clock
+from captiond.supervisor.renewal import renew_forever
+
+pytestmark = pytest.mark.anyio
+CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
+HERE, THERE = "here-1", "there-2"
+
+
+async def accept(engine: Engine, task_id: str, images: int) -> None:
+    files = (NewImage(f"{n}.png", SpooledImage("s", 0, 9, "sha")) for n in range(images))
+    await tasks.create_task(engine, NewTask(task_id, "s", tuple(files), 1.0))
+
+
+async def claim(engine: Engine, node: str, process: str, limit: int) -> list[claims.Claim]:
+    owner = leases.owner_of(node, process)
+    return await claims.claim(engine, limit, owner=owner, now=2.0)
+
+
+async def let_all_leases_expire(engine: Engine) -> None:
+    """As they are once the database's clock has gone on, or has been set forward."""
+    async with writing(engine) as connection:
+        await connection.execute(text("UPDATE nodes SET expires_at = 1"))
+
+
+async def seconds_left(engine: Engine, node: str) -> float | None:
+    async with reading(engine) as connection:
+        now = (await connection.execute(select(clock()))).scalar_one()
+        query = text("SELECT expires_at FROM nodes WHERE id = :node")
+        expires_at = (await connection.execute(query, {"node": node})).scalar_one_or_none()
+    return None if expires_at is None else expires_at - now
+
+
+async def owners(engine: Engine) -> list[str | None]:
+    async with reading(engine) as connection:
+        return list((await connection.execute(text("SELECT owner FROM images"))).scalars())
+
+
+async def test_a_claim_has_an_owner_and_extends_the_lease_of_its_node(store: Engine) -> None:
+    await accept(store, "t", 2)
+    assert await seconds_left(store, HERE) is None
+    await claim(store, HERE, "model0", 1)
+    assert await owners(store) == [f"{HERE}/model0", None]
+    await let_all_leases_expire(store)
+    await claim(store, HERE, "model0", 1)
+    left = await seconds_left(store, HERE)
+    assert left is not None
+    assert 0 < left <= leases.LEASE_SECONDS
+
+
+async def test_a_dead_process_loses_its_claims_and_no_other_process_does(store: Engine) -> None:
+    await accept(store, "t", 4)
+    for node in (HERE, THERE):
+        for process in ("model0", "model1"):
+            await claim(store, node, process, 1)
+    owner = leases.owner_of(HERE, "model0")
+    assert await claims.requeue(store, owner=owner, now=3.0) == 1
+    assert await owners(store) == [None, f"{HERE}/model1", f"{THERE}/model0", f"{THERE}/model1"]
+
+
+async def test_a_node_whose_lease_has_expired_loses_its_claims(store: Engine) -> None:
+    await accept(store, "t", 3)
+    (mine,) = await claim(store, HERE, "model0", 1)
+    lost = await claim(store, THERE, "model0", 2)
+    assert await leases.requeue_expired(store, HERE) == 0
+    await let_all_leases_expire(store)
+    assert await leases.requeue_expired(store, HERE) == 2
+    assert await owners(store) == [f"{HERE}/model0", None, None]
+    again = await claim(store, HERE, "model0", 9)
+    assert [one.attempt for one in again] == [2, 2]
+    late = [claims.ImageOutcome(one.image_id, one.attempt, CAPTION) for one in [mine, *lost]]
+    assert set(await claims.finish(store, late, now=4.0)) == {mine.image_id}
+
+
+async def test_a_clock_that_jumps_takes_nothing_from_a_living_node(store: Engine) -> None:
+    await accept(store, "t", 1)
+    (mine,) = await claim(store, HERE, "model0", 1)
+    await let_all_leases_expire(store)
+    assert await leases.requeue_expired(store, HERE) == 0
+    await leases.renew(store, HERE)
+    assert (await seconds_left(store, HERE) or 0) > 0
+    result = claims.ImageOutcome(mine.image_id, mine.attempt, CAPTION)
+    assert mine.image_id in await claims.finish(store, [result], now=3.0)
+
+
+async def test_a_start_takes_the_claims_of_every_earlier_life(store: Engine) -> None:
+    await accept(store, "t", 4)
+    await claim(store, HERE, "model0", 1)
+    await claim(store, THERE, "model0", 1)
+    await claims.claim(store, 1, owner="model0-of-an-earlier-version", now=2.0)
+    await claim(store, "new-3", "model0", 1)
+    assert await leases.recover(store, "new-3") == 3
+    assert await owners(store) == [None, None, None, "new-3/model0"]
+    assert await seconds_left(store, HERE) is None
+    assert await seconds_left(store, "new-3") is not None
+
+
+async def test_a_stop_releases_what_the_node_holds_and_its_lease(store: Engine) -> None:
+    await accept(store, "t", 2)
+    await claim(store, HERE, "model0", 1)
+    await claim(store, THERE, "model0", 1)
+    assert await leases.release(store, HERE) == 1
+    assert await owners(store) == [None, f"{THERE}/model0"]
+    assert await seconds_left(store, HERE) is None
+
+
+async def test_a_renewal_writes_nothing_while_nothing_is_claimed(
+    store: Engine, tmp_path: Path
+) -> None:
+    log = tmp_path / "captiond.db-wal"
+    await accept(store, "t", 1)
+    (mine,) = await claim(store, HERE, "model0", 1)
+    before = log.stat().st_size
+    await leases.renew(store, HERE)
+    assert log.stat().st_size > before
+    await claims.finish(store, [claims.ImageOutcome(mine.image_id, 1, CAPTION)], now=3.0)
+    before = log.stat().st_size
+    await leases.renew(store, HERE)
+    await leases.requeue_expired(store, HERE)
+    assert log.stat().st_size == before
+
+
+async def test_a_node_that_is_the_beginning_of_another_holds_only_its_own(store: Engine) -> None:
+    await accept(store, "t", 2)
+    await claim(store, "node", "model0", 1)
+    await claim(store, "node-2", "model0", 1)
+    assert await leases.release(store, "node") == 1
+    assert await owners(store) == [None, "node-2/model0"]
+
+
+def test_a_node_is_named_for_its_host_and_its_owners_fit_their_column() -> None:
+    node = leases.new_node("Photos_of 100%.example.org")
+    assert node != leases.new_node("Photos_of 100%.example.org")
+    assert node.startswith("photos-of-100-.examp-")
+    assert len(node) <= 48
+    assert len(leases.owner_of(node, "model15-0123abcd")) <= 64
+
+
+async def test_the_clock_is_the_databases(store: Engine) -> None:
+    async with reading(store) as connection:
+        now = (await connection.execute(select(clock()))).scalar_one()
+        query = text("SELECT CAST(strftime('%s', 'now') AS REAL)")
+        assert abs(now - (await connection.execute(query)).scalar_one()) < 5
+
+
+async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    await accept(store, "t", 2)
+    await claim(store, HERE, "model0", 1)
+    await claim(store, THERE, "model0", 1)
+    await let_all_leases_expire(store)
+    async with writing(store) as connection:
+        await connection.execute(text("ALTER TABLE nodes RENAME TO gone"))
+    requeued = asyncio.Event()
+    renewing = asyncio.create_task(renew_forever(store, HERE, requeued.set))
+    async with asyncio.timeout(20):
+        with capture_logs() as logged:
+            while not logged:  # noqa: ASYNC110 - a log has no event to wait for
+                await asyncio.sleep(0.01)
+        assert logged[0]["event"] == "storage_failing"
+        async with writing(store) as connection:
+            await connection.execute(text("ALTER TABLE gone RENAME TO nodes"))
+        await requeued.wait()
+    renewing.cancel()
+    assert await owners(store) == [f"{HERE}/model0", None]
+    assert (await seconds_left(store, HERE) or 0) > 0
+
+
+async def test_a_released_image_waits(store: Engine) -> None:
+    await accept(store, "t", 1)
+    await claim(store, HERE, "model0", 1)
+    await leases.release(store, HERE)
+    task = await tasks.read_task(store, "t")
+    assert task is not None
+    assert [image.status for image in task.images] == [Status.PENDING]

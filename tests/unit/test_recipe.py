@@ -1,0 +1,65 @@
+"""What the key of a cached caption depends on."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from captiond.jobs import Generation, Lane, Options, SpooledImage
+from captiond.messages import Work
+from captiond.tags import TagFilter, TagOptions
+from captiond.worker.recipe import Recipe, generation_key
+
+RECIPE = Recipe("m", "f", lambda language: language or "en", Generation(), TagFilter(), True)
+WORK = Work("t", Lane.BULK, SpooledImage("s", 0, 1, "sha"))
+
+
+@dataclass(frozen=True, slots=True)
+class LaterGeneration(Generation):
+    """`Generation` with a field that a later version adds."""
+
+    context: str = ""
+
+
+def test_a_new_field_with_its_default_keeps_the_keys() -> None:
+    assert generation_key(LaterGeneration()) == generation_key(Generation())
+    assert generation_key(LaterGeneration("a", num_beams=2)) == generation_key(
+        Generation("a", num_beams=2)
+    )
+    assert generation_key(LaterGeneration(context="x")) != generation_key(Generation())
+
+
+def test_keys_of_default_options_are_those_of_earlier_versions() -> None:
+    assert generation_key(Generation()) == (
+        "[('max_new_tokens', 20), ('min_new_tokens', 0), ('num_beams', 1), ('num_captions', 1), "
+        "('prompt', ''), ('repetition_penalty', 1.0)]"
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(generation=Generation(prompt="a")),
+        Options(generation=Generation(num_beams=2)),
+        Options(generation=Generation(max_new_tokens=21)),
+        Options(generation=Generation(min_new_tokens=1)),
+        Options(generation=Generation(repetition_penalty=1.1)),
+        Options(generation=Generation(num_beams=2, num_captions=2)),
+        Options(language="de"),
+    ],
+)
+def test_options_that_change_captions_or_tags_change_the_key(options: Options) -> None:
+    assert RECIPE.cache_key(replace(WORK, options=options)) != RECIPE.cache_key(WORK)
+
+
+def test_the_selection_of_tags_does_not_change_the_key() -> None:
+    work = replace(WORK, options=Options(tags=TagOptions(deny=("x",))))
+    assert RECIPE.cache_key(work) == RECIPE.cache_key(WORK)
+    asked = replace(WORK, options=Options(generation=Generation()))
+    assert RECIPE.cache_key(asked) == RECIPE.cache_key(WORK)
+
+
+def test_work_that_is_alone_or_asks_for_no_cache_is_not_cacheable() -> None:
+    assert RECIPE.is_cacheable(WORK)
+    assert not RECIPE.is_cacheable(replace(WORK, alone=True))
+    assert not RECIPE.is_cacheable(replace(WORK, options=Options(no_cache=True)))
+    assert not replace(RECIPE, cached=False).is_cacheable(WORK)

@@ -1,0 +1,77 @@
+"""Replies of image decoders: a decoder that was taken over cannot take the model process over."""
+
+import pickle
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from captiond.decoding.replies import (
+    MAX_ERROR_CHARACTERS,
+    MAX_REPLY_BYTES,
+    MalformedReply,
+    decode_reply,
+    encode_reply,
+)
+from captiond.errors import CorruptImage
+from captiond.jobs import Refused
+from captiond.messages import Decoded
+
+
+class Malicious:
+    """A pickle that touches a file when it is loaded."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (Path("owned"),))
+
+
+@pytest.mark.parametrize("reply", [Decoded(1, 65535), Refused.of(CorruptImage("no — header"))])
+def test_a_reply_arrives_as_it_was_sent(reply: Decoded | Refused) -> None:
+    assert decode_reply(encode_reply(reply)) == reply
+
+
+@pytest.mark.parametrize("error", ["x" * 10**6, "\U0001f4f7" * 10**5, "\udcff bytes"])
+def test_any_error_message_fits(error: str) -> None:
+    body = encode_reply(Refused(error, "corrupt_image"))
+    assert len(body) <= MAX_REPLY_BYTES
+    decoded = decode_reply(body)
+    assert isinstance(decoded, Refused)
+    assert len(decoded.error) <= MAX_ERROR_CHARACTERS
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\0",
+        b"garbage",
+        b"\x93" * 5000,
+        pickle.dumps(Malicious()),
+        pickle.dumps(Decoded(1, 1)),
+        msgspec.msgpack.encode({"kind": "filled", "width": 1}),
+        msgspec.msgpack.encode({"kind": "filled", "width": "1", "height": 1}),
+        msgspec.msgpack.encode({"kind": "filled", "width": 0, "height": 1}),
+        msgspec.msgpack.encode({"kind": "filled", "width": 1, "height": 2**40}),
+        msgspec.msgpack.encode({"kind": "filled", "width": 1, "height": 1, "more": 1}),
+        msgspec.msgpack.encode({"kind": "other", "width": 1, "height": 1}),
+        msgspec.msgpack.encode({"width": 1, "height": 1}),
+        msgspec.msgpack.encode({"kind": "refused", "error": "e", "code": "A b", "status": 400}),
+        msgspec.msgpack.encode({"kind": "refused", "error": "e", "code": "c", "status": 200}),
+        encode_reply(Decoded(1, 1)) + b"more",
+    ],
+)
+def test_anything_else_is_malformed(
+    body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MalformedReply):
+        decode_reply(body)
+    assert not (tmp_path / "owned").exists()
+
+
+def test_random_bytes_are_malformed() -> None:
+    rng = random.Random(0)
+    for _ in range(2000):
+        with pytest.raises(MalformedReply):
+            decode_reply(rng.randbytes(rng.randint(0, 60)))

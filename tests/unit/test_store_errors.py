@@ -1,0 +1,148 @@
+"""Every result code of SQLite has a StoreError, and a real read-only file tells what to do."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import exc, text
+
+from captiond.errors import (
+    CaptiondError,
+    NoSpace,
+    StorageFailed,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreReadOnly,
+    StoreRefused,
+)
+from captiond.store.engine import Engine, reading, writing
+from captiond.store.patience import until_stored
+from captiond.store.sqlite import ERRORS, as_store_errors
+
+pytestmark = pytest.mark.anyio
+PRIMARY = range(1, 27)  # SQLITE_ERROR to SQLITE_NOTADB (sqlite.org/rescode.html)
+FAILURES = {
+    "PERM": StorageFailed,
+    "BUSY": StoreBusy,
+    "LOCKED": StoreBusy,
+    "NOMEM": StorageFailed,
+    "READONLY": StoreReadOnly,
+    "READONLY_DBMOVED": StoreReadOnly,
+    "INTERRUPT": StoreBusy,
+    "IOERR": StorageFailed,
+    "IOERR_FSYNC": StorageFailed,
+    "CORRUPT": StoreDamaged,
+    "FULL": NoSpace,
+    "CANTOPEN": StorageFailed,
+    "PROTOCOL": StoreBusy,
+    "SCHEMA": StoreBusy,
+    "TOOBIG": StoreRefused,
+    "CONSTRAINT": StoreRefused,
+    "CONSTRAINT_UNIQUE": StoreRefused,
+    "NOTADB": StoreDamaged,
+}
+
+
+def raise_code(code: int, kind: type[sqlite3.Error] = sqlite3.OperationalError) -> None:
+    error = kind("what the driver says")
+    error.sqlite_errorcode = code
+    raise exc.DBAPIError.instance("SELECT 1", {}, error, sqlite3.Error)
+
+
+@pytest.mark.parametrize("code", PRIMARY)
+def test_every_primary_code_is_mapped_on_purpose(code: int) -> None:
+    assert set(ERRORS) == set(PRIMARY)
+    for kind in (sqlite3.OperationalError, sqlite3.DatabaseError, sqlite3.DataError):
+        with pytest.raises(StoreError) as raised, as_store_errors():
+            raise_code(code, kind)
+        assert type(raised.value) is not StoreError
+
+
+@pytest.mark.parametrize(("name", "kind"), FAILURES.items())
+def test_a_code_has_its_error(name: str, kind: type[StoreError]) -> None:
+    with pytest.raises(StoreError) as raised, as_store_errors():
+        raise_code(getattr(sqlite3, f"SQLITE_{name}"))
+    assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (exc.TimeoutError("the pool is empty"), StoreBusy),
+        (MemoryError(), StorageFailed),
+        (sqlite3.ProgrammingError("closed"), StoreRefused),
+    ],
+)
+def test_errors_without_a_code_have_one_too(error: Exception, kind: type[StoreError]) -> None:
+    with pytest.raises(StoreError) as raised, as_store_errors():
+        raise error
+    assert type(raised.value) is kind
+
+
+def test_an_error_that_may_pass_says_when_to_try_again() -> None:
+    passing = (StoreBusy, NoSpace, StorageFailed, StoreReadOnly)
+    assert all((kind.retry_after or 0) > 0 for kind in passing)
+    final = (CaptiondError, StoreDamaged, StoreRefused)
+    assert all(kind.retry_after is None for kind in final)
+
+
+async def test_work_that_is_refused_every_time_is_not_repeated(store: Engine) -> None:
+    async def duplicate() -> None:
+        async with writing(store) as connection:
+            for _ in range(2):
+                query = text("INSERT INTO nodes (id, expires_at) VALUES ('a', 0)")
+                await connection.execute(query)
+
+    with pytest.raises(StoreRefused, match="UNIQUE"):
+        await until_stored(duplicate)
+    async with reading(store) as connection:
+        assert (await connection.execute(text("SELECT count(*) FROM nodes"))).scalar_one() == 0
+
+
+USE_READ_ONLY = """
+import asyncio, sys
+from pathlib import Path
+from captiond.errors import CaptiondError
+from captiond.jobs import NewImage, NewTask, Refused
+from captiond.store import tasks
+from captiond.store.engine import make_engine
+from captiond.store.migrate import prepare_database
+
+async def main(path):
+    engine = make_engine(path)
+    refused = NewImage("x", None, Refused("no image", "not_an_image"))
+    for action in (
+        tasks.create_task(engine, NewTask("t", None, (refused,), 1.0)),
+        prepare_database(engine, path),
+    ):
+        try:
+            await action
+        except CaptiondError as error:
+            print(type(error).__name__, error)
+    print(await tasks.count_open(engine))
+    await engine.dispose()
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_a_read_only_file_tells_what_to_do(migrated_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "captiond.db"
+    path.write_bytes(migrated_file.read_bytes())
+    with closing(sqlite3.connect(path)) as connection:  # so that a start has to write
+        connection.executescript("DROP TABLE nodes; UPDATE alembic_version SET version_num='0006'")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    path.chmod(0o444)
+    powerless = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    command = [*powerless, sys.executable, "-c", USE_READ_ONLY, str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("StoreReadOnly the database cannot be written: the file or its ")
+    assert lines[1].startswith(f"DatabaseUnusable {path}: the database cannot be written")
+    assert lines[2] == "0", "reading works"

@@ -1,0 +1,98 @@
+"""The web application in the test's own process, with a real store, a real spool and a real pipe.
+
+The test itself is the supervisor at the other end of the pipe.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from captiond.config import DataSettings, Settings
+from captiond.jobs import Outcome
+from captiond.messages import Alive, Answer, Ask, Cancelled, Health, Message, ModelInfo, State
+from captiond.metrics import Recorder
+from captiond.processes.channel import Channel
+from captiond.processes.start import SPAWN
+from captiond.spool import FolderSpool
+from captiond.store.engine import Engine
+from captiond.web.app import make_app
+from captiond.web.services import Services
+from captiond.web.status_cache import StatusCache
+from captiond.web.supervisor_client import SupervisorClient
+from captiond.web.task_queue import TaskQueue
+from captiond.web.upload_memory import UploadMemory
+
+MODEL = ModelInfo("m", "m", "f", "cpu", "fp32", 8)
+HEALTHY = State(health=Health.HEALTHY, model=MODEL, reasons=())
+PATIENCE = 60.0  # seconds; a test that waits longer has failed
+PNG = b"\x89PNG\r\n\x1a\n and more"
+
+
+@dataclass
+class WebProcess:
+    """The application's client and services, and the supervisor's end of the pipe."""
+
+    client: httpx.AsyncClient
+    services: Services
+    channel: Channel
+    spool: Path
+
+    async def message(self, kind: type[Message]) -> Any:
+        """Return the next message of a kind that the web process sends."""
+        async with asyncio.timeout(PATIENCE):
+            while not isinstance(message := await self.channel.receive(), kind):
+                pass
+        return message
+
+    async def cancelled(self) -> Cancelled:
+        message: Cancelled = await self.message(Cancelled)
+        return message
+
+    async def answer(self, outcome: Outcome) -> None:
+        """Answer the next image that the web process asks for."""
+        ask: Ask = await self.message(Ask)
+        self.channel.send(Answer(ask.ticket, outcome))
+
+    async def tell(self, state: State) -> None:
+        """Send a state, and wait until the web process has it."""
+        self.channel.send(state)
+        while self.services.supervisor.state != state:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def web_process(
+    store: Engine, folder: Path, *, state: State = HEALTHY, **sections: Any
+) -> AsyncIterator[WebProcess]:
+    """Run the application; `sections` are sections of the settings."""
+    settings = Settings(data=DataSettings(dir=folder), **sections)
+    settings.spool.mkdir(exist_ok=True)
+    theirs, ours = SPAWN.Pipe(duplex=True)
+    channel, supervisor = await Channel.open(theirs), SupervisorClient(await Channel.open(ours))
+    services = Services(
+        settings=settings,
+        engine=store,
+        spool=FolderSpool(settings.spool),
+        owner="web0",
+        supervisor=supervisor,
+        queue=TaskQueue(store),
+        statuses=StatusCache(store),
+        upload_memory=UploadMemory(),
+        recorder=Recorder(),
+    )
+    transport = httpx.ASGITransport(make_app(services))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        process = WebProcess(client, services, channel, settings.spool)
+        listening = asyncio.create_task(supervisor.listen())
+        await process.message(Alive)
+        await process.tell(state)
+        try:
+            yield process
+        finally:
+            channel.close()
+            await listening

@@ -1,0 +1,149 @@
+"""Write the reference tables in docs/ from the code: `python -m tools.docs`.
+
+A table is between the lines `<!-- tools.docs: NAME -->` and `<!-- end -->`. A test fails if a table
+is not up to date.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from captiond.cli.described import values_of
+from captiond.cli.main import app
+from captiond.config import TagSettings
+from captiond.request_options import RequestOptions
+
+DOCS = Path(__file__).parents[1] / "docs"
+TABLE = re.compile(r"(<!-- tools\.docs: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COMMON = ("--config", "--data-dir", "--set")
+SETTINGS_ONLY = ("synonyms",)  # settings of tags that are no options of a request
+
+
+def main() -> None:
+    """Update the tables of all pages in docs/."""
+    for path in sorted(DOCS.glob("*.md")):
+        path.write_text(rewritten(path.read_text("utf-8")), "utf-8")
+
+
+def rewritten(text: str) -> str:
+    """Return the text of a page with its tables up to date."""
+    return TABLE.sub(lambda match: match[1] + TABLES[match[2]]() + match[3], text)
+
+
+def generation_table() -> str:
+    """Return the table of the options that concern captions."""
+    names = [name for name in RequestOptions.model_fields if tag_setting(name) is None]
+    return table(
+        ("field", "what it does", "values", "default"),
+        (
+            (code(name), description(name), values_of(RequestOptions, name), default_of(name))
+            for name in names
+        ),
+    )
+
+
+def tags_table() -> str:
+    """Return the table of the options that concern tags, with the setting of each."""
+    return table(
+        ("form field", "setting", "what it does", "values", "default"),
+        (
+            (
+                code(name),
+                code(f"tags.{setting}"),
+                description(name),
+                values_of(RequestOptions, name),
+                default_of(name) or code(TagSettings().language),
+            )
+            for name in RequestOptions.model_fields
+            if (setting := tag_setting(name)) is not None
+        ),
+    )
+
+
+def tag_setting(name: str) -> str | None:
+    """Return the key in `[tags]` of a request option, None if it has none there."""
+    key = name.removeprefix("tag_")
+    return key if key in TagSettings.model_fields else None
+
+
+def description(name: str) -> str:
+    return RequestOptions.model_fields[name].description or ""
+
+
+def default_of(name: str) -> str:
+    """Return a request option's default, empty if only the settings know it."""
+    value = RequestOptions.model_fields[name].default
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(map(code, value)) or "none"
+    return "none" if value == "" else code(value if isinstance(value, str) else json.dumps(value))
+
+
+def commands() -> str:
+    """Return a section for each command: its help, its arguments and its own flags."""
+    return "\n" + "\n".join(command_section(*each) for each in leaves("captiond", click_app()))
+
+
+def click_app() -> Any:
+    return typer.main.get_command(app)
+
+
+def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the full name of each command that has no subcommands, and the command."""
+    subcommands = getattr(command, "commands", None)
+    if subcommands is None:
+        yield name, command
+        return
+    for part, subcommand in subcommands.items():
+        yield from leaves(f"{name} {part}", subcommand)
+
+
+def command_section(name: str, command: Any) -> str:
+    parameters = [parameter for parameter in command.params if parameter.name != "help"]
+    context = command.make_context(name, [], resilient_parsing=True)
+    own = [parameter for parameter in parameters if not set(COMMON) & set(parameter.opts)]
+    shared = [flag for flag in COMMON if any(flag in each.opts for each in parameters)]
+    rows = [(code(flag), text) for flag, text in (help_of(each, context) for each in own)]
+    parts = [f"### {name}", (command.help or "").strip()]
+    if rows:
+        parts.append(table(("argument or flag", ""), rows).strip())
+    parts.append(f"Also {', '.join(map(code, shared))}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def help_of(parameter: Any, context: Any) -> tuple[str, str]:
+    """Return how a parameter is written, and its help, as `--help` prints them."""
+    spelling, text = parameter.get_help_record(context)
+    if parameter.param_type_name == "argument":
+        spelling = spelling.partition(" ")[0]
+    return spelling, text.replace("  [", " [")
+
+
+def code(text: object) -> str:
+    return f"`{text}`"
+
+
+def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table in Markdown."""
+    header = list(header)
+    lines = [row(header), "|" + "---|" * len(header), *map(row, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "generation": generation_table,
+    "tags": tags_table,
+    "commands": commands,
+}
+
+if __name__ == "__main__":
+    main()
