@@ -45,7 +45,7 @@ class Way:
 
     @property
     def cross(self) -> str:
-        return "absorbed" if self.absorbed else "kept"
+        return "absorbed" if self.absorbed else "projected"
 
 
 WAYS = tuple(Way(graphs, absorbed) for absorbed in (False, True) for graphs in (True, False))

@@ -30,7 +30,7 @@ max_new_tokens = {tokens}
 [cache]
 enabled = false
 [logs]
-level = "debug"
+level = "info"
 format = "json"
 """
 
@@ -72,18 +72,18 @@ class Waiting:
     """What the model of a service has waited for since this was made."""
 
     def __init__(self, service: ServiceProcess) -> None:
-        self._service, self._before = service, service.metrics()
-        self._since = time.monotonic()
+        self._service, self._begun = service, time.monotonic()
+        self._before = service.metrics()
 
     def parts(self) -> dict[str, float]:
         """Return the parts of the model's time that it waited, by cause, the largest first."""
-        seconds = time.monotonic() - self._since
-        busy, idle = spent(self._before, self._service.metrics(), seconds)
+        after = self._service.metrics()
+        busy, idle = spent(self._before, after, time.monotonic() - self._begun)
         whole = busy + sum(idle.values())
         if not whole:
             return {}
         ordered = sorted(idle.items(), key=lambda item: item[1], reverse=True)
-        return {cause: round(waited / whole, 4) for cause, waited in ordered}
+        return {cause: round(seconds / whole, 4) for cause, seconds in ordered}
 
 
 class Cores:

@@ -92,9 +92,9 @@ def timing_line(row: Timing, floor: Floor) -> tuple[str, ...]:
         row.precision,
         row.way or "-",
         str(row.batch),
-        f"{row.images_per_second:,.4g}",
-        f"{1000 * row.seconds:,.4g}",
-        "-" if row.encoding is None else f"{1000 * row.encoding:,.4g}",
+        rate(row.images_per_second),
+        milliseconds(row.seconds),
+        milliseconds(row.encoding),
         "-" if least is None else f"{least / row.seconds:.2f}",
         "-" if row.memory_bytes is None else f"{row.memory_bytes / 1e9:.1f}",
     )
@@ -109,9 +109,9 @@ def service_line(row: Served) -> tuple[str, ...]:
     return (
         str(row.workers),
         str(row.clients),
-        f"{row.images_per_second:,.4g}",
-        f"{1000 * row.p50:,.0f}",
-        f"{1000 * row.p99:,.0f}",
+        rate(row.images_per_second),
+        milliseconds(row.p50),
+        milliseconds(row.p99),
         str(sum(row.failures.values())),
         ", ".join(f"{cause} {part:.1%}" for cause, part in row.waiting.items()) or "?",
         ", ".join(f"{kind} {cores:.1f}" for kind, cores in row.busy_cores.items()),
@@ -141,6 +141,15 @@ TABLES: dict[str, Table] = {
     "profile": profile_table,
     "agreement": agreement_table,
 }
+
+
+def rate(value: float) -> str:
+    """Return a rate in three digits or more."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:,.1f}"
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

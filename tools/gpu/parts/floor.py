@@ -23,5 +23,5 @@ def run(job: Job) -> Iterator[Rate]:
 
 
 def rate(samples: Samples, kind: CaseKind, precision: str) -> Rate:
-    found = best(samples, kind)
-    return Rate(kind.value, precision, found.name, found.rate)
+    fastest = best(samples, kind)
+    return Rate(kind.value, precision, fastest.name, fastest.rate)
