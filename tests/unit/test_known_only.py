@@ -52,7 +52,7 @@ async def test_an_unknown_image_is_answered_as_without_a_model(
 ) -> None:
     async with web_process(store, tmp_path, state=LOADING) as web:
         asked, response = await posted(web, path, outcomes)
-        await web.tell(State())
+        await web.set_state(State())
         without = await web.client.post(path, files={"image": ("a.png", PNG)})
     assert asked == [True] * len(outcomes)
     assert response.status_code == without.status_code == 503
