@@ -48,11 +48,15 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A client waits for the caption of this image. `ticket` is unique within the web process."""
+    """A client waits for the caption of this image. `ticket` is unique within the web process.
+
+    `known_only` asks for a caption that the cache knows. It is set while no model captions.
+    """
 
     ticket: int
     image: SpooledImage
     options: Options = DEFAULT_OPTIONS
+    known_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ class State:
     `model` is the model that captions, or the last one that did. `reasons` say why the service
     cannot caption.
     `spool_free` is how many bytes tasks may still store, or None if there is no limit.
+    `cache` says whether a process that loads its model can already answer known images.
     """
 
     health: Health = Health.STARTING
@@ -125,6 +130,7 @@ class State:
     code: str = "model_not_ready"
     draining: bool = False
     spool_free: int | None = None
+    cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +139,8 @@ class Work:
 
     `ticket` is unique within the supervisor. An image is `alone` in its batch if a process died
     while it worked on the image before. A bulk image has the `image_id` of its row, and the
-    `attempt` that fences its outcome; an interactive image has no row.
+    `attempt` that fences its outcome; an interactive image has no row. An image that is
+    `known_only` is refused by a process whose model is not loaded yet, unless the cache knows it.
     """
 
     ticket: str
@@ -143,6 +150,7 @@ class Work:
     attempt: int = 0
     options: Options = DEFAULT_OPTIONS
     alone: bool = False
+    known_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +207,10 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class CacheReady:
-    """A model process is loading its model, and already finishes bulk images that the cache knows.
+    """A model process is loading its model, and already finishes images that the cache knows.
 
-    It takes at most `window` images, and keeps the unknown ones until the model is loaded.
+    It takes at most `window` images of each lane. It keeps unknown bulk images until the model is
+    loaded, and takes interactive images only if they are `known_only`.
     """
 
     window: int

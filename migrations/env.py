@@ -1,4 +1,4 @@
-"""How alembic runs the migrations: on the connection that captiond hands it."""
+"""Alembic runs the migrations on the connection that captiond passes to it."""
 
 from alembic import context
 

@@ -255,16 +255,28 @@ def bound_to_parent(child: psutil.Process) -> bool:
 
 
 def captiond(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a captiond command to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "captiond", *arguments],
+    """Run a captiond command to its end.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes too long. It was killed, with all its children.
+    """
+    command = [sys.executable, "-m", "captiond", *arguments]
+    with subprocess.Popen(
+        command,
         cwd=cwd,
         env={**os.environ, **environ},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=2 * PATIENCE,
-        check=False,
-    )
+    ) as process:
+        try:
+            output = process.communicate(timeout=2 * PATIENCE)
+        except BaseException:
+            root = psutil.Process(process.pid)
+            for each in [*root.children(recursive=True), root]:
+                each.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, *output)
 
 
 def upload(name: str) -> tuple[str, bytes]:

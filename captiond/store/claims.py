@@ -138,7 +138,7 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
         await hold(connection, owner.partition("/")[0])
         tasks = await start_tasks(connection, {row.task_id for row in rows}, now)
         claims, lost = sorted_out(rows, tasks)
-        await store(connection, lost, now)
+        await store_results(connection, lost, now)
     return sorted(claims, key=lambda claim: claim.image_id)
 
 
@@ -188,12 +188,13 @@ async def finish(
         StoreError: Nothing was stored.
     """
     async with writing(engine) as connection:
-        return await store(connection, results, now)
+        return await store_results(connection, results, now)
 
 
-async def store(
+async def store_results(
     connection: AsyncConnection, results: Sequence[ImageOutcome], now: float
 ) -> dict[int, FinishedTask | None]:
+    """Store results and finish their tasks, as `finish` describes."""
     if not results:
         return {}
     outcomes = json.dumps([finished_row(result) for result in results])

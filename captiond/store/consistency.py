@@ -179,9 +179,9 @@ async def needed_files(engine: Engine) -> dict[str, Need]:
     Raises:
         StoreError: The rows cannot be read now.
     """
-    end = func.max(ImageRow.offset + ImageRow.size)
+    size = func.max(ImageRow.offset + ImageRow.size)
     query = (
-        select(TaskRow.spool, TaskRow.id, end)
+        select(TaskRow.spool, TaskRow.id, size)
         .join(ImageRow, ImageRow.task_id == TaskRow.id)
         .where(ImageRow.status.in_(OPEN), TaskRow.spool.is_not(None))
         .group_by(TaskRow.id)

@@ -103,14 +103,14 @@ async def due(
     Raises:
         StoreError: They cannot be read now.
     """
-    found: list[Delivery] = []
+    to_try: list[Delivery] = []
     async with reading(engine) as connection:
         host = ""
         while (host := await host_after(connection, host) or "") != "":
             free = per_host - sum(1 for busy in trying.values() if busy == host)
             if free > 0:
-                found += await due_at_host(connection, host, now, free, trying.keys())
-    return found
+                to_try += await due_at_host(connection, host, now, free, trying.keys())
+    return to_try
 
 
 async def host_after(connection: AsyncConnection, host: str) -> str | None:
@@ -185,10 +185,10 @@ async def give_up(
     Raises:
         StoreError: Nothing was changed.
     """
-    begun = func.coalesce(DeliveryRow.renewed_at, DeliveryRow.created_at)
+    started_at = func.coalesce(DeliveryRow.renewed_at, DeliveryRow.created_at)
     too_old = (
         update(DeliveryRow)
-        .where(DeliveryRow.status == PENDING, begun < begun_before)
+        .where(DeliveryRow.status == PENDING, started_at < begun_before)
         .where(DeliveryRow.id.not_in(trying))
         .values(status=FAILED, due_at=None, error=error)
     )

@@ -1,6 +1,6 @@
 """The finish of a task: its last open image has got a result.
 
-The number of open images is a column of the task. To look at the images instead, for each batch,
+The number of open images is a column of the task. A scan of the images for each batch instead
 would take time that grows with the square of their number.
 """
 

@@ -64,11 +64,11 @@ async def check_revision(engine: Engine, database: Path) -> None:
         DatabaseUnusable: They are not, or the file is not a database.
         StoreError: The file cannot be read now.
     """
-    found = await revision(engine, database)
-    if found != head():
+    present = await revision(engine, database)
+    if present != head():
         raise DatabaseUnusable(
-            f"{database}: its tables are of revision {found}, this captiond's are of {head()}; run "
-            "captiond db upgrade if that is the newer one, or else the captiond that made it"
+            f"{database}: its tables have revision {present}, this captiond needs {head()}; run "
+            "captiond db upgrade if that is newer, or else use the captiond that made the database"
         )
 
 
@@ -96,7 +96,7 @@ def head() -> str | None:
 
 
 def at_start(database: Path, error: StoreError) -> StoreError | DatabaseUnusable:
-    """Return the error to raise instead: one that passes stays, any other one tells what to do."""
+    """Return the error to raise at a start: the same one if it may pass, else DatabaseUnusable."""
     if isinstance(error, StoreBusy | NoSpace):
         return error
     if isinstance(error, StoreReadOnly):

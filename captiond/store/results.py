@@ -4,9 +4,11 @@ Reading is tolerant, because a row may be older or newer than this captiond: unk
 ignored, and missing ones get their defaults. Text that still cannot be read raises Unreadable.
 """
 
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from captiond.errors import CaptiondError
 from captiond.jobs import DEFAULT_OPTIONS, Captioned, ImageView, Options, Outcome, Refused, Status
@@ -23,9 +25,7 @@ class Unreadable(CaptiondError):
 
 def result_text(outcome: Outcome) -> str:
     """Return an outcome as the text of a JSON column."""
-    if isinstance(outcome, Refused):
-        return REFUSED.dump_json(outcome).decode()
-    return CAPTIONED.dump_json(outcome).decode()
+    return text_of(REFUSED if isinstance(outcome, Refused) else CAPTIONED, outcome)
 
 
 def outcome_from(status: Status, text: str) -> Outcome:
@@ -60,7 +60,7 @@ def image_view(filename: str, sha256: str | None, status: Status, text: str | No
 
 def options_text(options: Options) -> str | None:
     """Return options as the text of a JSON column, or None if they are the defaults."""
-    return None if options == DEFAULT_OPTIONS else OPTIONS.dump_json(options).decode()
+    return None if options == DEFAULT_OPTIONS else text_of(OPTIONS, options)
 
 
 def options_from(text: str | None) -> Options:
@@ -70,6 +70,14 @@ def options_from(text: str | None) -> Options:
         Unreadable: They cannot be read.
     """
     return DEFAULT_OPTIONS if text is None else parsed(OPTIONS, text)
+
+
+def text_of(adapter: TypeAdapter[Any], value: object) -> str:
+    try:
+        return adapter.dump_json(value).decode()
+    except PydanticSerializationError:  # half of a surrogate pair, which UTF-8 cannot encode
+        text = json.dumps(adapter.dump_python(value, mode="json"), ensure_ascii=False)
+        return text.encode(errors="replace").decode()
 
 
 def parsed(adapter: TypeAdapter[T], text: str) -> T:

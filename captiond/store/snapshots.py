@@ -1,21 +1,25 @@
-"""A task as one snapshot of the database, with a version that tells whether it has changed."""
+"""A task as one snapshot of the database, with a version that changes with its content."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import RowMapping, Select, Text, case, func, select, type_coerce
+from sqlalchemy import Row, RowMapping, Select, Text, case, func, select, type_coerce
 
-from captiond.jobs import ImageView, Status, TaskView
+from captiond.jobs import Status, TaskView
 from captiond.store.engine import Engine, reading
 from captiond.store.results import image_view
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import FAILED, OPEN
+
+StoredImage = Row[str, str | None, str, str]  # file name, hash, status, result as JSON text
 
 
 @dataclass(frozen=True, slots=True)
 class TaskVersion:
     """The state of a task. Two snapshots of a task with equal versions have equal content.
 
-    `attempts` is the number of claims of all its images. It tells a retry from the first run.
+    `attempts` is the number of claims of all its images. It distinguishes a retry from the first
+    run.
     """
 
     status: Status
@@ -28,33 +32,20 @@ class TaskVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredImage:
-    """The row of one image. `result` is the stored JSON text, not parsed yet."""
-
-    filename: str
-    sha256: str | None
-    status: str
-    result: str | None
-
-    def view(self) -> ImageView:
-        """Return the image as clients see it."""
-        return image_view(self.filename, self.sha256, Status(self.status), self.result)
-
-
-@dataclass(frozen=True, slots=True)
 class TaskSnapshot:
-    """A task. `images` are in upload order, or None if they were not read."""
+    """A task. `images` are the rows of its images in upload order, or None if they were not read.
+
+    Making objects of 10,000 rows and parsing their results takes long, so `view` does it: a caller
+    can run it in a thread.
+    """
 
     id: str
     created_at: float
     version: TaskVersion
-    images: tuple[StoredImage, ...] | None
+    images: Sequence[StoredImage] | None
 
     def view(self) -> TaskView:
-        """Return the task as clients see it. This parses all results, so it can take long.
-
-        The images must have been read.
-        """
+        """Return the task as clients see it. The images must have been read."""
         assert self.images is not None
         return TaskView(
             id=self.id,
@@ -62,7 +53,10 @@ class TaskSnapshot:
             created_at=self.created_at,
             started_at=self.version.started_at,
             finished_at=self.version.finished_at,
-            images=tuple(image.view() for image in self.images),
+            images=tuple(
+                image_view(filename, sha256, Status(status), result)
+                for filename, sha256, status, result in self.images
+            ),
         )
 
 
@@ -84,8 +78,8 @@ async def read_snapshot(
         created_at, version = task["created_at"], version_of(task)
         if version == known or (limit is not None and version.total > limit):
             return TaskSnapshot(task_id, created_at, version, None)
-        rows = (await connection.execute(images_of(task_id))).all()
-    return TaskSnapshot(task_id, created_at, version, tuple(StoredImage(*row) for row in rows))
+        images = (await connection.execute(images_of(task_id))).all()
+    return TaskSnapshot(task_id, created_at, version, images)
 
 
 def version_of(row: RowMapping) -> TaskVersion:
@@ -122,7 +116,7 @@ def versions(
 
 
 def images_of(task_id: str) -> Select[str, str | None, str, str]:
-    """Select the columns of a StoredImage. The results stay text: parsing them takes long."""
+    """Select file name, hash, status and result of each image. The results stay JSON text."""
     result = type_coerce(ImageRow.result, Text)
     return (
         select(ImageRow.filename, ImageRow.sha256, ImageRow.status, result)

@@ -131,7 +131,7 @@ class DeliveryRow(Table):
 class NodeRow(Table):
     """A supervisor that holds claims. `id` is unique to one run of it.
 
-    The lease on all its claims ends at `expires_at`, which is a time of the database's clock.
+    The lease on all its claims expires at `expires_at`, in Unix seconds of the database's clock.
     """
 
     __tablename__ = "nodes"

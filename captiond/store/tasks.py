@@ -17,7 +17,6 @@ from sqlalchemy import (
     insert,
     literal_column,
     select,
-    type_coerce,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -28,7 +27,8 @@ from captiond.jobs import NewImage, NewTask, Status, TaskView
 from captiond.store.deliveries import announce, withhold
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.finishing import retryable
-from captiond.store.results import image_view, options_text, result_text
+from captiond.store.results import options_text, result_text
+from captiond.store.snapshots import read_snapshot
 from captiond.store.sqlite import execute_many
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import (
@@ -85,7 +85,7 @@ async def create_task(engine: Engine, task: NewTask) -> str:
     """Accept one task, as `create_tasks` does. Return its id.
 
     Raises:
-        KeyReused: Its key came with another request before.
+        KeyReused: An earlier, different request has the same key.
         StoreError: It was not accepted.
     """
     (created,) = await create_tasks(engine, [task])
@@ -297,28 +297,8 @@ async def read_task(engine: Engine, task_id: str) -> TaskView | None:
     Raises:
         StoreError: It cannot be read now.
     """
-    result = type_coerce(ImageRow.result, Text)
-    images = select(ImageRow.filename, ImageRow.sha256, ImageRow.status, result)
-    images = images.where(of_task(task_id)).order_by(ImageRow.position)
-    query = select(
-        TaskRow.id, TaskRow.status, TaskRow.created_at, TaskRow.started_at, TaskRow.finished_at
-    ).where(TaskRow.id == task_id)
-    async with reading(engine) as connection:
-        task = (await connection.execute(query)).one_or_none()
-        if task is None:
-            return None
-        rows = (await connection.execute(images)).all()
-    return TaskView(
-        id=task.id,
-        status=Status(task.status),
-        created_at=task.created_at,
-        started_at=task.started_at,
-        finished_at=task.finished_at,
-        images=tuple(
-            image_view(filename, sha256, Status(status), text)
-            for filename, sha256, status, text in rows
-        ),
-    )
+    snapshot = await read_snapshot(engine, task_id)
+    return None if snapshot is None else snapshot.view()
 
 
 async def count_open(engine: Engine) -> int:

@@ -27,12 +27,13 @@ class AssignedWork:
     running: frozenset[str] = frozenset()
     loading: bool = False
 
-    def capacity(self, lane: Lane) -> int:
+    def capacity(self, lane: Lane, *, known_only: bool = False) -> int:
         """Return how many more images of a lane the process can take.
 
-        Interactive images do not wait for a process that is loading its model.
+        A process that is loading its model takes only those interactive images that are
+        `known_only`, because the others would have to wait for it.
         """
-        if self.loading and lane is Lane.INTERACTIVE:
+        if self.loading and lane is Lane.INTERACTIVE and not known_only:
             return 0
         return self.window - sum(1 for work in self.work.values() if work.lane is lane)
 
@@ -72,13 +73,14 @@ class Dispatcher:
     def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
         self._waiting: deque[Work] = deque()
+        self._known_only: deque[Work] = deque()
         self._requesters: dict[str, tuple[str, int]] = {}
         self._models: dict[str, AssignedWork] = {}
 
     @property
     def waiting(self) -> int:
         """The number of interactive images that no model process has yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._known_only)
 
     # ------------------------------------------------------------ web processes
 
@@ -89,17 +91,28 @@ class Dispatcher:
             return [WebAnswer(web, Answer(ask.ticket, Refused.of(error)))]
         ticket = f"{web}:{ask.ticket}"
         self._requesters[ticket] = (web, ask.ticket)
-        self._waiting.append(
-            Work(ticket, Lane.INTERACTIVE, ask.image, attempt=1, options=ask.options)
+        work = Work(
+            ticket,
+            Lane.INTERACTIVE,
+            ask.image,
+            attempt=1,
+            options=ask.options,
+            known_only=ask.known_only,
         )
+        self._queue_of(work).append(work)
         return []
+
+    def _queue_of(self, work: Work) -> deque[Work]:
+        return self._known_only if work.known_only else self._waiting
 
     def drop(self, web: str, ticket: int) -> list[Withdrawal]:
         """Remove an image whose client has gone, and withdraw it from the process that has it."""
         name = f"{web}:{ticket}"
         if self._requesters.pop(name, None) is None:
             return []
-        self._waiting = deque(work for work in self._waiting if work.ticket != name)
+        for queue in (self._waiting, self._known_only):
+            for work in [work for work in queue if work.ticket == name]:
+                queue.remove(work)
         return [Withdrawal(model, Withdraw(name)) for model in self._holders(name)]
 
     def _holders(self, ticket: str) -> list[str]:
@@ -122,7 +135,10 @@ class Dispatcher:
     # ------------------------------------------------------------ model processes
 
     def model_loading(self, model: str, window: int) -> None:
-        """Let a process that is loading its model take up to `window` bulk images at a time."""
+        """Let a process that is loading its model take up to `window` images of each lane.
+
+        Its interactive images are those that are `known_only`.
+        """
         self._models[model] = AssignedWork(window, loading=True)
 
     def model_ready(self, model: str, window: int) -> None:
@@ -156,11 +172,11 @@ class Dispatcher:
         interactive = [work for work in held if work.ticket in self._requesters]
         # guard: lost-interactive-work-is-answered
         spent = [work for work in interactive if work.attempt >= MAX_ATTEMPTS]
-        self._waiting.extendleft(
-            replace(work, attempt=work.attempt + 1, alone=points > 0 and work.ticket in running)
-            for work in reversed(interactive)
-            if work not in spent
-        )
+        for work in reversed(interactive):
+            if work not in spent:
+                alone = points > 0 and work.ticket in running
+                again = replace(work, attempt=work.attempt + 1, alone=alone)
+                self._queue_of(work).appendleft(again)
         error = WorkerLost("the model process died twice while it had this image; try again")
         return ModelExit(
             answers=self._answer_all(spent, Refused.of(error)),
@@ -174,7 +190,9 @@ class Dispatcher:
 
     def refuse_waiting(self, refused: Refused) -> list[WebAnswer]:
         """Answer all images that wait: no model process will take them."""
-        waiting, self._waiting = [*self._waiting], deque()
+        waiting = [*self._known_only, *self._waiting]
+        self._known_only.clear()
+        self._waiting.clear()
         return self._answer_all(waiting, refused)
 
     def _answer_all(self, works: list[Work], refused: Refused) -> list[WebAnswer]:
@@ -183,8 +201,9 @@ class Dispatcher:
 
     def assign_interactive(self) -> Iterator[tuple[str, Work]]:
         """Assign waiting images, each to the model process with the most capacity."""
-        while self._waiting and (model := self._least_loaded(Lane.INTERACTIVE)) is not None:
-            yield self._assign(model, self._waiting.popleft())
+        for queue, known_only in ((self._known_only, True), (self._waiting, False)):
+            while queue and (model := self._least_loaded(known_only=known_only)) is not None:
+                yield self._assign(model, queue.popleft())
 
     def bulk_capacity(self) -> list[tuple[str, int]]:
         """Return the model processes that can take bulk images, and how many each can take."""
@@ -211,7 +230,11 @@ class Dispatcher:
         self._models[model].work[work.ticket] = work
         return model, work
 
-    def _least_loaded(self, lane: Lane) -> str | None:
-        capacities = {name: assigned.capacity(lane) for name, assigned in self._models.items()}
+    def _least_loaded(self, *, known_only: bool) -> str | None:
+        """Return the process that can take the most interactive images, if one can take any."""
+        capacities = {
+            name: assigned.capacity(Lane.INTERACTIVE, known_only=known_only)
+            for name, assigned in self._models.items()
+        }
         best = max(capacities, key=capacities.__getitem__, default=None)
         return best if best is not None and capacities[best] > 0 else None

@@ -11,10 +11,16 @@ class ModelHealth:
 
     reports: dict[str, Ready | Unready | None] = field(default_factory=dict)
     last: ModelInfo | None = None
+    caching: set[str] = field(default_factory=set)
+
+    def loading(self, role: str) -> None:
+        """Note that a process that loads its model can answer images that the cache knows."""
+        self.caching.add(role)
 
     def report(self, role: str, message: Ready | Unready) -> None:
         """Note the report of a model process."""
         self.reports[role] = message
+        self.caching.discard(role)
         if isinstance(message, Ready):
             self.last = message.model
 
@@ -23,12 +29,14 @@ class ModelHealth:
 
         The reason why it could not load its model stays until its replacement reports.
         """
+        self.caching.discard(role)
         if not isinstance(self.reports.get(role), Unready):
             self.reports[role] = None
 
     def state(self, *, draining: bool, spool_free: int | None = None) -> State:
         """Return the state that web processes get; `spool_free` is passed on to them."""
-        return replace(self._state(draining=draining), spool_free=spool_free)
+        state = self._state(draining=draining)
+        return replace(state, spool_free=spool_free, cache=bool(self.caching))
 
     def _state(self, *, draining: bool) -> State:
         if draining:

@@ -85,6 +85,7 @@ class Router:
                 pass
             case CacheReady(window):
                 self._dispatcher.model_loading(model, window)
+                self._status.model_loading(role)
             case Ready(_, window):
                 self._roster.mark_ready(model)
                 self._dispatcher.model_ready(model, window)

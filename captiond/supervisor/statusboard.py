@@ -21,6 +21,11 @@ class StatusBoard:
         """Send the current state to a web process that has just started."""
         web.channel.send(self.state)
 
+    def model_loading(self, role: str) -> None:
+        """Note and publish that a process that loads its model can answer known images."""
+        self._models.loading(role)
+        self.publish()
+
     def model_reported(self, role: str, report: Ready | Unready) -> None:
         """Note and publish that a model process is ready, or why it cannot be."""
         self._models.report(role, report)

@@ -14,12 +14,13 @@ from captiond.store import tasks
 from captiond.web import schemas
 from captiond.web.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.callback_url import callback_url_of
+from captiond.web.forms import Form, FormSpec
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.options import options_of
 from captiond.web.services import Services, services_of
 from captiond.web.spool_limit import check_spool
 from captiond.web.task_queue import TaskQueue
-from captiond.web.uploads import Form, FormSpec, received, shielded
+from captiond.web.uploads import received, shielded
 
 TASK_IMAGES = FormSpec("images", single=False, durable=True)
 POLL_SECONDS = 2  # when a client should ask for a new task's status

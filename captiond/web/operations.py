@@ -48,8 +48,8 @@ from captiond.store.results import Unreadable
 from captiond.web import async_captioning, captioning, page, probes, schemas
 from captiond.web.async_captioning import TASK_IMAGES
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
+from captiond.web.forms import FormSpec
 from captiond.web.problems import InvalidRequest
-from captiond.web.uploads import FormSpec
 
 Errors = tuple[type[CaptiondError], ...]
 

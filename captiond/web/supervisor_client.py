@@ -60,6 +60,7 @@ class SupervisorClient:
             self.send_measurements(recorder)
 
     def send_measurements(self, recorder: Recorder) -> None:
+        """Send what `recorder` has measured, if there is anything."""
         measurements = recorder.take()
         if measurements:
             self._channel.send(Measured(measurements))
@@ -75,6 +76,20 @@ class SupervisorClient:
         if self.state.health is not Health.HEALTHY:
             raise ModelNotReady(self.state.reasons)
 
+    def check_answerable(self) -> bool:
+        """Return whether only images that the cache knows can be answered now.
+
+        Raises:
+            Draining: the service is stopping.
+            ModelNotReady: no image can be answered at present.
+        """
+        self.check_open()
+        if self.state.health is Health.HEALTHY:
+            return False
+        if not self.state.cache:
+            raise ModelNotReady(self.state.reasons)
+        return True
+
     def check_open(self) -> None:
         """Return if a task can be accepted now.
 
@@ -84,8 +99,13 @@ class SupervisorClient:
         if self.state.draining or self.closed.is_set():
             raise Draining("captiond is stopping; try again shortly")
 
-    async def caption(self, image: SpooledImage, options: Options, *, seconds: float) -> Answer:
+    async def caption(
+        self, image: SpooledImage, options: Options, *, seconds: float, known_only: bool = False
+    ) -> Answer:
         """Have one spooled image captioned. If the caller is cancelled, the image is withdrawn.
+
+        With `known_only`, an image that the cache does not know is refused as `model_not_ready`
+        while the model is being loaded.
 
         Raises:
             RequestTimeout: there is no answer within `seconds`. The image is withdrawn.
@@ -93,7 +113,7 @@ class SupervisorClient:
         ticket = next(self._tickets)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, image, options))
+        self._channel.send(Ask(ticket, image, options, known_only))
         try:
             async with asyncio.timeout(seconds):
                 return await answer

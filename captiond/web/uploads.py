@@ -9,77 +9,20 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from starlette.requests import Request
 
-from captiond.config import ImageSettings, LimitSettings, Settings
-from captiond.errors import (
-    EmptyImage,
-    FileTooLarge,
-    ImageError,
-    MalformedBody,
-    NoSpace,
-    StorageFailed,
-    TooManyFiles,
-    UploadTimeout,
-)
-from captiond.imagetypes import check_type
-from captiond.jobs import Refused, SpooledImage
-from captiond.metrics import FILES_REFUSED, UPLOAD_BYTES, Recorder
-from captiond.spool import SpoolWriter
+from captiond.errors import NoSpace, StorageFailed, UploadTimeout
+from captiond.metrics import UPLOAD_BYTES
+from captiond.web.forms import Form, FormReader, FormSpec
 from captiond.web.multipart import MultipartReader, boundary_of, chunks
 from captiond.web.problems import missing
 from captiond.web.services import Services
 
-MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
-FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
 P = ParamSpec("P")
 T = TypeVar("T")
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """One file of a request: either an image in the spool, or refused before it was stored."""
-
-    filename: str
-    image: SpooledImage | None
-    refused: Refused | None = None
-
-
-@dataclass(slots=True)
-class Form:
-    """The content of a request. `file` names the spool file that holds all its images.
-
-    The spool file is removed together with the form, unless `kept` says that a task owns it.
-    """
-
-    uploads: list[Upload] = field(default_factory=list)
-    fields: dict[str, str] = field(default_factory=dict)
-    file: str | None = None
-    kept: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class FormSpec:
-    """The form that an operation takes: one file or several in `field`, beside the options.
-
-    If it is `durable`, the files survive a power cut once the form has been received.
-    """
-
-    field: str
-    single: bool
-    durable: bool = False
-
-    def max_files(self, limits: LimitSettings) -> int:
-        """Return how many files a form may have."""
-        return 1 if self.single else limits.files
-
-    def max_bytes(self, limits: LimitSettings) -> int:
-        """Return how many bytes the body may have."""
-        return limits.file_bytes + FORM_BYTES if self.single else limits.body_bytes
 
 
 @asynccontextmanager
@@ -126,7 +69,7 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
 
 
 async def store(
-    body: AsyncIterator[bytes], reader: MultipartReader, parts: "FormReader", services: Services
+    body: AsyncIterator[bytes], reader: MultipartReader, parts: FormReader, services: Services
 ) -> None:
     """Read a body, and write its files to the spool: a small body at once, a large one in pieces.
 
@@ -163,157 +106,8 @@ async def shielded(work: Awaitable[T]) -> T:
 
 
 def raise_for_disk(error: OSError) -> None:
-    """Raise the error of ours that says why the upload cannot be written."""
+    """Raise NoSpace or StorageFailed, whichever describes the error."""
     # guard: full-disk-is-507
     if error.errno in FULL:
         raise NoSpace("no space left for the upload; nothing was accepted") from error
     raise StorageFailed(f"the upload cannot be written: {error.strerror}") from error
-
-
-class FormReader:
-    """Turns the parts of one body into a form. `flush`, `commit` and `close` block."""
-
-    def __init__(self, services: Services, spec: FormSpec, form: Form) -> None:
-        self._services = services
-        self._spec = spec
-        self._form = form
-        self._fields = 0
-        self._part: FilePart | FieldPart | IgnoredFile = IgnoredFile()
-        self._writer = services.spool.writer(services.owner)
-
-    @property
-    def unwritten(self) -> int:
-        """How many bytes are in memory."""
-        return self._writer.unwritten
-
-    def begin(self, name: str, filename: str | None) -> None:
-        """Begin a part. It is a file if it has a file name, and a field if it has none."""
-        self._part = self._new_part(name, filename)
-
-    def data(self, data: memoryview) -> None:
-        """Take some bytes of the part."""
-        self._part.write(data)
-
-    def end(self) -> None:
-        """Add the part to the form."""
-        self._part.end(self._form)
-
-    def flush(self) -> None:
-        """Write to the disk what is in memory."""
-        self._writer.flush()
-
-    def commit(self) -> None:
-        """Finish the spool file. If the form is `durable`, it survives a power cut from now on."""
-        if not self._writer.empty:
-            self._writer.commit(durable=self._spec.durable)
-            self._form.file = self._writer.name
-
-    def close(self) -> None:
-        """Remove the spool file of a body that was not read completely or has no image."""
-        if self._form.file is None:
-            # guard: discard-broken-upload
-            self._writer.discard()
-
-    def _new_part(self, name: str, filename: str | None) -> "FilePart | FieldPart | IgnoredFile":
-        if filename is not None and name == self._spec.field:
-            return self._new_file(filename)
-        self._fields += 1
-        if self._fields > MAX_FIELDS:
-            raise MalformedBody(f"more than {MAX_FIELDS} fields beside the files")
-        return FieldPart(name) if filename is None else IgnoredFile()
-
-    def _new_file(self, filename: str) -> "FilePart":
-        settings, spec = self._services.settings, self._spec
-        most = spec.max_files(settings.limits)
-        if len(self._form.uploads) == most:
-            raise TooManyFiles(f"too many files in {spec.field!r}: at most {most} in a request")
-        recorder = self._services.recorder
-        return FilePart(self._writer, settings, recorder, filename, single=spec.single)
-
-
-class FieldPart:
-    """A form field that is not a file. The handler rejects names that it does not know."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._value = b""
-
-    def write(self, data: memoryview) -> None:
-        self._value += data
-        if len(self._value) > MAX_FIELD_BYTES:
-            raise MalformedBody(f"the field {self._name!r} is over {MAX_FIELD_BYTES} bytes")
-
-    def end(self, form: Form) -> None:
-        form.fields[self._name] = self._value.decode("utf-8", errors="replace")
-
-
-class IgnoredFile:
-    """A file in a field that the operation does not take files in."""
-
-    def write(self, data: memoryview) -> None:
-        pass
-
-    def end(self, form: Form) -> None:
-        pass
-
-
-class FilePart:
-    """A file that is written to the spool, until there is a reason to refuse it."""
-
-    def __init__(
-        self,
-        writer: SpoolWriter,
-        settings: Settings,
-        recorder: Recorder,
-        filename: str,
-        *,
-        single: bool,
-    ) -> None:
-        self._writer = writer
-        self._settings = settings
-        self._recorder = recorder
-        self._filename = filename
-        self._single = single
-        self._refused: ImageError | None = None
-        writer.begin()
-
-    def write(self, data: memoryview) -> None:
-        if self._refused is not None:
-            return
-        most = self._settings.limits.file_bytes
-        if self._writer.size + len(data) > most:
-            self._refuse(FileTooLarge(f"the file is over {most} bytes"))
-        else:
-            self._writer.write(data)
-
-    def end(self, form: Form) -> None:
-        if self._refused is None:
-            try:
-                check_head(self._writer.head, self._settings.images)
-            except ImageError as error:
-                self._refuse(error)
-        if self._refused is None:
-            form.uploads.append(Upload(self._filename, self._writer.end()))
-        else:
-            form.uploads.append(Upload(self._filename, None, Refused.of(self._refused)))
-
-    def _refuse(self, error: ImageError) -> None:
-        """Refuse this file. If it is the only one and too large, the whole request is refused."""
-        self._recorder.count(FILES_REFUSED, error.code)
-        if self._single and isinstance(error, FileTooLarge):
-            raise error
-        self._writer.drop()
-        self._refused = error
-
-
-def check_head(head: bytes, images: ImageSettings) -> None:
-    """Return if a file that begins with `head` may be an image.
-
-    Raises:
-        EmptyImage: the file is empty.
-        NotAnImage: it is not an image of a known type.
-        ImageTypeRefused: the settings do not enable its type.
-    """
-    if not head:
-        raise EmptyImage("the file is empty")
-    check_type(head, images.types)

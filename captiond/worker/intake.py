@@ -10,7 +10,7 @@ from captiond.captioners.protocol import Capabilities
 from captiond.decoding.decode import Pixels
 from captiond.decoding.pool import DecodePool
 from captiond.decoding.slots import Slots
-from captiond.errors import OptionNotSupported
+from captiond.errors import ModelNotReady, OptionNotSupported
 from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Decoded, Work
 from captiond.worker.batching import Batcher
@@ -88,7 +88,7 @@ class ImageIntake:
     """Brings each image to where the next batch takes it, or finishes it without the model.
 
     Images with known captions are finished while the model is still being loaded. The others wait
-    until `open` is called.
+    until `open` is called, or are refused if they are `known_only`.
     """
 
     def __init__(
@@ -117,6 +117,10 @@ class ImageIntake:
         if known is not None:
             outcome = self._recipe.selected(known, work)
             await self._completion.finish(FinishedImage(work, outcome, whole=known))
+            return
+        if work.known_only and not self._model.done():
+            refused = Refused.of(ModelNotReady(("the model is being loaded",)))
+            await self._completion.finish(FinishedImage(work, refused))
             return
         model = await asyncio.shield(self._model)
         generation = self._recipe.generation_of(work)

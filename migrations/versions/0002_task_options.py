@@ -1,4 +1,4 @@
-"""What a request asked for, kept with its task until its last image is captioned."""
+"""The options of a request, stored with its task."""
 
 import sqlalchemy as sa
 from alembic import op

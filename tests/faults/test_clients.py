@@ -115,7 +115,7 @@ def crawling(service: Service, clients: int) -> Iterator[list[int]]:
 
 def test_crawling_clients_are_disconnected_and_delay_no_other(data: Path) -> None:
     clients, good = rounds(60, 500), rounds(20, 100)
-    with running(data, "--set", "limits.upload_seconds=4", **FRESH) as service:
+    with running(data, "--set", "limits.upload_seconds=6", **FRESH) as service:
         before = p99(service, good)
         with crawling(service, clients) as closed:
             during = p99(service, good)

@@ -62,7 +62,9 @@ def check_only_one_failed(task: dict[str, Any], place: int, code: str) -> None:
     assert codes == [None] * place + [code] + [None] * (NEIGHBOURS - place)
 
 
-def test_an_image_that_kills_decoders_is_poison(data: Path, rng: random.Random) -> None:
+def test_an_image_that_kills_decoders_is_poison_and_can_be_retried(
+    data: Path, rng: random.Random
+) -> None:
     with running(data, **injected("decoder_crash", data)) as service:
         task_id, place = send_among_neighbours(service, rng)
         check_only_one_failed(service.finished(task_id), place, "poison_image")
@@ -72,6 +74,18 @@ def test_an_image_that_kills_decoders_is_poison(data: Path, rng: random.Random) 
         assert service.logged("model_died") == []
         assert service.stop() == 0
     check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    with running(data, **FRESH) as well:
+        result = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
+        assert (result.returncode, result.stdout) == (0, f"{task_id}: 1 images wait again\n")
+        wait_for(lambda: well.task(task_id)["progress"]["failed"] == 0, "the retry to be seen")
+        codes = [entry.get("code") for entry in well.finished(task_id)["result"]]
+        assert codes == [None] * (NEIGHBOURS + 1)
+        again = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
+        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+        assert "no image to try again" in again.stderr
+        assert well.stop() == 0
+    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    assert list((data / "spool").iterdir()) == []
     record("a decoder dies on an image", rounds=1, images=16, lost=0, doubled=0, deaths=2)
 
 
@@ -94,25 +108,6 @@ def test_an_image_whose_caption_kills_its_tagger_is_poison(data: Path, rng: rand
         task_id, place = send_among_neighbours(service, rng, first=8)  # of the first batch
         check_only_one_failed(service.finished(task_id), place, "poison_image")
         assert service.stop() == 0
-
-
-def test_an_image_that_was_poison_can_be_retried(data: Path, rng: random.Random) -> None:
-    with running(data, **injected("decoder_crash", data)) as sick:
-        task_id, place = send_among_neighbours(sick, rng)
-        check_only_one_failed(sick.finished(task_id), place, "poison_image")
-        assert sick.stop() == 0
-    with running(data, **FRESH) as well:
-        result = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
-        assert (result.returncode, result.stdout) == (0, f"{task_id}: 1 images wait again\n")
-        wait_for(lambda: well.task(task_id)["progress"]["failed"] == 0, "the retry to be seen")
-        codes = [entry.get("code") for entry in well.finished(task_id)["result"]]
-        assert codes == [None] * (NEIGHBOURS + 1)
-        again = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
-        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
-        assert "no image to try again" in again.stderr
-        assert well.stop() == 0
-    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
-    assert list((data / "spool").iterdir()) == []
 
 
 def test_an_interactive_image_that_kills_model_processes_is_answered(data: Path) -> None:

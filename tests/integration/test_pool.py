@@ -25,8 +25,9 @@ def anyio_backend() -> str:
 
 
 async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) -> None:
-    """Though there are as many of them as deaths that make an image poison; and slots count
-    against no decoder's memory.
+    """As many decoders die as make an image poison.
+
+    The slots take more memory than a decoder may use, and do not count.
     """
     content = png(1)
     settings = Settings(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import png
-from tests.service import PATIENCE, Service, running, wait_for
+from tests.service import PATIENCE, Service, running, running_without_model, wait_for
 
 KIB = 1024
 LIMITS = {
@@ -164,8 +164,8 @@ def test_large_bodies_that_are_answered_early_leak_nothing(limited: Service) -> 
 
 def test_uploads_stream_to_disk(tmp_path: Path) -> None:
     """The web process stays small while it receives many large uploads at once."""
-    with running(tmp_path / "data") as service:
-        (web,) = service.children("web")
+    with running_without_model(tmp_path / "data") as service:
+        web = service.child("web")
         content = png(1) + b"\0" * (15 * 1024 * KIB)
         before = web.memory_info().rss
 

@@ -1,4 +1,4 @@
-"""The model process's engine against transformers itself: same pixels, same tokens."""
+"""captiond's BLIP and that of transformers: the same pixels give the same tokens."""
 
 import shutil
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_pickled_weights_are_loaded_as_weights_only(tmp_path: Path, files: list[
 
 
 class Malicious:
-    """What a pickle can do to whoever loads it."""
+    """A pickle that touches a file when it is loaded."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Path.touch, (Path("owned"),))
@@ -129,7 +129,7 @@ def test_a_prompt_begins_every_caption(files: list[Path]) -> None:
 
 
 def test_a_gpu_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch takes no device without one where it matters (torch.cuda.set_device)."""
+    """`torch.cuda.set_device` needs the number of the device."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     found = [str(pick_device(setting)) for setting in ("auto", "cuda", "cuda:1", "cpu")]

@@ -1,4 +1,4 @@
-"""A migrated database of its own for each test that asks for `store`."""
+"""The fixture `store`: a migrated database for each test."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One migrated database file, copied for each test."""
+    """Return one migrated database file, which is copied for each test."""
     path = tmp_path_factory.mktemp("migrated") / "captiond.db"
 
     async def migrate() -> None:

@@ -9,8 +9,9 @@ from captiond.errors import KeyReused, StoreRefused
 from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.store.engine import Engine
 from captiond.web.async_captioning import accept
+from captiond.web.forms import Form
 from captiond.web.task_queue import TaskQueue
-from captiond.web.uploads import Form, shielded
+from captiond.web.uploads import shielded
 
 pytestmark = pytest.mark.anyio
 

@@ -1,4 +1,4 @@
-"""A backup beside a writer that never rests: one pass, one moment."""
+"""A backup copies one snapshot in one pass, however busy the database is."""
 
 import sqlite3
 import threading
@@ -18,7 +18,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def test_a_backup_ends_however_much_is_written_meanwhile(tmp_path: Path) -> None:
+def test_a_backup_finishes_however_much_is_written_meanwhile(tmp_path: Path) -> None:
     path, target = tmp_path / "source.db", tmp_path / "copy.db"
     with closing(connect(path)) as source:
         source.execute("PRAGMA journal_mode = WAL")
@@ -40,8 +40,8 @@ def test_a_backup_ends_however_much_is_written_meanwhile(tmp_path: Path) -> None
     steps = [0]
 
     def progress(done: int, pages: int) -> None:
-        written.acquire()  # something is written between any two steps
-        assert steps[-1] < done <= pages, "it has begun again"
+        written.acquire()  # another transaction commits between any two steps
+        assert steps[-1] < done <= pages, "the backup started again"
         steps.append(done)
 
     thread = threading.Thread(target=write)

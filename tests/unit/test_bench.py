@@ -24,7 +24,7 @@ def samples(
 
 
 def measured(*engine: tuple[int, float]) -> Figures:
-    """Figures of our engine's seconds for batches of these sizes."""
+    """Figures for batches of these sizes that took so many seconds."""
     found = [
         *samples(CaseKind.PRODUCT, "linear", 1000, 2, 1, 4),
         *samples(CaseKind.PRODUCT, "packed linear", 1000, 1, 0.5),

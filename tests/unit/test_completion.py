@@ -60,6 +60,12 @@ async def claimed(store: Engine) -> list[Work]:
     ]
 
 
+async def received(channel: Channel, count: int) -> list[Message]:
+    """The next messages of a channel."""
+    async with asyncio.timeout(60):
+        return [await channel.receive() for _ in range(count)]
+
+
 def keys(works: list[Work]) -> list[str]:
     return [captions.cache_key(work.image.sha256, RECIPE.cache_key(work)) for work in works]
 
@@ -81,7 +87,7 @@ async def test_known_images_of_a_task_take_a_handful_of_transactions(store: Engi
         async with asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(intake.accept(work))
-        finished = [await ours.receive() for _ in works]
+        finished = await received(ours, IMAGES)
     assert transactions <= 10
     assert all(isinstance(message, Finished) and message.stored for message in finished)
     assert any(isinstance(message, Finished) and message.task for message in finished)
@@ -102,7 +108,7 @@ async def test_measurements_of_a_batch_are_sent_before_its_results(store: Engine
         await completion.finish_batch(
             [FinishedImage(work, CAPTION, timings, whole=CAPTION) for work in works]
         )
-        messages: list[Message] = [await ours.receive() for _ in range(4)]
+        messages = await received(ours, 4)
     measured, *finished = messages
     assert isinstance(measured, Measured)
     counts = measured.measurements.counts

@@ -1,4 +1,4 @@
-"""From files of every kind to pixels, or to an error that says what is wrong."""
+"""Decoding of all kinds of files: to pixels, or to an error that says what is wrong."""
 
 import random
 from contextlib import suppress
@@ -34,7 +34,7 @@ def pillow() -> None:
 
 @pytest.fixture
 def picture() -> Image.Image:
-    """A picture that differs in every corner."""
+    """A picture whose corners all differ."""
     image = Image.effect_noise((90, 60), 30).convert("RGB")
     image.paste((200, 10, 10), (0, 0, 30, 20))
     image.paste((10, 200, 10), (60, 40, 90, 60))
@@ -103,7 +103,7 @@ def test_exif_orientation_is_undone(tmp_path: Path, picture: Image.Image, orient
     ],
 )  # fmt: skip
 def test_every_mode_keeps_its_brightness(tmp_path: Path, mode: str, format_: str) -> None:
-    """The left half is bright, the right half dark, whatever the mode says it with."""
+    """The left half of the image is bright and the right half is dark, in every mode."""
     grey = Image.new("L", (80, 40), 40)
     grey.paste(220, (0, 0, 40, 40))
     if mode == "I;16":
@@ -120,7 +120,7 @@ def test_every_mode_keeps_its_brightness(tmp_path: Path, mode: str, format_: str
     assert right < 100
 
 
-def test_transparency_lies_on_white(tmp_path: Path) -> None:
+def test_transparent_parts_become_white(tmp_path: Path) -> None:
     clear = Image.new("RGBA", (10, 10), (0, 0, 0, 0))
     pixels, _ = decode(saved(tmp_path, clear, "png"), GEOMETRY, SETTINGS)
     assert pixels.min() == 255
@@ -140,7 +140,9 @@ def test_transparency_lies_on_white(tmp_path: Path) -> None:
         (b"\0\0\0\x20ftypheic\0\0\0\0mif1heic", ImageTypeRefused),
     ],
 )
-def test_what_is_no_image_is_told(tmp_path: Path, content: bytes, error: type[ImageError]) -> None:
+def test_a_file_that_is_not_an_image_is_an_error(
+    tmp_path: Path, content: bytes, error: type[ImageError]
+) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(error):
@@ -163,7 +165,7 @@ def test_pixels_are_counted_before_they_are_decoded(tmp_path: Path) -> None:
         decode(path, GEOMETRY, SETTINGS)
 
 
-def test_a_file_is_opened_as_what_its_bytes_say_and_not_as_its_name(
+def test_the_type_of_a_file_is_that_of_its_bytes_and_not_of_its_name(
     tmp_path: Path, picture: Image.Image
 ) -> None:
     path = tmp_path / "liar.jpg"
@@ -204,7 +206,7 @@ def test_a_draft_of_a_jpeg_is_nearly_the_same(tmp_path: Path, orientation: int) 
     assert 0 < difference.mean() < 2
 
 
-def test_of_what_is_no_jpeg_there_is_no_draft(tmp_path: Path, picture: Image.Image) -> None:
+def test_there_is_no_draft_of_other_formats(tmp_path: Path, picture: Image.Image) -> None:
     path = saved(tmp_path, picture.resize((900, 600)), "png")
     draft, _ = decode(path, GEOMETRY, SETTINGS.model_copy(update={"jpeg_draft": True}))
     assert np.array_equal(draft, decode(path, GEOMETRY, SETTINGS)[0])

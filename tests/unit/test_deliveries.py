@@ -1,4 +1,4 @@
-"""Deliveries in a real database: made as their task ends, due, fenced, tried anew, too old."""
+"""Deliveries in a real database: they are made, tried, recorded, restarted and given up."""
 
 import asyncio
 import time
@@ -34,7 +34,7 @@ def task(task_id: str, url: str | None = "http://a.example/", images: int = 1) -
 
 
 def refused(task_id: str, url: str = "http://a.example/") -> NewTask:
-    """A task that ends as it is accepted."""
+    """Return a task that is finished when it is accepted."""
     image = NewImage("x", None, Refused("no image", "not_an_image"))
     return NewTask(task_id, None, (image,), 1.0, callback_url=url)
 
@@ -54,7 +54,7 @@ def failed(delivery: Delivery, *, again: float | None) -> Tried:
     return Tried(delivery.id, delivery.attempts + 1, 3.0, status, again, 500, "answered 500")
 
 
-async def test_a_delivery_is_made_when_its_task_ends_and_only_then(store: Engine) -> None:
+async def test_a_delivery_is_made_when_its_task_is_finished_and_not_before(store: Engine) -> None:
     await tasks.create_task(store, task("t", images=2))
     await tasks.create_task(store, task("quiet", url=None))
     (first, *_) = await claims.claim(store, 1, owner="m", now=2.0)
@@ -67,7 +67,7 @@ async def test_a_delivery_is_made_when_its_task_ends_and_only_then(store: Engine
     assert await due(store, 3.9) == []
 
 
-async def test_each_way_a_task_ends_makes_one_delivery(store: Engine) -> None:
+async def test_each_way_to_finish_a_task_makes_one_delivery(store: Engine) -> None:
     await tasks.create_task(store, refused("r"))
     await tasks.create_task(store, task("c"))
     (claim,) = await claims.claim(store, 1, owner="m", now=2.0)
@@ -79,7 +79,7 @@ async def test_each_way_a_task_ends_makes_one_delivery(store: Engine) -> None:
         assert len(await deliveries.of_task(store, task_id)) == 1
 
 
-async def test_a_host_with_a_backlog_stands_before_no_other(store: Engine) -> None:
+async def test_the_backlog_of_one_host_does_not_delay_another(store: Engine) -> None:
     for number in range(50):
         await tasks.create_task(store, refused(f"a{number}", "http://a.example/"))
     await tasks.create_task(store, refused("z", "http://z.example/"))
@@ -89,7 +89,7 @@ async def test_a_host_with_a_backlog_stands_before_no_other(store: Engine) -> No
     assert [delivery.task_id for delivery in await due(store, 2.0, trying)] == ["z"]
 
 
-async def test_receivers_on_one_host_have_their_calls_to_themselves(store: Engine) -> None:
+async def test_receivers_on_one_host_have_separate_limits(store: Engine) -> None:
     for number in range(3):
         await tasks.create_task(store, refused(f"a{number}", "http://a.example:8080/"))
     await tasks.create_task(store, refused("b", "http://a.example:8081/"))
@@ -111,7 +111,7 @@ async def test_a_try_is_recorded_once_and_waits_until_it_is_due(store: Engine) -
     assert await due(store, 99.0) == []
 
 
-async def test_what_was_given_up_can_be_tried_anew(store: Engine) -> None:
+async def test_a_failed_delivery_can_be_restarted(store: Engine) -> None:
     for task_id in ("t", "u"):
         await tasks.create_task(store, refused(task_id))
     given_up, delivered = await due(store, 2.0)
@@ -130,7 +130,7 @@ async def test_what_was_given_up_can_be_tried_anew(store: Engine) -> None:
     assert await deliveries.redeliver(store, "nobody", now=6.0) == 0
 
 
-async def test_a_task_that_is_tried_again_is_told_of_once_more_and_not_before(
+async def test_a_retried_task_is_reported_again_once_it_is_finished(
     store: Engine,
 ) -> None:
     await tasks.create_task(store, task("t"))
@@ -141,7 +141,7 @@ async def test_a_task_that_is_tried_again_is_told_of_once_more_and_not_before(
     )
     (first,) = await due(store, 2.0)
     assert await tasks.retry(store, "t") == 1
-    assert await due(store, 2.0) == [], "it has not ended after all"
+    assert await due(store, 2.0) == [], "the task is open again"
     await finish_all(store, now=5.0)
     (second,) = await due(store, 5.0)
     assert second.id != first.id
@@ -154,7 +154,7 @@ async def give_up(engine: Engine, begun_before: float, *trying: str) -> int:
     )
 
 
-async def test_what_is_too_old_is_given_up_tried_or_not(store: Engine) -> None:
+async def test_a_delivery_that_is_too_old_is_given_up(store: Engine) -> None:
     for task_id in ("tried", "untried", "trying"):
         await tasks.create_task(store, refused(task_id))
     tried, _, busy = await deliveries.due(store, now=2.0, per_host=9, trying={})
@@ -166,10 +166,10 @@ async def test_what_is_too_old_is_given_up_tried_or_not(store: Engine) -> None:
     assert [end.attempts for end in ends] == [1, 0]
     assert [delivery.id for delivery in await due(store, 2.0)] == [busy.id]
     deleted = await expiry.delete_finished(store, before=9.0, images=9)
-    assert deleted == 2, "retention waits for them no longer"
+    assert deleted == 2, "a failed delivery does not keep its task"
 
 
-async def test_what_is_tried_anew_is_as_young_as_what_is_new(store: Engine) -> None:
+async def test_a_restarted_delivery_is_as_young_as_a_new_one(store: Engine) -> None:
     await tasks.create_task(store, refused("t"))
     assert await give_up(store, 50.0) == 1
     assert await deliveries.redeliver_failed(store, now=50.0) == 1
@@ -182,7 +182,7 @@ async def test_what_is_tried_anew_is_as_young_as_what_is_new(store: Engine) -> N
 @pytest.mark.parametrize(
     "patience", [RetryPolicy(10, 5, 86400), RetryPolicy(1, 5, 9), RetryPolicy(99, 1, 2)]
 )
-def test_a_life_is_as_long_as_all_tries(patience: RetryPolicy) -> None:
+def test_the_longest_life_is_the_time_of_all_tries(patience: RetryPolicy) -> None:
     delays = [delay_after(n, patience, jitter=1) for n in range(1, patience.attempts)]
     tries = 15 * patience.attempts
     life = longest_life(patience, try_seconds=15)
@@ -191,7 +191,7 @@ def test_a_life_is_as_long_as_all_tries(patience: RetryPolicy) -> None:
 
 @asynccontextmanager
 async def delivering(engine: Engine, folder: Path) -> AsyncIterator[Courier]:
-    """A courier at work; it may call a.example."""
+    """Run a courier that may call a.example."""
     webhook_settings = WebhookSettings(allow=("a.example",))
     settings = Settings(data=DataSettings(dir=folder), webhooks=webhook_settings)
     courier = Courier(settings, engine, lambda task: {"task_id": task.id})
@@ -226,7 +226,7 @@ class Hanging:
 
 
 async def wait_for_rounds(monkeypatch: pytest.MonkeyPatch, courier: Courier, number: int) -> None:
-    """Wait until the courier has looked so often for what is due."""
+    """Wait until the courier has queried the due deliveries `number` times."""
     rounds = asyncio.Semaphore(0)
 
     async def counted(*args: Any, **kwargs: Any) -> list[Delivery]:
@@ -244,7 +244,7 @@ async def wait_for_rounds(monkeypatch: pytest.MonkeyPatch, courier: Courier, num
 async def test_a_courier_gives_up_what_waits_behind_calls_that_hang(
     store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The defaults plan 91 hours: what is older ends, what is younger waits, what is called too."""
+    """With the defaults, all tries take 91 hours. Only an older delivery that waits is given up."""
     hanging, now = Hanging(monkeypatch), time.time()
     monkeypatch.setattr(couriers, "LOOK_SECONDS", 0.0)
     for number in range(PER_HOST):
@@ -255,7 +255,9 @@ async def test_a_courier_gives_up_what_waits_behind_calls_that_hang(
             await tasks.create_task(store, refused(task_id))
             await begin(store, task_id, now - hours * 3600)
         await wait_for_rounds(monkeypatch, courier, 2)
-        assert await status(store, "old") is PENDING, "a start gives everything an hour's tries"
+        assert await status(store, "old") is PENDING, (
+            "after a start, nothing is given up for an hour"
+        )
         monkeypatch.setattr(courier, "_next_look", 0.0)
         await wait_for_rounds(monkeypatch, courier, 2)
         (old,) = await deliveries.of_task(store, "old")
@@ -264,7 +266,7 @@ async def test_a_courier_gives_up_what_waits_behind_calls_that_hang(
 
 
 async def begin(engine: Engine, task_id: str, moment: float) -> None:
-    """Let a task's delivery have been made at a moment."""
+    """Set the time at which a task's delivery was made."""
     of_task = update(DeliveryRow).where(DeliveryRow.task_id == task_id)
     async with writing(engine) as connection:
         await connection.execute(of_task.values(created_at=moment, due_at=moment))

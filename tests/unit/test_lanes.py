@@ -1,4 +1,4 @@
-"""Who goes into the next batch."""
+"""Which images make the next batch."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ def names(batch: list[Named]) -> list[str]:
     return [item.name for item in batch]
 
 
-def test_interactive_goes_first_and_alone() -> None:
+def test_interactive_images_come_first_and_in_their_own_batch() -> None:
     lanes = filled(2, 5)
     assert names(lanes.take(4)) == ["i0", "i1"]
     assert names(lanes.take(4)) == ["b0", "b1", "b2", "b3"]
@@ -38,7 +38,7 @@ def test_interactive_goes_first_and_alone() -> None:
     assert names(lanes.take(4)) == []
 
 
-def test_bulk_gets_its_turn_while_interactive_keeps_coming() -> None:
+def test_every_fifth_batch_is_bulk_while_interactive_images_keep_coming() -> None:
     lanes = filled(0, 100)
     turns: deque[str] = deque()
     for number in range(20):
@@ -47,7 +47,7 @@ def test_bulk_gets_its_turn_while_interactive_keeps_coming() -> None:
     assert turns.count("b") == 20 // (PATIENCE + 1)
 
 
-def test_a_batch_is_of_one_group_and_the_first_that_waits_goes_first() -> None:
+def test_a_batch_is_of_one_group_and_the_oldest_item_comes_first() -> None:
     lanes: Lanes[Named] = Lanes()
     for number, group in enumerate("aabbacab"):
         lanes.put(Lane.BULK, Named(f"{group}{number}", group=group))
@@ -59,7 +59,7 @@ PUT = st.tuples(st.sampled_from(list(Lane)), st.sampled_from("abc"))
 
 
 @given(st.lists(PUT, max_size=60), st.integers(1, 9))
-def test_nothing_is_lost_doubled_or_overtaken_within_its_lane_and_group(
+def test_each_item_is_taken_once_in_order_within_its_lane_and_group(
     put: list[tuple[Lane, str]], size: int
 ) -> None:
     queue: Lanes[Named] = Lanes()

@@ -1,4 +1,4 @@
-"""The checkpoint's own connection goes back as it came."""
+"""A checkpoint returns its connection to the pool with the usual settings."""
 
 import pytest
 from sqlalchemy import text
@@ -12,7 +12,7 @@ from captiond.store.sqlite import BUSY_SECONDS
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_checkpoint_that_fails_leaves_the_others_patience_as_before(
+async def test_a_checkpoint_that_fails_resets_the_busy_timeout(
     store: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail_to_restart(connection: AsyncConnection, mode: str) -> tuple[int, int]:

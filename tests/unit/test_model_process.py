@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ async def model_process(settings: Settings) -> AsyncIterator[Channel]:
     ours, theirs = multiprocessing.Pipe()
     channel = await Channel.open(ours)
     start = ModelStart("model0-1f", os.getpid(), settings, theirs, "cpu")
-    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
         group.create_task(run(start))
         channel.send(Go())
         yield channel
@@ -105,6 +106,15 @@ async def test_known_images_are_finished_while_the_model_is_loading(
             assert known.ticket == "known"
             assert isinstance(known.outcome, Captioned)
             assert known.outcome.cached
+            channel.send(replace(spooled(settings, "known too", 1), known_only=True))
+            known = await next_message(channel)
+            assert isinstance(known, Finished)
+            assert isinstance(known.outcome, Captioned)
+            channel.send(replace(spooled(settings, "unknown", 3), known_only=True))
+            unknown = await next_message(channel)
+            assert isinstance(unknown, Finished)
+            assert isinstance(unknown.outcome, Refused)
+            assert (unknown.outcome.code, unknown.outcome.status) == ("model_not_ready", 503)
         finally:
             may_load.set()
         assert isinstance(await next_message(channel), Ready)

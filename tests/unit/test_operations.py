@@ -32,10 +32,10 @@ from captiond.web.app import routes
 from captiond.web.operations import OPERATIONS, Operation
 from captiond.web.problems import InvalidRequest
 from captiond.web.schemas import ErrorResponse
+from tests.answers import BY_NAME, check, check_type
 from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
 
 pytestmark = pytest.mark.anyio
-BY_NAME = {operation.name: operation for operation in OPERATIONS}
 CAT = Tag("cat", "cat", Category.ANIMAL, Kind.NOUN, 2, 5)
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3, tag_details=(CAT,), score=-0.5)
 SEVERAL = (Caption("a cat", -0.5), Caption("a dog", -1.5))
@@ -47,31 +47,6 @@ SECRET = "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
 async def web(store: Engine, tmp_path: Path) -> AsyncIterator[WebProcess]:
     async with web_process(store, tmp_path) as process:
         yield process
-
-
-def check(operation: Operation, response: httpx.Response) -> None:
-    """Hold that the table lists a response: its status, its headers and the type of its body."""
-    if response.status_code >= 400 and "detail" in response.json():
-        check_error(operation, response)
-        return
-    specs = {spec.status: spec for spec in operation.responses}
-    spec = specs[response.status_code]
-    assert spec.headers.keys() <= {name.title() for name in response.headers}
-    assert response.headers["content-type"].startswith(spec.media_type)
-    if spec.schema is not None:
-        check_type(spec.schema, response)
-
-
-def check_error(operation: Operation, response: httpx.Response) -> None:
-    check_type(ErrorResponse, response)
-    listed = {(error.code, error.status) for error in operation.errors}
-    assert (response.json()["code"], response.status_code) in listed
-
-
-def check_type(schema: Any, response: httpx.Response) -> None:
-    """Hold that a body has the type `schema` and no field that the type does not have."""
-    adapter = TypeAdapter(schema)
-    assert adapter.validate_json(response.content, strict=True) == response.json()
 
 
 # ---------------------------------------------------------------- the table
@@ -148,7 +123,7 @@ def test_every_error_is_listed_by_an_operation_or_never_sent() -> None:
     ids=["healthy", "starting", "unhealthy", "draining"],
 )
 async def test_answers_without_a_body(web: WebProcess, name: str, state: State) -> None:
-    await web.tell(state)
+    await web.set_state(state)
     check(BY_NAME[name], await web.client.get(BY_NAME[name].path))
 
 
@@ -267,9 +242,9 @@ async def test_a_task_that_is_refused(store: Engine, tmp_path: Path) -> None:
 
         assert await send("with space") == "bad_idempotency_key"
         assert await send(callback_url="http://bad/") == "invalid_request"
-        await web.tell(State(draining=True))
+        await web.set_state(State(draining=True))
         assert await send() == "draining"
-        await web.tell(HEALTHY)
+        await web.set_state(HEALTHY)
         assert list(web.spool.iterdir()) == []
         assert await send(callback_url="http://good/") == ""
         assert await send() == "queue_full"
@@ -299,7 +274,7 @@ async def test_a_large_file_is_refused(store: Engine, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", WAITS_FOR_IMAGE)
 @pytest.mark.parametrize("state", [State(), State(draining=True)], ids=["starting", "draining"])
 async def test_a_service_that_is_not_ready(web: WebProcess, name: str, state: State) -> None:
-    await web.tell(state)
+    await web.set_state(state)
     operation = BY_NAME[name]
     assert operation.form is not None
     response = await web.client.post(operation.path, files={operation.form.field: ("a", PNG)})

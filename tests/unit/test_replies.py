@@ -1,5 +1,8 @@
 """Replies of image decoders: a decoder that was taken over cannot take the model process over."""
 
+import asyncio
+import multiprocessing
+import os
 import pickle
 import random
 from pathlib import Path
@@ -17,6 +20,7 @@ from captiond.decoding.replies import (
 from captiond.errors import CorruptImage
 from captiond.jobs import Refused
 from captiond.messages import Decoded
+from captiond.processes.channel import LENGTH, Channel, MessageTooLarge
 
 
 class Malicious:
@@ -75,3 +79,15 @@ def test_random_bytes_are_malformed() -> None:
     for _ in range(2000):
         with pytest.raises(MalformedReply):
             decode_reply(rng.randbytes(rng.randint(0, 60)))
+
+
+@pytest.mark.anyio
+async def test_a_reply_over_the_limit_is_refused_before_its_bytes_arrive() -> None:
+    ours, theirs = multiprocessing.Pipe()
+    channel = await Channel.open(ours)
+    os.write(theirs.fileno(), LENGTH.pack(MAX_REPLY_BYTES + 1))
+    async with asyncio.timeout(60):
+        with pytest.raises(MessageTooLarge):
+            await channel.receive_bytes(MAX_REPLY_BYTES)
+    channel.close()
+    theirs.close()

@@ -1,6 +1,7 @@
 """Stored JSON: what is written is read, and what cannot be read harms one image only."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,6 +70,13 @@ def viewed(outcome: Outcome, **more: Any) -> ImageView:
 def test_what_is_written_is_read_and_unknown_keys_are_ignored(outcome: Outcome) -> None:
     assert viewed(outcome).outcome == outcome
     assert viewed(outcome, of_a_newer_version={"a": [1]}).outcome == outcome
+
+
+def test_text_that_no_encoding_can_hold_is_stored_with_question_marks() -> None:
+    refused = Refused("\ud800.png: not an image", "not_an_image")
+    assert viewed(refused).outcome == Refused("?.png: not an image", "not_an_image")
+    whole = viewed(replace(CAPTION, caption="a \ud800 cat")).outcome
+    assert whole == replace(CAPTION, caption="a ? cat")
 
 
 @pytest.mark.parametrize("options", [OPTIONS, Options()])

@@ -1,4 +1,4 @@
-"""Retention in a real database and a real folder: what goes, what stays, and in which order."""
+"""Retention in a real database and a real folder: what is deleted, and in which order."""
 
 import os
 import time
@@ -37,7 +37,7 @@ async def count(engine: Engine, table: str) -> int:
         return int((await connection.execute(query)).scalar_one())
 
 
-async def test_a_task_goes_with_its_images_and_deliveries_when_its_days_are_over(
+async def test_an_old_task_is_deleted_with_its_images_and_deliveries(
     store: Engine, tmp_path: Path
 ) -> None:
     await tasks.create_task(store, task("old", images=3))
@@ -53,9 +53,7 @@ async def test_a_task_goes_with_its_images_and_deliveries_when_its_days_are_over
         assert await count(store, table) == 0
 
 
-async def test_unfinished_tasks_and_owed_webhooks_are_never_touched(
-    store: Engine, tmp_path: Path
-) -> None:
+async def test_open_tasks_and_pending_deliveries_are_kept(store: Engine, tmp_path: Path) -> None:
     await tasks.create_task(store, task("waits", url=None, images=2))
     await tasks.create_task(store, refused("owed"))
     await tidied(settings(tmp_path, task_days=1), store, now=1e9)
@@ -64,7 +62,7 @@ async def test_unfinished_tasks_and_owed_webhooks_are_never_touched(
     assert await count(store, "images") == 3
 
 
-async def test_nothing_goes_where_all_is_kept_for_ever(store: Engine, tmp_path: Path) -> None:
+async def test_nothing_is_deleted_if_there_is_no_limit(store: Engine, tmp_path: Path) -> None:
     await tasks.create_task(store, task("old", url=None))
     await finish_all(store, now=5.0)
     await captions.remember(store, {"a": CAPTION, "b": CAPTION}, now=1.0)
@@ -73,18 +71,20 @@ async def test_nothing_goes_where_all_is_kept_for_ever(store: Engine, tmp_path: 
     assert await count(store, "captions") == 2
 
 
-async def test_few_rows_go_at_a_time_and_the_oldest_first(store: Engine) -> None:
+async def test_few_rows_are_deleted_at_a_time_and_the_oldest_first(store: Engine) -> None:
     for number in range(6):
         await tasks.create_task(store, task(f"t{number}", url=None, images=4))
         await finish_all(store, now=10.0 - number)
     assert await expiry.delete_finished(store, before=99.0, images=7) == 2
     left = [number for number in range(6) if await tasks.read_task(store, f"t{number}")]
-    assert left == [0, 1, 2, 3], "the first finished go first"
+    assert left == [0, 1, 2, 3], "the first finished are deleted first"
     assert await expiry.delete_finished(store, before=99.0, images=1) == 1
     assert await expiry.delete_finished(store, before=1.0, images=1) == 0
 
 
-async def test_the_oldest_captions_leave_the_cache(store: Engine, tmp_path: Path) -> None:
+async def test_the_oldest_captions_are_deleted_from_the_cache(
+    store: Engine, tmp_path: Path
+) -> None:
     for age in range(10):
         await captions.remember(store, {f"key{age}": CAPTION}, now=float(age))
     await tidied(settings(tmp_path, cache_rows=4), store, now=1e9)
@@ -105,7 +105,7 @@ async def test_old_files_that_no_task_owns_are_removed(store: Engine, tmp_path: 
     assert sorted(path.name for path in kept.spool.iterdir()) == ["spool-t", "web0-young"]
 
 
-async def test_files_are_let_go_a_few_at_a_time(store: Engine, tmp_path: Path) -> None:
+async def test_files_are_released_a_few_at_a_time(store: Engine, tmp_path: Path) -> None:
     kept = expiry.MOST_TASKS + 5
     poison = Refused("died", "poison_image")
     for number in range(kept):

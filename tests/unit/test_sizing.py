@@ -15,8 +15,9 @@ from captiond.worker.loading import batch_size
 
 
 def machine(*, start: float, each: float, memory: int = 1000, caches: int = 1000) -> Seconds:
-    """A batch takes `start` seconds and `each` more for every image, of which `memory` fit; those
-    that do not fit into the caches take twice as long.
+    """A batch takes `start` seconds, and `each` seconds for every image.
+
+    `memory` images fit into the memory. Those that do not fit into the caches take twice as long.
     """
 
     def seconds(size: int) -> float:

@@ -1,4 +1,4 @@
-"""Tasks in a real database: claims, fences, ends, and the migrations that make the tables."""
+"""Tasks in a real database: they are claimed, finished, cancelled, retried and cached."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -108,7 +108,9 @@ async def test_a_commit_is_durable_and_keys_are_enforced(engine: Engine) -> None
             assert (await connection.execute(text(f"PRAGMA {pragma}"))).scalar_one() == value
 
 
-async def test_images_are_claimed_in_order_and_the_task_ends_with_the_last(engine: Engine) -> None:
+async def test_images_are_claimed_in_order_and_the_last_one_finishes_the_task(
+    engine: Engine,
+) -> None:
     await tasks.create_task(engine, task("t", 3))
     first = await claims.claim(engine, 2, owner="m", now=2.0)
     assert [(claim.image.file, claim.image.offset, claim.image.size) for claim in first] == [
@@ -173,7 +175,7 @@ async def test_a_clock_that_jumps_a_day_changes_no_order(engine: Engine) -> None
     assert await claims.claim(engine, 9, owner="c", now=9 * day) == []
 
 
-async def test_a_task_whose_files_were_all_refused_has_ended(engine: Engine) -> None:
+async def test_a_task_whose_files_were_all_refused_is_finished(engine: Engine) -> None:
     refused = NewImage("x", None, Refused("no image", "not_an_image"))
     await tasks.create_task(engine, NewTask("t", None, (refused, refused), 1.0))
     ended = await read(engine, "t")
@@ -185,7 +187,7 @@ async def test_a_task_whose_files_were_all_refused_has_ended(engine: Engine) -> 
 # ---------------------------------------------------------------- blame
 
 
-async def test_blame_adds_up_to_poison_and_the_neighbours_go_on(engine: Engine) -> None:
+async def test_blame_adds_up_to_poison_and_the_other_images_go_on(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 2))
     points = [blame(Death.CRASHED, 2), blame(Death.CRASHED, 1), blame(Death.CRASHED, 1)]
     for round_, more in enumerate(points):
@@ -206,7 +208,7 @@ async def test_blame_adds_up_to_poison_and_the_neighbours_go_on(engine: Engine) 
     assert second.outcome == CAPTION
 
 
-async def test_an_image_that_is_poison_ends_its_task(engine: Engine) -> None:
+async def test_an_image_that_is_poison_finishes_its_task(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
     (guilty,) = await claims.claim(engine, 1, owner="m", now=2.0)
     await claims.requeue(engine, now=3.0, owner="m", blamed={guilty.image_id: BLAME_LIMIT})
@@ -226,7 +228,7 @@ async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engin
 # ---------------------------------------------------------------- cancel and idempotency
 
 
-async def test_cancel_ends_what_has_no_result_and_drops_what_comes_late(engine: Engine) -> None:
+async def test_cancel_stops_what_has_no_result_and_drops_late_results(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 3))
     done, running = await claims.claim(engine, 2, owner="m", now=2.0)
     await claims.finish(engine, [claims.ImageOutcome(done.image_id, 1, CAPTION)], now=3.0)
@@ -273,7 +275,7 @@ async def test_the_same_key_is_the_same_task_however_many_come_at_once(engine: E
         await tasks.create_task(engine, task("other", 2, key="k", digest="e"))
 
 
-async def test_a_claim_brings_what_its_request_asked_for(engine: Engine) -> None:
+async def test_a_claim_has_the_options_of_its_request(engine: Engine) -> None:
     await tasks.create_task(engine, replace(task("asks", 1), options=OPTIONS))
     await tasks.create_task(engine, task("asks nothing", 1))
     taken = await claims.claim(engine, 9, owner="m", now=2.0)
@@ -307,7 +309,7 @@ async def test_the_cache_keeps_the_first_caption_of_a_key(engine: Engine) -> Non
 
 
 @pytest.mark.parametrize("damaged", ['{"description": "a c', '{"newer": 1}', "[]", '"a cat"'])
-async def test_a_damaged_caption_is_as_good_as_none(engine: Engine, damaged: str) -> None:
+async def test_a_damaged_caption_is_treated_as_missing(engine: Engine, damaged: str) -> None:
     await captions.remember(engine, {"good": CAPTION, "bad": CAPTION}, now=1.0)
     await damage(engine, "UPDATE captions SET result = :text WHERE key = 'bad'", damaged)
     bad, good = await captions.look_up(engine, ["bad", "good"])
@@ -350,10 +352,10 @@ async def test_a_database_of_a_newer_captiond_is_refused(engine: Engine, tmp_pat
         await prepare_database(engine, tmp_path / "captiond.db")
 
 
-async def end_with(
+async def finish_with(
     engine: Engine, *outcomes: Captioned | Refused
 ) -> dict[int, FinishedTask | None]:
-    """Claim as many images as there are outcomes, and end them so."""
+    """Claim as many images as there are outcomes, and store these outcomes."""
     taken = await claims.claim(engine, len(outcomes), owner="m", now=2.0)
     results = [
         claims.ImageOutcome(claim.image_id, claim.attempt, outcome)
@@ -362,40 +364,40 @@ async def end_with(
     return await claims.finish(engine, results, now=3.0)
 
 
-async def test_what_another_try_may_mend_is_tried_again(engine: Engine) -> None:
+async def test_an_image_that_may_succeed_now_is_retried(engine: Engine) -> None:
     poison, damaged = Refused("died", "poison_image"), Refused("damaged", "corrupt_image")
     await tasks.create_task(engine, task("t", 3))
-    ended = await end_with(engine, CAPTION, poison, damaged)
+    ended = await finish_with(engine, CAPTION, poison, damaged)
     assert set(ended.values()) == {FinishedTask(keeps_file=True)}
     assert await tasks.needed_spool_names(engine) == {"spool-t"}
     assert await tasks.retry(engine, "t") == 1
     again = await read(engine, "t")
     assert (again.status, again.finished_at) == (Status.PENDING, None)
     assert [image.outcome for image in again.images] == [CAPTION, None, damaged]
-    assert set((await end_with(engine, CAPTION)).values()) == {FinishedTask(keeps_file=False)}
+    assert set((await finish_with(engine, CAPTION)).values()) == {FinishedTask(keeps_file=False)}
     whole = await read(engine, "t")
     assert (whole.status, whole.failed) == (Status.COMPLETED, 1)
     assert await tasks.needed_spool_names(engine) == set()
 
 
-async def test_what_cannot_be_tried_again(engine: Engine) -> None:
+async def test_what_cannot_be_retried(engine: Engine) -> None:
     with pytest.raises(TaskNotFound):
         await tasks.retry(engine, "t")
     await tasks.create_task(engine, task("t", 2))
-    with pytest.raises(NothingToRetry):  # it has not ended
+    with pytest.raises(NothingToRetry):  # it is not finished
         await tasks.retry(engine, "t")
-    await end_with(engine, CAPTION, Refused("damaged", "corrupt_image"))
-    with pytest.raises(NothingToRetry):  # the image is to blame
+    await finish_with(engine, CAPTION, Refused("damaged", "corrupt_image"))
+    with pytest.raises(NothingToRetry):  # another try would fail as well
         await tasks.retry(engine, "t")
     await tasks.create_task(engine, task("u", 1))
-    await end_with(engine, Refused("died", "poison_image"))
+    await finish_with(engine, Refused("died", "poison_image"))
     assert await expiry.release_files(engine, before=3.0) == 0
     assert await expiry.release_files(engine, before=4.0) == 1
     with pytest.raises(NothingToRetry):  # the file is gone
         await tasks.retry(engine, "u")
 
 
-async def test_a_retry_counts_its_blame_anew(engine: Engine) -> None:
+async def test_a_retry_starts_with_no_blame(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
     for _ in range(2):
         (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
@@ -407,7 +409,7 @@ async def test_a_retry_counts_its_blame_anew(engine: Engine) -> None:
     assert (claim.blame, claim.attempt) == (0, 3)
 
 
-async def test_a_long_log_begins_anew_unless_a_reader_is_in_the_way(
+async def test_a_long_log_is_reused_from_its_start_unless_a_reader_needs_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "LONG_LOG", 10)
@@ -421,4 +423,4 @@ async def test_a_long_log_begins_anew_unless_a_reader_is_in_the_way(
     assert await checkpoint(engine) == 0
     async with outside_transaction(engine) as connection:
         waits = (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one()
-    assert waits == 1000 * BUSY_SECONDS, "the others' patience is as before"
+    assert waits == 1000 * BUSY_SECONDS, "the connection goes back to the pool with its own timeout"

@@ -4,12 +4,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import exc, text
 
+from captiond.callbacks import DeliveryStatus
 from captiond.errors import (
     CaptiondError,
     NoSpace,
@@ -20,7 +22,10 @@ from captiond.errors import (
     StoreReadOnly,
     StoreRefused,
 )
-from captiond.store.engine import Engine, reading, writing
+from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage
+from captiond.store import captions, claims, deliveries, expiry, leases, tasks
+from captiond.store.deliveries import Tried
+from captiond.store.engine import Engine, outside_transaction, reading, writing
 from captiond.store.patience import until_stored
 from captiond.store.sqlite import ERRORS, as_store_errors
 
@@ -89,6 +94,42 @@ def test_an_error_that_may_pass_says_when_to_try_again() -> None:
     assert all((kind.retry_after or 0) > 0 for kind in passing)
     final = (CaptiondError, StoreDamaged, StoreRefused)
     assert all(kind.retry_after is None for kind in final)
+
+
+NEW_TASK = NewTask("t", "s", (NewImage("a.png", SpooledImage("s", 0, 9, "sha")),), 1.0)
+CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
+TRIED = Tried("msg", 1, 1.0, DeliveryStatus.DELIVERED, None, 204, None)
+WRITES: dict[str, Callable[[Engine], Awaitable[object]]] = {
+    "accept": lambda engine: tasks.create_task(engine, NEW_TASK),
+    "claim": lambda engine: claims.claim(engine, 9, owner="node/m", now=2.0),
+    "finish": lambda engine: claims.finish(engine, [claims.ImageOutcome(1, 1, CAPTION)], now=2.0),
+    "requeue": lambda engine: claims.requeue(engine, owner="node/m", now=2.0),
+    "recover": lambda engine: leases.recover(engine, "node"),
+    "renew": lambda engine: leases.renew(engine, "node"),
+    "requeue_expired": lambda engine: leases.requeue_expired(engine, "node"),
+    "release": lambda engine: leases.release(engine, "node"),
+    "remember": lambda engine: captions.remember(engine, {"key": CAPTION}, now=1.0),
+    "record": lambda engine: deliveries.record(engine, [TRIED]),
+    "give_up": lambda engine: deliveries.give_up(
+        engine, begun_before=9.0, error="too old", trying=()
+    ),
+    "redeliver": lambda engine: deliveries.redeliver(engine, "t", now=2.0),
+    "release_files": lambda engine: expiry.release_files(engine, before=9.0),
+    "delete_captions": lambda engine: expiry.delete_oldest_captions(engine, 9),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+async def test_every_write_tells_of_a_file_that_has_become_read_only(
+    store: Engine, write: Callable[[Engine], Awaitable[object]]
+) -> None:
+    async with outside_transaction(store) as connection:  # the pool's only one, and it stays
+        await connection.execute(text("PRAGMA query_only = ON"))
+    with pytest.raises(StoreReadOnly, match="mount the file system writable"):
+        await write(store)
+    async with outside_transaction(store) as connection:
+        await connection.execute(text("PRAGMA query_only = OFF"))
+    await write(store)
 
 
 async def test_work_that_is_refused_every_time_is_not_repeated(store: Engine) -> None:

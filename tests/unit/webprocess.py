@@ -58,7 +58,7 @@ class WebProcess:
         ask: Ask = await self.message(Ask)
         self.channel.send(Answer(ask.ticket, outcome))
 
-    async def tell(self, state: State) -> None:
+    async def set_state(self, state: State) -> None:
         """Send a state, and wait until the web process has it."""
         self.channel.send(state)
         while self.services.supervisor.state != state:  # noqa: ASYNC110 - it has no event
@@ -90,7 +90,7 @@ async def web_process(
         process = WebProcess(client, services, channel, settings.spool)
         listening = asyncio.create_task(supervisor.listen())
         await process.message(Alive)
-        await process.tell(state)
+        await process.set_state(state)
         try:
             yield process
         finally:

@@ -10,7 +10,7 @@ from typing import Any
 from tools.gpu.plan import COUNTS, Counts, CountsName
 from tools.gpu.rows import Timing
 
-KEPT_WITH_GRAPHS = "graphs, kept"
+PROJECTED_WITH_GRAPHS = "graphs, projected"
 NEARLY = 0.97  # of the best rate: the smallest such batch is taken
 
 
@@ -24,6 +24,7 @@ class Job:
     folder: str  # for files that parts leave to each other
     seconds: float
     timings: list[Timing] = field(default_factory=list)
+    stretch: float = 1.0  # of the time that a load of clients lasts
     begun: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -56,7 +57,7 @@ def best_way(timings: Sequence[Timing]) -> tuple[str, int]:
     Without timings, the way that captiond takes by itself, and a usual batch.
     """
     if not timings:
-        return KEPT_WITH_GRAPHS, 64
+        return PROJECTED_WITH_GRAPHS, 64
     best = max(timings, key=lambda timing: timing.images_per_second)
     enough = NEARLY * best.images_per_second
     same = [timing for timing in timings if timing.way == best.way]

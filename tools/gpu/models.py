@@ -10,22 +10,18 @@ from functools import partial
 from typing import Any
 
 import torch
-from captiond.bench.checkpoint import END, NEVER, ShapeName, config_of
 from torch import Tensor
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from captiond.captioners.blip.captioner import (
-    CPU_ROWS,
-    DTYPES,
-    GPU_ROWS,
-    Normalization,
-    set_up_cuda,
-)
+from captiond.captioners.blip.captioner import CPU_ROWS, GPU_ROWS, Normalization
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import CudaCapture, Graphs, Run
-from captiond.captioners.blip.search import Search, Tokens
+from captiond.captioners.blip.random_weights import END, LOWEST, ShapeName, config_of
+from captiond.captioners.blip.search import Search
+from captiond.captioners.devices import DTYPES, set_up_cuda
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import PlainLinear, linears
+from captiond.captioners.sequences import SpecialTokens
 from captiond.config import Precision
 from captiond.jobs import Generation
 
@@ -49,7 +45,7 @@ class Way:
 
     @property
     def cross(self) -> str:
-        return "absorbed" if self.absorbed else "kept"
+        return "absorbed" if self.absorbed else "projected"
 
 
 WAYS = tuple(Way(graphs, absorbed) for absorbed in (False, True) for graphs in (True, False))
@@ -87,7 +83,7 @@ def initialized(config: BlipConfig, device: torch.device, *, endless: bool) -> M
     with device:  # random numbers are drawn there: much sooner than on the host
         model = BlipForConditionalGeneration(config)
     if endless:
-        model.text_decoder.cls.predictions.decoder.bias.data[END] = NEVER
+        model.text_decoder.cls.predictions.decoder.bias.data[END] = LOWEST
     model.train(mode=False)
     return model
 
@@ -109,8 +105,8 @@ class Ours:
         rows = CPU_ROWS if device.type == "cpu" else GPU_ROWS
         # Packed weights cannot stay in place; without graphs a CPU takes them.
         make = PlainLinear if way.graphs else linears(precision, device)
-        forward = Forward(copy, make, rows=rows, fold=way.absorbed)
-        tokens = Tokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
+        forward = Forward(copy, make, rows=rows, absorb=way.absorbed)
+        tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
         engine = Graphs(forward, capture(device), device) if way.graphs else forward
         self._search, self._encode = Search(engine, tokens), forward.encode
 
@@ -122,8 +118,8 @@ class Ours:
     @torch.inference_mode()
     def __call__(self, pixels: Tensor, prompt: Tensor, generation: Generation) -> Tensor:
         """uint8 [images, height, width, 3] → tokens [images, captions, length], on the host."""
-        found = self._search(normal(pixels, self._dtype), prompt, generation)
-        return found.tokens.cpu()
+        sequences = self._search(normal(pixels, self._dtype), prompt, generation)
+        return sequences.tokens.cpu()
 
 
 def capture(device: torch.device) -> Callable[[Run], Run]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
 
-from tools.gpu.plan import COUNTS
+from tools.gpu.plan import FULL, SMALL
 from tools.gpu.rows import Agreement, Equality, Outcome, Rate, Served, Timing
-from tools.gpu.tables import TABLES, Floor, floor_of
+from tools.gpu.tables import TABLES, Floor, floor_of, rate
 
 T = TypeVar("T")
 Parts = Mapping[str, Outcome]
@@ -13,9 +13,8 @@ Parts = Mapping[str, Outcome]
 
 def report(machine: Mapping[str, str], parts: Parts) -> str:
     """Return all of a run as Markdown; what has no rows is left out."""
-    floor = floor_of(
-        of_type(parts, "floor", Rate), COUNTS["small" if machine["counts"] == "small" else "full"]
-    )
+    counts = SMALL if machine["counts"] == "small" else FULL
+    floor = floor_of(of_type(parts, "floor", Rate), counts)
     about = ", ".join(f"{key}: {value}" for key, value in machine.items())
     sections = (section(name, done, floor) for name, done in parts.items())
     return "\n\n".join([about, *headlines(parts), *sections]) + "\n"
@@ -46,7 +45,7 @@ def headlines(parts: Parts) -> Iterator[str]:
     if served := of_type(parts, "service", Served):
         best = max(served, key=lambda row: row.images_per_second)
         yield (
-            f"Service: {best.images_per_second:,.0f} images/s over HTTP with {best.workers} web "
+            f"Service: {rate(best.images_per_second)} images/s over HTTP with {best.workers} web "
             f"processes and {best.clients} clients."
         )
     if equality := of_type(parts, "equality", Equality):
@@ -64,7 +63,7 @@ def fastest(rows: list[Timing]) -> Timing:
 
 def engine_line(best: Timing, theirs: list[Timing]) -> str:
     line = (
-        f"Engine, {best.model}: {best.images_per_second:,.0f} images/s ({best.precision}, "
+        f"Engine, {best.model}: {rate(best.images_per_second)} images/s ({best.precision}, "
         f"{best.way}, batch {best.batch})"
     )
     return "; ".join([line, *ratios(best, theirs)]) + "."
@@ -79,4 +78,4 @@ def ratios(best: Timing, theirs: list[Timing]) -> Iterator[str]:
     for row in theirs:
         if (row.precision, row.batch) == ("fp32", 1):
             times = best.images_per_second / row.images_per_second
-            yield f"{times:.0f} x `generate` in fp32, one image at a time"
+            yield f"{rate(times)} x `generate` in fp32, one image at a time"

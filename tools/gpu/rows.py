@@ -19,7 +19,7 @@ class Equality:
     """How many captions of a batch have the tokens of `generate`."""
 
     model: str
-    way: str  # "graphs, kept"
+    way: str  # "graphs, projected"
     search: str
     images: int
     captions: int
@@ -34,7 +34,7 @@ class Timing:
     model: str  # "base" or "large"
     engine: str  # "captiond" or "generate"
     precision: str
-    way: str  # of captiond: "graphs, kept"
+    way: str  # of captiond: "graphs, projected"
     batch: int
     tokens: int  # new ones of each image
     seconds: float
@@ -54,8 +54,8 @@ class Served:
     clients: int
     batch_size: int
     images_per_second: float
-    p50: float  # seconds
-    p99: float
+    p50: float | None  # seconds; None where no answer came in time
+    p99: float | None
     failures: dict[str, int]
     waiting: dict[str, float]  # of the model's time, by cause
     busy_cores: dict[str, float]  # by kind of process

@@ -82,7 +82,9 @@ def run_all(run: Run, parts: Iterable[Part], results: Results, tell: Callable[[s
             continue
         tell(f"{part.name}, at most {seconds:.0f} s")
         timings = results.timings
-        job = Job(part.name, run.device, run.counts, str(run.scratch), seconds, timings)
+        job = Job(
+            part.name, run.device, run.counts, str(run.scratch), seconds, timings, run.stretch
+        )
         done = results.parts[part.name] = Outcome()
         run_part(job, done, run.log, results.save)
         tell(f"{part.name}: {done.state} after {done.seconds:.1f} s, {len(done.rows)} rows")

@@ -4,13 +4,14 @@ This is the only module of `tools.gpu` that starts captiond and reads how its mo
 """
 
 import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from captiond.bench.load import Service, entries, running, spent, tree
+from captiond.bench.load import ServiceProcess, running, spent, tree
 from captiond.bench.run import NEW_TOKENS
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -29,7 +30,7 @@ max_new_tokens = {tokens}
 [cache]
 enabled = false
 [logs]
-level = "debug"
+level = "info"
 format = "json"
 """
 
@@ -54,7 +55,7 @@ class Setup:
 
 
 @contextmanager
-def serving(setup: Setup, folder: Path) -> Iterator[Service]:
+def serving(setup: Setup, folder: Path) -> Iterator[ServiceProcess]:
     """A service that is ready; it has ended when the block is left.
 
     Raises:
@@ -70,12 +71,14 @@ def serving(setup: Setup, folder: Path) -> Iterator[Service]:
 class Waiting:
     """What the model of a service has waited for since this was made."""
 
-    def __init__(self, service: Service) -> None:
-        self._log, self._begin = service.log, service.log.stat().st_size
+    def __init__(self, service: ServiceProcess) -> None:
+        self._service, self._begun = service, time.monotonic()
+        self._before = service.metrics()
 
     def parts(self) -> dict[str, float]:
         """Return the parts of the model's time that it waited, by cause, the largest first."""
-        busy, idle = spent(entries(self._log, self._begin))
+        after = self._service.metrics()
+        busy, idle = spent(self._before, after, time.monotonic() - self._begun)
         whole = busy + sum(idle.values())
         if not whole:
             return {}
@@ -89,7 +92,7 @@ class Cores:
     The supervisor starts web and model processes; those that a model process starts decode.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ServiceProcess) -> None:
         self._root = service.process.pid
         self._before = used(self._root)
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from captiond.bench.floor import Rates, Shape, Work, arithmetic, floor_seconds
+from captiond.bench.floor import BatchWork, Rates, floor_seconds
+from captiond.captioners.blip.cost import BlipShape, arithmetic
 from tools.gpu.plan import Counts
 from tools.gpu.rows import Agreement, Equality, Kernel, Rate, Served, Timing
 
-BASE = Shape(
+BASE = BlipShape(
     side=384,
     patch=16,
     vision_width=768,
@@ -19,12 +20,14 @@ BASE = Shape(
     text_inner=3072,
     text_layers=12,
     text_heads=12,
-    seen_width=768,
+    feature_width=768,
     vocabulary=30524,
 )
 SHAPES = {
     "base": BASE,
-    "large": replace(BASE, vision_width=1024, vision_inner=4096, vision_layers=24, seen_width=1024),
+    "large": replace(
+        BASE, vision_width=1024, vision_inner=4096, vision_layers=24, feature_width=1024
+    ),
 }
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}  # of a number
 MEASURED_AS = {"fp16": "bf16"}  # both go through the same units of a GPU
@@ -41,14 +44,14 @@ def floor_of(rates: Iterable[Rate], counts: Counts) -> Floor:
         product, memory = (best.get((kind, precision)) for kind in ("product", "memory"))
         if product is None or memory is None:
             return None
-        work = Work(timing.batch, timing.batch * timing.tokens, timing.tokens)
+        work = BatchWork(timing.batch, timing.batch * timing.tokens, timing.tokens)
         model = arithmetic(shape_of(timing.model, counts.layers))
         return floor_seconds(model, Rates(product, memory), work, BYTES[timing.precision])
 
     return floor
 
 
-def shape_of(model: str, layers: int | None) -> Shape:
+def shape_of(model: str, layers: int | None) -> BlipShape:
     """Return a model's shape; `layers` is that of a rehearsal, whose models are cut short."""
     shape = SHAPES[model]
     return shape if layers is None else replace(shape, vision_layers=layers, text_layers=layers)
@@ -89,9 +92,9 @@ def timing_line(row: Timing, floor: Floor) -> tuple[str, ...]:
         row.precision,
         row.way or "-",
         str(row.batch),
-        f"{row.images_per_second:,.4g}",
-        f"{1000 * row.seconds:,.4g}",
-        "-" if row.encoding is None else f"{1000 * row.encoding:,.4g}",
+        rate(row.images_per_second),
+        milliseconds(row.seconds),
+        milliseconds(row.encoding),
         "-" if least is None else f"{least / row.seconds:.2f}",
         "-" if row.memory_bytes is None else f"{row.memory_bytes / 1e9:.1f}",
     )
@@ -106,9 +109,9 @@ def service_line(row: Served) -> tuple[str, ...]:
     return (
         str(row.workers),
         str(row.clients),
-        f"{row.images_per_second:,.4g}",
-        f"{1000 * row.p50:,.0f}",
-        f"{1000 * row.p99:,.0f}",
+        rate(row.images_per_second),
+        milliseconds(row.p50),
+        milliseconds(row.p99),
         str(sum(row.failures.values())),
         ", ".join(f"{cause} {part:.1%}" for cause, part in row.waiting.items()) or "?",
         ", ".join(f"{kind} {cores:.1f}" for kind, cores in row.busy_cores.items()),
@@ -138,6 +141,15 @@ TABLES: dict[str, Table] = {
     "profile": profile_table,
     "agreement": agreement_table,
 }
+
+
+def rate(value: float) -> str:
+    """Return a rate in three digits or more."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{1000 * seconds:,.1f}"
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from captiond.config import ImageSettings, Precision
 from captiond.decoding.decode import Geometry, Pixels, decode
 from captiond.jobs import Generation
-from tools.gpu.job import KEPT_WITH_GRAPHS, Job
+from tools.gpu.job import PROJECTED_WITH_GRAPHS, Job
 from tools.gpu.models import (
     NAMED_WAYS,
     SCENES,
@@ -64,7 +64,7 @@ def decoded(samples: list[Sample], side: int) -> Pixels:
 
 
 def captions(model: Model, precision: Precision, pixels: torch.Tensor) -> list[str]:
-    ours = Ours(model, precision, NAMED_WAYS[KEPT_WITH_GRAPHS])
+    ours = Ours(model, precision, NAMED_WAYS[PROJECTED_WITH_GRAPHS])
     tokenizer = AutoTokenizer.from_pretrained(SCENES)
     prompt = prompt_of(device=pixels.device)
     texts: list[str] = []

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from captiond.bench.cases import Kind, Samples, measure
+from captiond.bench.cases import CaseKind, Samples, measure
 from captiond.bench.rates import memory_cases, product_cases
 from captiond.bench.report import best
 from captiond.config import Precision
@@ -19,9 +19,9 @@ def run(job: Job) -> Iterator[Rate]:
     for precision in PRECISIONS:
         cases = chain(product_cases(device, precision), memory_cases(device))
         samples = measure(cases, job.counts.rounds, lambda _: None)
-        yield from (rate(samples, kind, precision) for kind in (Kind.PRODUCT, Kind.MEMORY))
+        yield from (rate(samples, kind, precision) for kind in (CaseKind.PRODUCT, CaseKind.MEMORY))
 
 
-def rate(samples: Samples, kind: Kind, precision: str) -> Rate:
-    found = best(samples, kind)
-    return Rate(kind.value, precision, found.name, found.rate)
+def rate(samples: Samples, kind: CaseKind, precision: str) -> Rate:
+    fastest = best(samples, kind)
+    return Rate(kind.value, precision, fastest.name, fastest.rate)

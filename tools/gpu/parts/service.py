@@ -5,16 +5,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from captiond.bench.checkpoint import write_processor, write_tokenizer
-
 from captiond.bench.images import jpegs
-from captiond.bench.load import Service
+from captiond.bench.load import ServiceProcess
 from captiond.bench.report import quantile
 from captiond.bench.run import DISTINCT
+from captiond.captioners.blip.random_weights import write_processor, write_tokenizer
 from captiond.errors import StartupError
 from tools.gpu.clients import LAST_SECONDS, START_SECONDS, Target, Window, load
 from tools.gpu.job import Job, best_way
-from tools.gpu.models import random_model, ready
+from tools.gpu.models import SCENES, random_model, ready
 from tools.gpu.rows import Note, Served
 from tools.gpu.serving import Cores, Setup, Waiting, serving
 
@@ -24,8 +23,9 @@ SMALL_BATCH = 4  # of a rehearsal
 
 
 def run(job: Job) -> Iterator[Served | Note]:
-    model = job.scratch / "base"
-    write_model(job, model)
+    written = job.scratch / "base"
+    write_model(job, written)
+    model = written if job.counts.serves == "base" else SCENES
     images = tuple(jpegs(range(DISTINCT if not job.on_cpu else 4)))
     batch = SMALL_BATCH if job.on_cpu else best_way(job.timings)[1]
     for workers, levels in job.counts.loads:
@@ -52,19 +52,20 @@ def served(
         yield Note(f"{setup.workers} web processes: {error}")
 
 
-def loaded(job: Job, service: Service, setup: Setup, target: Target, clients: int) -> Served:
-    counts, processes = job.counts, max(1, len(os.sched_getaffinity(0)) // CORES_A_CLIENT_PROCESS)
+def loaded(job: Job, service: ServiceProcess, setup: Setup, target: Target, clients: int) -> Served:
+    processes = max(1, len(os.sched_getaffinity(0)) // CORES_A_CLIENT_PROCESS)
     waiting, cores, begun = Waiting(service), Cores(service), time.monotonic()
-    window = Window.of(begun, warm=counts.warm_seconds, seconds=counts.load_seconds)
+    warm, seconds = (job.stretch * n for n in (job.counts.warm_seconds, job.counts.load_seconds))
+    window = Window.of(begun, warm=warm, seconds=seconds)
     answers = load(target, clients, processes, window)
-    waits = sorted(answers.seconds) or [float("nan")]
+    waits = sorted(answers.seconds)
     return Served(
         workers=setup.workers,
         clients=clients,
         batch_size=service.batch_size,
         images_per_second=len(answers.seconds) / window.seconds,
-        p50=quantile(waits, 0.5),
-        p99=quantile(waits, 0.99),
+        p50=quantile(waits, 0.5) if waits else None,
+        p99=quantile(waits, 0.99) if waits else None,
         failures=dict(answers.failures),
         waiting=waiting.parts(),
         busy_cores=cores.busy(time.monotonic() - window.start),
@@ -74,7 +75,8 @@ def loaded(job: Job, service: Service, setup: Setup, target: Target, clients: in
 def load_seconds(job: Job) -> float:
     """Return what one number of clients takes at most, if the answers do not stop to come."""
     counts = job.counts
-    return START_SECONDS + counts.warm_seconds + counts.load_seconds + LAST_SECONDS / 10
+    load = job.stretch * (counts.warm_seconds + counts.load_seconds)
+    return START_SECONDS + load + LAST_SECONDS / 10
 
 
 def write_model(job: Job, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""When a delivery was begun anew: it is given up by its age."""
+"""The time at which a command restarted a delivery, since a delivery is given up by its age."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""An index of the few tasks that still need their files."""
+"""An index of the few tasks whose files are still needed."""
 
 import sqlalchemy as sa
 from alembic import op
