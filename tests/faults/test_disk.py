@@ -136,7 +136,7 @@ def test_a_supervisor_that_cannot_write_claims_later(data: Path) -> None:
         supervisor = psutil.Process(service.process.pid)
         limit_files(supervisor, 0)
         accepted = post(service, [png(1)]).json()["task_id"]
-        service.wait_for_entries("store_failing", 1)
+        service.wait_for_entries("storage_failing", 1)
         assert query(data, CLAIMED) == [(0,)]
         limit_files(supervisor, resource.RLIM_INFINITY)
         assert service.finished(accepted)["status"] == "COMPLETED"
