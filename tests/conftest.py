@@ -1,7 +1,7 @@
 """Fixtures: one service for all tests that leave it as it was, and images to send.
 
-With pytest-xdist (`--dist loadgroup`), the tests that share a server run in one process. Tests that
-start services of their own are spread freely, the slow ones first.
+With pytest-xdist (`--dist loadgroup`), the tests that share a server run in one process, and so do
+the tests of one file. Only tests that start services of their own are spread freely.
 """
 
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ from tests.service import Service, running
 
 TESTS = Path(__file__).parent
 SHARED_SERVERS = ("hooked", "limited", "tagging", "worked", "service")  # names of fixtures
-SLOW = ("faults", "integration")  # folders whose tests start services of their own, slowest first
+FIRST = ("model", "faults", "integration")  # folders; what takes long comes first
+SPREAD = ("faults", "integration")  # folders whose tests start services of their own
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow tests first, and say which tests must share a process."""
-    items.sort(key=slowness, reverse=True)
+    items.sort(key=lambda item: [*FIRST, folder_of(item)].index(folder_of(item)))
     for item in items:
         fixtures = getattr(item, "fixturenames", ())
         server = next((name for name in SHARED_SERVERS if name in fixtures), None)
-        if server or not slowness(item):
+        if server or folder_of(item) not in SPREAD:
             item.add_marker(pytest.mark.xdist_group(server or str(item.path)))
 
 
-def slowness(item: pytest.Item) -> int:
-    """Return a number that is larger for the folders of slower tests, and 0 for quick tests."""
-    folder = item.path.relative_to(TESTS).parts[0]
-    return len(SLOW) - SLOW.index(folder) if folder in SLOW else 0
+def folder_of(item: pytest.Item) -> str:
+    """Return the folder of tests/ that a test is in."""
+    return item.path.relative_to(TESTS).parts[0]
 
 
 @pytest.fixture(scope="session")
