@@ -82,27 +82,29 @@ class Assignment:
         """Requeue the claims of a model process that has exited.
 
         `blamed` holds points of blame by image id. This waits until the database can be written.
+
+        Raises:
+            StoreRefused: The database would refuse it every time. This ends the service, and the
+                next start requeues the claims.
         """
-        with StorageOutage("requeue of claims").tolerated():
-            requeued = await until_stored(
-                lambda: claims.requeue(
-                    self._engine,
-                    now=time.time(),
-                    owner=owner_of(self._node, model),
-                    blamed=blamed,
-                )
+        requeued = await until_stored(
+            lambda: claims.requeue(
+                self._engine,
+                now=time.time(),
+                owner=owner_of(self._node, model),
+                blamed=blamed,
             )
-            if requeued:
-                self._recorder.count(REQUEUED, amount=requeued)
-                log.info("requeued", images=requeued, model=model, blamed=len(blamed or {}))
+        )
+        if requeued:
+            self._recorder.count(REQUEUED, amount=requeued)
+            log.info("requeued", images=requeued, model=model, blamed=len(blamed or {}))
         self.bulk_hint()
 
     async def _recover(self) -> None:
         """Requeue what an earlier run of the service had claimed when it ended."""
-        with StorageOutage("recovery of claims").tolerated():
-            # guard: requeue-at-start
-            requeued = await until_stored(lambda: leases.recover(self._engine, self._node))
-            log.info("recovered", requeued=requeued)
+        # guard: requeue-at-start
+        requeued = await until_stored(lambda: leases.recover(self._engine, self._node))
+        log.info("recovered", requeued=requeued)
 
     async def _claim(self) -> None:
         for model, capacity in self._dispatcher.bulk_capacity():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.errors import StorageFailed
+from captiond.errors import StorageFailed, StoreRefused
 from captiond.jobs import Captioned, FinishedTask, Lane, SpooledImage, Status
 from captiond.messages import Answer, Ask, Cancelled, Finished, Measured, Queued, Ready, Work
 from captiond.metrics import CLAIMED, REQUEUED, RESTARTS, Measurements
@@ -160,6 +160,20 @@ async def test_a_claim_that_fails_is_logged_once_and_tried_again(
                 assert not bulk.done(), "the loop has ended"
     events = [entry["event"] for entry in logged]
     assert events.count("storage_failing") == 1
+
+
+async def test_a_requeue_that_is_refused_does_not_pass_unnoticed(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the images would stay claimed for as long as the service lives."""
+
+    async def refuse(*_: object, **__: object) -> int:
+        raise StoreRefused("no such column")
+
+    monkeypatch.setattr(claims, "requeue", refuse)
+    async with supervised(tmp_path, store) as parts:
+        with pytest.raises(StoreRefused):
+            await parts.assignment.requeue("model0-1")
 
 
 # ---------------------------------------------------------------- messages
