@@ -107,7 +107,8 @@ class ModelSettings(Section):
         0,
         ge=0,
         le=1024,
-        description="Most images in a batch. 0: the best size, measured at the first start.",
+        description="Largest number of images in a batch. 0: the best size, measured at the first "
+        "start.",
     )
     threads: int = Field(
         0, ge=0, le=1024, description="Threads of a model on the CPU. 0: its share of all cores."
@@ -134,7 +135,7 @@ class ModelSettings(Section):
 
 
 class GenerationSettings(Section, GenerationOptions):
-    """How captions are generated unless a request says otherwise."""
+    """How captions are generated, for requests that do not choose otherwise."""
 
     @model_validator(mode="after")
     def check_lengths(self) -> Self:
@@ -158,7 +159,8 @@ class ImageSettings(Section):
     max_pixels: int = Field(
         50_000_000,
         ge=1,
-        description="Most pixels of an image. They are counted before any pixel is decoded.",
+        description="Largest number of pixels of an image. It is checked before any pixel is "
+        "decoded.",
     )
     decoders: int = Field(
         0, ge=0, le=256, description="Number of decode processes. 0: one less than there are cores."
@@ -241,17 +243,17 @@ class LimitSettings(Section):
         1000,
         ge=1,
         description="Largest number of images of /caption and /batch-caption that may wait. "
-        "Requests over it get 503.",
+        "Further requests get 503.",
     )
     queued_images: int = Field(
         1_000_000,
         ge=1,
-        description="Largest number of images of tasks that may wait. Requests over it get 503.",
+        description="Largest number of images of tasks that may wait. Further tasks get 503.",
     )
     spool_bytes: int = Field(
         100 * GIB,
         ge=0,
-        description="Largest size of all files in the spool, in bytes. Tasks over it get 507. "
+        description="Largest size of all files in the spool, in bytes. Further tasks get 507. "
         "0: no limit.",
     )
 
@@ -326,20 +328,21 @@ class RetentionSettings(Section):
     cache_rows: int = Field(
         1_000_000,
         ge=0,
-        description="Most captions in the cache. The oldest are deleted first. 0: no limit.",
+        description="Largest number of captions in the cache. The oldest are deleted first. "
+        "0: no limit.",
     )
 
 
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info",
-        description="Least severe messages that are logged. debug adds the time of each step of a "
-        "request.",
+        description="Lowest level of messages that are logged. debug adds the time of each step of "
+        "a request.",
     )
     format: Literal["auto", "console", "json"] = Field(
         "auto",
-        description="console is for people, json is one object per line. auto is console on a "
-        "terminal and json elsewhere.",
+        description="console is text for people, json is one object on each line. auto is console "
+        "on a terminal and json elsewhere.",
     )
 
 

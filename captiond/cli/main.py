@@ -30,6 +30,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # joins the lines of a paragraph
 )
 
 
@@ -182,10 +183,10 @@ def tags(
     synonyms: Annotated[Path | None, setting("tags", "synonyms", metavar="FILE")] = None,
     assignments: Set = None,
 ) -> None:
-    """Extract the tags of captions that exist already, without a model and a service.
+    """Extract the tags of captions that you already have.
 
-    The output is one JSON object for each caption, in the order of the captions. The items of a
-    LIST are separated by commas.
+    The command needs neither a model nor a service. The output is one JSON object for each caption,
+    in the order of the captions. The items of a LIST are separated by commas.
     """
     from captiond.cli.tags_command import print_tags
 
@@ -214,7 +215,7 @@ def bench(
     ] = False,
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="How often each thing is measured. Default: 5."),
+        typer.Option(min=1, help="How many times each figure is measured. Default: 5."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     shape: Annotated[
@@ -233,8 +234,8 @@ def bench(
 ) -> None:
     """Measure captiond on this machine, and suggest settings for it.
 
-    The engine is compared with generate of transformers, and with the least time that the hardware
-    allows. The HTTP service is measured under load.
+    The command compares captiond's engine with generate of transformers, and with the least time
+    that the hardware allows. It also measures the HTTP service under load.
     """
     from captiond.cli.bench_command import BenchOptions
     from captiond.cli.bench_command import bench as measure

@@ -57,7 +57,7 @@ def show(
 def cancel(
     task: TaskId, *, config: Config = None, data: Data = None, assignments: Set = None
 ) -> None:
-    """Cancel a task. Its images that have no result yet are not captioned."""
+    """Cancel a task. Images that have no result yet are not captioned any more."""
     settings = settings_from(config, {}, data=data, assignments=assignments)
     asyncio.run(cancel_task(settings, task))
     typer.echo(f"{task}: cancelled")
@@ -85,7 +85,7 @@ def redeliver(
     ] = None,
     *,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Deliver every webhook whose attempts all failed.")
+        bool, typer.Option("--failed", help="Deliver every webhook that was given up.")
     ] = False,
     config: Config = None,
     data: Data = None,
