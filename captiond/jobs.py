@@ -90,7 +90,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for; the same for all its images. The settings give the rest."""
+    """What one request asks for, the same for all its images. The settings decide the rest."""
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
@@ -196,7 +196,7 @@ class NewTask:
 
 @dataclass(frozen=True, slots=True)
 class FinishedTask:
-    """A task that is finished. `keeps_file` if images of it may be retried from its spool file."""
+    """A finished task. `keeps_file`: its spool file is kept, as some images can be retried."""
 
     keeps_file: bool
 
@@ -240,7 +240,7 @@ KILLED_ALONE = 1  # the same, but somebody, or the kernel for lack of memory, ki
 
 
 class Death(StrEnum):
-    """How a process ended, as far as it says something about the images it worked on."""
+    """How a process died. It decides how much the images that it worked on are blamed."""
 
     CRASHED = "crashed"
     HUNG = "hung"

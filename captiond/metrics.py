@@ -235,8 +235,8 @@ class Registry:
         values = self._total.counts | self._gauges
         return [described(series) | {"value": value} for series, value in values.items()] + [
             described(series)
-            | {"bounds": bounds_of(series), "counts": found.counts, "sum": found.sum}
-            for series, found in self._total.distributions.items()
+            | {"bounds": bounds_of(series), "counts": each.counts, "sum": each.sum}
+            for series, each in self._total.distributions.items()
         ]
 
 

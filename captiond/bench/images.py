@@ -1,4 +1,4 @@
-"""Images to caption. A decoder does as much work for them as for a JPEG of a camera.
+"""Images for the benchmark. To decode one takes as much work as a JPEG of a camera.
 
 The same number always gives the same image.
 """
@@ -20,7 +20,7 @@ def jpegs(numbers: Iterable[int]) -> list[bytes]:
 
 
 def jpeg(number: int) -> bytes:
-    """Return a JPEG of soft colours and grain, which differs from that of any other number."""
+    """Return a JPEG of soft colours and grain. Each number gives a different image."""
     rng = np.random.default_rng(number)
     colours = Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8))
     soft = np.asarray(colours.resize(SIZE, Image.Resampling.BICUBIC), dtype=np.float32)

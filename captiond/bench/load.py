@@ -154,8 +154,8 @@ def wait_for(find: Callable[[], T | None], process: subprocess.Popen[bytes], log
     """
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
-        if (found := find()) is not None:
-            return found
+        if (result := find()) is not None:
+            return result
         time.sleep(0.05)
     last = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
     raise StartupError(f"captiond serve did not become ready; its log ends with\n{last}")

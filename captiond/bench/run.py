@@ -50,6 +50,8 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
+    """The machine and the libraries that were measured."""
+
     device: str
     cores: int
     threads: int

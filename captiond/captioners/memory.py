@@ -1,4 +1,4 @@
-"""Errors of a device that mean that it is out of memory, and all its other errors."""
+"""Recognizes the errors of a device that mean that it is out of memory."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +42,6 @@ def raising_out_of_memory() -> Iterator[None]:
 
 
 def release_cached_memory() -> None:
-    """Return the memory that torch's allocator keeps to the device, before a smaller batch runs."""
+    """Free the unused memory that torch's allocator keeps, before a smaller batch runs."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

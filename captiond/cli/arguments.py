@@ -1,4 +1,4 @@
-"""Flags that several commands have, and the settings that they give."""
+"""Flags that several commands share, and the settings that result from them."""
 
 import os
 from pathlib import Path

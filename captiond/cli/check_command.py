@@ -32,7 +32,7 @@ def check(settings: Settings) -> bool:
 def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     """Yield the name of each part, and a function that checks it.
 
-    The function returns what it found, and raises a CaptiondError if the part is not usable.
+    The function returns its result as text, and raises a CaptiondError if the part is not usable.
     """
     yield "data folder", lambda: check_data(settings.data.dir)
     yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"

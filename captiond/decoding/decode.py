@@ -1,4 +1,4 @@
-"""Decodes an image file to the pixels that a model takes. It runs in a decoder process.
+"""Decodes an image file to the pixels that a model takes. It runs in a decode process.
 
 A file is opened only as the type that its first bytes indicate. Of an animation or a file of
 several pages, only the first frame is read.

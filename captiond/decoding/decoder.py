@@ -24,6 +24,8 @@ from captiond.spool import Spool, open_spool
 
 @dataclass(frozen=True)
 class DecoderStart(Start):
+    """The start of an image decoder, with the slots that it shares with its model process."""
+
     slots: Slots
 
 

@@ -1,4 +1,4 @@
-"""The pool of image decoders, processes that an image may crash or block."""
+"""The pool of image decoders. These are processes, because an image may crash or block one."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A consistent, checked copy of a database that is in use."""
+"""Makes a consistent, checked copy of a database that is in use."""
 
 from pathlib import Path
 

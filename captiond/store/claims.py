@@ -60,7 +60,7 @@ FIRST = select(ImageRow.id).where(WAITING).order_by(ImageRow.id).limit(bindparam
 TAKE = (
     update(ImageRow)
     # The second guard matters where transactions run side by side: another one may have claimed an
-    # image that the subquery found.
+    # image that the subquery selected.
     .where(ImageRow.id.in_(FIRST.scalar_subquery()), WAITING)
     .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=bindparam("claimant"))
     .returning(

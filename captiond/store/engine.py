@@ -1,4 +1,4 @@
-"""The one door to the database: every statement of captiond runs in a block of this module."""
+"""Access to the database: every statement of captiond runs in a block of this module."""
 
 import asyncio
 from collections.abc import AsyncIterator

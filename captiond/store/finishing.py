@@ -1,4 +1,4 @@
-"""The finish of a task: its last open image has got a result.
+"""Finishes a task when its last open image gets a result.
 
 The number of open images is a column of the task. A scan of the images for each batch instead
 would take time that grows with the square of their number.

@@ -1,4 +1,4 @@
-"""Care of the database while the service runs. Only the supervisor calls it."""
+"""Maintenance of the database while the service runs. Only the supervisor calls it."""
 
 from captiond.store import sqlite
 from captiond.store.engine import Engine, outside_transaction

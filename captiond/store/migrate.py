@@ -1,4 +1,4 @@
-"""Migrations: a database file gets the tables of this captiond."""
+"""Migrations: upgrade a database file to the tables of this captiond."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Patience with a database that cannot be written, because the disk is full for example."""
+"""Repeats a transaction until the database can be written, for example after a full disk."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

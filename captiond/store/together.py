@@ -1,4 +1,4 @@
-"""Questions that arrive at the same time are put to the database in one transaction.
+"""Combines database operations that arrive at the same time into one transaction.
 
 Each round trip costs time in the interpreter, in the driver and, for a write, on the disk, however
 much it carries.

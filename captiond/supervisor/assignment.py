@@ -1,4 +1,4 @@
-"""The loops that give work to model processes."""
+"""Assignment: the loops that send images to model processes."""
 
 import asyncio
 import time
@@ -41,12 +41,12 @@ class Assignment:
         self._bulk_waits = True
 
     def wake(self) -> None:
-        """Look for work: there may be some, or a process that has capacity for it."""
+        """Check whether there is work to assign, and a process that has capacity for it."""
         self._interactive.set()
         self._bulk.set()
 
     def bulk_hint(self) -> None:
-        """Look for bulk images: the database may have some."""
+        """Check the database for bulk images soon."""
         self._bulk_waits = True
         self.wake()
 
@@ -72,7 +72,7 @@ class Assignment:
             await self._bulk.wait()
 
     async def run_poll(self) -> None:
-        """Look for bulk images from time to time, until cancelled."""
+        """Check the database for bulk images every few seconds, until cancelled."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             # guard: poll-for-lost-hints

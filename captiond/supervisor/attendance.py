@@ -1,4 +1,4 @@
-"""Attendance: one child process from its start until everything its exit requires is done."""
+"""Attendance: handles one child process from its start until the clean-up after its exit."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class WebAttendance:
-    """Attends to web processes."""
+    """Handles the messages and the exit of web processes."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class WebAttendance:
         self._recorder = recorder
 
     async def attend(self, restarter: Restarter, child: ChildProcess) -> None:
-        """Carry a web process's messages, and clean up after it when it has exited."""
+        """Pass on the messages of a web process, and clean up after its exit."""
 
         def receive(message: Message) -> None:
             if isinstance(message, Alive):
@@ -62,7 +62,7 @@ class WebAttendance:
 
 
 class ModelAttendance:
-    """Attends to model processes."""
+    """Handles the messages and the exit of model processes."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class ModelAttendance:
         self._recorder = recorder
 
     async def attend(self, restarter: Restarter, child: ChildProcess) -> None:
-        """Carry a model process's messages, and requeue its claims when it has exited."""
+        """Pass on the messages of a model process, and requeue its claims after its exit."""
         watch = Watch(self._settings.silence_seconds, self._settings.batch_seconds)
         ready = asyncio.Event()
 
@@ -138,7 +138,7 @@ class ModelAttendance:
         return Death.KILLED if stopped else Death.HUNG
 
     def _death(self, exit_code: int, watching: "asyncio.Task[Death]") -> Death:
-        """Return how a process ended, as far as its images are concerned."""
+        """Return how a process died, which decides how much its images are blamed."""
         if self._roster.draining:  # a stop may kill a process in the middle of a batch
             return Death.ORDERLY
         if watching.done() and not watching.cancelled():

@@ -17,9 +17,9 @@ class SpoolCleaner:
     """Removes spool files in a thread, one job after the other, in the order of the calls.
 
     The removal of a large file blocks for up to a second on some file systems, so it never runs in
-    the event loop. Each method returns at once, with a future for the number of files that were
-    given or found; callers need not wait for it. It holds no exception: an error of the storage is
-    logged, and a later sweep removes what is left.
+    the event loop. Each method returns a future at once, which callers need not await. Its result
+    is the number of files that were to be removed. It never holds an exception: an error of the
+    storage is logged, and a later sweep removes what is left.
 
     `needed` returns the names of all files that a task still needs.
     """

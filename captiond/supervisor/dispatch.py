@@ -17,7 +17,7 @@ MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 5
 
 @dataclass(slots=True)
 class AssignedWork:
-    """The work that one ready model process has: at most `window` images of each lane.
+    """The work that one model process has: at most `window` images of each lane.
 
     `running` are the tickets of the batch that it captions now.
     """
@@ -68,7 +68,7 @@ class ModelExit:
 
 
 class Dispatcher:
-    """All work that is not merely a row of the database, as the supervisor knows it."""
+    """The interactive images that wait, and the work that each model process has."""
 
     def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting

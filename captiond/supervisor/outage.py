@@ -1,4 +1,4 @@
-"""Failures of the database and of the file system, which the supervisor's loops outlive."""
+"""Failures of the database and of the file system, which the supervisor's loops survive."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Deletion of what is kept no longer: from time to time, and a little at a time."""
+"""Retention: deletes expired data every hour, a few rows in each transaction."""
 
 import asyncio
 import time
@@ -16,12 +16,12 @@ log = structlog.get_logger()
 PERIOD_SECONDS = 3600.0
 DAY_SECONDS = 86400.0
 ROWS = 200  # deleted in one transaction
-REST = 4  # times as long as the last transaction took, so that others can use the database
-REST_SECONDS = 0.05
+PAUSE = 4  # times the duration of the last transaction, so that others can use the database
+PAUSE_SECONDS = 0.05  # at least
 
 
 async def tidy_forever(settings: Settings, engine: Engine, cleaner: SpoolCleaner) -> None:
-    """Delete what is kept no longer, every hour until cancelled."""
+    """Delete expired data every hour, until cancelled."""
     outage = StorageOutage("retention")
     while True:
         with outage.tolerated():
@@ -30,10 +30,10 @@ async def tidy_forever(settings: Settings, engine: Engine, cleaner: SpoolCleaner
 
 
 async def tidy(settings: Settings, engine: Engine, cleaner: SpoolCleaner, *, now: float) -> None:
-    """Delete everything that is too old, or too much, at the Unix time `now`.
+    """Delete all data that is too old or over its limit at the Unix time `now`.
 
     Raises:
-        StoreError: the database cannot be read or written; the next call goes on.
+        StoreError: the database cannot be read or written. The next call continues.
     """
     tasks = await delete_tasks(settings, engine, now)
     captions = await delete_captions(settings, engine)
@@ -71,7 +71,7 @@ async def delete_captions(settings: Settings, engine: Engine) -> int:
 
 
 async def little_by_little(delete: Callable[[], Awaitable[int]]) -> int:
-    """Repeat `delete`, with rests, until it deletes nothing. Return how much it has deleted."""
+    """Repeat `delete`, with pauses, until it deletes nothing. Return the number that it deleted."""
     total = 0
     while True:
         begun = time.monotonic()
@@ -79,4 +79,4 @@ async def little_by_little(delete: Callable[[], Awaitable[int]]) -> int:
         if deleted == 0:
             return total
         total += deleted
-        await asyncio.sleep(max(REST_SECONDS, REST * (time.monotonic() - begun)))
+        await asyncio.sleep(max(PAUSE_SECONDS, PAUSE * (time.monotonic() - begun)))

@@ -1,4 +1,4 @@
-"""How full the spool is: measured now and then, published, and kept within its limits."""
+"""Measures the size of the spool, publishes it, and keeps files for a retry within their limit."""
 
 import asyncio
 import time
@@ -17,14 +17,14 @@ from captiond.supervisor.statusboard import StatusBoard
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 5.0
-REST = 20  # times as long as the last measurement took, so that it takes 5 % of the time at most
+PAUSE = 20  # times the duration of the last measurement, so that at most 5 % of the time is spent
 TASKS = 200  # whose files are released in one transaction
 
 
 class SpoolUsage:
-    """Measures the spool, instead of every upload, whose share of the work would be far larger.
+    """Measures the spool every few seconds. To measure it for every upload would take much longer.
 
-    The web processes know the result a few seconds late, so the limit can be exceeded by what they
+    Web processes get the result a few seconds late, so they can exceed the limit by what they
     accept within that time.
     """
 
@@ -46,11 +46,11 @@ class SpoolUsage:
         self._outage = StorageOutage("measurement of the spool")
 
     async def run(self) -> None:
-        """Measure the spool now and then, until cancelled."""
+        """Measure the spool every few seconds, until cancelled."""
         while True:
             begun = time.monotonic()
             await self.measure()
-            await asyncio.sleep(max(PERIOD_SECONDS, REST * (time.monotonic() - begun)))
+            await asyncio.sleep(max(PERIOD_SECONDS, PAUSE * (time.monotonic() - begun)))
 
     async def measure(self) -> None:
         """Measure the spool once, publish the result, and release files beyond `retry_bytes`."""

@@ -5,7 +5,8 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
-- `courier`, `retention`, `spoolusage`, `cleaner`, `metricsfile`: what goes on beside that.
+- `renewal`, `courier`, `retention`, `spoolusage`, `cleaner`, `metricsfile`: leases, webhooks, the
+  deletion of expired data, the spool, and metrics.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Handlers of the calls that say how the service is."""
+"""Handlers of the probes: health, liveness, readiness and version."""
 
 import time
 

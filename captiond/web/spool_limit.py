@@ -1,4 +1,4 @@
-"""The limit of the spool, `[limits] spool_bytes`, as uploads of tasks meet it."""
+"""Checks the limit of the spool, `[limits] spool_bytes`, before the upload of a task."""
 
 from starlette.requests import Request
 

@@ -1,4 +1,4 @@
-"""The end of an image: its outcome is stored, its caption cached, and the supervisor notified."""
+"""Finishes images: stores the outcome, caches the caption, and notifies the supervisor."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
 
 @dataclass(frozen=True, slots=True)
 class FinishedImage:
-    """A work that is finished. `whole` is its caption with all tags, if it has one."""
+    """A finished image. `whole` is its caption with all tags, if it has one."""
 
     work: Work
     outcome: Outcome
@@ -31,7 +31,7 @@ class FinishedImage:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of the outcome of a bulk image.
+    """Whether the outcome of a bulk image was stored.
 
     `taken` is false if the claim was no longer valid. `task` is set if the image was the last one
     of its task.

@@ -1,4 +1,4 @@
-"""The way of an image to the model: look-up of known captions, then decoding."""
+"""The intake of a model process: known captions are looked up, other images are decoded."""
 
 import asyncio
 import time
@@ -73,7 +73,7 @@ class ImageDecoder:
 
 @dataclass(frozen=True)
 class ModelInput:
-    """The way into a model that is loaded.
+    """What a loaded model can do, its image decoder, and the images that are ready for it.
 
     `changed` is set whenever the next batch may have changed.
     """
@@ -85,7 +85,7 @@ class ModelInput:
 
 
 class ImageIntake:
-    """Brings each image to where the next batch takes it, or finishes it without the model.
+    """Prepares each image for a batch, or finishes it without the model.
 
     Images with known captions are finished while the model is still being loaded. The others wait
     until `open` is called, or are refused if they are `known_only`.

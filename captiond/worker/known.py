@@ -19,7 +19,7 @@ log = structlog.get_logger()
 
 
 class KnownCaptions:
-    """Finds captions of the same bytes, made by the same recipe. A failing cache is only logged."""
+    """Finds captions of the same bytes and recipe. An error of the cache is only logged."""
 
     def __init__(self, recipe: Recipe, engine: Engine) -> None:
         self._recipe = recipe
@@ -64,7 +64,7 @@ class KnownCaptions:
             log.warning("cache_unwritable", reason=str(error))
 
     def leave(self, work: Work) -> None:
-        """Let equal images look into the cache from now on."""
+        """Let equal images read the cache from now on."""
         self._under_way.leave(work.ticket)
 
     def _key(self, work: Work) -> str:

@@ -1,6 +1,6 @@
 """Loads the captioner and the taggers, for the service and for the commands.
 
-There are two steps. `identify` finds out what would be loaded, which is enough to look captions up
+There are two steps. `identify` determines what would be loaded, which is enough to look captions up
 in the cache. `load` loads the weights and runs them once.
 """
 

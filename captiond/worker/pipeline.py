@@ -1,4 +1,4 @@
-"""Captions batch after batch.
+"""The pipeline of a model process: captions one batch after the other.
 
 Three stages overlap: while the model captions one batch, the next one is decoded (`intake`), and
 the last one is tagged and stored (`completion`). `batching` decides which images make a batch.
@@ -24,7 +24,7 @@ from captiond.worker.runner import ModelRunner, TagRunner
 
 @dataclass(frozen=True, slots=True)
 class CaptionedBatch:
-    """A batch whose captions are there and whose tags are being made."""
+    """A batch that is captioned, and whose captions are being tagged."""
 
     images: list[PreparedImage]
     captions: list[tuple[Caption, ...]]  # best first; empty for an image that had no memory
@@ -35,14 +35,17 @@ class CaptionedBatch:
 
 @dataclass(frozen=True)
 class Runners:
-    """What runs the model, and what runs the taggers."""
+    """The runner of the model and the runner of the taggers."""
 
     model: ModelRunner
     tags: TagRunner
 
 
 class Pipeline:
-    """Takes prepared images, and finishes them. Who sends work bounds how much there is."""
+    """Captions prepared images, tags the captions and finishes the images.
+
+    It has no limit for waiting images. The supervisor sends at most a window of images.
+    """
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 
 class Reporter:
-    """Sends messages to the supervisor, and knows which tickets it expects an answer for."""
+    """Sends messages to the supervisor, and tracks the tickets that it still has to answer."""
 
     def __init__(self, channel: Channel, process: str) -> None:
         """Report for a process; its name ends with a random part, which metrics leave out."""
@@ -49,7 +49,7 @@ class Reporter:
         return ticket in self._withdrawn
 
     def captioning(self, tickets: Iterable[str]) -> None:
-        """Report which work a death of this process would be caused by."""
+        """Report the work that is to blame if this process dies now."""
         self._channel.send(Begun(tuple(tickets)))
 
     def finished(self, finished: Finished) -> None:

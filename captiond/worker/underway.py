@@ -44,7 +44,7 @@ class UnderWay(Generic[T]):
             self.leave(ticket)
 
     def leave(self, ticket: str) -> None:
-        """Forget the result: from now on it is in the cache, where others find it."""
+        """Forget the result. From now on, others read it from the cache."""
         key = self._keys.pop(ticket, None)
         if key is not None:
             del self._by_key[key]

@@ -134,7 +134,9 @@ def rows_of(images: Tensor, beams: int) -> Tensor:
 
 
 class Forward:
-    """The weights of a model, laid out by `make`, and the computation. The model is taken apart.
+    """The forward pass, with the weights of a model in the layout of `make`.
+
+    It takes the layers out of the model, which cannot be used any more.
 
     Images go through the vision transformer in chunks of `rows` patches, at least one image: on a
     CPU the activations then stay in the caches. `absorb` allows cross-attention without keys and
