@@ -1,4 +1,4 @@
-"""The rules of webhooks, without I/O: which URLs may be called, and when a call is tried again.
+"""The rules of webhooks, without I/O: which URLs may be called, and when a failed call is repeated.
 
 The web process checks a `callback_url` when a request names it. The supervisor checks it again
 before each call. Both use the parser in this module, so that they cannot read a URL differently.
@@ -28,7 +28,7 @@ class BadUrl(ValueError):
 
 
 class DeliveryStatus(StrEnum):
-    """The state of a delivery: waiting for its next try, accepted by the receiver, or given up."""
+    """The state of a delivery: it waits for its next attempt, was accepted, or was given up."""
 
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
@@ -108,9 +108,9 @@ def is_allowed(target: Target, entries: Iterable[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a delivery is tried, and how long it waits between tries.
+    """How often a delivery is tried, and how long it waits between attempts.
 
-    `first` is the delay after the first try and `longest` is the upper limit, both in seconds.
+    `first` is the delay after the first attempt and `longest` is the upper limit, both in seconds.
     """
 
     attempts: int
@@ -123,9 +123,9 @@ def delay_after(
 ) -> float | None:
     """Return the seconds until a delivery is tried again, or None if it is given up.
 
-    `attempt` is the number of the try that failed, from 1. `jitter` is a random number between -1
-    and 1. `retry_after` is the receiver's Retry-After in seconds. It can lengthen the delay, up to
-    the longest one, but not shorten it.
+    `attempt` is the number of the attempt that failed, from 1. `jitter` is a random number between
+    -1 and 1. `retry_after` is the receiver's Retry-After in seconds. It can lengthen the delay, up
+    to the longest one, but not shorten it.
     """
     if attempt >= policy.attempts:
         return None
@@ -139,9 +139,10 @@ def planned_delay(attempt: int, policy: RetryPolicy) -> float:
 
 
 def longest_life(policy: RetryPolicy, *, try_seconds: float) -> float:
-    """Return the seconds from the first try until the last try is finished, if no try begins late.
+    """Return the seconds from the start of the first attempt to the end of the last one.
 
-    Every delay and every try is taken at its longest. A receiver's Retry-After is not included.
+    Each delay and each attempt takes as long as it can, and none begins late. A receiver's
+    Retry-After is not included.
     """
     delays = sum(planned_delay(attempt, policy) for attempt in range(1, policy.attempts))
     return delays * (1 + JITTER) + policy.attempts * try_seconds

@@ -62,7 +62,9 @@ def images_table(results: Iterable[Row]) -> Table:
 
 
 def deliveries_table(deliveries: Iterable[Row]) -> Table:
-    table = new_table("webhook", "status", "tries", "last try", "answer", "next try", "url")
+    table = new_table(
+        "webhook", "status", "attempts", "last attempt", "answer", "next attempt", "url"
+    )
     for delivery in deliveries:
         table.add_row(
             plain(delivery["id"]),

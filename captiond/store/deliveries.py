@@ -1,8 +1,8 @@
 """Webhook deliveries. The transaction that finishes a task makes its delivery, so none is lost.
 
-A delivery is PENDING until its receiver has accepted it, the last try has failed, or it is too old.
-Only the supervisor calls receivers. A delivery that it was trying when it died is still PENDING and
-is tried again.
+A delivery is PENDING until its receiver has accepted it, its last attempt failed, or it is too old.
+Only the supervisor calls receivers. If it dies during a call, the delivery is still PENDING and is
+tried again.
 """
 
 import secrets
@@ -39,7 +39,7 @@ COLUMNS = (
 class Delivery:
     """A delivery. Times are Unix seconds; `due_at` is None once it is DELIVERED or FAILED.
 
-    `attempts` counts the tries that are over. `response` is the HTTP status of the last one, or
+    `attempts` counts the finished attempts. `response` is the HTTP status of the last one, or
     None if there was no response. `error` says why it failed.
     """
 
@@ -58,7 +58,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The outcome of one try. `attempt` counts from 1; only the present attempt is recorded."""
+    """The outcome of one attempt. `attempt` counts from 1; only the present attempt is recorded."""
 
     delivery_id: str
     attempt: int
@@ -97,7 +97,7 @@ async def due(
     """Return the deliveries to try now: for each host those that are due the longest.
 
     `trying` holds the host of each delivery that is being tried, by its id. A host gets no more
-    than `per_host` tries at a time. There is one query for each host, so that the backlog of one
+    than `per_host` calls at a time. There is one query for each host, so that the backlog of one
     host is not read in order to reach another.
 
     Raises:
@@ -146,7 +146,7 @@ def deliveries(rows: Iterable[RowMapping]) -> list[Delivery]:
 
 
 async def record(engine: Engine, tries: Iterable[Tried]) -> None:
-    """Store the outcomes of tries in one transaction. Only those of present tries are stored.
+    """Store outcomes in one transaction. An outcome is stored if its attempt is the present one.
 
     Raises:
         StoreError: Nothing was stored.
@@ -226,7 +226,7 @@ async def redeliver_failed(engine: Engine, *, now: float) -> int:
 
 
 async def restart(engine: Engine, which: ColumnElement[bool], now: float) -> int:
-    """Give deliveries as many tries, and as much time, as new ones have."""
+    """Give deliveries as many attempts, and as much time, as new ones have."""
     restarted = update(DeliveryRow).where(which)
     restarted = restarted.values(status=PENDING, attempts=0, due_at=now, renewed_at=now)
     async with writing(engine) as connection:

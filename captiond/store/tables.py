@@ -102,9 +102,9 @@ class CaptionRow(Table):
 class DeliveryRow(Table):
     """A webhook call for a finished task. `id` is its webhook-id.
 
-    `due_at` is the time of the next try, and `response` is the HTTP status of the last one. `host`
-    is the receiver's host and port, in the form of the Host header; the number of simultaneous
-    calls to one receiver is limited. `renewed_at` is the time at which a command restarted the
+    `due_at` is the time of the next attempt, and `response` is the HTTP status of the last one.
+    `host` is the receiver's host and port, in the form of the Host header; the number of
+    simultaneous calls to one receiver is limited. `renewed_at` is the time at which a command restarted the
     delivery, or NULL.
     """
 

@@ -41,8 +41,8 @@ log = structlog.get_logger()
 PER_HOST = 4  # concurrent calls
 POLL_SECONDS = 1.0  # retries become due, and commands and other processes add deliveries
 ROUND_SECONDS = 0.1  # calls that finish within this time are recorded in one transaction
-LOOK_SECONDS = 60.0  # between two searches for deliveries that are too old
-FIRST_LOOK_SECONDS = 3600.0  # after a start, what a long stop has delayed is tried for an hour
+LOOK_SECONDS = 60.0  # between two checks for deliveries that are too old
+FIRST_LOOK_SECONDS = 3600.0  # after a start: deliveries that a long stop delayed get an hour
 GONE = 410  # the receiver wants no more calls (Standard Webhooks)
 Show = Callable[[TaskView], Mapping[str, object]]
 
