@@ -1,12 +1,12 @@
 """The spool: the bytes of uploaded images, until their task is finished.
 
-All images of one request stand one behind the other in one spool file, so a request costs one fsync
-however many images it has. Messages and database rows name a file by its name, never by its path:
-`Spool` is the interface behind which a folder stands today (`FolderSpool`).
+All images of one request are stored one after the other in one spool file, so a request costs one
+fsync however many images it has. Messages and database rows name a file by its name, never by its
+path, because `Spool` is an interface. Its one implementation is a folder (`FolderSpool`).
 
 A file is written as `<name>.part`, made durable and renamed to `<name>`, so a name without `.part`
 belongs to a whole file. A name is the writer's name, a dash and 128 random bits in hex. No client's
-file name reaches the file system, and the files of a writer that died can be found.
+file name reaches the file system, and the files of a writer that died can be recognized.
 """
 
 import hashlib
@@ -258,7 +258,7 @@ class FileWriter:
 
 
 def after(parts: list[memoryview], count: int) -> list[memoryview]:
-    """Return what is left of the parts behind their first `count` bytes."""
+    """Return the parts without their first `count` bytes."""
     for number, part in enumerate(parts):
         if count < len(part):
             return [part[count:], *parts[number + 1 :]]
@@ -284,7 +284,7 @@ def remove(paths: Iterable[Path]) -> None:
 
 
 def is_file(path: Path) -> bool:
-    """Return whether this is no folder; a file system may have its own `lost+found` here."""
+    """Return whether this is not a folder. A file system may have its own `lost+found` here."""
     return not path.is_dir()
 
 

@@ -1,7 +1,7 @@
 """What a captioner is: pixels in, captions out.
 
-The worker, the bench and the commands know captioners only by these protocols. `families` holds the
-table that finds the captioner of a checkpoint.
+The worker, the bench and the commands know captioners only by these protocols. `families` has the
+table from which the captioner of a checkpoint is chosen.
 """
 
 from collections.abc import Callable, Mapping

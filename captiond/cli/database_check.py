@@ -20,7 +20,7 @@ async def check_all(settings: Settings, report: Reporter) -> int:
     """Report each problem in a line, then a summary, and return the number of problems.
 
     Raises:
-        StartupError: there is no database, or this user cannot find out whether the service runs.
+        StartupError: there is no database, or this user cannot check whether the service runs.
     """
     async with opened(settings) as engine:
         problems = await consistency.damage(engine)

@@ -44,7 +44,7 @@ class DecodeJob:
 
 
 class DecodePool:
-    """Gives images to decoder processes. `running_pool` makes a pool and owns its processes."""
+    """Sends images to decode processes. `running_pool` makes a pool and owns its processes."""
 
     def __init__(self, settings: Settings, slots: Slots) -> None:
         self._settings = settings

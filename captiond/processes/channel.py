@@ -48,7 +48,7 @@ class Channel:
 
     @classmethod
     async def open(cls, connection: "Connection[Message, Message]") -> "Channel":
-        """Take over a connection: close it, and go on with a duplicate of its descriptor."""
+        """Take over a connection: close it, and use a duplicate of its descriptor."""
         end = socket.socket(fileno=os.dup(connection.fileno()))
         connection.close()
         return cls(*await asyncio.open_unix_connection(sock=end))

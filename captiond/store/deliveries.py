@@ -86,7 +86,7 @@ async def announce(connection: AsyncConnection, task_id: str, url: str | None, n
 
 
 async def withhold(connection: AsyncConnection, task_id: str) -> None:
-    """Drop the pending deliveries of a task that goes on."""
+    """Drop the pending deliveries of a task that is retried."""
     owed = (DeliveryRow.task_id == task_id) & (DeliveryRow.status == PENDING)
     await connection.execute(delete(DeliveryRow).where(owed))
 

@@ -104,8 +104,8 @@ class DeliveryRow(Table):
 
     `due_at` is the time of the next attempt, and `response` is the HTTP status of the last one.
     `host` is the receiver's host and port, in the form of the Host header; the number of
-    simultaneous calls to one receiver is limited. `renewed_at` is the time at which a command restarted the
-    delivery, or NULL.
+    simultaneous calls to one receiver is limited. `renewed_at` is the time at which a command
+    restarted the delivery, or NULL.
     """
 
     __tablename__ = "deliveries"

@@ -254,7 +254,7 @@ async def status_of(connection: AsyncConnection, task_id: str) -> str | None:
 async def retry(engine: Engine, task_id: str) -> int:
     """Let the failed images of a task wait again that may succeed now. Return their number.
 
-    The task goes on. When it is finished again, its receiver is notified again. If the first
+    The task continues. When it is finished again, its receiver is notified again. If the first
     notification is not delivered yet, it is dropped.
 
     Raises:

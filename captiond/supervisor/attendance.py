@@ -123,10 +123,10 @@ class ModelAttendance:
                 log.warning("standby_not_started", role=restarter.role, reason=str(error))
 
     async def _kill_when_hung(self, child: ChildProcess, watch: Watch) -> Death:
-        """Wait until a child is hung, and kill it. Return what its images are blamed for.
+        """Wait until a child is hung, and kill it. Return how its death counts against its images.
 
-        A process that somebody has suspended with SIGSTOP is as silent as a hung one, but no image
-        is to blame for that.
+        A process that was suspended with SIGSTOP is as silent as a hung one, but no image is to
+        blame for that.
         """
         reason = None
         while reason is None:

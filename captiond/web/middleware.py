@@ -21,7 +21,7 @@ log = structlog.get_logger()
 
 
 class DrainUnreadBody:
-    """The outermost middleware. It reads what an early answer leaves unread of a request's body.
+    """The outermost middleware. It reads the rest of a request's body after an early answer.
 
     The answer is sent at once, and its end after the body was read. Without this, Hypercorn 0.18
     leaks two tasks and a descriptor for each large body that is answered early, and it cannot stop

@@ -95,7 +95,7 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 
 
 async def shielded(work: Awaitable[T]) -> T:
-    """Return the result of `work`. A caller that is cancelled goes on once `work` has ended."""
+    """Return the result of `work`. A caller that is cancelled continues once `work` is finished."""
     running = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(running)

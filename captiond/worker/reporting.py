@@ -41,7 +41,7 @@ class Reporter:
         self._tickets.add(ticket)
 
     def withdraw(self, ticket: str) -> None:
-        """Note that nobody wants the result of this work; work that is finished is ignored."""
+        """Note that the result of this work is not wanted. Finished work is ignored."""
         if ticket in self._tickets:
             self._withdrawn.add(ticket)
 
