@@ -7,10 +7,10 @@ Only the tests of faults, which start services of their own, are spread freely.
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
-from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.service import Service, running
@@ -30,7 +30,7 @@ def folder_of(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
-class ByFile(LoadScopeScheduling):
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Gives each process one file after another, but the tests of faults one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
@@ -38,7 +38,7 @@ class ByFile(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
