@@ -38,7 +38,7 @@ test: install
 	$(MAKE) --no-print-directory --jobs=2 check tests
 
 tests: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 
 soak: install
 	rm -rf build/soak

@@ -1,38 +1,45 @@
 """Fixtures: one service for all tests that leave it as it was, and images to send.
 
-With pytest-xdist (`--dist loadgroup`), the tests that share a server run in one process, and so do
-the tests of one file. Only tests that start services of their own are spread freely.
+With pytest-xdist, the tests of one file run in one process, since they share servers and models.
+Only the tests of faults, which start services of their own, are spread freely.
 """
 
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.service import Service, running
 
 TESTS = Path(__file__).parent
-SHARED_SERVERS = ("hooked", "limited", "tagging", "worked", "service")  # names of fixtures
 FIRST = ("model", "faults", "integration")  # folders; what takes long comes first
-SPREAD = ("faults", "integration")  # folders whose tests start services of their own
+SPREAD = "tests/faults/"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow tests first, and say which tests must share a process."""
+    """Put the slow tests first."""
     items.sort(key=lambda item: [*FIRST, folder_of(item)].index(folder_of(item)))
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        server = next((name for name in SHARED_SERVERS if name in fixtures), None)
-        if server or folder_of(item) not in SPREAD:
-            item.add_marker(pytest.mark.xdist_group(server or str(item.path)))
 
 
 def folder_of(item: pytest.Item) -> str:
     """Return the folder of tests/ that a test is in."""
     return item.path.relative_to(TESTS).parts[0]
+
+
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Gives each process one file after another, but the tests of faults one by one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid if nodeid.startswith(SPREAD) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
