@@ -1,6 +1,8 @@
 """An image decoder that a malicious image has taken over: its replies are not ours."""
 
+import os
 import pickle
+import time
 from pathlib import Path
 
 from captiond.decoding.decoder import DecoderStart
@@ -19,7 +21,10 @@ class Malicious:
 
 
 def main(start: DecoderStart) -> None:
-    """Answer each image with a bad reply, which the name of its spool file chooses."""
+    """Answer each image with a bad reply, which the name of its spool file chooses.
+
+    For an image in "closed", close all descriptors and go on.
+    """
     channel = BlockingChannel(start.connection)
     bodies = {
         "pickle": pickle.dumps(Malicious(start.settings.data.dir / "owned")),
@@ -28,4 +33,7 @@ def main(start: DecoderStart) -> None:
     }
     while True:
         request = channel.receive()
+        if request.image.file == "closed":  # type: ignore[union-attr]
+            os.closerange(3, 256)
+            time.sleep(600)
         channel.send_bytes(bodies[request.image.file])  # type: ignore[union-attr]

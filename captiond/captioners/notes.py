@@ -6,6 +6,7 @@ They can be deleted at any time. A damaged file counts as empty.
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +35,5 @@ def add_notes(path: Path, entries: Mapping[str, Any]) -> None:
         draft.replace(path)
     except OSError as error:
         log.warning("notes_not_written", path=str(path), reason=str(error))
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only file system refuses this as well
+            draft.unlink()

@@ -26,6 +26,7 @@ from captiond.processes.children import ChildProcess
 log = structlog.get_logger()
 DECODER = "captiond.decoding.decoder"
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0  # seconds, after failed starts
+EXIT_SECONDS = 5.0  # between the end of a decoder's messages and its exit
 STUCK_FACTOR = 4  # a decoder may take this many times its processor seconds of real time
 
 
@@ -92,8 +93,7 @@ class DecodePool:
                     body = await decoder.channel.receive_bytes(MAX_REPLY_BYTES)
                     reply = decode_reply(body)
             except ChannelClosed:
-                code = await decoder.exited()
-                self._lost(job, Death.by(code), code)
+                self._lost(job, *await death_of(decoder))
                 return
             except (MalformedReply, MessageTooLarge) as error:
                 log.error("decoder_reply_malformed", reason=str(error))
@@ -131,6 +131,20 @@ class DecodePool:
 
     def _start(self, name: str, connection: "Connection[Message, Message]") -> DecoderStart:
         return DecoderStart(name, os.getpid(), self._settings, connection, self._slots)
+
+
+async def death_of(decoder: ChildProcess) -> tuple[Death, int]:
+    """Return how a decoder ends that has closed its channel, and its exit code.
+
+    A decoder that was taken over may close its channel and go on, so it is killed after a while.
+    """
+    try:
+        async with asyncio.timeout(EXIT_SECONDS):
+            code = await decoder.exited()
+            return Death.by(code), code
+    except TimeoutError:
+        decoder.kill()
+        return Death.HUNG, await decoder.exited()
 
 
 def resolve(job: DecodeJob, reply: Decoded | Refused) -> None:

@@ -2,13 +2,15 @@
 
 An image decoder parses bytes that strangers have sent. If such bytes take a decoder over, its reply
 must not take over the model process as well, which unpickling would allow. So replies are
-MessagePack of exactly these fields and types, within limits.
+MessagePack of exactly these fields and types, within limits. Its codes are those of decoders only:
+they become labels of metrics, which are kept for as long as the service runs.
 """
 
 from typing import Annotated
 
 import msgspec
 
+from captiond.errors import CaptiondError, ImageError, SpoolError
 from captiond.jobs import Refused
 from captiond.messages import Decoded
 
@@ -36,10 +38,12 @@ class RefusedReply(
     """The image cannot be decoded."""
 
     error: Annotated[str, msgspec.Meta(max_length=MAX_ERROR_CHARACTERS)]
-    code: Annotated[str, msgspec.Meta(pattern=r"\A[a-z_]{1,64}\Z")]
-    status: Annotated[int, msgspec.Meta(ge=400, le=599)]
+    code: str
+    status: int
 
 
+ERRORS: tuple[type[CaptiondError], ...] = (ImageError, *ImageError.__subclasses__(), SpoolError)
+STATUSES = {error.code: error.status for error in ERRORS}  # of what a decoder may refuse
 DECODER = msgspec.msgpack.Decoder(FilledReply | RefusedReply, strict=True)
 
 
@@ -63,4 +67,6 @@ def decode_reply(body: bytes) -> Decoded | Refused:
         raise MalformedReply(str(error)) from error
     if isinstance(reply, FilledReply):
         return Decoded(reply.width, reply.height)
+    if STATUSES.get(reply.code) != reply.status:
+        raise MalformedReply("no decoder refuses an image with this code and status")
     return Refused(reply.error, reply.code, reply.status)

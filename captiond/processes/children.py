@@ -11,6 +11,7 @@ from captiond.messages import Message
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN, Start, run_module
 
+EXIT_POLL_SECONDS = 0.002  # a process is gone a moment after its descriptors are closed
 MakeStart = Callable[[str, "Connection[Message, Message]"], Start]
 
 
@@ -51,15 +52,20 @@ class ChildProcess:
             raise
 
     async def exited(self) -> int:
-        """Wait until the process exits. Return its exit code, which is negative for a signal."""
+        """Wait until the process exits. Return its exit code, which is negative for a signal.
+
+        The sentinel is a descriptor that the child holds open. A child that was taken over may
+        close it and go on, and a `join` would then block the event loop.
+        """
         loop, exited = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self.process.sentinel, exited.set)
         try:
             await exited.wait()
         finally:
             loop.remove_reader(self.process.sentinel)
-        self.process.join()
-        return self.process.exitcode or 0
+        while (code := self.process.exitcode) is None:  # noqa: ASYNC110 - no event for it
+            await asyncio.sleep(EXIT_POLL_SECONDS)
+        return code
 
     def is_stopped(self) -> bool:
         """Return whether a signal has suspended the process: state T in proc(5)."""

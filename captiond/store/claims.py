@@ -126,19 +126,26 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
 
     `owner` is `<node>/<process>`. Their tasks become PROCESSING, and the lease of the node is
     extended, all in one transaction. Images of a task whose options cannot be read become FAILED
-    in the same transaction and are not returned.
+    in the same transaction, and the next images take their places: fewer than `limit` claims mean
+    that no image waits.
 
     Raises:
         StoreError: Nothing was claimed.
     """
+    claims: list[Claim] = []
     async with writing(engine) as connection:
-        rows = (await connection.execute(TAKE, {"first": limit, "claimant": owner})).all()
-        if not rows:
-            return []
-        await hold(connection, owner.partition("/")[0])
-        tasks = await start_tasks(connection, {row.task_id for row in rows}, now)
-        claims, lost = sorted_out(rows, tasks)
-        await store_results(connection, lost, now)
+        while len(claims) < limit:
+            take = {"first": limit - len(claims), "claimant": owner}
+            rows = (await connection.execute(TAKE, take)).all()
+            if not rows:
+                break
+            await hold(connection, owner.partition("/")[0])
+            tasks = await start_tasks(connection, {row.task_id for row in rows}, now)
+            readable, lost = sorted_out(rows, tasks)
+            claims += readable
+            if not lost:
+                break
+            await store_results(connection, lost, now)
     return sorted(claims, key=lambda claim: claim.image_id)
 
 

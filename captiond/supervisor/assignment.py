@@ -67,8 +67,7 @@ class Assignment:
         while True:
             self._bulk.clear()
             if self._bulk_waits and not self._roster.draining:
-                with self._outage.tolerated():  # the next poll tries again
-                    await self._claim()
+                await self._claim()
             await self._bulk.wait()
 
     async def run_poll(self) -> None:
@@ -110,7 +109,9 @@ class Assignment:
         for model, capacity in self._dispatcher.bulk_capacity():
             self._bulk_waits = False  # before the claim, so that a hint during the claim counts
             owner = owner_of(self._node, model)
-            claimed = await claims.claim(self._engine, capacity, owner=owner, now=time.time())
+            claimed: list[claims.Claim] = []
+            with self._outage.tolerated():  # the next poll tries again
+                claimed = await claims.claim(self._engine, capacity, owner=owner, now=time.time())
             self._recorder.count(CLAIMED, amount=len(claimed))
             self._bulk_waits |= len(claimed) == capacity
             if not self._roster.has(ChildKind.MODEL, model):

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from captiond.errors import QueueFull, WorkerLost
+from captiond.errors import ModelNotReady, QueueFull, WorkerLost
 from captiond.jobs import Death, Lane, Refused, blame
 from captiond.messages import Answer, Ask, Finished, Withdraw, Work
 
@@ -85,7 +85,14 @@ class Dispatcher:
     # ------------------------------------------------------------ web processes
 
     def ask(self, web: str, ask: Ask) -> list[WebAnswer]:
-        """Append a client's image to the queue, or refuse it if the queue is full."""
+        """Append a client's image to the queue, or refuse it.
+
+        It is refused if the queue is full, and if it is `known_only` and no process can look it up:
+        the next one may come half a minute later.
+        """
+        if ask.known_only and not self._models:
+            no_model = ModelNotReady(("the model is being loaded",))
+            return [WebAnswer(web, Answer(ask.ticket, Refused.of(no_model)))]
         if self.waiting >= self._max_waiting:
             error = QueueFull(f"{self.waiting} images wait already; try again shortly")
             return [WebAnswer(web, Answer(ask.ticket, Refused.of(error)))]

@@ -1,8 +1,8 @@
 """The model process: one device with its captioner, its image decoders and its taggers.
 
 The process waits for `Go`, so that a standby process has its libraries imported already. It first
-determines which model it is going to load. From then on it finishes bulk images whose captions are
-in the cache (`CacheReady`). Once the model is loaded and warmed up, it captions (`Ready`) until it
+finds out which model it is going to load. From then on it finishes images whose captions are in
+the cache (`CacheReady`). Once the model is loaded and warmed up, it captions (`Ready`) until it
 receives `Drain` or its supervisor exits. An unexpected error ends the process; the supervisor
 starts another one and requeues the work.
 """

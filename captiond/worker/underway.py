@@ -24,7 +24,8 @@ class UnderWay(Generic[T]):
         If the leader has no result, the next ticket that waits becomes the leader.
         """
         while key in self._by_key:
-            result = await self._by_key[key]
+            # Shielded: a ticket that is cancelled must not cancel what others wait for.
+            result = await asyncio.shield(self._by_key[key])
             if result is not None:
                 return result
         self._by_key[key] = asyncio.get_running_loop().create_future()

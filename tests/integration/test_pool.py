@@ -1,5 +1,6 @@
 """A pool of real decoder processes, which are killed, taken over, or have no file to read."""
 
+import asyncio
 import multiprocessing
 from pathlib import Path
 
@@ -65,14 +66,15 @@ async def test_a_short_spool_file_is_a_storage_error_and_not_the_images_fault(
             assert refused.code in RETRYABLE
 
 
-@pytest.mark.parametrize("reply", ["pickle", "garbage", "too_large"])
+@pytest.mark.parametrize("reply", ["pickle", "garbage", "too_large", "closed"])
 async def test_a_malformed_reply_counts_as_the_death_of_the_decoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str
 ) -> None:
     """The process that sends it is killed, twice; then its image counts as poison."""
     monkeypatch.setattr(pool_module, "DECODER", "tests.fake_decoder")
+    monkeypatch.setattr(pool_module, "EXIT_SECONDS", 0.5)
     settings = Settings(data=DataSettings(dir=tmp_path), images=ImageSettings(decoders=1))
-    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+    async with asyncio.timeout(120), running_pool(settings, Slots(1, GEOMETRY)) as pool:
         refused = await pool.decode(Lane.BULK, SpooledImage(reply, 0, 1, "sha"), 0)
     assert isinstance(refused, Refused)
     assert refused.code == "poison_image"

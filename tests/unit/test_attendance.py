@@ -174,6 +174,11 @@ async def test_a_requeue_that_is_refused_does_not_pass_unnoticed(
     async with supervised(tmp_path, store) as parts:
         with pytest.raises(StoreRefused):
             await parts.assignment.requeue("model0-1")
+        # The same holds for a process that died during a claim: the loop may go on only without it.
+        await tasks.create_task(store, task("t"))
+        parts.dispatcher.model_ready("model0-1", 24)
+        with pytest.raises(StoreRefused):
+            await parts.assignment.run_bulk()
 
 
 # ---------------------------------------------------------------- messages

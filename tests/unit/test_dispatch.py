@@ -56,6 +56,20 @@ def test_a_full_queue_refuses_with_503() -> None:
     assert (answer.answer.outcome.status, answer.answer.outcome.code) == (503, "queue_full")
 
 
+def test_a_known_image_does_not_wait_for_a_process_that_may_come() -> None:
+    """The process that loaded its model has exited while the client sent the image."""
+    made = dispatcher(0)
+    made.model_loading("a", 2)
+    assert made.ask("web", Ask(1, IMAGE, known_only=True)) == []
+    list(made.assign_interactive())
+    made.finish("a", Finished("web:1", CAPTION))
+    made.model_exited("a", Death.ORDERLY)
+    (answer,) = made.ask("web", Ask(2, IMAGE, known_only=True))
+    assert isinstance(answer.answer.outcome, Refused)
+    assert (answer.answer.outcome.status, answer.answer.outcome.code) == (503, "model_not_ready")
+    assert made.waiting == 0
+
+
 def test_after_a_death_images_wait_again_in_front_and_after_two_they_are_answered() -> None:
     made = dispatcher(4)
     made.model_ready("a", 2)

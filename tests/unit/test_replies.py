@@ -17,7 +17,7 @@ from captiond.decoding.replies import (
     decode_reply,
     encode_reply,
 )
-from captiond.errors import CorruptImage
+from captiond.errors import CorruptImage, SpoolError, TooManyPixels
 from captiond.jobs import Refused
 from captiond.messages import Decoded
 from captiond.processes.channel import LENGTH, Channel, MessageTooLarge
@@ -30,7 +30,15 @@ class Malicious:
         return (Path.touch, (Path("owned"),))
 
 
-@pytest.mark.parametrize("reply", [Decoded(1, 65535), Refused.of(CorruptImage("no — header"))])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Decoded(1, 65535),
+        Refused.of(CorruptImage("no — header")),
+        Refused.of(TooManyPixels("60 MP")),
+        Refused.of(SpoolError("the file is missing")),
+    ],
+)
 def test_a_reply_arrives_as_it_was_sent(reply: Decoded | Refused) -> None:
     assert decode_reply(encode_reply(reply)) == reply
 
@@ -62,6 +70,8 @@ def test_any_error_message_fits(error: str) -> None:
         msgspec.msgpack.encode({"width": 1, "height": 1}),
         msgspec.msgpack.encode({"kind": "refused", "error": "e", "code": "A b", "status": 400}),
         msgspec.msgpack.encode({"kind": "refused", "error": "e", "code": "c", "status": 200}),
+        encode_reply(Refused("a label of metrics that nobody knows", "aaaa", 400)),
+        encode_reply(Refused("as if captiond had failed", "corrupt_image", 500)),
         encode_reply(Decoded(1, 1)) + b"more",
     ],
 )

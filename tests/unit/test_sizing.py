@@ -1,5 +1,6 @@
 """How the batch size is measured and remembered."""
 
+import errno
 from itertools import count
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_damaged_notes_count_as_empty(tmp_path: Path, text: str) -> None:
 
 def test_a_missing_folder_is_no_error(tmp_path: Path) -> None:
     add_notes(tmp_path / "missing" / "batch-sizes.json", {"one": 4})
+
+
+def test_a_file_system_that_became_read_only_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, even the removal of a file that does not exist fails."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    add_notes(tmp_path / "batch-sizes.json", {"one": 4})
 
 
 def test_a_remembered_size_is_limited_by_the_free_memory(

@@ -330,6 +330,16 @@ async def test_a_task_whose_options_are_damaged_fails_and_holds_up_no_other(engi
     assert all("cannot be read" in image.result for image in images)
 
 
+async def test_images_with_damaged_options_take_no_place_in_a_claim(engine: Engine) -> None:
+    """A claim that is not full tells the supervisor that nothing waits until the next poll."""
+    await tasks.create_task(engine, replace(task("bad", 5), options=OPTIONS))
+    await tasks.create_task(engine, task("good", 3))
+    await damage(engine, "UPDATE tasks SET options = :text WHERE id = 'bad'", "{")
+    claimed = await claims.claim(engine, 2, owner="m", now=2.0)
+    assert [claim.image.file for claim in claimed] == ["spool-good"] * 2
+    assert await claims.claim(engine, 2, owner="m", now=2.0) != []
+
+
 async def damage(engine: Engine, change: str, damaged: str) -> None:
     async with writing(engine) as connection:
         await connection.execute(text(change), {"text": damaged})

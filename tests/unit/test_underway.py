@@ -34,6 +34,17 @@ async def test_if_the_leader_has_no_result_the_next_ticket_leads() -> None:
     under_way.leave("b")
 
 
+async def test_a_cancelled_ticket_takes_no_other_with_it() -> None:
+    under_way = UnderWay[str]()
+    assert await under_way.join("k", "a") is None
+    waiting = {t: asyncio.create_task(under_way.join("k", t)) for t in "bc"}
+    await asyncio.sleep(0)
+    waiting["b"].cancel()
+    await asyncio.sleep(0)
+    under_way.publish("a", "found")
+    assert await waiting["c"] == "found"
+
+
 async def test_a_ticket_that_does_not_lead_is_ignored() -> None:
     under_way = UnderWay[str]()
     under_way.publish("x", "found")
