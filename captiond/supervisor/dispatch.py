@@ -17,7 +17,7 @@ MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 5
 
 @dataclass(slots=True)
 class AssignedWork:
-    """The work that one model process has: at most `window` images of each lane.
+    """The work of one model process, ready or loading: at most `window` images of each lane.
 
     `running` are the tickets of the batch that it captions now.
     """
@@ -213,9 +213,16 @@ class Dispatcher:
                 yield self._assign(model, queue.popleft())
 
     def bulk_capacity(self) -> list[tuple[str, int]]:
-        """Return the model processes that can take bulk images, and how many each can take."""
+        """Return the model processes that can take bulk images, and how many each can take.
+
+        A process that is loading its model gets none while another one is ready: it could finish
+        only those that are in the cache.
+        """
+        any_ready = not all(assigned.loading for assigned in self._models.values())
         capacities = (
-            (name, assigned.capacity(Lane.BULK)) for name, assigned in self._models.items()
+            (name, assigned.capacity(Lane.BULK))
+            for name, assigned in self._models.items()
+            if not (assigned.loading and any_ready)
         )
         return [(name, capacity) for name, capacity in capacities if capacity > 0]
 

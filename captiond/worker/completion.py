@@ -3,9 +3,11 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from captiond.errors import Withdrawn
+import structlog
+
+from captiond.errors import StoreRefused, Withdrawn
 from captiond.jobs import Captioned, FinishedTask, Lane, Outcome, Refused
 from captiond.messages import Finished, Timings, Work
 from captiond.store.claims import ImageOutcome, finish
@@ -15,7 +17,9 @@ from captiond.store.together import Together
 from captiond.worker.known import KnownCaptions
 from captiond.worker.reporting import Reporter
 
+log = structlog.get_logger()
 NO_TIMINGS = Timings()
+UNSTORABLE = Refused("the result cannot be stored; the log says why", "internal_error", 500)
 WITHDRAWN = Refused.of(Withdrawn("nobody waits for this image any more"))
 
 
@@ -89,9 +93,21 @@ class Completion:
         """Store the outcome of a bulk image, then report it."""
         work, stored = image.work, Stored(taken=False)
         if image.outcome is not WITHDRAWN and work.image_id is not None:
-            outcome = ImageOutcome(work.image_id, work.attempt, image.outcome)
-            stored = await self._outcomes.ask(outcome)
+            stored = await self._store_outcome(
+                ImageOutcome(work.image_id, work.attempt, image.outcome)
+            )
         self._report(image, stored)
+
+    async def _store_outcome(self, outcome: ImageOutcome) -> Stored:
+        """Store an outcome. If the database refuses it for good, the image fails instead.
+
+        Otherwise the process would end, and the next one would meet the same refusal, for ever.
+        """
+        try:
+            return await self._outcomes.ask(outcome)
+        except StoreRefused:
+            log.exception("outcome_refused", image_id=outcome.image_id)
+            return await self._outcomes.ask(replace(outcome, outcome=UNSTORABLE))
 
     def _report(self, image: FinishedImage, stored: Stored) -> None:
         self._reporter.finished(

@@ -2,13 +2,15 @@
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 
+from captiond.errors import StoreRefused
 from captiond.jobs import (
     Captioned,
     Generation,
@@ -16,6 +18,7 @@ from captiond.jobs import (
     NewImage,
     NewTask,
     Options,
+    Refused,
     SpooledImage,
     Status,
 )
@@ -25,6 +28,7 @@ from captiond.processes.channel import Channel
 from captiond.store import captions, claims, tasks
 from captiond.store.engine import Engine
 from captiond.tags import TagFilter
+from captiond.worker import completion
 from captiond.worker.completion import Completion, FinishedImage
 from captiond.worker.intake import ImageIntake
 from captiond.worker.known import KnownCaptions
@@ -130,3 +134,31 @@ async def test_a_caption_without_cache_is_not_stored(store: Engine) -> None:
         completion = Completion(known, store, Reporter(theirs, "model0-1f"))
         await completion.finish(FinishedImage(work, CAPTION, whole=CAPTION))
     assert await captions.look_up(store, keys([work])) == [None]
+
+
+async def test_an_outcome_that_the_database_refuses_fails_its_image_only(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the image would be claimed and refused again, for ever."""
+    real = claims.finish
+
+    async def finish(engine: Engine, outcomes: Sequence[claims.ImageOutcome], *, now: float) -> Any:
+        if any(outcome.outcome == replace(CAPTION, caption="refused") for outcome in outcomes):
+            raise StoreRefused("the database takes no such value")
+        return await real(engine, outcomes, now=now)
+
+    monkeypatch.setattr(completion, "finish", finish)
+    works = (await claimed(store))[:3]
+    async with channels() as (ours, _):
+        reporter = Reporter(ours, "model0-1")
+        finishing = Completion(KnownCaptions(RECIPE, store), store, reporter)
+        captions_ = [CAPTION, replace(CAPTION, caption="refused"), CAPTION]
+        await finishing.finish_batch(
+            [FinishedImage(work, outcome) for work, outcome in zip(works, captions_, strict=True)]
+        )
+    task = await tasks.read_task(store, "t")
+    assert task is not None
+    statuses = [image.status for image in task.images[:3]]
+    assert statuses == [Status.COMPLETED, Status.FAILED, Status.COMPLETED]
+    assert isinstance(task.images[1].outcome, Refused)
+    assert task.images[1].outcome.code == "internal_error"

@@ -150,3 +150,14 @@ def test_a_report_of_a_process_that_is_not_ready_changes_nothing() -> None:
     made.model_begun("gone", ("web:0",))
     assert made.running("gone") == frozenset()
     assert made.finish("gone", Finished("web:0", CAPTION)) == (None, [])
+
+
+def test_a_loading_process_gets_no_bulk_images_while_another_is_ready() -> None:
+    """It would hold images that the other one could caption."""
+    made = Dispatcher(9)
+    made.model_loading("loading", 4)
+    assert made.bulk_capacity() == [("loading", 4)]
+    made.model_ready("ready", 2)
+    assert made.bulk_capacity() == [("ready", 2)]
+    made.model_ready("loading", 3)
+    assert made.bulk_capacity() == [("loading", 3), ("ready", 2)]
