@@ -2,6 +2,7 @@
 
 A run is determined by its seed, which a failed test prints; set `FAULT_SEED` to repeat it. With
 `FAULT_SOAK` set, each fault is injected its full number of times, and its figures are recorded.
+`FAULT_ROUNDS` gives another number.
 """
 
 import json
@@ -31,7 +32,7 @@ MOST_OPEN = 200  # images of the newest tasks, so that a run ends
 
 def rounds(short: int, full: int) -> int:
     """Return how often a fault is injected: `short` with the tests, `full` in a soak."""
-    return full if SOAK else short
+    return int(os.environ.get("FAULT_ROUNDS", full)) if SOAK else short
 
 
 def new_seed() -> int:
