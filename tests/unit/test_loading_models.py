@@ -18,10 +18,10 @@ def test_a_loading_process_gets_bulk_images_only() -> None:
 
 def test_a_loading_process_gets_interactive_images_that_ask_for_known_captions() -> None:
     dispatcher = Dispatcher(max_waiting=10)
+    dispatcher.model_loading("model0", 64)
     dispatcher.ask("web0", Ask(1, IMAGE))
     dispatcher.ask("web0", Ask(2, IMAGE, known_only=True))
     assert dispatcher.waiting == 2
-    dispatcher.model_loading("model0", 64)
     ((model, work),) = dispatcher.assign_interactive()
     assert (model, work.ticket, work.known_only) == ("model0", "web0:2", True)
     dispatcher.model_exited("model0", Death.CRASHED)
@@ -32,8 +32,10 @@ def test_a_loading_process_gets_interactive_images_that_ask_for_known_captions()
 
 def test_a_client_that_goes_takes_its_image_out_of_either_queue() -> None:
     dispatcher = Dispatcher(max_waiting=10)
+    dispatcher.model_loading("model0", 64)
     dispatcher.ask("web0", Ask(1, IMAGE))
     dispatcher.ask("web0", Ask(2, IMAGE, known_only=True))
+    assert dispatcher.waiting == 2
     for ticket in (1, 2):
         dispatcher.drop("web0", ticket)
     assert dispatcher.waiting == 0
