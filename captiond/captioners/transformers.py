@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from captiond.captioners.sequences import Sequences
 from captiond.jobs import Generation
@@ -49,3 +50,8 @@ def mean_log_probability(logits: Tensor, tokens: Tensor, counted: Tensor) -> Ten
     """
     log_probabilities = logits.float().log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0]
     return torch.where(counted, log_probabilities, 0).sum(1) / counted.sum(1)
+
+
+def hide_progress_bars() -> None:
+    """Keep transformers from printing progress bars in this process."""
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from transformers.utils.logging import disable_progress_bar
 
 from captiond.bench.cases import Case
 from captiond.bench.report import Suggested
 from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
 from captiond.captioners.families import random_models
 from captiond.captioners.files import ModelFiles, locate
+from captiond.captioners.transformers import hide_progress_bars
 from captiond.cli.caption_command import progress_bar
 from captiond.cli.formats import json_text, print_line, settings_as_toml
 from captiond.config import Settings
@@ -47,7 +47,7 @@ def bench(settings: Settings, options: BenchOptions, *, as_json: bool) -> None:
     """
     set_up_logs(settings.logs, process="bench")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    hide_progress_bars()
     plan = plan_for(settings, options.rounds, quick=options.quick, service=options.service)
     with TemporaryDirectory(prefix="captiond-bench-", ignore_cleanup_errors=True) as folder:
         report = measure(settings, options, plan, Path(folder))

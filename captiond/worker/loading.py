@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers.utils.logging import disable_progress_bar
 
 from captiond.captioners import sizing
 from captiond.captioners.devices import pick_device, pick_precision
@@ -18,6 +17,7 @@ from captiond.captioners.families import load_captioner
 from captiond.captioners.files import ModelFiles, find_model, fingerprint
 from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner, Placement
+from captiond.captioners.transformers import hide_progress_bars
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory, SettingsError
@@ -56,7 +56,7 @@ def identify(settings: Settings, device_setting: str, notes: Path | None = None)
     Raises:
         ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
     """
-    disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    hide_progress_bars()
     taggers = Taggers.load(settings.tags)
     files = find_model(settings)
     device = pick_device(device_setting)

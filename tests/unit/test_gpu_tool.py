@@ -154,7 +154,7 @@ def test_rows_and_notes_of_a_part_are_kept(tmp_path: Path, monkeypatch: pytest.M
 def test_a_part_is_ended_at_its_deadline_and_what_it_had_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second part, which is told of the first one's rows, runs all the same."""
+    """The second part, which gets the rows of the first one, still runs."""
     monkeypatch.setattr(runner, "GRACE_SECONDS", 0)
     program = f"""
 import json, sys, time
