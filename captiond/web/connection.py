@@ -173,7 +173,10 @@ class Connection:
             self._finished.set()
             self._since = self._now()
             if not self._writer.is_closing() and not self._reader.at_eof():
-                self._writer.write_eof()
+                try:
+                    self._writer.write_eof()
+                except OSError:  # the client has reset the connection
+                    self.abort()
 
     # ------------------------------------------------------------ the listener
 

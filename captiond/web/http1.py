@@ -33,7 +33,7 @@ from captiond.web.handlers import Handlers
 
 CONNECTION_ID = "connection_id"  # its key in the state of each request's scope
 REFUSED = "refused"  # the key of the error that answers a request which cannot be served
-CHUNKS, CHUNK_BYTES = 2000, 32  # chunks that each body may have, and bytes that allow one more
+CHUNKS, CHUNK_BYTES = 250, 32  # chunks that each body may have, and bytes that allow one more
 EVENTS = 100  # of one connection, after which the others have their turn
 PIPELINED_BYTES = 64 * 1024  # of further requests, which are read before the answer
 
@@ -104,6 +104,7 @@ class Http1Protocol(H11Protocol):
     async def handle(self, event: Event) -> None:
         """Take what has arrived: bytes, or `Closed` if the client is gone."""
         if not isinstance(event, RawData):
+            self._unreadable = True  # requests that were pipelined have no client any more
             await super().handle(event)
         elif not self._unreadable and (data := self._without_empty_lines(event.data)):
             self.connection.receive_data(data)

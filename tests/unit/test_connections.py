@@ -180,6 +180,23 @@ async def test_a_client_that_is_gone_is_noticed(leave: Callable[[Client], None])
         await port.settle()
 
 
+async def test_pipelined_requests_of_a_client_that_is_gone_are_not_handled() -> None:
+    held, handled = Held(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        handled.append(scope["path"])
+        await held.app(scope, receive, send)
+
+    async with listening(app) as port:
+        client = await port.connect()
+        client.send(b"".join(GET % number for number in range(100)))
+        await held.begun.wait()
+        client.reset()
+        assert await held.end() == "gone"
+        await port.settle()
+    assert handled == ["/0"]
+
+
 async def test_a_body_that_is_cut_off_is_a_disconnect() -> None:
     gone = asyncio.Event()
 
