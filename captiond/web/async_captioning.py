@@ -20,6 +20,7 @@ from captiond.web.identity import client_of
 from captiond.web.options import options_of
 from captiond.web.services import Services, services_of
 from captiond.web.spool_limit import check_spool
+from captiond.web.status_response import status_response
 from captiond.web.task_queue import TaskQueue
 from captiond.web.uploads import received, shielded
 
@@ -56,11 +57,9 @@ async def async_batch_caption(request: Request) -> Response:
 
 
 async def task_status(request: Request) -> Response:
-    """Return a task with the results that it has so far."""
-    status = await services_of(request).statuses.status(request.path_params["task_id"])
-    if status is None:
-        raise TaskNotFound("Task not found.")
-    return Response(status, media_type="application/json")
+    """Return a task with the results that it has so far, or those of a part of its images."""
+    statuses = services_of(request).statuses
+    return await status_response(request, statuses, request.path_params["task_id"])
 
 
 async def cancel_task(request: Request) -> Response:
