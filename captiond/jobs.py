@@ -58,7 +58,7 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
-# The image encoder of BLIP-base takes as long as so many steps of its text decoder for one beam.
+# BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam.
 ENCODER_STEPS = 32
 
 
