@@ -5,8 +5,8 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
-- `renewal`, `courier`, `retention`, `spoolusage`, `cleaner`, `metricsfile`: leases, webhooks, the
-  deletion of expired data, the spool, and metrics.
+- `renewal`, `courier`, `retention`, `steadyclock`, `spoolusage`, `cleaner`, `metricsfile`: leases,
+  webhooks, the deletion of expired data, the spool, and metrics.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ from captiond.supervisor.roster import DrainStage, Roster
 from captiond.supervisor.routing import Router
 from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
+from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
 
 log = structlog.get_logger()
@@ -61,6 +62,7 @@ class Supervisor:
         engine: Engine,
         notifier: Notifier,
         courier: Courier,
+        clock: SteadyClock,
         recorder: Recorder,
     ) -> None:
         self._settings = settings
@@ -69,6 +71,7 @@ class Supervisor:
         self._node = leases.new_node(socket.gethostname())
         self._notifier = notifier
         self._courier = courier
+        self._clock = clock
         self._recorder = recorder
         self._registry = Registry()
         self._roster = Roster()
@@ -76,7 +79,9 @@ class Supervisor:
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._status = StatusBoard(self._roster, notifier, list(self._devices()))
-        self._assignment = Assignment(self._dispatcher, self._roster, engine, self._node, recorder)
+        self._assignment = Assignment(
+            self._dispatcher, self._roster, engine, self._node, recorder, self._cleaner, courier
+        )
         self._usage = SpoolUsage(
             settings, engine, spool, self._cleaner, self._status, self._registry
         )
@@ -126,7 +131,7 @@ class Supervisor:
             self._courier.run(),
             self._usage.run(),
             self._metrics.run(),
-            tidy_forever(self._settings, self._engine, self._cleaner),
+            tidy_forever(self._settings, self._engine, self._cleaner, self._clock),
         )
 
     # ------------------------------------------------------------ children

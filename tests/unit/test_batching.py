@@ -6,8 +6,7 @@ from itertools import count
 import pytest
 
 from captiond.clients import Client
-from captiond.jobs import Generation, Lane
-from captiond.messages import ANYONE
+from captiond.jobs import NOBODY, Generation, Lane
 from captiond.worker.batching import CLIENTS_SHARE, DECODING_SHARE, LONGEST_SECONDS, Batcher
 
 NUMBERS = count()
@@ -17,7 +16,7 @@ NUMBERS = count()
 class Image:
     lane: Lane
     group: str = ""
-    client: Client = ANYONE
+    client: Client = NOBODY
     cost: float = 1.0
     ticket: str = field(default_factory=lambda: str(next(NUMBERS)))
 
