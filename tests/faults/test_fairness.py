@@ -76,6 +76,7 @@ def test_no_client_makes_another_wait(data: Path) -> None:
         client_at(service, "127.0.0.2") as other,
     ):
         for flood in floods():
+            begun = time.monotonic()
             with ThreadPoolExecutor(flood.requests) as pool:
                 batches = len(service.logged("batch"))
                 sent = [pool.submit(flood.post, greedy, n) for n in range(flood.requests)]
@@ -84,7 +85,7 @@ def test_no_client_makes_another_wait(data: Path) -> None:
                 assert not all(map(Future.done, sent)), f"{flood.name}: it waited for all of them"
             check_all_captioned(sent, flood)
             longest = max(batch["seconds"] for batch in service.logged("batch")[batches:])
-            judge(flood, waits, longest)
+            judge(flood, waits, longest, (time.monotonic() - begun) / len(flood.images))
         assert service.stop() == 0
 
 
@@ -109,13 +110,19 @@ def check_all_captioned(sent: list[Future[httpx.Response]], flood: Flood) -> Non
     assert [result["error"] for result in results] == [None] * len(flood.images)
 
 
-def judge(flood: Flood, waits: list[float], longest: float) -> None:
-    """Check the times. Tests beside this one may hold up an image, so half of them have to do."""
+def judge(flood: Flood, waits: list[float], longest: float, each: float) -> None:
+    """Check the times, in seconds, of a flood whose images took `each` on average.
+
+    No decoder is interrupted. On a machine with much other work, an image may take it more than the
+    usual time. Tests beside this one may hold up an image, so half of them have to do.
+    """
     slowest = max(waits) if SOAK else median(waits)
     record(
         f"fair turns: {flood.name}",
         rounds=len(flood.images),
         slowest_s=round(slowest, 2),
         longest_batch_s=round(longest, 2),
+        each_s=round(each, 2),
     )
-    assert slowest <= 2 * longest + SECONDS, (flood.name, waits, longest)
+    allowed = 2 * longest + max(SECONDS, 2 * each)
+    assert slowest <= allowed, (flood.name, waits, longest, each)
