@@ -126,7 +126,9 @@ class State:
 
     `model` is the model that captions, or the last one that did. `reasons` say why the service
     cannot caption.
-    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
+    `spool_free` is how many bytes tasks may still store, and `disk_free` how many bytes all uploads
+    may, or None if there is no limit. `bulk_rate` is how many images of tasks were finished per
+    second in the last minutes, or 0 if that is not known.
     `cache` says whether a process that loads its model can already answer known images.
     """
 
@@ -136,6 +138,8 @@ class State:
     code: str = "model_not_ready"
     draining: bool = False
     spool_free: int | None = None
+    disk_free: int | None = None
+    bulk_rate: float = 0.0
     cache: bool = False
 
 

@@ -22,6 +22,7 @@ from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
 from captiond.web.app import make_app
 from captiond.web.services import Services
+from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -83,6 +84,7 @@ async def web_process(
         queue=TaskQueue(store),
         statuses=StatusCache(store),
         upload_memory=UploadMemory(),
+        spool_room=SpoolRoom(settings.limits, lambda: supervisor.state),
         recorder=Recorder(),
     )
     transport = httpx.ASGITransport(make_app(services))
