@@ -109,7 +109,7 @@ class Options:
 
 
 DEFAULT_OPTIONS = Options()
-NOBODY = Client("")  # of tasks that an earlier version accepted
+NOBODY = Client("")  # stands for a client that is not known, as of tasks of earlier versions
 
 
 @dataclass(frozen=True, slots=True)

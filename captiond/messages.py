@@ -18,6 +18,7 @@ from enum import StrEnum
 from captiond.clients import Client
 from captiond.jobs import (
     DEFAULT_OPTIONS,
+    NOBODY,
     FinishedTask,
     Lane,
     Options,
@@ -26,8 +27,6 @@ from captiond.jobs import (
     SpooledImage,
 )
 from captiond.metrics import Measurements
-
-ANYONE = Client("anyone")  # stands for a client that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Ask:
     images: tuple[SpooledImage, ...]
     options: Options = DEFAULT_OPTIONS
     known_only: bool = False
-    client: Client = ANYONE
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ class Work:
     options: Options = DEFAULT_OPTIONS
     alone: bool = False
     known_only: bool = False
-    client: Client = ANYONE
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

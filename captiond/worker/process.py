@@ -130,14 +130,14 @@ async def caption(
         if isinstance(loaded, Unready):
             channel.send(loaded)
         else:
-            window = WINDOW_BATCHES * loaded.info.batch_size
-            slots = Slots(2 * window, loaded.captioner.geometry)
+            window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
+            slots = Slots(2 * (window + reserve), loaded.captioner.geometry)
             async with running_pool(settings, slots) as pool:
                 source = model_input(loaded, pool)
                 runners = make_runners(loaded, device)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
-                channel.send(Ready(loaded.info, window, reserve=loaded.info.batch_size))
+                channel.send(Ready(loaded.info, window, reserve))
                 await run_until_stopped(pipeline, receiver.stopped, group)
         receiving.cancel()
         receiver.cancel_unfinished()
