@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Float,
     ForeignKey,
     Index,
@@ -126,6 +127,28 @@ class DeliveryRow(Table):
     tried_at: Mapped[float | None] = mapped_column(Float)
     response: Mapped[int | None] = mapped_column(Integer)
     error: Mapped[str | None] = mapped_column(Text)
+
+
+class KeyRow(Table):
+    """A key of a client. `id` is the beginning of `digest`, the SHA-256 of the key in hex.
+
+    A limit that is NULL is the default of `[clients]`. `revoked_at` is NULL while the key is valid.
+    """
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    weight: Mapped[float] = mapped_column(Float)
+    share: Mapped[float] = mapped_column(Float)
+    requests: Mapped[int | None] = mapped_column(Integer)
+    concurrent: Mapped[int | None] = mapped_column(Integer)
+    images: Mapped[int | None] = mapped_column(Integer)
+    body_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[float] = mapped_column(Float)
+    revoked_at: Mapped[float | None] = mapped_column(Float)
 
 
 class NodeRow(Table):

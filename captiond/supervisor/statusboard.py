@@ -1,6 +1,6 @@
 """The state of the service, published to web processes and to systemd."""
 
-from captiond.messages import Health, Ready, State, Unready
+from captiond.messages import Health, Keys, Ready, State, Unready
 from captiond.processes.children import ChildProcess
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.roster import ChildKind, Roster
@@ -16,10 +16,17 @@ class StatusBoard:
         self._models = ModelHealth(dict.fromkeys(model_roles))
         self._spool_free: int | None = None
         self.state = State()
+        self.keys = Keys()
 
     def greet(self, web: ChildProcess) -> None:
-        """Send the current state to a web process that has just started."""
+        """Send the keys and the current state to a web process that has just started."""
+        web.channel.send(self.keys)
         web.channel.send(self.state)
+
+    def keys_changed(self, keys: Keys) -> None:
+        """Note and publish the keys that are valid now."""
+        self.keys = keys
+        self._roster.broadcast(ChildKind.WEB, keys)
 
     def model_loading(self, role: str) -> None:
         """Note and publish that a process that loads its model can answer known images."""

@@ -12,6 +12,7 @@ from captiond.errors import CaptiondError, ModelNotReady
 from captiond.jobs import Options, Outcome, Refused
 from captiond.messages import Answer, Timings
 from captiond.web import schemas
+from captiond.web.admission import admission_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.forms import Form, FormSpec, Upload
 from captiond.web.options import options_of
@@ -32,6 +33,7 @@ async def caption(request: Request) -> Response:
     known_only = services.supervisor.check_answerable()
     async with received(request, services, ONE_IMAGE) as form:
         upload, options = form.uploads[0], options_of(form.fields, services.settings)
+        admission_of(request).hold_images(1)
         received_at = time.perf_counter()
         answer = await unless_disconnected(
             request, answer_for(services, upload, options, known_only=known_only)
@@ -52,6 +54,7 @@ async def batch_caption(request: Request) -> Response:
     known_only = services.supervisor.check_answerable()
     async with received(request, services, SEVERAL_IMAGES) as form:
         options = options_of(form.fields, services.settings)
+        admission_of(request).hold_images(sum(upload.refused is None for upload in form.uploads))
         outcomes = await unless_disconnected(
             request, outcomes_of(services, form, options, known_only=known_only)
         )

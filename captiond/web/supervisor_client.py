@@ -5,6 +5,7 @@ import itertools
 
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
 from captiond.jobs import Options, SpooledImage
+from captiond.keys import KeyTable
 from captiond.messages import (
     Alive,
     Answer,
@@ -13,6 +14,7 @@ from captiond.messages import (
     Drain,
     Drop,
     Health,
+    Keys,
     Measured,
     Queued,
     State,
@@ -26,12 +28,15 @@ REPORT_SECONDS = 1.0  # how often measurements are sent
 class SupervisorClient:
     """Sends requests to the supervisor and receives its answers.
 
-    `state` is the service's last known state. `closed` is set once this process has to stop.
+    `state` is the service's last known state, `keys` are its valid keys. `closed` is set once this
+    process has to stop.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.state = State()
+        self.keys = KeyTable(required=True)  # until the supervisor has sent the keys
         self.closed = asyncio.Event()
+        self._has_keys = asyncio.Event()
         self._channel = channel
         self._tickets = itertools.count()
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
@@ -42,6 +47,9 @@ class SupervisorClient:
         try:
             while True:
                 match await self._channel.receive():
+                    case Keys(keys, required):
+                        self.keys = KeyTable(keys, required=required)
+                        self._has_keys.set()
                     case State() as state:
                         self.state = state
                     case Answer() as answer:
@@ -52,6 +60,15 @@ class SupervisorClient:
                         raise TypeError(f"a web process receives no {type(message).__name__}")
         except ChannelClosed:
             self.closed.set()
+        finally:
+            self._has_keys.set()
+
+    async def keys_received(self) -> None:
+        """Return once the supervisor has sent the keys, or has gone.
+
+        Without this, a process that has just started would refuse every request.
+        """
+        await self._has_keys.wait()
 
     async def report(self, recorder: Recorder) -> None:
         """Send what `recorder` has measured, once a second if there is anything."""
