@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from captiond.clients import Client
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
 
@@ -57,6 +58,10 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
+# The image encoder of BLIP-base takes as long as so many steps of its text decoder for one beam.
+ENCODER_STEPS = 32
+
+
 class Lane(StrEnum):
     """Interactive: a client waits on its connection. Bulk: a task waits in the database."""
 
@@ -79,6 +84,11 @@ class Generation:
     repetition_penalty: float = 1.0
     num_captions: int = 1
 
+    @property
+    def cost(self) -> float:
+        """The estimated cost of one caption, in steps of the text decoder for one beam."""
+        return ENCODER_STEPS + self.num_beams * self.max_new_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Caption:
@@ -99,6 +109,7 @@ class Options:
 
 
 DEFAULT_OPTIONS = Options()
+NOBODY = Client("")  # of tasks that an earlier version accepted
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +187,8 @@ class NewTask:
 
     `spool` names the spool file of its images, or is None if all were refused. `key` is the
     client's Idempotency-Key, and `digest` a hash of the request that it came with. The finished
-    task is posted to `callback_url`.
+    task is posted to `callback_url`. `cost` is the estimated cost of one image; with the default
+    options it is 1.
     """
 
     id: str
@@ -187,6 +199,8 @@ class NewTask:
     digest: str | None = None
     options: Options = DEFAULT_OPTIONS
     callback_url: str | None = None
+    client: Client = NOBODY
+    cost: float = 1.0
 
     @property
     def is_open(self) -> bool:

@@ -11,12 +11,14 @@ from typing import Any
 
 from sqlalchemy import (
     Insert,
+    Integer,
     Text,
     bindparam,
     func,
     insert,
     literal_column,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,12 +36,12 @@ from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import (
     CANCELLED,
     FAILED,
-    OPEN,
     PENDING,
     image_may_become,
     image_moves,
     task_may_become,
 )
+from captiond.store.turns import charge, enter
 
 # ---------------------------------------------------------------- accepting
 
@@ -65,6 +67,10 @@ INSERT_TASK = insert_of(
     "options",
     "callback_url",
     "open_images",
+    "client",
+    "weight",
+    "cost",
+    "size",
 )
 INSERT_IMAGE = insert_of(
     ImageRow,
@@ -116,6 +122,7 @@ async def create_tasks(engine: Engine, tasks: Sequence[NewTask]) -> list[str | K
                     await insert_tasks(connection, [task])
         await insert_tasks(connection, [task for task in new if task.key is None])
         await insert_images(connection, new)
+        await enter(connection, [task.id for task in new if task.is_open], new=True)
         for task in new:
             if not task.is_open:
                 await announce(connection, task.id, task.callback_url, task.created_at)
@@ -159,6 +166,10 @@ def task_row(task: NewTask) -> dict[str, object]:
         "options": options_text(task.options),
         "callback_url": task.callback_url,
         "open_images": sum(1 for image in task.images if image.refused is None),
+        "client": task.client.name,
+        "weight": task.client.weight,
+        "cost": task.cost,
+        "size": sum(image.spooled.size for image in task.images if image.spooled),
     }
 
 
@@ -236,12 +247,15 @@ async def end_as_cancelled(
             status=CANCELLED,
             finished_at=now,
             spool=None,
+            turn=None,
             open_images=TaskRow.open_images - images,
+            revision=TaskRow.revision + 1,
         )
-        .returning(TaskRow.callback_url)
+        .returning(TaskRow.callback_url, TaskRow.client)
     )
     task = (await connection.execute(cancelled)).one_or_none()
     if task is not None:
+        await charge(connection, {task.client: 0.0})
         await announce(connection, task_id, task.callback_url, now)
     return task is not None
 
@@ -270,6 +284,7 @@ async def retry(engine: Engine, task_id: str) -> int:
             if await status_of(connection, task_id) is None:
                 raise TaskNotFound(f"{task_id}: there is no such task")
             raise NothingToRetry(task_id)
+        await enter(connection, [task_id], new=False)
         await withhold(connection, task_id)
     return waiting
 
@@ -279,7 +294,12 @@ async def reopen(connection: AsyncConnection, task_id: str, images: int) -> bool
     reopened = (
         update(TaskRow)
         .where(TaskRow.id == task_id, TaskRow.spool.is_not(None), task_may_become(Status.PENDING))
-        .values(status=PENDING, finished_at=None, open_images=TaskRow.open_images + images)
+        .values(
+            status=PENDING,
+            finished_at=None,
+            open_images=TaskRow.open_images + images,
+            revision=TaskRow.revision + 1,
+        )
     )
     return (await connection.execute(reopened)).rowcount == 1
 
@@ -301,15 +321,29 @@ async def read_task(engine: Engine, task_id: str) -> TaskView | None:
     return None if snapshot is None else snapshot.view()
 
 
-async def count_open(engine: Engine) -> int:
-    """Return the number of images that wait or are being captioned.
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The images that wait or are being captioned, and the bytes of all images of their tasks."""
+
+    images: int = 0
+    size: int = 0
+
+
+async def backlog(engine: Engine, client: str | None = None) -> Backlog:
+    """Return the backlog of all clients or of one. The rows of unfinished tasks are read for it.
 
     Raises:
-        StoreError: They cannot be counted now.
+        StoreError: They cannot be read now.
     """
-    query = select(func.count()).where(ImageRow.status.in_(OPEN))
+    sums = (func.sum(TaskRow.open_images), func.sum(TaskRow.size))
+    images, size = (type_coerce(func.coalesce(each, 0), Integer) for each in sums)
+    query = select(images, size)
+    query = query.where(TaskRow.finished_at.is_(None))
+    if client is not None:
+        query = query.where(TaskRow.client == client)
     async with reading(engine) as connection:
-        return (await connection.execute(query)).scalar_one()
+        row = (await connection.execute(query)).one()
+    return Backlog(row[0], row[1])
 
 
 async def needed_spool_names(engine: Engine) -> set[str]:

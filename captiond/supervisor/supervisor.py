@@ -5,8 +5,8 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
-- `renewal`, `courier`, `keyring`, `retention`, `spoolusage`, `cleaner`, `metricsfile`: leases,
-  webhooks, keys, the deletion of expired data, the spool, and metrics.
+- `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`,
+  `metricsfile`: leases, webhooks, keys, the deletion of expired data, the spool, and metrics.
 """
 
 import asyncio
@@ -43,6 +43,7 @@ from captiond.supervisor.roster import DrainStage, Roster
 from captiond.supervisor.routing import Router
 from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
+from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
 from captiond.usage import UsageBoard
 
@@ -64,6 +65,7 @@ class Supervisor:
         notifier: Notifier,
         courier: Courier,
         keyring: KeyRing,
+        clock: SteadyClock,
         recorder: Recorder,
     ) -> None:
         self._settings = settings
@@ -73,6 +75,7 @@ class Supervisor:
         self._notifier = notifier
         self._courier = courier
         self._keyring = keyring
+        self._clock = clock
         self._recorder = recorder
         self._registry = Registry()
         self._client_usage = UsageBoard(settings.server.workers)
@@ -81,7 +84,9 @@ class Supervisor:
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._status = StatusBoard(self._roster, notifier, list(self._devices()))
-        self._assignment = Assignment(self._dispatcher, self._roster, engine, self._node, recorder)
+        self._assignment = Assignment(
+            self._dispatcher, self._roster, engine, self._node, recorder, self._cleaner, courier
+        )
         self._usage = SpoolUsage(
             settings, engine, spool, self._cleaner, self._status, self._registry
         )
@@ -133,7 +138,7 @@ class Supervisor:
             self._keyring.run(self._status.keys_changed),
             self._usage.run(),
             self._metrics.run(),
-            tidy_forever(self._settings, self._engine, self._cleaner),
+            tidy_forever(self._settings, self._engine, self._cleaner, self._clock),
         )
 
     # ------------------------------------------------------------ children

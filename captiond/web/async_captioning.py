@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.errors import CaptiondError, QueueFull, TaskNotFound
-from captiond.jobs import NewImage, NewTask, Options
+from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.store import tasks
 from captiond.web import schemas
@@ -16,6 +16,7 @@ from captiond.web.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.callback_url import callback_url_of
 from captiond.web.forms import Form, FormSpec
 from captiond.web.idempotency import digest_of, key_of
+from captiond.web.identity import client_of
 from captiond.web.options import options_of
 from captiond.web.services import Services, services_of
 from captiond.web.spool_limit import check_spool
@@ -36,7 +37,13 @@ async def async_batch_caption(request: Request) -> Response:
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
-        task = replace(new_task(form, options, key, time.time()), callback_url=callback_url)
+        generation = options.generation or services.settings.generation.defaults
+        task = replace(
+            new_task(form, options, key, time.time()),
+            callback_url=callback_url,
+            client=client_of(request),
+            cost=generation.cost / Generation().cost,
+        )
         # If the client disconnects during the commit, the files must not be removed.
         task_id = await shielded(accept(services.queue, form, task))
     services.supervisor.notify_queued()
@@ -73,7 +80,7 @@ async def check_queue(services: Services) -> None:
         QueueFull: `[limits] queued_images` images or more wait.
     """
     most = services.settings.limits.queued_images
-    if await services.queue.length() >= most:
+    if (await services.queue.backlog()).images >= most:
         raise QueueFull(
             f"{most} images or more wait ([limits] queued_images); try again later",
             retry_after=QUEUE_FULL_SECONDS,

@@ -95,7 +95,7 @@ async def ended_with(engine: Engine, stored: str, outcome: Outcome = CAPTION) ->
     image = NewImage("a.png", SpooledImage("s", 0, 9, "sha"))
     callback = "http://a.example/"
     await tasks.create_task(engine, NewTask("t", "s", (image, image), 1.0, callback_url=callback))
-    claimed = await claims.claim(engine, 2, owner="node/m", now=2.0)
+    claimed = (await claims.claim(engine, 2, owner="node/m", now=2.0)).claims
     outcomes = [
         claims.ImageOutcome(claim.image_id, claim.attempt, result)
         for claim, result in zip(claimed, [outcome, CAPTION], strict=True)

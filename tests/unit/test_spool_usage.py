@@ -55,7 +55,7 @@ async def fail_retryably(store: Engine, settings: Settings, task_id: str, now: f
     """Let a task finish whose one image may be retried."""
     await tasks.create_task(store, task(task_id, url=None))
     spool_file(settings, f"spool-{task_id}")
-    (claim,) = await claims.claim(store, 1, owner="m", now=now)
+    (claim,) = (await claims.claim(store, 1, owner="m", now=now)).claims
     failed = claims.ImageOutcome(claim.image_id, claim.attempt, POISON)
     await claims.finish(store, [failed], now=now)
 

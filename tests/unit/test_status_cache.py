@@ -32,7 +32,7 @@ async def new_task(store: Engine, images: int, task_id: str = "t") -> None:
 
 async def run(store: Engine, outcomes: list[Captioned | Refused]) -> None:
     """Claim as many images as there are outcomes, and finish them."""
-    claimed = await claims.claim(store, len(outcomes), owner="model0", now=2.0)
+    claimed = (await claims.claim(store, len(outcomes), owner="model0", now=2.0)).claims
     results = [
         claims.ImageOutcome(claim.image_id, claim.attempt, outcome)
         for claim, outcome in zip(claimed, outcomes, strict=True)
@@ -102,7 +102,7 @@ async def test_a_retry_is_seen_even_if_all_numbers_are_as_before(store: Engine) 
     first = await cache.status("t")
     await run(store, [RETRYABLE])
     await tasks.retry(store, "t")
-    _, last = await claims.claim(store, 2, owner="model0", now=2.0)
+    _, last = (await claims.claim(store, 2, owner="model0", now=2.0)).claims
     failed = claims.ImageOutcome(last.image_id, last.attempt, RETRYABLE)
     await claims.finish(store, [failed], now=3.0)
     assert await cache.status("t") == await expected(store) != first
