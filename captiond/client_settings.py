@@ -107,8 +107,8 @@ class ClientSettings(Section):
     images: int = Field(
         0,
         ge=0,
-        description="Largest number of images of a client that wait, with those of its tasks. "
-        "0: no limit.",
+        description="Largest number of waiting images of a client: as many in its tasks, and as "
+        "many in its other requests. 0: no limit.",
     )
     body_bytes: int = Field(
         0,

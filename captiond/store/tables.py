@@ -34,7 +34,8 @@ class TaskRow(Table):
     `spool` names the file that holds the task's images, and is NULL once no image needs it.
     `options` is NULL if the request set none. `open_images` counts the images that are PENDING or
     PROCESSING; each transaction that changes the state of images updates it by their number.
-    `size` is the size of its images in bytes.
+    `size` is the size of its images in bytes. `idempotency_key` is a hash of the client and its
+    Idempotency-Key; tasks of earlier versions have the key itself.
 
     `client` and `weight` say who sent the task, and how large that client's share is. `cost` is the
     cost of one image; an image with the default options costs 1. `turn` is the task's place among

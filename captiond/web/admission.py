@@ -22,10 +22,20 @@ class Admission:
     """A request that was let through. It adds to its client's usage until the request is finished.
 
     A limit that is 0 or None is not checked, and a client without limits is not counted.
+    `task_images` is the limit of images that wait in the client's tasks, which the database counts.
     """
 
-    def __init__(self, counters: ClientUsage, client: Client, limits: Limits, now: float) -> None:
+    def __init__(
+        self,
+        counters: ClientUsage,
+        client: Client,
+        limits: Limits,
+        now: float,
+        *,
+        task_images: int = 0,
+    ) -> None:
         self.limits = limits
+        self.task_images = task_images
         self._counters = counters
         self._entry = counters.entry(client.name, now) if limits else None
         self._images = 0
@@ -95,14 +105,14 @@ class Admission:
 
 @contextmanager
 def admitted(
-    counters: ClientUsage, client: Client, limits: Limits, now: float
+    counters: ClientUsage, client: Client, limits: Limits, now: float, *, task_images: int = 0
 ) -> Iterator[Admission]:
     """Run the block with the admission of one request.
 
     Raises:
         TooManyRequests: the client is over a limit.
     """
-    admission = Admission(counters, client, limits, now)
+    admission = Admission(counters, client, limits, now, task_images=task_images)
     admission.begin(now)
     try:
         yield admission

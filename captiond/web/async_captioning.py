@@ -18,6 +18,7 @@ from captiond.web.forms import Form, FormSpec
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.identity import client_of
 from captiond.web.options import options_of
+from captiond.web.ownership import check_owner, check_waiting
 from captiond.web.services import Services, services_of
 from captiond.web.spool_limit import check_spool
 from captiond.web.task_queue import TaskQueue
@@ -33,6 +34,7 @@ async def async_batch_caption(request: Request) -> Response:
     services, key = services_of(request), key_of(request)
     services.supervisor.check_open()
     await check_queue(services)
+    await check_waiting(request, 1)
     check_spool(request, services.supervisor.state, services.settings.limits)
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
@@ -44,6 +46,7 @@ async def async_batch_caption(request: Request) -> Response:
             client=client_of(request),
             cost=generation.cost / Generation().cost,
         )
+        await check_waiting(request, sum(image.refused is None for image in task.images))
         # If the client disconnects during the commit, the files must not be removed.
         task_id = await shielded(accept(services.queue, form, task))
     services.supervisor.notify_queued()
@@ -57,7 +60,9 @@ async def async_batch_caption(request: Request) -> Response:
 
 async def task_status(request: Request) -> Response:
     """Return a task with the results that it has so far."""
-    status = await services_of(request).statuses.status(request.path_params["task_id"])
+    task_id = request.path_params["task_id"]
+    await check_owner(request, task_id)
+    status = await services_of(request).statuses.status(task_id)
     if status is None:
         raise TaskNotFound("Task not found.")
     return Response(status, media_type="application/json")
@@ -66,6 +71,7 @@ async def task_status(request: Request) -> Response:
 async def cancel_task(request: Request) -> Response:
     """Cancel a task, and return it. Images without a result do not get one any more."""
     services, task_id = services_of(request), request.path_params["task_id"]
+    await check_owner(request, task_id)
     cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
     if cancelled is None:
         raise TaskNotFound("Task not found.")

@@ -1,6 +1,7 @@
 """The guard of an operation: the key of a request, its scope, and the limits of its client."""
 
 import time
+from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -27,12 +28,17 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope)
         services, now = services_of(request), time.monotonic()
-        limits = services.settings.clients.limits
+        limits, share = services.settings.clients.limits, 1.0
         if services.supervisor.keys.required:
             key = self._authorized(request, services, now)
             request.state.key, request.state.client = key, key.client
-            limits = key.limits.over(limits)
-        with admitted(services.usage, client_of(request), limits, now) as admission:
+            limits, share = key.limits.over(limits), key.share
+        queues = services.settings.limits
+        task_images = within_share(limits.images, share, queues.queued_images)
+        limits = replace(limits, images=within_share(limits.images, share, queues.waiting_images))
+        with admitted(
+            services.usage, client_of(request), limits, now, task_images=task_images
+        ) as admission:
             request.state.admission = admission
             length = request.headers.get("content-length", "")
             await self.app(scope, counted_body(admission, length, receive), send)
@@ -57,6 +63,17 @@ class Guard:
         return key
 
 
+def within_share(images: int | None, share: float, queue: int) -> int:
+    """Return how many images of a client may wait in a queue of this length; 0: no limit.
+
+    `images` is the client's limit, `share` the part of the queue that its key may fill.
+    """
+    limits = [images] if images else []
+    if share < 1:
+        limits.append(max(1, int(share * queue)))
+    return min(limits, default=0)
+
+
 def find_key(request: Request, keys: KeyTable) -> Key:
     """Return the valid key that a request has.
 
@@ -74,17 +91,7 @@ def find_key(request: Request, keys: KeyTable) -> Key:
     return key
 
 
-def key_of(request: Request) -> Key | None:
+def key_in(request: Request) -> Key | None:
     """Return the key of this request, or None if the service has no keys."""
     key: Key | None = getattr(request.state, "key", None)
     return key
-
-
-def may_read(request: Request, owner: str | None) -> bool:
-    """Return whether a request may read and cancel the tasks of a client.
-
-    Without keys, whoever knows a task's id may. With keys, only the key that made the task may, and
-    every key with the scope admin.
-    """
-    key = key_of(request)
-    return key is None or key.permits(KeyScope.ADMIN) or owner == key.client.name

@@ -12,6 +12,7 @@ from captiond.jobs import Captioned
 from captiond.keys import Key, Limits, Scope, digest_of, new_secret
 from captiond.messages import Answer, Ask
 from captiond.store.engine import Engine
+from captiond.web.guard import within_share
 from captiond.web.operations import OPERATIONS, Operation
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import PNG, WebProcess, web_process
@@ -196,3 +197,84 @@ async def test_bytes_of_bodies(store: Engine, tmp_path: Path) -> None:
         response = await web.client.post("/caption", content=chunks(), headers=headers)
         assert response.status_code in {400, 429}
         assert (await captioned(web)).status_code == 200
+
+
+async def test_images_of_tasks(store: Engine, tmp_path: Path) -> None:
+    async with web_process(store, tmp_path, clients=ClientSettings(images=3)) as web:
+
+        async def send_task(number: int) -> httpx.Response:
+            files = [("images", (f"{n}.png", PNG)) for n in range(number)]
+            return await web.client.post("/async-batch-caption", files=files)
+
+        assert (await send_task(2)).status_code == 202
+        refused = await send_task(2)
+        check(BY_NAME["async_batch_caption"], refused)
+        assert refused.json()["detail"] == "3 images of this client may wait in tasks, and 2 do"
+        assert (await send_task(1)).status_code == 202
+        assert (await send_task(1)).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("images", "share", "queue", "most"),
+    [
+        (None, 1.0, 1000, 0),
+        (0, 1.0, 1000, 0),
+        (50, 1.0, 1000, 50),
+        (50, 0.1, 1000, 50),
+        (500, 0.1, 1000, 100),
+        (None, 0.1, 1000, 100),
+        (None, 0.001, 10, 1),
+    ],
+)
+def test_a_key_fills_its_share_of_a_queue(
+    images: int | None, share: float, queue: int, most: int
+) -> None:
+    assert within_share(images, share, queue) == most
+
+
+# ---------------------------------------------------------------- owners
+
+
+async def make_task(web: WebProcess, **headers: str) -> str:
+    files = {"images": ("a.png", PNG)}
+    response = await web.client.post("/async-batch-caption", files=files, headers=headers)
+    assert response.status_code == 202, response.text
+    task_id: str = response.json()["task_id"]
+    return task_id
+
+
+async def test_a_task_belongs_to_its_key(web: WebProcess) -> None:
+    other, admin = new_secret(), new_secret()
+    await web.set_keys(made(), made(other), made(admin, Scope.ADMIN))
+    task_id = await make_task(web, **bearer())
+    status, cancel = f"/async-batch-caption/status/{task_id}", f"/async-batch-caption/{task_id}"
+    unknown = await web.client.get(status.replace(task_id, "task_1_ab"), headers=bearer(other))
+    for response in (
+        await web.client.get(status, headers=bearer(other)),
+        await web.client.delete(cancel, headers=bearer(other)),
+    ):
+        assert response.status_code == unknown.status_code == 404
+        same = {"detail", "code"}
+        assert {name: response.json()[name] for name in same} == {
+            name: unknown.json()[name] for name in same
+        }
+    for secret in (SECRET, admin):
+        response = await web.client.get(status, headers=bearer(secret))
+        assert response.json()["status"] == "PENDING"
+    assert (await web.client.delete(cancel, headers=bearer(admin))).status_code == 200
+
+
+async def test_without_keys_a_task_belongs_to_whoever_knows_its_id(web: WebProcess) -> None:
+    task_id = await make_task(web)
+    assert (await web.client.get(f"/async-batch-caption/status/{task_id}")).status_code == 200
+
+
+async def test_each_client_has_its_own_idempotency_keys(web: WebProcess) -> None:
+    other = new_secret()
+    await web.set_keys(made(), made(other))
+    own = {"Idempotency-Key": "one"}
+    first = await make_task(web, **bearer(), **own)
+    assert await make_task(web, **bearer(), **own) == first
+    second = await make_task(web, **bearer(other), **own)
+    assert second != first
+    assert await make_task(web, **bearer(other), **own) == second
