@@ -169,10 +169,10 @@ class LimitSettings(Section):
         description="How long /caption and /batch-caption may take before they answer with 504.",
     )
     waiting_images: int = Field(
-        1000,
+        4000,
         ge=1,
-        description="Largest number of images of /caption and /batch-caption that may wait. "
-        "Further requests get 503.",
+        description="Largest number of images of /caption and /batch-caption that may wait. One "
+        "client may have half of them. Further requests get 503.",
     )
     queued_images: int = Field(
         1_000_000,

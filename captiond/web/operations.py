@@ -133,7 +133,7 @@ DURING_WORK: Errors = (
     SpoolError,
     OptionNotSupported,
 )
-WHILE_WAITING: Errors = (Draining, ModelNotReady, QueueFull, WorkerLost, RequestTimeout)
+WHILE_WAITING: Errors = (Draining, ModelNotReady, WorkerLost, RequestTimeout)
 
 TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
 IDEMPOTENCY_KEY = ParameterSpec(
@@ -167,7 +167,7 @@ OPERATIONS: tuple[Operation, ...] = (
         captioning.caption,
         (ResponseSpec(200, "The caption.", schemas.CaptionResponse),),
         scope=Scope.CAPTION,
-        errors=(*ADMISSION, *UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
+        errors=(*ADMISSION, *UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING, QueueFull),
         form=ONE_IMAGE,
     ),
     Operation(
@@ -177,7 +177,7 @@ OPERATIONS: tuple[Operation, ...] = (
         captioning.batch_caption,
         (ResponseSpec(200, "One result for each image, in upload order.", schemas.BatchResponse),),
         scope=Scope.CAPTION,
-        errors=(*ADMISSION, *UPLOAD, *NOT_READY),
+        errors=(*ADMISSION, *UPLOAD, *NOT_READY, QueueFull),
         form=SEVERAL_IMAGES,
         image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
     ),
