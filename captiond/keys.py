@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from captiond.clients import Client
+from captiond.clients import KEY, Client
 
 PREFIX = "cpd_"  # scanners for secrets recognise a key of captiond by it
 HASH_PREFIX = "sha256:"  # of a key that is written as its hash
@@ -83,7 +83,7 @@ class Key:
     @property
     def client(self) -> Client:
         """The client whose requests have this key."""
-        return Client(f"key:{self.id}", self.weight)
+        return Client(KEY + self.id, self.weight)
 
     def permits(self, scope: Scope) -> bool:
         """Return whether the key permits what needs this scope."""

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
+from captiond.clients import Client
 from captiond.errors import PoisonImage
 from captiond.jobs import BLAME_LIMIT, FinishedTask, Options, Outcome, Refused, SpooledImage, Status
 from captiond.store.engine import Engine, writing
@@ -97,6 +98,8 @@ CLAIMED_TASKS = select(
     TaskRow.id,
     TaskRow.status,
     TaskRow.spool,
+    TaskRow.client,
+    TaskRow.weight,
     type_coerce(TaskRow.options, Text).label("options"),
 ).where(TaskRow.id.in_(bindparam("task_ids", expanding=True)))
 START = (
@@ -123,6 +126,7 @@ class Claim:
     blame: int
     image: SpooledImage
     options: Options
+    client: Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class ClaimedTask:
     """What the images of a task have in common. `options` is None if they cannot be read."""
 
     spool: str
+    client: Client
     options: Options | None
 
 
@@ -221,7 +226,12 @@ async def start_tasks(
     rows = (await connection.execute(CLAIMED_TASKS, {"task_ids": [*task_ids]})).all()
     if waiting := [row.id for row in rows if row.status != PROCESSING]:
         await connection.execute(START, {"task_ids": waiting, "now": now})
-    return {row.id: ClaimedTask(row.spool or "", readable_options(row.options)) for row in rows}
+    return {
+        row.id: ClaimedTask(
+            row.spool or "", Client(row.client, row.weight), readable_options(row.options)
+        )
+        for row in rows
+    }
 
 
 def readable_options(text: str | None) -> Options | None:
@@ -243,7 +253,7 @@ def sorted_out(
             lost.append(ImageOutcome(row.id, row.attempt, UNREADABLE))
         else:
             image = SpooledImage(task.spool, row.offset, row.size, row.sha256 or "")
-            claims.append(Claim(row.id, row.attempt, row.blame, image, task.options))
+            claims.append(Claim(row.id, row.attempt, row.blame, image, task.options, task.client))
     return claims, lost
 
 

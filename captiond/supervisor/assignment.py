@@ -149,4 +149,5 @@ def bulk_work(claim: claims.Claim) -> Work:
         attempt=claim.attempt,
         options=claim.options,
         alone=claim.blame > 0,
+        client=claim.client,
     )

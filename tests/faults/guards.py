@@ -174,6 +174,7 @@ GUARDS = (
     Guard("scopes-are-checked", never, "tests/unit/test_guard.py -k needs_the_scope"),
     Guard("tasks-have-owners", never, "tests/unit/test_guard.py -k belongs_to_its_key"),
     Guard("keys-of-each-client", value("task.key"), "tests/unit/test_guard.py -k idempotency"),
+    Guard("cache-of-each-key", value("''"), "tests/unit/test_recipe.py -k each_key"),
     Guard("http1-only", remove, "tests/integration/test_uploads.py -k http2"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )
