@@ -13,20 +13,19 @@ import math
 import mmap
 import os
 import secrets
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
 from typing import Any
 
-ENTRIES = 4096  # clients that one process can publish at a time
-FIELDS = 8  # 64-bit integers of an entry: two of the client's id, and the fields of Usage
-ENTRY_BYTES = 8 * FIELDS
-PROBES = 8  # entries that a client may be in
+BUCKETS = 512  # of each process
+BUCKET = 8  # clients that a bucket has space for; a client has one bucket
+ENTRIES = BUCKETS * BUCKET  # clients that one process can publish at a time
+ID_BYTES = 16
+COUNTERS = 6  # 64-bit integers: the fields of Usage
+PART_BYTES = ENTRIES * (ID_BYTES + 8 * COUNTERS)  # all ids, then all counters
+FREE = bytes(ID_BYTES)  # the id of an entry that no client has
 LEAST_CLIENTS = 1024  # fewer are not swept
 MOST_CLIENTS = 65_536  # with more, clients without a request in progress lose their counts
-
-ClientId = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -51,13 +50,16 @@ class Usage:
         """Whether a request of the client is not finished yet."""
         return self.concurrent > 0
 
-    def add(self, other: "Usage") -> None:
-        """Add what the client uses in another process. Both must be in the same window."""
-        self.current += other.current
-        self.previous += other.previous
-        self.concurrent += other.concurrent
-        self.images += other.images
-        self.body_bytes += other.body_bytes
+    def plus(self, other: "Usage") -> "Usage":
+        """Return the sum of two usages in the same window."""
+        return Usage(
+            self.window,
+            self.current + other.current,
+            self.previous + other.previous,
+            self.concurrent + other.concurrent,
+            self.images + other.images,
+            self.body_bytes + other.body_bytes,
+        )
 
 
 def seconds_until_allowed(usage: Usage, limit: int, *, window: float, elapsed: float) -> float:
@@ -87,24 +89,20 @@ class UsageBoard:
         self, parts: int, *, secret: bytes | None = None, descriptor: int | None = None
     ) -> None:
         self.parts = parts
-        self._secret = secret or secrets.token_bytes(16)
-        size = parts * ENTRIES * ENTRY_BYTES
-        self._descriptor = anonymous_file(size) if descriptor is None else descriptor
-        self._memory = memoryview(mmap.mmap(self._descriptor, size)).cast("q")
+        self._secret = secret or secrets.token_bytes(ID_BYTES)
+        self._descriptor = anonymous_file(parts * PART_BYTES) if descriptor is None else descriptor
+        self._memory = mmap.mmap(self._descriptor, parts * PART_BYTES)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return attach, (self.parts, self._secret, DupFd(self._descriptor))
 
-    def client_id(self, name: str) -> ClientId:
+    def client_id(self, name: str) -> bytes:
         """Return the id of a client: 128 bits, the same in every process."""
-        digest = hashlib.blake2b(name.encode(), digest_size=16, key=self._secret).digest()
-        first, second = struct.unpack("qq", digest)
-        return first or 1, second  # 0 marks a free entry
+        return hashlib.blake2b(name.encode(), digest_size=ID_BYTES, key=self._secret).digest()
 
     def part(self, number: int) -> "BoardPart":
         """Return the part of one process."""
-        size = ENTRIES * FIELDS
-        return BoardPart(self._memory[number * size : (number + 1) * size])
+        return BoardPart(self._memory, number * PART_BYTES)
 
 
 def anonymous_file(size: int) -> int:
@@ -118,54 +116,64 @@ def attach(parts: int, secret: bytes, descriptor: Any) -> UsageBoard:
 
 
 class BoardPart:
-    """The counters that one process publishes. Only this process writes them."""
+    """The counters that one process publishes. Only this process writes them.
 
-    def __init__(self, memory: "memoryview[int]") -> None:
+    A counter is one aligned 64-bit integer, which the processor reads and writes as a whole.
+    """
+
+    def __init__(self, memory: mmap.mmap, start: int) -> None:
         self._memory = memory
+        self._start = start
+        counters = memoryview(memory)[start + ENTRIES * ID_BYTES : start + PART_BYTES]
+        self._counters = counters.cast("q")
 
     def clear(self) -> None:
         """Remove all clients: an earlier process with this part may have left some."""
-        self._memory[:] = memoryview(bytes(self._memory.nbytes)).cast("q")
+        self._memory[self._start : self._start + PART_BYTES] = bytes(PART_BYTES)
 
-    def places(self, client: ClientId) -> Iterator[int]:
-        """Yield the places of the entries that a client may be in."""
-        for probe in range(PROBES):
-            yield (client[0] + probe) % ENTRIES * FIELDS
+    def find(self, client: bytes) -> int | None:
+        """Return the number of a client's entry, or None if it has none."""
+        return self._search(client, client)
 
-    def find(self, client: ClientId) -> int | None:
-        """Return the place of a client's entry, or None if it has none."""
-        for place in self.places(client):
-            if self._memory[place] == client[0] and self._memory[place + 1] == client[1]:
-                return place
-        return None
+    def take(self, client: bytes) -> int | None:
+        """Return the number of an entry for a new client, or None if its bucket is full."""
+        entry = self._search(client, FREE)
+        if entry is not None:
+            self._write_id(entry, client)
+        return entry
 
-    def take(self, client: ClientId) -> int | None:
-        """Return a place for a new client, or None if all of its places are taken."""
-        for place in self.places(client):
-            if self._memory[place] == 0:
-                self._memory[place + 1] = client[1]
-                self._memory[place] = client[0]
-                return place
-        return None
+    def free(self, entry: int) -> None:
+        """Remove the client of an entry."""
+        self._write_id(entry, FREE)
+        self.write(entry, Usage())
 
-    def free(self, place: int) -> None:
-        """Remove the client at this place."""
-        self._memory[place] = 0
-        self.write(place, Usage())
+    def read(self, entry: int) -> Usage:
+        """Return the counters of an entry."""
+        return Usage(*self._counters[COUNTERS * entry : COUNTERS * (entry + 1)])
 
-    def read(self, place: int) -> Usage:
-        """Return the counters at this place."""
-        return Usage(*self._memory[place + 2 : place + FIELDS])
+    def write(self, entry: int, usage: Usage) -> None:
+        """Publish the counters of an entry."""
+        counters, first = self._counters, COUNTERS * entry
+        counters[first] = usage.window
+        counters[first + 1] = usage.current
+        counters[first + 2] = usage.previous
+        counters[first + 3] = usage.concurrent
+        counters[first + 4] = usage.images
+        counters[first + 5] = usage.body_bytes
 
-    def write(self, place: int, usage: Usage) -> None:
-        """Publish the counters of the client at this place."""
-        memory = self._memory
-        memory[place + 2] = usage.window
-        memory[place + 3] = usage.current
-        memory[place + 4] = usage.previous
-        memory[place + 5] = usage.concurrent
-        memory[place + 6] = usage.images
-        memory[place + 7] = usage.body_bytes
+    def _search(self, client: bytes, wanted: bytes) -> int | None:
+        """Return the number of the entry with the id `wanted` in the bucket of `client`."""
+        bucket = int.from_bytes(client[:2], "little") % BUCKETS
+        begin = self._start + bucket * BUCKET * ID_BYTES
+        end = begin + BUCKET * ID_BYTES
+        at = self._memory.find(wanted, begin, end)
+        while at >= 0 and (at - begin) % ID_BYTES:  # across two ids, by chance
+            at = self._memory.find(wanted, at + 1, end)
+        return (at - self._start) // ID_BYTES if at >= 0 else None
+
+    def _write_id(self, entry: int, client: bytes) -> None:
+        at = self._start + entry * ID_BYTES
+        self._memory[at : at + ID_BYTES] = client
 
 
 # ---------------------------------------------------------------- one process
@@ -173,11 +181,11 @@ class BoardPart:
 
 @dataclass(slots=True)
 class CountedClient:
-    """A client of this process. `place` is where it is published, None if nowhere."""
+    """A client of this process. `entry` is where it is published, None if nowhere."""
 
-    id: ClientId
+    id: bytes
     usage: Usage
-    place: int | None
+    entry: int | None = None
 
 
 class ClientUsage:
@@ -192,55 +200,52 @@ class ClientUsage:
         self._own = board.part(number)
         self._own.clear()
         self._others = [board.part(other) for other in range(board.parts) if other != number]
-        self._entries: dict[str, CountedClient] = {}
+        self._clients: dict[str, CountedClient] = {}
         self._sweep_at = LEAST_CLIENTS
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._clients)
 
-    def entry(self, name: str, now: float) -> CountedClient:
-        """Return the entry of a client, in the window of `now`."""
-        entry = self._entries.get(name)
-        if entry is None:
-            entry = self._add(name, now)
-        entry.usage.roll(int(now / self.window))
-        return entry
+    def counted(self, name: str, now: float) -> CountedClient:
+        """Return a client, in the window of `now`."""
+        client = self._clients.get(name)
+        if client is None:
+            client = self._add(name, now)
+        client.usage.roll(int(now / self.window))
+        return client
 
-    def total(self, entry: CountedClient) -> Usage:
-        """Return what a client uses in all processes."""
-        own = entry.usage
-        total = Usage(
-            own.window, own.current, own.previous, own.concurrent, own.images, own.body_bytes
-        )
+    def total(self, client: CountedClient) -> Usage:
+        """Return what a client uses in all processes. The result must not be changed."""
+        total = client.usage
         for part in self._others:
-            place = part.find(entry.id)
-            if place is not None:
-                other = part.read(place)
-                other.roll(own.window)
-                total.add(other)
+            entry = part.find(client.id)
+            if entry is not None:
+                other = part.read(entry)
+                other.roll(client.usage.window)
+                total = total.plus(other)
         return total
 
-    def publish(self, entry: CountedClient) -> None:
+    def publish(self, client: CountedClient) -> None:
         """Let the other processes read the counters of a client."""
-        if entry.place is None and self._others:
-            entry.place = self._own.take(entry.id)
-        if entry.place is not None:
-            self._own.write(entry.place, entry.usage)
+        if client.entry is None and self._others:
+            client.entry = self._own.take(client.id)
+        if client.entry is not None:
+            self._own.write(client.entry, client.usage)
 
     def _add(self, name: str, now: float) -> CountedClient:
-        if len(self._entries) >= self._sweep_at:
+        if len(self._clients) >= self._sweep_at:
             self._sweep(before=int(now / self.window) - 1)
-            if len(self._entries) > MOST_CLIENTS:
+            if len(self._clients) > MOST_CLIENTS:
                 self._sweep(before=math.inf)
-            self._sweep_at = max(LEAST_CLIENTS, 2 * len(self._entries))
-        entry = CountedClient(self._board.client_id(name), Usage(), None)
-        self._entries[name] = entry
-        return entry
+            self._sweep_at = max(LEAST_CLIENTS, 2 * len(self._clients))
+        client = CountedClient(self._board.client_id(name), Usage())
+        self._clients[name] = client
+        return client
 
     def _sweep(self, *, before: float) -> None:
         """Forget the clients that have had no request since the window `before`."""
-        for name, entry in list(self._entries.items()):
-            if entry.usage.window < before and not entry.usage.in_progress:
-                del self._entries[name]
-                if entry.place is not None:
-                    self._own.free(entry.place)
+        for name, client in list(self._clients.items()):
+            if client.usage.window < before and not client.usage.in_progress:
+                del self._clients[name]
+                if client.entry is not None:
+                    self._own.free(client.entry)

@@ -1,17 +1,17 @@
 """The guard of an operation: the key of a request, its scope, and the limits of its client."""
 
 import time
-from dataclasses import replace
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from captiond.clients import Client
 from captiond.errors import Forbidden, Unauthorized
 from captiond.keys import Key, KeyTable, presented
 from captiond.keys import Scope as KeyScope
-from captiond.web.admission import Admission, admitted, counted_body
-from captiond.web.identity import client_of
-from captiond.web.services import Services, services_of
+from captiond.web.admission import Admission, body_length, counted_body
+from captiond.web.allowances import Allowance
+from captiond.web.services import Services
 
 
 class Guard:
@@ -26,24 +26,23 @@ class Guard:
         self._needed = needed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope)
-        services, now = services_of(request), time.monotonic()
-        limits, share = services.settings.clients.limits, 1.0
+        services: Services = scope["app"].state.services
+        state, now = scope["state"], time.monotonic()
+        allowance = services.allowances.without_key
         if services.supervisor.keys.required:
-            key = self._authorized(request, services, now)
-            request.state.key, request.state.client = key, key.client
-            limits, share = key.limits.over(limits), key.share
-        queues = services.settings.limits
-        task_images = within_share(limits.images, share, queues.queued_images)
-        limits = replace(limits, images=within_share(limits.images, share, queues.waiting_images))
-        with admitted(
-            services.usage, client_of(request), limits, now, task_images=task_images
-        ) as admission:
-            request.state.admission = admission
-            length = request.headers.get("content-length", "")
+            key = self._authorized(scope, services, now)
+            state["key"], state["client"] = key, key.client
+            allowance = services.allowances.of(key)
+        admission = admission_for(scope, services, allowance)
+        state["admission"] = admission
+        length = body_length(scope, allowance.limits)
+        admission.begin(now, length or 0)
+        try:
             await self.app(scope, counted_body(admission, length, receive), send)
+        finally:
+            admission.end()
 
-    def _authorized(self, request: Request, services: Services, now: float) -> Key:
+    def _authorized(self, scope: Scope, services: Services, now: float) -> Key:
         """Return the key of a request.
 
         Raises:
@@ -52,10 +51,10 @@ class Guard:
             TooManyRequests: its address has sent too many requests without a valid key.
         """
         try:
-            key = find_key(request, services.supervisor.keys)
+            key = find_key(scope, services.supervisor.keys)
         except Unauthorized:
-            limits = services.settings.clients.limits
-            Admission(services.usage, client_of(request), limits, now).count_refused(now)
+            allowance = services.allowances.without_key
+            admission_for(scope, services, allowance).count_refused(now)
             raise
         # guard: scopes-are-checked
         if not key.permits(self._needed):
@@ -63,24 +62,19 @@ class Guard:
         return key
 
 
-def within_share(images: int | None, share: float, queue: int) -> int:
-    """Return how many images of a client may wait in a queue of this length; 0: no limit.
-
-    `images` is the client's limit, `share` the part of the queue that its key may fill.
-    """
-    limits = [images] if images else []
-    if share < 1:
-        limits.append(max(1, int(share * queue)))
-    return min(limits, default=0)
+def admission_for(scope: Scope, services: Services, allowance: Allowance) -> Admission:
+    """Return an admission for the client of a request."""
+    client: Client = scope["state"]["client"]
+    return Admission(services.usage, client, allowance.limits, allowance.task_images)
 
 
-def find_key(request: Request, keys: KeyTable) -> Key:
+def find_key(scope: Scope, keys: KeyTable) -> Key:
     """Return the valid key that a request has.
 
     Raises:
         Unauthorized: it has none, or several.
     """
-    found = presented(request.scope["headers"])
+    found = presented(scope["headers"])
     if not found:
         raise Unauthorized("a key is needed, in Authorization: Bearer or in X-API-Key")
     if len(found) > 1:
@@ -93,5 +87,5 @@ def find_key(request: Request, keys: KeyTable) -> Key:
 
 def key_in(request: Request) -> Key | None:
     """Return the key of this request, or None if the service has no keys."""
-    key: Key | None = getattr(request.state, "key", None)
+    key: Key | None = request.scope["state"].get("key")
     return key

@@ -14,6 +14,7 @@ from captiond.processes.start import WebStart
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
 from captiond.usage import ClientUsage
+from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
 from captiond.web.http1 import disable_http2
 from captiond.web.services import Services
@@ -73,6 +74,7 @@ def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
         queue=TaskQueue(engine),
         statuses=StatusCache(engine),
         upload_memory=UploadMemory(),
+        allowances=Allowances(start.settings),
         usage=ClientUsage(start.usage, start.number, window=start.settings.clients.window_seconds),
         recorder=Recorder(),
     )

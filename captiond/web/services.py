@@ -9,6 +9,7 @@ from captiond.metrics import Recorder
 from captiond.spool import Spool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage
+from captiond.web.allowances import Allowances
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -28,6 +29,7 @@ class Services:
     statuses: StatusCache
     upload_memory: UploadMemory
     usage: ClientUsage
+    allowances: Allowances
     recorder: Recorder
 
 

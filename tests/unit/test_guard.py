@@ -12,7 +12,7 @@ from captiond.jobs import Captioned
 from captiond.keys import Key, Limits, Scope, digest_of, new_secret
 from captiond.messages import Answer, Ask
 from captiond.store.engine import Engine
-from captiond.web.guard import within_share
+from captiond.web.allowances import within_share
 from captiond.web.operations import OPERATIONS, Operation
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import PNG, WebProcess, web_process

@@ -1,6 +1,8 @@
 """Limits of clients: the sliding window, and the counters that processes share without a lock."""
 
 import multiprocessing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 import pytest
@@ -11,13 +13,12 @@ from captiond.keys import Limits
 from captiond.usage import (
     ENTRIES,
     LEAST_CLIENTS,
-    PROBES,
     ClientUsage,
     Usage,
     UsageBoard,
     seconds_until_allowed,
 )
-from captiond.web.admission import Admission, admitted
+from captiond.web.admission import Admission
 
 WINDOW = 60.0
 
@@ -30,10 +31,21 @@ def counters(parts: int = 1) -> list[ClientUsage]:
 def sent(usage: ClientUsage, name: str, limits: Limits, now: float) -> TooManyRequests | None:
     """Send one request, and return why it is refused."""
     try:
-        with admitted(usage, Client(name), limits, now):
+        with admitted(usage, name, limits, now):
             return None
     except TooManyRequests as error:
         return error
+
+
+@contextmanager
+def admitted(usage: ClientUsage, name: str, limits: Limits, now: float) -> Iterator[Admission]:
+    """Run the block as a request."""
+    admission = Admission(usage, Client(name), limits)
+    admission.begin(now)
+    try:
+        yield admission
+    finally:
+        admission.end()
 
 
 # ---------------------------------------------------------------- the window
@@ -100,10 +112,10 @@ def test_a_client_is_not_limited_by_others_nor_without_a_limit() -> None:
 def test_what_a_request_holds_is_free_after_it() -> None:
     (usage,) = counters()
     limits = Limits(concurrent=2, images=10, body_bytes=2**20)
-    with admitted(usage, Client("a"), limits, 0) as first:
+    with admitted(usage, "a", limits, 0) as first:
         first.hold_images(6)
         first.hold_body(2**20)
-        with admitted(usage, Client("a"), limits, 0) as second:
+        with admitted(usage, "a", limits, 0) as second:
             with pytest.raises(TooManyRequests, match="10 waiting images"):
                 second.hold_images(5)
             with pytest.raises(TooManyRequests, match="1048576 bytes"):
@@ -111,19 +123,19 @@ def test_what_a_request_holds_is_free_after_it() -> None:
             refused = sent(usage, "a", limits, 0)
             assert refused is not None
             assert "2 requests at the same time" in str(refused)
-    with admitted(usage, Client("a"), limits, 0) as third:
+    with admitted(usage, "a", limits, 0) as third:
         third.hold_images(10)
         third.hold_body(2**20)
-    assert usage.entry("a", 0).usage == Usage(current=3)
+    assert usage.counted("a", 0).usage == Usage(current=3)
 
 
 def test_a_request_without_a_key_counts_in_the_window_only() -> None:
     (usage,) = counters()
     limits = Limits(requests=2, concurrent=1)
     for _ in range(2):
-        Admission(usage, Client("a"), limits, 0).count_refused(0)
+        Admission(usage, Client("a"), limits).count_refused(0)
     with pytest.raises(TooManyRequests):
-        Admission(usage, Client("a"), limits, 0).count_refused(0)
+        Admission(usage, Client("a"), limits).count_refused(0)
 
 
 # ---------------------------------------------------------------- several processes
@@ -137,9 +149,9 @@ def test_all_processes_count_together() -> None:
     assert sent(several[0], "b", limits, 1.2) is None
     later = 2.5 * WINDOW
     with (
-        admitted(several[0], Client("a"), limits, later),
-        admitted(several[1], Client("a"), limits, later),
-        admitted(several[2], Client("a"), limits, later),
+        admitted(several[0], "a", limits, later),
+        admitted(several[1], "a", limits, later),
+        admitted(several[2], "a", limits, later),
     ):
         assert sent(several[3], "a", limits, later) is not None
     assert sent(several[3], "a", limits, later) is None
@@ -150,7 +162,7 @@ def test_a_process_that_replaces_another_begins_without_its_requests() -> None:
     dead = ClientUsage(board, 0, window=WINDOW)
     other = ClientUsage(board, 1, window=WINDOW)
     limits = Limits(concurrent=1)
-    Admission(dead, Client("a"), limits, 0).begin(0)
+    Admission(dead, Client("a"), limits).begin(0)
     assert sent(other, "a", limits, 0) is not None
     ClientUsage(board, 0, window=WINDOW)
     assert sent(other, "a", limits, 0) is None
@@ -159,12 +171,12 @@ def test_a_process_that_replaces_another_begins_without_its_requests() -> None:
 def test_clients_that_are_idle_are_forgotten_everywhere() -> None:
     first, second = counters(2)
     limits = Limits(requests=1)
-    busy = Admission(first, Client("busy"), limits, 0)
+    busy = Admission(first, Client("busy"), limits)
     busy.begin(0)
     for number in range(3 * LEAST_CLIENTS):
         sent(first, f"client {number}", limits, number * WINDOW)
     assert len(first) <= 2 * LEAST_CLIENTS
-    assert first.entry("busy", 0).usage.concurrent == 1
+    assert first.counted("busy", 0).usage.concurrent == 1
     assert sent(second, "client 0", limits, 3 * LEAST_CLIENTS * WINDOW) is None
 
 
@@ -185,13 +197,12 @@ def test_a_client_that_finds_no_free_entry_is_still_counted_in_its_process() -> 
     assert all(sent(first, name, limits, 0) for name in names)
     shared = sum(sent(second, name, limits, 0) is not None for name in names)
     assert ENTRIES // 2 < shared <= ENTRIES
-    assert PROBES > 1
 
 
 def report(board: UsageBoard, connection: "Connection[int, str]") -> None:
     usage = ClientUsage(board, 1, window=WINDOW)
     while (name := connection.recv()) != "":
-        entry = usage.entry(name, 0)
+        entry = usage.counted(name, 0)
         entry.usage.current += 1
         usage.publish(entry)
         connection.send(usage.total(entry).current)
@@ -201,7 +212,7 @@ def test_a_child_process_shares_the_memory() -> None:
     context = multiprocessing.get_context("spawn")
     board = UsageBoard(2)
     own = ClientUsage(board, 0, window=WINDOW)
-    entry = own.entry("a", 0)
+    entry = own.counted("a", 0)
     entry.usage.current = 5
     own.publish(entry)
     ours, theirs = context.Pipe()

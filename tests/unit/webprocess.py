@@ -22,6 +22,7 @@ from captiond.processes.start import SPAWN
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage, UsageBoard
+from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
 from captiond.web.services import Services
 from captiond.web.status_cache import StatusCache
@@ -92,6 +93,7 @@ async def web_process(
         queue=TaskQueue(store),
         statuses=StatusCache(store),
         upload_memory=UploadMemory(),
+        allowances=Allowances(settings),
         usage=ClientUsage(UsageBoard(1), 0, window=settings.clients.window_seconds),
         recorder=Recorder(),
     )
