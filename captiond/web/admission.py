@@ -23,16 +23,6 @@ class Admission:
     `task_images` is the limit of images that wait in the client's tasks, which the database counts.
     """
 
-    __slots__ = (
-        "_body_bytes",
-        "_client",
-        "_counted",
-        "_counters",
-        "_images",
-        "limits",
-        "task_images",
-    )
-
     def __init__(
         self, counters: ClientUsage, client: Client, limits: Limits, task_images: int = 0
     ) -> None:
