@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from captiond.callbacks import check_signing_secret, parse_allowed
+from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.option_settings import GenerationSettings, Section, TagSettings
 from captiond.textvalues import Listed
@@ -296,6 +297,8 @@ class Settings(Section):
     images: ImageSettings = ImageSettings()
     tags: TagSettings = TagSettings()
     limits: LimitSettings = LimitSettings()
+    clients: ClientSettings = ClientSettings()
+    keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
     webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()

@@ -2,7 +2,7 @@
 
 from        to          messages
 web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
-supervisor  web         State, Answer, Drain
+supervisor  web         Keys, State, Answer, Drain
 supervisor  model       Go, Work, Withdraw, Drain
 model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model       decoder     Decode
@@ -26,6 +26,7 @@ from captiond.jobs import (
     Refused,
     SpooledImage,
 )
+from captiond.keys import Key
 from captiond.metrics import Measurements
 
 
@@ -140,6 +141,18 @@ class State:
     disk_free: int | None = None
     bulk_rate: float = 0.0
     cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys that are valid now; every web process gets each change.
+
+    If keys are `required`, a request without one is refused. They may be required although there is
+    none: all may be revoked.
+    """
+
+    keys: tuple[Key, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +288,7 @@ Message = (
     | Cancelled
     | Answer
     | State
+    | Keys
     | Work
     | Withdraw
     | Begun

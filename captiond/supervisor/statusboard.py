@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from captiond.messages import Health, Ready, State, Unready
+from captiond.messages import Health, Keys, Ready, State, Unready
 from captiond.processes.children import ChildProcess
 from captiond.supervisor.drainrate import DrainRate
 from captiond.supervisor.health import ModelHealth
@@ -31,10 +31,17 @@ class StatusBoard:
         self._spool_free: int | None = None
         self._disk_free: int | None = None
         self.state = State()
+        self.keys = Keys()
 
     def greet(self, web: ChildProcess) -> None:
-        """Send the current state to a web process that has just started."""
+        """Send the keys and the current state to a web process that has just started."""
+        web.channel.send(self.keys)
         web.channel.send(self.state)
+
+    def keys_changed(self, keys: Keys) -> None:
+        """Note and publish the keys that are valid now."""
+        self.keys = keys
+        self._roster.broadcast(ChildKind.WEB, keys)
 
     def model_loading(self, role: str) -> None:
         """Note and publish that a process that loads its model can answer known images."""

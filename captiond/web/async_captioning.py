@@ -19,6 +19,7 @@ from captiond.web.forms import Form, FormSpec
 from captiond.web.idempotency import digest_of, key_of
 from captiond.web.identity import client_of
 from captiond.web.options import options_of
+from captiond.web.ownership import check_owner, check_waiting
 from captiond.web.queue_limit import check_queue
 from captiond.web.services import Services, services_of
 from captiond.web.status_response import status_response
@@ -35,6 +36,7 @@ async def async_batch_caption(request: Request) -> Response:
     services.supervisor.check_open()
     length = request.headers.get("content-length", "")
     await check_room(services, Backlog(1, int(length) if length.isdigit() else 1))
+    await check_waiting(request, 1)
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
@@ -46,6 +48,7 @@ async def async_batch_caption(request: Request) -> Response:
             cost=generation.cost / Generation().cost,
         )
         await check_room(services, backlog_of(task))
+        await check_waiting(request, sum(image.refused is None for image in task.images))
         # If the client disconnects during the commit, the files must not be removed.
         task_id = await shielded(accept(services.queue, form, task))
     services.supervisor.notify_queued()
@@ -59,13 +62,15 @@ async def async_batch_caption(request: Request) -> Response:
 
 async def task_status(request: Request) -> Response:
     """Return a task with the results that it has so far, or those of a part of its images."""
-    statuses = services_of(request).statuses
-    return await status_response(request, statuses, request.path_params["task_id"])
+    statuses, task_id = services_of(request).statuses, request.path_params["task_id"]
+    await check_owner(request, task_id)
+    return await status_response(request, statuses, task_id)
 
 
 async def cancel_task(request: Request) -> Response:
     """Cancel a task, and return it. Images without a result do not get one any more."""
     services, task_id = services_of(request), request.path_params["task_id"]
+    await check_owner(request, task_id)
     cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
     if cancelled is None:
         raise TaskNotFound("Task not found.")

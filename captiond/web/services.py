@@ -8,6 +8,8 @@ from captiond.config import Settings
 from captiond.metrics import Recorder
 from captiond.spool import Spool
 from captiond.store.engine import Engine
+from captiond.usage import ClientUsage
+from captiond.web.allowances import Allowances
 from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
@@ -28,6 +30,8 @@ class Services:
     statuses: StatusCache
     upload_memory: UploadMemory
     spool_room: SpoolRoom
+    usage: ClientUsage
+    allowances: Allowances
     recorder: Recorder
 
 

@@ -180,6 +180,11 @@ GUARDS = (
     Guard("discard-broken-upload", remove, CLIENTS + "cut_anywhere"),
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),
     Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
+    Guard("keys-are-compared", never, "tests/unit/test_keys.py -k begins_like"),
+    Guard("scopes-are-checked", never, "tests/unit/test_guard.py -k needs_the_scope"),
+    Guard("tasks-have-owners", never, "tests/unit/test_guard.py -k belongs_to_its_key"),
+    Guard("keys-of-each-client", value("task.key"), "tests/unit/test_guard.py -k idempotency"),
+    Guard("cache-of-each-key", value("''"), "tests/unit/test_recipe.py -k each_key"),
     Guard("http1-only", remove, "tests/integration/test_uploads.py -k http2"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )
