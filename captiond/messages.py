@@ -2,7 +2,7 @@
 
 from        to          messages
 web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
-supervisor  web         State, Answer, Drain
+supervisor  web         Keys, State, Answer, Drain
 supervisor  model       Go, Work, Withdraw, Drain
 model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model       decoder     Decode
@@ -26,6 +26,7 @@ from captiond.jobs import (
     Refused,
     SpooledImage,
 )
+from captiond.keys import Key
 from captiond.metrics import Measurements
 
 
@@ -125,7 +126,9 @@ class State:
 
     `model` is the model that captions, or the last one that did. `reasons` say why the service
     cannot caption.
-    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
+    `spool_free` is how many bytes tasks may still store, and `disk_free` how many bytes all uploads
+    may, or None if there is no limit. `bulk_rate` is how many images of tasks were finished per
+    second in the last minutes, or 0 if that is not known.
     `cache` says whether a process that loads its model can already answer known images.
     """
 
@@ -135,7 +138,21 @@ class State:
     code: str = "model_not_ready"
     draining: bool = False
     spool_free: int | None = None
+    disk_free: int | None = None
+    bulk_rate: float = 0.0
     cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys that are valid now; every web process gets each change.
+
+    If keys are `required`, a request without one is refused. They may be required although there is
+    none: all may be revoked.
+    """
+
+    keys: tuple[Key, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +288,7 @@ Message = (
     | Cancelled
     | Answer
     | State
+    | Keys
     | Work
     | Withdraw
     | Begun

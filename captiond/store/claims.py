@@ -30,7 +30,6 @@ from captiond.clients import Client
 from captiond.errors import PoisonImage
 from captiond.jobs import (
     BLAME_LIMIT,
-    NOBODY,
     FinishedTask,
     Options,
     Outcome,
@@ -135,7 +134,7 @@ class Claim:
     blame: int
     image: SpooledImage
     options: Options
-    client: Client = NOBODY
+    client: Client
 
 
 @dataclass(frozen=True, slots=True)

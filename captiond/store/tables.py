@@ -34,7 +34,8 @@ class TaskRow(Table):
     `spool` names the file that holds the task's images, and is NULL once no image needs it.
     `options` is NULL if the request set none. `open_images` counts the images that are PENDING or
     PROCESSING; each transaction that changes the state of images updates it by their number.
-    `size` is the size of its images in bytes.
+    `size` is the size of its images in bytes. `idempotency_key` is a hash of the client and its
+    Idempotency-Key; tasks of earlier versions have the key itself.
 
     `client` and `weight` say who sent the task, and how large that client's share is. `cost` is the
     cost of one image; an image with the default options costs 1. `turn` is the task's place among
@@ -176,6 +177,28 @@ class DeliveryRow(Table):
     tried_at: Mapped[float | None] = mapped_column(Float)
     response: Mapped[int | None] = mapped_column(Integer)
     error: Mapped[str | None] = mapped_column(Text)
+
+
+class KeyRow(Table):
+    """A key of a client. `id` is the beginning of `digest`, the SHA-256 of the key in hex.
+
+    A limit that is NULL is the default of `[clients]`. `revoked_at` is NULL while the key is valid.
+    """
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    weight: Mapped[float] = mapped_column(Float)
+    share: Mapped[float] = mapped_column(Float)
+    requests: Mapped[int | None] = mapped_column(Integer)
+    concurrent: Mapped[int | None] = mapped_column(Integer)
+    images: Mapped[int | None] = mapped_column(Integer)
+    body_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[float] = mapped_column(Float)
+    revoked_at: Mapped[float | None] = mapped_column(Float)
 
 
 class NodeRow(Table):

@@ -5,6 +5,7 @@ or repeated message changes nothing. Transactions change images before tasks, in
 that two of them cannot wait for each other.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,11 +147,24 @@ async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | KeyRe
     # guard: one-task-for-a-key
     if task.key is None:
         return None
-    query = select(TaskRow.id, TaskRow.digest).where(TaskRow.idempotency_key == task.key)
-    earlier = (await connection.execute(query)).one_or_none()
+    same = TaskRow.idempotency_key == own_key(task)
+    before_clients = (TaskRow.idempotency_key == task.key) & (TaskRow.client == "")
+    query = select(TaskRow.id, TaskRow.digest).where(same | before_clients)
+    earlier = (await connection.execute(query)).first()
     if earlier is not None and earlier.digest != task.digest:
         return KeyReused("this Idempotency-Key came with another request before; use a new one")
     return earlier.id if earlier is not None else None
+
+
+def own_key(task: NewTask) -> str | None:
+    """Return what is stored of an Idempotency-Key: a hash with the client, who has its own keys.
+
+    Tasks of earlier versions have no client, and have the key itself.
+    """
+    if task.key is None:
+        return None
+    # guard: keys-of-each-client
+    return hashlib.sha256(f"{task.client.name}\0{task.key}".encode()).hexdigest()
 
 
 def task_row(task: NewTask) -> dict[str, object]:
@@ -161,7 +175,7 @@ def task_row(task: NewTask) -> dict[str, object]:
         "created_at": task.created_at,
         "finished_at": None if task.is_open else task.created_at,
         "spool": task.spool,
-        "idempotency_key": task.key,
+        "idempotency_key": own_key(task),
         "digest": task.digest,
         "options": options_text(task.options),
         "callback_url": task.callback_url,
@@ -309,6 +323,17 @@ def of_task(task_id: str) -> ColumnElement[bool]:
 
 
 # ---------------------------------------------------------------- reading
+
+
+async def owner_of(engine: Engine, task_id: str) -> str | None:
+    """Return the name of the client that sent a task, or None if there is no such task.
+
+    Raises:
+        StoreError: It cannot be read now.
+    """
+    query = select(TaskRow.client).where(TaskRow.id == task_id)
+    async with reading(engine) as connection:
+        return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def read_task(engine: Engine, task_id: str) -> TaskView | None:
