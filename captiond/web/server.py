@@ -12,12 +12,15 @@ from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
+from captiond.usage import ClientUsage
+from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
 from captiond.web.connection import Patience
 from captiond.web.descriptors import connections_for, raise_limit
 from captiond.web.http1 import Server
 from captiond.web.listener import Listener
 from captiond.web.services import Services
+from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -56,6 +59,7 @@ async def run(start: WebStart) -> None:
             group.create_task(supervisor.report(services.recorder)),
             group.create_task(services.upload_memory.keep_trimmed()),
         ]
+        await supervisor.keys_received()
         listener = Listener(start.listener, server, patience(settings.limits), most=most)
         await listener.serve(supervisor.closed, drain_seconds=settings.server.shutdown_seconds)
         for loop in loops:
@@ -76,6 +80,9 @@ def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
         queue=TaskQueue(engine),
         statuses=StatusCache(engine),
         upload_memory=UploadMemory(),
+        spool_room=SpoolRoom(start.settings.limits, lambda: supervisor.state),
+        allowances=Allowances(start.settings),
+        usage=ClientUsage(start.usage, start.number, window=start.settings.clients.window_seconds),
         recorder=Recorder(),
     )
 
