@@ -217,6 +217,4 @@ class Connection:
     def abort(self) -> None:
         """Close the connection at once."""
         self._finished.set()
-        transport = self._writer.transport
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.abort()
+        self._writer.transport.abort()

@@ -27,8 +27,9 @@ log = structlog.get_logger()
 class RequestContext:
     """Gives every request an id, and logs and counts every request.
 
-    An unexpected exception is logged with its traceback, and answered with 500. `paths` maps the
-    endpoints of the routes to their path templates, which are labels of the metrics.
+    An unexpected exception is logged with its traceback, and answered with 500. A request that the
+    protocol refuses (`REFUSED` in its state) is answered here. `paths` maps the endpoints of the
+    routes to their path templates, which are labels of the metrics.
     """
 
     def __init__(self, app: ASGIApp, recorder: Recorder, paths: Mapping[object, str]) -> None:

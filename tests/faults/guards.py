@@ -188,6 +188,7 @@ GUARDS = (
     # ---------------------------------------------------------------- connections
     Guard("refused-requests", remove, "tests/unit/test_http_edge.py -k refusal"),
     Guard("errors-have-one-form", never, "tests/unit/test_http_edge.py -k refusal"),
+    Guard("no-delay", remove, CONNECTIONS + "do_not_wait"),
     Guard("bounded-chunks", never, CONNECTIONS + "too_small"),
     Guard("early-answer-keeps-connection", never, CONNECTIONS + "an_early_answer"),
     Guard("end-of-input-is-no-disconnect", remove, CONNECTIONS + "only_ends_its_input"),

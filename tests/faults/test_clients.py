@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -73,31 +73,44 @@ def test_uploads_are_cut_anywhere(data: Path, rng: random.Random) -> None:
     record("upload cut at any offset", rounds=times, lost=0, doubled=0)
 
 
+UPLOAD = request(part("a.png", png(1)) + b"--edge--\r\n")
+HEAD_BYTES = UPLOAD.index(b"\r\n\r\n") + 4
+CHUNKED = (
+    b"POST /async-batch-caption HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    b"Content-Type: multipart/form-data; boundary=edge\r\n\r\n"
+)
+PAGES = b"GET /static/page.js HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
+# What slow clients send at once, and what they then send piece by piece.
+SLOW = (
+    (b"", [UPLOAD[place : place + 1] for place in range(HEAD_BYTES)]),
+    (UPLOAD[:HEAD_BYTES], [UPLOAD[place : place + 1] for place in range(HEAD_BYTES, len(UPLOAD))]),
+    (CHUNKED, [b"1\r\na\r\n"] * 1000),
+)
+EACH_UNREAD = 25  # one of so many clients does not read
+UNREAD = PAGES, [b"G"] * 1000  # the answers are larger than all buffers, and are not read
+
+
 @contextmanager
 def crawling(service: Service, clients: int) -> Iterator[list[int]]:
-    """Run clients that send their headers, then their body, at a byte a second.
+    """Run clients that send headers, bodies or chunks at a piece a second, or read no answer.
 
     Yields the numbers of those that the service has disconnected so far.
     """
-    text = request(part("a.png", png(1)) + b"--edge--\r\n")
     connected, stop = threading.Barrier(clients + 1), threading.Event()
     closed: list[int] = []
 
     def crawl(number: int) -> None:
-        sent = 0 if number % 2 else text.index(b"\r\n\r\n") + 4
+        slow = SLOW[number % len(SLOW)]
+        first, pieces = UNREAD if number % EACH_UNREAD == 0 else slow
         with connect(service) as connection:
-            connection.sendall(text[:sent])
             connection.settimeout(1)
+            if first is PAGES:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connected.wait(PATIENCE)
-            while not stop.is_set():
-                try:
-                    connection.sendall(text[sent : sent + 1])
-                    sent += 1
-                    if not connection.recv(4096):
-                        break
-                except TimeoutError:
-                    continue
-                except OSError:
+            with suppress(TimeoutError):
+                connection.sendall(first)
+            for piece in pieces:
+                if stop.wait(0.5) or is_closed(connection, piece, reads=first is not PAGES):
                     break
             closed.append(number)
 
@@ -111,6 +124,17 @@ def crawling(service: Service, clients: int) -> Iterator[list[int]]:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def is_closed(connection: socket.socket, piece: bytes, *, reads: bool) -> bool:
+    """Send a piece. Return whether the service has closed the connection."""
+    try:
+        connection.sendall(piece)
+        return reads and not connection.recv(4096)
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
 
 
 def test_crawling_clients_are_disconnected_and_delay_no_other(data: Path) -> None:

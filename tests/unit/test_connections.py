@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -147,6 +148,18 @@ async def test_a_client_that_never_ends_its_body_is_closed_in_time() -> None:
         assert (await client.read_response())[2] == b"/upload"
         assert await client.rest() == b""
         await port.settle()
+
+
+async def test_answers_do_not_wait_for_the_clients_machine() -> None:
+    """Without TCP_NODELAY, a body that follows its head waits 40 ms for the ACK of the head."""
+    number = 50
+    async with listening(echo) as port:
+        client = await port.connect()
+        begun = time.monotonic()
+        for _ in range(number):
+            client.send(GET % 1)
+            await client.read_response()
+        assert time.monotonic() - begun < number * 0.04
 
 
 # ---------------------------------------------------------------- ends
