@@ -179,11 +179,23 @@ class LimitSettings(Section):
         ge=1,
         description="Largest number of images of tasks that may wait. Further tasks get 503.",
     )
+    queued_bytes: int = Field(
+        80 * GIB,
+        ge=0,
+        description="Largest size of the images of unfinished tasks, in bytes. Further tasks get "
+        "503. 0: no limit.",
+    )
     spool_bytes: int = Field(
         100 * GIB,
         ge=0,
         description="Largest size of all files in the spool, in bytes. Further tasks get 507. "
         "0: no limit.",
+    )
+    reserve_bytes: int = Field(
+        GIB,
+        ge=0,
+        description="Space on the disk of the spool that uploads leave free, in bytes, but at most "
+        "5 % of the disk. Further uploads get 507. 0: none.",
     )
 
 

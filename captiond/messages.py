@@ -18,6 +18,7 @@ from enum import StrEnum
 from captiond.clients import Client
 from captiond.jobs import (
     DEFAULT_OPTIONS,
+    NOBODY,
     FinishedTask,
     Lane,
     Options,
@@ -27,8 +28,6 @@ from captiond.jobs import (
 )
 from captiond.keys import Key
 from captiond.metrics import Measurements
-
-ANYONE = Client("anyone")  # stands for a client that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Ask:
     images: tuple[SpooledImage, ...]
     options: Options = DEFAULT_OPTIONS
     known_only: bool = False
-    client: Client = ANYONE
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +126,9 @@ class State:
 
     `model` is the model that captions, or the last one that did. `reasons` say why the service
     cannot caption.
-    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
+    `spool_free` is how many bytes tasks may still store, and `disk_free` how many bytes all uploads
+    may, or None if there is no limit. `bulk_rate` is how many images of tasks were finished per
+    second in the last minutes, or 0 if that is not known.
     `cache` says whether a process that loads its model can already answer known images.
     """
 
@@ -137,6 +138,8 @@ class State:
     code: str = "model_not_ready"
     draining: bool = False
     spool_free: int | None = None
+    disk_free: int | None = None
+    bulk_rate: float = 0.0
     cache: bool = False
 
 
@@ -171,7 +174,7 @@ class Work:
     options: Options = DEFAULT_OPTIONS
     alone: bool = False
     known_only: bool = False
-    client: Client = ANYONE
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

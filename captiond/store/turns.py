@@ -210,6 +210,7 @@ MOVE_CLIENTS = (
         turn=TurnRow.turn + CHARGED.c.cost / TurnRow.weight,
         waits=case((STILL_WAITS.correlate(TurnRow), 1), else_=0),
     )
+    .returning(TurnRow.waits)
 )
 FORGET = delete(TurnRow).where(
     TurnRow.waits == false(), TurnRow.turn <= func.coalesce(FIRST_TURN, TurnRow.turn)
@@ -232,5 +233,6 @@ async def move(connection: AsyncConnection, turn: Turn, taken: Counter[str]) -> 
 
 async def charge(connection: AsyncConnection, costs: Mapping[str, float]) -> None:
     """Charge clients, and let those go that have no waiting images. `costs` may be 0."""
-    await connection.execute(MOVE_CLIENTS, {"charged": json.dumps([*costs.items()])})
-    await connection.execute(FORGET)
+    moved = await connection.execute(MOVE_CLIENTS, {"charged": json.dumps([*costs.items()])})
+    if not all(moved.scalars()):
+        await connection.execute(FORGET)

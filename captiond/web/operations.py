@@ -142,6 +142,19 @@ IDEMPOTENCY_KEY = ParameterSpec(
     "1 to 255 printable ASCII characters. A request with the key and the content of an earlier one "
     "returns the earlier task.",
 )
+OFFSET = ParameterSpec(
+    "offset",
+    "query",
+    "Return only the results of images from this position on, counted from 0 in upload order.",
+    int,
+)
+LIMIT = ParameterSpec(
+    "limit", "query", "Return only the results of so many images. At most 10,000.", int
+)
+IF_NONE_MATCH = ParameterSpec(
+    "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
+)
+ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
 CALLBACK_URL = ParameterSpec(
     "callback_url",
     "form",
@@ -207,10 +220,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "/async-batch-caption/status/{task_id}",
         "Show a task with the results that it has so far.",
         async_captioning.task_status,
-        (ResponseSpec(200, "The task.", schemas.TaskStatus),),
+        (
+            ResponseSpec(200, "The task.", schemas.TaskStatus, ETAG),
+            ResponseSpec(304, "The task is as it was with this ETag.", None, ETAG),
+        ),
         scope=Scope.READ,
-        errors=(*ADMISSION, TaskNotFound, *STORE),
-        parameters=(TASK_ID,),
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
+        parameters=(TASK_ID, OFFSET, LIMIT, IF_NONE_MATCH),
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -218,7 +234,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "/async-batch-caption/{task_id}",
         "Cancel a task. Images without a result do not get one any more.",
         async_captioning.cancel_task,
-        (ResponseSpec(200, "The cancelled task.", schemas.TaskStatus),),
+        (ResponseSpec(200, "The cancelled task.", schemas.TaskStatus, ETAG),),
         scope=Scope.CAPTION,
         errors=(*ADMISSION, TaskNotFound, TaskFinished, *STORE),
         parameters=(TASK_ID,),

@@ -18,6 +18,7 @@ from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
 from captiond.web.http1 import disable_http2
 from captiond.web.services import Services
+from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -74,6 +75,7 @@ def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
         queue=TaskQueue(engine),
         statuses=StatusCache(engine),
         upload_memory=UploadMemory(),
+        spool_room=SpoolRoom(start.settings.limits, lambda: supervisor.state),
         allowances=Allowances(start.settings),
         usage=ClientUsage(start.usage, start.number, window=start.settings.clients.window_seconds),
         recorder=Recorder(),

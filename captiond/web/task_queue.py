@@ -57,3 +57,9 @@ class TaskQueue:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def backlog_of(task: NewTask) -> Backlog:
+    """Return what a task adds to the backlog."""
+    sizes = [image.spooled.size for image in task.images if image.spooled]
+    return Backlog(len(sizes), sum(sizes))

@@ -310,10 +310,10 @@ async def test_a_service_that_is_not_ready(web: WebProcess, name: str, state: St
 async def test_an_error_that_may_pass_says_when(
     web: WebProcess, monkeypatch: pytest.MonkeyPatch, error: CaptiondError, seconds: str | None
 ) -> None:
-    async def fail(task_id: str) -> bytes:
+    async def fail(*_: object) -> bytes:
         raise error
 
-    monkeypatch.setattr(type(web.services.statuses), "status", lambda _, task_id: fail(task_id))
+    monkeypatch.setattr(type(web.services.statuses), "status", fail)
     response = await web.client.get("/async-batch-caption/status/x")
     assert (response.status_code, response.json()["code"]) == (error.status, error.code)
     assert response.headers.get("retry-after") == seconds

@@ -118,7 +118,7 @@ async def test_a_damaged_result_is_the_error_of_its_image_alone(store: Engine, s
     assert isinstance(damaged.outcome, Refused)
     assert damaged.outcome.code == "result_unreadable"
     assert damaged.status is Status.FAILED
-    assert message(task).startswith("Processing complete. 1/2 images captioned")
+    assert message(task.status, task.counts).startswith("Processing complete. 1/2 images captioned")
 
 
 async def test_a_task_with_a_damaged_result_is_reported_to_its_receiver(store: Engine) -> None:

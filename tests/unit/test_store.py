@@ -386,7 +386,7 @@ async def test_an_image_that_may_succeed_now_is_retried(engine: Engine) -> None:
     assert [image.outcome for image in again.images] == [CAPTION, None, damaged]
     assert set((await finish_with(engine, CAPTION)).values()) == {FinishedTask(keeps_file=False)}
     whole = await read(engine, "t")
-    assert (whole.status, whole.failed) == (Status.COMPLETED, 1)
+    assert (whole.status, whole.counts.failed) == (Status.COMPLETED, 1)
     assert await tasks.needed_spool_names(engine) == set()
 
 

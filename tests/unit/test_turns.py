@@ -186,6 +186,7 @@ class FairModel:
         self._forget()
 
     def _forget(self) -> None:
+        """Forget clients without debt. In the database this is done when a client leaves."""
         waiting = self._waiting_clients()
         now = min((self.clients[name].turn for name in waiting), default=float("inf"))
         for name in [name for name in self.clients if name not in waiting]:

@@ -25,6 +25,7 @@ from captiond.usage import ClientUsage, UsageBoard
 from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
 from captiond.web.services import Services
+from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -93,6 +94,7 @@ async def web_process(
         queue=TaskQueue(store),
         statuses=StatusCache(store),
         upload_memory=UploadMemory(),
+        spool_room=SpoolRoom(settings.limits, lambda: supervisor.state),
         allowances=Allowances(settings),
         usage=ClientUsage(UsageBoard(1), 0, window=settings.clients.window_seconds),
         recorder=Recorder(),
