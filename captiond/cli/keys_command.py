@@ -179,7 +179,11 @@ async def all_keys(settings: Settings) -> list[ListedKey]:
     if settings.database.is_file() or not keys:
         async with opened(settings) as engine:
             stored = await stored_keys(engine)
-        keys += [ListedKey(s.key, "database", s.created_at, s.revoked_at) for s in stored]
+        keys += [ListedKey(s.key, "database", s.created_at, s.revoked_at) for s in stored.keys]
+        for key_id in stored.damaged:
+            typer.echo(
+                f"captiond: the key with the id {key_id} is damaged; create another", err=True
+            )
     return keys
 
 
