@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -9,11 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from captiond.client_settings import ClientSettings
+from captiond.clients import Client
 from captiond.jobs import Captioned
 from captiond.keys import Key, Limits, Scope, digest_of, new_secret
 from captiond.messages import Answer, Ask, Keys
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN
+from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.web.allowances import within_share
 from captiond.web.operations import OPERATIONS, Operation
@@ -234,6 +237,19 @@ def test_a_key_fills_its_share_of_a_queue(
     images: int | None, share: float, queue: int, most: int
 ) -> None:
     assert within_share(images, share, queue) == most
+
+
+async def test_a_key_is_the_client_of_its_images(web: WebProcess) -> None:
+    """Fair turns and the cache go by the client and its weight."""
+    heavy = replace(made(), weight=3.0)
+    await web.set_keys(heavy)
+    sending = caption(web, **bearer())
+    ask: Ask = await web.message(Ask)
+    assert ask.client == Client(f"key:{heavy.id}", 3.0)
+    web.channel.send(Answer(ask.ticket, CAPTION))
+    assert (await sending).status_code == 200
+    task_id = await make_task(web, **bearer())
+    assert await tasks.owner_of(web.services.engine, task_id) == heavy.client.name
 
 
 # ---------------------------------------------------------------- owners
