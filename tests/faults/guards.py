@@ -181,6 +181,7 @@ GUARDS = (
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),
     Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
     Guard("keys-are-compared", never, "tests/unit/test_keys.py -k begins_like"),
+    Guard("damaged-key", uncaught, "tests/unit/test_keyring.py -k damaged"),
     Guard("scopes-are-checked", never, "tests/unit/test_guard.py -k needs_the_scope"),
     Guard("tasks-have-owners", never, "tests/unit/test_guard.py -k belongs_to_its_key"),
     Guard("keys-of-each-client", value("task.key"), "tests/unit/test_guard.py -k idempotency"),
