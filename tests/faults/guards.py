@@ -118,6 +118,7 @@ class Guard:
 DISK, KILLS, POISON, CLIENTS = (
     f"tests/faults/test_{name}.py -k " for name in ("disk", "kills", "poison", "clients")
 )
+CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
@@ -176,7 +177,6 @@ GUARDS = (
     Guard("unwanted-image-is-not-decoded", never, "tests/integration/test_pool.py -k idle"),
     Guard("answer-in-a-drain", remove, CLIENTS + "in_a_stop_without_a_model"),
     Guard("upload-deadline", value("asyncio.timeout(None)"), CLIENTS + "crawling"),
-    Guard("drain-unread-body", value("app"), CLIENTS + "refused_large"),
     Guard("discard-broken-upload", remove, CLIENTS + "cut_anywhere"),
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),
     Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
@@ -186,7 +186,16 @@ GUARDS = (
     Guard("tasks-have-owners", never, "tests/unit/test_guard.py -k belongs_to_its_key"),
     Guard("keys-of-each-client", value("task.key"), "tests/unit/test_guard.py -k idempotency"),
     Guard("cache-of-each-key", value("''"), "tests/unit/test_recipe.py -k each_key"),
-    Guard("http1-only", remove, "tests/integration/test_uploads.py -k http2"),
+    # ---------------------------------------------------------------- connections
+    Guard("refused-requests", remove, "tests/unit/test_http_edge.py -k refusal"),
+    Guard("errors-have-one-form", never, "tests/unit/test_http_edge.py -k refusal"),
+    Guard("bounded-chunks", never, CONNECTIONS + "too_small"),
+    Guard("early-answer-keeps-connection", never, CONNECTIONS + "an_early_answer"),
+    Guard("end-of-input-is-no-disconnect", remove, CONNECTIONS + "only_ends_its_input"),
+    Guard("silent-client-is-probed", remove, CONNECTIONS + "is_noticed"),
+    Guard("evict-when-full", value("None"), CONNECTIONS + "the_quietest"),
+    Guard("bounded-boundaries", remove, "tests/unit/test_multipart.py"),
+    Guard("bounded-parameters", never, "tests/unit/test_multipart.py"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )
 
