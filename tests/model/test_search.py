@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from captiond.captioners.blip.captioner import is_plain, search_for
+from captiond.captioners.blip.by_transformers import required_search
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
@@ -196,14 +196,15 @@ def test_int8_gives_one_image_the_same_tokens_in_every_batch(
 def test_a_checkpoint_that_asks_for_more_is_left_to_generate(
     scenes: BlipForConditionalGeneration, generation: Generation
 ) -> None:
-    assert is_plain(scenes)
+    assert required_search(scenes) is None
     pixels, ids = images(7, 64), torch.tensor([0, *PROMPTS[1]])
     ours = search(scenes, pixels, PROMPTS[1], generation)
     asked = scenes.text_decoder.generation_config
     asked.suppress_tokens = [1]  # which no caption has
     try:
-        assert not is_plain(scenes)
-        theirs = search_for(scenes, "fp32")(pixels, ids, generation)
+        by_generate = required_search(scenes)
+        assert by_generate is not None
+        theirs = by_generate(pixels, ids, generation)
     finally:
         asked.suppress_tokens = None
     assert texts_of(scenes, theirs.tokens.flatten(0, 1)) == texts_of(
