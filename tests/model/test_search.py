@@ -33,7 +33,7 @@ MODES = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scenes() -> BlipForConditionalGeneration:
     model: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
         EMBEDDED["captiond/scenes"]
@@ -41,7 +41,7 @@ def scenes() -> BlipForConditionalGeneration:
     return model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def random_weights() -> BlipForConditionalGeneration:
     """BLIP-base's proportions in small, with logits far enough apart to leave no ties."""
     torch.manual_seed(5)
@@ -80,6 +80,22 @@ def search(
 
 
 def generated(
+    model: BlipForConditionalGeneration,
+    pixels: torch.Tensor,
+    prompt: tuple[int, ...],
+    generation: Generation,
+) -> list[list[int]]:
+    """Return what `generate` makes of images. What several tests compare with is computed once."""
+    key = (model, pixels.numpy().tobytes(), prompt, generation)
+    if key not in _generated:
+        _generated[key] = generate(model, pixels, prompt, generation)
+    return _generated[key]
+
+
+_generated: dict[tuple[object, ...], list[list[int]]] = {}
+
+
+def generate(
     model: BlipForConditionalGeneration,
     pixels: torch.Tensor,
     prompt: tuple[int, ...],
