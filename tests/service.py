@@ -37,7 +37,7 @@ USUAL = {
 }
 WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
 # Seconds after which a test gives up.
-PATIENCE = float(os.environ.get("CAPTIOND_TEST_PATIENCE", "300"))
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "300"))
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
 LOG_LINES = 30
 # A prefix: the log goes through a pipe, to which a process's limit on files does not apply.
