@@ -156,7 +156,7 @@ GUARDS = (
     Guard("reason-of-failed-start", uncaught, POISON + "cannot_be_started"),
     Guard("refused-start-is-repeated", uncaught, "tests/unit/test_supervision.py -k refuses"),
     # ---------------------------------------------------------------- requeue and recovery
-    Guard("lost-interactive-work-is-answered", value("[]"), POISON + "an_interactive_image"),
+    Guard("lost-interactive-work-is-answered", value("[]"), POISON + "kills_model_processes"),
     Guard("requeue-after-death", remove, KILLS + "model_processes_are_killed"),
     Guard("poll-for-lost-hints", remove, POISON + "can_be_retried"),
     Guard("children-die-with-supervisor", never, KILLS + "the_supervisor_is_killed"),
