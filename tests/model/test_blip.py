@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.blip.checkpoint import Normalization
+from captiond.captioners.blip.captioner import Blip, Normalization
 from captiond.captioners.devices import pick_device
 from captiond.captioners.files import EMBEDDED, fingerprint
 from captiond.captioners.protocol import Placement

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,13 +18,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from captiond.captioners.blip import by_transformers
 from captiond.captioners.blip.captioner import Blip, read_checkpoint
-from captiond.captioners.blip.checkpoint import (
-    PROCESSOR_DEFAULTS,
-    Checkpoint,
-    geometry_of,
-    normalization_of,
-    read_plain,
-)
+from captiond.captioners.blip.checkpoint import PROCESSOR_DEFAULTS, Checkpoint, read_plain
 from captiond.captioners.blip.weights import TEXT_DEFAULTS, VISION_DEFAULTS, shapes_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
@@ -100,7 +95,7 @@ def double_head(weights: dict[str, Tensor]) -> None:
 
 def test_the_weights_are_those_that_transformers_reads() -> None:
     ours, theirs = plain(FOLDER), by_transformers.read_checkpoint(FOLDER, HERE)
-    assert (ours.geometry, ours.normalization) == (theirs.geometry, theirs.normalization)
+    assert processing(ours.processor) == processing(theirs.processor)
     names = [name for name, _ in shapes_of(ours.model.config)]
     assert len(names) == 154
     for name in names:
@@ -111,9 +106,13 @@ def test_the_defaults_are_those_of_transformers() -> None:
     vision, text = BlipVisionConfig(), BlipTextConfig()
     assert {name: getattr(vision, name) for name in VISION_DEFAULTS} == VISION_DEFAULTS
     assert {name: getattr(text, name) for name in TEXT_DEFAULTS} == TEXT_DEFAULTS
-    theirs, ours = BlipImageProcessorPil(), type("Processor", (), PROCESSOR_DEFAULTS)
-    assert geometry_of(ours) == geometry_of(theirs)
-    assert normalization_of(ours) == normalization_of(theirs)
+    assert processing(SimpleNamespace(**PROCESSOR_DEFAULTS)) == processing(BlipImageProcessorPil())
+
+
+def processing(processor: Any) -> list[Any]:
+    """Return how an image is scaled and normalized."""
+    size = processor.size["height"], processor.size["width"], int(processor.resample)
+    return [size, processor.rescale_factor, *processor.image_mean, *processor.image_std]
 
 
 @pytest.mark.parametrize("text", ["", "a red", "A RÉD  circle, [SEP] [DEC] don't", "猫 unknown"])

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from captiond.captioners.blip.captioner import CPU_ROWS, GPU_ROWS
-from captiond.captioners.blip.checkpoint import Normalization
+from captiond.captioners.blip.captioner import CPU_ROWS, GPU_ROWS, Normalization
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import CudaCapture, Graphs, Run
 from captiond.captioners.blip.random_weights import END, LOWEST, ShapeName, config_of

@@ -12,13 +12,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.captioners.blip.checkpoint import (
-    CHANGES_TOKENS,
-    Checkpoint,
-    SearchTokens,
-    geometry_of,
-    normalization_of,
-)
+from captiond.captioners.blip.checkpoint import CHANGES_TOKENS, Checkpoint, SearchTokens
 from captiond.captioners.devices import DTYPES
 from captiond.captioners.protocol import Placement
 from captiond.captioners.sequences import Sequences
@@ -39,13 +33,7 @@ def read_checkpoint(folder: Path, placement: Placement) -> Checkpoint:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
     torch.nn.Module.to(model, placement.device)
-    return Checkpoint(
-        model,
-        tokenizer.backend_tokenizer,
-        geometry_of(processor),
-        normalization_of(processor),
-        required_search(model),
-    )
+    return Checkpoint(model, tokenizer.backend_tokenizer, processor, required_search(model))
 
 
 def required_search(model: BlipForConditionalGeneration) -> SearchTokens | None:

@@ -5,10 +5,12 @@ transformers has it. Any checkpoint in that layout can be loaded.
 """
 
 import gc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from captiond.captioners.blip.checkpoint import Checkpoint, SearchTokens, read_plain
 from captiond.captioners.blip.forward import Forward
@@ -19,11 +21,32 @@ from captiond.captioners.devices import DTYPES, allocate_pixels, on_device, set_
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.captioners.sequences import Sequences, SpecialTokens
-from captiond.decoding.decode import Pixels
+from captiond.config import Precision
+from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Caption, Generation
 
 CPU_ROWS, GPU_ROWS = 640, 40_000  # patches that go through the vision transformer at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """Scales bytes, then subtracts `mean` and divides by `std`."""
+
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return float32 [batch, 3, height, width] of uint8 [batch, height, width, 3].
+
+        The steps and their precisions are those of `BlipImageProcessorPil`, so that the result
+        is the same to the last bit.
+        """
+        scaled = (pixels.to(torch.float64) * self.scale).to(torch.float32)
+        mean = torch.tensor(self.mean, device=pixels.device)
+        std = torch.tensor(self.std, device=pixels.device)
+        return ((scaled - mean) / std).permute(0, 3, 1, 2).contiguous()
 
 
 class Blip:
@@ -31,13 +54,24 @@ class Blip:
 
     capabilities = Capabilities(prompt=True, beams=True, scores=True, several_captions=True)
 
-    def __init__(self, search: SearchTokens, checkpoint: Checkpoint, placement: Placement) -> None:
+    def __init__(
+        self,
+        search: SearchTokens,
+        tokenizer: Tokenizer,
+        processor: Any,
+        placement: Placement,
+        image_bytes: int,
+    ) -> None:
         self._search = search
-        self._tokenizer = checkpoint.tokenizer
-        self._normalize = checkpoint.normalization
-        self.geometry = checkpoint.geometry
+        self._tokenizer = tokenizer
         self.device, self.precision = placement.device, placement.precision
-        self.image_bytes = image_bytes(checkpoint.model)
+        self.image_bytes = image_bytes
+        self.geometry = Geometry(
+            processor.size["height"], processor.size["width"], int(processor.resample)
+        )
+        self._normalize = Normalization(
+            processor.rescale_factor, tuple(processor.image_mean), tuple(processor.image_std)
+        )
 
     @classmethod
     def load(cls, folder: Path, placement: Placement) -> "Blip":
@@ -46,17 +80,21 @@ class Blip:
         Raises:
             ModelBroken: the files do not make a BLIP model.
         """
-        if placement.device.type == "cuda":
-            set_up_cuda(placement.device)
+        device, precision = placement.device, placement.precision
+        if device.type == "cuda":
+            set_up_cuda(device)
         try:
             checkpoint = read_checkpoint(folder, placement)
         except Exception as error:  # libraries raise whatever the damage of a file leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
-        search = checkpoint.search or search_for(checkpoint.model, placement)
-        blip = cls(search, checkpoint, placement)
-        del checkpoint  # reference cycles within it would keep the mapped file in memory
+        model, tokenizer, processor = checkpoint.model, checkpoint.tokenizer, checkpoint.processor
+        size = image_bytes(model)
+        search = checkpoint.search or search_for(
+            model, precision, cuda_graphs=placement.cuda_graphs
+        )
+        del model, checkpoint  # reference cycles within it would keep the mapped file in memory
         gc.collect()
-        return blip
+        return cls(search, tokenizer, processor, placement, size)
 
     def allocate_pixels(self, images: int) -> Pixels:
         return allocate_pixels(images, self.geometry, self.device)
@@ -97,16 +135,15 @@ def read_checkpoint(folder: Path, placement: Placement) -> Checkpoint:
     return by_transformers.read_checkpoint(folder, placement)
 
 
-def search_for(model: BlipModel, placement: Placement) -> Search:
+def search_for(model: BlipModel, precision: Precision, *, cuda_graphs: bool = True) -> Search:
     """Return captiond's own search."""
-    device, precision = placement.device, placement.precision
     config: Any = model.config.text_config
     tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
-    rows = CPU_ROWS if device.type == "cpu" else GPU_ROWS
-    absorb = device.type == "cpu" and precision == "fp32" and has_onednn()
-    forward = Forward(model, linears(precision, device), rows=rows, absorb=absorb)
-    if device.type == "cuda" and placement.cuda_graphs:
-        return Search(Graphs(forward, CudaCapture(device), device), tokens)
+    rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
+    absorb = model.device.type == "cpu" and precision == "fp32" and has_onednn()
+    forward = Forward(model, linears(precision, model.device), rows=rows, absorb=absorb)
+    if model.device.type == "cuda" and cuda_graphs:
+        return Search(Graphs(forward, CudaCapture(model.device), model.device), tokens)
     return Search(forward, tokens)
 
 
@@ -116,6 +153,6 @@ def image_bytes(model: BlipModel) -> int:
     The rest of an image takes little. A batch with absorbed cross-attention takes less.
     """
     text: Any = model.config.text_config
-    patches: int = model.vision_model.embeddings.position_embedding.shape[1]
+    patches: int = model.vision_model.embeddings.num_positions
     numbers: int = 2 * text.num_hidden_layers * patches * text.hidden_size
     return numbers * model.dtype.itemsize

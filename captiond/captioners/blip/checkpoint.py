@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -20,7 +19,6 @@ from torch import Tensor
 from captiond.captioners.blip.weights import BlipModel, config_of, weights_of
 from captiond.captioners.protocol import Placement
 from captiond.captioners.sequences import Sequences
-from captiond.decoding.decode import Geometry
 from captiond.jobs import Generation
 
 # Values of a text configuration that captiond's own search does not implement, unless they are
@@ -56,36 +54,16 @@ PROCESSOR_DEFAULTS: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Normalization:
-    """Scales bytes, then subtracts `mean` and divides by `std`."""
-
-    scale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Return float32 [batch, 3, height, width] of uint8 [batch, height, width, 3].
-
-        The steps and their precisions are those of `BlipImageProcessorPil`, so that the result
-        is the same to the last bit.
-        """
-        scaled = (pixels.to(torch.float64) * self.scale).to(torch.float32)
-        mean = torch.tensor(self.mean, device=pixels.device)
-        std = torch.tensor(self.std, device=pixels.device)
-        return ((scaled - mean) / std).permute(0, 3, 1, 2).contiguous()
-
-
-@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """The weights of a model, its tokenizer, and how it wants its images.
 
-    `search` is set if the checkpoint asks for more than captiond's own search can do.
+    `processor` has the attributes of transformers' image processor. `search` is set if the
+    checkpoint asks for more than captiond's own search can do.
     """
 
     model: BlipModel
     tokenizer: Tokenizer
-    geometry: Geometry
-    normalization: Normalization
+    processor: Any
     search: SearchTokens | None = None
 
 
@@ -106,23 +84,11 @@ def read_plain(folder: Path, placement: Placement) -> Checkpoint | None:
     weights = weights_of(tensors, config_of(config), placement)
     if weights is None:
         return None
-    processor = SimpleNamespace(**PROCESSOR_DEFAULTS | processor)
     return Checkpoint(
         weights,
         read_tokenizer(folder / "tokenizer.json"),
-        geometry_of(processor),
-        normalization_of(processor),
+        SimpleNamespace(**PROCESSOR_DEFAULTS | processor),
     )
-
-
-def geometry_of(processor: Any) -> Geometry:
-    """Return what images are scaled to. `processor` has the names of transformers' processor."""
-    return Geometry(processor.size["height"], processor.size["width"], int(processor.resample))
-
-
-def normalization_of(processor: Any) -> Normalization:
-    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-    return Normalization(processor.rescale_factor, mean, std)
 
 
 def read_tokenizer(path: Path) -> Tokenizer:

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from torch.nn.functional import conv2d, embedding, layer_norm
+from torch import Tensor, nn
+from torch.nn.functional import embedding, layer_norm
 
 from captiond.captioners.blip import attention
 from captiond.captioners.blip.attention import Attention
@@ -24,7 +24,6 @@ from captiond.captioners.linear import Linear, MakeLinear, linear_of
 
 SHRINK_BELOW = 0.7  # images that have ended are dropped once at most this part of a batch is open
 Norm = Callable[[Tensor], Tensor]
-MakeNorm = Callable[[Block], Norm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +35,6 @@ class Mlp:
 
     def __call__(self, x: Tensor, residual: Tensor) -> Tensor:
         return self.down(self.up(x), residual=residual)
-
-
-@dataclass(frozen=True, slots=True)
-class PatchEmbeddings:
-    """Turns each patch of an image into a vector, and puts one for the whole image before them."""
-
-    weight: Tensor  # [width, 3, patch height, patch width]
-    bias: Tensor
-    whole: Tensor  # [1, 1, width]
-    positions: Tensor  # [1, 1 + patches, width]
-
-    @classmethod
-    def of(cls, embeddings: Block) -> "PatchEmbeddings":
-        patch = embeddings.patch_embedding
-        parts = (
-            patch.weight,
-            patch.bias,
-            embeddings.class_embedding,
-            embeddings.position_embedding,
-        )
-        return cls(*map(own, parts))
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return [images, 1 + patches, width] of normalized pixels [images, 3, height, width]."""
-        patches = conv2d(pixels, self.weight, self.bias, stride=self.weight.shape[-1])
-        vectors = patches.flatten(2).transpose(1, 2)
-        return torch.cat([self.whole.expand(len(pixels), 1, -1), vectors], 1) + self.positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +160,14 @@ class Forward:
         self._heads = config.text_config.num_attention_heads
         self._head_width = config.text_config.hidden_size // self._heads
         self.positions: int = config.text_config.max_position_embeddings
-        self._patch_embeddings = PatchEmbeddings.of(model.vision_model.embeddings)
-        patches = self._patch_embeddings.positions.shape[1]
+        self._patch_embeddings: Block = with_own_weights(model.vision_model.embeddings)
+        patches = self._patch_embeddings.num_positions
         self._chunk = max(1, rows // patches)
-        vision_norm = norms(config.vision_config.layer_norm_eps)
-        layers = model.vision_model.encoder.layers
-        self._vision = [vision_layer(layer, make, vision_norm) for layer in layers]
-        self._vision_norm = vision_norm(model.vision_model.post_layernorm)
+        self._vision = [vision_layer(layer, make) for layer in model.vision_model.encoder.layers]
+        self._vision_norm = norm_of(model.vision_model.post_layernorm)
         text: Block = model.text_decoder.bert
-        text_norm = norms(config.text_config.layer_norm_eps)
-        self._words = own(text.embeddings.word_embeddings.weight)
-        self._positions = own(text.embeddings.position_embeddings.weight)
-        self._embeddings_norm = text_norm(text.embeddings.LayerNorm)
+        self._embeddings: Block = with_own_weights(text.embeddings)
+        self._embeddings_norm = norm_of(text.embeddings.LayerNorm)
         self.cross_attention = CrossAttention(
             [layer.crossattention.self for layer in text.encoder.layer],
             make,
@@ -208,10 +176,10 @@ class Forward:
             chunk=self._chunk,
             absorb=absorb and patches >= attention.MANY_TOKENS,
         )
-        self._text = [text_layer(layer, make, text_norm) for layer in text.encoder.layer]
+        self._text = [text_layer(layer, make) for layer in text.encoder.layer]
         head: Block = model.text_decoder.cls.predictions
         self._transform = linear_of(make, head.transform.dense, activation="gelu")
-        self._transform_norm = text_norm(head.transform.LayerNorm)
+        self._transform_norm = norm_of(head.transform.LayerNorm)
         self._vocabulary = linear_of(make, head.decoder)
 
     @property
@@ -228,7 +196,7 @@ class Forward:
         return torch.cat([self._encode(chunk) for chunk in torch.split(pixels, self._chunk)])
 
     def _encode(self, pixels: Tensor) -> Tensor:
-        hidden = self._patch_embeddings(pixels)  # [images, 1 + patches, width]
+        hidden: Tensor = self._patch_embeddings(pixels)  # [images, 1 + patches, width]
         for layer in self._vision:
             # The residual stream is added within the last linear layer of each block.
             attended = self._vision_self_attention(layer, layer.attention_norm(hidden))
@@ -292,7 +260,9 @@ class Forward:
         The columns are consecutive tokens of one text, or one token of each beam of an image. With
         `last_only`, logits are of the last column only: [images, vocabulary].
         """
-        hidden = embedding(tokens, self._words) + positions.rows(self._positions)
+        table = self._embeddings
+        position_embeddings = positions.rows(table.position_embeddings.weight)
+        hidden = embedding(tokens, table.word_embeddings.weight) + position_embeddings
         hidden = self._embeddings_norm(hidden)  # [images, columns, width]
         for number, layer in enumerate(self._text):
             # Self-attention, cross-attention, MLP; the last linear layer of each adds the residual.
@@ -325,7 +295,7 @@ class Forward:
         return attended.transpose(1, 2).flatten(2)
 
 
-def vision_layer(layer: Block, make: MakeLinear, norm_of: MakeNorm) -> VisionLayer:
+def vision_layer(layer: Block, make: MakeLinear) -> VisionLayer:
     return VisionLayer(
         attention_norm=norm_of(layer.layer_norm1),
         qkv=linear_of(make, layer.self_attn.qkv),
@@ -338,7 +308,7 @@ def vision_layer(layer: Block, make: MakeLinear, norm_of: MakeNorm) -> VisionLay
     )
 
 
-def text_layer(layer: Block, make: MakeLinear, norm_of: MakeNorm) -> TextLayer:
+def text_layer(layer: Block, make: MakeLinear) -> TextLayer:
     self_attention, cross_attention = layer.attention, layer.crossattention
     projections = self_attention.self
     return TextLayer(
@@ -356,17 +326,18 @@ def text_layer(layer: Block, make: MakeLinear, norm_of: MakeNorm) -> TextLayer:
     )
 
 
-def own(weight: Tensor) -> Tensor:
-    """Copy a weight: a view would keep the whole mapped file in memory."""
-    return weight.detach().clone()
+def with_own_weights(module: Block) -> Block:
+    """Copy the weights of a module: views would keep the whole mapped file in memory."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.clone()
+    return module
 
 
-def norms(eps: float) -> MakeNorm:
-    """Return the function that makes a norm of the weights of one."""
-
-    def norm_of(weights: Block) -> Norm:
-        weight, bias = own(weights.weight), own(weights.bias)
-        shape = list(weight.shape)
-        return partial(layer_norm, normalized_shape=shape, weight=weight, bias=bias, eps=eps)
-
-    return norm_of
+def norm_of(module: nn.LayerNorm) -> Norm:
+    return partial(
+        layer_norm,
+        normalized_shape=list(module.normalized_shape),
+        weight=module.weight.detach().clone(),
+        bias=module.bias.detach().clone(),
+        eps=module.eps,
+    )

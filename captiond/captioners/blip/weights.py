@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
 
 from captiond.captioners.devices import DTYPES
 from captiond.captioners.protocol import Placement
@@ -81,6 +82,38 @@ class Weights:
     text_decoder: Any
 
 
+class Module(SimpleNamespace):
+    """Weights as attributes, with the names of a module of transformers."""
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Yield all weights."""
+        for child in vars(self).values():
+            if isinstance(child, Tensor):
+                yield child
+            elif isinstance(child, Module):
+                yield from child.parameters()
+
+
+class PatchEmbeddings(Module):
+    """Turns each patch of an image into a vector, and puts one for the whole image before them."""
+
+    class_embedding: Tensor  # [1, 1, width]
+    position_embedding: Tensor  # [1, 1 + patches, width]
+    patch_embedding: Any  # the weights of a convolution
+
+    @property
+    def num_positions(self) -> int:
+        return self.position_embedding.shape[1]
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return [images, 1 + patches, width] of normalized pixels [images, 3, height, width]."""
+        weight, bias = self.patch_embedding.weight, self.patch_embedding.bias
+        patches = conv2d(pixels, weight, bias, stride=weight.shape[-1])
+        vectors = patches.flatten(2).transpose(1, 2)
+        whole = self.class_embedding.expand(len(pixels), 1, -1)
+        return torch.cat([whole, vectors], 1) + self.position_embedding
+
+
 def config_of(values: Mapping[str, Any]) -> SimpleNamespace:
     """Return the configuration that config.json describes, with the defaults of transformers."""
     vision = SimpleNamespace(**VISION_DEFAULTS | values.get("vision_config", {}))
@@ -106,6 +139,9 @@ def weights_of(
         return None
     device, dtype = placement.device, DTYPES[placement.precision]
     parts = tree_of({name: tensors[name].to(device, dtype) for name in shapes})
+    set_eps(parts.vision_model, config.vision_config.layer_norm_eps)
+    set_eps(parts.text_decoder, config.text_config.layer_norm_eps)
+    parts.vision_model.embeddings = PatchEmbeddings(**vars(parts.vision_model.embeddings))
     return Weights(config, dtype, device, parts.vision_model, parts.text_decoder)
 
 
@@ -119,7 +155,19 @@ def tree_of(tensors: Mapping[str, Tensor]) -> Any:
         branches[first][rest] = tensor
     children = {name: tree_of(branch) for name, branch in branches.items()}
     numbered = all(name.isdigit() for name in children)
-    return list(children.values()) if numbered else SimpleNamespace(**children)
+    return list(children.values()) if numbered else Module(**children)
+
+
+def set_eps(tree: Any, eps: float) -> None:
+    """Set `eps` of all norms in a tree: of all modules whose weight is a vector."""
+    if isinstance(tree, list):
+        for child in tree:
+            set_eps(child, eps)
+    elif isinstance(tree, Module):
+        for child in list(vars(tree).values()):
+            set_eps(child, eps)
+        if isinstance(weight := vars(tree).get("weight"), Tensor) and weight.dim() == 1:
+            tree.normalized_shape, tree.eps = tuple(weight.shape), eps
 
 
 # ---------------------------------------------------------------- names and shapes
