@@ -15,15 +15,19 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from captiond.config import Section, Settings
+from captiond.config import Settings
 from captiond.errors import SettingsError
+from captiond.option_settings import Section
 from captiond.textvalues import read_table
 
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"  # names the file, and is no setting
 DEFAULT, ENVIRONMENT, COMMAND_LINE = "default", "environment", "command line"
-SECRETS = {("webhooks", "secret")}  # no message shows the values of these settings
+SECRETS = {
+    ("webhooks", "secret"),
+    ("keys", "named"),
+}  # no message shows the values of these settings
 
 Name = tuple[str, str]  # section and key
 

@@ -99,4 +99,4 @@ async def test_the_image_of_a_client_whose_time_is_up_is_withdrawn(
         assert (late.status_code, late.json()["code"]) == (504, "request_timeout")
         ask: Ask = await web.message(Ask)
         drop: Drop = await web.message(Drop)
-        assert drop.ticket == ask.ticket
+        assert drop.tickets == (ask.ticket,)

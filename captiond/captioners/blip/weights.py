@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from captiond.captioners.devices import DTYPES
 from captiond.captioners.protocol import Placement
@@ -94,26 +93,6 @@ class Module(SimpleNamespace):
                 yield from child.parameters()
 
 
-class PatchEmbeddings(Module):
-    """Turns each patch of an image into a vector, and puts one for the whole image before them."""
-
-    class_embedding: Tensor  # [1, 1, width]
-    position_embedding: Tensor  # [1, 1 + patches, width]
-    patch_embedding: Any  # the weights of a convolution
-
-    @property
-    def num_positions(self) -> int:
-        return self.position_embedding.shape[1]
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return [images, 1 + patches, width] of normalized pixels [images, 3, height, width]."""
-        weight, bias = self.patch_embedding.weight, self.patch_embedding.bias
-        patches = conv2d(pixels, weight, bias, stride=weight.shape[-1])
-        vectors = patches.flatten(2).transpose(1, 2)
-        whole = self.class_embedding.expand(len(pixels), 1, -1)
-        return torch.cat([whole, vectors], 1) + self.position_embedding
-
-
 def config_of(values: Mapping[str, Any]) -> SimpleNamespace:
     """Return the configuration that config.json describes, with the defaults of transformers."""
     vision = SimpleNamespace(**VISION_DEFAULTS | values.get("vision_config", {}))
@@ -141,7 +120,6 @@ def weights_of(
     parts = tree_of({name: tensors[name].to(device, dtype) for name in shapes})
     set_eps(parts.vision_model, config.vision_config.layer_norm_eps)
     set_eps(parts.text_decoder, config.text_config.layer_norm_eps)
-    parts.vision_model.embeddings = PatchEmbeddings(**vars(parts.vision_model.embeddings))
     return Weights(config, dtype, device, parts.vision_model, parts.text_decoder)
 
 
@@ -167,7 +145,7 @@ def set_eps(tree: Any, eps: float) -> None:
         for child in list(vars(tree).values()):
             set_eps(child, eps)
         if isinstance(weight := vars(tree).get("weight"), Tensor) and weight.dim() == 1:
-            tree.normalized_shape, tree.eps = tuple(weight.shape), eps
+            tree.eps = eps
 
 
 # ---------------------------------------------------------------- names and shapes
