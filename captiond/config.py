@@ -5,48 +5,21 @@ that is not defined here is an error in every source.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, SecretStr, field_validator
 
 from captiond.callbacks import check_signing_secret, parse_allowed
-from captiond.jobs import Generation
-from captiond.request_options import (
-    ALLOW,
-    DENY,
-    Categories,
-    GenerationOptions,
-    Kinds,
-    LanguageCode,
-    MaxNumber,
-    MinLength,
-    Patterns,
-)
-from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import Listed, Tabled
+from captiond.clients import Proxies
+from captiond.option_settings import GenerationSettings, Section, TagSettings
+from captiond.textvalues import Listed
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
-MAX_PATTERNS = 1000
 
 ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 PrecisionSetting = Literal["auto", Precision]
-
-
-class Section(BaseModel):
-    """The settings under one `[section]` of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerSettings(Section):
@@ -57,6 +30,16 @@ class ServerSettings(Section):
     workers: int = Field(
         1, ge=1, le=64, description="Number of web processes. They share the listening socket."
     )
+    trusted_proxies: Annotated[tuple[str, ...], Listed] = Field(
+        (),
+        description="Addresses and networks of the proxies that report the address of a client. "
+        "Empty: a client has the address of its connection.",
+    )
+    proxy_header: Literal["x-forwarded-for", "forwarded"] = Field(
+        "x-forwarded-for",
+        description="Header in which trusted proxies report it. The other header is ignored, "
+        "because a client may have written it.",
+    )
     shutdown_seconds: float = Field(
         30,
         gt=0,
@@ -64,6 +47,12 @@ class ServerSettings(Section):
         description="How long a stop may take to finish the images in progress. Accepted tasks "
         "that are not finished by then continue at the next start.",
     )
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        Proxies.parse(value)
+        return value
 
 
 class DataSettings(Section):
@@ -134,21 +123,6 @@ class ModelSettings(Section):
         return self.device.split(",")
 
 
-class GenerationSettings(Section, GenerationOptions):
-    """How captions are generated, for requests that do not choose otherwise."""
-
-    @model_validator(mode="after")
-    def check_lengths(self) -> Self:
-        if self.min_new_tokens > self.max_new_tokens:
-            raise PydanticCustomError("lengths", "min_new_tokens is greater than max_new_tokens")
-        return self
-
-    @property
-    def defaults(self) -> Generation:
-        """Return the generation of a request that sets no option."""
-        return Generation(**self.model_dump())
-
-
 class ImageSettings(Section):
     types: Annotated[tuple[ImageType, ...], Listed] = Field(
         ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"),
@@ -177,52 +151,6 @@ class ImageSettings(Section):
     )
 
 
-class TagSettings(Section):
-    pipelines: Annotated[dict[LanguageCode, Annotated[str, Field(min_length=1)]], Tabled] = Field(
-        {"en": "captiond/english"},
-        min_length=1,
-        description="A spaCy pipeline for each language: captiond/english, an installed package, "
-        "or a folder.",
-    )
-    language: str = Field(
-        "en",
-        validate_default=True,
-        description="Default language of the tags. tags.pipelines must have it.",
-    )
-    kinds: Kinds = DEFAULT_KINDS
-    categories: Categories = ()
-    deny: Patterns = Field((), max_length=MAX_PATTERNS, description=DENY)
-    allow: Patterns = Field((), max_length=MAX_PATTERNS, description=ALLOW)
-    min_length: MinLength = 1
-    max_number: MaxNumber = 0
-    synonyms: Path | None = Field(
-        None,
-        description="File with lines such as: automobile = car. The words on the left become those "
-        "on the right.",
-    )
-
-    @field_validator("language")
-    @classmethod
-    def check_language(cls, value: str, info: ValidationInfo) -> str:
-        pipelines = info.data.get("pipelines", {value: ""})
-        if value not in pipelines:
-            message = "tags.pipelines has no pipeline for this language, only for: {known}"
-            raise PydanticCustomError("language", message, {"known": ", ".join(pipelines)})
-        return value
-
-    @property
-    def filter(self) -> TagFilter:
-        """Return the filter that applies to the tags of every request."""
-        return TagFilter(
-            kinds=self.kinds,
-            categories=self.categories,
-            deny=self.deny,
-            allow=(self.allow,) if self.allow else (),
-            min_length=self.min_length,
-            max_number=self.max_number,
-        )
-
-
 class LimitSettings(Section):
     file_bytes: int = Field(20 * MIB, ge=1, description="Size of the largest image file, in bytes.")
     body_bytes: int = Field(
@@ -240,10 +168,10 @@ class LimitSettings(Section):
         description="How long /caption and /batch-caption may take before they answer with 504.",
     )
     waiting_images: int = Field(
-        1000,
+        4000,
         ge=1,
-        description="Largest number of images of /caption and /batch-caption that may wait. "
-        "Further requests get 503.",
+        description="Largest number of images of /caption and /batch-caption that may wait. One "
+        "client may have half of them. Further requests get 503.",
     )
     queued_images: int = Field(
         1_000_000,

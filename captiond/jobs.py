@@ -57,6 +57,10 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
+# BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam.
+ENCODER_STEPS = 32
+
+
 class Lane(StrEnum):
     """Interactive: a client waits on its connection. Bulk: a task waits in the database."""
 
@@ -78,6 +82,11 @@ class Generation:
     min_new_tokens: int = 0
     repetition_penalty: float = 1.0
     num_captions: int = 1
+
+    @property
+    def cost(self) -> float:
+        """The estimated cost of one caption, in steps of the text decoder for one beam."""
+        return ENCODER_STEPS + self.num_beams * self.max_new_tokens
 
 
 @dataclass(frozen=True, slots=True)

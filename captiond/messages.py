@@ -15,6 +15,7 @@ never loses or duplicates a result.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from captiond.clients import Client
 from captiond.jobs import (
     DEFAULT_OPTIONS,
     FinishedTask,
@@ -25,6 +26,8 @@ from captiond.jobs import (
     SpooledImage,
 )
 from captiond.metrics import Measurements
+
+ANYONE = Client("anyone")  # stands for a client that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +51,25 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A client waits for the caption of this image. `ticket` is unique within the web process.
+    """A client waits for the captions of these images, the images of one request.
 
-    `known_only` asks for a caption that the cache knows. It is set while no model captions.
+    The first image has the number `ticket`, which is unique within the web process; the others have
+    the numbers that follow it. `known_only` asks for captions that the cache knows. It is set while
+    no model captions.
     """
 
     ticket: int
-    image: SpooledImage
+    images: tuple[SpooledImage, ...]
     options: Options = DEFAULT_OPTIONS
     known_only: bool = False
+    client: Client = ANYONE
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The client of this ticket no longer waits."""
+    """The client of these tickets no longer waits."""
 
-    ticket: int
+    tickets: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of an `Ask`."""
+    """The outcome of one image of an `Ask`."""
 
     ticket: int
     outcome: Outcome
@@ -141,6 +147,7 @@ class Work:
     while it worked on the image before. A bulk image has the `image_id` of its row, and the
     `attempt` that fences its outcome; an interactive image has no row. An image that is
     `known_only` is refused by a process whose model is not loaded yet, unless the cache knows it.
+    The images of each `client` have their turns.
     """
 
     ticket: str
@@ -151,6 +158,7 @@ class Work:
     options: Options = DEFAULT_OPTIONS
     alone: bool = False
     known_only: bool = False
+    client: Client = ANYONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +226,14 @@ class CacheReady:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A model process takes work: at most `window` unfinished images of each lane."""
+    """A model process takes work: at most `window` unfinished images of each lane.
+
+    It takes `reserve` more interactive images of clients that have no other image there.
+    """
 
     model: ModelInfo
     window: int
+    reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True)

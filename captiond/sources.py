@@ -15,8 +15,9 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from captiond.config import Section, Settings
+from captiond.config import Settings
 from captiond.errors import SettingsError
+from captiond.option_settings import Section
 from captiond.textvalues import read_table
 
 ENV_PREFIX = "CAPTIOND_"

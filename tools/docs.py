@@ -14,7 +14,7 @@ import typer
 
 from captiond.cli.described import values_of
 from captiond.cli.main import app
-from captiond.config import TagSettings
+from captiond.option_settings import TagSettings
 from captiond.request_options import RequestOptions
 
 DOCS = Path(__file__).parents[1] / "docs"

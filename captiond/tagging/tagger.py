@@ -7,7 +7,7 @@ from typing import Self
 import structlog
 from spacy.language import Language
 
-from captiond.config import TagSettings
+from captiond.option_settings import TagSettings
 from captiond.tagging.extract import TagRules, extract_tags
 from captiond.tagging.languages import language_words
 from captiond.tagging.lexicon import read_lexicon

@@ -8,6 +8,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from captiond.errors import CaptiondError
+from captiond.web.identity import Identify
 from captiond.web.middleware import DrainUnreadBody, RequestContext
 from captiond.web.operations import OPERATIONS
 from captiond.web.page import STATIC
@@ -36,7 +37,10 @@ def make_app(services: Services) -> ASGIApp:
     table = routes()
     app = Starlette(
         routes=table,
-        middleware=[Middleware(RequestContext, recorder=services.recorder, paths=paths(table))],
+        middleware=[
+            Middleware(RequestContext, recorder=services.recorder, paths=paths(table)),
+            Middleware(Identify, server=services.settings.server),
+        ],
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},
     )
     app.state.services = services

@@ -126,7 +126,7 @@ DURING_WORK: Errors = (
     SpoolError,
     OptionNotSupported,
 )
-WHILE_WAITING: Errors = (Draining, ModelNotReady, QueueFull, WorkerLost, RequestTimeout)
+WHILE_WAITING: Errors = (Draining, ModelNotReady, WorkerLost, RequestTimeout)
 
 TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
 IDEMPOTENCY_KEY = ParameterSpec(
@@ -159,7 +159,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Caption one image.",
         captioning.caption,
         (ResponseSpec(200, "The caption.", schemas.CaptionResponse),),
-        errors=(*UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
+        errors=(*UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING, QueueFull),
         form=ONE_IMAGE,
     ),
     Operation(
@@ -168,7 +168,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Caption several images.",
         captioning.batch_caption,
         (ResponseSpec(200, "One result for each image, in upload order.", schemas.BatchResponse),),
-        errors=(*UPLOAD, *NOT_READY),
+        errors=(*UPLOAD, *NOT_READY, QueueFull),
         form=SEVERAL_IMAGES,
         image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
     ),

@@ -1,10 +1,11 @@
 """The web process's end of the pipe to the supervisor."""
 
 import asyncio
-import itertools
+from collections.abc import Sequence
 
+from captiond.clients import Client
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
-from captiond.jobs import Options, SpooledImage
+from captiond.jobs import Options, Refused, SpooledImage
 from captiond.messages import (
     Alive,
     Answer,
@@ -33,7 +34,7 @@ class SupervisorClient:
         self.state = State()
         self.closed = asyncio.Event()
         self._channel = channel
-        self._tickets = itertools.count()
+        self._next_ticket = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
 
     async def listen(self) -> None:
@@ -100,29 +101,42 @@ class SupervisorClient:
             raise Draining("captiond is stopping; try again shortly")
 
     async def caption(
-        self, image: SpooledImage, options: Options, *, seconds: float, known_only: bool = False
-    ) -> Answer:
-        """Have one spooled image captioned. If the caller is cancelled, the image is withdrawn.
+        self,
+        images: Sequence[SpooledImage],
+        options: Options,
+        client: Client,
+        *,
+        seconds: float,
+        known_only: bool = False,
+    ) -> list[Answer]:
+        """Have the spooled images of a request captioned. Return one answer for each, in order.
+
+        An image that is not captioned within `seconds` has the answer `request_timeout`, and is
+        withdrawn. So are all images if the caller is cancelled.
 
         With `known_only`, an image that the cache does not know is refused as `model_not_ready`
         while the model is being loaded.
-
-        Raises:
-            RequestTimeout: there is no answer within `seconds`. The image is withdrawn.
         """
-        ticket = next(self._tickets)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, image, options, known_only))
+        if not images:
+            return []
+        tickets = range(self._next_ticket, self._next_ticket + len(images))
+        self._next_ticket = tickets.stop
+        loop = asyncio.get_running_loop()
+        answers: dict[int, asyncio.Future[Answer]] = {n: loop.create_future() for n in tickets}
+        self._waiting.update(answers)
+        self._channel.send(Ask(tickets.start, tuple(images), options, known_only, client))
         try:
-            async with asyncio.timeout(seconds):
-                return await answer
-        except TimeoutError:
-            raise RequestTimeout(f"no caption within {seconds:g} seconds") from None
+            await asyncio.wait(answers.values(), timeout=seconds)
         finally:
-            del self._waiting[ticket]
-            if answer.cancelled():
-                self._channel.send(Drop(ticket))
+            for ticket in tickets:
+                del self._waiting[ticket]
+            if late := tuple(n for n, answer in answers.items() if not answer.done()):
+                self._channel.send(Drop(late))
+        timeout = Refused.of(RequestTimeout(f"no caption within {seconds:g} seconds"))
+        return [
+            answer.result() if answer.done() else Answer(ticket, timeout)
+            for ticket, answer in answers.items()
+        ]
 
     def notify_queued(self) -> None:
         """Notify the supervisor that the database holds a new task."""

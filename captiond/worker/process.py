@@ -27,7 +27,7 @@ from captiond.processes.start import ModelStart
 from captiond.store.engine import make_engine
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
-from captiond.worker.intake import ImageDecoder, ImageIntake, ModelInput
+from captiond.worker.intake import ImageIntake, ModelInput
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
 from captiond.worker.pipeline import Pipeline, Runners
@@ -133,23 +133,19 @@ async def caption(
             window = WINDOW_BATCHES * loaded.info.batch_size
             slots = Slots(2 * window, loaded.captioner.geometry)
             async with running_pool(settings, slots) as pool:
-                source = model_input(loaded, pool, slots)
+                source = model_input(loaded, pool)
                 runners = make_runners(loaded, device)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
-                channel.send(Ready(loaded.info, window))
+                channel.send(Ready(loaded.info, window, reserve=loaded.info.batch_size))
                 await run_until_stopped(pipeline, receiver.stopped, group)
         receiving.cancel()
         receiver.cancel_unfinished()
     await engine.dispose()
 
 
-def model_input(loaded: Loaded, pool: DecodePool, slots: Slots) -> ModelInput:
-    return ModelInput(
-        loaded.captioner.capabilities,
-        ImageDecoder(pool, slots),
-        Batcher(loaded.info.batch_size),
-    )
+def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
+    return ModelInput(loaded.captioner.capabilities, pool, Batcher(loaded.info.batch_size))
 
 
 def make_runners(loaded: Loaded, device: Device) -> Runners:

@@ -144,7 +144,7 @@ GUARDS = (
     Guard("reason-of-failed-start", uncaught, POISON + "cannot_be_started"),
     Guard("refused-start-is-repeated", uncaught, "tests/unit/test_supervision.py -k refuses"),
     # ---------------------------------------------------------------- requeue and recovery
-    Guard("lost-interactive-work-is-answered", value("[]"), POISON + "an_interactive_image"),
+    Guard("lost-interactive-work-is-answered", value("False"), POISON + "an_interactive_image"),
     Guard("requeue-after-death", remove, KILLS + "model_processes_are_killed"),
     Guard("poll-for-lost-hints", remove, POISON + "can_be_retried"),
     Guard("children-die-with-supervisor", never, KILLS + "the_supervisor_is_killed"),
@@ -159,9 +159,11 @@ GUARDS = (
     # ---------------------------------------------------------------- clients
     Guard(
         "lanes-do-not-share",
-        call("join", "self._under_way.join(key, work.ticket)"),
+        value("key"),
         "tests/integration/test_lanes.py -k the_same_one",
     ),
+    Guard("reserve-for-new-clients", value("False"), "tests/unit/test_dispatch.py -k anew"),
+    Guard("unwanted-image-is-not-decoded", never, "tests/integration/test_pool.py -k idle"),
     Guard("answer-in-a-drain", remove, CLIENTS + "in_a_stop_without_a_model"),
     Guard("upload-deadline", value("asyncio.timeout(None)"), CLIENTS + "crawling"),
     Guard("drain-unread-body", value("app"), CLIENTS + "refused_large"),

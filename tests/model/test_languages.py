@@ -10,8 +10,8 @@ from spacy.tokens import Doc
 from spacy.training import Example
 from structlog.testing import capture_logs
 
-from captiond.config import TagSettings
 from captiond.errors import ModelMissing, SettingsError
+from captiond.option_settings import TagSettings
 from captiond.tagging.tagger import Tagger, Taggers
 from tests.tagging import add_german_words, texts
 

@@ -12,12 +12,12 @@ from captiond.captioners.files import fingerprint
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.config import (
     DataSettings,
-    GenerationSettings,
     ModelSettings,
     Settings,
 )
 from captiond.errors import ModelBroken, SettingsError
 from captiond.jobs import Generation
+from captiond.option_settings import GenerationSettings
 from captiond.worker.loading import Loaded, identify, load
 from tests.toy import SIDE, ToyCaptioner, toy_family, write_toy
 

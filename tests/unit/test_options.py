@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from captiond.config import GenerationSettings, Settings, TagSettings
+from captiond.config import Settings
 from captiond.jobs import Generation, Options
+from captiond.option_settings import GenerationSettings, TagSettings
 from captiond.request_options import RequestOptions
 from captiond.tags import Category, Kind, TagOptions
 from captiond.web.callback_url import FIELD

@@ -1,0 +1,98 @@
+"""The sections of the settings that requests can override: how captions and tags are made."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from captiond.jobs import Generation
+from captiond.request_options import (
+    ALLOW,
+    DENY,
+    Categories,
+    GenerationOptions,
+    Kinds,
+    LanguageCode,
+    MaxNumber,
+    MinLength,
+    Patterns,
+)
+from captiond.tags import DEFAULT_KINDS, TagFilter
+from captiond.textvalues import Tabled
+
+MAX_PATTERNS = 1000
+
+
+class Section(BaseModel):
+    """The settings under one `[section]` of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GenerationSettings(Section, GenerationOptions):
+    """How captions are generated, for requests that do not choose otherwise."""
+
+    @model_validator(mode="after")
+    def check_lengths(self) -> Self:
+        if self.min_new_tokens > self.max_new_tokens:
+            raise PydanticCustomError("lengths", "min_new_tokens is greater than max_new_tokens")
+        return self
+
+    @property
+    def defaults(self) -> Generation:
+        """Return the generation of a request that sets no option."""
+        return Generation(**self.model_dump())
+
+
+class TagSettings(Section):
+    pipelines: Annotated[dict[LanguageCode, Annotated[str, Field(min_length=1)]], Tabled] = Field(
+        {"en": "captiond/english"},
+        min_length=1,
+        description="A spaCy pipeline for each language: captiond/english, an installed package, "
+        "or a folder.",
+    )
+    language: str = Field(
+        "en",
+        validate_default=True,
+        description="Default language of the tags. tags.pipelines must have it.",
+    )
+    kinds: Kinds = DEFAULT_KINDS
+    categories: Categories = ()
+    deny: Patterns = Field((), max_length=MAX_PATTERNS, description=DENY)
+    allow: Patterns = Field((), max_length=MAX_PATTERNS, description=ALLOW)
+    min_length: MinLength = 1
+    max_number: MaxNumber = 0
+    synonyms: Path | None = Field(
+        None,
+        description="File with lines such as: automobile = car. The words on the left become those "
+        "on the right.",
+    )
+
+    @field_validator("language")
+    @classmethod
+    def check_language(cls, value: str, info: ValidationInfo) -> str:
+        pipelines = info.data.get("pipelines", {value: ""})
+        if value not in pipelines:
+            message = "tags.pipelines has no pipeline for this language, only for: {known}"
+            raise PydanticCustomError("language", message, {"known": ", ".join(pipelines)})
+        return value
+
+    @property
+    def filter(self) -> TagFilter:
+        """Return the filter that applies to the tags of every request."""
+        return TagFilter(
+            kinds=self.kinds,
+            categories=self.categories,
+            deny=self.deny,
+            allow=(self.allow,) if self.allow else (),
+            min_length=self.min_length,
+            max_number=self.max_number,
+        )
