@@ -5,6 +5,7 @@ several pages, only the first frame is read. Metadata never decide whether it ca
 removes them.
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from captiond.config import ImageSettings
+from captiond.decoding import bmpruns
 from captiond.decoding.colours import converter, is_converted, part_mode, to_srgb
 from captiond.decoding.files.bmp import plain_bmp
 from captiond.decoding.files.boxes import plain_boxes
@@ -25,7 +27,7 @@ from captiond.decoding.files.plain import Canvas, PlainFile
 from captiond.decoding.files.png import plain_png
 from captiond.decoding.files.tiff import plain_tiff
 from captiond.decoding.files.webp import plain_webp
-from captiond.decoding.parts import PART_PIXELS, Picture, resized
+from captiond.decoding.parts import LONGEST_SIDE, PART_PIXELS, Picture, boxes_of, resized
 from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
 from captiond.imagetypes import check_type
 
@@ -40,6 +42,7 @@ READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's
     "heif": ("HEIF", plain_boxes),
 }
 HEAD_BYTES = 64
+ROW_SECONDS, ROW_BYTES = 5e-8, 16  # in Pillow, for each row
 WEIGHT_BYTES = 32  # Pillow's weights of a resize, for each pixel of a side
 PART_BYTES = 48 * PART_PIXELS  # copies of a part while it is converted
 Pixels = npt.NDArray[np.uint8]
@@ -64,7 +67,8 @@ def set_up_pillow(settings: ImageSettings) -> None:
 
     captiond checks the number of pixels itself, from the header. Pillow's limit would only warn.
     """
-    Image.preinit()
+    Image.init()  # all formats now: a process in a box can import nothing later
+    bmpruns.register()
     Image.MAX_IMAGE_PIXELS = None
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the decoders share the cores already
@@ -99,11 +103,11 @@ def decode(
         check_size(plain.area, settings.max_pixels)
         check_parts(plain, settings.decode_seconds)
         reserve(memory_needed(plain, geometry))
-        pixels, size = open_plain(plain.content, plain, format_, geometry, settings)
         if plain.other_end:
-            others, _ = open_plain(plain.other_end, plain, format_, geometry, settings)
-            check_equal(pixels, others)
-        return pixels, size
+            check_end(plain, format_)
+        with Image.open(BytesIO(plain.content), formats=(format_,)) as image:
+            check_size(Canvas(*image.size), settings.max_pixels)
+            return pixels_of(image, plain, geometry, draft=settings.jpeg_draft)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -112,19 +116,20 @@ def decode(
         raise CorruptImage(f"the image is truncated or damaged: {error}") from error
 
 
-def open_plain(
-    content: bytes, plain: PlainFile, format_: str, geometry: Geometry, settings: ImageSettings
-) -> tuple[Pixels, tuple[int, int]]:
-    """Return the pixels and the upright size of a plain file's content."""
-    with Image.open(BytesIO(content), formats=(format_,)) as image:
-        check_size(Canvas(*image.size), settings.max_pixels)
-        return pixels_of(image, plain, geometry, draft=settings.jpeg_draft)
-
-
-def check_equal(pixels: Pixels, others: Pixels) -> None:
+def check_end(plain: PlainFile, format_: str) -> None:
     """Refuse a file without an end whose pixels depend on the end that was added."""
-    if not np.array_equal(pixels, others):
+    if checksum(plain.content, format_) != checksum(plain.other_end, format_):
         raise CorruptImage("the image is truncated")
+
+
+def checksum(content: bytes, format_: str) -> int:
+    """Return a checksum of the pixels of a file."""
+    with Image.open(BytesIO(content), formats=(format_,)) as image:
+        image.load()
+        sum_ = 0
+        for box in boxes_of(*image.size):
+            sum_ = zlib.crc32(image.crop(box).tobytes(), sum_)
+        return sum_
 
 
 def check_size(area: Canvas, max_pixels: int) -> None:
@@ -139,14 +144,19 @@ def check_parts(plain: PlainFile, seconds: float) -> None:
     """Refuse a file that is made of so many parts that decoding cannot be done in time."""
     if plain.parts_seconds > seconds:
         raise ImageTooSlow(f"with {plain.parts}, decoding takes more than {seconds:g} seconds")
+    if plain.height * ROW_SECONDS > seconds:
+        raise ImageTooSlow(
+            f"with {plain.height} rows, decoding takes more than {seconds:g} seconds"
+        )
 
 
 def memory_needed(plain: PlainFile, geometry: Geometry) -> int:
     """Return the most bytes that decoding a file takes."""
-    sides = plain.area.width + plain.area.height
+    sides = min(plain.area.width, LONGEST_SIDE) + min(plain.area.height, LONGEST_SIDE)
     return (
         int(plain.width * plain.height * plain.pixel_bytes)
-        + 2 * len(plain.content)
+        + plain.height * ROW_BYTES
+        + plain.row_bytes
         + sides * (4 * geometry.width + WEIGHT_BYTES)
         + PART_BYTES
     )

@@ -26,19 +26,20 @@ class PlainFile:
     """A file without metadata, and what its headers say.
 
     `width` and `height` are those of the stored frame, in pixels. `pixel_bytes` is the memory that
-    decoding takes for each pixel. `parts_seconds` is the estimated processor time that scans,
-    strips, tiles or chunks take beside the pixels, and `parts` names them for an error message.
-    `orientation` is the one of EXIF. `profile` is an ICC profile, or empty. `depth` is the number
-    of bits of a grey sample that has more than 8, or 0; `unsigned` says that it has no sign.
-    `canvas` is None if the first frame is the whole image. `blank_alpha` means that an alpha
-    channel without any opaque pixel does not count. `other_end` is the content with another end, if
-    the file lacks one: the pixels are whole if both give the same.
+    decoding takes for each pixel, and `row_bytes` what it takes for rows at a time. `parts_seconds`
+    is the estimated processor time that scans, strips or chunks take beside the pixels, and `parts`
+    names them for an error message. `orientation` is the one of EXIF. `profile` is an ICC profile,
+    or empty. `depth` is the number of bits of a grey sample that has more than 8, or 0; `unsigned`
+    says that it has no sign. `canvas` is None if the first frame is the whole image. `blank_alpha`
+    means that an alpha channel without any opaque pixel does not count. `other_end` is the content
+    with another end, if the file lacks one: the pixels are whole if both give the same.
     """
 
     content: bytes
     width: int
     height: int
     pixel_bytes: float
+    row_bytes: int = 0
     parts: str = ""
     parts_seconds: float = 0.0
     orientation: int = UPRIGHT

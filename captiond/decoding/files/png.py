@@ -42,6 +42,7 @@ def plain_png(content: bytes) -> PlainFile:
         width=width,
         height=height,
         pixel_bytes=bytes_in_memory(bits, CHANNELS.get(colour, 4)),
+        row_bytes=2 * width * bits * CHANNELS.get(colour, 4) // 8,
         orientation=orientation_of(exif_of(chunks), xmp_of(chunks)),
         profile=profile_of(chunks),
         depth=bits if bits == 16 and colour == 0 else 0,

@@ -21,6 +21,7 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 SAMPLE_FORMAT, XMP, PROFILE, SUBFILE_TYPE, SUB_DIRECTORIES = 339, 700, 34675, 254, 330
 CAMERA_TAGS = {50706, 33421}  # DNGVersion, CFARepeatPatternDim
 CAMERA_PHOTOMETRIC = {32803, 34892}  # a sensor's mosaic, and linear raw
+RGB, CMYK, YCBCR, LAB = 2, 5, 6, 8  # kinds of colours
 REDUCED, MOSAIC_HEADER = 1, b"CR"
 # FillOrder, T4/T6 options, predictor, colour map, extra samples, JPEG tables, YCbCr
 OTHERS = {266, 292, 293, 317, 320, 338, 347, 529, 530, 531, 532, 512, 513, 514, 515, 519, 520, 521}
@@ -88,9 +89,10 @@ def listed(directory: Directory) -> set[int]:
 
 def memory_of(directory: Directory, samples: int, bits: int) -> float:
     """Return the bytes for each pixel: in Pillow, and in a strip that may be the whole image."""
-    stored = samples * -(-bits // 8)
-    pillow = 4 if samples > 1 or bits > 16 or directory.number(PHOTOMETRIC) in {2, 5, 6, 8} else 2
-    return pillow + (stored if directory.number(COMPRESSION, 1) == 1 else 2 * max(stored, 4))
+    colours = directory.number(PHOTOMETRIC)
+    pillow = 4 if samples > 1 or bits > 16 or colours in {RGB, CMYK, YCBCR, LAB} else 2
+    strip = 4 if colours == YCBCR else samples * -(-bits // 8)
+    return pillow + strip
 
 
 def orientation_by(directory: Directory) -> int:
