@@ -155,7 +155,7 @@ def to_srgb(reduced: Image.Image, profile: bytes) -> Image.Image:
     if source is not None:
         with suppress(ImageCms.PyCMSError):
             return transformed(reduced, source)
-    return reduced.convert("RGB")
+    return reduced if reduced.mode == "RGB" else reduced.convert("RGB")
 
 
 def transformed(image: Image.Image, profile: Profile) -> Image.Image:

@@ -13,7 +13,8 @@ from typing import Any
 import structlog
 
 MAX_BYTES = 16384  # that a decoder can print for an image; more is dropped
-MAX_LOGGED = 300  # bytes of it that are logged
+FIRST_LOGGED, LAST_LOGGED = 200, 300  # bytes of it; the last line of a traceback says the most
+GAP = b" ... "
 MAX_LINES, PERIOD_SECONDS = 3, 60.0
 log = structlog.get_logger()
 
@@ -35,12 +36,15 @@ class PrintedOutput:
         return attach, (DupFd(self.descriptor),)
 
     def take(self) -> tuple[int, bytes]:
-        """Return how many bytes were printed since the last call, and the first ones of them."""
+        """Return how many bytes were printed since the last call, and the first and last ones."""
         size = os.lseek(self.descriptor, 0, os.SEEK_CUR)
         if size == 0:
             return 0, b""
         os.lseek(self.descriptor, 0, os.SEEK_SET)
-        return size, os.pread(self.descriptor, min(size, MAX_LOGGED), 0)
+        if size <= FIRST_LOGGED + LAST_LOGGED:
+            return size, os.pread(self.descriptor, size, 0)
+        first = os.pread(self.descriptor, FIRST_LOGGED, 0)
+        return size, first + GAP + os.pread(self.descriptor, LAST_LOGGED, size - LAST_LOGGED)
 
     def close(self) -> None:
         os.close(self.descriptor)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
@@ -62,12 +63,21 @@ class Decoders:
         self.codes[code] += 1
         return code
 
+    def peak(self) -> int:
+        """Return the greatest resident size that the decoder had, in bytes."""
+        status = [Path(f"/proc/{child}/status").read_text() for child in children()]
+        return 1024 * max(int(re.findall(r"VmHWM:\s*(\d+)", text)[0]) for text in status)
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
 
 def seconds_of_children() -> float:
     """Return the processor time of all children: of those that live, and of those that ended."""
     ticks = os.sysconf("SC_CLK_TCK")
     living = 0
-    for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
+    for child in children():
         fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
         living += int(fields[11]) + int(fields[12])
     times = os.times()
@@ -130,4 +140,5 @@ async def test_expensive_files_take_little_time_and_memory(tmp_path: Path) -> No
                 assert code == "decoded" or code in CODES, (name, code)
                 assert them.slowest < SECONDS, name
                 record(f"bomb: {name}", images=1, seconds=round(them.slowest, 2), code=code)
+            assert them.peak() < BUDGET
     check_lines(lines, 10)

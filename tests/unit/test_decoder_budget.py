@@ -10,7 +10,7 @@ from captiond import machine
 from captiond.decoding.budget import MemoryBudget, budget_bytes
 from captiond.decoding.cost import RATES, estimated_cost
 from captiond.decoding.decode import READERS
-from captiond.decoding.output import MAX_LOGGED, DecoderLog, PrintedOutput
+from captiond.decoding.output import DecoderLog, PrintedOutput
 from captiond.errors import TooMuchMemory
 
 pytestmark = pytest.mark.anyio
@@ -121,8 +121,12 @@ async def test_printed_output_is_logged_in_few_lines() -> None:
 async def test_output_is_taken_once_and_cut_off() -> None:
     output = PrintedOutput()
     assert output.take() == (0, b"")
-    os.write(output.descriptor, b"x" * 5000)
-    assert output.take() == (5000, b"x" * MAX_LOGGED)
+    os.write(output.descriptor, b"x" * 5000 + b"the end")
+    size, text = output.take()
+    assert size == 5007
+    assert len(text) < 600
+    assert text.startswith(b"xxx")
+    assert text.endswith(b"the end")
     assert output.take() == (0, b"")
     os.write(output.descriptor, b"short")
     assert output.take() == (5, b"short")
