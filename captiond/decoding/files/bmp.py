@@ -6,7 +6,7 @@ from captiond.decoding.files.plain import PlainFile
 from captiond.errors import CorruptImage
 
 RUN_LENGTHS = {1, 2}  # kinds of compression: runs of 8-bit and of 4-bit pixels
-COMMAND_SECONDS = 2.5e-7  # they are read in Python; a command has at least two bytes
+COMMAND_SECONDS = 3e-7  # they are read in Python; a command has at least two bytes
 OLD_HEADER = 12
 
 
