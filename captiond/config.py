@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from captiond.callbacks import check_signing_secret, parse_allowed
+from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.option_settings import GenerationSettings, Section, TagSettings
 from captiond.textvalues import Listed
@@ -181,11 +182,23 @@ class LimitSettings(Section):
         ge=1,
         description="Largest number of images of tasks that may wait. Further tasks get 503.",
     )
+    queued_bytes: int = Field(
+        80 * GIB,
+        ge=0,
+        description="Largest size of the images of unfinished tasks, in bytes. Further tasks get "
+        "503. 0: no limit.",
+    )
     spool_bytes: int = Field(
         100 * GIB,
         ge=0,
         description="Largest size of all files in the spool, in bytes. Further tasks get 507. "
         "0: no limit.",
+    )
+    reserve_bytes: int = Field(
+        GIB,
+        ge=0,
+        description="Space on the disk of the spool that uploads leave free, in bytes, but at most "
+        "5 % of the disk. Further uploads get 507. 0: none.",
     )
 
 
@@ -287,6 +300,8 @@ class Settings(Section):
     images: ImageSettings = ImageSettings()
     tags: TagSettings = TagSettings()
     limits: LimitSettings = LimitSettings()
+    clients: ClientSettings = ClientSettings()
+    keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
     webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()

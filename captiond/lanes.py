@@ -84,8 +84,11 @@ class Lanes(Generic[T]):
 
     def _next_lane(self, ready: Collection[Lane]) -> Lane | None:
         """Return which of the lanes `ready` is next; None if there is none."""
-        if Lane.INTERACTIVE in ready and Lane.BULK in ready and self._passed_over < PATIENCE:
+        interactive, bulk = Lane.INTERACTIVE in ready, Lane.BULK in ready
+        if interactive and bulk and self._passed_over < PATIENCE:
             self._passed_over += 1
             return Lane.INTERACTIVE
         self._passed_over = 0
-        return min(ready, default=None)  # "bulk", if it has waited long enough
+        if bulk:
+            return Lane.BULK
+        return Lane.INTERACTIVE if interactive else None

@@ -2,7 +2,7 @@
 
 from        to          messages
 web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
-supervisor  web         State, Answer, Drain
+supervisor  web         Keys, State, Answer, Drain
 supervisor  model       Go, Work, Withdraw, Drain
 model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model       decoder     Decode, Proceed
@@ -18,6 +18,7 @@ from enum import StrEnum
 from captiond.clients import Client
 from captiond.jobs import (
     DEFAULT_OPTIONS,
+    NOBODY,
     FinishedTask,
     Lane,
     Options,
@@ -25,9 +26,8 @@ from captiond.jobs import (
     Refused,
     SpooledImage,
 )
+from captiond.keys import Key
 from captiond.metrics import Measurements
-
-ANYONE = Client("anyone")  # stands for a client that is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Ask:
     images: tuple[SpooledImage, ...]
     options: Options = DEFAULT_OPTIONS
     known_only: bool = False
-    client: Client = ANYONE
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,9 @@ class State:
 
     `model` is the model that captions, or the last one that did. `reasons` say why the service
     cannot caption.
-    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
+    `spool_free` is how many bytes tasks may still store, and `disk_free` how many bytes all uploads
+    may, or None if there is no limit. `bulk_rate` is how many images of tasks were finished per
+    second in the last minutes, or 0 if that is not known.
     `cache` says whether a process that loads its model can already answer known images.
     """
 
@@ -136,7 +138,21 @@ class State:
     code: str = "model_not_ready"
     draining: bool = False
     spool_free: int | None = None
+    disk_free: int | None = None
+    bulk_rate: float = 0.0
     cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys that are valid now; every web process gets each change.
+
+    If keys are `required`, a request without one is refused. They may be required although there is
+    none: all may be revoked.
+    """
+
+    keys: tuple[Key, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +174,7 @@ class Work:
     options: Options = DEFAULT_OPTIONS
     alone: bool = False
     known_only: bool = False
-    client: Client = ANYONE
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +295,7 @@ Message = (
     | Cancelled
     | Answer
     | State
+    | Keys
     | Work
     | Withdraw
     | Begun

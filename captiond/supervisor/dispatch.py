@@ -143,9 +143,8 @@ class Dispatcher:
         clients as images may wait. Any further request has to fit into the client's share and into
         the queue. The share leaves room for one more client, so nobody can fill the queue.
         """
-        queues = self._waiting, self._known_only
-        mine = sum(queue.waiting(client.name) for queue in queues)
-        clients = sum(queue.clients for queue in queues)
+        mine = self._waiting.waiting(client.name) + self._known_only.waiting(client.name)
+        clients = self._waiting.clients + self._known_only.clients
         if mine == 0:
             return clients < self._max_waiting
         share = min(1.0, client.weight / (clients + 1)) * self._max_waiting

@@ -135,7 +135,11 @@ class Router:
     def _finish(self, model: str, finished: Finished) -> None:
         work, answers = self._dispatcher.finish(model, finished)
         self._answer(answers)
-        if work is not None and work.lane is Lane.BULK and finished.task is not None:
+        if work is None or work.lane is not Lane.BULK:
+            return
+        if finished.stored:
+            self._status.bulk_finished()
+        if finished.task is not None:
             if not finished.task.keeps_file:
                 self._cleaner.remove([work.image.file])
             self._courier.hint()

@@ -13,6 +13,7 @@ from captiond.errors import ModelNotReady, QueueFull
 from captiond.jobs import Options, Outcome, Refused
 from captiond.messages import Answer, Timings
 from captiond.web import schemas
+from captiond.web.admission import admission_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.forms import FormSpec, Upload
 from captiond.web.identity import client_of
@@ -34,6 +35,7 @@ async def caption(request: Request) -> Response:
     known_only = services.supervisor.check_answerable()
     async with received(request, services, ONE_IMAGE) as form:
         upload, options = form.uploads[0], options_of(form.fields, services.settings)
+        admission_of(request).hold_images(1)
         received_at = time.perf_counter()
         (answer,) = await unless_disconnected(
             request, answers_to(request, [upload], options, known_only=known_only)
@@ -54,6 +56,7 @@ async def batch_caption(request: Request) -> Response:
     known_only = services.supervisor.check_answerable()
     async with received(request, services, SEVERAL_IMAGES) as form:
         options = options_of(form.fields, services.settings)
+        admission_of(request).hold_images(sum(upload.refused is None for upload in form.uploads))
         answers = await unless_disconnected(
             request, answers_to(request, form.uploads, options, known_only=known_only)
         )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from captiond.clients import Client
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
 from captiond.jobs import Options, Refused, SpooledImage
+from captiond.keys import KeyTable
 from captiond.messages import (
     Alive,
     Answer,
@@ -14,6 +15,7 @@ from captiond.messages import (
     Drain,
     Drop,
     Health,
+    Keys,
     Measured,
     Queued,
     State,
@@ -27,12 +29,15 @@ REPORT_SECONDS = 1.0  # how often measurements are sent
 class SupervisorClient:
     """Sends requests to the supervisor and receives its answers.
 
-    `state` is the service's last known state. `closed` is set once this process has to stop.
+    `state` is the service's last known state, `keys` are its valid keys. `closed` is set once this
+    process has to stop.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.state = State()
+        self.keys = KeyTable(required=True)  # until the supervisor has sent the keys
         self.closed = asyncio.Event()
+        self._has_keys = asyncio.Event()
         self._channel = channel
         self._next_ticket = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
@@ -43,6 +48,9 @@ class SupervisorClient:
         try:
             while True:
                 match await self._channel.receive():
+                    case Keys(keys, required):
+                        self.keys = KeyTable(keys, required=required)
+                        self._has_keys.set()
                     case State() as state:
                         self.state = state
                     case Answer() as answer:
@@ -53,6 +61,15 @@ class SupervisorClient:
                         raise TypeError(f"a web process receives no {type(message).__name__}")
         except ChannelClosed:
             self.closed.set()
+        finally:
+            self._has_keys.set()
+
+    async def keys_received(self) -> None:
+        """Return once the supervisor has sent the keys, or has gone.
+
+        Without this, a process that has just started would refuse every request.
+        """
+        await self._has_keys.wait()
 
     async def report(self, recorder: Recorder) -> None:
         """Send what `recorder` has measured, once a second if there is anything."""

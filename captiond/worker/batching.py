@@ -3,11 +3,10 @@
 Pure: no I/O and no clock. Times are arguments, in seconds of one monotonic clock.
 """
 
-import math
 from collections import Counter
 from typing import Generic
 
-from captiond.jobs import Lane
+from captiond.jobs import Generation, Lane
 from captiond.lanes import Lanes, T
 
 # The next batch waits for at most this part of the last batch's duration: for images that are being
@@ -27,7 +26,9 @@ class Batcher(Generic[T]):
         self._decoding: Counter[Lane] = Counter()
         self._batch: list[T] = []  # the one that was taken last
         self._last_batch = 0.0, 0.0  # when it began and ended
-        self._most_cost = math.inf  # of a batch that is expected to take LONGEST_SECONDS
+        # The cost of a batch that is expected to take LONGEST_SECONDS. Before any measurement,
+        # this is a full batch of usual captions.
+        self._most_cost = batch_size * Generation().cost
 
     def __bool__(self) -> bool:
         """Return whether an image is ready."""

@@ -44,7 +44,7 @@ class Runners:
 class Pipeline:
     """Captions prepared images, tags the captions and finishes the images.
 
-    It has no limit for waiting images. The supervisor sends at most a window of images.
+    It has no limit for waiting images. The supervisor sends a window and a reserve at most.
     """
 
     def __init__(

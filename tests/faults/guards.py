@@ -126,6 +126,10 @@ GUARDS = (
     Guard("one-task-for-a-key", always, CLIENTS + "the_same_key"),
     Guard("damaged-database", never, DISK + "damaged_database"),
     Guard("retry-until-stored", uncaught, DISK + "results_wait"),
+    Guard("tasks-that-fail-in-a-claim", remove, "tests/unit/test_assignment.py"),
+    # ---------------------------------------------------------------- clocks
+    Guard("clock-jumps", value("wall"), "tests/unit/test_clock_jumps.py -k just_finished"),
+    Guard("clock-set-back", remove, "tests/unit/test_clock_jumps.py -k webhooks"),
     # ---------------------------------------------------------------- deaths and blame
     Guard("death-blames-running-images", value("Death.ORDERLY"), POISON + "kills_model_processes"),
     Guard("decoder-death-blames-its-image", remove, POISON + "kills_decoders"),
@@ -150,10 +154,16 @@ GUARDS = (
     Guard("children-die-with-supervisor", never, KILLS + "the_supervisor_is_killed"),
     Guard("requeue-at-start", value("0"), KILLS + "a_killed_supervisor_had_claimed"),
     Guard("sweep-after-web-death", remove, KILLS + "web_processes_are_killed"),
+    Guard(
+        "sweep-until-it-succeeds",
+        value("self._put(job)"),
+        "tests/unit/test_cleaner.py -k repeated_until",
+    ),
     # ---------------------------------------------------------------- disks
     Guard("sync-upload", remove, DISK + "upload_that_cannot"),
     Guard("sync-folder", remove, DISK + "name_that_cannot"),
     Guard("full-disk-is-507", never, DISK + "a_full_disk"),
+    Guard("reserve-of-disk-space", never, "tests/unit/test_spool_room.py -k reserve"),
     Guard("stop-cancels-restarters", remove, DISK + "a_stop_does_not"),
     Guard("commit-outlives-request", remove, "tests/unit/test_acceptance.py -k cancelled"),
     # ---------------------------------------------------------------- clients
@@ -170,6 +180,11 @@ GUARDS = (
     Guard("discard-broken-upload", remove, CLIENTS + "cut_anywhere"),
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),
     Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
+    Guard("keys-are-compared", never, "tests/unit/test_keys.py -k begins_like"),
+    Guard("scopes-are-checked", never, "tests/unit/test_guard.py -k needs_the_scope"),
+    Guard("tasks-have-owners", never, "tests/unit/test_guard.py -k belongs_to_its_key"),
+    Guard("keys-of-each-client", value("task.key"), "tests/unit/test_guard.py -k idempotency"),
+    Guard("cache-of-each-key", value("''"), "tests/unit/test_recipe.py -k each_key"),
     Guard("http1-only", remove, "tests/integration/test_uploads.py -k http2"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )

@@ -6,8 +6,7 @@ from itertools import count
 import pytest
 
 from captiond.clients import Client
-from captiond.jobs import Generation, Lane
-from captiond.messages import ANYONE
+from captiond.jobs import NOBODY, Generation, Lane
 from captiond.worker.batching import CLIENTS_SHARE, DECODING_SHARE, LONGEST_SECONDS, Batcher
 
 NUMBERS = count()
@@ -17,7 +16,7 @@ NUMBERS = count()
 class Image:
     lane: Lane
     group: str = ""
-    client: Client = ANYONE
+    client: Client = NOBODY
     cost: float = 1.0
     ticket: str = field(default_factory=lambda: str(next(NUMBERS)))
 
@@ -87,8 +86,12 @@ def test_an_image_of_another_client_is_in_the_next_batch() -> None:
 
 
 def test_captions_with_many_beams_and_tokens_do_not_make_a_batch_of_minutes() -> None:
-    """Images of other clients have to wait for it. Nothing is known before the first batch."""
+    """Images of other clients have to wait for it, also for the very first one."""
     usual, heavy = Generation().cost, Generation(num_beams=8, max_new_tokens=100).cost
+    first: Batcher[Image] = Batcher(8)
+    for _ in range(8):
+        first.put(Image(Lane.BULK, cost=heavy))
+    assert len(first.take()) == 1
     ready: Batcher[Image] = Batcher(8)
     for _ in range(8):
         ready.put(Image(Lane.BULK, cost=usual))

@@ -58,7 +58,7 @@ async def claimed(store: Engine) -> list[Work]:
     """The images of a new task, claimed for this process."""
     images = [NewImage(f"{n}.png", SpooledImage("spool", n, 1, f"sha{n}")) for n in range(IMAGES)]
     await tasks.create_task(store, NewTask("t", "spool", tuple(images), 1.0))
-    taken = await claims.claim(store, IMAGES, owner="node/model", now=2.0)
+    taken = (await claims.claim(store, IMAGES, owner="node/model", now=2.0)).claims
     return [
         Work(f"image:{claim.image_id}", Lane.BULK, claim.image, claim.image_id, claim.attempt)
         for claim in taken

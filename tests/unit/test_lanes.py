@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captiond.clients import Client
-from captiond.jobs import Lane
+from captiond.jobs import NOBODY, Lane
 from captiond.lanes import PATIENCE, Lanes
-from captiond.messages import ANYONE
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,7 @@ class Named:
     ticket: str
     lane: Lane = Lane.BULK
     group: str = ""
-    client: Client = ANYONE
+    client: Client = NOBODY
     cost: float = 1.0
 
 
