@@ -14,7 +14,9 @@ MAX_BOXES = 10_000
 METADATA = {b"Exif", b"mime"}  # types of items
 HIDDEN = b"skip"  # a type that no library reads
 SIZE = b"ispe"
-PIXEL_BYTES = 20.0  # planes of up to 12 bits, RGB, and Pillow's two copies
+# Planes, RGB, and Pillow's two copies. With more than 8 bits, samples take two bytes.
+PIXEL_BYTES, DEEP_PIXEL_BYTES = 13.0, 20.0
+AV1, HIGH_DEPTH = b"av1C", 0x40  # the configuration of the codec, and its flag
 
 
 def plain_boxes(content: bytes) -> PlainFile:
@@ -33,7 +35,24 @@ def plain_boxes(content: bytes) -> PlainFile:
     if not sizes:
         raise CorruptImage("the image has no size")
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    return PlainFile(bytes(changed), width, height, PIXEL_BYTES)
+    return PlainFile(bytes(changed), width, height, bytes_of_pixels(content))
+
+
+def bytes_of_pixels(content: bytes) -> float:
+    """Return the memory for each pixel, by the codec's configurations."""
+    flags = [content[at + 6 : at + 7] for at in places(content, AV1, 0, len(content))]
+    shallow = flags and not any(flag[0] & HIGH_DEPTH for flag in flags if flag)
+    return PIXEL_BYTES if shallow else DEEP_PIXEL_BYTES
+
+
+def places(content: bytes, kind: bytes, begin: int, end: int) -> Iterator[int]:
+    """Yield where the kind of a box stands in a range, at most `MAX_BOXES` times."""
+    at = content.find(kind, begin, end)
+    for _ in range(MAX_BOXES):
+        if at < 0:
+            return
+        yield at
+        at = content.find(kind, at + 4, end)
 
 
 def boxes(content: bytes | bytearray, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -68,10 +87,8 @@ def hide_metadata(content: bytearray, at: int, end: int) -> None:
 def image_sizes(content: bytes, begin: int, end: int) -> list[tuple[int, int]]:
     """Return the sizes of all images in a `meta` box. The whole image is the largest one."""
     sizes: list[tuple[int, int]] = []
-    at = content.find(SIZE, begin, end)
-    while at >= 0 and len(sizes) < MAX_BOXES:
+    for at in places(content, SIZE, begin, end):
         size = content[at + 8 : at + 16]
         if len(size) == 8:
             sizes.append((int.from_bytes(size[:4], "big"), int.from_bytes(size[4:], "big")))
-        at = content.find(SIZE, at + 4, end)
     return sizes

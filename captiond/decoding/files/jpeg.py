@@ -8,6 +8,7 @@ from captiond.errors import CorruptImage, ImageTooSlow
 
 MAX_SEGMENTS = 20_000  # before the pixels; a file of 20 MB needs 320 for its metadata
 FEW_SCANS = 64  # a progressive JPEG has some 10
+MAX_SCANS = 50_000
 SCAN_BLOCK_SECONDS = 4e-9  # a further scan, for each block of 8 x 8 samples
 SCAN_SECONDS = 2e-6
 SOI, EOI, SOS, DHT, DQT, DRI = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD
@@ -123,6 +124,11 @@ def count_scans(content: bytes, begin: int) -> int:
 
 
 def exact_scans(content: bytes, begin: int) -> int:
+    """Return the number of scans by following the markers.
+
+    Raises:
+        ImageTooSlow: there are too many.
+    """
     scans, at = 0, begin
     while 0 <= at < len(content) - 1:
         marker = content[at + 1]
@@ -130,6 +136,8 @@ def exact_scans(content: bytes, begin: int) -> int:
             break
         if marker == SOS:
             scans += 1
+            if scans > MAX_SCANS:
+                raise ImageTooSlow(f"the file has more than {MAX_SCANS} scans")
         if marker == 0 or marker == 0xFF or marker in WITHOUT_LENGTH:
             at += 1 if marker == 0xFF else 2
         else:
