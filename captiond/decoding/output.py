@@ -15,7 +15,7 @@ import structlog
 MAX_BYTES = 16384  # that a decoder can print for an image; more is dropped
 FIRST_LOGGED, LAST_LOGGED = 200, 300  # bytes of it; the last line of a traceback says the most
 GAP = b" ... "
-MAX_LINES, PERIOD_SECONDS = 3, 60.0
+PERIOD_SECONDS = 60.0  # between two lines
 log = structlog.get_logger()
 
 
@@ -55,15 +55,14 @@ def attach(descriptor: Any) -> PrintedOutput:
 
 
 class DecoderLog:
-    """Logs what clients can cause with their images: at most three lines a minute.
+    """Logs what clients can cause with their images: at most one line a minute.
 
     The others are counted, and are logged at the level debug.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._begun = clock()
-        self._lines = 0
+        self._next = clock()
         self._suppressed = 0
 
     def printed(self, image: str, size: int, text: bytes) -> None:
@@ -77,12 +76,11 @@ class DecoderLog:
         self._log("decoding_too_slow", image=image, seconds=seconds)
 
     def _log(self, event: str, **fields: object) -> None:
-        if self._clock() - self._begun >= PERIOD_SECONDS:
-            self._begun, self._lines = self._clock(), 0
-        if self._lines < MAX_LINES:
-            self._lines += 1
-            log.info(event, **fields, suppressed=self._suppressed)
-            self._suppressed = 0
-        else:
+        now = self._clock()
+        if now < self._next:
             self._suppressed += 1
             log.debug(event, **fields)
+            return
+        self._next = now + PERIOD_SECONDS
+        log.info(event, **fields, suppressed=self._suppressed)
+        self._suppressed = 0
