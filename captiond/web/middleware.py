@@ -119,7 +119,7 @@ class Exchange:
 
     def log(self) -> None:
         """Log the request: one line, after the response."""
-        client = self._scope.get("client")
+        client, key = self._scope.get("client"), self._scope["state"].get("key")
         log.info(
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
@@ -127,6 +127,7 @@ class Exchange:
             status=self.status,
             ms=round((time.perf_counter() - self._started) * 1000, 1),
             client=client[0] if client else None,
+            **({"key": key.name} if key is not None else {}),
         )
 
 

@@ -65,6 +65,7 @@ async def run(start: WebStart) -> None:
         for loop in loops:
             loop.cancel()
     supervisor.send_measurements(services.recorder)
+    await supervisor.flush()
     await services.engine.dispose()
 
 
