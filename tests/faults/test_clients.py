@@ -106,9 +106,9 @@ def crawling(service: Service, clients: int) -> Iterator[list[int]]:
             connection.settimeout(1)
             if first is PAGES:
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connected.wait(PATIENCE)
             with suppress(TimeoutError):
                 connection.sendall(first)
+            connected.wait(PATIENCE)
             for piece in pieces:
                 if stop.wait(0.5) or is_closed(connection, piece, reads=first is not PAGES):
                     break
