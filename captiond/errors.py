@@ -130,6 +130,12 @@ class TooManyPixels(ImageError):
     code = "too_many_pixels"
 
 
+class TooMuchMemory(ImageError):
+    """Decoding the image takes more memory than image decoders may have here."""
+
+    code = "too_much_memory"
+
+
 class PoisonImage(ImageError):
     """The processes that worked on this image died repeatedly."""
 
@@ -137,7 +143,7 @@ class PoisonImage(ImageError):
 
 
 class ImageTooSlow(ImageError):
-    """Decoding the image took longer than `[images] decode_seconds` of processor time."""
+    """Decoding the image takes longer than `[images] decode_seconds` of processor time."""
 
     code = "image_too_slow"
 
