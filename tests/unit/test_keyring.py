@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from captiond.client_settings import KeyEntry, KeySettings
 from captiond.config import DataSettings, ServerSettings, Settings
 from captiond.errors import KeyExists, KeyNotFound, SettingsError
-from captiond.keys import HASH_PREFIX, Key, KeyTable, Limits, Scope, digest_of, new_secret
+from captiond.keys import HASH_PREFIX, Key, KeyTable, Limits, Scope, digest_of
 from captiond.messages import Keys
 from captiond.sources import checked, layers_of, origins
 from captiond.store.credentials import add_key, delete_key, revoke_key, stored_keys
@@ -22,7 +22,7 @@ from captiond.store.engine import Engine, writing
 from captiond.supervisor.keyring import KeyRing
 
 pytestmark = pytest.mark.anyio
-SECRET, OTHER = new_secret(), new_secret()
+SECRET, OTHER = "cpd_" + 43 * "a", "cpd_" + 43 * "b"  # the same in all processes of a run
 HASH = HASH_PREFIX + digest_of(OTHER.encode()).hex()
 
 
