@@ -187,6 +187,20 @@ class BadKey(RequestError):
     code = "bad_idempotency_key"
 
 
+class HostNotAllowed(RequestError):
+    """The request names a host that is not one of this service's, see `[server] hosts`."""
+
+    code = "host_not_allowed"
+    status = 421
+
+
+class OriginNotAllowed(RequestError):
+    """A web page of another origin sent the request, and `[server] cors_origins` lacks it."""
+
+    code = "origin_not_allowed"
+    status = 403
+
+
 class TaskNotFound(CaptiondError):
     """There is no task with this id."""
 

@@ -2,7 +2,8 @@
 
 The application's routes are made from this table. To add a call, add a handler and an entry.
 Starlette answers an unknown path with 404, and another method on a known path with 405 and `Allow`.
-Every operation may also answer 500 with the code of CaptiondError, if captiond itself fails.
+Every operation may also answer with an error of ANY_REQUEST, and 500 with the code of CaptiondError
+if captiond itself fails.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +21,7 @@ from captiond.errors import (
     Draining,
     EmptyImage,
     FileTooLarge,
+    HostNotAllowed,
     ImageTooSlow,
     ImageTypeRefused,
     KeyReused,
@@ -28,6 +30,7 @@ from captiond.errors import (
     NoSpace,
     NotAnImage,
     OptionNotSupported,
+    OriginNotAllowed,
     OutOfMemory,
     PoisonImage,
     QueueFull,
@@ -105,6 +108,7 @@ class Operation:
         return self.handler.__name__
 
 
+ANY_REQUEST: Errors = (HostNotAllowed, OriginNotAllowed)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
 UPLOAD: Errors = (

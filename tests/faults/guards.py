@@ -168,6 +168,8 @@ GUARDS = (
     Guard("discard-broken-upload", remove, CLIENTS + "cut_anywhere"),
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),
     Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
+    Guard("own-hosts-only", remove, "tests/unit/test_other_pages.py -k another_host"),
+    Guard("own-origins-only", never, "tests/unit/test_other_pages.py -k another_site"),
     Guard("http1-only", remove, "tests/integration/test_uploads.py -k http2"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )
