@@ -15,6 +15,8 @@ from captiond.metrics import REQUEST_ERRORS, REQUESTS, Recorder
 from captiond.web.problems import problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
+PATH_SHOWN = 200  # characters
 NO_ROUTE = "unmatched"  # the label of requests whose path has no route
 NO_STATUS = "disconnected"  # the label of requests whose client disconnected before the answer
 log = structlog.get_logger()
@@ -167,11 +169,20 @@ class Exchange:
         log.info(
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
-            path=self._scope["path"],
+            path=loggable(self._scope["path"]),
             status=self.status,
             ms=round((time.perf_counter() - self._started) * 1000, 1),
             client=client[0] if client else None,
         )
+
+
+def loggable(path: str) -> str:
+    """Return a path as the log may show it: not longer than PATH_SHOWN, and with no whole task id.
+
+    Whoever has the id of a task can read its results. The part that is left is enough to find the
+    task in `captiond tasks list`.
+    """
+    return TASK_ID.sub(r"\1…", path)[:PATH_SHOWN]
 
 
 def request_id(headers: Headers) -> str:
