@@ -165,7 +165,8 @@ class Exchange:
 
     def log(self) -> None:
         """Log the request: one line, after the response."""
-        client = self._scope.get("client")
+        client, state = self._scope.get("client"), self._scope["state"]
+        reasons = {"code": state.get("error_code"), "reason": state.get("error_detail")}
         log.info(
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
@@ -173,6 +174,7 @@ class Exchange:
             status=self.status,
             ms=round((time.perf_counter() - self._started) * 1000, 1),
             client=client[0] if client else None,
+            **{name: value for name, value in reasons.items() if value is not None},
         )
 
 

@@ -49,8 +49,13 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> JSONResponse:
-    """Return the response for one error, and note the code for the metrics."""
+    """Return the response for one error, and note the code for the metrics and the log.
+
+    If the fault is the service's, the log gets the detail too.
+    """
     request.state.error_code = code
+    if status >= 500:
+        request.state.error_detail = detail
     body = {"detail": detail, "code": code, "request_id": request.state.request_id, **more}
     return JSONResponse(body, status_code=status, headers=headers)
 

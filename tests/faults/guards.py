@@ -154,6 +154,8 @@ GUARDS = (
     Guard("sync-upload", remove, DISK + "upload_that_cannot"),
     Guard("sync-folder", remove, DISK + "name_that_cannot"),
     Guard("full-disk-is-507", never, DISK + "a_full_disk"),
+    Guard("private-files", remove, "tests/unit/test_datafolder.py -k whatever_the_umask"),
+    Guard("read-only-heals", never, "tests/unit/test_store_errors.py -k read_only_time"),
     Guard("stop-cancels-restarters", remove, DISK + "a_stop_does_not"),
     Guard("commit-outlives-request", remove, "tests/unit/test_acceptance.py -k cancelled"),
     # ---------------------------------------------------------------- clients
