@@ -156,6 +156,11 @@ class ImageSettings(Section):
         description="Image types that are accepted. A file's first bytes decide its type. heif "
         "needs the extra captiond[heif].",
     )
+    root: Path | None = Field(
+        None,
+        description="Folder with images that requests may name in the field path, instead of "
+        "sending them. Default: requests cannot name files.",
+    )
     max_pixels: int = Field(
         50_000_000,
         ge=1,

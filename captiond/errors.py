@@ -137,6 +137,12 @@ class FileTooLarge(ImageError):
     status = 413
 
 
+class PathRefused(ImageError):
+    """The field `path` names no regular file under `[images] root`."""
+
+    code = "path_refused"
+
+
 # ---------------------------------------------------------------- requests
 
 

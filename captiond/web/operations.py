@@ -7,7 +7,7 @@ if captiond itself fails.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from starlette.requests import Request
@@ -32,6 +32,7 @@ from captiond.errors import (
     OptionNotSupported,
     OriginNotAllowed,
     OutOfMemory,
+    PathRefused,
     PoisonImage,
     QueueFull,
     RequestTimeout,
@@ -120,7 +121,7 @@ UPLOAD: Errors = (
     NoSpace,
     StorageFailed,
 )
-AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge)
+AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge, PathRefused)
 DURING_WORK: Errors = (
     CorruptImage,
     TooManyPixels,
@@ -138,6 +139,16 @@ IDEMPOTENCY_KEY = ParameterSpec(
     "header",
     "1 to 255 printable ASCII characters. A request with the key and the content of an earlier one "
     "returns the earlier task.",
+)
+IMAGE_PATH = ParameterSpec(
+    "path",
+    "form",
+    "The path of an image under [images] root, in place of a file.",
+)
+IMAGE_PATHS = replace(
+    IMAGE_PATH,
+    description="The path of an image under [images] root. The field may be repeated, and there "
+    "may be files as well.",
 )
 CALLBACK_URL = ParameterSpec(
     "callback_url",
@@ -165,6 +176,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The caption.", schemas.CaptionResponse),),
         errors=(*UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
         form=ONE_IMAGE,
+        parameters=(IMAGE_PATH,),
     ),
     Operation(
         "POST",
@@ -174,6 +186,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "One result for each image, in upload order.", schemas.BatchResponse),),
         errors=(*UPLOAD, *NOT_READY),
         form=SEVERAL_IMAGES,
+        parameters=(IMAGE_PATHS,),
         image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
     ),
     Operation(
@@ -193,7 +206,7 @@ OPERATIONS: tuple[Operation, ...] = (
             KeyReused,
         ),
         form=TASK_IMAGES,
-        parameters=(IDEMPOTENCY_KEY, CALLBACK_URL),
+        parameters=(IMAGE_PATHS, IDEMPOTENCY_KEY, CALLBACK_URL),
     ),
     Operation(
         "GET",

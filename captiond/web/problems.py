@@ -34,11 +34,20 @@ class ImageRefused(CaptiondError):
         self.retry_after = RETRY_SECONDS if refused.status == 503 else None
 
 
-def missing(field: str) -> InvalidRequest:
-    """Return the error for a request that has no file in `field`."""
-    return InvalidRequest(
-        [{"type": "missing", "loc": ["body", field], "msg": "Field required", "input": None}]
-    )
+def missing(field: str, *, without_root: str | None = None) -> InvalidRequest:
+    """Return the error for a request that has no file in `field`.
+
+    `without_root` is the path that it names instead, although the settings do not allow paths.
+    """
+    problems: list[dict[str, object]] = [
+        {"type": "missing", "loc": ["body", field], "msg": "Field required", "input": None}
+    ]
+    if without_root is not None:
+        message = "requests cannot name files here: [images] root is not set"
+        problems += [
+            {"type": "value_error", "loc": ["body", "path"], "msg": message, "input": without_root}
+        ]
+    return InvalidRequest(problems)
 
 
 def problem(

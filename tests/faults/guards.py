@@ -172,6 +172,8 @@ GUARDS = (
     Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
     Guard("own-hosts-only", remove, "tests/unit/test_other_pages.py -k another_host"),
     Guard("own-origins-only", never, "tests/unit/test_other_pages.py -k another_site"),
+    Guard("no-parent-folders", never, "tests/unit/test_named_files.py -k no_regular_file_under"),
+    Guard("regular-files-only", remove, "tests/unit/test_named_files.py -k no_regular_file_under"),
     Guard("http1-only", remove, "tests/integration/test_uploads.py -k http2"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )

@@ -32,7 +32,7 @@ OTHERS = {
     "chown", "cp", "docker", "install", "python3.11", "/opt/captiond/bin/pip", "rm", "sqlite3",
     "systemctl",
 }  # fmt: skip
-FILE_FIELDS = {"image", "images"}
+FILE_FIELDS = {"image", "images", "path"}
 
 
 def page(name: str) -> str:
