@@ -21,6 +21,7 @@ FIELD = "path"
 MAX_PATH = 4096  # bytes; PATH_MAX of Linux
 PIECE = 256 * 1024  # bytes that are read at once
 PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC  # opens a name without any effect on what it names
+READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
@@ -69,8 +70,9 @@ def opened_beneath(root: Path, path: str) -> Iterator[BinaryIO]:
             place = open_place(name, PLACE, place, stack)
             # guard: regular-files-only
             check_regular(os.fstat(place))
-            # A device or a pipe would notice that it is opened; a place is not.
-            file = stack.enter_context(Path(f"/proc/self/fd/{place}").open("rb", buffering=0))
+            # A pipe or a device would notice that it is opened; a place does not.
+            descriptor = os.open(f"/proc/self/fd/{place}", READ)
+            file = stack.enter_context(os.fdopen(descriptor, "rb", buffering=0))
         except OSError as error:
             raise unreadable(error) from error
         yield file

@@ -3,9 +3,8 @@
 import asyncio
 import os
 import socket
-import threading
 from collections.abc import AsyncIterator
-from contextlib import chdir
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ from captiond.jobs import Captioned
 from captiond.messages import Answer, Ask
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
-from captiond.web.named_files import copy_named, opened_beneath
+from captiond.web import named_files
+from captiond.web.named_files import copy_named, open_place, opened_beneath
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import PNG, WebProcess, web_process
 
@@ -111,34 +111,27 @@ def test_a_device_is_not_opened(root: Path) -> None:
         content(root, "zero.png")
 
 
-def test_a_folder_that_is_exchanged_meanwhile_leads_nowhere_else(root: Path) -> None:
-    """Resolve a path while a thread replaces its folder by a link that leads outside."""
+@pytest.mark.parametrize(("name", "read"), [("album", None), ("cat.png", PNG)])
+def test_a_folder_that_is_exchanged_meanwhile_leads_nowhere_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str, read: bytes | None
+) -> None:
+    """Replace a folder by a link that leads outside, just before `name` in it is opened."""
     outside = root.parent / "outside"
     outside.mkdir()
     (outside / "cat.png").write_bytes(SECRET)
-    (root / "link").symlink_to(outside)
-    stop = threading.Event()
 
-    def exchange() -> None:
-        while not stop.is_set():
+    def opening(part: str, flags: int, folder: int, stack: ExitStack) -> int:
+        if part == name:
             (root / "album").rename(root / "aside")
-            (root / "link").rename(root / "album")
-            (root / "album").rename(root / "link")
-            (root / "aside").rename(root / "album")
+            (root / "album").symlink_to(outside)
+        return open_place(part, flags, folder, stack)
 
-    thread = threading.Thread(target=exchange)
-    thread.start()
-    read, refused = 0, 0
-    try:
-        while min(read, refused) < 20:
-            try:
-                assert content(root, "album/cat.png") == PNG
-                read += 1
-            except PathRefused:
-                refused += 1
-    finally:
-        stop.set()
-        thread.join()
+    monkeypatch.setattr(named_files, "open_place", opening)
+    if read is not None:
+        assert content(root, "album/cat.png") == read
+    else:
+        with pytest.raises(PathRefused):
+            content(root, "album/cat.png")
 
 
 def test_no_descriptor_stays_open(root: Path) -> None:
