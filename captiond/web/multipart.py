@@ -10,7 +10,8 @@ from starlette.requests import Request
 from captiond.errors import BodyTooLarge, MalformedBody
 
 MAX_FILENAME = 255
-MAX_HEADERS, MAX_HEADER_BYTES = 8, 8192
+# A file name of 10,000 characters is cut, not refused. Each may have four bytes.
+MAX_HEADERS, MAX_HEADER_BYTES = 8, 48 * 1024
 
 
 class PartHandler(Protocol):
