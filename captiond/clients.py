@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+KEY = "key:"  # begins the name of a client that is a key
 IPV6_PREFIX = 64  # bits; RFC 6177 gives every site at least one such network
 # One `name=value` of Forwarded. Unquoted brackets and colons are not in the RFC, but in use.
 PAIR = re.compile(r'\s*(?P<name>[\w.-]+)=(?P<value>"[^"\\]*"|[^\s;,"\\]+)\s*(?P<end>[;,]|$)')
@@ -27,6 +28,11 @@ class Client:
 
     name: str
     weight: float = 1.0
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the client is a key. Others must not learn what it has sent."""
+        return self.name.startswith(KEY)
 
 
 @lru_cache(maxsize=4096)

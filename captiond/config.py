@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from captiond.callbacks import check_signing_secret, parse_allowed
+from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.option_settings import GenerationSettings, Section, TagSettings
 from captiond.origins import check_host_entry, check_origin_entry
@@ -199,21 +200,33 @@ class LimitSettings(Section):
         description="How long /caption and /batch-caption may take before they answer with 504.",
     )
     waiting_images: int = Field(
-        1000,
+        4000,
         ge=1,
-        description="Largest number of images of /caption and /batch-caption that may wait. "
-        "Further requests get 503.",
+        description="Largest number of images of /caption and /batch-caption that may wait. One "
+        "client may have half of them. Further requests get 503.",
     )
     queued_images: int = Field(
         1_000_000,
         ge=1,
         description="Largest number of images of tasks that may wait. Further tasks get 503.",
     )
+    queued_bytes: int = Field(
+        80 * GIB,
+        ge=0,
+        description="Largest size of the images of unfinished tasks, in bytes. Further tasks get "
+        "503. 0: no limit.",
+    )
     spool_bytes: int = Field(
         100 * GIB,
         ge=0,
         description="Largest size of all files in the spool, in bytes. Further tasks get 507. "
         "0: no limit.",
+    )
+    reserve_bytes: int = Field(
+        GIB,
+        ge=0,
+        description="Space on the disk of the spool that uploads leave free, in bytes, but at most "
+        "5 % of the disk. Further uploads get 507. 0: none.",
     )
 
 
@@ -315,6 +328,8 @@ class Settings(Section):
     images: ImageSettings = ImageSettings()
     tags: TagSettings = TagSettings()
     limits: LimitSettings = LimitSettings()
+    clients: ClientSettings = ClientSettings()
+    keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
     webhooks: WebhookSettings = WebhookSettings()
     retention: RetentionSettings = RetentionSettings()

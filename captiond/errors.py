@@ -54,6 +54,18 @@ class AlreadyRunning(StartupError):
     code = "already_running"
 
 
+class KeyExists(CaptiondError):
+    """There is a key with this name already."""
+
+    code = "key_exists"
+
+
+class KeyNotFound(CaptiondError):
+    """The database has no key with this name."""
+
+    code = "key_not_found"
+
+
 # ---------------------------------------------------------------- models
 
 
@@ -205,6 +217,31 @@ class OriginNotAllowed(RequestError):
 
     code = "origin_not_allowed"
     status = 403
+
+
+class Unauthorized(RequestError):
+    """Keys are configured, and the request has no valid key."""
+
+    code = "unauthorized"
+    status = 401
+
+
+class Forbidden(RequestError):
+    """The key of the request does not have the scope that the operation needs."""
+
+    code = "forbidden"
+    status = 403
+
+
+class TooManyRequests(RequestError):
+    """The client of the request is over one of its limits, which the message names."""
+
+    code = "too_many_requests"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class TaskNotFound(CaptiondError):

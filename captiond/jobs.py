@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from captiond.clients import Client
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
 
@@ -57,6 +58,10 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
+# BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam.
+ENCODER_STEPS = 32
+
+
 class Lane(StrEnum):
     """Interactive: a client waits on its connection. Bulk: a task waits in the database."""
 
@@ -79,6 +84,11 @@ class Generation:
     repetition_penalty: float = 1.0
     num_captions: int = 1
 
+    @property
+    def cost(self) -> float:
+        """The estimated cost of one caption, in steps of the text decoder for one beam."""
+        return ENCODER_STEPS + self.num_beams * self.max_new_tokens
+
 
 @dataclass(frozen=True, slots=True)
 class Caption:
@@ -99,6 +109,7 @@ class Options:
 
 
 DEFAULT_OPTIONS = Options()
+NOBODY = Client("")  # stands for a client that is not known, as of tasks of earlier versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +187,8 @@ class NewTask:
 
     `spool` names the spool file of its images, or is None if all were refused. `key` is the
     client's Idempotency-Key, and `digest` a hash of the request that it came with. The finished
-    task is posted to `callback_url`.
+    task is posted to `callback_url`. `cost` is the estimated cost of one image; with the default
+    options it is 1.
     """
 
     id: str
@@ -187,6 +199,8 @@ class NewTask:
     digest: str | None = None
     options: Options = DEFAULT_OPTIONS
     callback_url: str | None = None
+    client: Client = NOBODY
+    cost: float = 1.0
 
     @property
     def is_open(self) -> bool:
@@ -212,6 +226,35 @@ class ImageView:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskCounts:
+    """Numbers of a task's images: all, finished ones, and finished ones with and without a caption.
+
+    Cancelled images are finished, and have no caption.
+    """
+
+    total: int
+    done: int
+    captioned: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """A task without its images. Times are Unix seconds.
+
+    `revision` rises with each change that clients can see. Two states with equal revisions have
+    equal results.
+    """
+
+    id: str
+    status: Status
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TaskView:
     """The current state of a task. Times are Unix seconds; `images` are in upload order."""
 
@@ -223,12 +266,15 @@ class TaskView:
     images: tuple[ImageView, ...]
 
     @property
-    def done(self) -> int:
-        return sum(1 for image in self.images if image.status.terminal)
-
-    @property
-    def failed(self) -> int:
-        return sum(1 for image in self.images if image.status is Status.FAILED)
+    def counts(self) -> TaskCounts:
+        """Count the images by their states."""
+        states = [image.status for image in self.images]
+        return TaskCounts(
+            total=len(states),
+            done=sum(state.terminal for state in states),
+            captioned=states.count(Status.COMPLETED),
+            failed=states.count(Status.FAILED),
+        )
 
 
 # Points of blame for the death of a process. An image that has any is captioned alone from then on,
@@ -277,15 +323,14 @@ def task_id(now: float, token: str) -> str:
     return f"task_{int(now)}_{token}"
 
 
-def message(task: TaskView) -> str:
+def message(status: Status, counts: TaskCounts) -> str:
     """Return the sentence that clients read in a task's `message`."""
-    total = len(task.images)
-    captioned = sum(1 for image in task.images if image.status is Status.COMPLETED)
-    match task.status:
+    total, captioned = counts.total, counts.captioned
+    match status:
         case Status.PENDING:
             return f"Task is waiting to be processed. {total} files queued."
         case Status.PROCESSING:
-            return f"Task is being processed. {task.done}/{total} images done."
+            return f"Task is being processed. {counts.done}/{total} images done."
         case Status.COMPLETED:
             return (
                 f"Processing complete. {captioned}/{total} images captioned successfully "

@@ -1,10 +1,15 @@
-"""Two queues, for interactive and for bulk images, and which images are taken next. Pure."""
+"""Two queues, for interactive and for bulk images, and which images are taken next. Pure.
 
-from collections import deque
-from collections.abc import Hashable
+In each lane, the clients' images have their fair turns.
+"""
+
+import math
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from captiond.clients import Client
+from captiond.fairqueue import FairQueue
 from captiond.jobs import Lane
 
 T = TypeVar("T", bound="Item")
@@ -12,57 +17,78 @@ T = TypeVar("T", bound="Item")
 # While interactive images keep coming, every fifth batch is of the bulk lane, so that tasks
 # progress however busy the service is.
 PATIENCE = 4
+ALL_LANES = tuple(Lane)
 
 
 class Item(Protocol):
-    """An image that can be in a batch with others of its group."""
+    """An image of a client that can be in a batch with others of its group."""
+
+    @property
+    def lane(self) -> Lane: ...
+
+    @property
+    def client(self) -> Client: ...
+
+    @property
+    def ticket(self) -> str:
+        """What tells the item from all others."""
 
     @property
     def group(self) -> Hashable: ...
+
+    @property
+    def cost(self) -> float:
+        """The estimated cost, in the same unit for all items."""
 
 
 @dataclass(slots=True)
 class Lanes(Generic[T]):
     """Two queues. The interactive one has precedence over the bulk one."""
 
-    interactive: deque[T] = field(default_factory=deque)
-    bulk: deque[T] = field(default_factory=deque)
+    queues: dict[Lane, FairQueue[T]] = field(
+        default_factory=lambda: {lane: FairQueue() for lane in Lane}
+    )
     _passed_over: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.interactive or self.bulk)
+        return any(self.queues.values())
 
     def waiting(self, lane: Lane) -> int:
         """Return how many items of a lane wait."""
-        return len(self.interactive if lane is Lane.INTERACTIVE else self.bulk)
+        return len(self.queues[lane])
 
-    def put(self, lane: Lane, item: T) -> None:
-        """Append an item to its lane."""
-        (self.interactive if lane is Lane.INTERACTIVE else self.bulk).append(item)
+    def put(self, item: T) -> None:
+        """Add an item to its lane."""
+        self.queues[item.lane].put(item.client, item.ticket, item, item.cost)
 
-    def take(self, size: int) -> list[T]:
+    def take(
+        self, size: int, *, most_cost: float = math.inf, among: Collection[Lane] = ALL_LANES
+    ) -> list[T]:
         """Remove up to `size` items of one lane and one group, and return them.
 
-        The group is that of the lane's first item. The other items keep their order. Interactive
-        images are never in a batch with bulk images: on a CPU every further image makes all clients
-        of the batch wait longer.
-        """
-        lane = self._next_lane()
-        group = lane[0].group if lane else None
-        batch: list[T] = []
-        others: list[T] = []
-        while lane and len(batch) < size:
-            item = lane.popleft()
-            (batch if item.group == group else others).append(item)
-        lane.extendleft(reversed(others))
-        return batch
+        The lane is one of `among`. The group is that of the lane's next item; the items of other
+        groups keep their turns. Together the items cost at most `most_cost`, unless it is only one.
+        Interactive images are never in a batch with bulk images: on a CPU every further image makes
+        all clients of the batch wait longer.
 
-    def _next_lane(self) -> deque[T]:
-        if not self.bulk:
-            self._passed_over = 0
-            return self.interactive
-        if self.interactive and self._passed_over < PATIENCE:
+        Each item has to be reported with `finished`.
+        """
+        lane = self._next_lane([lane for lane in among if self.queues[lane]])
+        if lane is None:
+            return []
+        return self.queues[lane].take_group(size, lambda item: item.group, most_cost=most_cost)
+
+    def finished(self, item: T, *, extra: float = 0.0) -> None:
+        """Note that an item is finished, which cost `extra` more than was estimated."""
+        self.queues[item.lane].finished(item.client.name, extra=extra)
+
+    def _next_lane(self, ready: Collection[Lane]) -> Lane | None:
+        """Return which of the lanes `ready` is next; None if there is none."""
+        interactive, bulk = Lane.INTERACTIVE in ready, Lane.BULK in ready
+        if interactive and bulk and self._passed_over < PATIENCE:
             self._passed_over += 1
-            return self.interactive
+            return Lane.INTERACTIVE
         self._passed_over = 0
-        return self.bulk
+        if bulk:
+            return Lane.BULK
+        return Lane.INTERACTIVE if interactive else None

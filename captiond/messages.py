@@ -2,7 +2,7 @@
 
 from        to          messages
 web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
-supervisor  web         State, Answer, Drain
+supervisor  web         Keys, State, Answer, Drain
 supervisor  model       Go, Work, Withdraw, Drain
 model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model       decoder     Decode
@@ -15,8 +15,10 @@ never loses or duplicates a result.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from captiond.clients import Client
 from captiond.jobs import (
     DEFAULT_OPTIONS,
+    NOBODY,
     FinishedTask,
     Lane,
     Options,
@@ -24,6 +26,7 @@ from captiond.jobs import (
     Refused,
     SpooledImage,
 )
+from captiond.keys import Key
 from captiond.metrics import Measurements
 
 
@@ -48,22 +51,25 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A client waits for the caption of this image. `ticket` is unique within the web process.
+    """A client waits for the captions of these images, the images of one request.
 
-    `known_only` asks for a caption that the cache knows. It is set while no model captions.
+    The first image has the number `ticket`, which is unique within the web process; the others have
+    the numbers that follow it. `known_only` asks for captions that the cache knows. It is set while
+    no model captions.
     """
 
     ticket: int
-    image: SpooledImage
+    images: tuple[SpooledImage, ...]
     options: Options = DEFAULT_OPTIONS
     known_only: bool = False
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """The client of this ticket no longer waits."""
+    """The client of these tickets no longer waits."""
 
-    ticket: int
+    tickets: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome of an `Ask`."""
+    """The outcome of one image of an `Ask`."""
 
     ticket: int
     outcome: Outcome
@@ -120,7 +126,9 @@ class State:
 
     `model` is the model that captions, or the last one that did. `reasons` say why the service
     cannot caption.
-    `spool_free` is how many bytes tasks may still store, or None if there is no limit.
+    `spool_free` is how many bytes tasks may still store, and `disk_free` how many bytes all uploads
+    may, or None if there is no limit. `bulk_rate` is how many images of tasks were finished per
+    second in the last minutes, or 0 if that is not known.
     `cache` says whether a process that loads its model can already answer known images.
     """
 
@@ -130,7 +138,21 @@ class State:
     code: str = "model_not_ready"
     draining: bool = False
     spool_free: int | None = None
+    disk_free: int | None = None
+    bulk_rate: float = 0.0
     cache: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys that are valid now; every web process gets each change.
+
+    If keys are `required`, a request without one is refused. They may be required although there is
+    none: all may be revoked.
+    """
+
+    keys: tuple[Key, ...] = ()
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +163,7 @@ class Work:
     while it worked on the image before. A bulk image has the `image_id` of its row, and the
     `attempt` that fences its outcome; an interactive image has no row. An image that is
     `known_only` is refused by a process whose model is not loaded yet, unless the cache knows it.
+    The images of each `client` have their turns.
     """
 
     ticket: str
@@ -151,6 +174,7 @@ class Work:
     options: Options = DEFAULT_OPTIONS
     alone: bool = False
     known_only: bool = False
+    client: Client = NOBODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,10 +242,14 @@ class CacheReady:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A model process takes work: at most `window` unfinished images of each lane."""
+    """A model process takes work: at most `window` unfinished images of each lane.
+
+    It takes `reserve` more interactive images of clients that have no other image there.
+    """
 
     model: ModelInfo
     window: int
+    reserve: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +288,7 @@ Message = (
     | Cancelled
     | Answer
     | State
+    | Keys
     | Work
     | Withdraw
     | Begun

@@ -24,7 +24,10 @@ ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
 CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"  # names the file, and is no setting
 DEFAULT, ENVIRONMENT, COMMAND_LINE = "default", "environment", "command line"
-SECRETS = {("webhooks", "secret")}  # no message shows the values of these settings
+SECRETS = {
+    ("webhooks", "secret"),
+    ("keys", "named"),
+}  # no message shows the values of these settings
 
 Name = tuple[str, str]  # section and key
 

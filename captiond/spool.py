@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -78,6 +79,14 @@ class SpoolWriter(Protocol):
         """Remove the file, whether it was committed or not."""
 
 
+@dataclass(frozen=True, slots=True)
+class DiskSpace:
+    """The free and the total space of the storage, in bytes."""
+
+    free: int
+    total: int
+
+
 class Spool(Protocol):
     """Where spool files are kept. All methods block."""
 
@@ -104,6 +113,9 @@ class Spool(Protocol):
 
     def total_size(self) -> int:
         """Return the size of all files together, in bytes. Raises OSError."""
+
+    def disk_space(self) -> DiskSpace:
+        """Return the space of the storage. Raises OSError."""
 
     def written_before(self, moment: float) -> list[str]:
         """Return the names of the files that were last written before a Unix time in seconds."""
@@ -152,6 +164,10 @@ class FolderSpool:
 
     def total_size(self) -> int:
         return sum(size for _, size in self._files())
+
+    def disk_space(self) -> DiskSpace:
+        disk = os.statvfs(self._folder)
+        return DiskSpace(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
 
     def _files(self) -> Iterator[tuple[str, int]]:
         """Yield the name and the size in bytes of every file."""

@@ -41,8 +41,9 @@ def read_table(value: object) -> object:
     for part in filter(None, map(str.strip, value.split(","))):
         key, equals, entry = part.partition("=")
         if not equals:
-            message = "Input should be KEY=VALUE,KEY=VALUE or a JSON object; {part} has no ="
-            raise PydanticCustomError("table_parsing", message, {"part": repr(part)})
+            # The entry is not shown: it may be a secret.
+            message = "Input should be KEY=VALUE,KEY=VALUE or a JSON object; an entry has no ="
+            raise PydanticCustomError("table_parsing", message)
         entries[key.strip()] = entry.strip()
     return entries
 

@@ -35,6 +35,10 @@ class PlainLinear:
             y = gelu(y)
         return y if residual is None else y + residual
 
+    def write(self, x: Tensor, out: Tensor) -> None:
+        """Write the result for rows x [rows, in] to `out` [rows, out]; there is no activation."""
+        torch.addmm(self._bias, x, self._weight.t(), out=out)
+
 
 class PackedLinear:
     """A linear layer by oneDNN, in the precision of the weight [out, in]."""
@@ -117,6 +121,19 @@ def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "no
     for layer in layers:
         del layer.weight, layer.bias
     return make(weight, bias, activation)
+
+
+def write(linear_: Linear, x: Tensor, out: Tensor) -> None:
+    """Write the result of a layer without activation for rows x [rows, in] to `out` [rows, out]."""
+    if isinstance(linear_, PlainLinear):
+        linear_.write(x, out)
+    else:
+        out.copy_(linear_(x))
+
+
+def unquantized(make: MakeLinear) -> MakeLinear:
+    """Return the kind of layer for inputs that need all of their precision."""
+    return PackedLinear if make is Int8Linear else make
 
 
 def has_onednn() -> bool:

@@ -7,7 +7,9 @@ from contextlib import asynccontextmanager
 from captiond.config import Settings
 from captiond.errors import StartupError
 from captiond.store.engine import Engine, make_engine
-from captiond.store.migrate import check_revision
+from captiond.store.migrate import check_revision, prepare_database
+from captiond.supervisor.datafolder import create_privately, make_folders
+from captiond.supervisor.lock import locked
 
 
 @asynccontextmanager
@@ -25,6 +27,23 @@ async def opened(settings: Settings) -> AsyncIterator[Engine]:
         yield engine
     finally:
         await engine.dispose()
+
+
+async def created(settings: Settings) -> None:
+    """Create the data folder and the database.
+
+    Raises:
+        StartupError: they cannot be created.
+        AlreadyRunning: the service is starting.
+    """
+    create_privately()
+    make_folders(settings.data.dir)
+    with locked(settings.data.dir):
+        engine = make_engine(settings.database)
+        try:
+            await prepare_database(engine, settings.database)
+        finally:
+            await engine.dispose()
 
 
 def check_is_there(settings: Settings) -> None:

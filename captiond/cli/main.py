@@ -18,6 +18,7 @@ from captiond.cli.arguments import (
     settings_from,
 )
 from captiond.cli.db_command import db_app
+from captiond.cli.keys_command import keys_app
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
 from captiond.sources import checked, origins
@@ -289,6 +290,7 @@ def pull(
 
 
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 
 config_app = typer.Typer(no_args_is_help=True, help="Show the settings.")

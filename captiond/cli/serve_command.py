@@ -26,7 +26,9 @@ from captiond.supervisor.datafolder import (
     make_private,
     provide_temporary_folder,
 )
+from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.lock import locked
+from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.systemd import Notifier
 from captiond.web.schemas import task_status
@@ -95,11 +97,13 @@ async def serve(settings: Settings, listener: socket.socket, *, reload: bool) ->
         loop.add_signal_handler(number, make_stopper(stop))
     engine = make_engine(settings.database)
     await prepare_database(engine, settings.database)
-    recorder = Recorder()
-    courier = Courier(settings, engine, show=task_status, recorder=recorder)
+    recorder, clock = Recorder(), SteadyClock(engine)
+    courier = Courier(settings, engine, task_status, clock, recorder)
     courier.prepare()
+    keyring = KeyRing(settings, engine, os.environ)
+    await keyring.prepare()
     notifier = Notifier(os.environ)
-    supervisor = Supervisor(settings, listener, engine, notifier, courier, recorder)
+    supervisor = Supervisor(settings, listener, engine, notifier, courier, keyring, clock, recorder)
     loop.add_signal_handler(signal.SIGUSR1, supervisor.dump_metrics)
     try:
         async with asyncio.TaskGroup() as group:

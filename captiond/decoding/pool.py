@@ -4,7 +4,8 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -13,13 +14,14 @@ import structlog
 
 from captiond.backoff import backoff
 from captiond.config import Settings
+from captiond.decoding.decode import Pixels
 from captiond.decoding.decoder import DecoderStart
+from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
 from captiond.decoding.replies import MAX_REPLY_BYTES, MalformedReply, decode_reply
 from captiond.decoding.slots import Slots
-from captiond.errors import ImageTooSlow, PoisonImage
-from captiond.jobs import BLAME_LIMIT, Death, Lane, Refused, SpooledImage, blame
-from captiond.lanes import Lanes
-from captiond.messages import Decode, Decoded, Message
+from captiond.errors import CaptiondError, ImageTooSlow, PoisonImage
+from captiond.jobs import BLAME_LIMIT, Death, Refused, blame
+from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
 from captiond.processes.children import ChildProcess
 
@@ -30,34 +32,47 @@ EXIT_SECONDS = 5.0  # between the end of a decoder's messages and its exit
 STUCK_FACTOR = 4  # a decoder may take this many times its processor seconds of real time
 
 
-@dataclass(slots=True)
-class DecodeJob:
-    """One image to decode. A decoder has one at a time, so its death has one possible cause."""
+@dataclass(frozen=True, slots=True)
+class DecoderDeath:
+    """How a decoder ended that had an image to decode."""
 
-    lane: Lane
-    request: Decode
-    answer: asyncio.Future[Decoded | Refused]
-    blame: int = 0
-
-    @property
-    def group(self) -> None:
-        """Jobs are taken one by one, so all are of one group."""
+    death: Death
+    exit_code: int
 
 
 class DecodePool:
-    """Sends images to decode processes. `running_pool` makes a pool and owns its processes."""
+    """Sends images to decode processes, and owns the slots that they write the pixels into.
+
+    `running_pool` makes a pool and owns its processes.
+    """
 
     def __init__(self, settings: Settings, slots: Slots) -> None:
         self._settings = settings
         self._slots = slots
-        self._jobs: Lanes[DecodeJob] = Lanes()
-        self._waiting = asyncio.Semaphore(0)  # the number of jobs
+        self._jobs = JobQueue(slots)
 
-    async def decode(self, lane: Lane, image: SpooledImage, slot: int) -> Decoded | Refused:
-        """Decode an image into a slot. Interactive images have precedence over bulk images."""
-        answer: asyncio.Future[Decoded | Refused] = asyncio.get_running_loop().create_future()
-        self._put(DecodeJob(lane, Decode(image, slot), answer))
+    async def decode(
+        self, work: Work, is_wanted: Callable[[], bool] = lambda: True
+    ) -> DecodedImage | Refused | None:
+        """Decode an image into a free slot, when it is its client's turn.
+
+        Interactive images have precedence over bulk images. The result is None if the image is not
+        wanted any more when it is its turn.
+        """
+        answer: asyncio.Future[DecodedImage | Refused | None]
+        answer = asyncio.get_running_loop().create_future()
+        self._jobs.put(DecodeJob(work, is_wanted, answer))
         return await answer
+
+    def gather(self, slots: list[int], into: Pixels) -> Pixels:
+        """Copy the pixels of some slots to the beginning of a buffer, and free the slots."""
+        pixels = self._slots.gather(slots, into)
+        self.free(slots)
+        return pixels
+
+    def free(self, slots: Iterable[int]) -> None:
+        """Note that the pixels in these slots are not needed any more."""
+        self._jobs.free(slots)
 
     async def keep_decoder(self) -> None:
         """Run a decoder, and start another one whenever it ends, until cancelled."""
@@ -81,50 +96,60 @@ class DecodePool:
     async def _feed(self, decoder: ChildProcess) -> None:
         """Give a decoder one job after the other, until it ends or is killed."""
         while True:
-            await self._waiting.acquire()
+            await self._jobs.wait()
             # guard: idle-decoder-blames-nothing
             if not decoder.process.is_alive():  # it died while idle, so no image is the cause
-                self._waiting.release()
+                self._jobs.leave()
                 return
-            (job,) = self._jobs.take(1)
-            decoder.channel.send(job.request)
-            try:
-                async with asyncio.timeout(STUCK_FACTOR * self._settings.images.decode_seconds):
-                    body = await decoder.channel.receive_bytes(MAX_REPLY_BYTES)
-                    reply = decode_reply(body)
-            except ChannelClosed:
-                self._lost(job, *await death_of(decoder))
+            job, slot = self._jobs.take()
+            begun = time.monotonic()
+            reply = await self._reply(decoder, job, slot)
+            self._jobs.finished(job, time.monotonic() - begun)
+            if isinstance(reply, Decoded):
+                job.resolve(DecodedImage(slot, reply))
+                continue
+            self._jobs.free([slot])
+            if isinstance(reply, DecoderDeath):
+                self._lost(job, reply)
                 return
-            except (MalformedReply, MessageTooLarge) as error:
-                log.error("decoder_reply_malformed", reason=str(error))
-                decoder.kill()
-                self._lost(job, Death.CRASHED, await decoder.exited())
-                return
-            except TimeoutError:
-                death = Death.KILLED if decoder.is_stopped() else Death.HUNG
-                decoder.kill()
-                self._lost(job, death, await decoder.exited())
-                return
-            resolve(job, reply)
+            job.resolve(reply)
 
-    def _put(self, job: DecodeJob) -> None:
-        self._jobs.put(job.lane, job)
-        self._waiting.release()
+    async def _reply(
+        self, decoder: ChildProcess, job: DecodeJob, slot: int
+    ) -> Decoded | Refused | DecoderDeath | None:
+        """Have an image decoded. Return None if it is not wanted any more."""
+        # guard: unwanted-image-is-not-decoded
+        if not job.is_wanted():
+            return None
+        decoder.channel.send(Decode(job.work.image, slot))
+        try:
+            async with asyncio.timeout(STUCK_FACTOR * self._settings.images.decode_seconds):
+                return decode_reply(await decoder.channel.receive_bytes(MAX_REPLY_BYTES))
+        except ChannelClosed:
+            return await death_of(decoder)
+        except (MalformedReply, MessageTooLarge) as error:
+            log.error("decoder_reply_malformed", reason=str(error))
+            decoder.kill()
+            return DecoderDeath(Death.CRASHED, await decoder.exited())
+        except TimeoutError:
+            death = Death.KILLED if decoder.is_stopped() else Death.HUNG
+            decoder.kill()
+            return DecoderDeath(death, await decoder.exited())
 
-    def _lost(self, job: DecodeJob, death: Death, exit_code: int) -> None:
+    def _lost(self, job: DecodeJob, end: DecoderDeath) -> None:
         """Try a job again whose decoder ended, until its image counts as the cause."""
         # guard: decoder-death-blames-its-image
-        job.blame += max(1, blame(death, batch=1))
-        log.warning("decoder_died", exit_code=exit_code, death=death.value, blame=job.blame)
-        if exit_code == -signal.SIGPROF:
+        job.blame += max(1, blame(end.death, batch=1))
+        log.warning("decoder_died", exit_code=end.exit_code, death=end.death.value, blame=job.blame)
+        if end.exit_code == -signal.SIGPROF:
             seconds = self._settings.images.decode_seconds
-            resolve(job, Refused.of(ImageTooSlow(f"decoding takes more than {seconds:g} seconds")))
+            error: CaptiondError = ImageTooSlow(f"decoding takes more than {seconds:g} seconds")
         elif job.blame >= BLAME_LIMIT:
-            resolve(
-                job, Refused.of(PoisonImage("decoding this image ends the process that decodes it"))
-            )
+            error = PoisonImage("decoding this image ends the process that decodes it")
         else:
-            self._put(job)
+            self._jobs.put(job)
+            return
+        job.resolve(Refused.of(error))
 
     async def _spawn(self) -> ChildProcess:
         return await ChildProcess.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, self._start)
@@ -133,23 +158,18 @@ class DecodePool:
         return DecoderStart(name, os.getpid(), self._settings, connection, self._slots)
 
 
-async def death_of(decoder: ChildProcess) -> tuple[Death, int]:
-    """Return how a decoder ends that has closed its channel, and its exit code.
+async def death_of(decoder: ChildProcess) -> DecoderDeath:
+    """Return how a decoder ends that has closed its channel.
 
     A decoder that was taken over may close its channel and go on, so it is killed after a while.
     """
     try:
         async with asyncio.timeout(EXIT_SECONDS):
             code = await decoder.exited()
-            return Death.by(code), code
+            return DecoderDeath(Death.by(code), code)
     except TimeoutError:
         decoder.kill()
-        return Death.HUNG, await decoder.exited()
-
-
-def resolve(job: DecodeJob, reply: Decoded | Refused) -> None:
-    if not job.answer.done():
-        job.answer.set_result(reply)
+        return DecoderDeath(Death.HUNG, await decoder.exited())
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from captiond.decoding.decode import Geometry, Pixels
+from captiond.jobs import Lane
 
 
 class Slots:
@@ -31,6 +32,10 @@ class Slots:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return attach, (self.count, self.geometry, DupFd(self._descriptor))
+
+    def lane_of(self, slot: int) -> Lane:
+        """Return the lane of a slot: each lane has half of them."""
+        return Lane.BULK if 2 * slot < self.count else Lane.INTERACTIVE
 
     def write(self, slot: int, pixels: Pixels) -> None:
         """Write the pixels of one image into a slot."""

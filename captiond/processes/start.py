@@ -19,6 +19,7 @@ from types import ModuleType
 from captiond.config import Settings
 from captiond.logs import set_up_logs
 from captiond.messages import Message
+from captiond.usage import UsageBoard
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -47,9 +48,14 @@ class Start:
 
 @dataclass(frozen=True)
 class WebStart(Start):
-    """The start of a web process; all of them accept connections from one `listener`."""
+    """The start of a web process; all of them accept connections from one `listener`.
+
+    `number` is that of its part of `usage`, which they share.
+    """
 
     listener: socket.socket
+    usage: UsageBoard
+    number: int
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ raises the image's attempt, and only a result of the present attempt is stored.
 """
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sqlalchemy import (
+    CTE,
     Float,
     Integer,
     Row,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     func,
+    literal_column,
     select,
     type_coerce,
     update,
@@ -24,8 +26,17 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
+from captiond.clients import Client
 from captiond.errors import PoisonImage
-from captiond.jobs import BLAME_LIMIT, FinishedTask, Options, Outcome, Refused, SpooledImage, Status
+from captiond.jobs import (
+    BLAME_LIMIT,
+    FinishedTask,
+    Options,
+    Outcome,
+    Refused,
+    SpooledImage,
+    Status,
+)
 from captiond.store.engine import Engine, writing
 from captiond.store.finishing import count_closed
 from captiond.store.leases import hold, release_claims
@@ -40,6 +51,7 @@ from captiond.store.transitions import (
     image_moves,
     task_may_become,
 )
+from captiond.store.turns import Turn, move, next_images, waiting_after
 
 OUTCOMES = rows_of(
     "outcomes", {"id": Integer(), "attempt": Integer(), "status": String(), "result": Text()}
@@ -56,12 +68,29 @@ FINISH = (
     .returning(ImageRow.id, ImageRow.task_id)
 )
 WAITING = image_moves(Status.PENDING, Status.PROCESSING)
-FIRST = select(ImageRow.id).where(WAITING).order_by(ImageRow.id).limit(bindparam("first"))
+WANTED = rows_of("wanted", {"task_id": String(), "number": Integer()})
+
+
+def walk() -> CTE:
+    """Return the first waiting images of the WANTED tasks, each found by an index from the last.
+
+    A window function would read all waiting images of the tasks.
+    """
+    first = waiting_after(WANTED.c.task_id, literal_column("0", Integer))
+    begin = select(WANTED.c.task_id, WANTED.c.number.label("left"), first.label("id"))
+    step = begin.cte("walk", recursive=True)
+    following = waiting_after(step.c.task_id, step.c.id)
+    more = select(step.c.task_id, step.c.left - 1, following).where(
+        step.c.left > 1, step.c.id.is_not(None)
+    )
+    return step.union_all(more)
+
+
 TAKE = (
     update(ImageRow)
     # The second guard matters where transactions run side by side: another one may have claimed an
     # image that the subquery selected.
-    .where(ImageRow.id.in_(FIRST.scalar_subquery()), WAITING)
+    .where(ImageRow.id.in_(select(walk().c.id)), WAITING)
     .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=bindparam("claimant"))
     .returning(
         ImageRow.id,
@@ -77,6 +106,8 @@ CLAIMED_TASKS = select(
     TaskRow.id,
     TaskRow.status,
     TaskRow.spool,
+    TaskRow.client,
+    TaskRow.weight,
     type_coerce(TaskRow.options, Text).label("options"),
 ).where(TaskRow.id.in_(bindparam("task_ids", expanding=True)))
 START = (
@@ -86,6 +117,7 @@ START = (
     )
     .values(
         status=PROCESSING,
+        revision=TaskRow.revision + 1,
         started_at=func.coalesce(TaskRow.started_at, bindparam("now", type_=Float)),
     )
 )
@@ -102,6 +134,7 @@ class Claim:
     blame: int
     image: SpooledImage
     options: Options
+    client: Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +151,24 @@ class ClaimedTask:
     """What the images of a task have in common. `options` is None if they cannot be read."""
 
     spool: str
+    client: Client
     options: Options | None
 
 
-async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[Claim]:
-    """Claim up to `limit` waiting images for a process, the first accepted ones first.
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim brought: images, and the spool files of tasks that failed in it.
+
+    `finished` is the number of those tasks, whose receivers are to be notified.
+    """
+
+    claims: list[Claim]
+    unneeded: list[str] = field(default_factory=list)
+    finished: int = 0
+
+
+async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> Claimed:
+    """Claim up to `limit` waiting images for a process, in fair turns (see `turns`).
 
     `owner` is `<node>/<process>`. Their tasks become PROCESSING, and the lease of the node is
     extended, all in one transaction. Images of a task whose options cannot be read become FAILED
@@ -132,31 +178,68 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> list[C
     Raises:
         StoreError: Nothing was claimed.
     """
-    claims: list[Claim] = []
+    claimed = Claimed([])
     async with writing(engine) as connection:
-        while len(claims) < limit:
-            take = {"first": limit - len(claims), "claimant": owner}
-            rows = (await connection.execute(TAKE, take)).all()
-            if not rows:
+        while len(claimed.claims) < limit:
+            turn = await next_images(connection, limit - len(claimed.claims))
+            if not turn.clients:
                 break
-            await hold(connection, owner.partition("/")[0])
-            tasks = await start_tasks(connection, {row.task_id for row in rows}, now)
-            readable, lost = sorted_out(rows, tasks)
-            claims += readable
-            if not lost:
-                break
-            await store_results(connection, lost, now)
-    return sorted(claims, key=lambda claim: claim.image_id)
+            claimed = await claim_turn(connection, turn, claimed, owner, now)
+    return claimed
+
+
+async def claim_turn(
+    connection: AsyncConnection, turn: Turn, so_far: Claimed, owner: str, now: float
+) -> Claimed:
+    """Claim the images of one plan, as far as they wait. Return `so_far` with what it brought."""
+    rows = await take(connection, turn, owner)
+    await hold(connection, owner.partition("/")[0])
+    tasks = await start_tasks(connection, {row.task_id for row in rows}, now)
+    await move(connection, turn, Counter(row.task_id for row in rows))
+    readable, lost = sorted_out(in_order(rows, turn.images), tasks)
+    finished = await store_results(connection, lost, now)
+    ended = {row.task_id: finished.get(row.id) for row in rows if finished.get(row.id)}
+    unneeded = [tasks[name].spool for name, task in ended.items() if task and not task.keeps_file]
+    return Claimed(
+        [*so_far.claims, *readable],
+        [*so_far.unneeded, *unneeded],
+        so_far.finished + len(ended),
+    )
+
+
+async def take(connection: AsyncConnection, turn: Turn, owner: str) -> Sequence[ClaimedRow]:
+    """Claim the images of a plan, without their tasks."""
+    if not turn.images:
+        return ()
+    wanted = json.dumps([*Counter(turn.images).items()])
+    return (await connection.execute(TAKE, {"wanted": wanted, "claimant": owner})).all()
+
+
+def in_order(rows: Iterable[ClaimedRow], task_ids: Iterable[str]) -> Iterator[ClaimedRow]:
+    """Yield the rows in the order of a plan, those of one task in the order of acceptance."""
+    of_task: defaultdict[str, deque[ClaimedRow]] = defaultdict(deque)
+    for row in sorted(rows, key=lambda row: row.id):
+        of_task[row.task_id].append(row)
+    for task_id in task_ids:
+        if of_task[task_id]:
+            yield of_task[task_id].popleft()
 
 
 async def start_tasks(
     connection: AsyncConnection, task_ids: set[str], now: float
 ) -> dict[str, ClaimedTask]:
     """Let the tasks be PROCESSING. Return what a claim needs of them, by their ids."""
+    if not task_ids:
+        return {}
     rows = (await connection.execute(CLAIMED_TASKS, {"task_ids": [*task_ids]})).all()
     if waiting := [row.id for row in rows if row.status != PROCESSING]:
         await connection.execute(START, {"task_ids": waiting, "now": now})
-    return {row.id: ClaimedTask(row.spool or "", readable_options(row.options)) for row in rows}
+    return {
+        row.id: ClaimedTask(
+            row.spool or "", Client(row.client, row.weight), readable_options(row.options)
+        )
+        for row in rows
+    }
 
 
 def readable_options(text: str | None) -> Options | None:
@@ -178,7 +261,7 @@ def sorted_out(
             lost.append(ImageOutcome(row.id, row.attempt, UNREADABLE))
         else:
             image = SpooledImage(task.spool, row.offset, row.size, row.sha256 or "")
-            claims.append(Claim(row.id, row.attempt, row.blame, image, task.options))
+            claims.append(Claim(row.id, row.attempt, row.blame, image, task.options, task.client))
     return claims, lost
 
 

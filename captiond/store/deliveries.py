@@ -20,6 +20,7 @@ from captiond.store.tables import DeliveryRow, TaskRow
 PENDING = DeliveryStatus.PENDING.value
 FAILED = DeliveryStatus.FAILED.value
 MAX_ERROR = 300
+SET_BACK = 60.0  # seconds; the clocks of a machine that is set by the network differ by less
 COLUMNS = (
     DeliveryRow.id,
     DeliveryRow.task_id,
@@ -194,6 +195,21 @@ async def give_up(
     )
     async with writing(engine) as connection:
         return (await connection.execute(too_old)).rowcount
+
+
+async def bring_forward(engine: Engine, *, now: float) -> int:
+    """Let the deliveries be due now whose times are in the future of a clock that was set back.
+
+    Otherwise a receiver would be called only when the clock has caught up. Return their number.
+
+    Raises:
+        StoreError: Nothing was changed.
+    """
+    last = func.coalesce(DeliveryRow.tried_at, DeliveryRow.renewed_at, DeliveryRow.created_at)
+    waiting = update(DeliveryRow).where(DeliveryRow.status == PENDING, DeliveryRow.due_at > now)
+    async with writing(engine) as connection:
+        forward = waiting.where(last > now + SET_BACK).values(due_at=now)
+        return (await connection.execute(forward)).rowcount
 
 
 async def of_task(engine: Engine, task_id: str) -> list[Delivery]:

@@ -43,7 +43,7 @@ CLOSED = rows_of("closed", {"task_id": String(), "number": Integer()})
 COUNT_DOWN = (
     update(TaskRow)
     .where(TaskRow.id == CLOSED.c.task_id)
-    .values(open_images=TaskRow.open_images - CLOSED.c.number)
+    .values(open_images=TaskRow.open_images - CLOSED.c.number, revision=TaskRow.revision + 1)
     .returning(TaskRow.id, TaskRow.open_images)
 )
 FINISH_TASKS = (

@@ -13,14 +13,26 @@ does no harm to a living process.
 import re
 import secrets
 
-from sqlalchemy import ColumnElement, Float, String, bindparam, delete, exists, insert, or_, update
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    String,
+    bindparam,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status
 from captiond.store.engine import Engine, writing
 from captiond.store.sqlite import clock
-from captiond.store.tables import ImageRow, NodeRow
+from captiond.store.tables import ImageRow, NodeRow, TaskRow
 from captiond.store.transitions import PENDING, PROCESSING, image_moves
+from captiond.store.turns import enter
 
 LEASE_SECONDS = 60.0
 RENEW_SECONDS = 10.0  # between two calls of `renew`; five may fail before a lease expires
@@ -82,7 +94,8 @@ async def requeue_expired(engine: Engine, node: str) -> int:
 async def recover(engine: Engine, node: str) -> int:
     """Release the claims of every node but `node`. Return the number of images.
 
-    The caller must hold the lock of the data folder, which proves that no other node lives.
+    The caller must hold the lock of the data folder, which proves that no other node lives. All
+    open tasks get their turns, because those of an earlier version have none.
 
     Raises:
         StoreError: Nothing was released.
@@ -90,7 +103,10 @@ async def recover(engine: Engine, node: str) -> int:
     async with writing(engine) as connection:
         await connection.execute(delete(NodeRow).where(NodeRow.id != node))
         others = or_(ImageRow.owner.is_(None), ~held_by(node))
-        return await release_claims(connection, others)
+        released = await release_claims(connection, others)
+        unfinished = select(TaskRow.id).where(TaskRow.finished_at.is_(None), TaskRow.turn.is_(None))
+        await enter(connection, (await connection.execute(unfinished)).scalars(), new=False)
+        return released
 
 
 async def release(engine: Engine, node: str) -> int:
@@ -107,4 +123,7 @@ async def release(engine: Engine, node: str) -> int:
 async def release_claims(connection: AsyncConnection, which: ColumnElement[bool]) -> int:
     """Let claimed images wait for the next claim. Return their number."""
     claimed = update(ImageRow).where(image_moves(Status.PROCESSING, Status.PENDING), which)
-    return (await connection.execute(claimed.values(status=PENDING, owner=None))).rowcount
+    released = claimed.values(status=PENDING, owner=None).returning(ImageRow.task_id)
+    task_ids = (await connection.execute(released)).scalars().all()
+    await enter(connection, set(task_ids), new=False)
+    return len(task_ids)

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Executable,
     Float,
     Insert,
+    Select,
     Subquery,
     Text,
     bindparam,
@@ -207,6 +208,22 @@ def clock() -> ColumnElement[float]:
 def insert_or_keep(table: type[Any]) -> Insert:
     """Return an INSERT that leaves a row alone if one with the same key exists."""
     return dialect.insert(table).on_conflict_do_nothing()
+
+
+def insert_or_update(
+    table: type[Any],
+    columns: Sequence[str],
+    rows: Select[Any],
+    *,
+    key: str,
+    changes: Callable[[Any], Mapping[str, object]],
+) -> Insert:
+    """Return an INSERT of the rows of a query, which changes a row that has the same `key`.
+
+    `changes` gets the columns of the row that cannot be inserted, and returns the new values.
+    """
+    new = dialect.insert(table).from_select(columns, rows)
+    return new.on_conflict_do_update(index_elements=[key], set_=changes(new.excluded))
 
 
 def json_field(document: InstrumentedAttribute[Any], name: str) -> ColumnElement[str | None]:

@@ -2,6 +2,8 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
+    Boolean,
     Float,
     ForeignKey,
     Index,
@@ -32,6 +34,13 @@ class TaskRow(Table):
     `spool` names the file that holds the task's images, and is NULL once no image needs it.
     `options` is NULL if the request set none. `open_images` counts the images that are PENDING or
     PROCESSING; each transaction that changes the state of images updates it by their number.
+    `size` is the size of its images in bytes. `idempotency_key` is a hash of the client and its
+    Idempotency-Key; tasks of earlier versions have the key itself.
+
+    `client` and `weight` say who sent the task, and how large that client's share is. `cost` is the
+    cost of one image; an image with the default options costs 1. `turn` is the task's place among
+    the tasks of its client (see `store.turns`), and NULL if no image of it waits. `revision` rises
+    with each change of a result or of the task's state.
     """
 
     __tablename__ = "tasks"
@@ -43,6 +52,20 @@ class TaskRow(Table):
             "finished_at",
             "spool",
             sqlite_where=text("spool IS NOT NULL"),  # few tasks still need their file
+        ),
+        Index(
+            "ix_tasks_client_turn_created_at",
+            "client",
+            "turn",
+            "created_at",
+            sqlite_where=text("turn IS NOT NULL"),
+        ),
+        Index(
+            "ix_tasks_client_open_images_size",
+            "client",
+            "open_images",
+            "size",
+            sqlite_where=text("finished_at IS NULL"),
         ),
     )
 
@@ -57,10 +80,37 @@ class TaskRow(Table):
     options: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
     callback_url: Mapped[str | None] = mapped_column(Text)
     open_images: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    client: Mapped[str] = mapped_column(Text, server_default=text("''"))
+    weight: Mapped[float] = mapped_column(Float, server_default=text("1"))
+    cost: Mapped[float] = mapped_column(Float, server_default=text("1"))
+    size: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    revision: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    turn: Mapped[float | None] = mapped_column(Float)
+
+
+class TurnRow(Table):
+    """A client that has waiting images, or had some lately: its turn among all clients.
+
+    `turn` is the virtual time at which its next image starts (see `store.turns`). It is kept while
+    it is in the future, although the client has no more waiting images (`waits` is false), so that
+    a client that returns does not get a larger share.
+    """
+
+    __tablename__ = "turns"
+    __table_args__ = (
+        Index("ix_turns_waits_turn_id", "waits", "turn", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    client: Mapped[str] = mapped_column(Text, unique=True)
+    weight: Mapped[float] = mapped_column(Float)
+    turn: Mapped[float] = mapped_column(Float)
+    waits: Mapped[bool] = mapped_column(Boolean)
 
 
 class ImageRow(Table):
-    """One image of a task. Ids rise in the order of acceptance, which is the order of claims.
+    """One image of a task. Ids rise in the order of acceptance; a task's images are claimed in it.
 
     `attempt` counts the claims and fences their results. `owner` is the process that holds the
     claim, as `<node>/<process>`. `blame` holds the points for processes that died while they worked
@@ -71,6 +121,7 @@ class ImageRow(Table):
     __table_args__ = (
         UniqueConstraint("task_id", "position"),
         Index("ix_images_status_id", "status", "id"),
+        Index("ix_images_task_id_id", "task_id", "id", sqlite_where=text("status = 'PENDING'")),
         {"sqlite_autoincrement": True},
     )
 
@@ -128,6 +179,28 @@ class DeliveryRow(Table):
     error: Mapped[str | None] = mapped_column(Text)
 
 
+class KeyRow(Table):
+    """A key of a client. `id` is the beginning of `digest`, the SHA-256 of the key in hex.
+
+    A limit that is NULL is the default of `[clients]`. `revoked_at` is NULL while the key is valid.
+    """
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    weight: Mapped[float] = mapped_column(Float)
+    share: Mapped[float] = mapped_column(Float)
+    requests: Mapped[int | None] = mapped_column(Integer)
+    concurrent: Mapped[int | None] = mapped_column(Integer)
+    images: Mapped[int | None] = mapped_column(Integer)
+    body_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[float] = mapped_column(Float)
+    revoked_at: Mapped[float | None] = mapped_column(Float)
+
+
 class NodeRow(Table):
     """A supervisor that holds claims. `id` is unique to one run of it.
 
@@ -138,3 +211,12 @@ class NodeRow(Table):
 
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     expires_at: Mapped[float] = mapped_column(Float)
+
+
+class ClockRow(Table):
+    """A clock that goes on across restarts. `reached` is its time in Unix seconds."""
+
+    __tablename__ = "clocks"
+
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    reached: Mapped[float] = mapped_column(Float)

@@ -5,18 +5,21 @@ or repeated message changes nothing. Transactions change images before tasks, in
 that two of them cannot wait for each other.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     Insert,
+    Integer,
     Text,
     bindparam,
     func,
     insert,
     literal_column,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,12 +37,12 @@ from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import (
     CANCELLED,
     FAILED,
-    OPEN,
     PENDING,
     image_may_become,
     image_moves,
     task_may_become,
 )
+from captiond.store.turns import charge, enter
 
 # ---------------------------------------------------------------- accepting
 
@@ -65,6 +68,10 @@ INSERT_TASK = insert_of(
     "options",
     "callback_url",
     "open_images",
+    "client",
+    "weight",
+    "cost",
+    "size",
 )
 INSERT_IMAGE = insert_of(
     ImageRow,
@@ -116,6 +123,7 @@ async def create_tasks(engine: Engine, tasks: Sequence[NewTask]) -> list[str | K
                     await insert_tasks(connection, [task])
         await insert_tasks(connection, [task for task in new if task.key is None])
         await insert_images(connection, new)
+        await enter(connection, [task.id for task in new if task.is_open], new=True)
         for task in new:
             if not task.is_open:
                 await announce(connection, task.id, task.callback_url, task.created_at)
@@ -139,11 +147,24 @@ async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | KeyRe
     # guard: one-task-for-a-key
     if task.key is None:
         return None
-    query = select(TaskRow.id, TaskRow.digest).where(TaskRow.idempotency_key == task.key)
-    earlier = (await connection.execute(query)).one_or_none()
+    same = TaskRow.idempotency_key == own_key(task)
+    before_clients = (TaskRow.idempotency_key == task.key) & (TaskRow.client == "")
+    query = select(TaskRow.id, TaskRow.digest).where(same | before_clients)
+    earlier = (await connection.execute(query)).first()
     if earlier is not None and earlier.digest != task.digest:
         return KeyReused("this Idempotency-Key came with another request before; use a new one")
     return earlier.id if earlier is not None else None
+
+
+def own_key(task: NewTask) -> str | None:
+    """Return what is stored of an Idempotency-Key: a hash with the client, who has its own keys.
+
+    Tasks of earlier versions have no client, and have the key itself.
+    """
+    if task.key is None:
+        return None
+    # guard: keys-of-each-client
+    return hashlib.sha256(f"{task.client.name}\0{task.key}".encode()).hexdigest()
 
 
 def task_row(task: NewTask) -> dict[str, object]:
@@ -154,11 +175,15 @@ def task_row(task: NewTask) -> dict[str, object]:
         "created_at": task.created_at,
         "finished_at": None if task.is_open else task.created_at,
         "spool": task.spool,
-        "idempotency_key": task.key,
+        "idempotency_key": own_key(task),
         "digest": task.digest,
         "options": options_text(task.options),
         "callback_url": task.callback_url,
         "open_images": sum(1 for image in task.images if image.refused is None),
+        "client": task.client.name,
+        "weight": task.client.weight,
+        "cost": task.cost,
+        "size": sum(image.spooled.size for image in task.images if image.spooled),
     }
 
 
@@ -236,12 +261,15 @@ async def end_as_cancelled(
             status=CANCELLED,
             finished_at=now,
             spool=None,
+            turn=None,
             open_images=TaskRow.open_images - images,
+            revision=TaskRow.revision + 1,
         )
-        .returning(TaskRow.callback_url)
+        .returning(TaskRow.callback_url, TaskRow.client)
     )
     task = (await connection.execute(cancelled)).one_or_none()
     if task is not None:
+        await charge(connection, {task.client: 0.0})
         await announce(connection, task_id, task.callback_url, now)
     return task is not None
 
@@ -270,6 +298,7 @@ async def retry(engine: Engine, task_id: str) -> int:
             if await status_of(connection, task_id) is None:
                 raise TaskNotFound(f"{task_id}: there is no such task")
             raise NothingToRetry(task_id)
+        await enter(connection, [task_id], new=False)
         await withhold(connection, task_id)
     return waiting
 
@@ -279,7 +308,12 @@ async def reopen(connection: AsyncConnection, task_id: str, images: int) -> bool
     reopened = (
         update(TaskRow)
         .where(TaskRow.id == task_id, TaskRow.spool.is_not(None), task_may_become(Status.PENDING))
-        .values(status=PENDING, finished_at=None, open_images=TaskRow.open_images + images)
+        .values(
+            status=PENDING,
+            finished_at=None,
+            open_images=TaskRow.open_images + images,
+            revision=TaskRow.revision + 1,
+        )
     )
     return (await connection.execute(reopened)).rowcount == 1
 
@@ -289,6 +323,17 @@ def of_task(task_id: str) -> ColumnElement[bool]:
 
 
 # ---------------------------------------------------------------- reading
+
+
+async def owner_of(engine: Engine, task_id: str) -> str | None:
+    """Return the name of the client that sent a task, or None if there is no such task.
+
+    Raises:
+        StoreError: It cannot be read now.
+    """
+    query = select(TaskRow.client).where(TaskRow.id == task_id)
+    async with reading(engine) as connection:
+        return (await connection.execute(query)).scalar_one_or_none()
 
 
 async def read_task(engine: Engine, task_id: str) -> TaskView | None:
@@ -301,15 +346,29 @@ async def read_task(engine: Engine, task_id: str) -> TaskView | None:
     return None if snapshot is None else snapshot.view()
 
 
-async def count_open(engine: Engine) -> int:
-    """Return the number of images that wait or are being captioned.
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The images that wait or are being captioned, and the bytes of all images of their tasks."""
+
+    images: int = 0
+    size: int = 0
+
+
+async def backlog(engine: Engine, client: str | None = None) -> Backlog:
+    """Return the backlog of all clients or of one. The rows of unfinished tasks are read for it.
 
     Raises:
-        StoreError: They cannot be counted now.
+        StoreError: They cannot be read now.
     """
-    query = select(func.count()).where(ImageRow.status.in_(OPEN))
+    sums = (func.sum(TaskRow.open_images), func.sum(TaskRow.size))
+    images, size = (type_coerce(func.coalesce(each, 0), Integer) for each in sums)
+    query = select(images, size)
+    query = query.where(TaskRow.finished_at.is_(None))
+    if client is not None:
+        query = query.where(TaskRow.client == client)
     async with reading(engine) as connection:
-        return (await connection.execute(query)).scalar_one()
+        row = (await connection.execute(query)).one()
+    return Backlog(row[0], row[1])
 
 
 async def needed_spool_names(engine: Engine) -> set[str]:

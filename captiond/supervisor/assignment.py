@@ -12,6 +12,8 @@ from captiond.store import claims, leases
 from captiond.store.engine import Engine
 from captiond.store.leases import owner_of
 from captiond.store.patience import until_stored
+from captiond.supervisor.cleaner import SpoolCleaner
+from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.roster import ChildKind, Roster
@@ -30,12 +32,16 @@ class Assignment:
         engine: Engine,
         node: str,
         recorder: Recorder,
+        cleaner: SpoolCleaner,
+        courier: Courier,
     ) -> None:
         self._dispatcher = dispatcher
         self._roster = roster
         self._engine = engine
         self._node = node
         self._recorder = recorder
+        self._cleaner = cleaner
+        self._courier = courier
         self._outage = StorageOutage("claim of images")
         self._interactive, self._bulk = asyncio.Event(), asyncio.Event()
         self._bulk_waits = True
@@ -111,7 +117,9 @@ class Assignment:
             owner = owner_of(self._node, model)
             claimed: list[claims.Claim] = []
             with self._outage.tolerated():  # the next poll tries again
-                claimed = await claims.claim(self._engine, capacity, owner=owner, now=time.time())
+                claimed = self._without_finished(
+                    await claims.claim(self._engine, capacity, owner=owner, now=time.time())
+                )
             self._recorder.count(CLAIMED, amount=len(claimed))
             self._bulk_waits |= len(claimed) == capacity
             if not self._roster.has(ChildKind.MODEL, model):
@@ -121,6 +129,14 @@ class Assignment:
                 work = bulk_work(claim)
                 self._dispatcher.assign_bulk(model, work)
                 self._roster.send(ChildKind.MODEL, model, work)
+
+    def _without_finished(self, claimed: claims.Claimed) -> list[claims.Claim]:
+        """Return the claims, after what follows from the tasks that failed in the claim."""
+        # guard: tasks-that-fail-in-a-claim
+        self._cleaner.remove(claimed.unneeded)
+        if claimed.finished:
+            self._courier.hint()
+        return claimed.claims
 
 
 def bulk_work(claim: claims.Claim) -> Work:
@@ -133,4 +149,5 @@ def bulk_work(claim: claims.Claim) -> Work:
         attempt=claim.attempt,
         options=claim.options,
         alone=claim.blame > 0,
+        client=claim.client,
     )

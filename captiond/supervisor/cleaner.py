@@ -1,16 +1,30 @@
 """The one place of the supervisor that removes spool files."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
 
 import structlog
 
+from captiond.backoff import backoff
 from captiond.errors import StoreError
 from captiond.spool import Spool
 
 log = structlog.get_logger()
 NeededNames = Callable[[], Awaitable[Collection[str]]]
 CleaningJob = Callable[[], Awaitable[int]]
+FIRST_RETRY, LONGEST_RETRY = 5.0, 600.0  # seconds until a sweep that failed is repeated
+
+
+@dataclass(slots=True)
+class Cleaning:
+    """A job and the future of its result. If it `repeats`, it is tried until it succeeds."""
+
+    job: CleaningJob
+    result: asyncio.Future[int]
+    repeats: bool
+    failures: int = 0
 
 
 class SpoolCleaner:
@@ -19,15 +33,23 @@ class SpoolCleaner:
     The removal of a large file blocks for up to a second on some file systems, so it never runs in
     the event loop. Each method returns a future at once, which callers need not await. Its result
     is the number of files that were to be removed. It never holds an exception: an error of the
-    storage is logged, and a later sweep removes what is left.
+    storage is logged, and a later pass removes what is left.
 
-    `needed` returns the names of all files that a task still needs.
+    `needed` returns the names of all files that a task still needs, `monotonic` a time in seconds.
     """
 
-    def __init__(self, spool: Spool, needed: NeededNames) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        needed: NeededNames,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._spool = spool
         self._needed = needed
-        self._jobs: asyncio.Queue[tuple[CleaningJob, asyncio.Future[int]]] = asyncio.Queue()
+        self._monotonic = monotonic
+        self._strays: dict[str, float] = {}
+        self._jobs: asyncio.Queue[Cleaning] = asyncio.Queue()
 
     def remove(self, names: Iterable[str]) -> asyncio.Future[int]:
         """Remove files."""
@@ -47,57 +69,71 @@ class SpoolCleaner:
     def sweep(self, owner: str | None = None) -> asyncio.Future[int]:
         """Remove the files of a process that has exited, except those that tasks need.
 
-        Without an owner, remove the files of all processes. Then no web process may run: the file
-        of a request in progress belongs to no task yet.
+        If the storage fails, this is repeated until it succeeds. Without an owner, remove the files
+        of all processes, and try it once. Then no web process may run: the file of a request in
+        progress belongs to no task yet.
         """
 
         async def job() -> int:
             needed = await self._needed()
             return await asyncio.to_thread(self._spool.sweep, needed, owner=owner)
 
-        return self._put(job)
+        # guard: sweep-until-it-succeeds
+        return self._put(job, repeats=owner is not None)
 
-    def remove_orphans(self, *, before: float) -> asyncio.Future[int]:
-        """Remove files that no task needs and that were last written before a Unix time.
+    def remove_orphans(self, *, grace: float) -> asyncio.Future[int]:
+        """Remove files that no task needed `grace` seconds ago and now.
 
-        The files are listed before the database is read: a task that is accepted in between owns a
-        younger file.
+        A file that no task needs may belong to a request in progress. How old it is cannot be seen
+        from its own time, because the clock may have jumped since it was written. So each call
+        notes which files no task needs, and removes those that an earlier call has noted. The files
+        are listed before the database is read: a task may be accepted in between.
         """
 
         async def job() -> int:
-            old = await asyncio.to_thread(self._spool.written_before, before)
-            orphans = set(old) - set(await self._needed()) if old else set()
-            return await asyncio.to_thread(self._remove, list(orphans))
+            names = await asyncio.to_thread(self._spool.sizes)
+            strays, now = set(names) - set(await self._needed()), self._monotonic()
+            self._strays = {name: self._strays.get(name, now) for name in strays}
+            old = [name for name, since in self._strays.items() if now - since >= grace]
+            return await asyncio.to_thread(self._remove, old)
 
         return self._put(job)
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            job, result = await self._jobs.get()
-            number = await attempt(job)
-            if not result.done():  # whoever waited for it may be cancelled
-                result.set_result(number)
+            cleaning = await self._jobs.get()
+            number = await attempt(cleaning.job)
+            if not cleaning.result.done():  # whoever waited for it may be cancelled
+                cleaning.result.set_result(number or 0)
+            if number is None and cleaning.repeats:
+                self._repeat(cleaning)
             self._jobs.task_done()
 
     async def finish(self) -> None:
         """Wait until all jobs so far are finished."""
         await self._jobs.join()
 
-    def _put(self, job: CleaningJob) -> asyncio.Future[int]:
+    def _put(self, job: CleaningJob, *, repeats: bool = False) -> asyncio.Future[int]:
         result: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._jobs.put_nowait((job, result))
+        self._jobs.put_nowait(Cleaning(job, result, repeats))
         return result
+
+    def _repeat(self, cleaning: Cleaning) -> None:
+        """Put a job that has failed into the queue again, later each time."""
+        cleaning.failures += 1
+        delay = backoff(cleaning.failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
+        asyncio.get_running_loop().call_later(delay, self._jobs.put_nowait, cleaning)
 
     def _remove(self, names: list[str]) -> int:
         self._spool.remove(names)
         return len(names)
 
 
-async def attempt(job: CleaningJob) -> int:
-    """Return what the job returns, or 0 if the storage failed, which is logged."""
+async def attempt(job: CleaningJob) -> int | None:
+    """Return what the job returns, or None if the storage failed, which is logged."""
     try:
         return await job()
     except (OSError, StoreError) as error:
         log.warning("spool_not_cleaned", reason=str(error))
-        return 0
+        return None

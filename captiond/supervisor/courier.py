@@ -36,13 +36,14 @@ from captiond.store.engine import Engine
 from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
 from captiond.supervisor.signing import signed_headers, signing_secrets
+from captiond.supervisor.steadyclock import SteadyClock
 
 log = structlog.get_logger()
 PER_HOST = 4  # concurrent calls
 POLL_SECONDS = 1.0  # retries become due, and commands and other processes add deliveries
 ROUND_SECONDS = 0.1  # calls that finish within this time are recorded in one transaction
-LOOK_SECONDS = 60.0  # between two checks for deliveries that are too old
-FIRST_LOOK_SECONDS = 3600.0  # after a start: deliveries that a long stop delayed get an hour
+LOOK_SECONDS = 60.0  # between two checks of the times of all deliveries
+FIRST_LOOK_SECONDS = 3600.0  # until one is given up: those that a long stop delayed get an hour
 GONE = 410  # the receiver wants no more calls (Standard Webhooks)
 Show = Callable[[TaskView], Mapping[str, object]]
 
@@ -51,15 +52,22 @@ class Courier:
     """Makes the calls that are due. `show` returns a task as clients read it."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, show: Show, recorder: Recorder | None = None
+        self,
+        settings: Settings,
+        engine: Engine,
+        show: Show,
+        clock: SteadyClock,
+        recorder: Recorder | None = None,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._show = show
+        self._clock = clock
         self._recorder = recorder or Recorder()
         self._wake = asyncio.Event()
         self._policy = retry_policy(settings.webhooks)
-        self._next_look = time.monotonic() + FIRST_LOOK_SECONDS
+        self._next_look = 0.0
+        self._give_up_from = time.monotonic() + FIRST_LOOK_SECONDS
         self._trying: dict[str, str] = {}
         self._tried: list[Tried] = []
 
@@ -93,20 +101,25 @@ class Courier:
 
     async def _round(self, group: asyncio.TaskGroup) -> None:
         await self._record()
+        now = self._clock.wall()
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_SECONDS
-            await self._give_up(now=time.time())
-        due = await deliveries.due(
-            self._engine, now=time.time(), per_host=PER_HOST, trying=self._trying
-        )
+            # guard: clock-set-back
+            await deliveries.bring_forward(self._engine, now=now)
+            await self._give_up(now=await self._clock.now())
+        due = await deliveries.due(self._engine, now=now, per_host=PER_HOST, trying=self._trying)
         for delivery in due:
             self._trying[delivery.id] = delivery.host
             group.create_task(self._deliver(delivery))
 
     async def _give_up(self, *, now: float) -> None:
-        """Give up deliveries that are too old; without this, a receiver that accepts connections
-        and never answers would keep its backlog for ever.
+        """Give up deliveries that are too old at the time `now` of the steady clock.
+
+        Without this, a receiver that accepts connections and never answers would keep its backlog
+        for ever.
         """
+        if time.monotonic() < self._give_up_from:
+            return
         life = longest_life(self._policy, try_seconds=self._settings.webhooks.timeout_seconds)
         hours = math.ceil(life / 3600)
         number = await deliveries.give_up(
@@ -150,7 +163,7 @@ class Courier:
             # A defect that one delivery triggers must end neither the service nor the delivery.
             log.exception("webhook_broken", webhook_id=delivery.id)
             problem = f"{type(error).__name__}: {error}"
-        tried = self._result_of(delivery, response, problem, now=time.time())
+        tried = self._result_of(delivery, response, problem, now=self._clock.wall())
         self._recorder.count(WEBHOOK_CALLS, outcome_of(tried))
         log_call(delivery, tried, seconds=time.monotonic() - begun)
         self._tried.append(tried)
@@ -173,7 +186,7 @@ class Courier:
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"captiond/{__version__}",
-            **signed_headers(keys, delivery.id, time.time(), body),
+            **signed_headers(keys, delivery.id, self._clock.wall(), body),
         }
         return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
 

@@ -4,38 +4,56 @@ The interactive images that wait are kept here and nowhere else. Bulk images wai
 here are only those that were claimed for a model process.
 """
 
-from collections import deque
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
-from captiond.errors import ModelNotReady, QueueFull, WorkerLost
-from captiond.jobs import Death, Lane, Refused, blame
+from captiond.clients import Client
+from captiond.errors import CaptiondError, ModelNotReady, QueueFull, WorkerLost
+from captiond.fairqueue import FairQueue
+from captiond.jobs import Death, Generation, Lane, Refused, blame
 from captiond.messages import Answer, Ask, Finished, Withdraw, Work
 
 MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 503
+USUAL = Generation()  # whatever the settings choose, its cost is the same for all clients
 
 
 @dataclass(slots=True)
 class AssignedWork:
     """The work of one model process, ready or loading: at most `window` images of each lane.
 
+    `reserve` more interactive images may be of clients that have no other image in any process.
     `running` are the tickets of the batch that it captions now.
     """
 
     window: int
+    reserve: int = 0
     work: dict[str, Work] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
     loading: bool = False
+    _held: Counter[Lane] = field(default_factory=Counter)
 
-    def capacity(self, lane: Lane, *, known_only: bool = False) -> int:
-        """Return how many more images of a lane the process can take.
+    def add(self, work: Work) -> None:
+        self.work[work.ticket] = work
+        self._held[work.lane] += 1
 
-        A process that is loading its model takes only those interactive images that are
-        `known_only`, because the others would have to wait for it.
+    def remove(self, ticket: str) -> Work | None:
+        work = self.work.pop(ticket, None)
+        if work is not None:
+            self._held[work.lane] -= 1
+        return work
+
+    def capacity(self, lane: Lane) -> int:
+        """Return how many more images of a lane the process can take; negative in the reserve."""
+        return self.window - self._held[lane]
+
+    def takes(self, *, known_only: bool) -> bool:
+        """Return whether the process takes such interactive images at all.
+
+        A process that is loading its model takes only those that are `known_only`, because the
+        others would have to wait for it.
         """
-        if self.loading and lane is Lane.INTERACTIVE and not known_only:
-            return 0
-        return self.window - sum(1 for work in self.work.values() if work.lane is lane)
+        return known_only or not self.loading
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,15 @@ class WebAnswer:
 
     web: str
     answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Requester:
+    """Who waits for an interactive image: a web process, by a ticket of its own."""
+
+    web: str
+    ticket: int
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +99,9 @@ class Dispatcher:
 
     def __init__(self, max_waiting: int) -> None:
         self._max_waiting = max_waiting
-        self._waiting: deque[Work] = deque()
-        self._known_only: deque[Work] = deque()
-        self._requesters: dict[str, tuple[str, int]] = {}
+        self._waiting: FairQueue[Work] = FairQueue()
+        self._known_only: FairQueue[Work] = FairQueue()
+        self._requesters: dict[str, Requester] = {}
         self._models: dict[str, AssignedWork] = {}
 
     @property
@@ -85,50 +112,69 @@ class Dispatcher:
     # ------------------------------------------------------------ web processes
 
     def ask(self, web: str, ask: Ask) -> list[WebAnswer]:
-        """Append a client's image to the queue, or refuse it.
+        """Append the images of a request to the queue, or refuse all of them.
 
-        It is refused if the queue is full, and if it is `known_only` and no process can look it up:
-        the next one may come half a minute later.
+        They are refused if the queue is full, and if they are `known_only` and no process can look
+        them up: the next one may come half a minute later.
         """
         if ask.known_only and not self._models:
-            no_model = ModelNotReady(("the model is being loaded",))
-            return [WebAnswer(web, Answer(ask.ticket, Refused.of(no_model)))]
-        if self.waiting >= self._max_waiting:
+            return refused_whole(web, ask, ModelNotReady(("the model is being loaded",)))
+        if not self._has_room(ask.client, len(ask.images)):
             error = QueueFull(f"{self.waiting} images wait already; try again shortly")
-            return [WebAnswer(web, Answer(ask.ticket, Refused.of(error)))]
-        ticket = f"{web}:{ask.ticket}"
-        self._requesters[ticket] = (web, ask.ticket)
-        work = Work(
-            ticket,
-            Lane.INTERACTIVE,
-            ask.image,
-            attempt=1,
-            options=ask.options,
-            known_only=ask.known_only,
-        )
-        self._queue_of(work).append(work)
+            return refused_whole(web, ask, error)
+        for number, image in enumerate(ask.images, ask.ticket):
+            work = Work(
+                f"{web}:{number}",
+                Lane.INTERACTIVE,
+                image,
+                attempt=1,
+                options=ask.options,
+                known_only=ask.known_only,
+                client=ask.client,
+            )
+            self._requesters[work.ticket] = Requester(web, number, work)
+            self._queue_of(work).put(work.client, work.ticket, work, cost_of(work))
         return []
 
-    def _queue_of(self, work: Work) -> deque[Work]:
+    def _has_room(self, client: Client, images: int) -> bool:
+        """Return whether a request may wait.
+
+        A client that has no image waiting may always send one request, unless there are as many
+        clients as images may wait. Any further request has to fit into the client's share and into
+        the queue. The share leaves room for one more client, so nobody can fill the queue.
+        """
+        mine = self._waiting.waiting(client.name) + self._known_only.waiting(client.name)
+        clients = self._waiting.clients + self._known_only.clients
+        if mine == 0:
+            return clients < self._max_waiting
+        share = min(1.0, client.weight / (clients + 1)) * self._max_waiting
+        return mine + images <= share and self.waiting + images <= self._max_waiting
+
+    def _queue_of(self, work: Work) -> FairQueue[Work]:
         return self._known_only if work.known_only else self._waiting
 
-    def drop(self, web: str, ticket: int) -> list[Withdrawal]:
-        """Remove an image whose client has gone, and withdraw it from the process that has it."""
-        name = f"{web}:{ticket}"
-        if self._requesters.pop(name, None) is None:
-            return []
-        for queue in (self._waiting, self._known_only):
-            for work in [work for work in queue if work.ticket == name]:
-                queue.remove(work)
-        return [Withdrawal(model, Withdraw(name)) for model in self._holders(name)]
+    def drop(self, web: str, tickets: Iterable[int]) -> list[Withdrawal]:
+        """Remove images whose client has gone, and withdraw them from the processes with them."""
+        names = [f"{web}:{ticket}" for ticket in tickets]
+        return [withdrawal for name in names for withdrawal in self._drop(name)]
 
-    def _holders(self, ticket: str) -> list[str]:
-        return [name for name, assigned in self._models.items() if ticket in assigned.work]
+    def _drop(self, name: str) -> list[Withdrawal]:
+        requester = self._requesters.pop(name, None)
+        if requester is None:
+            return []
+        work = requester.work
+        if self._queue_of(work).remove(work.client.name, name) is not None:
+            return []
+        return [
+            Withdrawal(model, Withdraw(name))
+            for model, assigned in self._models.items()
+            if name in assigned.work
+        ]
 
     def web_exited(self, web: str) -> list[Withdrawal]:
         """Remove all images that a web process has asked for."""
-        dropped = [requester for requester in self._requesters.values() if requester[0] == web]
-        return [withdrawal for requester in dropped for withdrawal in self.drop(*requester)]
+        dropped = [name for name, asked in self._requesters.items() if asked.web == web]
+        return [withdrawal for name in dropped for withdrawal in self._drop(name)]
 
     def cancel(self, image_ids: frozenset[int]) -> list[Withdrawal]:
         """Withdraw those of these bulk images that model processes have."""
@@ -148,13 +194,14 @@ class Dispatcher:
         """
         self._models[model] = AssignedWork(window, loading=True)
 
-    def model_ready(self, model: str, window: int) -> None:
+    def model_ready(self, model: str, window: int, reserve: int = 0) -> None:
         """Let a model process take up to `window` images of each lane at a time.
 
-        It keeps the images that it took while it was loading its model.
+        It takes `reserve` more interactive images of clients that have no other image in any
+        process. It keeps the images that it took while it was loading its model.
         """
         assigned = self._models.setdefault(model, AssignedWork(window))
-        assigned.window, assigned.loading = window, False
+        assigned.window, assigned.reserve, assigned.loading = window, reserve, False
 
     def model_begun(self, model: str, tickets: tuple[str, ...]) -> None:
         """Note which images a model process captions now."""
@@ -167,7 +214,7 @@ class Dispatcher:
         return assigned.running & assigned.work.keys() if assigned else frozenset()
 
     def model_exited(self, model: str, death: Death) -> ModelExit:
-        """Remove a model process; its interactive images return to the head of the queue.
+        """Remove a model process; its interactive images are the next ones of their clients.
 
         Images that lost their process for the second time are answered instead. Images that were
         being captioned get points of blame, and are captioned alone from now on.
@@ -176,17 +223,20 @@ class Dispatcher:
         points = blame(death, len(running))
         assigned = self._models.pop(model, AssignedWork(0))
         held = list(assigned.work.values())
-        interactive = [work for work in held if work.ticket in self._requesters]
-        # guard: lost-interactive-work-is-answered
-        spent = [work for work in interactive if work.attempt >= MAX_ATTEMPTS]
-        for work in reversed(interactive):
-            if work not in spent:
-                alone = points > 0 and work.ticket in running
-                again = replace(work, attempt=work.attempt + 1, alone=alone)
-                self._queue_of(work).appendleft(again)
+        spent = []
+        for work in reversed(held):
+            if work.lane is Lane.BULK:
+                continue
+            # guard: lost-interactive-work-is-answered
+            is_spent = work.attempt >= MAX_ATTEMPTS
+            if work.ticket in self._requesters and not is_spent:
+                self._put_back(work, alone=points > 0 and work.ticket in running)
+            else:
+                self._queue_of(work).finished(work.client.name)
+                spent.append(work)
         error = WorkerLost("the model process died twice while it had this image; try again")
         return ModelExit(
-            answers=self._answer_all(spent, Refused.of(error)),
+            answers=self._answer_all(reversed(spent), Refused.of(error)),
             blamed={
                 work.image_id: points
                 for work in held
@@ -195,22 +245,43 @@ class Dispatcher:
             bulk=[work for work in held if work.lane is Lane.BULK],
         )
 
+    def _put_back(self, work: Work, *, alone: bool) -> None:
+        again = replace(work, attempt=work.attempt + 1, alone=alone)
+        self._requesters[work.ticket] = replace(self._requesters[work.ticket], work=again)
+        self._queue_of(again).put_back(again.client, again.ticket, again, cost_of(again))
+
     def refuse_waiting(self, refused: Refused) -> list[WebAnswer]:
         """Answer all images that wait: no model process will take them."""
-        waiting = [*self._known_only, *self._waiting]
-        self._known_only.clear()
-        self._waiting.clear()
-        return self._answer_all(waiting, refused)
+        return self._answer_all([*self._known_only.clear(), *self._waiting.clear()], refused)
 
-    def _answer_all(self, works: list[Work], refused: Refused) -> list[WebAnswer]:
-        requesters = [self._requesters.pop(work.ticket) for work in works]
-        return [WebAnswer(web, Answer(ticket, refused)) for web, ticket in requesters]
+    def _answer_all(self, works: Iterable[Work], refused: Refused) -> list[WebAnswer]:
+        """Return the answers to all of these images whose clients still wait."""
+        asked = [self._requesters.pop(work.ticket, None) for work in works]
+        return [WebAnswer(who.web, Answer(who.ticket, refused)) for who in asked if who]
 
     def assign_interactive(self) -> Iterator[tuple[str, Work]]:
-        """Assign waiting images, each to the model process with the most capacity."""
+        """Assign waiting images in their turns, each to the process with the most capacity."""
         for queue, known_only in ((self._known_only, True), (self._waiting, False)):
-            while queue and (model := self._least_loaded(known_only=known_only)) is not None:
-                yield self._assign(model, queue.popleft())
+            while queue and (model := self._model_for(queue, known_only=known_only)) is not None:
+                yield self._assign(model, queue.take())
+
+    def _model_for(self, queue: FairQueue[Work], *, known_only: bool) -> str | None:
+        """Return the process that has the most capacity, if it can take the next image.
+
+        A client that has no image in any process can use the reserve. Otherwise it would wait until
+        an image of another client is finished, which may take long.
+        """
+        capacities = {
+            name: assigned.capacity(Lane.INTERACTIVE)
+            for name, assigned in self._models.items()
+            if assigned.takes(known_only=known_only)
+        }
+        best = max(capacities, key=capacities.__getitem__, default=None)
+        if best is None or capacities[best] > 0:
+            return best
+        # guard: reserve-for-new-clients
+        is_new = queue.taken(queue.first()[0].name) == 0
+        return best if is_new and capacities[best] + self._models[best].reserve > 0 else None
 
     def bulk_capacity(self) -> list[tuple[str, int]]:
         """Return the model processes that can take bulk images, and how many each can take.
@@ -233,22 +304,27 @@ class Dispatcher:
     def finish(self, model: str, finished: Finished) -> tuple[Work | None, list[WebAnswer]]:
         """Remove a finished image. Return its work, and the answer if a client waits for it."""
         assigned = self._models.get(model)
-        work = assigned.work.pop(finished.ticket, None) if assigned else None
+        work = assigned.remove(finished.ticket) if assigned else None
+        if work is not None and work.lane is Lane.INTERACTIVE:
+            self._queue_of(work).finished(work.client.name)
         requester = self._requesters.pop(finished.ticket, None)
         if requester is None:
             return work, []
-        web, ticket = requester
-        return work, [WebAnswer(web, Answer(ticket, finished.outcome, finished.timings))]
+        answer = Answer(requester.ticket, finished.outcome, finished.timings)
+        return work, [WebAnswer(requester.web, answer)]
 
     def _assign(self, model: str, work: Work) -> tuple[str, Work]:
-        self._models[model].work[work.ticket] = work
+        self._models[model].add(work)
         return model, work
 
-    def _least_loaded(self, *, known_only: bool) -> str | None:
-        """Return the process that can take the most interactive images, if one can take any."""
-        capacities = {
-            name: assigned.capacity(Lane.INTERACTIVE, known_only=known_only)
-            for name, assigned in self._models.items()
-        }
-        best = max(capacities, key=capacities.__getitem__, default=None)
-        return best if best is not None and capacities[best] > 0 else None
+
+def cost_of(work: Work) -> float:
+    """Return the estimated cost of a caption. The settings' defaults count as the usual ones."""
+    return (work.options.generation or USUAL).cost
+
+
+def refused_whole(web: str, ask: Ask, error: CaptiondError) -> list[WebAnswer]:
+    """Return an answer to each image of a request that is refused."""
+    refused = Refused.of(error)
+    tickets = range(ask.ticket, ask.ticket + len(ask.images))
+    return [WebAnswer(web, Answer(ticket, refused)) for ticket in tickets]

@@ -33,10 +33,9 @@ class ModelHealth:
         if not isinstance(self.reports.get(role), Unready):
             self.reports[role] = None
 
-    def state(self, *, draining: bool, spool_free: int | None = None) -> State:
-        """Return the state that web processes get; `spool_free` is passed on to them."""
-        state = self._state(draining=draining)
-        return replace(state, spool_free=spool_free, cache=bool(self.caching))
+    def state(self, *, draining: bool) -> State:
+        """Return the state that web processes get, as far as the model processes decide it."""
+        return replace(self._state(draining=draining), cache=bool(self.caching))
 
     def _state(self, *, draining: bool) -> State:
         if draining:

@@ -11,26 +11,34 @@ from captiond.store import expiry
 from captiond.store.engine import Engine
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.outage import StorageOutage
+from captiond.supervisor.steadyclock import SteadyClock
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 3600.0
+TICK_SECONDS = 60.0  # between two readings of the clock, which stores its time
 DAY_SECONDS = 86400.0
 ROWS = 200  # deleted in one transaction
 PAUSE = 4  # times the duration of the last transaction, so that others can use the database
 PAUSE_SECONDS = 0.05  # at least
 
 
-async def tidy_forever(settings: Settings, engine: Engine, cleaner: SpoolCleaner) -> None:
+async def tidy_forever(
+    settings: Settings, engine: Engine, cleaner: SpoolCleaner, clock: SteadyClock
+) -> None:
     """Delete expired data every hour, until cancelled."""
     outage = StorageOutage("retention")
+    next_pass = time.monotonic()
     while True:
         with outage.tolerated():
-            await tidy(settings, engine, cleaner, now=time.time())
-        await asyncio.sleep(PERIOD_SECONDS)
+            now = await clock.now()
+            if time.monotonic() >= next_pass:
+                await tidy(settings, engine, cleaner, now=now)
+                next_pass = time.monotonic() + PERIOD_SECONDS
+        await asyncio.sleep(TICK_SECONDS)
 
 
 async def tidy(settings: Settings, engine: Engine, cleaner: SpoolCleaner, *, now: float) -> None:
-    """Delete all data that is too old or over its limit at the Unix time `now`.
+    """Delete all data that is too old or over its limit at the Unix time `now` of the steady clock.
 
     Raises:
         StoreError: the database cannot be read or written. The next call continues.
@@ -39,8 +47,7 @@ async def tidy(settings: Settings, engine: Engine, cleaner: SpoolCleaner, *, now
     captions = await delete_captions(settings, engine)
     before = now - settings.retention.retry_days * DAY_SECONDS
     await little_by_little(lambda: expiry.release_files(engine, before=before))
-    # A younger file may belong to a request in progress, which has no rows yet.
-    files = await cleaner.remove_orphans(before=now - settings.upload_grace)
+    files = await cleaner.remove_orphans(grace=settings.upload_grace)
     if tasks or captions or files:
         log.info("retention", tasks=tasks, captions=captions, orphans_removed=files)
 

@@ -65,8 +65,8 @@ class Router:
                 self._answer(self._dispatcher.ask(web, message))
                 # guard: answer-in-a-drain
                 self.refuse_if_stopping()
-            case Drop(ticket):
-                self._withdraw(self._dispatcher.drop(web, ticket))
+            case Drop(tickets):
+                self._withdraw(self._dispatcher.drop(web, tickets))
             case Queued():
                 self._assignment.bulk_hint()
             case Cancelled(image_ids, file):
@@ -86,9 +86,9 @@ class Router:
             case CacheReady(window):
                 self._dispatcher.model_loading(model, window)
                 self._status.model_loading(role)
-            case Ready(_, window):
+            case Ready(_, window, reserve):
                 self._roster.mark_ready(model)
-                self._dispatcher.model_ready(model, window)
+                self._dispatcher.model_ready(model, window, reserve)
                 self._status.model_reported(role, message)
                 log_ready(message)
             case Unready(reason, code):
@@ -135,7 +135,11 @@ class Router:
     def _finish(self, model: str, finished: Finished) -> None:
         work, answers = self._dispatcher.finish(model, finished)
         self._answer(answers)
-        if work is not None and work.lane is Lane.BULK and finished.task is not None:
+        if work is None or work.lane is not Lane.BULK:
+            return
+        if finished.stored:
+            self._status.bulk_finished()
+        if finished.task is not None:
             if not finished.task.keeps_file:
                 self._cleaner.remove([work.image.file])
             self._courier.hint()

@@ -8,7 +8,7 @@ import structlog
 
 from captiond.config import Settings
 from captiond.metrics import SPOOL_BYTES, Registry
-from captiond.spool import Spool
+from captiond.spool import DiskSpace, Spool
 from captiond.store import expiry
 from captiond.store.engine import Engine
 from captiond.supervisor.cleaner import SpoolCleaner
@@ -18,6 +18,8 @@ from captiond.supervisor.statusboard import StatusBoard
 log = structlog.get_logger()
 PERIOD_SECONDS = 5.0
 PAUSE = 20  # times the duration of the last measurement, so that at most 5 % of the time is spent
+LARGEST_RESERVE = 0.05  # of the disk
+DISK_STEP = 16 * 1024 * 1024
 TASKS = 200  # whose files are released in one transaction
 
 
@@ -57,7 +59,11 @@ class SpoolUsage:
         with self._outage.tolerated():
             total = await asyncio.to_thread(self._spool.total_size)
             self._registry.set(SPOOL_BYTES, total)
-            self._status.spool_measured(free_bytes(self._settings.limits.spool_bytes, total))
+            space = await asyncio.to_thread(self._spool.disk_space)
+            limits = self._settings.limits
+            self._status.spool_measured(
+                free_bytes(limits.spool_bytes, total), above_reserve(space, limits.reserve_bytes)
+            )
             most = self._settings.retention.retry_bytes
             if 0 < most < total:
                 await self._release_beyond(most)
@@ -78,6 +84,18 @@ class SpoolUsage:
 def free_bytes(limit: int, total: int) -> int | None:
     """Return how many bytes tasks may still store, or None if `limit` is 0: there is none."""
     return max(0, limit - total) if limit else None
+
+
+def above_reserve(space: DiskSpace, reserve: int) -> int | None:
+    """Return how many bytes uploads may take of a disk, or None if `reserve` is 0: no limit.
+
+    A small disk has a smaller reserve. The result is a multiple of DISK_STEP, so that it does not
+    change with every measurement.
+    """
+    if reserve == 0:
+        return None
+    free = space.free - min(reserve, int(space.total * LARGEST_RESERVE))
+    return max(0, free // DISK_STEP * DISK_STEP)
 
 
 def beyond(files: Mapping[str, str], sizes: Mapping[str, int], most: int) -> list[str]:

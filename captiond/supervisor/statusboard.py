@@ -1,7 +1,12 @@
 """The state of the service, published to web processes and to systemd."""
 
-from captiond.messages import Health, Ready, State, Unready
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from captiond.messages import Health, Keys, Ready, State, Unready
 from captiond.processes.children import ChildProcess
+from captiond.supervisor.drainrate import DrainRate
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.roster import ChildKind, Roster
 from captiond.systemd import Notifier
@@ -10,16 +15,33 @@ from captiond.systemd import Notifier
 class StatusBoard:
     """Derives the one `State` of the service, and sends it to all web processes when it changes."""
 
-    def __init__(self, roster: Roster, notifier: Notifier, model_roles: list[str]) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        notifier: Notifier,
+        model_roles: list[str],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._roster = roster
         self._notifier = notifier
         self._models = ModelHealth(dict.fromkeys(model_roles))
+        self._monotonic = monotonic
+        self._rate = DrainRate()
         self._spool_free: int | None = None
+        self._disk_free: int | None = None
         self.state = State()
+        self.keys = Keys()
 
     def greet(self, web: ChildProcess) -> None:
-        """Send the current state to a web process that has just started."""
+        """Send the keys and the current state to a web process that has just started."""
+        web.channel.send(self.keys)
         web.channel.send(self.state)
+
+    def keys_changed(self, keys: Keys) -> None:
+        """Note and publish the keys that are valid now."""
+        self.keys = keys
+        self._roster.broadcast(ChildKind.WEB, keys)
 
     def model_loading(self, role: str) -> None:
         """Note and publish that a process that loads its model can answer known images."""
@@ -36,15 +58,27 @@ class StatusBoard:
         self._models.exited(role)
         self.publish()
 
-    def spool_measured(self, free: int | None) -> None:
-        """Note and publish how many bytes tasks may still store; None if there is no limit."""
-        self._spool_free = free
+    def spool_measured(self, free: int | None, disk_free: int | None) -> None:
+        """Note and publish how many bytes tasks, and all uploads, may still store.
+
+        None stands for no limit.
+        """
+        self._spool_free, self._disk_free = free, disk_free
         self.publish()
+
+    def bulk_finished(self) -> None:
+        """Note that an image of a task is finished."""
+        self._rate.finished(self._monotonic())
 
     def publish(self) -> None:
         """Send the state to the web processes and to systemd if it has changed."""
         draining = self._roster.draining
-        state = self._models.state(draining=draining, spool_free=self._spool_free)
+        state = replace(
+            self._models.state(draining=draining),
+            spool_free=self._spool_free,
+            disk_free=self._disk_free,
+            bulk_rate=self._rate.rate(self._monotonic()),
+        )
         if state == self.state:
             return
         self.state = state

@@ -5,8 +5,8 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
-- `renewal`, `courier`, `retention`, `spoolusage`, `cleaner`, `metricsfile`: leases, webhooks, the
-  deletion of expired data, the spool, and metrics.
+- `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`,
+  `metricsfile`: leases, webhooks, keys, the deletion of expired data, the spool, and metrics.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
+from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.metricsfile import MetricsFile
 from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.renewal import renew_forever
@@ -42,7 +43,9 @@ from captiond.supervisor.roster import DrainStage, Roster
 from captiond.supervisor.routing import Router
 from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
+from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
+from captiond.usage import UsageBoard
 
 log = structlog.get_logger()
 WEB, MODEL = "captiond.web.server", "captiond.worker.process"
@@ -61,6 +64,8 @@ class Supervisor:
         engine: Engine,
         notifier: Notifier,
         courier: Courier,
+        keyring: KeyRing,
+        clock: SteadyClock,
         recorder: Recorder,
     ) -> None:
         self._settings = settings
@@ -69,14 +74,19 @@ class Supervisor:
         self._node = leases.new_node(socket.gethostname())
         self._notifier = notifier
         self._courier = courier
+        self._keyring = keyring
+        self._clock = clock
         self._recorder = recorder
         self._registry = Registry()
+        self._client_usage = UsageBoard(settings.server.workers)
         self._roster = Roster()
         spool = open_spool(settings)
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._status = StatusBoard(self._roster, notifier, list(self._devices()))
-        self._assignment = Assignment(self._dispatcher, self._roster, engine, self._node, recorder)
+        self._assignment = Assignment(
+            self._dispatcher, self._roster, engine, self._node, recorder, self._cleaner, courier
+        )
         self._usage = SpoolUsage(
             settings, engine, spool, self._cleaner, self._status, self._registry
         )
@@ -105,6 +115,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as group:
             cleaning = group.create_task(self._cleaner.run())
             await self._measure_spool_at_start()
+            self._status.keys_changed(self._keyring.keys)
             webs = [group.create_task(each.run(stop)) for each in self._web_restarters()]
             models = [group.create_task(each.run(stop)) for each in self._model_restarters()]
             loops = [group.create_task(loop) for loop in self._loops()]
@@ -124,9 +135,10 @@ class Supervisor:
             self._checkpoint_forever(),
             renew_forever(self._engine, self._node, self._assignment.bulk_hint),
             self._courier.run(),
+            self._keyring.run(self._status.keys_changed),
             self._usage.run(),
             self._metrics.run(),
-            tidy_forever(self._settings, self._engine, self._cleaner),
+            tidy_forever(self._settings, self._engine, self._cleaner, self._clock),
         )
 
     # ------------------------------------------------------------ children
@@ -136,7 +148,7 @@ class Supervisor:
             self._roster, self._router, self._status, self._cleaner, self._recorder
         )
         return [
-            Restarter(f"web{number}", WEB, self._web_start, attendance.attend)
+            Restarter(f"web{number}", WEB, partial(self._web_start, number), attendance.attend)
             for number in range(self._settings.server.workers)
         ]
 
@@ -159,8 +171,18 @@ class Supervisor:
         devices = enumerate(self._settings.model.devices)
         return {f"model{number}": device for number, device in devices}
 
-    def _web_start(self, name: str, connection: "Connection[Message, Message]") -> WebStart:
-        return WebStart(name, os.getpid(), self._settings, connection, self._listener)
+    def _web_start(
+        self, number: int, name: str, connection: "Connection[Message, Message]"
+    ) -> WebStart:
+        return WebStart(
+            name,
+            os.getpid(),
+            self._settings,
+            connection,
+            self._listener,
+            self._client_usage,
+            number,
+        )
 
     def _model_start(
         self, device: str, name: str, connection: "Connection[Message, Message]"

@@ -8,9 +8,10 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from captiond.errors import CaptiondError
+from captiond.web.guard import Guard
 from captiond.web.identity import Identify
 from captiond.web.middleware import DrainUnreadBody, RequestContext
-from captiond.web.operations import OPERATIONS
+from captiond.web.operations import OPERATIONS, Operation
 from captiond.web.other_pages import PageGuard, ResponseHeaders, page_rules
 from captiond.web.page import STATIC
 from captiond.web.problems import on_captiond_error, on_http_error
@@ -20,10 +21,21 @@ from captiond.web.services import Services
 def routes() -> list[Route | Mount]:
     """Return one route for each operation, and one for the files of the web page."""
     calls = [
-        Route(operation.path, operation.handler, methods=[operation.method], name=operation.name)
+        Route(
+            operation.path,
+            operation.handler,
+            methods=[operation.method],
+            name=operation.name,
+            middleware=guards(operation),
+        )
         for operation in OPERATIONS
     ]
     return [*calls, Mount("/static", StaticFiles(directory=STATIC))]
+
+
+def guards(operation: Operation) -> list[Middleware]:
+    """Return the middleware of an operation: none if it is open to everyone."""
+    return [] if operation.scope is None else [Middleware(Guard, needed=operation.scope)]
 
 
 def paths(table: list[Route | Mount]) -> dict[object, str]:

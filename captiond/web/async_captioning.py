@@ -7,36 +7,48 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from captiond.errors import CaptiondError, QueueFull, TaskNotFound
-from captiond.jobs import NewImage, NewTask, Options
+from captiond.errors import CaptiondError, TaskNotFound
+from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.store import tasks
+from captiond.store.tasks import Backlog
 from captiond.web import schemas
 from captiond.web.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.callback_url import callback_url_of
 from captiond.web.forms import Form, FormSpec
 from captiond.web.idempotency import digest_of, key_of
+from captiond.web.identity import client_of
 from captiond.web.options import options_of
+from captiond.web.ownership import check_owner, check_waiting
+from captiond.web.queue_limit import check_queue
 from captiond.web.services import Services, services_of
-from captiond.web.spool_limit import check_spool
-from captiond.web.task_queue import TaskQueue
+from captiond.web.status_response import status_response
+from captiond.web.task_queue import TaskQueue, backlog_of
 from captiond.web.uploads import received, shielded
 
 TASK_IMAGES = FormSpec("images", single=False, durable=True)
 POLL_SECONDS = 2  # when a client should ask for a new task's status
-QUEUE_FULL_SECONDS = 30  # when a client should try again if the queue is full
 
 
 async def async_batch_caption(request: Request) -> Response:
     """Accept images as a task, and answer once its files and rows are durable."""
     services, key = services_of(request), key_of(request)
     services.supervisor.check_open()
-    await check_queue(services)
-    check_spool(request, services.supervisor.state, services.settings.limits)
+    length = request.headers.get("content-length", "")
+    await check_room(services, Backlog(1, int(length) if length.isdigit() else 1))
+    await check_waiting(request, 1)
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
-        task = replace(new_task(form, options, key, time.time()), callback_url=callback_url)
+        generation = options.generation or services.settings.generation.defaults
+        task = replace(
+            new_task(form, options, key, time.time()),
+            callback_url=callback_url,
+            client=client_of(request),
+            cost=generation.cost / Generation().cost,
+        )
+        await check_room(services, backlog_of(task))
+        await check_waiting(request, sum(image.refused is None for image in task.images))
         # If the client disconnects during the commit, the files must not be removed.
         task_id = await shielded(accept(services.queue, form, task))
     services.supervisor.notify_queued()
@@ -49,16 +61,16 @@ async def async_batch_caption(request: Request) -> Response:
 
 
 async def task_status(request: Request) -> Response:
-    """Return a task with the results that it has so far."""
-    status = await services_of(request).statuses.status(request.path_params["task_id"])
-    if status is None:
-        raise TaskNotFound("Task not found.")
-    return Response(status, media_type="application/json")
+    """Return a task with the results that it has so far, or those of a part of its images."""
+    statuses, task_id = services_of(request).statuses, request.path_params["task_id"]
+    await check_owner(request, task_id)
+    return await status_response(request, statuses, task_id)
 
 
 async def cancel_task(request: Request) -> Response:
     """Cancel a task, and return it. Images without a result do not get one any more."""
     services, task_id = services_of(request), request.path_params["task_id"]
+    await check_owner(request, task_id)
     cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
     if cancelled is None:
         raise TaskNotFound("Task not found.")
@@ -66,18 +78,10 @@ async def cancel_task(request: Request) -> Response:
     return await task_status(request)
 
 
-async def check_queue(services: Services) -> None:
-    """Return if the queue takes another task.
-
-    Raises:
-        QueueFull: `[limits] queued_images` images or more wait.
-    """
-    most = services.settings.limits.queued_images
-    if await services.queue.length() >= most:
-        raise QueueFull(
-            f"{most} images or more wait ([limits] queued_images); try again later",
-            retry_after=QUEUE_FULL_SECONDS,
-        )
+async def check_room(services: Services, new: Backlog) -> None:
+    """Return if the queue takes a task of so many images and bytes. Raises QueueFull otherwise."""
+    backlog, rate = await services.queue.backlog(), services.supervisor.state.bulk_rate
+    check_queue(backlog, new, services.settings.limits, rate)
 
 
 async def accept(queue: TaskQueue, form: Form, task: NewTask) -> str:

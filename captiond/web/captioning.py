@@ -2,18 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from captiond.errors import CaptiondError, ModelNotReady
+from captiond.errors import ModelNotReady, QueueFull
 from captiond.jobs import Options, Outcome, Refused
 from captiond.messages import Answer, Timings
 from captiond.web import schemas
+from captiond.web.admission import admission_of
 from captiond.web.disconnects import unless_disconnected
-from captiond.web.forms import Form, FormSpec, Upload
+from captiond.web.forms import FormSpec, Upload
+from captiond.web.identity import client_of
 from captiond.web.options import options_of
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services, services_of
@@ -32,9 +35,10 @@ async def caption(request: Request) -> Response:
     known_only = services.supervisor.check_answerable()
     async with received(request, services, ONE_IMAGE) as form:
         upload, options = form.uploads[0], options_of(form.fields, services.settings)
+        admission_of(request).hold_images(1)
         received_at = time.perf_counter()
-        answer = await unless_disconnected(
-            request, answer_for(services, upload, options, known_only=known_only)
+        (answer,) = await unless_disconnected(
+            request, answers_to(request, [upload], options, known_only=known_only)
         )
     outcome = answer.outcome
     check_model_ready(services, [outcome], known_only=known_only)
@@ -52,9 +56,11 @@ async def batch_caption(request: Request) -> Response:
     known_only = services.supervisor.check_answerable()
     async with received(request, services, SEVERAL_IMAGES) as form:
         options = options_of(form.fields, services.settings)
-        outcomes = await unless_disconnected(
-            request, outcomes_of(services, form, options, known_only=known_only)
+        admission_of(request).hold_images(sum(upload.refused is None for upload in form.uploads))
+        answers = await unless_disconnected(
+            request, answers_to(request, form.uploads, options, known_only=known_only)
         )
+    outcomes = [answer.outcome for answer in answers]
     check_model_ready(services, outcomes, known_only=known_only)
     if len(outcomes) <= SMALL_BATCH:
         body = batch_body(form.uploads, outcomes, started)
@@ -77,43 +83,41 @@ def batch_body(uploads: list[Upload], outcomes: list[Outcome], started: float) -
     return schemas.encoded(body)
 
 
-async def outcomes_of(
-    services: Services, form: Form, options: Options, *, known_only: bool
-) -> list[Outcome]:
-    """Return one outcome for each upload, in their order."""
-    return await asyncio.gather(
-        *(
-            outcome_in_batch(services, upload, options, known_only=known_only)
-            for upload in form.uploads
-        )
-    )
+async def answers_to(
+    request: Request, uploads: Sequence[Upload], options: Options, *, known_only: bool
+) -> list[Answer]:
+    """Return one answer for each upload, in their order.
 
-
-async def outcome_in_batch(
-    services: Services, upload: Upload, options: Options, *, known_only: bool
-) -> Outcome:
-    """Return the outcome of one image of several. An error becomes the outcome of that image."""
-    try:
-        return (await answer_for(services, upload, options, known_only=known_only)).outcome
-    except CaptiondError as error:
-        return Refused.of(error)
-
-
-async def answer_for(
-    services: Services, upload: Upload, options: Options, *, known_only: bool
-) -> Answer:
-    """Return the answer for one image, from the supervisor unless it was refused at upload.
+    They are from the supervisor, except for images that were refused at upload.
 
     Raises:
-        RequestTimeout: there is no answer within `[limits] request_seconds`.
+        QueueFull: the request was not accepted.
     """
-    if upload.image is None:
-        assert upload.refused is not None
-        return Answer(NO_TICKET, upload.refused)
-    seconds = services.settings.limits.request_seconds
-    return await services.supervisor.caption(
-        upload.image, options, seconds=seconds, known_only=known_only
+    services = services_of(request)
+    answers = await services.supervisor.caption(
+        [upload.image for upload in uploads if upload.image is not None],
+        options,
+        client_of(request),
+        seconds=services.settings.limits.request_seconds,
+        known_only=known_only,
     )
+    check_accepted(answers)
+    others = iter(answers)
+    return [
+        next(others) if upload.refused is None else Answer(NO_TICKET, upload.refused)
+        for upload in uploads
+    ]
+
+
+def check_accepted(answers: list[Answer]) -> None:
+    """Return if the queue has taken a request. It takes all images of a request or none.
+
+    Raises:
+        QueueFull: it has taken none.
+    """
+    for answer in answers:
+        if isinstance(answer.outcome, Refused) and answer.outcome.code == QueueFull.code:
+            raise QueueFull(answer.outcome.error)
 
 
 def check_model_ready(services: Services, outcomes: list[Outcome], *, known_only: bool) -> None:

@@ -21,6 +21,7 @@ from captiond.errors import (
     Draining,
     EmptyImage,
     FileTooLarge,
+    Forbidden,
     HostNotAllowed,
     ImageTooSlow,
     ImageTypeRefused,
@@ -45,9 +46,12 @@ from captiond.errors import (
     TaskNotFound,
     TooManyFiles,
     TooManyPixels,
+    TooManyRequests,
+    Unauthorized,
     UploadTimeout,
     WorkerLost,
 )
+from captiond.keys import Scope
 from captiond.store.results import Unreadable
 from captiond.web import async_captioning, captioning, page, probes, schemas
 from captiond.web.async_captioning import TASK_IMAGES
@@ -90,7 +94,8 @@ class Operation:
 
     An operation with a `form` takes multipart/form-data: files, the request options, and the
     `parameters` whose place is the form. `errors` are those that answer the whole request,
-    `image_errors` those that stand as `code` in the result of one image.
+    `image_errors` those that stand as `code` in the result of one image. `scope` is what a key must
+    permit; None means that no key is needed and that no limits of clients apply.
     """
 
     method: str
@@ -102,6 +107,7 @@ class Operation:
     form: FormSpec | None = None
     parameters: tuple[ParameterSpec, ...] = ()
     image_errors: Errors = ()
+    scope: Scope | None = None
 
     @property
     def name(self) -> str:
@@ -110,6 +116,7 @@ class Operation:
 
 
 ANY_REQUEST: Errors = (HostNotAllowed, OriginNotAllowed)
+ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
 UPLOAD: Errors = (
@@ -131,7 +138,7 @@ DURING_WORK: Errors = (
     SpoolError,
     OptionNotSupported,
 )
-WHILE_WAITING: Errors = (Draining, ModelNotReady, QueueFull, WorkerLost, RequestTimeout)
+WHILE_WAITING: Errors = (Draining, ModelNotReady, WorkerLost, RequestTimeout)
 
 TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
 IDEMPOTENCY_KEY = ParameterSpec(
@@ -150,6 +157,19 @@ IMAGE_PATHS = replace(
     description="The path of an image under [images] root. The field may be repeated, and there "
     "may be files as well.",
 )
+OFFSET = ParameterSpec(
+    "offset",
+    "query",
+    "Return only the results of images from this position on, counted from 0 in upload order.",
+    int,
+)
+LIMIT = ParameterSpec(
+    "limit", "query", "Return only the results of so many images. At most 10,000.", int
+)
+IF_NONE_MATCH = ParameterSpec(
+    "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
+)
+ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
 CALLBACK_URL = ParameterSpec(
     "callback_url",
     "form",
@@ -174,7 +194,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Caption one image.",
         captioning.caption,
         (ResponseSpec(200, "The caption.", schemas.CaptionResponse),),
-        errors=(*UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
+        scope=Scope.CAPTION,
+        errors=(*ADMISSION, *UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING, QueueFull),
         form=ONE_IMAGE,
         parameters=(IMAGE_PATH,),
     ),
@@ -184,7 +205,8 @@ OPERATIONS: tuple[Operation, ...] = (
         "Caption several images.",
         captioning.batch_caption,
         (ResponseSpec(200, "One result for each image, in upload order.", schemas.BatchResponse),),
-        errors=(*UPLOAD, *NOT_READY),
+        scope=Scope.CAPTION,
+        errors=(*ADMISSION, *UPLOAD, *NOT_READY, QueueFull),
         form=SEVERAL_IMAGES,
         parameters=(IMAGE_PATHS,),
         image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
@@ -195,7 +217,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "Accept several images as a task, which is finished later.",
         async_captioning.async_batch_caption,
         (ResponseSpec(202, "The task is stored.", schemas.TaskAccepted, ACCEPTED_HEADERS),),
+        scope=Scope.CAPTION,
         errors=(
+            *ADMISSION,
             *UPLOAD,
             StoreBusy,
             StoreDamaged,
@@ -213,9 +237,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "/async-batch-caption/status/{task_id}",
         "Show a task with the results that it has so far.",
         async_captioning.task_status,
-        (ResponseSpec(200, "The task.", schemas.TaskStatus),),
-        errors=(TaskNotFound, *STORE),
-        parameters=(TASK_ID,),
+        (
+            ResponseSpec(200, "The task.", schemas.TaskStatus, ETAG),
+            ResponseSpec(304, "The task is as it was with this ETag.", None, ETAG),
+        ),
+        scope=Scope.READ,
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
+        parameters=(TASK_ID, OFFSET, LIMIT, IF_NONE_MATCH),
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -223,8 +251,9 @@ OPERATIONS: tuple[Operation, ...] = (
         "/async-batch-caption/{task_id}",
         "Cancel a task. Images without a result do not get one any more.",
         async_captioning.cancel_task,
-        (ResponseSpec(200, "The cancelled task.", schemas.TaskStatus),),
-        errors=(TaskNotFound, TaskFinished, *STORE),
+        (ResponseSpec(200, "The cancelled task.", schemas.TaskStatus, ETAG),),
+        scope=Scope.CAPTION,
+        errors=(*ADMISSION, TaskNotFound, TaskFinished, *STORE),
         parameters=(TASK_ID,),
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from captiond.errors import CaptiondError, ModelNotReady
+from captiond.errors import CaptiondError, ModelNotReady, Unauthorized
 from captiond.jobs import Refused
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -75,6 +75,8 @@ async def on_captiond_error(request: Request, error: Exception) -> JSONResponse:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
     more: dict[str, Any] = {}
     match error:
+        case Unauthorized():
+            headers["WWW-Authenticate"] = "Bearer"
         case ImageRefused(refused=refused):
             return problem(request, refused.status, refused.code, refused.error, headers)
         case InvalidRequest(problems=problems):

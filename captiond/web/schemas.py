@@ -7,13 +7,22 @@ Times are RFC 3339 in UTC, sizes are in pixels.
 """
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NotRequired
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
-from captiond.jobs import Caption, Captioned, Outcome, Refused, Status, TaskView, message
+from captiond.jobs import (
+    Caption,
+    Captioned,
+    Outcome,
+    Refused,
+    Status,
+    TaskCounts,
+    TaskState,
+    TaskView,
+    message,
+)
 from captiond.tags import Tag
 
 # ---------------------------------------------------------------- captions
@@ -120,7 +129,11 @@ class TaskProgress(TypedDict):
 
 
 class TaskStatus(TypedDict):
-    """A task. `result` has the finished images in upload order; it is null while all wait."""
+    """A task. `result` has the finished images in upload order; it is null while all wait.
+
+    `next_offset` is there if a part of the images was asked for: where the next part begins, or
+    null after the last one.
+    """
 
     task_id: str
     status: str
@@ -131,6 +144,7 @@ class TaskStatus(TypedDict):
     created_at: str | None
     started_at: str | None
     finished_at: str | None
+    next_offset: NotRequired[int | None]
 
 
 # ---------------------------------------------------------------- probes
@@ -274,42 +288,29 @@ def task_accepted(task_id: str, files: int) -> TaskAccepted:
 
 def task_status(task: TaskView) -> TaskStatus:
     """Return the body for a task: the answer of the status call, and a webhook's payload."""
-    results = None if task.status is Status.PENDING else [*task_results(task)]
-    return task_fields(task, results)
+    results = [
+        image_result(image.filename, image.sha256, image.outcome)
+        for image in task.images
+        if image.outcome is not None
+    ]
+    return task_fields(task, task.counts, results)
 
 
-def task_fields(task: TaskView, results: list[ImageResult] | None) -> TaskStatus:
+def task_fields(
+    task: TaskState | TaskView, counts: TaskCounts, results: list[ImageResult]
+) -> TaskStatus:
     """Return the body for a task, with these results."""
     return {
         "task_id": task.id,
         "status": task.status.value,
-        "message": message(task),
-        "result": results,
+        "message": message(task.status, counts),
+        "result": None if task.status is Status.PENDING else results,
         "error_details": None,
-        "progress": {"total": len(task.images), "done": task.done, "failed": task.failed},
+        "progress": {"total": counts.total, "done": counts.done, "failed": counts.failed},
         "created_at": rfc3339(task.created_at),
         "started_at": rfc3339(task.started_at),
         "finished_at": rfc3339(task.finished_at),
     }
-
-
-def task_results(task: TaskView) -> Iterator[ImageResult]:
-    """Build the results of the finished images one by one, in upload order."""
-    for image in task.images:
-        if image.outcome is not None:
-            yield image_result(image.filename, image.sha256, image.outcome)
-
-
-def encoded_status(task: TaskView) -> bytes:
-    """Return the body for a task as JSON.
-
-    One call of the JSON encoder holds the interpreter's lock until it returns, which takes 0.3 s
-    for 10,000 results. So each result is encoded by its own call: other threads can run in between.
-    """
-    if task.status is Status.PENDING:
-        return encoded(task_fields(task, None))
-    before, empty, after = encoded(task_fields(task, [])).partition(b'"result":[')
-    return before + empty + b",".join(map(encoded, task_results(task))) + after
 
 
 def encoded(body: object) -> bytes:

@@ -13,9 +13,12 @@ from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
+from captiond.usage import ClientUsage
+from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
 from captiond.web.http1 import disable_http2
 from captiond.web.services import Services
+from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -50,6 +53,7 @@ async def run(start: WebStart) -> None:
             group.create_task(supervisor.report(services.recorder)),
             group.create_task(services.upload_memory.keep_trimmed()),
         ]
+        await supervisor.keys_received()
         config = hypercorn_config(start.listener, start.settings)
         # Hypercorn types an application by its own protocol; ours is Starlette's.
         await serve(app, config, shutdown_trigger=supervisor.closed.wait)  # type: ignore[arg-type]
@@ -71,6 +75,9 @@ def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
         queue=TaskQueue(engine),
         statuses=StatusCache(engine),
         upload_memory=UploadMemory(),
+        spool_room=SpoolRoom(start.settings.limits, lambda: supervisor.state),
+        allowances=Allowances(start.settings),
+        usage=ClientUsage(start.usage, start.number, window=start.settings.clients.window_seconds),
         recorder=Recorder(),
     )
 

@@ -8,6 +8,9 @@ from captiond.config import Settings
 from captiond.metrics import Recorder
 from captiond.spool import Spool
 from captiond.store.engine import Engine
+from captiond.usage import ClientUsage
+from captiond.web.allowances import Allowances
+from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -26,6 +29,9 @@ class Services:
     queue: TaskQueue
     statuses: StatusCache
     upload_memory: UploadMemory
+    spool_room: SpoolRoom
+    usage: ClientUsage
+    allowances: Allowances
     recorder: Recorder
 
 

@@ -1,76 +1,114 @@
-"""Encoded task statuses, kept in memory until the task changes.
+"""Encoded task statuses, kept in memory: clients poll, and a status may be large.
 
-Clients poll. The status of a task of 10,000 images is 7 MB of JSON, so building it takes about half
-a second. It is therefore built in a thread, and only if the task has changed since the last poll.
+A poll of a task that has not changed since the last one reads one row of the database. If it has
+changed, only the images from the first open one on are read and encoded, in a thread if there are
+many of them.
 """
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import AsyncIterator
+from functools import partial
+from weakref import WeakValueDictionary
 
 from captiond.store.engine import Engine
-from captiond.store.snapshots import TaskSnapshot, TaskVersion, read_snapshot
-from captiond.web.schemas import encoded_status
+from captiond.store.snapshots import TaskSnapshot, read_snapshot, read_state
+from captiond.web.encoded_task import (
+    EncodedStatus,
+    EncodedTask,
+    Page,
+    encoded_page,
+    encoded_task,
+    etag_of,
+)
 
 MAX_BYTES = 32 * 1024 * 1024
-SMALL_TASK = 50  # images; the status of a smaller task takes less time than a thread is worth
-
-Entry = tuple[TaskVersion, bytes]
+FEW_IMAGES = 50  # fewer take less time to encode than a thread is worth
+PACE_SECONDS = 0.001  # after a piece, for each other status that is being sent
 
 
 class StatusCache:
-    """Builds the JSON of task statuses, and keeps the most recently used ones."""
+    """Builds the JSON of task statuses, and keeps the most recently used ones.
+
+    The last one is kept even if it alone is larger than `max_bytes`.
+    """
 
     def __init__(self, engine: Engine, max_bytes: int = MAX_BYTES) -> None:
         self._engine = engine
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[str, Entry] = OrderedDict()
-        self._bytes = 0
-        self._large = asyncio.Lock()  # polls of one large task must not all build its status
+        self._tasks: OrderedDict[str, EncodedTask] = OrderedDict()
+        # Polls of one task must not all build its status.
+        self._building: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._streams = 0
 
-    async def status(self, task_id: str) -> bytes | None:
-        """Return the status of a task as JSON, or None if there is no such task.
+    async def etag(self, task_id: str, page: Page | None = None) -> str | None:
+        """Return the entity tag of a task's status now, or None if there is no such task.
 
         Raises:
-            StoreError: the database cannot be read now.
+            StoreError: The database cannot be read now.
         """
-        known = self._entry(task_id)
-        snapshot = await read_snapshot(
-            self._engine, task_id, known=known and known[0], limit=SMALL_TASK
-        )
+        state = await read_state(self._engine, task_id)
+        return None if state is None else etag_of(state, page)
+
+    async def status(self, task_id: str, page: Page | None = None) -> EncodedStatus | None:
+        """Return the status of a task, or None if there is no such task.
+
+        With a `page`, it has only the results of these images.
+
+        Raises:
+            StoreError: The database cannot be read now.
+        """
+        if page is not None:
+            return await self._page(task_id, page)
+        lock = self._building.setdefault(task_id, asyncio.Lock())
+        async with lock:
+            task = await self._present(task_id)
+        return None if task is None else task.status()
+
+    async def pieces(self, status: EncodedStatus) -> AsyncIterator[bytes]:
+        """Yield a body in pieces. While several are sent, each leaves time for other requests."""
+        self._streams += 1
+        try:
+            for piece in status.pieces():
+                yield piece
+                if self._streams > 1:
+                    await asyncio.sleep(PACE_SECONDS * (self._streams - 1))
+        finally:
+            self._streams -= 1
+
+    async def _page(self, task_id: str, page: Page) -> EncodedStatus | None:
+        snapshot = await read_snapshot(self._engine, task_id, first=page.offset, limit=page.limit)
         if snapshot is None:
-            self._remove(task_id)
             return None
-        if snapshot.images is not None:
-            return self._keep(snapshot, encoded_status(snapshot.view()))
-        if known is not None and known[0] == snapshot.version:
-            return known[1]
-        async with self._large:
-            return await self._large_status(task_id)
+        if len(snapshot.images) <= FEW_IMAGES:
+            return encoded_page(snapshot, page)
+        return await asyncio.to_thread(encoded_page, snapshot, page)
 
-    async def _large_status(self, task_id: str) -> bytes | None:
-        known = self._entry(task_id)
-        snapshot = await read_snapshot(self._engine, task_id, known=known and known[0])
+    async def _present(self, task_id: str) -> EncodedTask | None:
+        """Return the task as it is now, of which only what is new is read and encoded."""
+        known = self._tasks.get(task_id)
+        state = await read_state(self._engine, task_id)
+        if known is not None and known.state == state:
+            self._tasks.move_to_end(task_id)
+            return known
+        first = known.first_open if known else 0
+        snapshot = await read_snapshot(self._engine, task_id, first=first) if state else None
         if snapshot is None:
+            self._tasks.pop(task_id, None)
             return None
-        if snapshot.images is None:
-            assert known is not None  # only a known version is returned without its images
-            return known[1]
-        body = await asyncio.to_thread(lambda: encoded_status(snapshot.view()))
-        return self._keep(snapshot, body)
+        return self._keep(await encode(snapshot, known))
 
-    def _entry(self, task_id: str) -> Entry | None:
-        if task_id in self._entries:
-            self._entries.move_to_end(task_id)
-        return self._entries.get(task_id)
+    def _keep(self, task: EncodedTask) -> EncodedTask:
+        self._tasks[task.state.id] = task
+        self._tasks.move_to_end(task.state.id)
+        total = sum(each.size for each in self._tasks.values())
+        while total > self._max_bytes and len(self._tasks) > 1:
+            total -= self._tasks.popitem(last=False)[1].size
+        return task
 
-    def _keep(self, snapshot: TaskSnapshot, body: bytes) -> bytes:
-        self._remove(snapshot.id)
-        self._entries[snapshot.id] = snapshot.version, body
-        self._bytes += len(body)
-        while self._bytes > self._max_bytes:
-            self._remove(next(iter(self._entries)))
-        return body
 
-    def _remove(self, task_id: str) -> None:
-        _, body = self._entries.pop(task_id, (None, b""))
-        self._bytes -= len(body)
+async def encode(snapshot: TaskSnapshot, earlier: EncodedTask | None) -> EncodedTask:
+    """Encode what is new, in a thread if it is much."""
+    if len(snapshot.images) <= FEW_IMAGES:
+        return encoded_task(snapshot, earlier)
+    return await asyncio.to_thread(partial(encoded_task, snapshot, earlier, pause=True))

@@ -1,10 +1,12 @@
 """The web process's end of the pipe to the supervisor."""
 
 import asyncio
-import itertools
+from collections.abc import Sequence
 
+from captiond.clients import Client
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
-from captiond.jobs import Options, SpooledImage
+from captiond.jobs import Options, Refused, SpooledImage
+from captiond.keys import KeyTable
 from captiond.messages import (
     Alive,
     Answer,
@@ -13,6 +15,7 @@ from captiond.messages import (
     Drain,
     Drop,
     Health,
+    Keys,
     Measured,
     Queued,
     State,
@@ -26,14 +29,17 @@ REPORT_SECONDS = 1.0  # how often measurements are sent
 class SupervisorClient:
     """Sends requests to the supervisor and receives its answers.
 
-    `state` is the service's last known state. `closed` is set once this process has to stop.
+    `state` is the service's last known state, `keys` are its valid keys. `closed` is set once this
+    process has to stop.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.state = State()
+        self.keys = KeyTable(required=True)  # until the supervisor has sent the keys
         self.closed = asyncio.Event()
+        self._has_keys = asyncio.Event()
         self._channel = channel
-        self._tickets = itertools.count()
+        self._next_ticket = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
 
     async def listen(self) -> None:
@@ -42,6 +48,9 @@ class SupervisorClient:
         try:
             while True:
                 match await self._channel.receive():
+                    case Keys(keys, required):
+                        self.keys = KeyTable(keys, required=required)
+                        self._has_keys.set()
                     case State() as state:
                         self.state = state
                     case Answer() as answer:
@@ -52,6 +61,15 @@ class SupervisorClient:
                         raise TypeError(f"a web process receives no {type(message).__name__}")
         except ChannelClosed:
             self.closed.set()
+        finally:
+            self._has_keys.set()
+
+    async def keys_received(self) -> None:
+        """Return once the supervisor has sent the keys, or has gone.
+
+        Without this, a process that has just started would refuse every request.
+        """
+        await self._has_keys.wait()
 
     async def report(self, recorder: Recorder) -> None:
         """Send what `recorder` has measured, once a second if there is anything."""
@@ -100,29 +118,42 @@ class SupervisorClient:
             raise Draining("captiond is stopping; try again shortly")
 
     async def caption(
-        self, image: SpooledImage, options: Options, *, seconds: float, known_only: bool = False
-    ) -> Answer:
-        """Have one spooled image captioned. If the caller is cancelled, the image is withdrawn.
+        self,
+        images: Sequence[SpooledImage],
+        options: Options,
+        client: Client,
+        *,
+        seconds: float,
+        known_only: bool = False,
+    ) -> list[Answer]:
+        """Have the spooled images of a request captioned. Return one answer for each, in order.
+
+        An image that is not captioned within `seconds` has the answer `request_timeout`, and is
+        withdrawn. So are all images if the caller is cancelled.
 
         With `known_only`, an image that the cache does not know is refused as `model_not_ready`
         while the model is being loaded.
-
-        Raises:
-            RequestTimeout: there is no answer within `seconds`. The image is withdrawn.
         """
-        ticket = next(self._tickets)
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[ticket] = answer
-        self._channel.send(Ask(ticket, image, options, known_only))
+        if not images:
+            return []
+        tickets = range(self._next_ticket, self._next_ticket + len(images))
+        self._next_ticket = tickets.stop
+        loop = asyncio.get_running_loop()
+        answers: dict[int, asyncio.Future[Answer]] = {n: loop.create_future() for n in tickets}
+        self._waiting.update(answers)
+        self._channel.send(Ask(tickets.start, tuple(images), options, known_only, client))
         try:
-            async with asyncio.timeout(seconds):
-                return await answer
-        except TimeoutError:
-            raise RequestTimeout(f"no caption within {seconds:g} seconds") from None
+            await asyncio.wait(answers.values(), timeout=seconds)
         finally:
-            del self._waiting[ticket]
-            if answer.cancelled():
-                self._channel.send(Drop(ticket))
+            for ticket in tickets:
+                del self._waiting[ticket]
+            if late := tuple(n for n, answer in answers.items() if not answer.done()):
+                self._channel.send(Drop(late))
+        timeout = Refused.of(RequestTimeout(f"no caption within {seconds:g} seconds"))
+        return [
+            answer.result() if answer.done() else Answer(ticket, timeout)
+            for ticket, answer in answers.items()
+        ]
 
     def notify_queued(self) -> None:
         """Notify the supervisor that the database holds a new task."""

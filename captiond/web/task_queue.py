@@ -8,9 +8,11 @@ import asyncio
 from captiond.jobs import NewTask
 from captiond.store import tasks
 from captiond.store.engine import Engine
+from captiond.store.tasks import Backlog
 from captiond.store.together import Together
 
-COUNT_SECONDS = 1.0  # how often the queue is counted in the database
+COUNT_SECONDS = 1.0  # how often the backlog is read from the database, at most
+PAUSE = 20  # times the duration of the last reading
 
 
 class TaskQueue:
@@ -19,7 +21,7 @@ class TaskQueue:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._together = Together[NewTask, str](lambda some: tasks.create_tasks(engine, some))
-        self._length, self._counted_at = 0, -COUNT_SECONDS
+        self._backlog, self._next_count = Backlog(), 0.0
         self._counting = asyncio.Lock()
 
     async def add(self, task: NewTask) -> str:
@@ -33,17 +35,31 @@ class TaskQueue:
             StoreError: the database cannot be written. The task is not added.
         """
         task_id = await self._together.ask(task)
-        self._length += len(task.images)
+        images = [image.spooled.size for image in task.images if image.spooled]
+        self._backlog = Backlog(
+            self._backlog.images + len(images), self._backlog.size + sum(images)
+        )
         return task_id
 
-    async def length(self) -> int:
-        """Return how many images wait or are being captioned.
+    async def backlog(self) -> Backlog:
+        """Return the images that wait or are being captioned, and the bytes of their tasks.
 
-        The number is up to a second old, apart from the tasks that this process has added since:
-        a long queue takes long to count.
+        It is a second old or more, apart from the tasks that this process has added since: the rows
+        of all unfinished tasks are read for it, which takes long if there are very many.
         """
         async with self._counting:
-            now = asyncio.get_running_loop().time()
-            if now - self._counted_at >= COUNT_SECONDS:
-                self._length, self._counted_at = await tasks.count_open(self._engine), now
-        return self._length
+            begun = self._now()
+            if begun >= self._next_count:
+                self._backlog = await tasks.backlog(self._engine)
+                taken = self._now() - begun
+                self._next_count = begun + max(COUNT_SECONDS, PAUSE * taken)
+        return self._backlog
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def backlog_of(task: NewTask) -> Backlog:
+    """Return what a task adds to the backlog."""
+    sizes = [image.spooled.size for image in task.images if image.spooled]
+    return Backlog(len(sizes), sum(sizes))

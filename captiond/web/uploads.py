@@ -20,6 +20,7 @@ from captiond.web.multipart import MultipartReader, boundary_of, chunks
 from captiond.web.named_files import FIELD as PATH_FIELD
 from captiond.web.problems import missing
 from captiond.web.services import Services
+from captiond.web.spool_room import UploadRoom
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,7 +34,7 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
     The spool file is removed after the block unless the form is marked as `kept`.
 
     Raises:
-        MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace,
+        MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace, SpoolFull,
         StorageFailed, InvalidRequest: the request cannot be accepted. Nothing of it is stored.
     """
     form = Form()
@@ -57,8 +58,10 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
     try:
         # guard: upload-deadline
         async with asyncio.timeout(limits.upload_seconds):
-            body = chunks(request, max_bytes=spec.max_bytes(limits))
-            await store(body, MultipartReader(boundary, parts), parts, services)
+            most = spec.max_bytes(limits)
+            with services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room:
+                body = chunks(request, max_bytes=most)
+                await store(body, MultipartReader(boundary, parts), parts, services, room)
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -70,7 +73,11 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
 
 
 async def store(
-    body: AsyncIterator[bytes], reader: MultipartReader, parts: FormReader, services: Services
+    body: AsyncIterator[bytes],
+    reader: MultipartReader,
+    parts: FormReader,
+    services: Services,
+    room: UploadRoom,
 ) -> None:
     """Read a body, and write its files to the spool: a small body at once, a large one in pieces.
 
@@ -80,6 +87,7 @@ async def store(
     with services.upload_memory.uploading():
         async for chunk in body:
             services.recorder.count(UPLOAD_BYTES, amount=len(chunk))
+            room.add(len(chunk))
             reader.feed(chunk)
             if parts.unwritten >= services.upload_memory.share:
                 await in_thread(parts.flush)

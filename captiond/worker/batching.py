@@ -6,12 +6,15 @@ Pure: no I/O and no clock. Times are arguments, in seconds of one monotonic cloc
 from collections import Counter
 from typing import Generic
 
-from captiond.jobs import Lane
+from captiond.jobs import Generation, Lane
 from captiond.lanes import Lanes, T
 
 # The next batch waits for at most this part of the last batch's duration: for images that are being
 # decoded, and for images that clients may send who have just been answered.
 DECODING_SHARE, CLIENTS_SHARE = 0.05, 0.01
+# A batch is expected to take at most so long, because images of other clients have to wait for it.
+# The batch size sees to that for usual captions, but not for those with many beams and tokens.
+LONGEST_SECONDS = 10.0
 
 
 class Batcher(Generic[T]):
@@ -21,7 +24,11 @@ class Batcher(Generic[T]):
         self._batch_size = batch_size
         self._ready: Lanes[T] = Lanes()
         self._decoding: Counter[Lane] = Counter()
+        self._batch: list[T] = []  # the one that was taken last
         self._last_batch = 0.0, 0.0  # when it began and ended
+        # The cost of a batch that is expected to take LONGEST_SECONDS. Before any measurement,
+        # this is a full batch of usual captions.
+        self._most_cost = batch_size * Generation().cost
 
     def __bool__(self) -> bool:
         """Return whether an image is ready."""
@@ -38,17 +45,26 @@ class Batcher(Generic[T]):
     def decoding_ended(self, lane: Lane) -> None:
         self._decoding[lane] -= 1
 
-    def put(self, lane: Lane, item: T) -> None:
+    def put(self, item: T) -> None:
         """Add an image that is ready."""
-        self._ready.put(lane, item)
+        self._ready.put(item)
 
     def take(self) -> list[T]:
-        """Remove the next batch and return it; it is empty if no image is ready."""
-        return self._ready.take(self._batch_size)
+        """Remove the next batch and return it; it is empty if no image is ready.
+
+        The batch before it must be finished.
+        """
+        for item in self._batch:
+            self._ready.finished(item)
+        self._batch = self._ready.take(self._batch_size, most_cost=self._most_cost)
+        return list(self._batch)
 
     def batch_ended(self, begun: float, ended: float) -> None:
-        """Note when the last batch began and ended."""
+        """Note when the batch that was taken last began and ended."""
         self._last_batch = begun, ended
+        cost = sum(item.cost for item in self._batch)
+        if cost and ended > begun:
+            self._most_cost = LONGEST_SECONDS * cost / (ended - begun)
 
     def wait_seconds(self, now: float) -> float:
         """Return how long the next batch may still wait for more images; 0 or less if it may not.
@@ -56,7 +72,7 @@ class Batcher(Generic[T]):
         A batch that is not full would otherwise run alone, and the images right behind it would
         fill only a part of the batch after it, again and again.
         """
-        lane = Lane.INTERACTIVE if self._ready.interactive else Lane.BULK
+        lane = Lane.INTERACTIVE if self._ready.waiting(Lane.INTERACTIVE) else Lane.BULK
         if not 0 < self._ready.waiting(lane) < self._batch_size:
             return 0.0
         share = DECODING_SHARE if self._decoding[lane] else CLIENTS_SHARE

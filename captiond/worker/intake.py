@@ -4,17 +4,18 @@ import asyncio
 import time
 from collections.abc import Coroutine, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from captiond.captioners.protocol import Capabilities
-from captiond.decoding.decode import Pixels
+from captiond.clients import Client
+from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import DecodePool
-from captiond.decoding.slots import Slots
 from captiond.errors import ModelNotReady, OptionNotSupported
 from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Decoded, Work
 from captiond.worker.batching import Batcher
-from captiond.worker.completion import Completion, FinishedImage
+from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
 from captiond.worker.known import KnownCaptions
 from captiond.worker.recipe import Recipe
 from captiond.worker.reporting import Reporter
@@ -32,54 +33,37 @@ class PreparedImage:
     ready: float
 
     @property
+    def lane(self) -> Lane:
+        return self.work.lane
+
+    @property
+    def client(self) -> Client:
+        return self.work.client
+
+    @property
+    def ticket(self) -> str:
+        return self.work.ticket
+
+    @property
+    def cost(self) -> float:
+        """The estimated cost of its caption."""
+        return self.generation.cost
+
+    @property
     def group(self) -> Hashable:
         """Images of one group may be in a batch together; work that is alone is its own group."""
         return self.work.ticket if self.work.alone else self.generation
 
 
-class ImageDecoder:
-    """Decodes images into slots, of which each lane has the same number.
-
-    The slot that was freed last is used first, because its memory may still be in the caches.
-    """
-
-    def __init__(self, pool: DecodePool, slots: Slots) -> None:
-        self._pool = pool
-        self._slots = slots
-        self._free: dict[Lane, asyncio.LifoQueue[int]] = {
-            lane: asyncio.LifoQueue() for lane in Lane
-        }
-        for slot in range(slots.count):
-            self._free[self._lane_of(slot)].put_nowait(slot)
-
-    async def decode(self, work: Work) -> tuple[int, Decoded | Refused]:
-        """Decode an image into the next free slot of its lane. Return the slot and the result."""
-        slot = await self._free[work.lane].get()
-        return slot, await self._pool.decode(work.lane, work.image, slot)
-
-    def gather(self, slots: list[int], into: Pixels) -> Pixels:
-        """Copy the pixels of some slots to the beginning of a buffer, and free the slots."""
-        pixels = self._slots.gather(slots, into)
-        self.free(slots)
-        return pixels
-
-    def free(self, slots: list[int]) -> None:
-        for slot in slots:
-            self._free[self._lane_of(slot)].put_nowait(slot)
-
-    def _lane_of(self, slot: int) -> Lane:
-        return Lane.BULK if 2 * slot < self._slots.count else Lane.INTERACTIVE
-
-
 @dataclass(frozen=True)
 class ModelInput:
-    """What a loaded model can do, its image decoder, and the images that are ready for it.
+    """What a loaded model can do, its image decoders, and the images that are ready for it.
 
     `changed` is set whenever the next batch may have changed.
     """
 
     capabilities: Capabilities
-    decoder: ImageDecoder
+    decoders: DecodePool
     batcher: Batcher[PreparedImage]
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -136,13 +120,16 @@ class ImageIntake:
         model.batcher.decoding_begun(work.lane)
         model.changed.set()
         try:
-            slot, decoded = await model.decoder.decode(work)
+            result = await model.decoders.decode(work, partial(self._is_wanted, work))
         finally:
             model.batcher.decoding_ended(work.lane)
             model.changed.set()
-        if isinstance(decoded, Refused):
-            model.decoder.free([slot])
-            await self._completion.finish(FinishedImage(work, decoded))
+        if not isinstance(result, DecodedImage):
+            await self._completion.finish(FinishedImage(work, result or WITHDRAWN))
             return
-        image = PreparedImage(work, generation, slot, decoded, begun, time.perf_counter())
-        model.batcher.put(work.lane, image)
+        now = time.perf_counter()
+        image = PreparedImage(work, generation, result.slot, result.decoded, begun, now)
+        model.batcher.put(image)
+
+    def _is_wanted(self, work: Work) -> bool:
+        return not self._reporter.is_withdrawn(work.ticket)

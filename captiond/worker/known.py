@@ -30,15 +30,17 @@ class KnownCaptions:
     async def look_up(self, work: Work) -> Captioned | None:
         """Return the caption of an equal image, with all its tags, or None.
 
-        It waits for an equal image of the same lane that is being captioned. If the answer is None,
-        equal images wait for this work, so `publish` and `leave` must follow.
+        It waits for an equal image of the same client and lane that is being captioned. If the
+        answer is None, equal images wait for this work, so `publish` and `leave` must follow.
         """
         if not self._recipe.is_cacheable(work):
             return None
         key = self._key(work)
-        # An interactive image does not wait for an equal image of the bulk lane.
+        # An interactive image does not wait for an equal image of the bulk lane, nor for one of
+        # another client, which may be behind a thousand images of that client.
         # guard: lanes-do-not-share
-        shared = await self._under_way.join(f"{work.lane.value}\0{key}", work.ticket)
+        turn = f"{work.lane.value}\0{work.client.name}\0{key}"
+        shared = await self._under_way.join(turn, work.ticket)
         if shared is not None:
             return replace(shared, cached=True)
         try:

@@ -44,7 +44,7 @@ class Runners:
 class Pipeline:
     """Captions prepared images, tags the captions and finishes the images.
 
-    It has no limit for waiting images. The supervisor sends at most a window of images.
+    It has no limit for waiting images. The supervisor sends a window and a reserve at most.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Pipeline:
         reporter: Reporter,
     ) -> None:
         self._recipe = recipe
-        self._batcher, self._decoder = source.batcher, source.decoder
+        self._batcher, self._decoders = source.batcher, source.decoders
         self._changed = source.changed
         self._model, self._taggers = runners.model, runners.tags
         self._completion = completion
@@ -102,15 +102,19 @@ class Pipeline:
         self, batch: list[PreparedImage], group: asyncio.TaskGroup
     ) -> list[PreparedImage]:
         """Return the batch without the images that are withdrawn, which are finished here."""
-        withdrawn = [image for image in batch if self._reporter.is_withdrawn(image.work.ticket)]
-        self._decoder.free([image.slot for image in withdrawn])
+        wanted: list[PreparedImage] = []
+        withdrawn: list[PreparedImage] = []
+        for image in batch:
+            is_withdrawn = self._reporter.is_withdrawn(image.work.ticket)
+            (withdrawn if is_withdrawn else wanted).append(image)
+        self._decoders.free([image.slot for image in withdrawn])
         for image in withdrawn:
             group.create_task(self._completion.finish(FinishedImage(image.work, WITHDRAWN)))
-        return [image for image in batch if image not in withdrawn]
+        return wanted
 
     async def _run_batch(self, batch: list[PreparedImage], group: asyncio.TaskGroup) -> None:
         """Caption a batch, start its tagging, and let a task of `group` finish it."""
-        pixels = self._decoder.gather([image.slot for image in batch], self._model.buffer)
+        pixels = self._decoders.gather([image.slot for image in batch], self._model.buffer)
         if batch[0].work.alone:  # in the whole process, so that a death has one possible cause
             await self._taggers.wait()
         self._at_work.append(batch)

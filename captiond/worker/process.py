@@ -8,6 +8,8 @@ starts another one and requeues the work.
 """
 
 import asyncio
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from captiond.processes.start import ModelStart
 from captiond.store.engine import make_engine
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
-from captiond.worker.intake import ImageDecoder, ImageIntake, ModelInput
+from captiond.worker.intake import ImageIntake, ModelInput
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
 from captiond.worker.pipeline import Pipeline, Runners
@@ -39,6 +41,9 @@ from captiond.worker.runner import ModelRunner, TagRunner
 T = TypeVar("T")
 log = structlog.get_logger()
 ALIVE_SECONDS = 1.0
+SWITCH_SECONDS = (
+    0.0005  # of Python's 0.005: the model's thread must not wait for the taggers' so long
+)
 WINDOW_BATCHES = 3  # of each lane: one with the model, one decoded, one being decoded
 LOADING_WINDOW = 64  # images at once, while the model is being loaded
 FINGERPRINTS = "fingerprints.json"  # in the data folder; remembers the hashes of model files
@@ -56,6 +61,7 @@ async def run(start: ModelStart) -> None:
     except ChannelClosed:
         return
     assert isinstance(message, Go), message
+    sys.setswitchinterval(SWITCH_SECONDS)
     reporter = Reporter(channel, start.name)
     async with asyncio.TaskGroup() as group:
         alive = group.create_task(report_alive(channel, reporter))
@@ -80,6 +86,7 @@ async def serve(start: ModelStart, channel: Channel, reporter: Reporter) -> None
     model's time, and more on some machines (measured).
     """
     notes = start.settings.data.dir / FINGERPRINTS
+    os.environ.setdefault("TRITON_CACHE_DIR", str(start.settings.data.dir / "triton"))
     with ThreadPoolExecutor(1, "model") as thread:
         device = Device(start.device, thread)
         identity = await device.run(partial(identify, start.settings, start.device, notes))
@@ -130,26 +137,22 @@ async def caption(
         if isinstance(loaded, Unready):
             channel.send(loaded)
         else:
-            window = WINDOW_BATCHES * loaded.info.batch_size
-            slots = Slots(2 * window, loaded.captioner.geometry)
+            window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
+            slots = Slots(2 * (window + reserve), loaded.captioner.geometry)
             async with running_pool(settings, slots) as pool:
-                source = model_input(loaded, pool, slots)
+                source = model_input(loaded, pool)
                 runners = make_runners(loaded, device)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
-                channel.send(Ready(loaded.info, window))
+                channel.send(Ready(loaded.info, window, reserve))
                 await run_until_stopped(pipeline, receiver.stopped, group)
         receiving.cancel()
         receiver.cancel_unfinished()
     await engine.dispose()
 
 
-def model_input(loaded: Loaded, pool: DecodePool, slots: Slots) -> ModelInput:
-    return ModelInput(
-        loaded.captioner.capabilities,
-        ImageDecoder(pool, slots),
-        Batcher(loaded.info.batch_size),
-    )
+def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
+    return ModelInput(loaded.captioner.capabilities, pool, Batcher(loaded.info.batch_size))
 
 
 def make_runners(loaded: Loaded, device: Device) -> Runners:

@@ -46,10 +46,16 @@ class Recipe:
         return self.cached and not work.options.no_cache and not work.alone
 
     def cache_key(self, work: Work) -> str:
-        """Return the part of a cache key that does not depend on the image's bytes."""
+        """Return the part of a cache key that does not depend on the image's bytes.
+
+        Each key of a client has its own captions, so that neither `cached` nor the time of a
+        response shows what another client has sent.
+        """
         generation = generation_key(self.generation_of(work))
         tagger = self.tagger_fingerprint(work.options.language)
-        return f"{self.fingerprint}\0{generation}\0{tagger}"
+        # guard: cache-of-each-key
+        owner = f"\0{work.client.name}" if work.client.has_key else ""
+        return f"{self.fingerprint}\0{generation}\0{tagger}{owner}"
 
     def selected(self, whole: Captioned, work: Work) -> Captioned:
         """Return a caption with only those of its tags that the request wants."""

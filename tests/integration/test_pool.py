@@ -9,10 +9,11 @@ import pytest
 from captiond.config import DataSettings, ImageSettings, Settings
 from captiond.decoding import pool as pool_module
 from captiond.decoding.decode import Geometry
+from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
 from captiond.jobs import BLAME_LIMIT, RETRYABLE, Lane, Refused, SpooledImage
-from captiond.messages import Decoded
+from captiond.messages import Work
 from tests.conftest import png
 
 pytestmark = pytest.mark.anyio
@@ -23,6 +24,10 @@ SLOTS = 5000  # of 442 kB: more address space than a decoder may use for an imag
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+def bulk(image: SpooledImage) -> Work:
+    return Work("ticket", Lane.BULK, image)
 
 
 async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) -> None:
@@ -36,17 +41,21 @@ async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) ->
     )
     settings.spool.mkdir()
     (settings.spool / "a").write_bytes(content)
-    image = SpooledImage("a", 0, len(content), "sha")
+    work = bulk(SpooledImage("a", 0, len(content), "sha"))
     before = set(multiprocessing.active_children())
     async with running_pool(settings, Slots(SLOTS, GEOMETRY)) as pool:
-        first = await pool.decode(Lane.BULK, image, 0)
-        assert isinstance(first, Decoded), first
+        first = await pool.decode(work)
+        assert isinstance(first, DecodedImage), first
+        pool.free([first.slot])
         idle = set(multiprocessing.active_children()) - before
         assert len(idle) == BLAME_LIMIT + 1
         for decoder in idle:
             decoder.kill()
             decoder.join()
-        assert await pool.decode(Lane.BULK, image, SLOTS - 1) == first
+        assert await pool.decode(work) == first
+        pool.free([first.slot])
+        assert await pool.decode(work, lambda: False) is None, "nobody wants it any more"
+        assert await pool.decode(work) == first, "its slot is free"
 
 
 async def test_a_short_spool_file_is_a_storage_error_and_not_the_images_fault(
@@ -60,7 +69,7 @@ async def test_a_short_spool_file_is_a_storage_error_and_not_the_images_fault(
     missing = SpooledImage("b", 0, len(content), "sha")
     async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
         for image in (short, missing):
-            refused = await pool.decode(Lane.BULK, image, 0)
+            refused = await pool.decode(bulk(image))
             assert isinstance(refused, Refused)
             assert refused.code == "spool_error"
             assert refused.code in RETRYABLE
@@ -75,7 +84,7 @@ async def test_a_malformed_reply_counts_as_the_death_of_the_decoder(
     monkeypatch.setattr(pool_module, "EXIT_SECONDS", 0.5)
     settings = Settings(data=DataSettings(dir=tmp_path), images=ImageSettings(decoders=1))
     async with asyncio.timeout(120), running_pool(settings, Slots(1, GEOMETRY)) as pool:
-        refused = await pool.decode(Lane.BULK, SpooledImage(reply, 0, 1, "sha"), 0)
+        refused = await pool.decode(bulk(SpooledImage(reply, 0, 1, "sha")))
     assert isinstance(refused, Refused)
     assert refused.code == "poison_image"
     assert not (tmp_path / "owned").exists()

@@ -4,14 +4,26 @@ These tests need no GPU: a step runs again where a GPU would replay it.
 """
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
 from transformers import BlipForConditionalGeneration
 
+from captiond.captioners.blip.capture import Run
+from captiond.captioners.blip.cross import ImageContext
+from captiond.captioners.blip.encoder_graphs import (
+    FILL_FROM,
+    CapturedEncoder,
+    chunk_sizes,
+    filled_up,
+)
 from captiond.captioners.blip.forward import Forward
-from captiond.captioners.blip.graphs import Graphs, Run, filled_up, rounded_up
+from captiond.captioners.blip.graphs import SHORT_PROMPT, Graphs, rounded_up
+from captiond.captioners.blip.keys_values import KeysValues
 from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
@@ -46,7 +58,8 @@ class Searcher:
         self.forward = Forward(deepcopy(model), make, rows=128, absorb=absorb)
         self.captures, self.fails = 0, False
         tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
-        self.search = Search(Graphs(self.forward, self._capture, CPU), tokens)
+        encoder = CapturedEncoder(self.forward, lambda run: run)
+        self.search = Search(Graphs(self.forward, encoder, self._capture, CPU), tokens)
 
     def _capture(self, run: Run) -> Run:
         if self.fails:
@@ -174,6 +187,55 @@ def test_absorbed_cross_attention_has_one_memory_for_all_batches(
         searcher(images(size, vision.image_size), (), long)
         assert searcher.forward.cross_attention.capacities == (0, taken)
         assert searcher.captures == captures
+
+
+@torch.inference_mode()
+def test_the_encoder_is_captured_once_for_a_size(scenes: BlipForConditionalGeneration) -> None:
+    forward = Forward(deepcopy(scenes), PlainLinear, rows=300)
+    vision: Any = scenes.config.vision_config
+    assert 4 <= forward.chunk < 8
+    captures: list[Run] = []
+
+    def capture(run: Run) -> Run:
+        captures.append(run)
+        return run
+
+    encode = CapturedEncoder(forward, capture)
+    for size, count in ((5, 2), (3, 2), (1, 2), (2, 3), (5, 3)):
+        pixels = images(size, vision.image_size)
+        torch.testing.assert_close(encode(pixels), forward.encode(pixels))
+        assert len(captures) == count
+    before = encode(pixels)
+    encode(pixels.flip(0))
+    torch.testing.assert_close(before, forward.encode(pixels))  # its memory is its own
+    encode.release_buffers()
+    torch.testing.assert_close(encode(pixels), before)
+    assert len(captures) > 3
+
+
+@given(st.integers(1, 1000), st.sampled_from([1, 4, 64]))
+def test_chunks_hold_all_images_and_are_nearly_full(images: int, largest: int) -> None:
+    sizes = chunk_sizes(images, largest)
+    assert sum(sizes) >= images > sum(sizes[:-1])
+    assert all(size == filled_up(size) <= largest for size in sizes)
+    assert images - sum(sizes[:-1]) >= FILL_FROM * sizes[-1]
+
+
+@torch.inference_mode()
+def test_a_short_prompt_is_read_by_captured_steps(
+    scenes: BlipForConditionalGeneration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher, passes = Searcher(scenes), []
+    read, vision = searcher.forward.read_prompt, cast(Any, scenes.config.vision_config)
+
+    def read_prompt(prompt: Tensor, cache: list[KeysValues], context: ImageContext) -> Tensor:
+        passes.append(len(prompt))
+        return read(prompt, cache, context)
+
+    monkeypatch.setattr(searcher.forward, "read_prompt", read_prompt)
+    for prompt in PROMPTS:
+        searcher(images(4, vision.image_size), prompt, Generation())
+    assert passes == [1 + len(prompt) for prompt in PROMPTS if 1 + len(prompt) > SHORT_PROMPT]
 
 
 def test_batches_are_filled_up_to_powers_of_two() -> None:

@@ -26,6 +26,7 @@ from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.routing import Router
 from captiond.supervisor.statusboard import StatusBoard
+from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
 
 DRAINABLE = "tests.unit.drainable"
@@ -122,8 +123,8 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     recorder, registry = Recorder(), Registry()
     status = StatusBoard(roster, Notifier({}), ["model0"])
     cleaner = SpoolCleaner(open_spool(settings), partial(tasks.needed_spool_names, store))
-    assignment = Assignment(dispatcher, roster, store, NODE, recorder)
-    courier = Courier(settings, store, lambda task: {"task_id": task.id})
+    courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
+    assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier)
     router = Router(dispatcher, assignment, roster, status, cleaner, courier, registry)
     parts = Parts(
         settings,

@@ -8,6 +8,7 @@ from sqlalchemy import event
 from captiond.errors import KeyReused, StoreRefused
 from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.store.engine import Engine
+from captiond.store.tasks import Backlog
 from captiond.web.async_captioning import accept
 from captiond.web.forms import Form
 from captiond.web.task_queue import TaskQueue
@@ -29,7 +30,7 @@ async def test_tasks_share_transactions(store: Engine) -> None:
     queue = TaskQueue(store)
     tasks = [queue.add(task(f"t{number}")) for number in range(30)]
     assert await asyncio.gather(*tasks) == [f"t{number}" for number in range(30)]
-    assert await queue.length() == 90
+    assert await queue.backlog() == Backlog(90, 810)
     assert len(commits) <= 3  # what arrives while the first is written waits for the second
 
 
@@ -75,11 +76,11 @@ async def test_a_task_that_the_database_refuses_spoils_no_other(store: Engine) -
     assert isinstance(added[1], StoreRefused)
 
 
-async def test_the_length_includes_what_was_added_since_the_count(store: Engine) -> None:
+async def test_the_backlog_includes_what_was_added_since_the_count(store: Engine) -> None:
     queue = TaskQueue(store)
-    assert await queue.length() == 0
+    assert await queue.backlog() == Backlog()
     await queue.add(task("a", images=4))
-    assert await queue.length() == 4
+    assert await queue.backlog() == Backlog(4, 36)
 
 
 async def test_a_cancelled_caller_waits_until_its_work_has_ended() -> None:

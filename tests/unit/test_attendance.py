@@ -187,7 +187,7 @@ async def test_a_requeue_that_is_refused_does_not_pass_unnoticed(
 async def test_an_answer_reaches_the_web_process_that_asked(store: Engine, tmp_path: Path) -> None:
     async with supervised(tmp_path, store) as parts:
         sent = record_sent(parts)
-        parts.router.from_web("web0-1", Ask(7, IMAGE))
+        parts.router.from_web("web0-1", Ask(7, (IMAGE,)))
         parts.dispatcher.model_ready("model0-1", 24)
         (work,) = (work for _, work in parts.dispatcher.assign_interactive())
         parts.router.from_model("model0", "model0-1", Finished(work.ticket, CAPTION))
@@ -234,10 +234,10 @@ async def test_in_a_stop_without_a_model_process_every_request_is_answered(
 ) -> None:
     async with supervised(tmp_path, store) as parts:
         sent = record_sent(parts)
-        parts.router.from_web("web0-1", Ask(1, IMAGE))
+        parts.router.from_web("web0-1", Ask(1, (IMAGE,)))
         parts.roster.advance(DrainStage.ANNOUNCED)
         parts.router.refuse_if_stopping()
-        parts.router.from_web("web0-1", Ask(2, IMAGE))
+        parts.router.from_web("web0-1", Ask(2, (IMAGE,)))
         answers = [message for _, _, message in sent if isinstance(message, Answer)]
         assert [answer.ticket for answer in answers] == [1, 2]
         assert "draining" in str(answers[1].outcome)

@@ -1,16 +1,24 @@
 """How long the next batch waits for more images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
 import pytest
 
-from captiond.jobs import Lane
-from captiond.worker.batching import CLIENTS_SHARE, DECODING_SHARE, Batcher
+from captiond.clients import Client
+from captiond.jobs import NOBODY, Generation, Lane
+from captiond.worker.batching import CLIENTS_SHARE, DECODING_SHARE, LONGEST_SECONDS, Batcher
+
+NUMBERS = count()
 
 
 @dataclass(frozen=True)
 class Image:
+    lane: Lane
     group: str = ""
+    client: Client = NOBODY
+    cost: float = 1.0
+    ticket: str = field(default_factory=lambda: str(next(NUMBERS)))
 
 
 def batcher(*ready: Lane, decoding: Lane | None = None) -> Batcher[Image]:
@@ -18,7 +26,7 @@ def batcher(*ready: Lane, decoding: Lane | None = None) -> Batcher[Image]:
     found: Batcher[Image] = Batcher(4)
     found.batch_ended(100.0, 110.0)
     for lane in ready:
-        found.put(lane, Image())
+        found.put(Image(lane))
     if decoding is not None:
         found.decoding_begun(decoding)
     return found
@@ -51,7 +59,7 @@ def test_an_interactive_batch_does_not_wait_for_bulk_images() -> None:
 
 def test_the_first_batch_does_not_wait() -> None:
     first: Batcher[Image] = Batcher(4)
-    first.put(Lane.BULK, Image())
+    first.put(Image(Lane.BULK))
     assert first.wait_seconds(5.0) < 0
 
 
@@ -67,3 +75,31 @@ def test_a_batch_has_at_most_the_batch_size() -> None:
     ready = batcher(*[Lane.BULK] * 6)
     assert [len(ready.take()) for _ in range(3)] == [4, 2, 0]
     assert not ready
+
+
+def test_an_image_of_another_client_is_in_the_next_batch() -> None:
+    ready = batcher(*[Lane.INTERACTIVE] * 20)
+    ready.take()
+    mine = Image(Lane.INTERACTIVE, client=Client("mine"))
+    ready.put(mine)
+    assert mine in ready.take()
+
+
+def test_captions_with_many_beams_and_tokens_do_not_make_a_batch_of_minutes() -> None:
+    """Images of other clients have to wait for it, also for the very first one."""
+    usual, heavy = Generation().cost, Generation(num_beams=8, max_new_tokens=100).cost
+    first: Batcher[Image] = Batcher(8)
+    for _ in range(8):
+        first.put(Image(Lane.BULK, cost=heavy))
+    assert len(first.take()) == 1
+    ready: Batcher[Image] = Batcher(8)
+    for _ in range(8):
+        ready.put(Image(Lane.BULK, cost=usual))
+    assert len(ready.take()) == 8
+    ready.batch_ended(0.0, 4.0)
+    for _ in range(8):
+        ready.put(Image(Lane.BULK, cost=heavy))
+    seconds = len(ready.take()) * heavy / usual * 0.5
+    assert seconds <= max(LONGEST_SECONDS, heavy / usual * 0.5)
+    ready.batch_ended(4.0, 4.1)
+    assert len(ready.take()) > 1, "they take less time than it seemed"

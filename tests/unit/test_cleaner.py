@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,14 +16,18 @@ from captiond.errors import StorageFailed
 from captiond.spool import FolderSpool, open_spool
 from captiond.store import tasks
 from captiond.store.engine import Engine
+from captiond.supervisor import cleaner as cleaners
 from captiond.supervisor.cleaner import NeededNames, SpoolCleaner
+from tests.unit.supervised import until
 
 pytestmark = pytest.mark.anyio
 
 
 @asynccontextmanager
-async def working(spool: FolderSpool, needed: NeededNames) -> AsyncIterator[SpoolCleaner]:
-    cleaner = SpoolCleaner(spool, needed)
+async def working(
+    spool: FolderSpool, needed: NeededNames, monotonic: Callable[[], float] = time.monotonic
+) -> AsyncIterator[SpoolCleaner]:
+    cleaner = SpoolCleaner(spool, needed, monotonic=monotonic)
     work = asyncio.create_task(cleaner.run())
     try:
         async with asyncio.timeout(60):
@@ -35,11 +39,14 @@ async def working(spool: FolderSpool, needed: NeededNames) -> AsyncIterator[Spoo
 
 
 @asynccontextmanager
-async def cleaning(settings: Settings, engine: Engine) -> AsyncIterator[SpoolCleaner]:
+async def cleaning(
+    settings: Settings, engine: Engine, monotonic: Callable[[], float] = time.monotonic
+) -> AsyncIterator[SpoolCleaner]:
     """A cleaner of the spool of these settings that works while the block runs."""
     spool = open_spool(settings)
     assert isinstance(spool, FolderSpool)
-    async with working(spool, partial(tasks.needed_spool_names, engine)) as cleaner:
+    needed = partial(tasks.needed_spool_names, engine)
+    async with working(spool, needed, monotonic) as cleaner:
         yield cleaner
 
 
@@ -77,12 +84,22 @@ async def test_only_files_that_no_task_needs_are_removed(tmp_path: Path) -> None
         assert names(tmp_path) == {"web0-b"}
 
 
-async def test_a_young_file_may_belong_to_a_request_in_progress(tmp_path: Path) -> None:
-    write(tmp_path, "web0-a", "web0-b", age=99.0)
-    write(tmp_path, "web0-young")
-    async with working(FolderSpool(tmp_path), only_b) as cleaner:
-        assert await cleaner.remove_orphans(before=time.time() - 50) == 1
-    assert names(tmp_path) == {"web0-b", "web0-young"}
+async def test_a_file_that_no_task_needs_is_removed_once_that_is_so_for_long(
+    tmp_path: Path,
+) -> None:
+    """The times of the files say nothing: the clock may have jumped since they were written."""
+    now = 1000.0
+    write(tmp_path, "web0-a", age=99 * 86400.0)
+    write(tmp_path, "web0-b", "web0-c.part", age=-99 * 86400.0)
+    spool = FolderSpool(tmp_path)
+    async with working(spool, only_b, monotonic=lambda: now) as cleaner:
+        assert await cleaner.remove_orphans(grace=50) == 0
+        write(tmp_path, "web0-young", age=99 * 86400.0)
+        now += 49
+        assert await cleaner.remove_orphans(grace=50) == 0
+        now += 1
+        assert await cleaner.remove_orphans(grace=50) == 2
+        assert names(tmp_path) == {"web0-b", "web0-young"}
 
 
 class SlowSpool(FolderSpool):
@@ -129,6 +146,46 @@ async def test_failures_of_the_storage_reach_no_caller(tmp_path: Path) -> None:
         assert await cleaner.remove_unneeded(["web0-a"]) == 0
         assert await cleaner.remove(["web0-a"]) == 1, "it still works"
     assert names(tmp_path) == set()
+
+
+class UnsteadySpool(FolderSpool):
+    """A file system that fails at first. `sweeps` has the owner of each sweep."""
+
+    def __init__(self, folder: Path, failures: int) -> None:
+        super().__init__(folder)
+        self.failures = failures
+        self.sweeps: list[str | None] = []
+
+    def sweep(self, keep: Collection[str], *, owner: str | None = None) -> int:
+        self.sweeps.append(owner)
+        if len(self.sweeps) <= self.failures:
+            raise OSError(5, "Input/output error")
+        return super().sweep(keep, owner=owner)
+
+
+async def test_the_sweep_after_a_death_is_repeated_until_it_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cleaners, "FIRST_RETRY", 0.01)
+    write(tmp_path, "web0-a", "web1-b")
+    spool = UnsteadySpool(tmp_path, failures=3)
+    async with working(spool, nothing) as cleaner:
+        assert await cleaner.sweep("web0") == 0
+        await until(lambda: names(tmp_path) == {"web1-b"})
+    assert spool.sweeps == ["web0"] * 4
+
+
+async def test_the_sweep_of_all_files_is_not_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is for a start only: later, files of requests in progress are there."""
+    monkeypatch.setattr(cleaners, "FIRST_RETRY", 0.001)
+    spool = UnsteadySpool(tmp_path, failures=1)
+    async with working(spool, nothing) as cleaner:
+        assert await cleaner.sweep() == 0
+        for name in ("a", "b"):
+            await cleaner.sweep(name)
+    assert spool.sweeps == [None, "a", "b"]
 
 
 async def test_a_caller_that_is_cancelled_holds_up_nobody(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from captiond.clients import Client
 from captiond.errors import StoreRefused
 from captiond.jobs import (
     Captioned,
@@ -57,7 +58,7 @@ async def claimed(store: Engine) -> list[Work]:
     """The images of a new task, claimed for this process."""
     images = [NewImage(f"{n}.png", SpooledImage("spool", n, 1, f"sha{n}")) for n in range(IMAGES)]
     await tasks.create_task(store, NewTask("t", "spool", tuple(images), 1.0))
-    taken = await claims.claim(store, IMAGES, owner="node/model", now=2.0)
+    taken = (await claims.claim(store, IMAGES, owner="node/model", now=2.0)).claims
     return [
         Work(f"image:{claim.image_id}", Lane.BULK, claim.image, claim.image_id, claim.attempt)
         for claim in taken
@@ -162,3 +163,20 @@ async def test_an_outcome_that_the_database_refuses_fails_its_image_only(
     assert statuses == [Status.COMPLETED, Status.FAILED, Status.COMPLETED]
     assert isinstance(task.images[1].outcome, Refused)
     assert task.images[1].outcome.code == "internal_error"
+
+
+async def test_a_client_does_not_wait_for_the_same_image_of_another_client(store: Engine) -> None:
+    """The other one may be behind a thousand images."""
+    known = KnownCaptions(RECIPE, store)
+    image = SpooledImage("spool", 0, 1, "sha")
+    first = Work("1", Lane.INTERACTIVE, image, client=Client("a"))
+    assert await known.look_up(first) is None
+    assert await known.look_up(replace(first, ticket="2", client=Client("b"))) is None
+    same = asyncio.create_task(known.look_up(replace(first, ticket="3")))
+    await known.store([(first, CAPTION)])
+    known.publish(first, CAPTION)
+    assert await same == replace(CAPTION, cached=True)
+    known.leave(first)
+    assert await known.look_up(replace(first, ticket="4", client=Client("c"))) == replace(
+        CAPTION, cached=True
+    )

@@ -15,6 +15,7 @@ from captiond.store.engine import Engine
 from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.outgoing import ResponseHead
+from captiond.supervisor.steadyclock import SteadyClock
 from tests.unit.supervised import SECONDS, background, settings_in, until
 from tests.unit.test_deliveries import refused
 
@@ -47,7 +48,9 @@ async def test_a_task_that_cannot_be_read_costs_no_attempt(
     webhooks = WebhookSettings(allow=("a.example",))
     settings, recorder = settings.model_copy(update={"webhooks": webhooks}), Recorder()
     await tasks.create_task(store, refused("t"))
-    courier = Courier(settings, store, lambda task: {"task_id": task.id}, recorder)
+    courier = Courier(
+        settings, store, lambda task: {"task_id": task.id}, SteadyClock(store), recorder
+    )
     async with asyncio.timeout(SECONDS), background(courier.run()):
         await until(is_delivered)
     (delivery,) = await deliveries.of_task(store, "t")

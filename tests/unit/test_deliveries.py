@@ -20,6 +20,7 @@ from captiond.store.tables import DeliveryRow
 from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import PER_HOST, Courier
 from captiond.supervisor.outgoing import ResponseHead
+from captiond.supervisor.steadyclock import SteadyClock
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -40,7 +41,7 @@ def refused(task_id: str, url: str = "http://a.example/") -> NewTask:
 
 
 async def finish_all(engine: Engine, now: float) -> None:
-    taken = await claims.claim(engine, 99, owner="m", now=now)
+    taken = (await claims.claim(engine, 99, owner="m", now=now)).claims
     results = [claims.ImageOutcome(claim.image_id, claim.attempt, CAPTION) for claim in taken]
     await claims.finish(engine, results, now=now)
 
@@ -49,15 +50,15 @@ async def due(engine: Engine, now: float, trying: dict[str, str] | None = None) 
     return await deliveries.due(engine, now=now, per_host=2, trying=trying or {})
 
 
-def failed(delivery: Delivery, *, again: float | None) -> Tried:
+def failed(delivery: Delivery, *, again: float | None, at: float = 3.0) -> Tried:
     status = FAILED if again is None else PENDING
-    return Tried(delivery.id, delivery.attempts + 1, 3.0, status, again, 500, "answered 500")
+    return Tried(delivery.id, delivery.attempts + 1, at, status, again, 500, "answered 500")
 
 
 async def test_a_delivery_is_made_when_its_task_is_finished_and_not_before(store: Engine) -> None:
     await tasks.create_task(store, task("t", images=2))
     await tasks.create_task(store, task("quiet", url=None))
-    (first, *_) = await claims.claim(store, 1, owner="m", now=2.0)
+    (first, *_) = (await claims.claim(store, 1, owner="m", now=2.0)).claims
     await claims.finish(store, [claims.ImageOutcome(first.image_id, 1, CAPTION)], now=3.0)
     assert await deliveries.of_task(store, "t") == []
     await finish_all(store, now=4.0)
@@ -70,7 +71,7 @@ async def test_a_delivery_is_made_when_its_task_is_finished_and_not_before(store
 async def test_each_way_to_finish_a_task_makes_one_delivery(store: Engine) -> None:
     await tasks.create_task(store, refused("r"))
     await tasks.create_task(store, task("c"))
-    (claim,) = await claims.claim(store, 1, owner="m", now=2.0)
+    (claim,) = (await claims.claim(store, 1, owner="m", now=2.0)).claims
     await tasks.cancel(store, "c", now=3.0)
     await tasks.cancel(store, "c", now=4.0)
     late = claims.ImageOutcome(claim.image_id, claim.attempt, CAPTION)
@@ -134,7 +135,7 @@ async def test_a_retried_task_is_reported_again_once_it_is_finished(
     store: Engine,
 ) -> None:
     await tasks.create_task(store, task("t"))
-    (claim,) = await claims.claim(store, 1, owner="m", now=1.0)
+    (claim,) = (await claims.claim(store, 1, owner="m", now=1.0)).claims
     poison = Refused("died", "poison_image")
     await claims.finish(
         store, [claims.ImageOutcome(claim.image_id, claim.attempt, poison)], now=2.0
@@ -194,7 +195,7 @@ async def delivering(engine: Engine, folder: Path) -> AsyncIterator[Courier]:
     """Run a courier that may call a.example."""
     webhook_settings = WebhookSettings(allow=("a.example",))
     settings = Settings(data=DataSettings(dir=folder), webhooks=webhook_settings)
-    courier = Courier(settings, engine, lambda task: {"task_id": task.id})
+    courier = Courier(settings, engine, lambda task: {"task_id": task.id}, SteadyClock(engine))
     courier.prepare()
     work = asyncio.create_task(courier.run())
     try:
@@ -258,7 +259,7 @@ async def test_a_courier_gives_up_what_waits_behind_calls_that_hang(
         assert await status(store, "old") is PENDING, (
             "after a start, nothing is given up for an hour"
         )
-        monkeypatch.setattr(courier, "_next_look", 0.0)
+        monkeypatch.setattr(courier, "_give_up_from", 0.0)
         await wait_for_rounds(monkeypatch, courier, 2)
         (old,) = await deliveries.of_task(store, "old")
         assert (old.status, old.error) == (FAILED, "given up: not accepted within 91 h")

@@ -181,7 +181,9 @@ def inline_commands(path: Path) -> Iterator[str]:
 def words_of(line: str) -> list[str]:
     """Return the words of a command up to a pipe, a redirection or a comment."""
     words = shlex.split(re.sub(r"\$\([^)]*\)", "x", line), comments=True)
-    end = next((n for n, word in enumerate(words) if word in {"|", ">", "<", "&&"}), len(words))
+    end = next(
+        (n for n, word in enumerate(words) if word in {"|", ">", ">>", "<", "&&"}), len(words)
+    )
     return words[:end]
 
 

@@ -65,7 +65,9 @@ ENGINE = Timing(
 GENERATE = replace(ENGINE, engine="generate", way="", seconds=0.5, encoding=None)
 ALONE = replace(GENERATE, precision="fp32", batch=1, seconds=0.4)
 RATES = (Rate("product", "bf16", "linear", 700e12), Rate("memory", "bf16", "copy", 4e12))
-SERVED = Served(8, 512, 64, 900.0, 0.4, 0.6, {"503": 2}, {"decoding": 0.2}, {"decoders": 9.0})
+SERVED = Served(
+    8, 512, 64, False, 900.0, 0.4, 0.6, {"503": 2}, {"decoding": 0.2}, {"decoders": 9.0}
+)
 EACH: dict[str, list[Row]] = {
     "floor": [*RATES],
     "equality": [Equality("captiond/scenes", PROJECTED_WITH_GRAPHS, "greedy", 3, 3, 3, 2)],
@@ -333,9 +335,10 @@ def test_processes_are_told_apart_by_their_place() -> None:
 
 def test_the_settings_of_the_service_are_ones_that_captiond_knows(tmp_path: Path) -> None:
     path = tmp_path / "captiond.toml"
-    path.write_text(Setup(tmp_path, "cuda", 4, 128).toml())
+    path.write_text(Setup(tmp_path, "cuda", 4, 128, jpeg_draft=True).toml())
     settings = load_settings(file=path, environ={}, flags={})
     assert (settings.server.workers, settings.model.batch_size) == (4, 128)
+    assert settings.images.jpeg_draft
 
 
 def test_the_model_that_is_served_can_be_loaded(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ async def answering(web: WebProcess) -> AsyncIterator[None]:
                 message = await web.channel.receive()
                 if isinstance(message, Ask):
                     caption = Captioned("a cat", ("cat",), "m", 4, 3)
-                    web.channel.send(Answer(message.ticket, caption))
+                    for number in range(len(message.images)):
+                        web.channel.send(Answer(message.ticket + number, caption))
 
     task = asyncio.create_task(answer())
     try:

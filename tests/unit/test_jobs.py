@@ -72,7 +72,7 @@ def test_the_states_before_a_result_are_those_from_which_each_may_follow() -> No
     ],
 )
 def test_messages(task: TaskView, told: str) -> None:
-    assert message(task) == told
+    assert message(task.status, task.counts) == told
 
 
 def test_a_task_id_is_what_clients_know() -> None:

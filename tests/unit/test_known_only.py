@@ -20,23 +20,22 @@ UNKNOWN = Refused.of(ModelNotReady(("the model is being loaded",)))
 
 async def posted(
     web: WebProcess, path: str, outcomes: list[Outcome]
-) -> tuple[list[bool], httpx.Response]:
-    """Send one file for each outcome; return what was asked for, and the response."""
+) -> tuple[bool, httpx.Response]:
+    """Send a file for each outcome; return whether known ones were asked for, and the response."""
     field = "image" if len(outcomes) == 1 else "images"
     files = [(field, ("a.png", PNG + bytes([number]))) for number in range(len(outcomes))]
     sending = asyncio.create_task(web.client.post(path, files=files))
-    asked = []
-    for outcome in outcomes:
-        ask: Ask = await web.message(Ask)
-        asked.append(ask.known_only)
-        web.channel.send(Answer(ask.ticket, outcome))
-    return asked, await sending
+    ask: Ask = await web.message(Ask)
+    assert len(ask.images) == len(outcomes)
+    for ticket, outcome in enumerate(outcomes, ask.ticket):
+        web.channel.send(Answer(ticket, outcome))
+    return ask.known_only, await sending
 
 
 async def test_a_known_image_is_answered(store: Engine, tmp_path: Path) -> None:
     async with web_process(store, tmp_path, state=LOADING) as web:
         asked, response = await posted(web, "/caption", [KNOWN])
-    assert asked == [True]
+    assert asked
     assert (response.status_code, response.json()["caption"]) == (200, "a cat")
 
 
@@ -54,7 +53,7 @@ async def test_an_unknown_image_is_answered_as_without_a_model(
         asked, response = await posted(web, path, outcomes)
         await web.set_state(State())
         without = await web.client.post(path, files={"image": ("a.png", PNG)})
-    assert asked == [True] * len(outcomes)
+    assert asked
     assert response.status_code == without.status_code == 503
     assert response.headers["Retry-After"] == without.headers["Retry-After"]
     same = {"detail", "code", "reasons"}
@@ -64,7 +63,7 @@ async def test_an_unknown_image_is_answered_as_without_a_model(
 async def test_a_ready_model_is_asked_for_new_captions(store: Engine, tmp_path: Path) -> None:
     async with web_process(store, tmp_path, state=HEALTHY) as web:
         asked, response = await posted(web, "/batch-caption", [KNOWN, KNOWN])
-    assert asked == [False, False]
+    assert not asked
     assert response.status_code == 200
 
 

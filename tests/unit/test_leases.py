@@ -25,7 +25,7 @@ async def accept(engine: Engine, task_id: str, images: int) -> None:
 
 async def claim(engine: Engine, node: str, process: str, limit: int) -> list[claims.Claim]:
     owner = leases.owner_of(node, process)
-    return await claims.claim(engine, limit, owner=owner, now=2.0)
+    return (await claims.claim(engine, limit, owner=owner, now=2.0)).claims
 
 
 async def let_all_leases_expire(engine: Engine) -> None:

@@ -10,7 +10,7 @@ IMAGE = SpooledImage("s", 0, 1, "sha")
 
 def test_a_loading_process_gets_bulk_images_only() -> None:
     dispatcher = Dispatcher(max_waiting=10)
-    dispatcher.ask("web0", Ask(1, IMAGE))
+    dispatcher.ask("web0", Ask(1, (IMAGE,)))
     dispatcher.model_loading("model0", 64)
     assert list(dispatcher.assign_interactive()) == []
     assert dispatcher.bulk_capacity() == [("model0", 64)]
@@ -19,8 +19,8 @@ def test_a_loading_process_gets_bulk_images_only() -> None:
 def test_a_loading_process_gets_interactive_images_that_ask_for_known_captions() -> None:
     dispatcher = Dispatcher(max_waiting=10)
     dispatcher.model_loading("model0", 64)
-    dispatcher.ask("web0", Ask(1, IMAGE))
-    dispatcher.ask("web0", Ask(2, IMAGE, known_only=True))
+    dispatcher.ask("web0", Ask(1, (IMAGE,)))
+    dispatcher.ask("web0", Ask(2, (IMAGE,), known_only=True))
     assert dispatcher.waiting == 2
     ((model, work),) = dispatcher.assign_interactive()
     assert (model, work.ticket, work.known_only) == ("model0", "web0:2", True)
@@ -33,11 +33,11 @@ def test_a_loading_process_gets_interactive_images_that_ask_for_known_captions()
 def test_a_client_that_goes_takes_its_image_out_of_either_queue() -> None:
     dispatcher = Dispatcher(max_waiting=10)
     dispatcher.model_loading("model0", 64)
-    dispatcher.ask("web0", Ask(1, IMAGE))
-    dispatcher.ask("web0", Ask(2, IMAGE, known_only=True))
+    dispatcher.ask("web0", Ask(1, (IMAGE,)))
+    dispatcher.ask("web0", Ask(2, (IMAGE,), known_only=True))
     assert dispatcher.waiting == 2
     for ticket in (1, 2):
-        dispatcher.drop("web0", ticket)
+        dispatcher.drop("web0", [ticket])
     assert dispatcher.waiting == 0
 
 
@@ -67,5 +67,5 @@ def test_a_process_keeps_its_bulk_images_when_its_model_is_loaded() -> None:
         dispatcher.assign_bulk("model0", Work(str(number), Lane.BULK, IMAGE, number))
     dispatcher.model_ready("model0", 6)
     assert dispatcher.bulk_capacity() == [("model0", 1)]
-    dispatcher.ask("web0", Ask(1, IMAGE))
+    dispatcher.ask("web0", Ask(1, (IMAGE,)))
     assert [model for model, _ in dispatcher.assign_interactive()] == ["model0"]

@@ -69,6 +69,6 @@ async def test_open_images_are_counted_and_claims_of_the_earlier_version_wait_ag
         assert counted == {"waits": 2, "runs": 2, "finished": 0}
         assert await consistency.contradictions(engine) == []
         assert await leases.recover(engine, "node") == 1
-        assert await tasks.count_open(engine) == 4
+        assert (await tasks.backlog(engine)).images == 4
     finally:
         await engine.dispose()

@@ -222,7 +222,7 @@ async def test_files_and_paths_are_captioned_in_their_order(web: WebProcess) -> 
 async def test_a_named_image_is_captioned(web: WebProcess) -> None:
     sending = asyncio.create_task(post(web, "caption", ("path", "album/cat.png")))
     ask: Ask = await web.message(Ask)
-    assert web.services.spool.read(ask.image) == PNG
+    assert [web.services.spool.read(image) for image in ask.images] == [PNG]
     web.channel.send(Answer(ask.ticket, Captioned("a cat", ("cat",), "m", 4, 3)))
     body = (await sending).json()
     assert (body["filename"], body["caption"]) == ("album/cat.png", "a cat")

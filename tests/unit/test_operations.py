@@ -29,7 +29,7 @@ from captiond.messages import Health, State
 from captiond.store.engine import Engine
 from captiond.tags import Category, Kind, Tag
 from captiond.web.app import routes
-from captiond.web.operations import ANY_REQUEST, OPERATIONS, Operation
+from captiond.web.operations import ADMISSION, ANY_REQUEST, OPERATIONS, Operation
 from captiond.web.problems import InvalidRequest
 from captiond.web.schemas import ErrorResponse
 from tests.answers import BY_NAME, check, check_type
@@ -93,6 +93,8 @@ NEVER_SENT = {
     "backup_failed",
     "already_running",
     "nothing_to_retry",
+    "key_exists",
+    "key_not_found",
     "model_missing",  # a reason of model_not_ready
     "model_broken",
     "withdrawn",  # nobody waits for the answer
@@ -177,7 +179,11 @@ async def test_answers_for_tasks(web: WebProcess) -> None:
 
 @pytest.mark.parametrize(
     "error",
-    [e for e in BY_NAME["caption"].errors if e not in {InvalidRequest, ModelNotReady}],
+    [
+        error
+        for error in BY_NAME["caption"].errors
+        if error not in {InvalidRequest, ModelNotReady, *ADMISSION}
+    ],
     ids=lambda error: error.code,
 )
 async def test_an_image_that_is_refused(web: WebProcess, error: type[CaptiondError]) -> None:
@@ -188,7 +194,11 @@ async def test_an_image_that_is_refused(web: WebProcess, error: type[CaptiondErr
     assert single.json()["detail"] == "why"
     check(BY_NAME["caption"], single)
     batch = await answered(web, BY_NAME["batch_caption"], refused, "images")
-    assert batch.json()["results"][0]["code"] == error.code
+    if error is QueueFull:  # it is the answer to every image of the request
+        assert (batch.status_code, batch.json()["code"]) == (503, "queue_full")
+        assert "Retry-After" in batch.headers
+    else:
+        assert batch.json()["results"][0]["code"] == error.code
     check(BY_NAME["batch_caption"], batch)
 
 
@@ -301,10 +311,10 @@ async def test_a_service_that_is_not_ready(web: WebProcess, name: str, state: St
 async def test_an_error_that_may_pass_says_when(
     web: WebProcess, monkeypatch: pytest.MonkeyPatch, error: CaptiondError, seconds: str | None
 ) -> None:
-    async def fail(task_id: str) -> bytes:
+    async def fail(*_: object) -> bytes:
         raise error
 
-    monkeypatch.setattr(type(web.services.statuses), "status", lambda _, task_id: fail(task_id))
+    monkeypatch.setattr(type(web.services.statuses), "status", fail)
     response = await web.client.get("/async-batch-caption/status/x")
     assert (response.status_code, response.json()["code"]) == (error.status, error.code)
     assert response.headers.get("retry-after") == seconds

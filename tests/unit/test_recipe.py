@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from captiond.clients import Client
 from captiond.jobs import Generation, Lane, Options, SpooledImage
 from captiond.messages import Work
 from captiond.tags import TagFilter, TagOptions
@@ -63,3 +64,14 @@ def test_work_that_is_alone_or_asks_for_no_cache_is_not_cacheable() -> None:
     assert not RECIPE.is_cacheable(replace(WORK, alone=True))
     assert not RECIPE.is_cacheable(replace(WORK, options=Options(no_cache=True)))
     assert not replace(RECIPE, cached=False).is_cacheable(WORK)
+
+
+def test_each_key_has_its_own_captions() -> None:
+    """Clients without a key share theirs, which keep the cache keys of earlier versions."""
+    key, other = Client("key:a"), Client("key:b", weight=2)
+    keys = {RECIPE.cache_key(replace(WORK, client=client)) for client in (key, other)}
+    assert len(keys | {RECIPE.cache_key(WORK)}) == 3
+    heavier = replace(WORK, client=replace(key, weight=3))
+    assert RECIPE.cache_key(heavier) in keys
+    for name in ("", "address:192.0.2.1", "connection:1"):
+        assert RECIPE.cache_key(replace(WORK, client=Client(name))) == RECIPE.cache_key(WORK)

@@ -95,7 +95,7 @@ async def ended_with(engine: Engine, stored: str, outcome: Outcome = CAPTION) ->
     image = NewImage("a.png", SpooledImage("s", 0, 9, "sha"))
     callback = "http://a.example/"
     await tasks.create_task(engine, NewTask("t", "s", (image, image), 1.0, callback_url=callback))
-    claimed = await claims.claim(engine, 2, owner="node/m", now=2.0)
+    claimed = (await claims.claim(engine, 2, owner="node/m", now=2.0)).claims
     outcomes = [
         claims.ImageOutcome(claim.image_id, claim.attempt, result)
         for claim, result in zip(claimed, [outcome, CAPTION], strict=True)
@@ -118,7 +118,7 @@ async def test_a_damaged_result_is_the_error_of_its_image_alone(store: Engine, s
     assert isinstance(damaged.outcome, Refused)
     assert damaged.outcome.code == "result_unreadable"
     assert damaged.status is Status.FAILED
-    assert message(task).startswith("Processing complete. 1/2 images captioned")
+    assert message(task.status, task.counts).startswith("Processing complete. 1/2 images captioned")
 
 
 async def test_a_task_with_a_damaged_result_is_reported_to_its_receiver(store: Engine) -> None:

@@ -1,6 +1,5 @@
 """Retention in a real database and a real folder: what is deleted, and in which order."""
 
-import os
 import time
 from pathlib import Path
 
@@ -93,15 +92,19 @@ async def test_the_oldest_captions_are_deleted_from_the_cache(
     assert kept == [6, 7, 8, 9]
 
 
-async def test_old_files_that_no_task_owns_are_removed(store: Engine, tmp_path: Path) -> None:
+async def test_files_that_no_task_owns_are_removed_by_a_later_pass(
+    store: Engine, tmp_path: Path
+) -> None:
     kept = settings(tmp_path)
     await tasks.create_task(store, task("t"))
-    now = time.time()
-    for name, age in [("spool-t", 9 * DAY), ("web0-old.part", 9 * DAY), ("web0-young", 0.0)]:
-        path = kept.spool / name
-        path.write_bytes(b"x")
-        os.utime(path, (now - age, now - age))
-    await tidied(kept, store, now=now)
+    for name in ("spool-t", "web0-old.part"):
+        (kept.spool / name).write_bytes(b"x")
+    later, now = kept.upload_grace, 0.0
+    async with cleaning(kept, store, monotonic=lambda: now) as cleaner:
+        await tidy(kept, store, cleaner, now=time.time())
+        (kept.spool / "web0-young").write_bytes(b"x")
+        now = later
+        await tidy(kept, store, cleaner, now=time.time())
     assert sorted(path.name for path in kept.spool.iterdir()) == ["spool-t", "web0-young"]
 
 
@@ -110,7 +113,7 @@ async def test_files_are_released_a_few_at_a_time(store: Engine, tmp_path: Path)
     poison = Refused("died", "poison_image")
     for number in range(kept):
         await tasks.create_task(store, task(f"t{number}"))
-    taken = await claims.claim(store, kept, owner="m", now=1.0)
+    taken = (await claims.claim(store, kept, owner="m", now=1.0)).claims
     ends = [claims.ImageOutcome(claim.image_id, claim.attempt, poison) for claim in taken]
     await claims.finish(store, ends, now=2.0)
     assert await expiry.release_files(store, before=2.0) == 0

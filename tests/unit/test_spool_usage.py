@@ -5,21 +5,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from starlette.requests import Request
 
 from captiond.config import DataSettings, LimitSettings, RetentionSettings, Settings
-from captiond.errors import NothingToRetry, SpoolFull
+from captiond.errors import NothingToRetry
 from captiond.jobs import Refused
-from captiond.messages import State
 from captiond.metrics import SPOOL_BYTES, Registry
-from captiond.spool import open_spool
+from captiond.spool import DiskSpace, open_spool
 from captiond.store import claims, expiry, tasks
 from captiond.store.engine import Engine
 from captiond.supervisor.roster import Roster
-from captiond.supervisor.spoolusage import SpoolUsage, beyond, free_bytes
+from captiond.supervisor.spoolusage import DISK_STEP, SpoolUsage, above_reserve, beyond, free_bytes
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.systemd import Notifier
-from captiond.web.spool_limit import check_spool
 from tests.unit.test_cleaner import BrokenSpool, cleaning, names
 from tests.unit.test_deliveries import task
 
@@ -55,7 +52,7 @@ async def fail_retryably(store: Engine, settings: Settings, task_id: str, now: f
     """Let a task finish whose one image may be retried."""
     await tasks.create_task(store, task(task_id, url=None))
     spool_file(settings, f"spool-{task_id}")
-    (claim,) = await claims.claim(store, 1, owner="m", now=now)
+    (claim,) = (await claims.claim(store, 1, owner="m", now=now)).claims
     failed = claims.ImageOutcome(claim.image_id, claim.attempt, POISON)
     await claims.finish(store, [failed], now=now)
 
@@ -127,6 +124,16 @@ async def test_a_spool_that_cannot_be_measured_ends_nothing(store: Engine, tmp_p
     assert status.state.spool_free is None
 
 
+def test_a_reserve_of_the_disk_is_kept() -> None:
+    gib = 1024**3
+    assert above_reserve(DiskSpace(5, 100 * gib), 0) is None
+    assert above_reserve(DiskSpace(9 * gib, 100 * gib), gib) == 8 * gib
+    assert above_reserve(DiskSpace(gib - 1, 100 * gib), gib) == 0
+    small = above_reserve(DiskSpace(gib, gib), gib)
+    assert small == int(0.95 * gib) // DISK_STEP * DISK_STEP
+    assert above_reserve(DiskSpace(gib + 5, 100 * gib), gib) == 0, "in steps"
+
+
 def test_what_is_free() -> None:
     assert free_bytes(0, 7) is None
     assert [free_bytes(10, total) for total in (0, 9, 10, 11)] == [10, 1, 0, 0]
@@ -142,36 +149,3 @@ def test_the_oldest_files_are_surplus_and_no_more_than_needed(sizes: list[int], 
     assert left <= most or len(surplus) == len(sizes)
     if surplus:
         assert left + sizes[len(surplus) - 1] > most, "one task fewer would have been too few"
-
-
-def upload(length: str | None) -> Request:
-    headers = [] if length is None else [(b"content-length", length.encode())]
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers})
-
-
-@pytest.mark.parametrize(
-    ("free", "length", "refused"),
-    [
-        (None, "999", False),
-        (10, "10", False),
-        (10, "11", True),
-        (10, None, False),
-        (0, None, True),
-        (0, "0", False),
-        (0, "x", True),
-    ],
-)
-def test_a_task_is_refused_before_its_body_is_read(
-    free: int | None, length: str | None, *, refused: bool
-) -> None:
-    limits = LimitSettings(spool_bytes=100)
-    if not refused:
-        check_spool(upload(length), State(spool_free=free), limits)
-        return
-    with pytest.raises(SpoolFull, match="spool_bytes") as error:
-        check_spool(upload(length), State(spool_free=free), limits)
-    assert (error.value.status, error.value.code, error.value.retry_after) == (
-        507,
-        "spool_full",
-        30,
-    )

@@ -112,7 +112,7 @@ async def test_images_are_claimed_in_order_and_the_last_one_finishes_the_task(
     engine: Engine,
 ) -> None:
     await tasks.create_task(engine, task("t", 3))
-    first = await claims.claim(engine, 2, owner="m", now=2.0)
+    first = (await claims.claim(engine, 2, owner="m", now=2.0)).claims
     assert [(claim.image.file, claim.image.offset, claim.image.size) for claim in first] == [
         ("spool-t", 0, 9),
         ("spool-t", 9, 9),
@@ -123,7 +123,7 @@ async def test_images_are_claimed_in_order_and_the_last_one_finishes_the_task(
     half = await read(engine, "t")
     assert (half.status, half.started_at, half.finished_at) == (Status.PROCESSING, 2.0, None)
     assert await tasks.needed_spool_names(engine) == {"spool-t"}
-    (last,) = await claims.claim(engine, 9, owner="m", now=4.0)
+    (last,) = (await claims.claim(engine, 9, owner="m", now=4.0)).claims
     refused = Refused("damaged", "corrupt_image")
     ended = await claims.finish(engine, [claims.ImageOutcome(last.image_id, 1, refused)], now=5.0)
     assert ended == {last.image_id: FinishedTask(keeps_file=False)}
@@ -135,10 +135,10 @@ async def test_images_are_claimed_in_order_and_the_last_one_finishes_the_task(
 
 async def test_a_late_result_of_a_lost_attempt_is_dropped(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
-    (lost,) = await claims.claim(engine, 1, owner="dead", now=2.0)
+    (lost,) = (await claims.claim(engine, 1, owner="dead", now=2.0)).claims
     assert await claims.requeue(engine, now=2.0, owner="another") == 0
     assert await claims.requeue(engine, now=2.0, owner="dead") == 1
-    (again,) = await claims.claim(engine, 1, owner="alive", now=3.0)
+    (again,) = (await claims.claim(engine, 1, owner="alive", now=3.0)).claims
     assert again.attempt == lost.attempt + 1
     late = claims.ImageOutcome(lost.image_id, lost.attempt, CAPTION)
     assert await claims.finish(engine, [late], now=4.0) == {}
@@ -154,7 +154,7 @@ async def test_no_two_claims_take_the_same_image(engine: Engine) -> None:
     claimed: list[int] = []
 
     async def take(owner: str) -> None:
-        while taken := await claims.claim(engine, 7, owner=owner, now=2.0):
+        while taken := (await claims.claim(engine, 7, owner=owner, now=2.0)).claims:
             claimed.extend(claim.image_id for claim in taken)
 
     async with anyio.create_task_group() as group:
@@ -168,11 +168,11 @@ async def test_a_clock_that_jumps_a_day_changes_no_order(engine: Engine) -> None
     day = 86_400.0
     await tasks.create_task(engine, replace(task("late", 2), created_at=5 * day))
     await tasks.create_task(engine, replace(task("early", 2), created_at=4 * day))
-    first = await claims.claim(engine, 2, owner="a", now=3 * day)
-    second = await claims.claim(engine, 2, owner="b", now=6 * day)
+    first = (await claims.claim(engine, 2, owner="a", now=3 * day)).claims
+    second = (await claims.claim(engine, 2, owner="b", now=6 * day)).claims
     assert [claim.image.file for claim in first] == ["spool-late"] * 2
     assert [claim.image.file for claim in second] == ["spool-early"] * 2
-    assert await claims.claim(engine, 9, owner="c", now=9 * day) == []
+    assert (await claims.claim(engine, 9, owner="c", now=9 * day)).claims == []
 
 
 async def test_a_task_whose_files_were_all_refused_is_finished(engine: Engine) -> None:
@@ -180,7 +180,7 @@ async def test_a_task_whose_files_were_all_refused_is_finished(engine: Engine) -
     await tasks.create_task(engine, NewTask("t", None, (refused, refused), 1.0))
     ended = await read(engine, "t")
     assert (ended.status, ended.finished_at) == (Status.FAILED, 1.0)
-    assert await claims.claim(engine, 9, owner="m", now=2.0) == []
+    assert (await claims.claim(engine, 9, owner="m", now=2.0)).claims == []
     assert await tasks.needed_spool_names(engine) == set()
 
 
@@ -191,11 +191,11 @@ async def test_blame_adds_up_to_poison_and_the_other_images_go_on(engine: Engine
     await tasks.create_task(engine, task("t", 2))
     points = [blame(Death.CRASHED, 2), blame(Death.CRASHED, 1), blame(Death.CRASHED, 1)]
     for round_, more in enumerate(points):
-        guilty, _ = await claims.claim(engine, 2, owner="m", now=2.0)
+        guilty, _ = (await claims.claim(engine, 2, owner="m", now=2.0)).claims
         assert guilty.blame == sum(points[:round_])
         blamed = {guilty.image_id: more}
         assert await claims.requeue(engine, now=3.0, owner="m", blamed=blamed) == 2
-    (innocent,) = await claims.claim(engine, 2, owner="m", now=4.0)
+    (innocent,) = (await claims.claim(engine, 2, owner="m", now=4.0)).claims
     assert innocent.blame == 0
     await claims.finish(
         engine, [claims.ImageOutcome(innocent.image_id, innocent.attempt, CAPTION)], now=5.0
@@ -210,7 +210,7 @@ async def test_blame_adds_up_to_poison_and_the_other_images_go_on(engine: Engine
 
 async def test_an_image_that_is_poison_finishes_its_task(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
-    (guilty,) = await claims.claim(engine, 1, owner="m", now=2.0)
+    (guilty,) = (await claims.claim(engine, 1, owner="m", now=2.0)).claims
     await claims.requeue(engine, now=3.0, owner="m", blamed={guilty.image_id: BLAME_LIMIT})
     ended = await read(engine, "t")
     assert (ended.status, ended.finished_at) == (Status.FAILED, 3.0)
@@ -221,7 +221,7 @@ async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engin
     for number in range(20):
         await claims.claim(engine, 1, owner=f"node{number}/m", now=2.0)
         assert await leases.recover(engine, f"node{number + 1}") == 1
-    (claim,) = await claims.claim(engine, 1, owner="m", now=4.0)
+    (claim,) = (await claims.claim(engine, 1, owner="m", now=4.0)).claims
     assert (claim.attempt, claim.blame) == (21, 0)
 
 
@@ -230,14 +230,14 @@ async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engin
 
 async def test_cancel_stops_what_has_no_result_and_drops_late_results(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 3))
-    done, running = await claims.claim(engine, 2, owner="m", now=2.0)
+    done, running = (await claims.claim(engine, 2, owner="m", now=2.0)).claims
     await claims.finish(engine, [claims.ImageOutcome(done.image_id, 1, CAPTION)], now=3.0)
     cancelled = await tasks.cancel(engine, "t", now=4.0)
     assert cancelled == tasks.CancelledTask((running.image_id,), "spool-t")
     late = claims.ImageOutcome(running.image_id, 1, CAPTION)
     assert await claims.finish(engine, [late], now=5.0) == {}
     assert await leases.recover(engine, "next") == 0
-    assert await claims.claim(engine, 9, owner="m", now=6.0) == []
+    assert (await claims.claim(engine, 9, owner="m", now=6.0)).claims == []
     ended = await read(engine, "t")
     assert (ended.status, ended.finished_at) == (Status.CANCELLED, 4.0)
     assert [image.status for image in ended.images] == [
@@ -254,7 +254,7 @@ async def test_a_second_cancel_changes_nothing_and_a_finished_task_refuses(engin
     assert (await read(engine, "t")).finished_at == 2.0
     assert await tasks.cancel(engine, "unknown", now=3.0) is None
     await tasks.create_task(engine, task("u", 1))
-    (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
+    (claim,) = (await claims.claim(engine, 1, owner="m", now=2.0)).claims
     await claims.finish(engine, [claims.ImageOutcome(claim.image_id, 1, CAPTION)], now=3.0)
     with pytest.raises(TaskFinished):
         await tasks.cancel(engine, "u", now=4.0)
@@ -270,7 +270,7 @@ async def test_the_same_key_is_the_same_task_however_many_come_at_once(engine: E
         for number in range(20):
             group.start_soon(send, number)
     assert len(set(found)) == 1
-    assert await tasks.count_open(engine) == 2
+    assert (await tasks.backlog(engine)).images == 2
     with pytest.raises(KeyReused):
         await tasks.create_task(engine, task("other", 2, key="k", digest="e"))
 
@@ -278,7 +278,7 @@ async def test_the_same_key_is_the_same_task_however_many_come_at_once(engine: E
 async def test_a_claim_has_the_options_of_its_request(engine: Engine) -> None:
     await tasks.create_task(engine, replace(task("asks", 1), options=OPTIONS))
     await tasks.create_task(engine, task("asks nothing", 1))
-    taken = await claims.claim(engine, 9, owner="m", now=2.0)
+    taken = (await claims.claim(engine, 9, owner="m", now=2.0)).claims
     assert [claim.options for claim in taken] == [OPTIONS, DEFAULT_OPTIONS]
     async with engine.sql.connect() as connection:
         query = text("SELECT count(*) FROM tasks WHERE options IS NULL")
@@ -321,7 +321,7 @@ async def test_a_task_whose_options_are_damaged_fails_and_holds_up_no_other(engi
     await tasks.create_task(engine, replace(task("bad", 2), options=OPTIONS))
     await tasks.create_task(engine, replace(task("good", 1), options=OPTIONS))
     await damage(engine, "UPDATE tasks SET options = :text WHERE id = 'bad'", '{"tags": {"ki')
-    (claim,) = await claims.claim(engine, 9, owner="m", now=2.0)
+    (claim,) = (await claims.claim(engine, 9, owner="m", now=2.0)).claims
     assert (claim.image.file, claim.options) == ("spool-good", OPTIONS)
     async with reading(engine) as connection:
         query = text("SELECT status, result FROM images WHERE task_id = 'bad'")
@@ -335,9 +335,9 @@ async def test_images_with_damaged_options_take_no_place_in_a_claim(engine: Engi
     await tasks.create_task(engine, replace(task("bad", 5), options=OPTIONS))
     await tasks.create_task(engine, task("good", 3))
     await damage(engine, "UPDATE tasks SET options = :text WHERE id = 'bad'", "{")
-    claimed = await claims.claim(engine, 2, owner="m", now=2.0)
+    claimed = (await claims.claim(engine, 2, owner="m", now=2.0)).claims
     assert [claim.image.file for claim in claimed] == ["spool-good"] * 2
-    assert await claims.claim(engine, 2, owner="m", now=2.0) != []
+    assert (await claims.claim(engine, 2, owner="m", now=2.0)).claims != []
 
 
 async def damage(engine: Engine, change: str, damaged: str) -> None:
@@ -366,7 +366,7 @@ async def finish_with(
     engine: Engine, *outcomes: Captioned | Refused
 ) -> dict[int, FinishedTask | None]:
     """Claim as many images as there are outcomes, and store these outcomes."""
-    taken = await claims.claim(engine, len(outcomes), owner="m", now=2.0)
+    taken = (await claims.claim(engine, len(outcomes), owner="m", now=2.0)).claims
     results = [
         claims.ImageOutcome(claim.image_id, claim.attempt, outcome)
         for claim, outcome in zip(taken, outcomes, strict=True)
@@ -386,7 +386,7 @@ async def test_an_image_that_may_succeed_now_is_retried(engine: Engine) -> None:
     assert [image.outcome for image in again.images] == [CAPTION, None, damaged]
     assert set((await finish_with(engine, CAPTION)).values()) == {FinishedTask(keeps_file=False)}
     whole = await read(engine, "t")
-    assert (whole.status, whole.failed) == (Status.COMPLETED, 1)
+    assert (whole.status, whole.counts.failed) == (Status.COMPLETED, 1)
     assert await tasks.needed_spool_names(engine) == set()
 
 
@@ -410,12 +410,12 @@ async def test_what_cannot_be_retried(engine: Engine) -> None:
 async def test_a_retry_starts_with_no_blame(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
     for _ in range(2):
-        (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
+        (claim,) = (await claims.claim(engine, 1, owner="m", now=2.0)).claims
         blamed = {claim.image_id: BLAME_LIMIT}
         await claims.requeue(engine, now=3.0, owner="m", blamed=blamed)
         assert (await read(engine, "t")).status is Status.FAILED
         assert await tasks.retry(engine, "t") == 1
-    (claim,) = await claims.claim(engine, 1, owner="m", now=2.0)
+    (claim,) = (await claims.claim(engine, 1, owner="m", now=2.0)).claims
     assert (claim.blame, claim.attempt) == (0, 3)
 
 

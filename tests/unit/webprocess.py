@@ -14,14 +14,18 @@ import httpx
 
 from captiond.config import DataSettings, Settings
 from captiond.jobs import Outcome
-from captiond.messages import Alive, Answer, Ask, Cancelled, Health, Message, ModelInfo, State
+from captiond.keys import Key
+from captiond.messages import Alive, Answer, Ask, Cancelled, Health, Keys, Message, ModelInfo, State
 from captiond.metrics import Recorder
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
+from captiond.usage import ClientUsage, UsageBoard
+from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
 from captiond.web.services import Services
+from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
@@ -58,6 +62,13 @@ class WebProcess:
         ask: Ask = await self.message(Ask)
         self.channel.send(Answer(ask.ticket, outcome))
 
+    async def set_keys(self, *keys: Key, required: bool = True) -> None:
+        """Send the valid keys, and wait until the web process has them."""
+        before = self.services.supervisor.keys
+        self.channel.send(Keys(keys, required))
+        while self.services.supervisor.keys is before:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0)
+
     async def set_state(self, state: State) -> None:
         """Send a state, and wait until the web process has it."""
         self.channel.send(state)
@@ -83,6 +94,9 @@ async def web_process(
         queue=TaskQueue(store),
         statuses=StatusCache(store),
         upload_memory=UploadMemory(),
+        spool_room=SpoolRoom(settings.limits, lambda: supervisor.state),
+        allowances=Allowances(settings),
+        usage=ClientUsage(UsageBoard(1), 0, window=settings.clients.window_seconds),
         recorder=Recorder(),
     )
     transport = httpx.ASGITransport(make_app(services))
@@ -90,6 +104,7 @@ async def web_process(
         process = WebProcess(client, services, channel, settings.spool)
         listening = asyncio.create_task(supervisor.listen())
         await process.message(Alive)
+        channel.send(Keys())
         await process.set_state(state)
         try:
             yield process

@@ -14,8 +14,9 @@ from torch import Tensor
 from transformers import BlipConfig, BlipForConditionalGeneration
 
 from captiond.captioners.blip.captioner import CPU_ROWS, GPU_ROWS, Normalization
+from captiond.captioners.blip.capture import CudaCapture, Run
 from captiond.captioners.blip.forward import Forward
-from captiond.captioners.blip.graphs import CudaCapture, Graphs, Run
+from captiond.captioners.blip.graphs import captured
 from captiond.captioners.blip.random_weights import END, LOWEST, ShapeName, config_of
 from captiond.captioners.blip.search import Search
 from captiond.captioners.devices import DTYPES, set_up_cuda
@@ -107,8 +108,8 @@ class Ours:
         make = PlainLinear if way.graphs else linears(precision, device)
         forward = Forward(copy, make, rows=rows, absorb=way.absorbed)
         tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
-        engine = Graphs(forward, capture(device), device) if way.graphs else forward
-        self._search, self._encode = Search(engine, tokens), forward.encode
+        engine = captured(forward, capture(device), device) if way.graphs else forward
+        self._search, self._encode = Search(engine, tokens), engine.encode
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -128,7 +129,7 @@ def capture(device: torch.device) -> Callable[[Run], Run]:
 
 
 def normal(pixels: Tensor, dtype: torch.dtype) -> Tensor:
-    return NORMALIZATION(pixels).to(dtype)
+    return NORMALIZATION.to(pixels, dtype)
 
 
 class Theirs:

@@ -31,6 +31,15 @@ PARTS = (
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """A service's web processes, the numbers of clients that it gets, and how it decodes JPEGs."""
+
+    workers: int
+    clients: tuple[int, ...]
+    jpeg_draft: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """How much the parts do."""
 
@@ -40,7 +49,7 @@ class Counts:
     odd_batches: tuple[int, ...]  # of the equality with `generate`
     rounds: int  # of each timing, after its warm-up
     scenes: int
-    loads: tuple[tuple[int, tuple[int, ...]], ...]  # web processes, and the clients they get
+    loads: tuple["Load", ...]
     serves: Literal["base", "captiond/scenes"]  # a busy processor answers too few of base
     load_seconds: float  # of each number of clients, after `warm_seconds`
     warm_seconds: float
@@ -53,7 +62,7 @@ FULL = Counts(
     odd_batches=(7, 33, 1, 3),
     rounds=5,
     scenes=2000,
-    loads=((8, (512, 256, 128, 64)), (4, (512, 256)), (2, (256,))),
+    loads=(Load(8, (512, 256, 128, 64)), Load(8, (512, 256), jpeg_draft=True), Load(4, (512,))),
     serves="base",
     load_seconds=6,
     warm_seconds=2,
@@ -65,7 +74,7 @@ SMALL = Counts(
     odd_batches=(3, 1),
     rounds=1,
     scenes=40,
-    loads=((2, (8, 2)),),
+    loads=(Load(2, (8, 2)),),
     serves="captiond/scenes",
     load_seconds=3,
     warm_seconds=1,

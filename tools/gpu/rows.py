@@ -53,6 +53,7 @@ class Served:
     workers: int
     clients: int
     batch_size: int
+    jpeg_draft: bool  # how JPEGs are decoded
     images_per_second: float
     p50: float | None  # seconds; None where no answer came in time
     p99: float | None

@@ -25,6 +25,8 @@ device = "{device}"
 precision = "bf16"
 batch_size = {batch_size}
 standby = false
+[images]
+jpeg_draft = {jpeg_draft}
 [generation]
 max_new_tokens = {tokens}
 [cache]
@@ -43,6 +45,10 @@ class Setup:
     device: str
     workers: int
     batch_size: int
+    jpeg_draft: bool
+
+    def __str__(self) -> str:
+        return f"{self.workers} web processes" + (", JPEGs as drafts" if self.jpeg_draft else "")
 
     def toml(self) -> str:
         return TOML.format(
@@ -50,6 +56,7 @@ class Setup:
             model=self.model.absolute(),
             device=self.device,
             batch_size=self.batch_size,
+            jpeg_draft=str(self.jpeg_draft).lower(),
             tokens=NEW_TOKENS,
         )
 

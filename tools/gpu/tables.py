@@ -101,13 +101,14 @@ def timing_line(row: Timing, floor: Floor) -> tuple[str, ...]:
 
 
 def service_table(rows: Sequence[Served], _: Floor) -> str:
-    names = ("web", "clients", "images/s", "p50, ms", "p99, ms", "failed")
+    names = ("web", "JPEGs", "clients", "images/s", "p50, ms", "p99, ms", "failed")
     return table((*names, "the model waits for", "busy cores"), map(service_line, rows))
 
 
 def service_line(row: Served) -> tuple[str, ...]:
     return (
         str(row.workers),
+        "draft" if row.jpeg_draft else "full",
         str(row.clients),
         rate(row.images_per_second),
         milliseconds(row.p50),

@@ -16,8 +16,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, BlipForConditionalGeneration, PreTrainedTokenizerBase
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
+from captiond.captioners.blip.capture import CudaCapture
 from captiond.captioners.blip.forward import Forward
-from captiond.captioners.blip.graphs import CudaCapture, Graphs
+from captiond.captioners.blip.graphs import captured
 from captiond.captioners.blip.search import Search
 from captiond.captioners.devices import DTYPES, allocate_pixels, on_device, set_up_cuda
 from captiond.captioners.linear import has_onednn, linears
@@ -69,6 +70,16 @@ class Normalization:
         mean = torch.tensor(self.mean, device=pixels.device)
         std = torch.tensor(self.std, device=pixels.device)
         return ((scaled - mean) / std).permute(0, 3, 1, 2).contiguous()
+
+    def to(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return the same in a precision. If it is not fp32, fewer steps with less memory do."""
+        if dtype == torch.float32:
+            return self(pixels)
+        scale = torch.tensor([self.scale / std for std in self.std], device=pixels.device)
+        pairs = zip(self.mean, self.std, strict=True)
+        offset = torch.tensor([-mean / std for mean, std in pairs], device=pixels.device)
+        normalized = torch.addcmul(offset, pixels.to(torch.float32), scale).to(dtype)
+        return normalized.permute(0, 3, 1, 2)
 
 
 class Blip:
@@ -140,7 +151,7 @@ class Blip:
 
     def search(self, pixels: torch.Tensor, generation: Generation) -> Sequences:
         """Return the captions of pixels, uint8 [batch, height, width, 3], as token ids."""
-        normalized = self._normalize(pixels).to(DTYPES[self.precision])
+        normalized = self._normalize.to(pixels, DTYPES[self.precision])
         return self._search(normalized, self._prompt(generation.prompt), generation)
 
     def _prompt(self, text: str) -> torch.Tensor:
@@ -161,7 +172,7 @@ def search_for(
     absorb = model.device.type == "cpu" and precision == "fp32" and has_onednn()
     forward = Forward(model, linears(precision, model.device), rows=rows, absorb=absorb)
     if model.device.type == "cuda" and cuda_graphs:
-        return Search(Graphs(forward, CudaCapture(model.device), model.device), tokens)
+        return Search(captured(forward, CudaCapture(model.device), model.device), tokens)
     return Search(forward, tokens)
 
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from captiond.captioners.blip.attention import MaskedAttention
+from captiond.captioners.blip.keys_values import KeysValues, KeyValueBuffer, buffer_for
 from captiond.captioners.linear import Linear, MakeLinear, PackedLinear, linear_of
 
 LIKELY_TOKENS = 16  # in a text, including its prompt
 Block: TypeAlias = Any  # a module of transformers; nn.Module does not type its parts
-KeysValues = tuple[Tensor, Tensor]  # of one layer, each [rows, heads, tokens, head width]
 
 
 class ImageContext(Protocol):
@@ -233,13 +233,13 @@ class CrossAttention:
         self._project: list[Linear] = [linear_of(make, layer.key, layer.value) for layer in layers]
         self._attention, self._heads, self._chunk = attention, heads, chunk
         self._packs = make is PackedLinear
-        self._buffer: Tensor | None = None  # for keys and values
+        self._buffer: KeyValueBuffer | None = None
         self._features: Tensor | None = None  # a copy that stays at its address
 
     @property
     def capacity(self) -> int:
         """How many images' keys and values fit into the buffer."""
-        return 0 if self._buffer is None else self._buffer.shape[2]
+        return 0 if self._buffer is None else self._buffer.capacity
 
     @property
     def capacities(self) -> tuple[int, int]:
@@ -283,25 +283,21 @@ class CrossAttention:
     def project(self, features: Tensor, *, capacity: int = 0) -> ProjectedContext:
         """Compute keys and values of image features [images, patches, feature width].
 
-        They are written into a buffer that the next batch uses again, because to allocate that much
-        memory takes longer than to fill it. The context has at least `capacity` images; the keys
-        and values of images beyond the given ones are undefined.
+        They are written into a buffer that the next batch uses again (`keys_values`). The context
+        has at least `capacity` images; the keys and values of images beyond the given ones are
+        undefined.
         """
         images, patches, _ = features.shape
         capacity = max(images, capacity)
-        if self._buffer is None or self.capacity < capacity:
+        if self.capacity < capacity:
             self._buffer = None  # release it before the larger one is allocated
-            shape = (len(self._project), 2, capacity, self._heads, patches, self._head_width)
-            self._buffer = features.new_zeros(shape)
-        filled = self._buffer[:, :, :images]
-        for chunk, target in zip(
-            torch.split(features, self._chunk), torch.split(filled, self._chunk, 2), strict=True
-        ):
-            for project, keys_values in zip(self._project, target, strict=True):
-                projected = project(chunk).view(len(chunk), patches, 2, self._heads, -1)
-                keys_values.copy_(projected.permute(2, 0, 3, 1, 4))
-        layers = [(keys, values) for keys, values in self._buffer[:, :, :capacity]]
-        return ProjectedContext(layers, self._attention)
+            shape = len(self._project), capacity, self._heads, patches, self._head_width
+            self._buffer = buffer_for(features, shape)
+        assert self._buffer is not None  # its capacity would be 0
+        for number, chunk in enumerate(torch.split(features, self._chunk)):
+            for layer, project in enumerate(self._project):
+                self._buffer.fill(layer, number * self._chunk, chunk, project)
+        return ProjectedContext(self._buffer.layers(capacity), self._attention)
 
 
 def first_rows(layers: list[KeysValues], rows: int) -> list[KeysValues]:

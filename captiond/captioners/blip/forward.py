@@ -7,34 +7,32 @@ keys and values of self-attention are kept in a cache that is allocated beforeha
 computes the newest token only.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import embedding, layer_norm
+from torch import Tensor
+from torch.nn.functional import embedding
 from transformers import BlipForConditionalGeneration
 
 from captiond.captioners.blip import attention
 from captiond.captioners.blip.attention import Attention
-from captiond.captioners.blip.cross import Block, CrossAttention, ImageContext, KeysValues
-from captiond.captioners.linear import Linear, MakeLinear, linear_of
+from captiond.captioners.blip.cross import Block, CrossAttention, ImageContext
+from captiond.captioners.blip.keys_values import KeysValues
+from captiond.captioners.blip.patches import PatchEmbeddings
+from captiond.captioners.fusion import kernels_for
+from captiond.captioners.linear import Linear, MakeLinear, linear_of, unquantized
+from captiond.captioners.norm import MakeNorm, Norm, norms
 
 SHRINK_BELOW = 0.7  # images that have ended are dropped once at most this part of a batch is open
-Norm = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Mlp:
-    """h + down(gelu(up(x))): the residual h is added within the second product."""
+    """down(gelu(up(x)))"""
 
     up: Linear  # with GELU
     down: Linear
-
-    def __call__(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.down(self.up(x), residual=residual)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,32 +152,36 @@ class Forward:
         absorb: bool = False,
     ) -> None:
         config: Any = model.config
+        self.kernels = kernels_for(model.dtype, model.device)
+        norm = norms(self.kernels)
         self._image_attention = attention.for_images(model.dtype, model.device)
         self.text_attention = attention.for_text(model.device)
         self._vision_heads = config.vision_config.num_attention_heads
         self._heads = config.text_config.num_attention_heads
         self._head_width = config.text_config.hidden_size // self._heads
         self.positions: int = config.text_config.max_position_embeddings
-        self._patch_embeddings: Block = with_own_weights(model.vision_model.embeddings)
-        patches = self._patch_embeddings.num_positions
-        self._chunk = max(1, rows // patches)
-        self._vision = [vision_layer(layer, make) for layer in model.vision_model.encoder.layers]
-        self._vision_norm = norm_of(model.vision_model.post_layernorm)
+        embeddings: Block = model.vision_model.embeddings
+        self._patch_embeddings = PatchEmbeddings(embeddings, unquantized(make))
+        patches: int = embeddings.num_positions
+        self.chunk = max(1, rows // patches)
+        vision: Block = model.vision_model
+        self._vision = [vision_layer(layer, make, norm) for layer in vision.encoder.layers]
+        self._vision_norm = norm(vision.post_layernorm)
         text: Block = model.text_decoder.bert
         self._embeddings: Block = with_own_weights(text.embeddings)
-        self._embeddings_norm = norm_of(text.embeddings.LayerNorm)
+        self._embeddings_norm = norm(text.embeddings.LayerNorm)
         self.cross_attention = CrossAttention(
             [layer.crossattention.self for layer in text.encoder.layer],
             make,
             self.text_attention,
             heads=self._heads,
-            chunk=self._chunk,
+            chunk=self.chunk,
             absorb=absorb and patches >= attention.MANY_TOKENS,
         )
-        self._text = [text_layer(layer, make) for layer in text.encoder.layer]
+        self._text = [text_layer(layer, make, norm) for layer in text.encoder.layer]
         head: Block = model.text_decoder.cls.predictions
         self._transform = linear_of(make, head.transform.dense, activation="gelu")
-        self._transform_norm = norm_of(head.transform.LayerNorm)
+        self._transform_norm = norm(head.transform.LayerNorm)
         self._vocabulary = linear_of(make, head.decoder)
 
     @property
@@ -193,22 +195,26 @@ class Forward:
         """Return image features [images, 1 + patches, width] of normalized pixels
         [images, 3, height, width].
         """
-        return torch.cat([self._encode(chunk) for chunk in torch.split(pixels, self._chunk)])
+        return torch.cat([self.encode_chunk(chunk) for chunk in torch.split(pixels, self.chunk)])
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        hidden: Tensor = self._patch_embeddings(pixels)  # [images, 1 + patches, width]
-        for layer in self._vision:
-            # The residual stream is added within the last linear layer of each block.
-            attended = self._vision_self_attention(layer, layer.attention_norm(hidden))
-            hidden = layer.attention_output(attended, residual=hidden)
-            hidden = layer.mlp(layer.mlp_norm(hidden), residual=hidden)
-        return self._vision_norm(hidden)
+    def encode_chunk(self, pixels: Tensor) -> Tensor:
+        """Encode as `encode` does, all images at once."""
+        hidden = self._patch_embeddings(pixels)  # [images, 1 + patches, width]
+        normalized = self._vision[0].attention_norm(hidden)
+        following = [*(layer.attention_norm for layer in self._vision[1:]), self._vision_norm]
+        for layer, next_norm in zip(self._vision, following, strict=True):
+            # The last linear layer of each block adds the residual stream.
+            attended = self._vision_self_attention(layer, normalized)
+            hidden, normalized = layer.mlp_norm.with_sum(layer.attention_output, attended, hidden)
+            expanded = layer.mlp.up(normalized)
+            hidden, normalized = next_norm.with_sum(layer.mlp.down, expanded, hidden)
+        return normalized
 
     def _vision_self_attention(self, layer: VisionLayer, hidden: Tensor) -> Tensor:
         images, patches, width = hidden.shape
         qkv = layer.qkv(hidden).view(images, patches, 3, self._vision_heads, -1)
         # each [images, heads, patches, head width]
-        query, keys, values = qkv.permute(2, 0, 3, 1, 4).contiguous()
+        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
         attended = self._image_attention(query, keys, values)
         return attended.transpose(1, 2).reshape(images, patches, width)
 
@@ -267,11 +273,11 @@ class Forward:
         for number, layer in enumerate(self._text):
             # Self-attention, cross-attention, MLP; the last linear layer of each adds the residual.
             attended = self._self_attention(layer, hidden, cache[number], positions)
-            hidden = layer.attention_norm(layer.attention_output(attended, residual=hidden))
+            hidden = layer.attention_norm.of_sum(layer.attention_output, attended, hidden)
             attended = context.attend(number, self._split_heads(layer.cross_query(hidden)))
             attended = self._join_heads(attended)
-            hidden = layer.cross_norm(layer.cross_output(attended, residual=hidden))
-            hidden = layer.mlp_norm(layer.mlp(hidden, residual=hidden))
+            hidden = layer.cross_norm.of_sum(layer.cross_output, attended, hidden)
+            hidden = layer.mlp_norm.of_sum(layer.mlp.down, layer.mlp.up(hidden), hidden)
         if last_only:
             hidden = hidden[:, -1:]
         hidden = self._transform_norm(self._transform(hidden.flatten(0, 1)))
@@ -295,12 +301,12 @@ class Forward:
         return attended.transpose(1, 2).flatten(2)
 
 
-def vision_layer(layer: Block, make: MakeLinear) -> VisionLayer:
+def vision_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> VisionLayer:
     return VisionLayer(
-        attention_norm=norm_of(layer.layer_norm1),
+        attention_norm=norm(layer.layer_norm1),
         qkv=linear_of(make, layer.self_attn.qkv),
         attention_output=linear_of(make, layer.self_attn.projection),
-        mlp_norm=norm_of(layer.layer_norm2),
+        mlp_norm=norm(layer.layer_norm2),
         mlp=Mlp(
             up=linear_of(make, layer.mlp.fc1, activation="gelu"),
             down=linear_of(make, layer.mlp.fc2),
@@ -308,21 +314,21 @@ def vision_layer(layer: Block, make: MakeLinear) -> VisionLayer:
     )
 
 
-def text_layer(layer: Block, make: MakeLinear) -> TextLayer:
+def text_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> TextLayer:
     self_attention, cross_attention = layer.attention, layer.crossattention
     projections = self_attention.self
     return TextLayer(
         qkv=linear_of(make, projections.query, projections.key, projections.value),
         attention_output=linear_of(make, self_attention.output.dense),
-        attention_norm=norm_of(self_attention.output.LayerNorm),
+        attention_norm=norm(self_attention.output.LayerNorm),
         cross_query=linear_of(make, cross_attention.self.query),
         cross_output=linear_of(make, cross_attention.output.dense),
-        cross_norm=norm_of(cross_attention.output.LayerNorm),
+        cross_norm=norm(cross_attention.output.LayerNorm),
         mlp=Mlp(
             up=linear_of(make, layer.intermediate.dense, activation="gelu"),
             down=linear_of(make, layer.output.dense),
         ),
-        mlp_norm=norm_of(layer.output.LayerNorm),
+        mlp_norm=norm(layer.output.LayerNorm),
     )
 
 
@@ -331,13 +337,3 @@ def with_own_weights(module: Block) -> Block:
     for parameter in module.parameters():
         parameter.data = parameter.data.clone()
     return module
-
-
-def norm_of(module: nn.LayerNorm) -> Norm:
-    return partial(
-        layer_norm,
-        normalized_shape=list(module.normalized_shape),
-        weight=module.weight.detach().clone(),
-        bias=module.bias.detach().clone(),
-        eps=module.eps,
-    )

@@ -9,22 +9,21 @@ multiple of `LENGTHS`, and the position of the newest token is a number on the d
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import structlog
 import torch
 from torch import Tensor
 
-from captiond.captioners.blip.attention import MaskedAttention
-from captiond.captioners.blip.cross import ImageContext, KeysValues, first_rows
+from captiond.captioners.blip import attention
+from captiond.captioners.blip.capture import Capture, Run
+from captiond.captioners.blip.cross import ImageContext, first_rows
+from captiond.captioners.blip.encoder_graphs import CapturedEncoder, filled_up
 from captiond.captioners.blip.forward import Forward, rows_of
+from captiond.captioners.blip.keys_values import KeysValues
 
-log = structlog.get_logger()
 LENGTHS = 32  # the capacity for tokens is a multiple of this
-WARM_UPS = 3  # runs before a capture, in which libraries choose kernels and allocate memory
+SHORT_PROMPT = 4  # tokens
 SHRINK_BELOW = 0.5  # so that the images that stay fit into the next smaller graph
-Run = Callable[[], None]
-Capture = Callable[[Run], Run]  # returns a function that does the same, with less launch overhead
+AttendNewest = Callable[[Tensor, Tensor, Tensor, KeysValues, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class DevicePosition:
     """The position of one token of each text, known to the device only: int64 [1]."""
 
     position: Tensor
-    attention: MaskedAttention
+    attend: AttendNewest
 
     def rows(self, table: Tensor) -> Tensor:
         return table[self.position]
@@ -40,11 +39,7 @@ class DevicePosition:
     def self_attention(
         self, query: Tensor, keys: Tensor, values: Tensor, cache: KeysValues
     ) -> Tensor:
-        for cached, new in zip(cache, (keys, values), strict=True):
-            cached.index_copy_(2, self.position, new)
-        positions = torch.arange(cache[0].shape[2], device=query.device)
-        mask = (positions <= self.position)[None, None, None]
-        return self.attention(query, *cache, mask)
+        return self.attend(query, keys, values, cache, self.position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +91,18 @@ class Graphs:
 
     shrink_below = SHRINK_BELOW
 
-    def __init__(self, forward: Forward, capture: Capture, device: torch.device) -> None:
+    def __init__(
+        self, forward: Forward, encoder: CapturedEncoder, capture: Capture, device: torch.device
+    ) -> None:
         self._forward, self._capture = forward, capture
         self._steps: dict[tuple[int, int, int], CapturedStep] = {}
         self._cache: Tensor | None = None  # keys and values of self-attention, flat
         self._logits: Tensor | None = None  # [rows, vocabulary]
         self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of the newest token
-        self.encode = forward.encode
+        self._attend = attention.attend_newest
+        if forward.kernels is not None:
+            self._attend = forward.kernels.attend_newest
+        self.encode = encoder
 
     @property
     def positions(self) -> int:
@@ -116,6 +116,8 @@ class Graphs:
         length = rounded_up(len(prompt) + new_tokens, LENGTHS)
         context = self._context(features, beams, capacity)
         cache = self._empty_cache(features, capacity * beams, min(length, self.positions))
+        if beams == 1 and len(prompt) <= SHORT_PROMPT:
+            return self._prefill_by_steps(prompt, images, context, cache)
         logits = self._forward.read_prompt(prompt, first_rows(cache, images), context.first(images))
         state = GraphState(self, images, beams, context, cache, len(prompt))
         if beams > 1:
@@ -123,10 +125,21 @@ class Graphs:
         self.position.fill_(len(prompt))
         return state, logits
 
+    def _prefill_by_steps(
+        self, prompt: Tensor, images: int, context: ImageContext, cache: list[KeysValues]
+    ) -> tuple[GraphState, Tensor]:
+        """Read a short prompt token by token: captured steps start sooner than one pass."""
+        state = GraphState(self, images, 1, context, cache, 0)
+        self.position.zero_()
+        for token in prompt:
+            logits = state.step(token.expand(images, 1))
+        return state, logits
+
     def release_buffers(self) -> None:
         """Release all memory. The next batch allocates its own, and captures its steps again."""
         self._steps.clear()
         self._cache = self._logits = None
+        self.encode.release_buffers()
         self._forward.release_buffers()
 
     def step_for(
@@ -145,7 +158,7 @@ class Graphs:
         overwrites.
         """
         images, rows = context.images, len(cache[0][0])
-        position = DevicePosition(self.position, self._forward.text_attention)
+        position = DevicePosition(self.position, self._attend)
         tokens = torch.zeros(
             (images, rows // images), dtype=torch.int64, device=self.position.device
         )
@@ -198,44 +211,6 @@ def rounded_up(number: int, to: int) -> int:
     return -(-number // to) * to
 
 
-def filled_up(images: int) -> int:
-    """Return the next power of two."""
-    return 1 << (images - 1).bit_length()
-
-
-class CudaCapture:
-    """Captures graphs on one device. They share their memory, as they run one at a time."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._cuda: Any = torch.cuda
-        self._device = device
-        self._warming = self._cuda.Stream(device)
-        self._pool = self._cuda.graph_pool_handle()
-
-    def __call__(self, run: Run) -> Run:
-        """Run a function a few times, and return its graph; or the function, if capturing fails."""
-        with self._cuda.device(self._device):
-            self._warm_up(run)
-            return self._captured(run)
-
-    def _warm_up(self, run: Run) -> None:
-        self._warming.wait_stream(self._cuda.current_stream())
-        with self._cuda.stream(self._warming):
-            for _ in range(WARM_UPS):
-                run()
-        self._cuda.current_stream().wait_stream(self._warming)
-
-    def _captured(self, run: Run) -> Run:
-        graph, stream = self._cuda.CUDAGraph(), self._cuda.current_stream()
-        try:
-            with self._cuda.graph(graph, pool=self._pool):
-                run()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            log.warning("no_cuda_graph", reason=str(error))
-            return run
-        finally:
-            self._cuda.set_stream(stream)  # a failed capture does not restore it
-        replay: Run = graph.replay
-        return replay
+def captured(forward: Forward, capture: Capture, device: torch.device) -> Graphs:
+    """Return a forward pass whose encoder and token steps are captured."""
+    return Graphs(forward, CapturedEncoder(forward, capture), capture, device)

@@ -28,12 +28,12 @@ def run(job: Job) -> Iterator[Served | Note]:
     model = written if job.counts.serves == "base" else SCENES
     images = tuple(jpegs(range(DISTINCT if not job.on_cpu else 4)))
     batch = SMALL_BATCH if job.on_cpu else best_way(job.timings)[1]
-    for workers, levels in job.counts.loads:
+    for plan in job.counts.loads:
+        setup = Setup(model, job.device, plan.workers, batch, plan.jpeg_draft)
         if job.left() < START_NEEDS + load_seconds(job):
-            yield Note(f"{workers} web processes: no time")
+            yield Note(f"{setup}: no time")
             continue
-        setup = Setup(model, job.device, workers, batch)
-        yield from served(job, setup, levels, images)
+        yield from served(job, setup, plan.clients, images)
 
 
 def served(
@@ -41,15 +41,15 @@ def served(
 ) -> Iterator[Served | Note]:
     """Start a service and load it with each number of clients in turn."""
     try:
-        with serving(setup, job.scratch / f"service-{setup.workers}") as service:
+        with serving(setup, job.scratch / f"service-{setup.workers}-{setup.jpeg_draft}") as service:
             target = Target(service.host, service.port, images)
             for clients in levels:
                 if job.left() < load_seconds(job):
-                    yield Note(f"{setup.workers} web processes, {clients} clients: no time")
+                    yield Note(f"{setup}, {clients} clients: no time")
                     continue
                 yield loaded(job, service, setup, target, clients)
     except StartupError as error:
-        yield Note(f"{setup.workers} web processes: {error}")
+        yield Note(f"{setup}: {error}")
 
 
 def loaded(job: Job, service: ServiceProcess, setup: Setup, target: Target, clients: int) -> Served:
@@ -63,6 +63,7 @@ def loaded(job: Job, service: ServiceProcess, setup: Setup, target: Target, clie
         workers=setup.workers,
         clients=clients,
         batch_size=service.batch_size,
+        jpeg_draft=setup.jpeg_draft,
         images_per_second=len(answers.seconds) / window.seconds,
         p50=quantile(waits, 0.5) if waits else None,
         p99=quantile(waits, 0.99) if waits else None,

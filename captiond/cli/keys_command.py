@@ -1,0 +1,196 @@
+"""`captiond keys`: create, list and revoke the keys of clients."""
+
+import asyncio
+import os
+import re
+import sys
+import time
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.client_settings import MAX_NAME, NAME
+from captiond.config import Settings
+from captiond.errors import SettingsError
+from captiond.keys import DEFAULT_SCOPES, Key, Limits, Scope, digest_of, new_secret
+
+keys_app = typer.Typer(
+    no_args_is_help=True,
+    help="Create, list and revoke the keys of clients, whether or not the service runs.",
+)
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the key: letters, digits and . _ - @")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A key, where it comes from, and the Unix seconds of its creation and revocation if known."""
+
+    key: Key
+    source: str
+    created_at: float | None = None
+    revoked_at: float | None = None
+
+
+@keys_app.command()
+def create(
+    name: Name,
+    *,
+    scope: Annotated[
+        list[Scope] | None,
+        typer.Option(help="What the key permits. May be repeated. Default: caption and read."),
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(min=0, help="Requests in a window of clients.window_seconds.")
+    ] = None,
+    concurrent: Annotated[
+        int | None, typer.Option(min=0, help="Number of simultaneous requests.")
+    ] = None,
+    images: Annotated[int | None, typer.Option(min=0, help="Number of waiting images.")] = None,
+    body_bytes: Annotated[
+        int | None, typer.Option(min=0, help="Size of all bodies at the same time, in bytes.")
+    ] = None,
+    weight: Annotated[
+        float, typer.Option(min=0.001, max=1000, help="Weight of the client in fair turns.")
+    ] = 1.0,
+    share: Annotated[
+        float, typer.Option(min=0.001, max=1, help="Share of the queues that it may fill.")
+    ] = 1.0,
+    only_print: Annotated[
+        bool,
+        typer.Option(
+            "--print",
+            help="Do not store the key. Print its entry for a file of keys to standard output, and "
+            "the key to standard error.",
+        ),
+    ] = False,
+    config: Config = None,
+    data: Data = None,
+    assignments: Set = None,
+) -> None:
+    """Create a key, and print it. It is shown only now, since only its hash is stored.
+
+    As soon as there is any key, every request needs one. A limit that is not given is that of the
+    settings, 0 is no limit.
+    """
+    from captiond.cli import key_views
+
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    check_name(name)
+    secret = new_secret()
+    key = Key(
+        name=name,
+        digest=digest_of(secret.encode()),
+        scopes=frozenset(scope or DEFAULT_SCOPES),
+        weight=weight,
+        share=share,
+        limits=Limits(requests, concurrent, images, body_bytes),
+    )
+    if only_print:
+        typer.echo(key_views.file_entry(key))
+        typer.echo(f"the key of {name}: {secret}", err=True)
+        return
+    asyncio.run(store(settings, key))
+    typer.echo(f"{name}: created with the id {key.id}; this is the key:", err=True)
+    typer.echo(secret)
+
+
+@keys_app.command("list")
+def list_keys(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
+    """List all keys with their scopes and limits: as a table on a terminal, as JSON in a pipe.
+
+    The keys of the settings and of the file of keys are listed, too. A systemd credential is listed
+    only in the environment of the service.
+    """
+    from captiond.cli import key_views
+
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    key_views.show_keys(asyncio.run(all_keys(settings)), sys.stdout)
+
+
+@keys_app.command()
+def revoke(
+    name: Name,
+    *,
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete", help="Delete the key as well. Without any key left, nobody needs one."
+        ),
+    ] = False,
+    config: Config = None,
+    data: Data = None,
+    assignments: Set = None,
+) -> None:
+    """Revoke a key of the database. A running service refuses it within a second.
+
+    A key of the settings or of a file is revoked by its removal from there.
+    """
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    asyncio.run(end_key(settings, name, delete=delete))
+    typer.echo(f"{name}: {'deleted' if delete else 'revoked'}")
+
+
+def check_name(name: str) -> None:
+    """Return if the name can be that of a key. Raises SettingsError."""
+    if not re.match(NAME, name):
+        raise SettingsError(
+            f"command line: {name!r}: a name has 1 to {MAX_NAME} letters, digits and . _ - @"
+        )
+
+
+async def store(settings: Settings, key: Key) -> None:
+    """Store a key. The database is created if there is none.
+
+    Raises:
+        KeyExists: there is a key with this name.
+        StartupError, StoreError: the database cannot be used.
+    """
+    from captiond.cli.database import created, opened
+    from captiond.store.credentials import add_key
+
+    if not settings.database.is_file():
+        await created(settings)
+    async with opened(settings) as engine:
+        await add_key(engine, key, now=time.time())
+
+
+async def all_keys(settings: Settings) -> list[ListedKey]:
+    """Return the keys of the settings, of files and of the database.
+
+    Raises:
+        SettingsError: a file of keys cannot be read.
+        StartupError, StoreError: the database cannot be used.
+    """
+    from captiond.cli.database import opened
+    from captiond.keyfiles import key_files, named, read_keys
+    from captiond.store.credentials import stored_keys
+
+    keys = [ListedKey(key, "settings") for key in named(settings.keys.named)]
+    for path in key_files(settings.keys, os.environ):
+        keys += [ListedKey(key, str(path)) for key in read_keys(path)]
+    if settings.database.is_file() or not keys:
+        async with opened(settings) as engine:
+            stored = await stored_keys(engine)
+        keys += [ListedKey(s.key, "database", s.created_at, s.revoked_at) for s in stored]
+    return keys
+
+
+async def end_key(settings: Settings, name: str, *, delete: bool) -> None:
+    """Revoke or delete a key.
+
+    Raises:
+        KeyNotFound: the database has no such key.
+        StartupError, StoreError: the database cannot be used.
+    """
+    from captiond.cli.database import opened
+    from captiond.store.credentials import delete_key, revoke_key
+
+    async with opened(settings) as engine:
+        if delete:
+            await delete_key(engine, name)
+        else:
+            await revoke_key(engine, name, now=time.time())

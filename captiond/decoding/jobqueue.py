@@ -1,0 +1,113 @@
+"""The images that wait for a decoder. A job is taken when a decoder and a slot are free for it.
+
+The choice is made at that moment, so an image that comes late can have the next turn. The clients'
+images have fair turns by the processor time that their decoding takes, which is estimated before
+and measured afterwards.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from captiond.clients import Client
+from captiond.decoding.slots import Slots
+from captiond.jobs import Lane, Refused
+from captiond.lanes import Lanes
+from captiond.messages import Decoded, Work
+
+# The estimated time to decode an image, in seconds: at least, and for each byte of the file.
+LEAST_SECONDS, SECONDS_PER_BYTE = 0.002, 60e-9
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """The pixels of an image, in a slot, which its user has to free."""
+
+    slot: int
+    decoded: Decoded
+
+
+@dataclass(slots=True, eq=False)
+class DecodeJob:
+    """One image to decode. A decoder has one at a time, so its death has one possible cause.
+
+    The answer is None if the image is not wanted any more when it is its turn.
+    """
+
+    work: Work
+    is_wanted: Callable[[], bool]
+    answer: asyncio.Future[DecodedImage | Refused | None]
+    blame: int = 0
+
+    @property
+    def lane(self) -> Lane:
+        return self.work.lane
+
+    @property
+    def client(self) -> Client:
+        return self.work.client
+
+    @property
+    def ticket(self) -> str:
+        return self.work.ticket
+
+    @property
+    def group(self) -> None:
+        """Jobs are taken one by one, so all are of one group."""
+
+    @property
+    def cost(self) -> float:
+        """The estimated time to decode the image, in seconds."""
+        return LEAST_SECONDS + SECONDS_PER_BYTE * self.work.image.size
+
+    def resolve(self, result: DecodedImage | Refused | None) -> None:
+        """Give the result to whoever waits for it."""
+        if not self.answer.done():
+            self.answer.set_result(result)
+
+
+class JobQueue:
+    """Jobs in their lanes, and the free slots, of which each lane has the same number.
+
+    The slot that was freed last is used first, because its memory may still be in the caches.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._jobs: Lanes[DecodeJob] = Lanes()
+        self._free: dict[Lane, list[int]] = {lane: [] for lane in Lane}
+        # Its value is the number of jobs that have a slot: of each lane, the jobs or the free
+        # slots, whichever are fewer.
+        self._ready = asyncio.Semaphore(0)
+        self.free(range(slots.count))
+
+    def put(self, job: DecodeJob) -> None:
+        """Add a job."""
+        self._jobs.put(job)
+        if self._jobs.waiting(job.lane) <= len(self._free[job.lane]):
+            self._ready.release()
+
+    def free(self, slots: Iterable[int]) -> None:
+        """Note that the pixels in these slots are not needed any more."""
+        for slot in slots:
+            lane = self._slots.lane_of(slot)
+            self._free[lane].append(slot)
+            if len(self._free[lane]) <= self._jobs.waiting(lane):
+                self._ready.release()
+
+    async def wait(self) -> None:
+        """Wait until a job and a slot for it are there. `take` or `leave` must follow at once."""
+        await self._ready.acquire()
+
+    def leave(self) -> None:
+        """Leave what `wait` has waited for to another decoder."""
+        self._ready.release()
+
+    def take(self) -> tuple[DecodeJob, int]:
+        """Remove the next job, and return it with a slot. `finished` must follow."""
+        (job,) = self._jobs.take(1, among=[lane for lane, slots in self._free.items() if slots])
+        return job, self._free[job.lane].pop()
+
+    def finished(self, job: DecodeJob, seconds: float) -> None:
+        """Note that a decoder has worked on a job for so long, with or without success."""
+        self._jobs.finished(job, extra=seconds - job.cost)

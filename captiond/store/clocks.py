@@ -1,0 +1,37 @@
+"""Clocks whose time is kept in the database, so that they go on after a restart."""
+
+from sqlalchemy import Float, String, bindparam, select
+
+from captiond.store.engine import Engine, reading, writing
+from captiond.store.sqlite import insert_or_update
+from captiond.store.tables import ClockRow
+
+NEW = select(bindparam("clock", type_=String), bindparam("time", type_=Float))
+SET = insert_or_update(
+    ClockRow,
+    ("name", "reached"),
+    NEW.where(bindparam("clock", type_=String) != ""),
+    key="name",
+    changes=lambda new: {"reached": new.reached},
+)
+
+
+async def reached(engine: Engine, name: str) -> float | None:
+    """Return the time that a clock has reached, in Unix seconds, or None if it is new.
+
+    Raises:
+        StoreError: It cannot be read now.
+    """
+    query = select(ClockRow.reached).where(ClockRow.name == name)
+    async with reading(engine) as connection:
+        return (await connection.execute(query)).scalar_one_or_none()
+
+
+async def set_reached(engine: Engine, name: str, time: float) -> None:
+    """Store the time that a clock has reached.
+
+    Raises:
+        StoreError: It was not stored.
+    """
+    async with writing(engine) as connection:
+        await connection.execute(SET, {"clock": name, "time": time})

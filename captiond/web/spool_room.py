@@ -1,0 +1,102 @@
+"""The room that uploads may take: `[limits] spool_bytes`, and the free space of the disk."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+
+from captiond.config import LimitSettings
+from captiond.errors import NoSpace, SpoolFull
+from captiond.messages import State
+
+RETRY_SECONDS = 30  # until tasks have finished and their files are removed
+# The supervisor measures the spool every five seconds. What an upload took is counted here until
+# a measurement includes it.
+SETTLE_SECONDS = 10.0
+
+
+class SpoolRoom:
+    """Counts the bytes of the uploads of this process that are under way or not measured yet.
+
+    `state` returns what the supervisor has measured, `monotonic` a time in seconds.
+    """
+
+    def __init__(
+        self,
+        limits: LimitSettings,
+        state: Callable[[], State],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = limits
+        self._state = state
+        self._monotonic = monotonic
+        self._under_way = 0
+        self._ended: deque[tuple[float, int]] = deque()
+
+    @property
+    def taken(self) -> int:
+        """The bytes of uploads that the supervisor may not have measured yet."""
+        now = self._monotonic()
+        while self._ended and self._ended[0][0] <= now - SETTLE_SECONDS:
+            self._ended.popleft()
+        return self._under_way + sum(size for _, size in self._ended)
+
+    @contextmanager
+    def upload(self, request: Request, *, durable: bool, max_bytes: int) -> Iterator["UploadRoom"]:
+        """Take room for an upload of at most `max_bytes` while the block runs.
+
+        Nothing of the body has been read by then. If the request does not say how long it is, it
+        takes room as it arrives. A task's upload is `durable`: it stays after the block.
+
+        Raises:
+            SpoolFull: `[limits] spool_bytes` would be exceeded.
+            NoSpace: The reserve of free disk space would be touched.
+        """
+        room = UploadRoom(self, durable=durable)
+        length = request.headers.get("content-length", "")
+        room.expect(min(int(length), max_bytes) if length.isdigit() else 1)
+        try:
+            yield room
+            if durable:
+                self._ended.append((self._monotonic(), room.arrived))
+        finally:
+            self._under_way -= room.size
+
+    def take(self, size: int, *, durable: bool) -> None:
+        """Take room for more bytes. Raises what `upload` raises, and takes nothing then."""
+        state, taken = self._state(), self.taken
+        # guard: reserve-of-disk-space
+        if state.disk_free is not None and taken + size > state.disk_free:
+            raise NoSpace(
+                "the disk has too little free space ([limits] reserve_bytes); nothing was accepted"
+            )
+        if durable and state.spool_free is not None and taken + size > state.spool_free:
+            raise SpoolFull(
+                f"the uploads that wait may take {self._limits.spool_bytes} bytes ([limits] "
+                f"spool_bytes), and {max(0, state.spool_free - taken)} are left; try again later",
+                retry_after=RETRY_SECONDS,
+            )
+        self._under_way += size
+
+
+class UploadRoom:
+    """The room of one upload: `size` bytes, of which `arrived` have been used."""
+
+    def __init__(self, spool: SpoolRoom, *, durable: bool) -> None:
+        self.size = self.arrived = 0
+        self._spool = spool
+        self._durable = durable
+
+    def expect(self, size: int) -> None:
+        """Take room for so many more bytes. Raises what `SpoolRoom.upload` raises."""
+        self._spool.take(size, durable=self._durable)
+        self.size += size
+
+    def add(self, size: int) -> None:
+        """Note that bytes have arrived. Raises what `SpoolRoom.upload` raises."""
+        self.arrived += size
+        if self.arrived > self.size:
+            self.expect(self.arrived - self.size)

@@ -1,0 +1,126 @@
+"""Uploads under way are counted against the spool's limit and the disk's reserve."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.requests import Request
+
+from captiond.config import LimitSettings
+from captiond.errors import NoSpace, NotAnImage, SpoolFull
+from captiond.messages import State
+from captiond.store.engine import Engine
+from captiond.web.spool_room import SETTLE_SECONDS, SpoolRoom
+from tests.unit.webprocess import HEALTHY, PNG, web_process
+
+LIMITS = LimitSettings(spool_bytes=100)
+GIB = 1024**3
+
+
+def request(length: str | None) -> Request:
+    headers = [] if length is None else [(b"content-length", length.encode())]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers})
+
+
+def opened(room: SpoolRoom, length: str | None, *, durable: bool = True) -> None:
+    with room.upload(request(length), durable=durable, max_bytes=GIB):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("free", "length", "refused"),
+    [
+        (None, "999", False),
+        (10, "10", False),
+        (10, "11", True),
+        (10, None, False),
+        (0, None, True),
+        (0, "0", False),
+        (0, "x", True),
+    ],
+)
+def test_a_task_is_refused_before_its_body_is_read(
+    free: int | None, length: str | None, *, refused: bool
+) -> None:
+    room = SpoolRoom(LIMITS, lambda: State(spool_free=free))
+    opened(room, length, durable=False)
+    if not refused:
+        opened(room, length)
+        return
+    with pytest.raises(SpoolFull, match="spool_bytes") as error:
+        opened(room, length)
+    found = error.value
+    assert (found.status, found.code, found.retry_after) == (507, "spool_full", 30)
+
+
+def test_uploads_under_way_count_and_so_do_those_that_are_not_measured_yet() -> None:
+    now = 0.0
+    room = SpoolRoom(LIMITS, lambda: State(spool_free=10), monotonic=lambda: now)
+    with room.upload(request("6"), durable=True, max_bytes=GIB) as upload:
+        opened(room, "4")
+        with pytest.raises(SpoolFull):
+            opened(room, "5")
+        upload.add(6)
+    assert room.taken == 6
+    with pytest.raises(SpoolFull):
+        opened(room, "5")
+    now = SETTLE_SECONDS
+    assert room.taken == 0
+    opened(room, "10")
+
+
+def test_an_upload_that_fails_gives_its_room_back() -> None:
+    room = SpoolRoom(LIMITS, lambda: State(spool_free=10))
+    with suppress(NotAnImage), room.upload(request("9"), durable=True, max_bytes=GIB) as some:
+        some.add(5)
+        raise NotAnImage
+    with room.upload(request("9"), durable=False, max_bytes=GIB) as some:
+        some.add(9)
+    assert room.taken == 0
+
+
+def test_a_body_of_unknown_length_takes_room_as_it_arrives() -> None:
+    room = SpoolRoom(LIMITS, lambda: State(spool_free=10))
+    with room.upload(request(None), durable=True, max_bytes=GIB) as upload:
+        upload.add(10)
+        with pytest.raises(SpoolFull):
+            upload.add(1)
+    assert room.taken == 11, "what has arrived is on the disk"
+
+
+def test_the_reserve_of_the_disk_is_for_all_uploads() -> None:
+    room = SpoolRoom(LIMITS, lambda: State(disk_free=10))
+    for durable in (True, False):
+        with pytest.raises(NoSpace, match="reserve_bytes"):
+            opened(room, "11", durable=durable)
+
+
+@pytest.mark.anyio
+async def test_requests_are_refused_while_the_disk_is_nearly_full(
+    store: Engine, tmp_path: Path
+) -> None:
+    async with web_process(store, tmp_path) as web:
+
+        async def send(path: str, field: str, chunked: bool = False) -> httpx.Response:
+            made = web.client.build_request("POST", path, files={field: ("a.png", PNG)})
+            if chunked:
+                body = await made.aread()
+
+                async def chunks() -> AsyncIterator[bytes]:
+                    yield body
+
+                headers = {"content-type": made.headers["content-type"]}
+                return await web.client.post(path, content=chunks(), headers=headers)
+            return await web.client.send(made)
+
+        await web.set_state(State(HEALTHY.health, HEALTHY.model, (), disk_free=50))
+        for path, field in (("/caption", "image"), ("/async-batch-caption", "images")):
+            for chunked in (False, True):
+                response = await send(path, field, chunked)
+                assert (response.status_code, response.json()["code"]) == (507, "no_space")
+                assert response.headers["retry-after"] == "30"
+        assert list(web.spool.iterdir()) == []
+        await web.set_state(HEALTHY)
+        assert (await send("/async-batch-caption", "images")).status_code == 202
