@@ -5,6 +5,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 # RFC 3986, section 3.2.2, without what no client sends in a name: percent-encoding, sub-delims.
@@ -14,7 +15,7 @@ BRACKETS = re.compile(r"\[(?P<host>[0-9a-f:.]+)\](:(?P<port>\d{0,5}))?")
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A host and perhaps a port.
+    """A host and perhaps a port. `is_address` says whether the host is an IP address.
 
     `host` is in lower case and has no final dot. An IPv6 address is in its usual form, without
     brackets.
@@ -22,13 +23,10 @@ class Authority:
 
     host: str
     port: int | None
-
-    @property
-    def is_address(self) -> bool:
-        """Whether the host is an IP address, not a name."""
-        return ":" in self.host or is_ipv4(self.host)
+    is_address: bool = False
 
 
+@lru_cache(maxsize=1024)  # the hosts of most requests are the same
 def parse_authority(text: str) -> Authority:
     """Parse `host`, `host:port` or `[address]:port`.
 
@@ -45,7 +43,7 @@ def parse_authority(text: str) -> Authority:
     host = str(IPv6Address(match["host"])) if lower.startswith("[") else match["host"].rstrip(".")
     if not host:
         raise ValueError("the host is empty")
-    return Authority(host, port)
+    return Authority(host, port, ":" in host or is_ipv4(host))
 
 
 def is_ipv4(host: str) -> bool:

@@ -7,7 +7,6 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +16,7 @@ from captiond.errors import CaptiondError
 from captiond.origins import ANY, Caller, PageRules
 from captiond.web.problems import on_captiond_error
 
+Header = tuple[bytes, bytes]
 # The page loads its own files only, shows the chosen images (blob:) and an empty icon (data:), and
 # no other page may frame it.
 CONTENT_POLICY = (
@@ -57,20 +57,21 @@ class ResponseHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        cors = self._cors(Headers(scope=scope).get("origin"))
+        cors = self._cors(scope)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
-                make_location_relative(MutableHeaders(scope=message))
-                message["headers"] = [*message["headers"], *SECURITY_HEADERS, *cors]
+                headers = map(with_relative_location, message["headers"])
+                message["headers"] = [*headers, *SECURITY_HEADERS, *cors]
             await send(message)
 
         await self.app(scope, receive, sending)
 
-    def _cors(self, origin: str | None) -> list[tuple[bytes, bytes]]:
-        """Return the headers that let a page of this origin read the response, if it may."""
+    def _cors(self, scope: Scope) -> list[Header]:
+        """Return the headers that let a page of the request's origin read the response."""
         if not self._rules.origins:
             return []
+        origin = caller_of(scope).origin
         headers = [] if ANY in self._rules.origins else [(b"vary", b"Origin")]
         if origin is not None and self._rules.allows(origin):
             allowed = ANY if ANY in self._rules.origins else origin
@@ -81,13 +82,17 @@ class ResponseHeaders:
         return headers
 
 
-def make_location_relative(headers: MutableHeaders) -> None:
-    """Remove the host from `Location`: Starlette takes it from the request, so it may be forged."""
-    location = headers.get("location")
-    if location is not None:
-        parts = urlsplit(location)
-        path = "/" + parts.path.lstrip("/")  # a path that begins with two slashes is a host
-        headers["location"] = parts._replace(scheme="", netloc="", path=path).geturl()
+def with_relative_location(header: Header) -> Header:
+    """Return a header, without the host if it is `Location`.
+
+    Starlette takes the host of a redirect from the request, so it may be forged.
+    """
+    name, value = header
+    if name.lower() != b"location":
+        return header
+    parts = urlsplit(value.decode("latin-1"))
+    path = "/" + parts.path.lstrip("/")  # a path that begins with two slashes is a host
+    return name, parts._replace(scheme="", netloc="", path=path).geturl().encode("latin-1")
 
 
 class PageGuard:
@@ -101,34 +106,35 @@ class PageGuard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request = Request(scope)
-        caller = caller_of(request)
+        caller, preflight = caller_of(scope), is_preflight(scope)
         try:
             self._rules.check(caller)
-            if is_preflight(request):
+            if preflight:
                 self._rules.check_origin(caller)
         except CaptiondError as error:
-            response: Response = await on_captiond_error(request, error)
+            response: Response = await on_captiond_error(Request(scope), error)
         else:
-            if not is_preflight(request):
+            if not preflight:
                 await self.app(scope, receive, send)
                 return
-            response = preflight_response(request)
+            response = preflight_response(Request(scope))
         await response(scope, receive, send)
 
 
-def caller_of(request: Request) -> Caller:
+def caller_of(scope: Scope) -> Caller:
     """Return what a request says about where it comes from."""
-    headers = request.headers
-    return Caller(
-        request.method, headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")
+    headers: dict[bytes, bytes] = dict(scope["headers"])  # their names are in lower case
+    host, origin, site = (
+        value.decode("latin-1") if (value := headers.get(name)) is not None else None
+        for name in (b"host", b"origin", b"sec-fetch-site")
     )
+    return Caller(scope["method"], host, origin, site)
 
 
-def is_preflight(request: Request) -> bool:
+def is_preflight(scope: Scope) -> bool:
     """Return whether a browser asks what a page of another origin may send."""
-    asks = "origin" in request.headers and "access-control-request-method" in request.headers
-    return request.method == "OPTIONS" and asks
+    names = {name for name, _ in scope["headers"]} if scope["method"] == "OPTIONS" else ()
+    return b"origin" in names and b"access-control-request-method" in names
 
 
 def preflight_response(request: Request) -> Response:

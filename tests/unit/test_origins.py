@@ -26,7 +26,8 @@ ANYTHING = PageRules.of(["*"], ["*"])
     ],
 )
 def test_an_authority_has_a_host_and_perhaps_a_port(text: str, host: str, port: int | None) -> None:
-    assert parse_authority(text) == Authority(host, port)
+    address = host in {"::1", "10.0.0.5"}
+    assert parse_authority(text) == Authority(host, port, address)
 
 
 @pytest.mark.parametrize(
