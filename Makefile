@@ -4,7 +4,7 @@
 # make check         format, lint, types, import contracts
 # make tests         all tests, in TEST_PROCESSES processes
 # make soak          inject every fault its full number of times; takes hours; prints a table
-# make guards        remove each guard; its test must fail
+# make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
 # make gpu-rehearsal run the measurements of tools/gpu on this CPU, with small counts
@@ -47,7 +47,7 @@ soak: install
 	$(BIN)/python -m tests.faults.table
 
 guards: install
-	$(BIN)/python -m tests.faults.guards
+	$(BIN)/python -m tests.faults.guards $(RESUME)
 
 bench: install
 	$(BIN)/python -m tests.benchmarks.service

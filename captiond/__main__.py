@@ -3,11 +3,16 @@
 Child processes import this module again, so it imports nothing until it is called.
 """
 
+import signal
 import sys
 
 
 def main() -> None:
-    """Run the command line; the exit status is 2 for a wrong setting or argument."""
+    """Run the command line; the exit status is 2 for a wrong setting or argument.
+
+    SIGUSR1 requests the metrics of a service, and `pkill -USR1 captiond` sends it to every command.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from captiond.cli.main import run
 
     sys.exit(run())

@@ -11,6 +11,7 @@ from captiond.textvalues import Listed, Tabled, read_table
 
 MIB = 1024 * 1024
 MAX_NAME = 64
+MOST = 2**60  # of any limit; sums of such numbers are 64-bit integers
 NAME = rf"^[\w.@-]{{1,{MAX_NAME}}}$"
 
 
@@ -31,16 +32,16 @@ class KeyEntry(Section):
         1, gt=0, le=1, description="Share of the queues that the images of the key may fill."
     )
     requests: int | None = Field(
-        None, ge=0, description="Requests in a window, in place of clients.requests."
+        None, ge=0, le=MOST, description="Requests in a window, in place of clients.requests."
     )
     concurrent: int | None = Field(
-        None, ge=0, description="Simultaneous requests, in place of clients.concurrent."
+        None, ge=0, le=MOST, description="Simultaneous requests, in place of clients.concurrent."
     )
     images: int | None = Field(
-        None, ge=0, description="Waiting images, in place of clients.images."
+        None, ge=0, le=MOST, description="Waiting images, in place of clients.images."
     )
     body_bytes: int | None = Field(
-        None, ge=0, description="Bytes of bodies, in place of clients.body_bytes."
+        None, ge=0, le=MOST, description="Bytes of bodies, in place of clients.body_bytes."
     )
 
     @model_validator(mode="before")
@@ -99,20 +100,28 @@ class ClientSettings(Section):
         60, ge=1, le=86400, description="Length of the window in which requests are counted."
     )
     requests: int = Field(
-        0, ge=0, description="Largest number of requests of a client in a window. 0: no limit."
+        0,
+        ge=0,
+        le=MOST,
+        description="Largest number of requests of a client in a window. 0: no limit.",
     )
     concurrent: int = Field(
-        0, ge=0, description="Largest number of simultaneous requests of a client. 0: no limit."
+        0,
+        ge=0,
+        le=MOST,
+        description="Largest number of simultaneous requests of a client. 0: no limit.",
     )
     images: int = Field(
         0,
         ge=0,
+        le=MOST,
         description="Largest number of waiting images of a client: as many in its tasks, and as "
         "many in its other requests. 0: no limit.",
     )
     body_bytes: int = Field(
         0,
         ge=0,
+        le=MOST,
         description="Largest size of all request bodies of a client that captiond receives or "
         "works on, in bytes. 0: no limit.",
     )

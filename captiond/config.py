@@ -53,6 +53,14 @@ class ServerSettings(Section):
         description="Header in which trusted proxies report it. The other header is ignored, "
         "because a client may have written it.",
     )
+    connections: int = Field(
+        2000,
+        ge=1,
+        le=30_000,
+        description="Largest number of connections of a web process. Fewer if the limit on open "
+        "files allows no more. If all are in use, a new connection replaces one that waits for its "
+        "client.",
+    )
     shutdown_seconds: float = Field(
         30,
         gt=0,

@@ -73,3 +73,5 @@ def bridge_standard_logging(shared: list[Processor], *, console: bool) -> None:
     )
     logging.root.handlers = [handler]
     logging.root.setLevel(logging.WARNING)
+    # It logs each malformed body, which the client gets as an error, and each epilogue.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

@@ -26,17 +26,18 @@ import psutil
 T = TypeVar("T")
 DATA = Path(__file__).parent / "data"
 MODEL = "captiond/scenes"
+# Several tests run at once on few cores, where threads of one model would wait for each other.
+ONE_THREAD = {"CAPTIOND_MODEL__THREADS": "1"}
 USUAL = {
     "CAPTIOND_LOGS__FORMAT": "json",
     "CAPTIOND_MODEL__BATCH_SIZE": "8",
-    # Several services run at once on few cores.
-    "CAPTIOND_MODEL__THREADS": "1",
-    # A replacement that stands by imports torch: four seconds of a core for each service.
+    **ONE_THREAD,
+    # A replacement that stands by imports torch: two seconds of a core for each service.
     "CAPTIOND_MODEL__STANDBY": "false",
 }
 WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
 # Seconds after which a test gives up.
-PATIENCE = float(os.environ.get("CAPTIOND_TEST_PATIENCE", "300"))
+PATIENCE = float(os.environ.get("TEST_PATIENCE", "300"))
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
 LOG_LINES = 30
 # A prefix: the log goes through a pipe, to which a process's limit on files does not apply.

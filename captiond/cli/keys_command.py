@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
-from captiond.client_settings import MAX_NAME, NAME
+from captiond.client_settings import MAX_NAME, MOST, NAME
 from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.keys import DEFAULT_SCOPES, Key, Limits, Scope, digest_of, new_secret
@@ -44,14 +44,18 @@ def create(
         typer.Option(help="What the key permits. May be repeated. Default: caption and read."),
     ] = None,
     requests: Annotated[
-        int | None, typer.Option(min=0, help="Requests in a window of clients.window_seconds.")
+        int | None,
+        typer.Option(min=0, max=MOST, help="Requests in a window of clients.window_seconds."),
     ] = None,
     concurrent: Annotated[
-        int | None, typer.Option(min=0, help="Number of simultaneous requests.")
+        int | None, typer.Option(min=0, max=MOST, help="Number of simultaneous requests.")
     ] = None,
-    images: Annotated[int | None, typer.Option(min=0, help="Number of waiting images.")] = None,
+    images: Annotated[
+        int | None, typer.Option(min=0, max=MOST, help="Number of waiting images.")
+    ] = None,
     body_bytes: Annotated[
-        int | None, typer.Option(min=0, help="Size of all bodies at the same time, in bytes.")
+        int | None,
+        typer.Option(min=0, max=MOST, help="Size of all bodies at the same time, in bytes."),
     ] = None,
     weight: Annotated[
         float, typer.Option(min=0.001, max=1000, help="Weight of the client in fair turns.")
@@ -175,7 +179,11 @@ async def all_keys(settings: Settings) -> list[ListedKey]:
     if settings.database.is_file() or not keys:
         async with opened(settings) as engine:
             stored = await stored_keys(engine)
-        keys += [ListedKey(s.key, "database", s.created_at, s.revoked_at) for s in stored]
+        keys += [ListedKey(s.key, "database", s.created_at, s.revoked_at) for s in stored.keys]
+        for key_id in stored.damaged:
+            typer.echo(
+                f"captiond: the key with the id {key_id} is damaged; create another", err=True
+            )
     return keys
 
 

@@ -139,8 +139,6 @@ def caption(
     On a terminal the results are text for people, in a pipe they are JSON lines. The exit status
     is 1 if an image has no caption.
     """
-    from captiond.cli.formats import Format, pick_format
-
     flags: dict[str, dict[str, Any]] = {
         "model": {"name": model, "device": device},
         "generation": {
@@ -152,10 +150,11 @@ def caption(
         },
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
-    given = {Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv}
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.caption_command import caption_files  # imports torch
+    from captiond.cli.caption_command import caption_files  # this imports torch
+    from captiond.cli.formats import Format, pick_format
 
+    given = {Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv}
     if not caption_files(paths, settings, pick_format(given)):
         raise typer.Exit(EXIT_FAILED)
 
@@ -261,9 +260,10 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
     Each part gets one line, which says how to repair what is wrong. The exit status is 1 if
     captiond could not write captions and tags.
     """
-    from captiond.cli.check_command import check as check_parts
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    from captiond.cli.check_command import check as check_parts  # this imports torch
 
-    if not check_parts(settings_from(config, {}, data=data, assignments=assignments)):
+    if not check_parts(settings):
         raise typer.Exit(EXIT_FAILED)
 
 

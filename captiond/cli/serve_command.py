@@ -47,7 +47,6 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
     Raises:
         StartupError: the port, the data folder or the database cannot be used.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there are metrics, it must not kill
     set_up_logs(settings.logs, process="supervisor")
     create_privately()
     make_folders(settings.data.dir, settings.spool, settings.model_cache)
@@ -104,16 +103,31 @@ async def serve(settings: Settings, listener: socket.socket, *, reload: bool) ->
     await keyring.prepare()
     notifier = Notifier(os.environ)
     supervisor = Supervisor(settings, listener, engine, notifier, courier, keyring, clock, recorder)
-    loop.add_signal_handler(signal.SIGUSR1, supervisor.dump_metrics)
     try:
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(stop_when_code_changes(stop)) if reload else None
-            await supervisor.run(stop)
-            if watching is not None:
-                watching.cancel()
+        with on_sigusr1(supervisor.dump_metrics):
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(stop_when_code_changes(stop)) if reload else None
+                await supervisor.run(stop)
+                if watching is not None:
+                    watching.cancel()
     finally:
         await engine.dispose()
     return watching is not None and watching.done() and not watching.cancelled()
+
+
+@contextlib.contextmanager
+def on_sigusr1(callback: Callable[[], None]) -> Iterator[None]:
+    """Call `callback` in the running event loop for each SIGUSR1 while the block runs.
+
+    Afterwards the signal is ignored. A handler of the event loop would leave the default action
+    when the loop is closed, which ends the process.
+    """
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(callback))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def make_stopper(stop: asyncio.Event) -> Callable[[], None]:

@@ -1,7 +1,9 @@
 """A child process and its channel."""
 
 import asyncio
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -13,6 +15,20 @@ from captiond.processes.start import SPAWN, Start, run_module
 
 EXIT_POLL_SECONDS = 0.002  # a process is gone a moment after its descriptors are closed
 MakeStart = Callable[[str, "Connection[Message, Message]"], Start]
+
+
+@contextmanager
+def sigusr1_blocked() -> Iterator[None]:
+    """Block SIGUSR1. A process that is started meanwhile inherits this, and so do its children.
+
+    It is for the supervisor. `pkill -USR1 captiond` would otherwise end children that have just
+    been started and do not ignore it yet.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,8 @@ class ChildProcess:
             target=run_module, args=(module, make_start(name, theirs)), name=name
         )
         try:
-            process.start()
+            with sigusr1_blocked():
+                process.start()
         except BaseException:
             ours.close()
             raise

@@ -39,8 +39,10 @@ class TaskFacts:
     finished_at: float | None
     spool: str | None
     counted: int
+    turn: float | None
     images: int
     still_open: int
+    waiting: int
     processing: int
     completed: int
     cancelled: int
@@ -97,8 +99,10 @@ async def facts(connection: AsyncConnection) -> AsyncIterator[TaskFacts]:
             TaskRow.finished_at,
             TaskRow.spool,
             TaskRow.open_images.label("counted"),
+            TaskRow.turn,
             func.count(ImageRow.id).label("images"),
             number_of(Status.PENDING, Status.PROCESSING).label("still_open"),
+            number_of(Status.PENDING).label("waiting"),
             number_of(Status.PROCESSING).label("processing"),
             number_of(Status.COMPLETED).label("completed"),
             number_of(Status.CANCELLED).label("cancelled"),
@@ -125,6 +129,9 @@ def contradiction(task: TaskFacts) -> str | None:
         "all of its images are finished": is_open and task.still_open == 0 < task.images,
         f"it counts {task.counted} open images, and has {task.still_open}": task.counted
         != task.still_open,
+        "its images wait without a turn, until the next start": is_open
+        and task.waiting > 0
+        and task.turn is None,
         "one of its images is being processed": task.status == PENDING and task.processing > 0,
         "none of its images is": task.status == COMPLETED and task.completed == 0,
         "one of its images is COMPLETED": task.status == FAILED and task.completed > 0,

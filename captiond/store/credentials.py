@@ -1,14 +1,23 @@
 """The keys in the database. A revoked key keeps its row, so that the service stays closed."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import RowMapping, Text, delete, insert, select, type_coerce, update
 
 from captiond.errors import KeyExists, KeyNotFound
-from captiond.keys import Key, Limits, Scope
+from captiond.keys import Key, Limits, Scope, parse_hash
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.tables import KeyRow
+
+# A column of the type JSON would raise its own errors for a damaged row.
+COLUMNS = [
+    type_coerce(column, Text) if column.name == "scopes" else column
+    for column in KeyRow.__table__.columns
+]
+
+LIMITS = ("requests", "concurrent", "images", "body_bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,31 +29,53 @@ class StoredKey:
     revoked_at: float | None
 
 
-async def stored_keys(engine: Engine) -> list[StoredKey]:
-    """Return all keys, also the revoked ones, the oldest first.
+@dataclass(frozen=True, slots=True)
+class StoredKeys:
+    """All keys, the oldest first, and the ids of those whose rows are damaged."""
+
+    keys: tuple[StoredKey, ...] = ()
+    damaged: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether the database has any key, also a revoked or damaged one."""
+        return bool(self.keys or self.damaged)
+
+
+async def stored_keys(engine: Engine) -> StoredKeys:
+    """Return all keys, also the revoked ones.
 
     Raises:
         StoreError: they cannot be read now.
     """
-    query = select(KeyRow.__table__).order_by(KeyRow.created_at, KeyRow.name)
+    query = select(*COLUMNS).order_by(KeyRow.created_at, KeyRow.name)
     async with reading(engine) as connection:
-        return [stored(row) for row in await connection.execute(query)]
+        rows = (await connection.execute(query)).mappings().all()
+    keys, damaged = [], []
+    for row in rows:
+        try:
+            keys.append(stored(row))
+        # guard: damaged-key
+        except (TypeError, ValueError):
+            damaged.append(str(row["id"]))
+    return StoredKeys(tuple(keys), tuple(damaged))
 
 
-def stored(row: Row[*tuple[object, ...]]) -> StoredKey:
-    fields = row._mapping
-    limits = Limits(
-        fields["requests"], fields["concurrent"], fields["images"], fields["body_bytes"]
-    )
+def stored(row: RowMapping) -> StoredKey:
+    """Return the key of a row. Raises TypeError or ValueError if the row is damaged."""
     key = Key(
-        name=fields["name"],
-        digest=bytes.fromhex(fields["digest"]),
-        scopes=scopes_from(fields["scopes"]),
-        weight=fields["weight"],
-        share=fields["share"],
-        limits=limits,
+        name=row["name"],
+        digest=parse_hash(row["digest"]),
+        scopes=scopes_from(json.loads(row["scopes"])),
+        weight=float(row["weight"]),
+        share=float(row["share"]),
+        limits=Limits(*(limit_from(row[name]) for name in LIMITS)),
     )
-    return StoredKey(key, fields["created_at"], fields["revoked_at"])
+    return StoredKey(key, row["created_at"], row["revoked_at"])
+
+
+def limit_from(value: object) -> int | None:
+    """Return a limit. Raises ValueError if it is not a number."""
+    return None if value is None else int(str(value))
 
 
 def scopes_from(names: Sequence[str]) -> frozenset[Scope]:

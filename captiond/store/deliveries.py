@@ -58,7 +58,7 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
+class Attempt:
     """The outcome of one attempt. `attempt` counts from 1; only the present attempt is recorded."""
 
     delivery_id: str
@@ -146,7 +146,7 @@ def deliveries(rows: Iterable[RowMapping]) -> list[Delivery]:
     return [Delivery(**{**row, "status": DeliveryStatus(row["status"])}) for row in rows]
 
 
-async def record(engine: Engine, tries: Iterable[Tried]) -> None:
+async def record(engine: Engine, tries: Iterable[Attempt]) -> None:
     """Store outcomes in one transaction. An outcome is stored if its attempt is the present one.
 
     Raises:
@@ -157,7 +157,7 @@ async def record(engine: Engine, tries: Iterable[Tried]) -> None:
             await connection.execute(outcome_of(tried))
 
 
-def outcome_of(tried: Tried) -> Update:
+def outcome_of(tried: Attempt) -> Update:
     return (
         update(DeliveryRow)
         .where(

@@ -94,8 +94,8 @@ async def requeue_expired(engine: Engine, node: str) -> int:
 async def recover(engine: Engine, node: str) -> int:
     """Release the claims of every node but `node`. Return the number of images.
 
-    The caller must hold the lock of the data folder, which proves that no other node lives. All
-    open tasks get their turns, because those of an earlier version have none.
+    The caller must hold the lock of the data folder, which proves that no other node lives. Open
+    tasks without a turn get one, so that a restart mends whatever was lost.
 
     Raises:
         StoreError: Nothing was released.

@@ -31,7 +31,7 @@ from captiond.errors import StoreError
 from captiond.jobs import TaskView
 from captiond.metrics import WEBHOOK_CALLS, Recorder
 from captiond.store import deliveries, tasks
-from captiond.store.deliveries import Delivery, Tried
+from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine
 from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
@@ -42,8 +42,8 @@ log = structlog.get_logger()
 PER_HOST = 4  # concurrent calls
 POLL_SECONDS = 1.0  # retries become due, and commands and other processes add deliveries
 ROUND_SECONDS = 0.1  # calls that finish within this time are recorded in one transaction
-LOOK_SECONDS = 60.0  # between two checks of the times of all deliveries
-FIRST_LOOK_SECONDS = 3600.0  # until one is given up: those that a long stop delayed get an hour
+CHECK_SECONDS = 60.0  # between two checks of the times of all deliveries
+FIRST_GIVE_UP_SECONDS = 3600.0  # until one is given up: those that a long stop delayed get an hour
 GONE = 410  # the receiver wants no more calls (Standard Webhooks)
 Show = Callable[[TaskView], Mapping[str, object]]
 
@@ -66,10 +66,10 @@ class Courier:
         self._recorder = recorder or Recorder()
         self._wake = asyncio.Event()
         self._policy = retry_policy(settings.webhooks)
-        self._next_look = 0.0
-        self._give_up_from = time.monotonic() + FIRST_LOOK_SECONDS
+        self._next_check = 0.0
+        self._give_up_from = time.monotonic() + FIRST_GIVE_UP_SECONDS
         self._trying: dict[str, str] = {}
-        self._tried: list[Tried] = []
+        self._tried: list[Attempt] = []
 
     def prepare(self) -> None:
         """Create the secret if there is none, so that receivers can be given it in advance.
@@ -102,8 +102,8 @@ class Courier:
     async def _round(self, group: asyncio.TaskGroup) -> None:
         await self._record()
         now = self._clock.wall()
-        if time.monotonic() >= self._next_look:
-            self._next_look = time.monotonic() + LOOK_SECONDS
+        if time.monotonic() >= self._next_check:
+            self._next_check = time.monotonic() + CHECK_SECONDS
             # guard: clock-set-back
             await deliveries.bring_forward(self._engine, now=now)
             await self._give_up(now=await self._clock.now())
@@ -197,7 +197,7 @@ class Courier:
         problem: str | None,
         *,
         now: float,
-    ) -> Tried:
+    ) -> Attempt:
         """Return the result of a call: the delivery's status, and when it is due again."""
         attempt, code = delivery.attempts + 1, response.status if response else None
         if response is not None and 200 <= response.status < 300:
@@ -207,7 +207,7 @@ class Courier:
             status = DeliveryStatus.FAILED if delay is None else DeliveryStatus.PENDING
             problem = problem or f"answered {code}"
         due_at = None if delay is None else now + delay
-        return Tried(delivery.id, attempt, now, status, due_at, code, problem)
+        return Attempt(delivery.id, attempt, now, status, due_at, code, problem)
 
     def _delay(self, attempt: int, response: ResponseHead | None) -> float | None:
         """Return the seconds until the next call, or None if there is none."""
@@ -238,14 +238,14 @@ def payload(task: TaskView, show: Show) -> str:
     )
 
 
-def outcome_of(tried: Tried) -> str:
+def outcome_of(tried: Attempt) -> str:
     """Return the outcome of a call, as the metric `WEBHOOK_CALLS` names it."""
     if tried.status is DeliveryStatus.DELIVERED:
         return "delivered"
     return "given_up" if tried.due_at is None else "failed"
 
 
-def log_call(delivery: Delivery, tried: Tried, *, seconds: float) -> None:
+def log_call(delivery: Delivery, tried: Attempt, *, seconds: float) -> None:
     """Log one call. The path of the URL is left out because it may hold a token."""
     bound = log.bind(
         webhook_id=delivery.id,

@@ -41,6 +41,7 @@ class KeyRing:
         self._named = named(settings.keys.named)
         self._files = {path: ReadFile(None, ()) for path in key_files(settings.keys, environ)}
         self._open_to_all = settings.server.host not in {"127.0.0.1", "::1", "localhost"}
+        self._damaged: tuple[str, ...] = ()
         self.keys = Keys(required=True)
 
     async def prepare(self) -> None:
@@ -72,8 +73,11 @@ class KeyRing:
 
     async def _read(self) -> Keys:
         stored = await stored_keys(self._engine)
+        if stored.damaged != self._damaged:
+            self._damaged = stored.damaged
+            log.error("keys_damaged", ids=stored.damaged, hint="nobody can use these keys")
         in_files = [key for file in self._files.values() for key in file.keys]
-        valid = [each.key for each in stored if each.revoked_at is None]
+        valid = [each.key for each in stored.keys if each.revoked_at is None]
         return Keys(
             (*self._named, *in_files, *valid),
             required=bool(self._named or self._files or stored),

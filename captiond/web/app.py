@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from captiond.errors import CaptiondError
 from captiond.web.guard import Guard
 from captiond.web.identity import Identify
-from captiond.web.middleware import DrainUnreadBody, RequestContext
+from captiond.web.middleware import RequestContext
 from captiond.web.operations import OPERATIONS, Operation
 from captiond.web.other_pages import PageGuard, ResponseHeaders, page_rules
 from captiond.web.page import STATIC
@@ -59,5 +59,4 @@ def make_app(services: Services) -> ASGIApp:
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},
     )
     app.state.services = services
-    # guard: drain-unread-body
-    return DrainUnreadBody(app, seconds=services.settings.limits.upload_seconds)
+    return app

@@ -1,6 +1,5 @@
-"""Middleware: reading bodies that a handler leaves unread, request ids, access log and metrics."""
+"""Middleware: request ids, errors that no handler sees, access log and metrics."""
 
-import asyncio
 import re
 import secrets
 import time
@@ -8,98 +7,23 @@ from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from captiond.errors import RequestError
 from captiond.metrics import REQUEST_ERRORS, REQUESTS, Recorder
-from captiond.web.problems import problem
+from captiond.web.http1 import REFUSED
+from captiond.web.inbox import Evicted
+from captiond.web.problems import on_captiond_error, on_http_error, problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
 PATH_SHOWN = 200  # characters
 NO_ROUTE = "unmatched"  # the label of requests whose path has no route
 NO_STATUS = "disconnected"  # the label of requests whose client disconnected before the answer
+OF_THE_BODY = {"content-type", "content-length"}  # headers
 log = structlog.get_logger()
-
-
-class DrainUnreadBody:
-    """The outermost middleware. It reads the rest of a request's body after an early answer.
-
-    The answer is sent at once, and its end after the body was read. Without this, Hypercorn 0.18
-    leaks two tasks and a descriptor for each large body that is answered early, and it cannot stop
-    while there are any, because it blocks on a queue that nobody reads. It also closes the
-    connection if the answer ends before the request, and a client that is still sending may then
-    lose the answer.
-
-    The end of the answer waits at most `seconds` for the body. The body is read until then, because
-    a byte that arrives unread would block Hypercorn.
-    """
-
-    def __init__(self, app: ASGIApp, *, seconds: float) -> None:
-        self.app = app
-        self.seconds = seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body = RequestBody(receive)
-        drains: list[asyncio.Task[None]] = []
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start" and not body.ended:
-                # A task, because sending also blocks on the queue once the connection is lost.
-                drains.append(asyncio.create_task(body.drain()))
-            if drains and is_end_of_response(message):
-                await self._send(send, {**message, "more_body": True})
-                await asyncio.wait(drains, timeout=self.seconds)
-                message = {"type": "http.response.body", "body": b""}
-            await self._send(send, message)
-
-        try:
-            await self.app(scope, body.receive, sending)
-        finally:
-            for drain in drains:
-                drain.cancel()
-
-    async def _send(self, send: Send, message: Message) -> None:
-        """Send a message. A client that accepts none of it for `seconds` counts as disconnected."""
-        try:
-            async with asyncio.timeout(self.seconds):
-                await send(message)
-        except TimeoutError:
-            raise ClientDisconnect from None
-
-
-def is_end_of_response(message: Message) -> bool:
-    """Return whether this message is the last of a response."""
-    return message["type"] == "http.response.body" and not message.get("more_body", False)
-
-
-class RequestBody:
-    """The `receive` function of a request. It knows whether the body was read completely."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._lock = asyncio.Lock()
-        self._disconnect: Message | None = None
-        self.ended = False
-
-    async def receive(self) -> Message:
-        """Return the next message, or again the disconnect if there was one."""
-        async with self._lock:
-            if self._disconnect is not None:
-                return self._disconnect
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                self._disconnect = message
-            self.ended = self._disconnect is not None or not message.get("more_body", False)
-            return message
-
-    async def drain(self) -> None:
-        """Read the body to its end, and discard it."""
-        while not self.ended:
-            await self.receive()
 
 
 class RequestContext:
@@ -122,12 +46,20 @@ class RequestContext:
         exchange = Exchange(scope, send)
         with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
             await self._answer(scope, receive, exchange)
-            exchange.log()
+            if not exchange.evicted:  # the listener logs how many are
+                exchange.log()
         self._count(scope, exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         try:
-            await self.app(scope, receive, exchange.send)
+            refused: RequestError | None = scope["state"].get(REFUSED)
+            if refused is None:
+                await self.app(scope, receive, exchange.send)
+            else:
+                response = await on_captiond_error(Request(scope), refused)
+                await response(scope, receive, exchange.send)
+        except Evicted:
+            exchange.evicted = True
         except ClientDisconnect:
             exchange.gone = True
         except Exception:  # the outermost boundary of a request
@@ -151,22 +83,46 @@ class Exchange:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.request_id: str = scope["state"]["request_id"]
         self.status: int | None = None
-        self.gone = False
+        self.gone = self.evicted = False
+        self._foreign: Message | None = None
         self._scope = scope
         self._send = send
         self._started = time.perf_counter()
 
     async def send(self, message: Message) -> None:
-        """Send a message of the response, with the request's id in its headers."""
+        """Send a message of the response, with the request's id in its headers.
+
+        An error of Starlette's own, such as a wrong Range of a file, becomes one of captiond's.
+        """
         if message["type"] == "http.response.start":
             self.status = message["status"]
             MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
-        await self._send(message)
+            # guard: errors-have-one-form
+            if is_foreign_error(message):
+                self._foreign = message
+                return
+        if self._foreign is None:
+            await self._send(message)
+        elif not message.get("more_body", False):
+            await self._replace(self._foreign, message)
+
+    async def _replace(self, start: Message, body: Message) -> None:
+        """Send an error whose text is `body` in captiond's form."""
+        given = Headers(raw=start["headers"])
+        headers = {name: value for name, value in given.items() if name not in OF_THE_BODY}
+        detail = body.get("body", b"").decode("utf-8", "replace")
+        error = HTTPException(start["status"], detail or None, headers)
+        response = await on_http_error(Request(self._scope), error)
+        await self._send(
+            {"type": start["type"], "status": start["status"], "headers": response.raw_headers}
+        )
+        await self._send({"type": body["type"], "body": response.body})
 
     def log(self) -> None:
         """Log the request: one line, after the response."""
         client, state = self._scope.get("client"), self._scope["state"]
         reasons = {"code": state.get("error_code"), "reason": state.get("error_detail")}
+        key = state.get("key")
         log.info(
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
@@ -174,6 +130,7 @@ class Exchange:
             status=self.status,
             ms=round((time.perf_counter() - self._started) * 1000, 1),
             client=client[0] if client else None,
+            **({"key": key.name} if key is not None else {}),
             **{name: value for name, value in reasons.items() if value is not None},
         )
 
@@ -185,6 +142,12 @@ def loggable(path: str) -> str:
     task in `captiond tasks list`.
     """
     return TASK_ID.sub(r"\1…", path)[:PATH_SHOWN]
+
+
+def is_foreign_error(start: Message) -> bool:
+    """Return whether a response is an error that is not in JSON."""
+    kind = Headers(raw=start["headers"]).get("content-type", "")
+    return start["status"] >= 400 and not kind.startswith("application/json")
 
 
 def request_id(headers: Headers) -> str:

@@ -1,5 +1,10 @@
-"""Reads a multipart/form-data body with python-multipart, chunk by chunk."""
+"""Reads a multipart/form-data body with python-multipart, chunk by chunk.
 
+python-multipart is slow where a body nearly contains its boundary, and where a header has thousands
+of parameters. What a body may have of both is bounded here.
+"""
+
+import re
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -12,6 +17,10 @@ from captiond.errors import BodyTooLarge, MalformedBody
 MAX_FILENAME = 255
 # A file name of 10,000 characters is cut, not refused. Each may have four bytes.
 MAX_HEADERS, MAX_HEADER_BYTES = 8, 48 * 1024
+MAX_HEAD_BYTES = 2 * MAX_HEADER_BYTES  # of all headers of a part
+MAX_PARAMETERS = 64  # of one header
+MAX_PREAMBLE_BYTES = 16 * 1024
+MAX_BOUNDARIES = 12_000  # of all parts, and of content that resembles a boundary
 
 
 class PartHandler(Protocol):
@@ -38,11 +47,15 @@ class MultipartReader:
         self._parts = parts
         self._header_name = self._header_value = b""
         self._headers: dict[bytes, bytes] = {}
+        self._head_bytes = 0  # of the headers of this part
         self._ended = False
+        self._opening: OpeningBoundary | None = OpeningBoundary(boundary)
+        self._delimiter = b"\r\n--" + boundary
+        self._boundaries = 0
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": self._headers.clear,
+                "on_part_begin": self._on_part_begin,
                 "on_header_field": self._on_header_field,
                 "on_header_value": self._on_header_value,
                 "on_header_end": self._on_header_end,
@@ -61,6 +74,13 @@ class MultipartReader:
         Raises:
             MalformedBody: the body is not a multipart body.
         """
+        if self._opening is not None:
+            data = self._opening.feed(data)
+            self._opening = None if data else self._opening
+        if self._ended or not data:
+            return  # after the closing boundary comes the epilogue, which is ignored
+        # guard: bounded-boundaries
+        self._count_boundaries(data)
         try:
             self._parser.write(data)
         except MultipartParseError as error:
@@ -75,6 +95,15 @@ class MultipartReader:
         if not self._ended:
             raise MalformedBody("malformed multipart body: the closing boundary is missing")
 
+    def _count_boundaries(self, data: bytes) -> None:
+        self._boundaries += data.count(self._delimiter)
+        if self._boundaries > MAX_BOUNDARIES:
+            raise MalformedBody(f"malformed multipart body: more than {MAX_BOUNDARIES} boundaries")
+
+    def _on_part_begin(self) -> None:
+        self._headers.clear()
+        self._head_bytes = 0
+
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
 
@@ -82,11 +111,14 @@ class MultipartReader:
         self._header_value += data[start:end]
 
     def _on_header_end(self) -> None:
+        self._head_bytes += len(self._header_name) + len(self._header_value)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            raise MalformedBody("malformed multipart body: the headers of a part are too long")
         self._headers[self._header_name.lower()] = self._header_value
         self._header_name = self._header_value = b""
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        _, options = parse_parameters(self._headers.get(b"content-disposition", b""))
         if b"name" not in options:
             raise MalformedBody("malformed multipart body: a part has no name")
         filename = options.get(b"filename")
@@ -101,6 +133,40 @@ class MultipartReader:
         self._ended = True
 
 
+class OpeningBoundary:
+    """Finds the first boundary of a body. What precedes it, the preamble, is ignored (RFC 2046)."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._boundary = boundary
+        self._line = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"[ \t]*(\r\n|--)")
+        self._received = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return what has been received from the first boundary on, b"" until there is one.
+
+        Raises:
+            MalformedBody: there is none within the bytes that a preamble may have.
+        """
+        self._received += data
+        if (found := self._line.search(self._received)) is not None:
+            return b"--" + self._boundary + self._received[found.start(1) :]
+        if len(self._received) > MAX_PREAMBLE_BYTES:
+            raise MalformedBody("malformed multipart body: it does not begin with its boundary")
+        return b""
+
+
+def parse_parameters(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
+    """Return the value of a header and its parameters.
+
+    Raises:
+        MalformedBody: there are too many parameters.
+    """
+    # guard: bounded-parameters
+    if header.count(b";") > MAX_PARAMETERS:
+        raise MalformedBody(f"a header has more than {MAX_PARAMETERS} parameters")
+    return parse_options_header(header)
+
+
 def text(value: bytes) -> str:
     """Decode a name from a header. Bytes that are not UTF-8 are replaced."""
     return value.decode("utf-8", errors="replace")
@@ -112,7 +178,7 @@ def boundary_of(request: Request) -> bytes | None:
     Raises:
         MalformedBody: the request is multipart, but has no usable boundary.
     """
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    kind, options = parse_parameters(request.headers.get("content-type", "").encode("latin-1"))
     if kind != b"multipart/form-data":
         return None
     boundary = options.get(b"boundary", b"")

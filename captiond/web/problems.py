@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from captiond.errors import CaptiondError, ModelNotReady, Unauthorized
 from captiond.jobs import Refused
 
-HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
 RETRY_SECONDS = 5  # Retry-After of an image that was refused with status 503
 
 

@@ -1,13 +1,12 @@
-"""A web process: Hypercorn serves the application on a socket that all web processes share."""
+"""A web process: it serves the application on a socket that all web processes share."""
 
 import asyncio
-import logging
-import socket
 
-from hypercorn.asyncio import serve
+import structlog
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
-from captiond.config import Settings
+from captiond.config import LimitSettings
 from captiond.metrics import Recorder
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
@@ -16,13 +15,19 @@ from captiond.store.engine import make_engine
 from captiond.usage import ClientUsage
 from captiond.web.allowances import Allowances
 from captiond.web.app import make_app
-from captiond.web.http1 import disable_http2
+from captiond.web.connection import Patience
+from captiond.web.descriptors import connections_for, raise_limit
+from captiond.web.http1 import Server
+from captiond.web.listener import Listener
 from captiond.web.services import Services
 from captiond.web.spool_room import SpoolRoom
 from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.task_queue import TaskQueue
 from captiond.web.upload_memory import UploadMemory
+
+HEAD_SECONDS = 5.0  # for the head of a request, and between two requests
+log = structlog.get_logger()
 
 
 def main(start: WebStart) -> None:
@@ -44,9 +49,10 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 async def run(start: WebStart) -> None:
     """Serve requests until the supervisor drains this process or has gone."""
     services = make_services(start, SupervisorClient(await Channel.open(start.connection)))
-    supervisor, app = services.supervisor, make_app(services)
-    # guard: http1-only
-    disable_http2()
+    supervisor, settings = services.supervisor, start.settings
+    server = Server(make_app(services), hypercorn_config(), WorkerContext(None))
+    most = connections_for(raise_limit(), settings.server.connections)
+    log.debug("connections_allowed", most=most)
     async with asyncio.TaskGroup() as group:
         loops = [
             group.create_task(supervisor.listen()),
@@ -54,12 +60,12 @@ async def run(start: WebStart) -> None:
             group.create_task(services.upload_memory.keep_trimmed()),
         ]
         await supervisor.keys_received()
-        config = hypercorn_config(start.listener, start.settings)
-        # Hypercorn types an application by its own protocol; ours is Starlette's.
-        await serve(app, config, shutdown_trigger=supervisor.closed.wait)  # type: ignore[arg-type]
+        listener = Listener(start.listener, server, patience(settings.limits), most=most)
+        await listener.serve(supervisor.closed, drain_seconds=settings.server.shutdown_seconds)
         for loop in loops:
             loop.cancel()
     supervisor.send_measurements(services.recorder)
+    await supervisor.flush()
     await services.engine.dispose()
 
 
@@ -82,15 +88,14 @@ def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
     )
 
 
-def hypercorn_config(listener: socket.socket, settings: Settings) -> Config:
-    """Return Hypercorn's configuration for the shared socket."""
+def patience(limits: LimitSettings) -> Patience:
+    """Return how long connections wait for their clients."""
+    return Patience(head=HEAD_SECONDS, body=limits.upload_seconds)
+
+
+def hypercorn_config() -> Config:
+    """Return the configuration of Hypercorn's protocol. Its server is not used."""
     config = Config()
-    config.bind = [f"fd://{listener.fileno()}"]
-    config.backlog = 1024
     config.include_server_header = False
-    config.graceful_timeout = settings.server.shutdown_seconds
-    # Hypercorn holds so many received chunks of a request in memory before the handler reads them.
-    config.max_app_queue_size = 1
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn")
+    config.accesslog = config.errorlog = None
     return config

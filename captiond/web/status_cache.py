@@ -24,7 +24,7 @@ from captiond.web.encoded_task import (
 
 MAX_BYTES = 32 * 1024 * 1024
 FEW_IMAGES = 50  # fewer take less time to encode than a thread is worth
-PACE_SECONDS = 0.001  # after a piece, for each other status that is being sent
+PACE_SECONDS = 0.001  # between two pieces, for each other status that is being sent
 
 
 class StatusCache:
@@ -69,10 +69,10 @@ class StatusCache:
         """Yield a body in pieces. While several are sent, each leaves time for other requests."""
         self._streams += 1
         try:
-            for piece in status.pieces():
-                yield piece
-                if self._streams > 1:
+            for number, piece in enumerate(status.pieces()):
+                if number > 0 and self._streams > 1:
                     await asyncio.sleep(PACE_SECONDS * (self._streams - 1))
+                yield piece
         finally:
             self._streams -= 1
 

@@ -83,6 +83,10 @@ class SupervisorClient:
         if measurements:
             self._channel.send(Measured(measurements))
 
+    async def flush(self) -> None:
+        """Wait until the kernel has taken all messages, or the supervisor has gone."""
+        await self._channel.flush()
+
     def check_ready(self) -> None:
         """Return if an image can be captioned now.
 

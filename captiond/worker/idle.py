@@ -11,13 +11,13 @@ class IdleCause(StrEnum):
     """Why a model waits.
 
     `CLIENTS`: there is no image. `DECODING`: no image is decoded yet. `MORE`: a batch that is not
-    full waits for more images. `HANDING_OVER`: everything else, such as the copying of pixels.
+    full waits for more images. `OTHER`: everything else, such as the copying of pixels.
     """
 
     CLIENTS = "clients"
     DECODING = "decoding"
     MORE = "more"
-    HANDING_OVER = "handing_over"
+    OTHER = "other"
 
 
 class IdleTime:
@@ -39,7 +39,7 @@ class IdleTime:
     def batch_begins(self) -> dict[IdleCause, float]:
         """Return the time since the last batch, by cause."""
         rest = time.perf_counter() - self._since - sum(self._spent.values())
-        return {**self._spent, IdleCause.HANDING_OVER: max(0.0, rest)}
+        return {**self._spent, IdleCause.OTHER: max(0.0, rest)}
 
     def batch_ended(self) -> None:
         """Start counting anew."""

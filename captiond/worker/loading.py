@@ -17,7 +17,6 @@ from captiond.captioners.families import load_captioner
 from captiond.captioners.files import ModelFiles, find_model, fingerprint
 from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner, Placement
-from captiond.captioners.transformers import hide_progress_bars
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory, SettingsError
@@ -56,7 +55,6 @@ def identify(settings: Settings, device_setting: str, notes: Path | None = None)
     Raises:
         ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
     """
-    hide_progress_bars()
     taggers = Taggers.load(settings.tags)
     files = find_model(settings)
     device = pick_device(device_setting)

@@ -1,8 +1,10 @@
-"""Remove each guard and see its test fail: python -m tests.faults.guards [WORD...]
+"""Remove each guard and see its test fail: python -m tests.faults.guards [--resume] [WORD...]
 
-A test that passes without the code that it tests is worth nothing. A guard is a statement of
-captiond with the comment `# guard: MARK`, behind it or on a line of its own above it. It is changed
-in a copy of the project, and its test must fail there. Words choose guards by their mark.
+A test that passes without the code that it tests is worth nothing, and so is one that fails for
+another reason. A guard is a statement of captiond with the comment `# guard: MARK`, behind it or on
+a line of its own above it. In a copy of the project its test must pass; then the guard is changed,
+and the test must fail. Words choose guards by their mark. With `--resume`, guards that an earlier
+run has found to hold are left out.
 """
 
 import ast
@@ -15,11 +17,13 @@ import tempfile
 import tokenize
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
 COPIED = ("captiond", "tests", "migrations", "pyproject.toml")
-IMPATIENT = {"CAPTIOND_TEST_PATIENCE": "60"}  # seconds; what never comes is waited for in vain
+IMPATIENT = {"TEST_PATIENCE": "60"}  # seconds; what never comes is waited for in vain
+HELD = PROJECT / "build" / "guards.txt"  # the marks of guards that hold
 MARK = re.compile(r"# guard: ([a-z0-9-]+)")
 Marked = ast.stmt | ast.ExceptHandler
 Change = Callable[[Marked, int], ast.AST]  # of a statement and the line of its mark
@@ -106,6 +110,14 @@ def value(source: str) -> Change:
     return replace
 
 
+class Verdict(StrEnum):
+    """What became of the test of a guard."""
+
+    HOLDS = "fails without it"
+    WORTHLESS = "PASSES WITHOUT IT"
+    BROKEN = "FAILS EVEN WITH IT"
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """A mark, what is done to the marked statement, and the test that must fail then."""
@@ -118,6 +130,7 @@ class Guard:
 DISK, KILLS, POISON, CLIENTS = (
     f"tests/faults/test_{name}.py -k " for name in ("disk", "kills", "poison", "clients")
 )
+CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
@@ -148,7 +161,7 @@ GUARDS = (
     Guard("reason-of-failed-start", uncaught, POISON + "cannot_be_started"),
     Guard("refused-start-is-repeated", uncaught, "tests/unit/test_supervision.py -k refuses"),
     # ---------------------------------------------------------------- requeue and recovery
-    Guard("lost-interactive-work-is-answered", value("False"), POISON + "an_interactive_image"),
+    Guard("lost-interactive-work-is-answered", value("False"), POISON + "kills_model_processes"),
     Guard("requeue-after-death", remove, KILLS + "model_processes_are_killed"),
     Guard("poll-for-lost-hints", remove, POISON + "can_be_retried"),
     Guard("children-die-with-supervisor", never, KILLS + "the_supervisor_is_killed"),
@@ -178,7 +191,6 @@ GUARDS = (
     Guard("unwanted-image-is-not-decoded", never, "tests/integration/test_pool.py -k idle"),
     Guard("answer-in-a-drain", remove, CLIENTS + "in_a_stop_without_a_model"),
     Guard("upload-deadline", value("asyncio.timeout(None)"), CLIENTS + "crawling"),
-    Guard("drain-unread-body", value("app"), CLIENTS + "refused_large"),
     Guard("discard-broken-upload", remove, CLIENTS + "cut_anywhere"),
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),
     Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
@@ -187,11 +199,21 @@ GUARDS = (
     Guard("no-parent-folders", never, "tests/unit/test_named_files.py -k no_regular_file_under"),
     Guard("regular-files-only", remove, "tests/unit/test_named_files.py -k no_regular_file_under"),
     Guard("keys-are-compared", never, "tests/unit/test_keys.py -k begins_like"),
+    Guard("damaged-key", uncaught, "tests/unit/test_keyring.py -k damaged"),
     Guard("scopes-are-checked", never, "tests/unit/test_guard.py -k needs_the_scope"),
     Guard("tasks-have-owners", never, "tests/unit/test_guard.py -k belongs_to_its_key"),
     Guard("keys-of-each-client", value("task.key"), "tests/unit/test_guard.py -k idempotency"),
     Guard("cache-of-each-key", value("''"), "tests/unit/test_recipe.py -k each_key"),
-    Guard("http1-only", remove, "tests/integration/test_uploads.py -k http2"),
+    # ---------------------------------------------------------------- connections
+    Guard("refused-requests", remove, "tests/unit/test_http_edge.py -k refusal"),
+    Guard("errors-have-one-form", never, "tests/unit/test_http_edge.py -k refusal"),
+    Guard("bounded-chunks", never, CONNECTIONS + "too_small"),
+    Guard("early-answer-keeps-connection", never, CONNECTIONS + "an_early_answer"),
+    Guard("end-of-input-is-no-disconnect", remove, CONNECTIONS + "only_ends_its_input"),
+    Guard("silent-client-is-probed", remove, CONNECTIONS + "is_noticed"),
+    Guard("evict-when-full", value("None"), CONNECTIONS + "the_quietest"),
+    Guard("bounded-boundaries", remove, "tests/unit/test_multipart.py"),
+    Guard("bounded-parameters", never, "tests/unit/test_multipart.py"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )
 
@@ -245,17 +267,28 @@ def span(node: ast.stmt | ast.expr | ast.ExceptHandler) -> tuple[int, int]:
     return node.end_lineno - node.lineno, node.end_col_offset - node.col_offset
 
 
-def fails_without(guard: Guard, folder: Path) -> bool:
-    """Whether the guard's test fails in a copy of the project that has no such guard."""
+def verdict_on(guard: Guard, folder: Path) -> Verdict:
+    """Run the guard's test in a copy of the project with the guard, then without it."""
+    copy_project(folder)
+    if not passes(guard.test, folder):
+        return Verdict.BROKEN
+    ((path, line),) = [(path, line) for mark, path, line in all_marks(folder) if mark == guard.mark]
+    path.write_text(changed(path.read_text(), line, guard.change))
+    return Verdict.WORTHLESS if passes(guard.test, folder) else Verdict.HOLDS
+
+
+def copy_project(folder: Path) -> None:
     for name in COPIED:
         source, target = PROJECT / name, folder / name
         if source.is_dir():
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
-    ((path, line),) = [(path, line) for mark, path, line in all_marks(folder) if mark == guard.mark]
-    path.write_text(changed(path.read_text(), line, guard.change))
-    file, *chosen = guard.test.split()
+
+
+def passes(test: str, folder: Path) -> bool:
+    """Return whether a test passes in a copy of the project."""
+    file, *chosen = test.split()
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", file, *chosen]
     done = subprocess.run(
         command,
@@ -266,21 +299,34 @@ def fails_without(guard: Guard, folder: Path) -> bool:
     )
     if done.returncode not in {0, 1}:  # 1: a test failed; all else: none was run
         raise SystemExit(done.stdout.decode())
-    return done.returncode == 1
+    return done.returncode == 0
 
 
 def main(words: list[str]) -> None:
-    held = True
+    """Check guards, print a line for each, and exit with 1 if one of them does not hold."""
+    if "--resume" not in words:
+        HELD.unlink(missing_ok=True)
+    held = HELD.read_text().split() if HELD.exists() else []
+    chosen = [word for word in words if word != "--resume"]
+    bad = 0
     for guard in GUARDS:
-        if words and not any(word in guard.mark for word in words):
+        if guard.mark in held or (chosen and not any(word in guard.mark for word in chosen)):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            fails = fails_without(guard, Path(folder))
-        held = held and fails
-        verdict = "fails without it" if fails else "PASSES WITHOUT IT"
-        sys.stdout.write(f"{verdict:18} {guard.mark} ({guard.test})\n")
-        sys.stdout.flush()
-    raise SystemExit(0 if held else 1)
+            verdict = verdict_on(guard, Path(folder))
+        bad += verdict is not Verdict.HOLDS
+        note(guard, verdict)
+    raise SystemExit(1 if bad else 0)
+
+
+def note(guard: Guard, verdict: Verdict) -> None:
+    """Print a verdict, and remember a guard that holds."""
+    sys.stdout.write(f"{verdict:18} {guard.mark} ({guard.test})\n")
+    sys.stdout.flush()
+    if verdict is Verdict.HOLDS:
+        HELD.parent.mkdir(exist_ok=True)
+        with HELD.open("a") as file:
+            file.write(f"{guard.mark}\n")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
         service = Service(data, **FRESH)
         try:
             with load.on(service):
-                time.sleep(rng.uniform(0, 8))
+                time.sleep(rng.uniform(0, 5))
                 tree = service.tree()
                 children = [*service.children("web"), *service.children("model")]
                 deaf = [child for child in children if bound_to_parent(child)]
@@ -142,7 +142,7 @@ def test_a_restart_storm_converges(data: Path, rng: random.Random) -> None:
         service = Service(data, **FRESH)
         try:
             with load.on(service):
-                time.sleep(rng.uniform(0, 6))
+                time.sleep(rng.uniform(0, 4))
                 tree = service.tree()
                 if rng.random() < 0.5:
                     stopped.append(service.stop())

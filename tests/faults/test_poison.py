@@ -90,11 +90,19 @@ def test_an_image_that_kills_decoders_is_poison_and_can_be_retried(
 
 
 def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.Random) -> None:
+    """A task fails it alone, and an interactive client is told so."""
     with running(data, **injected("model_crash", data)) as service:
         task_id, place = send_among_neighbours(service, rng)
         check_only_one_failed(service.finished(task_id), place, "poison_image")
         deaths = len(service.logged("model_died"))
         assert deaths <= 3  # once in a batch, then twice alone
+        service.wait_for_entries("model_ready", deaths + 1)
+        service.wait_ready()
+        answer = service.client.post("/caption", files={"image": ("x.png", marked())})
+        assert (answer.status_code, answer.json()["code"]) == (503, "worker_lost")
+        service.wait_for_entries("model_died", deaths + 2)
+        service.wait_ready()
+        assert service.client.post("/caption", files={"image": ("x.png", png(1))}).is_success
         assert service.stop() == 0
     check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
     record(
@@ -108,15 +116,6 @@ def test_an_image_whose_caption_kills_its_tagger_is_poison(data: Path, rng: rand
         task_id, place = send_among_neighbours(service, rng, first=8)  # of the first batch
         check_only_one_failed(service.finished(task_id), place, "poison_image")
         assert service.stop() == 0
-
-
-def test_an_interactive_image_that_kills_model_processes_is_answered(data: Path) -> None:
-    with running(data, **injected("model_crash", data)) as service:
-        answer = service.client.post("/caption", files={"image": ("x.png", marked())})
-        assert (answer.status_code, answer.json()["code"]) == (503, "worker_lost")
-        service.wait_for_entries("model_died", 2)
-        service.wait_ready()
-        assert service.client.post("/caption", files={"image": ("x.png", png(1))}).is_success
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_split(data: Path, rng: random.Random) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.service import MODEL, PATIENCE, captiond, wait_for, wait_until_gone
+from tests.service import MODEL, ONE_THREAD, PATIENCE, captiond, wait_for, wait_until_gone
 
 
 def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
-    result = captiond("bench", "--quick", "--json", "--model", MODEL, cwd=tmp_path)
+    quick = ("--quick", "--rounds", "1", "--json", "--model", MODEL)
+    result = captiond("bench", *quick, cwd=tmp_path, **ONE_THREAD)
     assert (result.returncode, result.stderr) == (0, "")
     report = json.loads(result.stdout)
     assert report["model"] == MODEL
@@ -53,7 +54,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     with subprocess.Popen(
         command,
         cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
+        env={**os.environ, **ONE_THREAD, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

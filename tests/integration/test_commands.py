@@ -10,14 +10,14 @@ import tomllib
 from pathlib import Path
 
 from captiond.config import Settings
-from tests.service import DATA, MODEL, captiond
+from tests.service import DATA, MODEL, ONE_THREAD, captiond
 
 CAPTIONS: dict[str, str] = json.loads((DATA / "scenes.json").read_text())
 SCENE = str(DATA / "boat_and_sun.png")
 
 
 def test_a_folder_of_images_in_a_pipe_is_json_lines_in_order(tmp_path: Path) -> None:
-    result = captiond("caption", "--model", MODEL, str(DATA), cwd=tmp_path)
+    result = captiond("caption", "--model", MODEL, str(DATA), cwd=tmp_path, **ONE_THREAD)
     assert (result.returncode, result.stderr) == (0, "")
     found = [json.loads(line) for line in result.stdout.splitlines()]
     assert [Path(entry["image_path"]).name for entry in found] == sorted(CAPTIONS)
@@ -30,7 +30,7 @@ def test_a_bad_file_spoils_no_other_and_the_exit_code_tells(tmp_path: Path) -> N
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     files = (str(bad), "gone.png", SCENE)
-    result = captiond("caption", "--model", MODEL, "--json", *files, cwd=tmp_path)
+    result = captiond("caption", "--model", MODEL, "--json", *files, cwd=tmp_path, **ONE_THREAD)
     found = json.loads(result.stdout)
     assert [entry.get("code") for entry in found] == ["not_an_image", "unreadable_file", None]
     assert found[2]["caption"] == CAPTIONS["boat_and_sun.png"]
@@ -39,7 +39,7 @@ def test_a_bad_file_spoils_no_other_and_the_exit_code_tells(tmp_path: Path) -> N
 
 def test_csv_has_the_same_results(tmp_path: Path) -> None:
     run = ("caption", "--model", MODEL, SCENE, "--csv")
-    (row,) = csv.DictReader(captiond(*run, cwd=tmp_path).stdout.splitlines())
+    (row,) = csv.DictReader(captiond(*run, cwd=tmp_path, **ONE_THREAD).stdout.splitlines())
     assert row["caption"] == CAPTIONS["boat_and_sun.png"]
     assert {"boat", "red boat", "sun", "yellow sun"} <= set(row["tags"].split(", "))
     both = captiond(*run, "--json", cwd=tmp_path)
@@ -52,7 +52,10 @@ def test_csv_has_the_same_results(tmp_path: Path) -> None:
 def test_a_terminal_gets_captions_and_a_progress_bar(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "captiond", "caption", "--model", MODEL, SCENE]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=theirs, stderr=theirs) as process:
+    environ = {**os.environ, **ONE_THREAD}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environ, stdout=theirs, stderr=theirs
+    ) as process:
         os.close(theirs)
         shown = read_terminal(ours)
     assert process.returncode == 0

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -164,6 +166,25 @@ def test_a_task_is_for_its_key_and_for_the_operator(closed: Service, operator: s
         for secret in (first, second, operator, "none")
     }
     assert seen == {first: 200, second: 404, operator: 200, "none": 401}
+
+
+def test_bytes_that_are_no_key_are_refused(closed: Service) -> None:
+    for header in (
+        b"X-API-Key: cpd_\xff\xfe\x80",
+        b"Authorization: Bearer \xc3\xbc\xc3\xa4",
+        b"Authorization: bearer",
+        b"X-API-Key: " + b"x" * 10_000,
+    ):
+        assert answer_to(closed, header).startswith(b"HTTP/1.1 401 ")
+
+
+def answer_to(service: Service, header: bytes) -> bytes:
+    """Return the response to a request with these bytes as a header."""
+    address = urlsplit(service.url)
+    request = f"GET {STATUS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n".encode()
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
+        connection.sendall(request + header + b"\r\n\r\n")
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_limits_hold_for_all_processes_together(data: Path) -> None:

@@ -9,9 +9,8 @@ import httpx
 import pytest
 
 from tests.conftest import png
-from tests.service import Service, query, running, wait_for
+from tests.service import Service, query, running, running_without_model, wait_for
 
-NO_MODEL = ("--model", "nobody/nothing")
 LARGE = png(1) + b"\0" * 100_000  # the rest behind an image is ignored
 
 
@@ -34,10 +33,7 @@ def names(series: list[dict[str, Any]]) -> set[str]:
 
 
 def test_a_full_spool_refuses_tasks_until_it_has_space_again(data: Path) -> None:
-    limit = {"CAPTIOND_LIMITS__SPOOL_BYTES": "150000", "HF_HUB_OFFLINE": "1"}
-    service = Service(data, *NO_MODEL, **limit)
-    try:
-        wait_for(lambda: service.client.get("/livez").is_success, "the web process")
+    with running_without_model(data, CAPTIOND_LIMITS__SPOOL_BYTES="150000") as service:
         first = accepted(service)
         assert first.status_code == 202, first.text
         refused = wait_for(lambda: refusal(service), "the next measurement of the spool")
@@ -50,8 +46,6 @@ def test_a_full_spool_refuses_tasks_until_it_has_space_again(data: Path) -> None
             service.client.delete(f"/async-batch-caption/{task_id}").raise_for_status()
         wait_for(lambda: accepted(service).status_code == 202, "space in the spool")
         assert service.stop() == 0
-    finally:
-        service.close()
 
 
 def refusal(service: Service) -> httpx.Response | None:
@@ -81,12 +75,10 @@ def test_a_signal_writes_the_metrics_of_the_supervisor(data: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["web", "model"])
-def test_the_signal_ends_no_child_process(data: Path, kind: str) -> None:
+def test_the_signal_ends_no_child_process(service: Service, kind: str) -> None:
     """`pkill -USR1 captiond` reaches all of them."""
-    with running(data) as service:
-        (child,) = service.children(kind)
-        child.send_signal(signal.SIGUSR1)
-        assert "captiond_spool_bytes" in metrics(service)
-        assert child.is_running()
-        assert service.logged(f"{kind}_died") == []
-        assert service.stop() == 0
+    (child,) = service.children(kind)
+    child.send_signal(signal.SIGUSR1)
+    assert "captiond_spool_bytes" in metrics(service)
+    assert child.is_running()
+    assert service.logged(f"{kind}_died") == []

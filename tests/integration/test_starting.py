@@ -15,6 +15,7 @@ import captiond as package
 from tests.conftest import png
 from tests.service import MODEL, PATIENCE, Service, captiond, running, wait_for
 
+NO_MODEL = ("--model", "nobody/nothing")
 NOWHERE = {"HF_HUB_OFFLINE": "1"}
 UNREACHABLE = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # the discard port: nobody listens
 
@@ -69,8 +70,7 @@ def test_a_damaged_database(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) -> None:
-    service = Service(data, "--model", "nobody/nothing", **NOWHERE)
-    try:
+    with Service(data, *NO_MODEL, **NOWHERE) as service:
 
         def unhealthy() -> dict[str, object] | None:
             body: dict[str, object] = service.client.get("/health").json()
@@ -89,16 +89,13 @@ def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) 
         accepted = service.client.post("/async-batch-caption", files=files)
         assert accepted.status_code == 202
         assert service.stop() == 0
-    finally:
-        service.close()
-    with running(data) as service:
+    with running(data, *NO_MODEL, CAPTIOND_MODEL__FALLBACK=MODEL, **NOWHERE) as service:
         assert service.finished(accepted.json()["task_id"])["status"] == "COMPLETED"
+        assert service.client.get("/health").json()["fallback"] is True
 
 
-@pytest.mark.parametrize("hub", [NOWHERE, UNREACHABLE])
-def test_a_fallback_runs_and_is_announced(data: Path, hub: dict[str, str]) -> None:
-    flags = ("--model", "nobody/nothing")
-    with running(data, *flags, CAPTIOND_MODEL__FALLBACK=MODEL, **hub) as service:
+def test_a_fallback_runs_and_is_announced(data: Path) -> None:
+    with running(data, *NO_MODEL, CAPTIOND_MODEL__FALLBACK=MODEL, **UNREACHABLE) as service:
         health = service.client.get("/health").json()
         assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
         assert "nobody/nothing is not available" in health["warning"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
-from captiond.captioners.blip.captioner import is_plain, search_for
+from captiond.captioners.blip.by_transformers import required_search
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
@@ -33,7 +33,7 @@ MODES = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def scenes() -> BlipForConditionalGeneration:
     model: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
         EMBEDDED["captiond/scenes"]
@@ -41,7 +41,7 @@ def scenes() -> BlipForConditionalGeneration:
     return model
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def random_weights() -> BlipForConditionalGeneration:
     """BLIP-base's proportions in small, with logits far enough apart to leave no ties."""
     torch.manual_seed(5)
@@ -80,6 +80,22 @@ def search(
 
 
 def generated(
+    model: BlipForConditionalGeneration,
+    pixels: torch.Tensor,
+    prompt: tuple[int, ...],
+    generation: Generation,
+) -> list[list[int]]:
+    """Return what `generate` makes of images. What several tests compare with is computed once."""
+    key = (model, pixels.numpy().tobytes(), prompt, generation)
+    if key not in _generated:
+        _generated[key] = generate(model, pixels, prompt, generation)
+    return _generated[key]
+
+
+_generated: dict[tuple[object, ...], list[list[int]]] = {}
+
+
+def generate(
     model: BlipForConditionalGeneration,
     pixels: torch.Tensor,
     prompt: tuple[int, ...],
@@ -196,14 +212,15 @@ def test_int8_gives_one_image_the_same_tokens_in_every_batch(
 def test_a_checkpoint_that_asks_for_more_is_left_to_generate(
     scenes: BlipForConditionalGeneration, generation: Generation
 ) -> None:
-    assert is_plain(scenes)
+    assert required_search(scenes) is None
     pixels, ids = images(7, 64), torch.tensor([0, *PROMPTS[1]])
     ours = search(scenes, pixels, PROMPTS[1], generation)
     asked = scenes.text_decoder.generation_config
     asked.suppress_tokens = [1]  # which no caption has
     try:
-        assert not is_plain(scenes)
-        theirs = search_for(scenes, "fp32")(pixels, ids, generation)
+        by_generate = required_search(scenes)
+        assert by_generate is not None
+        theirs = by_generate(pixels, ids, generation)
     finally:
         asked.suppress_tokens = None
     assert texts_of(scenes, theirs.tokens.flatten(0, 1)) == texts_of(

@@ -31,7 +31,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
 def loaded(folder: Path, generation: GenerationSettings | None = None) -> Loaded:
     settings = Settings(
         data=DataSettings(dir=folder.parent),
-        model=ModelSettings(name=str(folder), batch_size=3),
+        model=ModelSettings(name=str(folder), batch_size=3, threads=1),
         generation=generation or GenerationSettings(),
     )
     return load(identify(settings, "cpu"), settings, trial=True)

@@ -112,7 +112,7 @@ async def test_webhooks_are_called_soon_after_a_jump(
         return all(end.status is DeliveryStatus.DELIVERED for end in ends)
 
     monkeypatch.setattr(couriers, "post", accept)
-    monkeypatch.setattr(couriers, "FIRST_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(couriers, "FIRST_GIVE_UP_SECONDS", 0.0)
     now = time.time() - jump  # the clock has jumped since these were made
     for name in ("new", "tried"):
         await tasks.create_task(store, refused(name))

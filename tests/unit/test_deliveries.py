@@ -14,7 +14,7 @@ from captiond.callbacks import DeliveryStatus, RetryPolicy, delay_after, longest
 from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import claims, deliveries, expiry, tasks
-from captiond.store.deliveries import Delivery, Tried
+from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine, writing
 from captiond.store.tables import DeliveryRow
 from captiond.supervisor import courier as couriers
@@ -50,9 +50,9 @@ async def due(engine: Engine, now: float, trying: dict[str, str] | None = None) 
     return await deliveries.due(engine, now=now, per_host=2, trying=trying or {})
 
 
-def failed(delivery: Delivery, *, again: float | None, at: float = 3.0) -> Tried:
+def failed(delivery: Delivery, *, again: float | None, at: float = 3.0) -> Attempt:
     status = FAILED if again is None else PENDING
-    return Tried(delivery.id, delivery.attempts + 1, at, status, again, 500, "answered 500")
+    return Attempt(delivery.id, delivery.attempts + 1, at, status, again, 500, "answered 500")
 
 
 async def test_a_delivery_is_made_when_its_task_is_finished_and_not_before(store: Engine) -> None:
@@ -108,7 +108,7 @@ async def test_a_try_is_recorded_once_and_waits_until_it_is_due(store: Engine) -
     assert await due(store, 9.9) == []
     (again,) = await due(store, 10.0)
     assert (again.attempts, again.response, again.error) == (1, 500, "answered 500")
-    await deliveries.record(store, [Tried(again.id, 2, 11.0, DELIVERED, None, 204, None)])
+    await deliveries.record(store, [Attempt(again.id, 2, 11.0, DELIVERED, None, 204, None)])
     assert await due(store, 99.0) == []
 
 
@@ -120,7 +120,7 @@ async def test_a_failed_delivery_can_be_restarted(store: Engine) -> None:
         store,
         [
             failed(given_up, again=None),
-            Tried(delivered.id, 1, 3.0, DELIVERED, None, 204, None),
+            Attempt(delivered.id, 1, 3.0, DELIVERED, None, 204, None),
         ],
     )
     assert await deliveries.redeliver_failed(store, now=5.0) == 1
@@ -247,7 +247,7 @@ async def test_a_courier_gives_up_what_waits_behind_calls_that_hang(
 ) -> None:
     """With the defaults, all tries take 91 hours. Only an older delivery that waits is given up."""
     hanging, now = Hanging(monkeypatch), time.time()
-    monkeypatch.setattr(couriers, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(couriers, "CHECK_SECONDS", 0.0)
     for number in range(PER_HOST):
         await tasks.create_task(store, refused(f"called{number}"))
     async with delivering(store, tmp_path) as courier:

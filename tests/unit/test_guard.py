@@ -2,20 +2,27 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from captiond.client_settings import ClientSettings
+from captiond.clients import Client
 from captiond.jobs import Captioned
 from captiond.keys import Key, Limits, Scope, digest_of, new_secret
-from captiond.messages import Answer, Ask
+from captiond.messages import Answer, Ask, Keys
+from captiond.processes.channel import Channel
+from captiond.processes.start import SPAWN
+from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.web.allowances import within_share
 from captiond.web.operations import OPERATIONS, Operation
+from captiond.web.supervisor_client import SupervisorClient
 from tests.answers import BY_NAME, check
-from tests.unit.webprocess import PNG, WebProcess, web_process
+from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -232,6 +239,19 @@ def test_a_key_fills_its_share_of_a_queue(
     assert within_share(images, share, queue) == most
 
 
+async def test_a_key_is_the_client_of_its_images(web: WebProcess) -> None:
+    """Fair turns and the cache go by the client and its weight."""
+    heavy = replace(made(), weight=3.0)
+    await web.set_keys(heavy)
+    sending = caption(web, **bearer())
+    ask: Ask = await web.message(Ask)
+    assert ask.client == Client(f"key:{heavy.id}", 3.0)
+    web.channel.send(Answer(ask.ticket, CAPTION))
+    assert (await sending).status_code == 200
+    task_id = await make_task(web, **bearer())
+    assert await tasks.owner_of(web.services.engine, task_id) == heavy.client.name
+
+
 # ---------------------------------------------------------------- owners
 
 
@@ -278,3 +298,44 @@ async def test_each_client_has_its_own_idempotency_keys(web: WebProcess) -> None
     second = await make_task(web, **bearer(other), **own)
     assert second != first
     assert await make_task(web, **bearer(other), **own) == second
+
+
+# ---------------------------------------------------------------- processes and logs
+
+
+async def test_a_web_process_lets_nobody_in_before_it_has_the_keys() -> None:
+    theirs, ours = SPAWN.Pipe(duplex=True)
+    channel, supervisor = await Channel.open(theirs), SupervisorClient(await Channel.open(ours))
+    required = [supervisor.keys.required]
+    listening = asyncio.create_task(supervisor.listen())
+    waiting = asyncio.create_task(supervisor.keys_received())
+    channel.send(HEALTHY)
+    while supervisor.state != HEALTHY:  # noqa: ASYNC110 - it has no event
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    channel.send(Keys())
+    await waiting
+    assert [*required, supervisor.keys.required] == [True, False]
+    channel.close()
+    await listening
+
+
+async def test_a_web_process_whose_supervisor_has_gone_does_not_wait_for_keys() -> None:
+    theirs, ours = SPAWN.Pipe(duplex=True)
+    channel, supervisor = await Channel.open(theirs), SupervisorClient(await Channel.open(ours))
+    channel.close()
+    await supervisor.listen()
+    await supervisor.keys_received()
+    assert supervisor.closed.is_set()
+
+
+async def test_the_log_has_the_name_of_a_key_and_never_the_key(web: WebProcess) -> None:
+    await web.set_keys(made())
+    with capture_logs() as logs:
+        await send(web, BY_NAME["task_status"], bearer())
+        await send(web, BY_NAME["task_status"], bearer(SECRET + "x"))
+        await web.client.get("/health", headers=bearer())
+    requests = [entry for entry in logs if entry["event"] == "request"]
+    assert [entry.get("key") for entry in requests] == ["k", None, None]
+    assert SECRET not in str(logs)
+    assert made().digest.hex() not in str(logs)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from captiond.client_settings import KeyEntry, KeySettings
@@ -17,7 +18,7 @@ from captiond.keys import HASH_PREFIX, Key, KeyTable, Limits, Scope, digest_of, 
 from captiond.messages import Keys
 from captiond.sources import checked, layers_of, origins
 from captiond.store.credentials import add_key, delete_key, revoke_key, stored_keys
-from captiond.store.engine import Engine
+from captiond.store.engine import Engine, writing
 from captiond.supervisor.keyring import KeyRing
 
 pytestmark = pytest.mark.anyio
@@ -65,7 +66,7 @@ async def test_a_stored_key_is_as_it_was(store: Engine) -> None:
     )
     await add_key(store, whole, now=1.0)
     await add_key(store, key("plain"), now=2.0)
-    (first, second) = await stored_keys(store)
+    first, second = (await stored_keys(store)).keys
     assert (first.key, first.created_at, first.revoked_at) == (whole, 1.0, None)
     assert second.key == key("plain")
     with pytest.raises(KeyExists):
@@ -82,12 +83,32 @@ async def test_keys_that_are_revoked_and_deleted(store: Engine) -> None:
     revoked = await published(keyring, lambda: revoke_key(store, "a", now=2.0))
     assert revoked == Keys(required=True), "a service does not become open with its last key"
     await revoke_key(store, "a", now=3.0)
-    assert [each.revoked_at for each in await stored_keys(store)] == [2.0]
+    assert [each.revoked_at for each in (await stored_keys(store)).keys] == [2.0]
     deleted = await published(keyring, lambda: delete_key(store, "a"))
     assert deleted == Keys(required=False)
     for wrong in (revoke_key(store, "a", now=4.0), delete_key(store, "a")):
         with pytest.raises(KeyNotFound):
             await wrong
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["digest = 'x'", "digest = ''", "scopes = 'x'", "scopes = '5'", "weight = 'x'", "images = 'x'"],
+)
+async def test_a_damaged_key_lets_nobody_in_and_harms_no_other(store: Engine, damage: str) -> None:
+    await add_key(store, key("a"), now=1.0)
+    await add_key(store, key("b", OTHER), now=2.0)
+    async with writing(store) as connection:
+        await connection.execute(text(f"UPDATE keys SET {damage} WHERE name = 'a'"))
+    keyring = ring(store, KeySettings())
+    with capture_logs() as logs:
+        await keyring.prepare()
+        assert not valid(keyring.keys, SECRET)
+        assert valid(keyring.keys, OTHER)
+        revoked = await published(keyring, lambda: revoke_key(store, "b", now=3.0))
+    assert revoked == Keys(required=True)
+    (line,) = [entry for entry in logs if entry["event"] == "keys_damaged"]
+    assert line["ids"] == (key("a").id,)
 
 
 # ---------------------------------------------------------------- files
@@ -200,14 +221,14 @@ def test_an_error_does_not_show_a_key(environ: dict[str, str]) -> None:
 def test_settings_do_not_show_a_key() -> None:
     layers = layers_of(None, {"CAPTIOND_KEYS__NAMED__FRONTEND": SECRET}, {})
     digest = digest_of(SECRET.encode()).hex()
-    for text in (
+    for shown_text in (
         str([str(origin) for origin in origins(layers)]),
         checked(layers).model_dump_json(),
         repr(checked(layers)),
         repr(KeyEntry(key=SECRET)),
     ):
-        assert SECRET not in text
-        assert digest not in text
+        assert SECRET not in shown_text
+        assert digest not in shown_text
     (shown,) = [origin for origin in origins(layers) if origin.key == "named"]
     assert shown.value == {"frontend": {"key": "***"}}
 

@@ -1,5 +1,6 @@
 """Of a status only what is new is built, and much of it in a thread; it is sent in pieces."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from captiond.store.snapshots import TaskSnapshot, read_snapshot, read_state
 from captiond.web import status_cache
 from captiond.web.encoded_task import PIECE_BYTES, EncodedTask, encoded_task
 from captiond.web.schemas import task_status
-from captiond.web.status_cache import FEW_IMAGES, StatusCache
+from captiond.web.status_cache import FEW_IMAGES, PACE_SECONDS, StatusCache
 from tests.unit.webprocess import web_process
 
 pytestmark = pytest.mark.anyio
@@ -264,3 +265,29 @@ async def test_a_snapshot_is_the_whole_task_or_a_part_of_it(store: Engine) -> No
     part = await read_snapshot(store, "t", first=1, limit=1)
     assert part == replace(snapshot, images=snapshot.images[1:2])
     assert await read_state(store, "t") == snapshot.state
+
+
+async def test_statuses_that_are_sent_at_the_same_time_leave_time_for_others(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def note(seconds: float) -> None:
+        pauses.append(seconds)
+
+    await new_task(store, 1000)
+    await new_task(store, 1, "small")
+    await run(store, [CAPTION] * 1001)
+    cache = StatusCache(store)
+    large, small = await cache.status("t"), await cache.status("small")
+    assert large is not None
+    assert small is not None
+    monkeypatch.setattr(asyncio, "sleep", note)
+    alone = [piece async for piece in cache.pieces(large)]
+    assert pauses == [], "one alone is sent at full speed"
+    first, second = cache.pieces(large), cache.pieces(large)
+    assert await anext(first) == await anext(second) == alone[0]
+    assert [piece async for piece in cache.pieces(small)] == [*small.pieces()]
+    assert pauses == [], "a small one does not wait"
+    assert await anext(first) == alone[1]
+    assert pauses == [PACE_SECONDS]

@@ -24,7 +24,7 @@ from captiond.errors import (
 )
 from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage
 from captiond.store import captions, claims, deliveries, expiry, leases, tasks
-from captiond.store.deliveries import Tried
+from captiond.store.deliveries import Attempt
 from captiond.store.engine import Engine, outside_transaction, reading, writing
 from captiond.store.patience import until_stored
 from captiond.store.sqlite import ERRORS, as_store_errors
@@ -98,7 +98,7 @@ def test_an_error_that_may_pass_says_when_to_try_again() -> None:
 
 NEW_TASK = NewTask("t", "s", (NewImage("a.png", SpooledImage("s", 0, 9, "sha")),), 1.0)
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
-TRIED = Tried("msg", 1, 1.0, DeliveryStatus.DELIVERED, None, 204, None)
+TRIED = Attempt("msg", 1, 1.0, DeliveryStatus.DELIVERED, None, 204, None)
 WRITES: dict[str, Callable[[Engine], Awaitable[object]]] = {
     "accept": lambda engine: tasks.create_task(engine, NEW_TASK),
     "claim": lambda engine: claims.claim(engine, 9, owner="node/m", now=2.0),

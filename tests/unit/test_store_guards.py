@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -199,10 +199,8 @@ async def open_images(engine: Engine) -> tuple[object, ...]:
     return tuple(number for (number,) in counted)
 
 
-async def instructions_of_a_batch(engine: Engine, task_id: str, images: int) -> int:
-    """Return how many instructions SQLite runs to store the results of 32 of a task's images."""
-    await accept(engine, task_id, images)
-    batch = await claim(engine, 32)
+async def instructions_of(engine: Engine, work: Awaitable[object]) -> int:
+    """Return how many instructions SQLite runs during some work on its one connection."""
     count = 0
 
     def step() -> int:
@@ -214,12 +212,19 @@ async def instructions_of_a_batch(engine: Engine, task_id: str, images: int) -> 
         raw = await connection.get_raw_connection()
         assert raw.driver_connection is not None
         await raw.driver_connection.set_progress_handler(step, 1)
-    await finish(engine, *batch, outcome=CAPTION)
+    await work
     async with engine.sql.connect() as connection:
         raw = await connection.get_raw_connection()
         assert raw.driver_connection is not None
         await raw.driver_connection.set_progress_handler(None, 1)
     return count
+
+
+async def instructions_of_a_batch(engine: Engine, task_id: str, images: int) -> int:
+    """Return the instructions to store the results of 32 of a task's images."""
+    await accept(engine, task_id, images)
+    batch = await claim(engine, 32)
+    return await instructions_of(engine, finish(engine, *batch, outcome=CAPTION))
 
 
 async def test_a_batch_of_a_large_task_costs_as_much_as_one_of_a_small_task(store: Engine) -> None:
@@ -228,3 +233,16 @@ async def test_a_batch_of_a_large_task_costs_as_much_as_one_of_a_small_task(stor
     large = await instructions_of_a_batch(store, "large", 10_000)
     assert small > 32, "the instructions are counted"
     assert large < 1.2 * small
+
+
+async def test_a_claim_costs_the_same_however_many_images_and_tasks_wait(store: Engine) -> None:
+    for number in range(40):
+        await accept(store, f"first{number}", 1)
+    few = await instructions_of(store, claim(store, 8))
+    for number in range(1000):
+        await accept(store, f"more{number}", 1)
+    await accept(store, "large", 10_000)
+    many = await instructions_of(store, claim(store, 8))
+    assert few > 8, "the instructions are counted"
+    assert many < 1.2 * few
+    assert len(await claim(store, 99_999)) == 40 + 1000 + 10_000 - 16

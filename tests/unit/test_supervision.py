@@ -3,11 +3,14 @@
 import asyncio
 import errno
 import multiprocessing
+import os
+import signal
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+from captiond.cli.serve_command import on_sigusr1
 from captiond.config import DataSettings, Settings
 from captiond.errors import StorageFailed
 from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
@@ -185,6 +188,37 @@ async def test_messages_to_a_process_that_has_exited_are_dropped(settings: Setti
         roster.send(ChildKind.WEB, child.name, Drain())
         assert not roster.has(ChildKind.WEB)
         assert not roster.has(ChildKind.WEB, child.name)
+
+
+# ---------------------------------------------------------------- SIGUSR1
+
+
+@pytest.mark.anyio
+async def test_the_signal_for_metrics_does_not_end_a_child_that_has_just_been_started(
+    settings: Settings,
+) -> None:
+    async with spawned(settings, "web0-1") as child:
+        assert child.process.pid is not None
+        os.kill(child.process.pid, signal.SIGUSR1)
+        child.channel.send(Drain())
+        assert await child.exited() == 1
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_the_signal_for_metrics_is_ignored_after_the_stop() -> None:
+    called = asyncio.Event()
+
+    async def signalled() -> None:
+        with on_sigusr1(called.set):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            await called.wait()
+
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        asyncio.run(signalled())
+        os.kill(os.getpid(), signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 # ---------------------------------------------------------------- failures of the storage

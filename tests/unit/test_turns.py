@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from captiond.clients import Client
 from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.shares import WaitingClient, WaitingTask, plan
-from captiond.store import claims, tasks
-from captiond.store.engine import Engine
+from captiond.store import claims, consistency, leases, tasks
+from captiond.store.engine import Engine, reading, writing
 from captiond.store.turns import most_tasks
 
 OWNER = "node/model0"
@@ -242,3 +243,30 @@ async def test_the_database_agrees_with_the_model(store: Engine, seed: int) -> N
                 model.cancel(chosen)
     rest = sum(len(task.waiting) for task in model.tasks.values())
     assert len(await claim(store, rest + 9)) == rest, "no image is forgotten"
+
+
+@pytest.mark.anyio
+async def test_a_turn_that_was_lost_is_reported_and_mended_by_a_start(store: Engine) -> None:
+    await tasks.create_task(store, new_task("t", 2, Client("a")))
+    async with writing(store) as connection:
+        await connection.execute(text("UPDATE tasks SET turn = NULL"))
+        await connection.execute(text("DELETE FROM turns"))
+    assert await claim(store, 9) == []
+    (problem,) = await consistency.contradictions(store)
+    assert problem == "task t is PENDING, but its images wait without a turn, until the next start"
+    await leases.recover(store, "node")
+    assert await consistency.contradictions(store) == []
+    assert await claim(store, 9) == [("t", 0), ("t", 1)]
+
+
+@pytest.mark.anyio
+async def test_idle_clients_are_forgotten(store: Engine) -> None:
+    """Every address that ever sent a task would have a row otherwise."""
+    for number in range(30):
+        await tasks.create_task(store, new_task(f"t{number}", 1, Client(f"address:{number}")))
+    assert len(await claim(store, 20)) == 20
+    await tasks.cancel(store, "t29", now=2.0)
+    assert len(await claim(store, 20)) == 9
+    async with reading(store) as connection:
+        rows = (await connection.execute(text("SELECT count(*) FROM turns"))).scalar_one()
+    assert rows == 0

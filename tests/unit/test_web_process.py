@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.messages import Measured
+from captiond.config import LimitSettings
+from captiond.messages import Ask, Drop, Measured
 from captiond.metrics import (
     FILES_REFUSED,
     REQUEST_ERRORS,
@@ -102,3 +103,15 @@ async def test_the_file_of_a_request_is_removed_with_it(web: WebProcess) -> None
     refused = await web.client.post("/async-batch-caption", files=files, data={"num_beams": "99"})
     assert refused.status_code == 422
     assert list(web.spool.iterdir()) == []
+
+
+async def test_the_image_of_a_client_whose_time_is_up_is_withdrawn(
+    store: Engine, tmp_path: Path
+) -> None:
+    limits = LimitSettings(request_seconds=0.001)
+    async with web_process(store, tmp_path, limits=limits) as web:
+        late = await web.client.post("/caption", files={"image": ("a.png", PNG)})
+        assert (late.status_code, late.json()["code"]) == (504, "request_timeout")
+        ask: Ask = await web.message(Ask)
+        drop: Drop = await web.message(Drop)
+        assert drop.tickets == (ask.ticket,)

@@ -1,7 +1,7 @@
-"""The beams of a batch of images: texts that are open, and texts that have ended.
+"""The beams of a batch of images: texts that are open, and finished ones.
 
 The ranking is that of transformers' beam search with its defaults: by the mean log-probability. An
-image is finished when its best open beam cannot beat the worst of its ended ones.
+image is finished when its best open beam cannot beat the worst of its finished ones.
 """
 
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ NEVER = -1e9  # a log-probability that is lower than every other
 
 @dataclass(slots=True)
 class Beams:
-    """The open and the ended texts of a batch.
+    """The open and the finished texts of a batch.
 
     `texts` [images, beams, tokens] are open; `scores` [images, beams] are the sums of their
-    log-probabilities. `ended` are the ended texts, best first; `ended_scores` are the means of
-    their log-probabilities. `open` [images] says which images may still improve.
+    log-probabilities. `finished` are the texts that have ended, best first; `finished_scores` are
+    the means of their log-probabilities. `open` [images] says which images may still improve.
     """
 
     texts: Tensor
     scores: Tensor
-    ended: Tensor
-    ended_scores: Tensor
-    has_ended: Tensor
+    finished: Tensor
+    finished_scores: Tensor
+    is_finished: Tensor
     open: Tensor
 
     @classmethod
@@ -39,13 +39,13 @@ class Beams:
         texts = torch.full((images, count, begin + new_tokens), pad, device=device)
         texts[:, :, :begin] = prompt
         scores = torch.full((images, count), NEVER, device=device)
-        ended_scores = scores.clone()
+        finished_scores = scores.clone()
         scores[:, 0] = 0
         return cls(
             texts,
             scores,
             texts.clone(),
-            ended_scores,
+            finished_scores,
             torch.zeros((images, count), dtype=torch.bool, device=device),
             torch.ones(images, dtype=torch.bool, device=device),
         )
@@ -55,9 +55,9 @@ class Beams:
         return Beams(
             self.texts[images],
             self.scores[images],
-            self.ended[images],
-            self.ended_scores[images],
-            self.has_ended[images],
+            self.finished[images],
+            self.finished_scores[images],
+            self.is_finished[images],
             self.open[images],
         )
 
@@ -85,18 +85,18 @@ class Beams:
         return (parents.gather(1, chosen) + first).flatten()
 
     def _end(self, texts: Tensor, means: Tensor, ends: Tensor) -> None:
-        """Add the candidates that end to the ended texts, if they are good enough."""
+        """Add the candidates that end to the finished texts, if they are good enough."""
         count = self.scores.shape[1]
         ends = ends & self.open[:, None]
         ends[:, count:] = False
-        scores = torch.cat((self.ended_scores, means + ~ends * NEVER), 1)
-        self.ended_scores, best = scores.topk(count)
-        self.ended = of_beams(torch.cat((self.ended, texts), 1), best)
-        self.has_ended = torch.cat((self.has_ended, ends), 1).gather(1, best)
+        scores = torch.cat((self.finished_scores, means + ~ends * NEVER), 1)
+        self.finished_scores, best = scores.topk(count)
+        self.finished = of_beams(torch.cat((self.finished, texts), 1), best)
+        self.is_finished = torch.cat((self.is_finished, ends), 1).gather(1, best)
 
     def _close(self, length: int) -> None:
         """Close the images that cannot improve any more."""
-        worst = torch.where(self.has_ended, self.ended_scores.amin(1, keepdim=True), NEVER)
+        worst = torch.where(self.is_finished, self.finished_scores.amin(1, keepdim=True), NEVER)
         self.open = self.open & (self.scores[:, :1] / length > worst).any(1)
 
 

@@ -5,51 +5,29 @@ transformers has it. Any checkpoint in that layout can be loaded.
 """
 
 import gc
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoTokenizer, BlipForConditionalGeneration, PreTrainedTokenizerBase
-from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from tokenizers import Tokenizer
 
 from captiond.captioners.blip.capture import CudaCapture
+from captiond.captioners.blip.checkpoint import Checkpoint, SearchTokens, read_plain
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import captured
 from captiond.captioners.blip.search import Search
+from captiond.captioners.blip.weights import BlipModel
 from captiond.captioners.devices import DTYPES, allocate_pixels, on_device, set_up_cuda
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.captioners.sequences import Sequences, SpecialTokens
-from captiond.captioners.transformers import generate
 from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Caption, Generation
 
-# Keys of a checkpoint's generation_config.json that captiond's own search does not implement.
-CHANGES_TOKENS = {
-    "diversity_penalty",
-    "early_stopping",
-    "length_penalty",
-    "bad_words_ids",
-    "begin_suppress_tokens",
-    "encoder_no_repeat_ngram_size",
-    "encoder_repetition_penalty",
-    "exponential_decay_length_penalty",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-    "min_length",
-    "no_repeat_ngram_size",
-    "sequence_bias",
-    "suppress_tokens",
-}
 CPU_ROWS, GPU_ROWS = 640, 40_000  # patches that go through the vision transformer at a time
-SearchTokens = Callable[[Tensor, Tensor, Generation], Sequences]
-# of normalized pixels [images, 3, height, width] and the token ids of a prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +68,8 @@ class Blip:
     def __init__(
         self,
         search: SearchTokens,
-        tokenizer: PreTrainedTokenizerBase,
-        processor: BlipImageProcessorPil,
+        tokenizer: Tokenizer,
+        processor: Any,
         placement: Placement,
         image_bytes: int,
     ) -> None:
@@ -117,17 +95,15 @@ class Blip:
         if device.type == "cuda":
             set_up_cuda(device)
         try:
-            model = BlipForConditionalGeneration.from_pretrained(
-                folder, dtype=DTYPES[precision], local_files_only=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # transformers raises whatever the damage of a file leads to
+            checkpoint = read_checkpoint(folder, placement)
+        except Exception as error:  # libraries raise whatever the damage of a file leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
-        torch.nn.Module.to(model, device)
+        model, tokenizer, processor = checkpoint.model, checkpoint.tokenizer, checkpoint.processor
         size = image_bytes(model)
-        search = search_for(model, precision, cuda_graphs=placement.cuda_graphs)
-        del model  # reference cycles within it would keep the mapped file in memory
+        search = checkpoint.search or search_for(
+            model, precision, cuda_graphs=placement.cuda_graphs
+        )
+        del model, checkpoint  # reference cycles within it would keep the mapped file in memory
         gc.collect()
         return cls(search, tokenizer, processor, placement, size)
 
@@ -138,8 +114,8 @@ class Blip:
     def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
         """Return the captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
         sequences = self.search(on_device(pixels, self.device), generation)
-        texts: list[str] = self._tokenizer.batch_decode(
-            sequences.tokens.flatten(0, 1).cpu(), skip_special_tokens=True
+        texts: list[str] = self._tokenizer.decode_batch(
+            sequences.tokens.flatten(0, 1).tolist(), skip_special_tokens=True
         )
         scores: list[float] = sequences.scores.flatten().tolist()
         captions = [
@@ -156,16 +132,22 @@ class Blip:
 
     def _prompt(self, text: str) -> torch.Tensor:
         """Return the token ids of a prompt, without the end token that the tokenizer appends."""
-        ids: list[int] = self._tokenizer(text).input_ids[:-1]
+        ids: list[int] = self._tokenizer.encode(text).ids[:-1]
         return torch.tensor(ids, device=self.device)
 
 
-def search_for(
-    model: BlipForConditionalGeneration, precision: Precision, *, cuda_graphs: bool = True
-) -> SearchTokens:
-    """Return captiond's own search, or `generate` for a checkpoint that asks for more."""
-    if not is_plain(model):
-        return partial(search_by_generate, model)
+def read_checkpoint(folder: Path, placement: Placement) -> Checkpoint:
+    """Read a checkpoint by captiond's own means if it is plain, else by transformers."""
+    checkpoint = read_plain(folder, placement)
+    if checkpoint is not None:
+        return checkpoint
+    from captiond.captioners.blip import by_transformers
+
+    return by_transformers.read_checkpoint(folder, placement)
+
+
+def search_for(model: BlipModel, precision: Precision, *, cuda_graphs: bool = True) -> Search:
+    """Return captiond's own search."""
     config: Any = model.config.text_config
     tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
     rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
@@ -176,31 +158,12 @@ def search_for(
     return Search(forward, tokens)
 
 
-def search_by_generate(
-    model: BlipForConditionalGeneration, pixels: Tensor, prompt: Tensor, generation: Generation
-) -> Sequences:
-    """Search as `Search` does, with transformers' `generate`."""
-    config: Any = model.config
-    # BLIP's `generate` cuts off the last id, because a tokenizer appends the end token there.
-    ids = torch.cat((prompt, prompt[:1])).expand(len(pixels), -1).clone()
-    inputs = {"pixel_values": pixels, "input_ids": ids}
-    return generate(model, inputs, generation, config.text_config.pad_token_id)
-
-
-def image_bytes(model: BlipForConditionalGeneration) -> int:
+def image_bytes(model: BlipModel) -> int:
     """Return the memory of the keys and values of cross-attention for one image, in bytes.
 
     The rest of an image takes little. A batch with absorbed cross-attention takes less.
     """
     text: Any = model.config.text_config
-    patches: int = model.vision_model.embeddings.num_positions
+    patches: int = model.vision_model.embeddings.position_embedding.shape[1]
     numbers: int = 2 * text.num_hidden_layers * patches * text.hidden_size
     return numbers * model.dtype.itemsize
-
-
-def is_plain(model: BlipForConditionalGeneration) -> bool:
-    """Return whether captiond's own forward pass and search do all that the checkpoint asks for."""
-    asked = model.text_decoder.generation_config.to_diff_dict()
-    config: Any = model.config
-    activations = {config.vision_config.hidden_act, config.text_config.hidden_act}
-    return activations == {"gelu"} and not asked.keys() & CHANGES_TOKENS

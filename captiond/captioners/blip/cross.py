@@ -20,7 +20,7 @@ from captiond.captioners.blip.keys_values import KeysValues, KeyValueBuffer, buf
 from captiond.captioners.linear import Linear, MakeLinear, PackedLinear, linear_of
 
 LIKELY_TOKENS = 16  # in a text, including its prompt
-Block: TypeAlias = Any  # a module of transformers; nn.Module does not type its parts
+Block: TypeAlias = Any  # weights by their names in a checkpoint, as attributes (`weights`)
 
 
 class ImageContext(Protocol):
@@ -212,7 +212,7 @@ class ImageFeatures:
 
 
 class CrossAttention:
-    """The cross-attention of all layers, made of transformers' modules.
+    """The cross-attention of all layers, made of a checkpoint's weights.
 
     With `absorb`, few texts for each image use `AbsorbedContext`. Keys and values are computed for
     `chunk` images at a time.
@@ -228,7 +228,7 @@ class CrossAttention:
         chunk: int,
         absorb: bool,
     ) -> None:
-        self._head_width = layers[0].key.out_features // heads
+        self._head_width = len(layers[0].key.weight) // heads
         self._absorbed = [AbsorbedWeights.of(layer, heads) for layer in layers] if absorb else []
         self._project: list[Linear] = [linear_of(make, layer.key, layer.value) for layer in layers]
         self._attention, self._heads, self._chunk = attention, heads, chunk

@@ -1,11 +1,26 @@
 """The entry of BLIP in the table of captioners."""
 
 from functools import partial
+from pathlib import Path
+from typing import Literal
 
 from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.blip.random_weights import write_random_model
-from captiond.captioners.blip.reference import load_comparison
-from captiond.captioners.protocol import Family, RandomModel
+from captiond.captioners.protocol import Comparison, Family, Placement, RandomModel
+
+# The modules that are imported within these functions import transformers, which takes long.
+
+
+def load_comparison(folder: Path, placement: Placement) -> Comparison:
+    from captiond.captioners.blip import reference
+
+    return reference.load_comparison(folder, placement)
+
+
+def write_random_model(name: Literal["base", "large"], folder: Path) -> None:
+    from captiond.captioners.blip import random_weights
+
+    random_weights.write_random_model(name, folder)
+
 
 BLIP = Family(
     load=Blip.load,

@@ -1,7 +1,7 @@
 """The forward pass of BLIP for captions: a vision transformer and a text decoder.
 
-Li et al., "BLIP: Bootstrapping Language-Image Pre-training", 2022. The weights are those of
-transformers' `BlipForConditionalGeneration`; the order of the computation is captiond's. The keys
+Li et al., "BLIP: Bootstrapping Language-Image Pre-training", 2022. The weights have
+the names of checkpoints (`weights`); the order of the computation is captiond's. The keys
 and values of cross-attention are computed once for an image and shared by its beams (`cross`). The
 keys and values of self-attention are kept in a cache that is allocated beforehand, so a token step
 computes the newest token only.
@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding
-from transformers import BlipForConditionalGeneration
 
 from captiond.captioners.blip import attention
 from captiond.captioners.blip.attention import Attention
 from captiond.captioners.blip.cross import Block, CrossAttention, ImageContext
 from captiond.captioners.blip.keys_values import KeysValues
 from captiond.captioners.blip.patches import PatchEmbeddings
+from captiond.captioners.blip.weights import BlipModel
 from captiond.captioners.fusion import kernels_for
 from captiond.captioners.linear import Linear, MakeLinear, linear_of, unquantized
 from captiond.captioners.norm import MakeNorm, Norm, norms
@@ -145,7 +145,7 @@ class Forward:
 
     def __init__(
         self,
-        model: BlipForConditionalGeneration,
+        model: BlipModel,
         make: MakeLinear,
         *,
         rows: int,
@@ -162,7 +162,7 @@ class Forward:
         self.positions: int = config.text_config.max_position_embeddings
         embeddings: Block = model.vision_model.embeddings
         self._patch_embeddings = PatchEmbeddings(embeddings, unquantized(make))
-        patches: int = embeddings.num_positions
+        patches: int = embeddings.position_embedding.shape[1]
         self.chunk = max(1, rows // patches)
         vision: Block = model.vision_model
         self._vision = [vision_layer(layer, make, norm) for layer in vision.encoder.layers]

@@ -9,14 +9,14 @@ from captiond.captioners.linear import MakeLinear
 
 
 class PatchEmbeddings:
-    """The embeddings of a vision transformer, made of transformers' module.
+    """The embeddings of a vision transformer, made of a checkpoint's weights.
 
     The weights of its convolution, which moves by whole patches, are those of a linear layer.
     """
 
     def __init__(self, module: Any, make: MakeLinear) -> None:
         convolution = module.patch_embedding
-        self._side: int = convolution.kernel_size[0]
+        self._side: int = convolution.weight.shape[-1]
         weight, bias = convolution.weight.detach(), convolution.bias.detach()
         self._linear = make(weight.flatten(1).clone(), bias.clone(), "none")
         positions = module.position_embedding.detach()[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from transformers import BlipConfig, BlipForConditionalGeneration
+from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 
 from captiond.captioners.files import EMBEDDED
 
@@ -68,6 +68,8 @@ def write_tokenizer(folder: Path) -> None:
     words = (TOKENS.get(number, f"[unused{number}]") for number in range(VOCABULARY))
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     copy_json("tokenizer_config.json", folder, {})
+    tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
 
 
 def write_processor(folder: Path) -> None:

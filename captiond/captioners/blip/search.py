@@ -139,7 +139,7 @@ class Search:
         adjust = LogitsProcessor(generation, begin, self._tokens.end)
         logits = logits.repeat_interleave(count, 0)
         beams = Beams.start(len(features), count, prompt, most, self._tokens.pad)
-        texts, scores = beams.ended.clone(), beams.ended_scores.clone()
+        texts, scores = beams.finished.clone(), beams.finished_scores.clone()
         rows = torch.arange(
             len(features), device=features.device
         )  # the row of `texts` of each image
@@ -156,11 +156,11 @@ class Search:
                 if len(remaining) == 0:
                     break
                 if len(remaining) <= self._model.shrink_below * len(rows):
-                    texts[rows], scores[rows] = beams.ended, beams.ended_scores
+                    texts[rows], scores[rows] = beams.finished, beams.finished_scores
                     state.select_images(remaining)
                     beams, rows = beams.of_images(remaining), rows[remaining]
             logits = state.step(beams.texts[:, :, position])
-        texts[rows], scores[rows] = beams.ended, beams.ended_scores
+        texts[rows], scores[rows] = beams.finished, beams.finished_scores
         best = generation.num_captions
         return Sequences(texts[:, :best, : position + 1], scores[:, :best])
 

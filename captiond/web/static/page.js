@@ -18,8 +18,15 @@ function say(text, isError = false) {
 async function call(path, field, files) {
   const form = new FormData();
   for (const file of files) form.append(field, file);
-  const response = await fetch(path, { method: "POST", body: form });
-  return read(response);
+  return read(await request(path, { method: "POST", body: form }));
+}
+
+// Asks for the key once the service has refused a request without one.
+async function request(path, options = {}) {
+  const key = at("key").value;
+  const response = await fetch(path, { ...options, headers: key ? { "X-API-Key": key } : {} });
+  if (response.status === 401) at("key-field").hidden = false;
+  return response;
 }
 
 async function read(response) {
@@ -75,7 +82,7 @@ async function captionAsTask(files) {
   const { task_id: id, message } = await call("/async-batch-caption", "images", files);
   say(`${message} (${id})`);
   for (;;) {
-    const task = await read(await fetch(`/async-batch-caption/status/${id}`));
+    const task = await read(await request(`/async-batch-caption/status/${id}`));
     at("progress").max = task.progress.total;
     at("progress").value = task.progress.done;
     show(task.result ?? [], files);

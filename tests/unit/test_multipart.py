@@ -1,0 +1,94 @@
+"""Multipart bodies as RFC 2046 allows them, and the work that a hostile one may cause."""
+
+import re
+
+import pytest
+
+from captiond.errors import MalformedBody
+from captiond.web.multipart import (
+    MAX_BOUNDARIES,
+    MAX_PARAMETERS,
+    MAX_PREAMBLE_BYTES,
+    MultipartReader,
+    parse_parameters,
+)
+
+HEAD = b'Content-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
+PART = b"--edge\r\n" + HEAD + b"data\r\n"
+WHOLE = PART + b"--edge--\r\n"
+
+
+class Parts:
+    """The content of each part."""
+
+    def __init__(self) -> None:
+        self.contents: list[bytes] = []
+
+    def begin(self, name: str, filename: str | None) -> None:
+        self.contents.append(b"")
+
+    def data(self, data: memoryview) -> None:
+        self.contents[-1] += data
+
+    def end(self) -> None:
+        pass
+
+
+def contents(body: bytes, piece: int = 1 << 20) -> list[bytes]:
+    parts = Parts()
+    reader = MultipartReader(b"edge", parts)
+    for begin in range(0, len(body), piece):
+        reader.feed(body[begin : begin + piece])
+    reader.close()
+    return parts.contents
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 20])
+@pytest.mark.parametrize(
+    "body",
+    [
+        WHOLE,
+        b"\r\n" + WHOLE,
+        b"This is a preamble.\r\n" + WHOLE,
+        b"--edges are no boundary\r\n--edg\r\n" + WHOLE,
+        WHOLE + b"This is an epilogue.\r\n" + PART,
+        WHOLE[:-2],
+        WHOLE.replace(b"--edge\r\n", b"--edge \t\r\n", 1),
+    ],
+    ids=["plain", "empty line", "preamble", "near", "epilogue", "no last line end", "padding"],
+)
+def test_what_is_not_a_part_is_ignored(body: bytes, piece: int) -> None:
+    assert contents(body, piece) == [b"data"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x" * (MAX_PREAMBLE_BYTES + 4096) + b"\r\n" + WHOLE,
+        PART,
+        b"",
+        PART.replace(b"data", b"\r\n--edgeX" * MAX_BOUNDARIES) + WHOLE,
+        PART * 2 * MAX_BOUNDARIES + WHOLE,
+        b"--edge\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 6000) for n in range(3)) + HEAD,
+        WHOLE.replace(b"filename", b"x;" * MAX_PARAMETERS + b"filename"),
+    ],
+    ids=[
+        "long preamble",
+        "no closing boundary",
+        "nothing",
+        "near boundaries",
+        "parts",
+        "long headers",
+        "parameters",
+    ],
+)
+def test_what_costs_too_much_or_is_incomplete_is_refused(body: bytes) -> None:
+    with pytest.raises(MalformedBody):
+        contents(body, 4096)
+
+
+def test_a_header_may_have_some_parameters() -> None:
+    header = b"multipart/form-data" + b"; a=b" * MAX_PARAMETERS
+    assert parse_parameters(header) == (b"multipart/form-data", {b"a": b"b"})
+    with pytest.raises(MalformedBody, match=re.escape(f"more than {MAX_PARAMETERS}")):
+        parse_parameters(header + b";")
