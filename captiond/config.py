@@ -182,8 +182,11 @@ class ImageSettings(Section):
     decoder_memory: int = Field(
         2048 * MIB, ge=512 * MIB, description="Address space of a decode process, in bytes."
     )
+    decoders_memory: int = Field(
+        0, ge=0, description="Memory for decoding in all processes, in bytes. 0: a quarter of all."
+    )
     decode_seconds: float = Field(
-        10, gt=0, le=600, description="Processor time that decoding one image may take."
+        2, gt=0, le=600, description="Processor time that decoding one image may take."
     )
     jpeg_draft: bool = Field(
         False,

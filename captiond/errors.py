@@ -12,8 +12,7 @@ class CaptiondError(Exception):
     """The base class of all errors that captiond raises on purpose.
 
     `code` identifies the error in the API. `status` is the HTTP status of a response with it.
-    `retry_after` is the number of seconds after which the client may try again, or None if that
-    does not help. It becomes the `Retry-After` header.
+    `retry_after` is the header `Retry-After` in seconds, or None if another try does not help.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -130,6 +129,12 @@ class TooManyPixels(ImageError):
     code = "too_many_pixels"
 
 
+class TooMuchMemory(ImageError):
+    """Decoding the image takes more memory than image decoders may have here."""
+
+    code = "too_much_memory"
+
+
 class PoisonImage(ImageError):
     """The processes that worked on this image died repeatedly."""
 
@@ -137,7 +142,7 @@ class PoisonImage(ImageError):
 
 
 class ImageTooSlow(ImageError):
-    """Decoding the image took longer than `[images] decode_seconds` of processor time."""
+    """Decoding the image takes longer than `[images] decode_seconds` of processor time."""
 
     code = "image_too_slow"
 

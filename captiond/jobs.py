@@ -156,7 +156,9 @@ class Refused:
 Outcome = Captioned | Refused
 
 # Codes of failures that another attempt may cure, since the machine may have been the cause.
-RETRYABLE = frozenset({"poison_image", "image_too_slow", "out_of_memory", "spool_error"})
+RETRYABLE = frozenset(
+    {"poison_image", "image_too_slow", "too_much_memory", "out_of_memory", "spool_error"}
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
 supervisor  web         Keys, State, Answer, Drain
 supervisor  model       Go, Work, Withdraw, Drain
 model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
-model       decoder     Decode
+model       decoder     Decode, Proceed
 decoder     model       Decoded, Refused
 
 A message is a hint: the database holds what must not be lost. A lost, late or duplicate message
@@ -274,6 +274,13 @@ class Decode:
 
 
 @dataclass(frozen=True, slots=True)
+class Proceed:
+    """Whether a decoder that has asked for memory may have it."""
+
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
     """The slot holds the pixels. `width` and `height` are those of the upright image, in pixels."""
 
@@ -301,6 +308,7 @@ Message = (
     | Unready
     | Drain
     | Decode
+    | Proceed
     | Decoded
     | Refused
 )

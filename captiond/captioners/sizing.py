@@ -5,7 +5,6 @@ stops to help depends on the machine. So the size is doubled while the rate in i
 does not fall, the memory is sufficient, and a batch does not take longer than `LONGEST_SECONDS`.
 """
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from captiond.captioners.protocol import Captioner
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Generation
+from captiond.machine import available_bytes
 
 # Returns the time that a batch of so many images takes, in seconds; raises OutOfMemory.
 Seconds = Callable[[int], float]
@@ -30,8 +30,6 @@ MOST_ON_CPU, MOST_ON_GPU = 32, 256
 MEMORY_SHARE = 0.5  # of the free memory, for what a batch keeps
 TYPICAL_TOKENS = 10  # in a caption
 TRIES, TRY_SECONDS = 4, 0.5  # measure a size this often or this long, but at least twice
-CGROUP = Path("/sys/fs/cgroup")
-UNLIMITED = 1 << 62
 log = structlog.get_logger()
 
 
@@ -116,21 +114,4 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free
-    return min(available_bytes(), cgroup_bytes())
-
-
-def available_bytes() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def cgroup_bytes() -> int:
-    """Return how much memory a container (cgroup v2) may still use; UNLIMITED without one."""
-    try:
-        most = (CGROUP / "memory.max").read_text().strip()
-        used = int((CGROUP / "memory.current").read_text())
-    except OSError:
-        return UNLIMITED
-    return max(0, int(most) - used) if most.isdigit() else UNLIMITED
+    return available_bytes()

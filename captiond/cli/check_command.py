@@ -9,11 +9,13 @@ import typer
 from captiond.captioners.files import locate
 from captiond.config import Settings
 from captiond.errors import CaptiondError, StartupError
+from captiond.processes.box import missing_parts
 from captiond.tagging.synonyms import read_synonyms
 from captiond.tagging.tagger import Tagger
 
 SAMPLE = "a red car"
 MODEL = "model"  # if there is a fallback, a missing model is a warning only
+BOX = "image decoders"  # they run with less protection if the kernel lacks a part of it
 
 
 def check(settings: Settings) -> bool:
@@ -23,9 +25,9 @@ def check(settings: Settings) -> bool:
         try:
             typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
-            has_fallback = part == MODEL and bool(settings.model.fallback)
-            usable = usable and has_fallback
-            typer.echo(f"{'warn' if has_fallback else 'FAIL'}  {part}: {error}")
+            only_warn = part == BOX or (part == MODEL and bool(settings.model.fallback))
+            usable = usable and only_warn
+            typer.echo(f"{'warn' if only_warn else 'FAIL'}  {part}: {error}")
     return usable
 
 
@@ -35,6 +37,7 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     The function returns its result as text, and raises a CaptiondError if the part is not usable.
     """
     yield "data folder", lambda: check_data(settings.data.dir)
+    yield BOX, check_box
     yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
     if fallback := settings.model.fallback:
         yield "fallback model", lambda: f"{fallback} in {check_model(settings, fallback)}"
@@ -56,6 +59,20 @@ def check_data(folder: Path) -> str:
     if not os.access(there, os.W_OK | os.X_OK):
         raise StartupError(f"{there} cannot be written to; change its owner, or set [data] dir")
     return str(folder) if folder.exists() else f"{folder} will be created at the first start"
+
+
+def check_box() -> str:
+    """Return how image decoders are confined.
+
+    Raises:
+        StartupError: the kernel lacks a part of it.
+    """
+    if missing := missing_parts():
+        raise StartupError(
+            f"the kernel has no {' and no '.join(missing)}, so a file that takes over an image "
+            "decoder can do more harm; use Linux 5.13 or later, with landlock among its LSMs"
+        )
+    return "confined by landlock and seccomp"
 
 
 def check_model(settings: Settings, name: str) -> Path:

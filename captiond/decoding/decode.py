@@ -1,33 +1,52 @@
 """Decodes an image file to the pixels that a model takes. It runs in a decode process.
 
 A file is opened only as the type that its first bytes indicate. Of an animation or a file of
-several pages, only the first frame is read.
+several pages, only the first frame is read. Metadata never decide whether it can be: `files`
+removes them.
 """
 
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from captiond.config import ImageSettings
-from captiond.errors import CorruptImage, EmptyImage, ImageError, TooManyPixels
+from captiond.decoding import bmpruns
+from captiond.decoding.colours import converter, is_converted, part_mode, to_srgb
+from captiond.decoding.files.bmp import plain_bmp
+from captiond.decoding.files.boxes import plain_boxes
+from captiond.decoding.files.directory import exif_orientation
+from captiond.decoding.files.gif import plain_gif
+from captiond.decoding.files.jpeg import plain_jpeg
+from captiond.decoding.files.plain import Canvas, PlainFile
+from captiond.decoding.files.png import plain_png
+from captiond.decoding.files.tiff import plain_tiff
+from captiond.decoding.files.webp import plain_webp
+from captiond.decoding.parts import LONGEST_SIDE, PART_PIXELS, Picture, boxes_of, resized
+from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
 from captiond.imagetypes import check_type
 
-PILLOW_FORMATS = {
-    "jpeg": ("JPEG", "MPO"),
-    "png": ("PNG",),
-    "webp": ("WEBP",),
-    "gif": ("GIF",),
-    "bmp": ("BMP",),
-    "tiff": ("TIFF",),
-    "avif": ("AVIF",),
-    "heif": ("HEIF",),
+READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's name of the format
+    "jpeg": ("JPEG", plain_jpeg),
+    "png": ("PNG", plain_png),
+    "webp": ("WEBP", plain_webp),
+    "gif": ("GIF", plain_gif),
+    "bmp": ("BMP", plain_bmp),
+    "tiff": ("TIFF", plain_tiff),
+    "avif": ("AVIF", plain_boxes),
+    "heif": ("HEIF", plain_boxes),
 }
-WHITE = (255, 255, 255, 255)
-QUARTER_TURNS = {5, 6, 7, 8}  # EXIF orientations that exchange width and height
+HEAD_BYTES = 64
+ROW_SECONDS, ROW_BYTES = 5e-8, 16  # in Pillow, for each row
+WEIGHT_BYTES = 32  # Pillow's weights of a resize, for each pixel of a side
+PART_BYTES = 48 * PART_PIXELS  # copies of a part while it is converted
 Pixels = npt.NDArray[np.uint8]
+Reserve = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,37 +67,47 @@ def set_up_pillow(settings: ImageSettings) -> None:
 
     captiond checks the number of pixels itself, from the header. Pillow's limit would only warn.
     """
+    Image.init()  # all formats now: a process in a box can import nothing later
+    bmpruns.register()
     Image.MAX_IMAGE_PIXELS = None
     ImageFile.LOAD_TRUNCATED_IMAGES = False
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the decoders share the cores already
     if "heif" in settings.types:
         import pi_heif
 
         pi_heif.register_heif_opener()
 
 
+def unlimited(needed: int) -> None:
+    """Reserve memory in a process that has no limit of its own."""
+
+
 def decode(
-    file: BinaryIO, geometry: Geometry, settings: ImageSettings
+    file: BinaryIO, geometry: Geometry, settings: ImageSettings, reserve: Reserve = unlimited
 ) -> tuple[Pixels, tuple[int, int]]:
     """Return the pixels of an image file, uint8 [height, width, 3], and the (width, height) of the
     upright image.
+
+    `reserve` is called with the bytes of memory that decoding takes at most, before it begins.
 
     Raises:
         ImageError: the file is not an image that can be captioned. The message says why.
         OSError: the file itself cannot be read.
     """
-    head = file.read(64)
-    if not head:
+    content = file.read()
+    if not content:
         raise EmptyImage("the file is empty")
-    formats = PILLOW_FORMATS[check_type(head, settings.types)]
-    file.seek(0)
+    format_, read_plain = READERS[check_type(content[:HEAD_BYTES], settings.types)]
     try:
-        with Image.open(file, formats=formats) as image:
-            check_size(image, settings.max_pixels)
-            size = upright_size(image)
-            if settings.jpeg_draft:
-                least = max(geometry.width, geometry.height)  # it may still be rotated
-                image.draft("RGB", (least, least))  # other formats ignore it
-            return resize(ImageOps.exif_transpose(to_rgb(image)), geometry), size
+        plain = read_plain(content)
+        check_size(plain.area, settings.max_pixels)
+        check_parts(plain, settings.decode_seconds)
+        reserve(memory_needed(plain, geometry))
+        if plain.other_end:
+            check_end(plain, format_)
+        with Image.open(BytesIO(plain.content), formats=(format_,)) as image:
+            check_size(Canvas(*image.size), settings.max_pixels)
+            return pixels_of(image, plain, geometry, draft=settings.jpeg_draft)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -87,67 +116,75 @@ def decode(
         raise CorruptImage(f"the image is truncated or damaged: {error}") from error
 
 
-def check_size(image: Image.Image, max_pixels: int) -> None:
-    pixels = image.width * image.height
+def check_end(plain: PlainFile, format_: str) -> None:
+    """Refuse a file without an end whose pixels depend on the end that was added."""
+    if checksum(plain.content, format_) != checksum(plain.other_end, format_):
+        raise CorruptImage("the image is truncated")
+
+
+def checksum(content: bytes, format_: str) -> int:
+    """Return a checksum of the pixels of a file."""
+    with Image.open(BytesIO(content), formats=(format_,)) as image:
+        image.load()
+        sum_ = 0
+        for box in boxes_of(*image.size):
+            sum_ = zlib.crc32(image.crop(box).tobytes(), sum_)
+        return sum_
+
+
+def check_size(area: Canvas, max_pixels: int) -> None:
+    pixels = area.width * area.height
     if pixels > max_pixels:
         raise TooManyPixels(
-            f"{image.width} x {image.height} is {pixels} pixels; at most {max_pixels} are allowed"
+            f"{area.width} x {area.height} is {pixels} pixels; at most {max_pixels} are allowed"
         )
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height after the rotation that its EXIF data asks for."""
-    width, height = image.size
-    turned = image.getexif().get(ExifTags.Base.Orientation) in QUARTER_TURNS
-    return (height, width) if turned else (width, height)
+def check_parts(plain: PlainFile, seconds: float) -> None:
+    """Refuse a file that is made of so many parts that decoding cannot be done in time."""
+    if plain.parts_seconds > seconds:
+        raise ImageTooSlow(f"with {plain.parts}, decoding takes more than {seconds:g} seconds")
+    if plain.height * ROW_SECONDS > seconds:
+        raise ImageTooSlow(
+            f"with {plain.height} rows, decoding takes more than {seconds:g} seconds"
+        )
 
 
-def resize(image: Image.Image, geometry: Geometry) -> Pixels:
-    filter_ = Image.Resampling(geometry.resample)
-    return np.asarray(image.resize((geometry.width, geometry.height), filter_))
+def memory_needed(plain: PlainFile, geometry: Geometry) -> int:
+    """Return the most bytes that decoding a file takes."""
+    sides = min(plain.area.width, LONGEST_SIDE) + min(plain.area.height, LONGEST_SIDE)
+    return (
+        int(plain.width * plain.height * plain.pixel_bytes)
+        + plain.height * ROW_BYTES
+        + plain.row_bytes
+        + sides * (4 * geometry.width + WEIGHT_BYTES)
+        + PART_BYTES
+    )
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return an RGB image of the same size with its EXIF data. Transparent parts become white."""
-    exif = image.getexif()
-    converted = converted_to_rgb(image)
-    converted.info["exif"] = exif.tobytes()
-    return converted
+def pixels_of(
+    image: Image.Image, plain: PlainFile, geometry: Geometry, *, draft: bool
+) -> tuple[Pixels, tuple[int, int]]:
+    """Return the pixels of an opened image, and its upright size before any reduction."""
+    area = plain.area if plain.canvas else Canvas(*image.size)
+    orientation = plain.orientation
+    if exif := image.info.get("exif"):  # how an AVIF is turned; all other EXIF data are removed
+        orientation = exif_orientation(exif)
+    if draft and image.format == "JPEG":
+        least = max(geometry.width, geometry.height)  # it may still be rotated
+        image.draft("RGB", (least, least))
+    image.load()
+    drafted = plain.canvas or Canvas(*image.size)
+    mode = part_mode(image, plain)
+    picture = Picture(image, drafted, orientation, mode, converter(image, plain, mode))
+    reduced = reduce_picture(picture, geometry)
+    size = Picture(image, area, orientation, mode, picture.convert).size
+    return np.asarray(to_srgb(reduced, plain.profile)), size
 
 
-def converted_to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        image.load()
-        return image.copy()
-    if image.mode.startswith("I;16"):
-        return from_high_depth(np.asarray(image, dtype=np.float64) / 257)
-    if image.mode in {"I", "F"}:
-        return from_high_depth(to_bytes_range(np.asarray(image, dtype=np.float64)))
-    if image.mode == "LAB":
-        return lab_to_rgb(image)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, WHITE), rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def to_bytes_range(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Scale grey values to 0…255. Their depth is the smallest one that has all these values."""
-    top = float(np.nanmax(values, initial=0.0))
-    if top <= 1.0:
-        return values * 255
-    if top <= 255.0:
-        return values
-    return values / 257 if top <= 65535.0 else values * (255 / top)
-
-
-def from_high_depth(values: npt.NDArray[np.float64]) -> Image.Image:
-    bounded = np.nan_to_num(values, nan=0.0).clip(0, 255)
-    return Image.fromarray(np.rint(bounded).astype(np.uint8)).convert("RGB")
-
-
-def lab_to_rgb(image: Image.Image) -> Image.Image:
-    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    converted = ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    assert converted is not None  # it is None only when it converts in place
-    return converted
+def reduce_picture(picture: Picture, geometry: Geometry) -> Image.Image:
+    size, resample = (geometry.width, geometry.height), Image.Resampling(geometry.resample)
+    image = picture.image
+    if picture.is_plain() and (is_converted(image, picture.mode) or is_converted(image, "L")):
+        return image.resize(size, resample)
+    return resized(picture, size, resample)

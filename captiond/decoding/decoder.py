@@ -1,76 +1,110 @@
-"""An image decoder: a process that decodes one image after the other, with limits.
+"""An image decoder: a process that decodes one image after the other, with limits, in a box.
 
 It has no state. Whatever kills it affects only the image that it was decoding.
 """
 
-import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
-from captiond.config import ImageSettings
+from captiond.config import Settings
+from captiond.decoding.budget import ALLOWANCE, standing_bytes
 from captiond.decoding.decode import decode, set_up_pillow
-from captiond.decoding.replies import encode_reply
+from captiond.decoding.limits import MemoryLimit, limit_files, out_of_memory, processor_seconds
+from captiond.decoding.output import PrintedOutput
+from captiond.decoding.replies import MemoryNeeded, encode_reply
 from captiond.decoding.slots import Slots
-from captiond.errors import ImageError, SpoolError, TooManyPixels
+from captiond.errors import ImageError, SpoolError
 from captiond.jobs import Refused
-from captiond.messages import Decode, Decoded
+from captiond.messages import Decode, Decoded, Proceed
+from captiond.processes.box import enter_box
 from captiond.processes.channel import BlockingChannel, ChannelClosed
 from captiond.processes.start import Start
-from captiond.spool import Spool, open_spool
+from captiond.spool import open_spool
+
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
 
 @dataclass(frozen=True)
 class DecoderStart(Start):
-    """The start of an image decoder, with the slots that it shares with its model process."""
+    """The start of an image decoder, with what it shares with its model process."""
 
     slots: Slots
+    output: PrintedOutput
 
 
 def main(start: DecoderStart) -> None:
     """Decode images until the model process closes the channel."""
-    settings = start.settings.images
-    set_up_pillow(settings)
-    spool = open_spool(start.settings)
-    channel = BlockingChannel(start.connection)
-    most = settings.decoder_memory + start.slots.bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    capture_output(start.output)
+    set_up_pillow(start.settings.images)
+    decoder = ImageDecoder(start.settings, start.slots, BlockingChannel(start.connection))
+    limit_files()
+    enter_box(start.settings.spool)
     try:
         while True:
-            request = channel.receive()
-            assert isinstance(request, Decode)
-            reply = decode_into_slot(request, spool, start.slots, settings)
-            channel.send_bytes(encode_reply(reply))
+            decoder.decode_next()
     except ChannelClosed:
         return
 
 
-def decode_into_slot(
-    request: Decode, spool: Spool, slots: Slots, settings: ImageSettings
-) -> Decoded | Refused:
-    """Decode an image; return its size, or why it cannot be decoded."""
-    try:
-        with processor_seconds(settings.decode_seconds):
-            file = BytesIO(spool.read(request.image))
-            pixels, (width, height) = decode(file, slots.geometry, settings)
-    except (ImageError, SpoolError) as error:
-        return Refused.of(error)
-    except MemoryError:
-        return Refused.of(TooManyPixels("decoding the image takes more memory than is allowed"))
-    slots.write(request.slot, pixels)
-    return Decoded(width, height)
+def capture_output(output: PrintedOutput) -> None:
+    """Let nothing that this process prints reach the log. Warnings of Python are of no use."""
+    warnings.simplefilter("ignore")
+    for descriptor in (STANDARD_OUTPUT, STANDARD_ERROR):
+        os.dup2(output.descriptor, descriptor)
 
 
-@contextmanager
-def processor_seconds(seconds: float) -> Iterator[None]:
-    """Let SIGPROF end this process if the block takes more processor time than that.
+class ImageDecoder:
+    """Decodes the images that its model process asks for."""
 
-    Only the kernel can stop code within a C library.
-    """
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+    def __init__(self, settings: Settings, slots: Slots, channel: BlockingChannel) -> None:
+        self._settings = settings.images
+        self._spool = open_spool(settings)
+        self._slots = slots
+        self._channel = channel
+        self._memory = MemoryLimit(
+            standing=standing_bytes(settings.limits.file_bytes),
+            most=settings.images.decoder_memory,
+            shared=slots.bytes,
+        )
+
+    def decode_next(self) -> None:
+        """Wait for an image, decode it, and reply.
+
+        Raises:
+            ChannelClosed: the model process has exited.
+        """
+        request = self._channel.receive()
+        assert isinstance(request, Decode)
+        self._memory.begin()
+        self._channel.send_bytes(encode_reply(self._decode(request)))
+
+    def _decode(self, request: Decode) -> Decoded | Refused:
+        """Decode an image into its slot; return its size, or why it cannot be decoded."""
+        try:
+            with processor_seconds(self._settings.decode_seconds):
+                file = BytesIO(self._spool.read(request.image))
+                geometry = self._slots.geometry
+                pixels, size = decode(file, geometry, self._settings, self._reserve)
+        except (ImageError, SpoolError) as error:
+            return Refused.of(error)
+        except MemoryError:
+            return Refused.of(out_of_memory())
+        self._slots.write(request.slot, pixels)
+        return Decoded(*size)
+
+    def _reserve(self, needed: int) -> None:
+        """Wait until the image may take so much memory.
+
+        Raises:
+            TooMuchMemory: no image may.
+        """
+        if needed <= ALLOWANCE:
+            return
+        self._memory.extend(needed)
+        self._channel.send_bytes(encode_reply(MemoryNeeded(needed)))
+        answer = self._channel.receive()
+        assert isinstance(answer, Proceed)
+        if not answer.granted:
+            raise out_of_memory()

@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from captiond.clients import Client
+from captiond.decoding.cost import estimated_cost
 from captiond.decoding.slots import Slots
 from captiond.jobs import Lane, Refused
 from captiond.lanes import Lanes
 from captiond.messages import Decoded, Work
-
-# The estimated time to decode an image, in seconds: at least, and for each byte of the file.
-LEAST_SECONDS, SECONDS_PER_BYTE = 0.002, 60e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ class DecodeJob:
     @property
     def cost(self) -> float:
         """The estimated time to decode the image, in seconds."""
-        return LEAST_SECONDS + SECONDS_PER_BYTE * self.work.image.size
+        return estimated_cost(self.work.image.size)
 
     def resolve(self, result: DecodedImage | Refused | None) -> None:
         """Give the result to whoever waits for it."""

@@ -14,14 +14,18 @@ import structlog
 
 from captiond.backoff import backoff
 from captiond.config import Settings
+from captiond.decoding.budget import MemoryBudget, budget_bytes, standing_bytes
 from captiond.decoding.decode import Pixels
 from captiond.decoding.decoder import DecoderStart
+from captiond.decoding.exchange import DecoderLimits, exchange
 from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
-from captiond.decoding.replies import MAX_REPLY_BYTES, MalformedReply, decode_reply
+from captiond.decoding.output import DecoderLog, PrintedOutput
+from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
-from captiond.errors import CaptiondError, ImageTooSlow, PoisonImage
+from captiond.errors import ImageTooSlow, PoisonImage
 from captiond.jobs import BLAME_LIMIT, Death, Refused, blame
 from captiond.messages import Decode, Decoded, Message, Work
+from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
 from captiond.processes.children import ChildProcess
 
@@ -29,7 +33,6 @@ log = structlog.get_logger()
 DECODER = "captiond.decoding.decoder"
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0  # seconds, after failed starts
 EXIT_SECONDS = 5.0  # between the end of a decoder's messages and its exit
-STUCK_FACTOR = 4  # a decoder may take this many times its processor seconds of real time
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class DecodePool:
         self._settings = settings
         self._slots = slots
         self._jobs = JobQueue(slots)
+        self._limits = make_limits(settings)
 
     async def decode(
         self, work: Work, is_wanted: Callable[[], bool] = lambda: True
@@ -78,22 +82,25 @@ class DecodePool:
         """Run a decoder, and start another one whenever it ends, until cancelled."""
         failures = 0
         while True:
+            output = PrintedOutput()
             try:
-                decoder = await self._spawn()
+                decoder = await self._spawn(output)
             except OSError as error:  # a lack of memory or of descriptors may pass
                 log.error("decoder_not_started", reason=str(error))
+                output.close()
                 failures += 1
                 await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
                 continue
             failures = 0
             try:
-                await self._feed(decoder)
+                await self._feed(decoder, output)
             finally:
                 decoder.kill()
                 await decoder.exited()
                 decoder.close()
+                output.close()
 
-    async def _feed(self, decoder: ChildProcess) -> None:
+    async def _feed(self, decoder: ChildProcess, output: PrintedOutput) -> None:
         """Give a decoder one job after the other, until it ends or is killed."""
         while True:
             await self._jobs.wait()
@@ -105,6 +112,7 @@ class DecodePool:
             begun = time.monotonic()
             reply = await self._reply(decoder, job, slot)
             self._jobs.finished(job, time.monotonic() - begun)
+            self._limits.log.printed(job.work.image.sha256, *output.take())
             if isinstance(reply, Decoded):
                 job.resolve(DecodedImage(slot, reply))
                 continue
@@ -121,10 +129,8 @@ class DecodePool:
         # guard: unwanted-image-is-not-decoded
         if not job.is_wanted():
             return None
-        decoder.channel.send(Decode(job.work.image, slot))
         try:
-            async with asyncio.timeout(STUCK_FACTOR * self._settings.images.decode_seconds):
-                return decode_reply(await decoder.channel.receive_bytes(MAX_REPLY_BYTES))
+            return await exchange(decoder, Decode(job.work.image, slot), self._limits)
         except ChannelClosed:
             return await death_of(decoder)
         except (MalformedReply, MessageTooLarge) as error:
@@ -140,22 +146,24 @@ class DecodePool:
         """Try a job again whose decoder ended, until its image counts as the cause."""
         # guard: decoder-death-blames-its-image
         job.blame += max(1, blame(end.death, batch=1))
-        log.warning("decoder_died", exit_code=end.exit_code, death=end.death.value, blame=job.blame)
         if end.exit_code == -signal.SIGPROF:
-            seconds = self._settings.images.decode_seconds
-            error: CaptiondError = ImageTooSlow(f"decoding takes more than {seconds:g} seconds")
-        elif job.blame >= BLAME_LIMIT:
-            error = PoisonImage("decoding this image ends the process that decodes it")
+            seconds = self._limits.seconds
+            self._limits.log.too_slow(job.work.image.sha256, seconds)
+            error = ImageTooSlow(f"decoding takes more than {seconds:g} seconds")
+            job.resolve(Refused.of(error))
+            return
+        log.warning("decoder_died", exit_code=end.exit_code, death=end.death.value, blame=job.blame)
+        if job.blame >= BLAME_LIMIT:
+            poison = PoisonImage("decoding this image ends the process that decodes it")
+            job.resolve(Refused.of(poison))
         else:
             self._jobs.put(job)
-            return
-        job.resolve(Refused.of(error))
 
-    async def _spawn(self) -> ChildProcess:
-        return await ChildProcess.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, self._start)
+    async def _spawn(self, output: PrintedOutput) -> ChildProcess:
+        def start(name: str, connection: "Connection[Message, Message]") -> DecoderStart:
+            return DecoderStart(name, os.getpid(), self._settings, connection, self._slots, output)
 
-    def _start(self, name: str, connection: "Connection[Message, Message]") -> DecoderStart:
-        return DecoderStart(name, os.getpid(), self._settings, connection, self._slots)
+        return await ChildProcess.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, start)
 
 
 async def death_of(decoder: ChildProcess) -> DecoderDeath:
@@ -176,16 +184,33 @@ async def death_of(decoder: ChildProcess) -> DecoderDeath:
 async def running_pool(settings: Settings, slots: Slots) -> AsyncIterator[DecodePool]:
     """Run a pool; its processes end with the block."""
     pool = DecodePool(settings, slots)
+    if missing := missing_parts():
+        log.warning("decoder_box_incomplete", missing=missing)
     async with asyncio.TaskGroup() as group:
-        decoders = [
-            group.create_task(pool.keep_decoder())
-            for _ in range(decoder_count(settings.images.decoders))
-        ]
+        decoders = [group.create_task(pool.keep_decoder()) for _ in range(decoder_count(settings))]
         yield pool
         for decoder in decoders:
             decoder.cancel()
 
 
-def decoder_count(setting: int) -> int:
-    """Return the setting, or the number of cores without the one that the model process uses."""
-    return setting or max(1, len(os.sched_getaffinity(0)) - 1)
+def make_limits(settings: Settings) -> DecoderLimits:
+    """Return the limits of a pool. Each decoder has a standing part of the memory."""
+    standing = decoder_count(settings) * standing_bytes(settings.limits.file_bytes)
+    total = pool_bytes(settings)
+    budget = MemoryBudget(max(total - standing, total // 2))
+    return DecoderLimits(settings.images.decode_seconds, budget, DecoderLog())
+
+
+def pool_bytes(settings: Settings) -> int:
+    return budget_bytes(settings.images.decoders_memory, len(settings.model.devices))
+
+
+def decoder_count(settings: Settings) -> int:
+    """Return the number of decoders.
+
+    Without a setting, it is the number of cores without the one that the model process uses, or
+    less if their standing memory would be more than half of the budget.
+    """
+    cores = max(1, len(os.sched_getaffinity(0)) - 1)
+    fitting = pool_bytes(settings) // 2 // standing_bytes(settings.limits.file_bytes)
+    return settings.images.decoders or max(1, min(cores, fitting))

@@ -42,20 +42,30 @@ class RefusedReply(
     status: int
 
 
+class MemoryNeeded(
+    msgspec.Struct, frozen=True, tag="needed", tag_field="kind", forbid_unknown_fields=True
+):
+    """The decoder waits for this much memory. It is the only reply that another one follows."""
+
+    bytes: Annotated[int, msgspec.Meta(ge=1, le=2**48)]
+
+
 ERRORS: tuple[type[CaptiondError], ...] = (ImageError, *ImageError.__subclasses__(), SpoolError)
 STATUSES = {error.code: error.status for error in ERRORS}  # of what a decoder may refuse
-DECODER = msgspec.msgpack.Decoder(FilledReply | RefusedReply, strict=True)
+DECODER = msgspec.msgpack.Decoder(FilledReply | RefusedReply | MemoryNeeded, strict=True)
 
 
-def encode_reply(reply: Decoded | Refused) -> bytes:
+def encode_reply(reply: Decoded | Refused | MemoryNeeded) -> bytes:
     """Return a reply as bytes. A long error message is cut off."""
+    if isinstance(reply, MemoryNeeded):
+        return msgspec.msgpack.encode(reply)
     if isinstance(reply, Decoded):
         return msgspec.msgpack.encode(FilledReply(reply.width, reply.height))
     error = reply.error[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
     return msgspec.msgpack.encode(RefusedReply(error, reply.code, reply.status))
 
 
-def decode_reply(body: bytes) -> Decoded | Refused:
+def decode_reply(body: bytes) -> Decoded | Refused | MemoryNeeded:
     """Return the reply that `encode_reply` has encoded.
 
     Raises:
@@ -65,6 +75,8 @@ def decode_reply(body: bytes) -> Decoded | Refused:
         reply = DECODER.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedReply(str(error)) from error
+    if isinstance(reply, MemoryNeeded):
+        return reply
     if isinstance(reply, FilledReply):
         return Decoded(reply.width, reply.height)
     if STATUSES.get(reply.code) != reply.status:

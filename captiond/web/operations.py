@@ -47,6 +47,7 @@ from captiond.errors import (
     TooManyFiles,
     TooManyPixels,
     TooManyRequests,
+    TooMuchMemory,
     Unauthorized,
     UploadTimeout,
     WorkerLost,
@@ -132,6 +133,7 @@ AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge, Pat
 DURING_WORK: Errors = (
     CorruptImage,
     TooManyPixels,
+    TooMuchMemory,
     PoisonImage,
     ImageTooSlow,
     OutOfMemory,

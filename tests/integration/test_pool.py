@@ -1,10 +1,13 @@
 """A pool of real decoder processes, which are killed, taken over, or have no file to read."""
 
 import asyncio
+import hashlib
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from captiond.config import DataSettings, ImageSettings, Settings
 from captiond.decoding import pool as pool_module
@@ -14,7 +17,9 @@ from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
 from captiond.jobs import BLAME_LIMIT, RETRYABLE, Lane, Refused, SpooledImage
 from captiond.messages import Work
+from captiond.processes.box import missing_parts
 from tests.conftest import png
+from tests.imagefiles import blank_png, encoded, in_mode, picture
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(384, 384, 3)
@@ -56,6 +61,88 @@ async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) ->
         pool.free([first.slot])
         assert await pool.decode(work, lambda: False) is None, "nobody wants it any more"
         assert await pool.decode(work) == first, "its slot is free"
+
+
+def settings_of(folder: Path, **images: Any) -> Settings:
+    settings = Settings(data=DataSettings(dir=folder), images=ImageSettings(decoders=1, **images))
+    settings.spool.mkdir()
+    return settings
+
+
+def stored(settings: Settings, content: bytes) -> Work:
+    """Return the work for an image that is in the spool."""
+    name = hashlib.sha256(content).hexdigest()
+    (settings.spool / name).write_bytes(content)
+    return bulk(SpooledImage(name, 0, len(content), name))
+
+
+async def test_a_decoder_in_its_box_decodes_all_formats(tmp_path: Path) -> None:
+    """It can open no file but the uploaded ones, and import nothing."""
+    settings = settings_of(tmp_path)
+    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        for mode, format_ in (
+            ("RGB", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("RGB", "WEBP"),
+            ("P", "GIF"), ("RGB", "BMP"), ("LAB", "TIFF"), ("F", "TIFF"), ("RGB", "AVIF"),
+        ):  # fmt: skip
+            content = encoded(in_mode(picture(), mode), format_)
+            decoded = await pool.decode(stored(settings, content))
+            assert isinstance(decoded, DecodedImage), (mode, format_, decoded)
+            pool.free([decoded.slot])
+        check_box()
+        compressed = encoded(picture(), "TIFF", compression="tiff_lzw")
+        assert isinstance(await pool.decode(stored(settings, compressed)), DecodedImage)
+
+
+def check_box() -> None:
+    """Check that the decoder is in its box: what the kernel says about it in proc(5)."""
+    (decoder,) = multiprocessing.active_children()
+    status = Path(f"/proc/{decoder.pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    assert ("Seccomp:\t2" in status) == ("seccomp" not in missing_parts())
+
+
+async def test_what_libraries_print_does_not_reach_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_of(tmp_path)
+    fax = encoded(picture().convert("1"), "TIFF", compression="group4")
+    with capture_logs() as lines:
+        async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+            for at in range(400, 420):  # libtiff prints a line for each row that is damaged
+                damaged = fax[:at] + b"\xff" * 40 + fax[at + 40 :]
+                decoded = await pool.decode(stored(settings, damaged))
+                assert isinstance(decoded, DecodedImage)
+                pool.free([decoded.slot])
+    assert {line["event"] for line in lines} == {"decoder_printed"}
+    assert len([line for line in lines if line["log_level"] != "debug"]) == 1
+    assert "Fax4Decode: Bad code word" in lines[0]["text"]
+    assert capfd.readouterr() == ("", "")
+
+
+async def test_an_image_takes_its_memory_from_the_budget_of_all(tmp_path: Path) -> None:
+    large = blank_png(3000, 6000, 8, 2)
+    settings = settings_of(tmp_path, decoders_memory=512 << 20)
+    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        decoded = await pool.decode(stored(settings, large))
+        assert isinstance(decoded, DecodedImage)
+        pool.free([decoded.slot])
+        refused = await pool.decode(stored(settings, blank_png(50_000_000, 1, 8, 6)))
+        assert isinstance(refused, Refused)
+        assert refused.code == "too_much_memory"
+        assert refused.code in RETRYABLE
+        again = await pool.decode(stored(settings, large))
+        assert again == decoded, "the decoder goes on, and its memory was given back"
+
+
+async def test_an_image_that_takes_too_long_is_refused_and_logged_seldom(tmp_path: Path) -> None:
+    slow = encoded(picture(4000, 3000), "JPEG")
+    settings = settings_of(tmp_path, decode_seconds=0.02)
+    with capture_logs() as lines:
+        async with asyncio.timeout(120), running_pool(settings, Slots(1, GEOMETRY)) as pool:
+            refused = await pool.decode(stored(settings, slow))
+    assert isinstance(refused, Refused)
+    assert refused.code == "image_too_slow"
+    assert [line["event"] for line in lines] == ["decoding_too_slow"]
 
 
 async def test_a_short_spool_file_is_a_storage_error_and_not_the_images_fault(

@@ -250,7 +250,7 @@ def test_the_report_has_every_part_and_begins_with_what_counts() -> None:
     for name in EACH:
         assert f"## {name}: finished, 1.5 s" in text
     assert "- large, batch 256: no memory" in text
-    assert "| 8 | 512 | 900 | 400.0 | 600.0 | 2 | decoding 20.0% | decoders 9.0 |" in text
+    assert "| 8 | full | 512 | 900 | 400.0 | 600.0 | 2 | decoding 20.0% | decoders 9.0 |" in text
 
 
 def test_the_report_of_a_run_that_was_killed_at_once() -> None:

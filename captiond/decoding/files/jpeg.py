@@ -1,0 +1,153 @@
+"""JPEG files (ITU-T T.81), of which only the first picture is read."""
+
+from dataclasses import dataclass, field
+
+from captiond.decoding.files.directory import EXIF_HEADER, orientation_of
+from captiond.decoding.files.plain import PlainFile
+from captiond.errors import CorruptImage, ImageTooSlow
+
+MAX_SEGMENTS = 20_000  # before the pixels; a file of 20 MB needs 320 for its metadata
+FEW_SCANS = 64  # a progressive JPEG has some 10
+MAX_SCANS = 50_000
+SCAN_BLOCK_SECONDS = 4e-9  # a further scan, for each block of 8 x 8 samples
+SCAN_SECONDS = 2e-6
+SOI, EOI, SOS, DHT, DQT, DRI = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD
+DAC, DNL = 0xCC, 0xDC
+FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, DAC}
+PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
+TABLES = {DHT, DQT, DRI, DAC, DNL}
+WITHOUT_LENGTH = {0x01, SOI, *range(0xD0, 0xD8)}
+APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
+ICC_HEADER = b"ICC_PROFILE\0"
+# For a file without an end marker: samples that are missing get other values with each of these.
+ENDS = [bytes(64) + b"\xff\xd9", b"\x55" * 64 + b"\xff\xd9"]
+JFIF = bytes.fromhex("ffe000104a46494600010100000100010000")  # a JFIF header without resolution
+
+
+@dataclass
+class Segments:
+    """What the segments before the first scan hold."""
+
+    kept: list[bytes] = field(default_factory=list)
+    frame: bytes = b""
+    marker: int = 0
+    exif: bytes = b""
+    xmp: bytes = b""
+    profile: list[bytes] = field(default_factory=list)
+
+    def add(self, marker: int, body: bytes, whole: bytes) -> None:
+        """Keep the segment if the pixels need it, and what captiond needs of metadata."""
+        if marker in TABLES:
+            self.kept.append(whole)
+        elif marker in FRAMES:
+            self.kept.append(whole)
+            self.frame, self.marker = body, marker
+        elif marker == APP1 and body.startswith(EXIF_HEADER):
+            self.exif = self.exif or body
+        elif marker == APP1 and body.startswith(XMP_HEADER):
+            self.xmp = self.xmp or body
+        elif marker == APP2 and body.startswith(ICC_HEADER):
+            self.profile.append(body[len(ICC_HEADER) :])
+        # These two say whether the samples are YCbCr. The rest of them is metadata.
+        elif marker == APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
+            self.kept.append(JFIF)
+        elif marker == APP14 and body.startswith(b"Adobe") and len(body) >= 12:
+            self.kept.append(b"\xff\xee\0\x0e" + body[:12])
+
+
+def plain_jpeg(content: bytes) -> PlainFile:
+    """Return a JPEG without metadata.
+
+    Raises:
+        CorruptImage: it has no frame header, or no scan.
+        ImageTooSlow: it has too many segments.
+    """
+    segments = Segments()
+    begin = read_segments(content, segments)
+    if len(segments.frame) < 6:
+        raise CorruptImage("the image has no frame header")
+    height, width = (int.from_bytes(segments.frame[at : at + 2], "big") for at in (1, 3))
+    components = segments.frame[5]
+    scans = count_scans(content, begin)
+    buffered = scans > 1 or segments.marker in PROGRESSIVE
+    blocks = width * height * components / 64
+    plain = b"".join((b"\xff\xd8", *segments.kept, content[begin:]))
+    ends = [b""] if content.rfind(b"\xff\xd9", begin) >= 0 else ENDS
+    return PlainFile(
+        content=ended(plain, ends[0]),
+        width=width,
+        height=height,
+        pixel_bytes=(1 if components == 1 else 4) + (2 * components if buffered else 0),
+        parts=f"{scans} scans",
+        parts_seconds=(scans - 1) * (SCAN_SECONDS + SCAN_BLOCK_SECONDS * blocks),
+        orientation=orientation_of(segments.exif, segments.xmp),
+        profile=joined_profile(segments.profile),
+        other_end=ended(plain, ends[-1]) if len(ends) > 1 else b"",
+    )
+
+
+def ended(plain: bytes, end: bytes) -> bytes:
+    """Return a JPEG with an end. A marker that is cut off is removed first."""
+    return plain.removesuffix(b"\xff") + end if end else plain
+
+
+def read_segments(content: bytes, segments: Segments) -> int:
+    """Read the segments before the first scan. Return where that scan begins."""
+    at = 2
+    for _ in range(MAX_SEGMENTS):
+        at = content.find(b"\xff", at)
+        while at >= 0 and content[at : at + 2] == b"\xff\xff":  # fill bytes
+            at += 1
+        if at < 0 or at + 2 > len(content) or content[at + 1] == EOI:
+            raise CorruptImage("the image has no scan")
+        marker = content[at + 1]
+        if marker == SOS:
+            return at
+        if marker == 0 or marker in WITHOUT_LENGTH:
+            at += 2
+            continue
+        end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        segments.add(marker, content[at + 4 : end], content[at:end])
+        at = max(end, at + 4)
+    raise ImageTooSlow(f"the file has more than {MAX_SEGMENTS} segments before its pixels")
+
+
+def count_scans(content: bytes, begin: int) -> int:
+    """Return the number of scans from `begin` on, at least 1.
+
+    The bytes FF DA do not occur within the data of a scan. They may occur within tables and in a
+    second picture, so a large number is counted exactly.
+    """
+    scans = content.count(b"\xff\xda", begin)
+    return scans if scans <= FEW_SCANS else exact_scans(content, begin)
+
+
+def exact_scans(content: bytes, begin: int) -> int:
+    """Return the number of scans by following the markers.
+
+    Raises:
+        ImageTooSlow: there are too many.
+    """
+    scans, at = 0, begin
+    while 0 <= at < len(content) - 1:
+        marker = content[at + 1]
+        if marker == EOI:
+            break
+        if marker == SOS:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise ImageTooSlow(f"the file has more than {MAX_SCANS} scans")
+        if marker == 0 or marker == 0xFF or marker in WITHOUT_LENGTH:
+            at += 1 if marker == 0xFF else 2
+        else:
+            at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+        at = content.find(b"\xff", at)
+    return max(1, scans)
+
+
+def joined_profile(parts: list[bytes]) -> bytes:
+    """Join the parts of an ICC profile, each of which begins with its number and their count."""
+    if not parts or any(len(part) < 2 for part in parts) or parts[0][1] != len(parts):
+        return b""
+    return b"".join(part[2:] for part in sorted(parts, key=lambda part: part[0]))

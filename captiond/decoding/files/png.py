@@ -1,0 +1,119 @@
+"""PNG files (W3C PNG, third edition). Of an animation, the default image is read."""
+
+import struct
+import zlib
+
+from captiond.decoding.files.directory import orientation_of
+from captiond.decoding.files.plain import PlainFile
+from captiond.errors import CorruptImage, ImageTooSlow
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_CHUNKS = 100_000  # a file of 20 MB in chunks of 8 kB has 2,500
+MAX_TEXT = 1 << 20  # bytes that a compressed text or profile may have
+CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
+XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # as ImageMagick writes it
+
+
+def plain_png(content: bytes) -> PlainFile:
+    """Return a PNG that has nothing but its pixels, and the checksums that these need.
+
+    Raises:
+        CorruptImage: it has no header, or no pixels.
+        ImageTooSlow: it has too many chunks.
+    """
+    chunks = read_chunks(content)
+    header = b"".join(chunks.get(b"IHDR", [])[:1])
+    if len(header) != 13 or b"IDAT" not in chunks:
+        raise CorruptImage("the image has no header, or no pixels")
+    width, height, bits, colour = struct.unpack(">IIBB", header[:10])
+    kept = [chunk(kind, chunks[kind][0]) for kind in (b"PLTE", b"tRNS") if kind in chunks]
+    pixels = b"".join(chunks[b"IDAT"])
+    return PlainFile(
+        content=b"".join(
+            (
+                SIGNATURE,
+                chunk(b"IHDR", header),
+                *kept,
+                chunk(b"IDAT", pixels),
+                chunk(b"IEND", b""),
+            )
+        ),
+        width=width,
+        height=height,
+        pixel_bytes=bytes_in_memory(bits, CHANNELS.get(colour, 4)),
+        row_bytes=2 * width * bits * CHANNELS.get(colour, 4) // 8,
+        orientation=orientation_of(exif_of(chunks), xmp_of(chunks)),
+        profile=profile_of(chunks),
+        depth=bits if bits == 16 and colour == 0 else 0,
+    )
+
+
+def bytes_in_memory(bits: int, channels: int) -> float:
+    if channels > 1:
+        return 4.0
+    return 2.0 if bits == 16 else 1.0
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def read_chunks(content: bytes) -> dict[bytes, list[bytes]]:
+    """Return the data of the chunks by their kind, without those of an animation's frames.
+
+    Checksums are not compared: that of the compressed pixels, within them, is.
+    """
+    chunks: dict[bytes, list[bytes]] = {}
+    at = len(SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        kind = content[at + 4 : at + 8]
+        if len(kind) < 4 or kind == b"IEND":
+            return chunks
+        length = int.from_bytes(content[at : at + 4], "big")
+        if kind == b"IDAT" or kind not in chunks or kind in {b"iTXt", b"tEXt", b"zTXt"}:
+            chunks.setdefault(kind, []).append(content[at + 8 : at + 8 + length])
+        at += length + 12
+    raise ImageTooSlow(f"the file has more than {MAX_CHUNKS} chunks")
+
+
+def exif_of(chunks: dict[bytes, list[bytes]]) -> bytes:
+    """Return the EXIF data, or those that are written as hexadecimal text."""
+    if b"eXIf" in chunks:
+        return chunks[b"eXIf"][0]
+    for keyword in RAW_EXIF:
+        for text in chunks.get(b"tEXt", []):
+            if text.startswith(keyword):
+                return from_hexadecimal(text[len(keyword) :])
+        for text in chunks.get(b"zTXt", []):
+            if text.startswith(keyword):
+                return from_hexadecimal(inflated(text[len(keyword) + 1 :]))
+    return b""
+
+
+def from_hexadecimal(text: bytes) -> bytes:
+    """Return the bytes of ImageMagick's form: a name, a length, and hexadecimal digits."""
+    try:
+        return bytes.fromhex(b"".join(text.split()[2:]).decode("ascii"))
+    except ValueError:
+        return b""
+
+
+def xmp_of(chunks: dict[bytes, list[bytes]]) -> bytes:
+    return next((text for text in chunks.get(b"iTXt", []) if text.startswith(XMP_KEYWORD)), b"")
+
+
+def profile_of(chunks: dict[bytes, list[bytes]]) -> bytes:
+    """Return the ICC profile; empty if there is none, or it cannot be read."""
+    name, _, packed = chunks.get(b"iCCP", [b""])[0].partition(b"\0")
+    return inflated(packed[1:]) if name and packed[:1] == b"\0" else b""
+
+
+def inflated(data: bytes) -> bytes:
+    """Return decompressed data; empty if they are damaged or too long."""
+    unpacker = zlib.decompressobj()
+    try:
+        unpacked = unpacker.decompress(data, MAX_TEXT)
+    except zlib.error:
+        return b""
+    return b"" if unpacker.unconsumed_tail else unpacked

@@ -1,0 +1,148 @@
+"""Hostile and odd images, decoded by a real decoder in its box."""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from captiond.config import DataSettings, ImageSettings, Settings
+from captiond.decoding.decode import Geometry
+from captiond.decoding.pool import DecodePool, running_pool
+from captiond.decoding.slots import Slots
+from captiond.errors import ImageError
+from captiond.jobs import Lane, Refused, SpooledImage
+from captiond.messages import Work
+from tests.faults.harness import SOAK, new_seed, progress, record, rounds
+from tests.imagefiles import BOMBS, mutations, picture, variants
+
+pytestmark = pytest.mark.anyio
+GEOMETRY = Geometry(384, 384, 3)
+CODES = {error.code for error in ImageError.__subclasses__()} - {"poison_image"}
+# The short form has one bomb of each kind of cost: memory, processor time, canvas, parts.
+FEW_BOMBS = ("png in one row", "gif with a large screen", "webp 7000", "jpeg with scans")
+SECONDS = 2.5  # of processor time: the limit, and what the kernel's timer and a reply take
+BUDGET = 3 << 30
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Decoders:
+    """A pool of one decoder, and the processor time that each image takes in it."""
+
+    def __init__(self, pool: DecodePool, spool: Path) -> None:
+        self._pool = pool
+        self._spool = spool
+        self.codes: Counter[str] = Counter()
+        self.slowest = 0.0
+
+    async def decode(self, content: bytes) -> str:
+        """Decode an image; return "decoded" or the code of its error."""
+        name = hashlib.sha256(content).hexdigest()
+        (self._spool / name).write_bytes(content)
+        work = Work("ticket", Lane.BULK, SpooledImage(name, 0, len(content), name))
+        before = seconds_of_children()
+        result = await self._pool.decode(work)
+        (self._spool / name).unlink()
+        self.slowest = max(self.slowest, seconds_of_children() - before)
+        assert result is not None
+        code = "decoded"
+        if isinstance(result, Refused):
+            code = result.code
+        else:
+            self._pool.free([result.slot])
+        self.codes[code] += 1
+        return code
+
+    def peak(self) -> int:
+        """Return the greatest resident size that the decoder had, in bytes."""
+        status = [Path(f"/proc/{child}/status").read_text() for child in children()]
+        return 1024 * max(int(re.findall(r"VmHWM:\s*(\d+)", text)[0]) for text in status)
+
+
+def children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+
+
+def seconds_of_children() -> float:
+    """Return the processor time of all children: of those that live, and of those that ended."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    living = 0
+    for child in children():
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        living += int(fields[11]) + int(fields[12])
+    times = os.times()
+    return living / ticks + times.children_user + times.children_system
+
+
+@asynccontextmanager
+async def decoders(folder: Path) -> AsyncIterator[Decoders]:
+    settings = Settings(
+        data=DataSettings(dir=folder), images=ImageSettings(decoders=1, decoders_memory=BUDGET)
+    )
+    settings.spool.mkdir()
+    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        yield Decoders(pool, settings.spool)
+
+
+def check_lines(lines: list[MutableMapping[str, Any]], most: int) -> int:
+    """Check that nothing died, and that few lines were logged, all of them ours; return how many.
+
+    Lines of the level debug do not count.
+    """
+    shown = [line["event"] for line in lines if line["log_level"] != "debug"]
+    assert set(shown) <= {"decoder_printed", "decoding_too_slow"}
+    assert len(shown) <= most
+    return len(shown)
+
+
+async def test_every_mode_format_and_orientation_is_decoded(tmp_path: Path) -> None:
+    files = list(variants(picture()))
+    with capture_logs() as lines:
+        async with decoders(tmp_path) as them:
+            for name, content in files[:: 1 if SOAK else 4]:
+                assert await them.decode(content) == "decoded", name
+    check_lines(lines, 0)
+    record("every mode, format and orientation", images=len(files), codes=dict(them.codes))
+
+
+async def test_damaged_files_give_pixels_or_an_error(tmp_path: Path) -> None:
+    count = rounds(300, 10_000)
+    with capture_logs() as lines:
+        async with decoders(tmp_path) as them:
+            for number, content in enumerate(mutations(new_seed(), count)):
+                code = await them.decode(content)
+                assert code == "decoded" or code in CODES, code
+                progress(number + 1, count, "damaged files")
+    assert them.slowest < SECONDS
+    shown = check_lines(lines, 10)
+    figures = {"slowest": round(them.slowest, 2), "log_lines": shown, **them.codes}
+    record("damaged files", images=count, **figures)
+
+
+def bombs() -> Iterator[tuple[str, bytes]]:
+    for name in BOMBS if SOAK else FEW_BOMBS:
+        yield name, BOMBS[name]()
+
+
+async def test_expensive_files_take_little_time_and_memory(tmp_path: Path) -> None:
+    with capture_logs() as lines:
+        async with decoders(tmp_path) as them:
+            assert await them.decode(next(variants(picture()))[1]) == "decoded"
+            for name, content in bombs():
+                them.slowest = 0.0
+                code = await them.decode(content)
+                assert code == "decoded" or code in CODES, (name, code)
+                assert them.slowest < SECONDS, name
+                record(f"bomb: {name}", images=1, seconds=round(them.slowest, 2), code=code)
+            assert them.peak() < BUDGET
+    check_lines(lines, 10)
