@@ -8,6 +8,7 @@
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
 # make gpu-rehearsal run the measurements of tools/gpu on this CPU, with small counts
+# make audit         check the dependencies for known vulnerabilities; needs a network
 # make tags-report   measure how good the tags are, and how long they take
 PYTHON ?= python3.11
 VENV := .venv
@@ -16,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 # More than cores: tests that start services wait much of their time.
 TEST_PROCESSES ?= 3
 
-.PHONY: install run test tests check soak guards bench gpu-wheels gpu-rehearsal tags-report clean
+.PHONY: install run test tests check soak guards bench gpu-wheels gpu-rehearsal audit tags-report clean
 
 install: $(INSTALLED)
 
@@ -59,6 +60,11 @@ gpu-wheels: install
 
 gpu-rehearsal: install
 	$(BIN)/python -m tools.gpu --device cpu --counts small
+
+audit: install
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit
+	build/audit/bin/pip-audit --path $(VENV)/lib/python3.11/site-packages --skip-editable
 
 tags-report: install
 	$(BIN)/python -m tools.tags_report --speed

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
 
+from captiond.authority import Authority, parse_authority
 from captiond.backoff import backoff
 
 MAX_URL = 2000
@@ -64,40 +65,36 @@ def parse_url(url: str) -> Target:
         raise BadUrl("a callback URL must have printable ASCII characters only, and no spaces")
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError as error:
         raise BadUrl(f"not a URL: {error}") from None
-    if parts.scheme not in PORTS or not parts.hostname:
+    if parts.scheme not in PORTS or not parts.netloc:
         raise BadUrl("a callback URL must begin with https:// or http:// and a host")
     if "@" in parts.netloc or "\\" in url or "#" in url:
         raise BadUrl("a callback URL must have no user name, no backslash and no fragment")
+    try:
+        place = parse_authority(parts.netloc)
+    except ValueError as error:
+        raise BadUrl(f"not a URL: {parts.netloc!r}: {error}") from None
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    host = parts.hostname.rstrip(".")
-    return Target(parts.scheme, host, PORTS[parts.scheme] if port is None else port, path)
+    port = PORTS[parts.scheme] if place.port is None else place.port
+    return Target(parts.scheme, place.host, port, path)
 
 
-@dataclass(frozen=True, slots=True)
-class AllowedHost:
-    """An entry of `[webhooks] allow`. If `port` is None, every port of the host is allowed."""
+def parse_allowed(entry: str) -> Authority:
+    """Parse an entry of `[webhooks] allow`. Without a port, every port of the host is allowed.
 
-    host: str
-    port: int | None
-
-
-def parse_allowed(entry: str) -> AllowedHost:
-    """Parse an entry such as `host`, `host:port`, `10.0.0.5` or `[::1]:8080`.
+    An entry is such as `host`, `host:port`, `10.0.0.5` or `[::1]:8080`.
 
     Raises:
         BadUrl: The entry does not have this form.
     """
     try:
-        parts = urlsplit(f"//{entry}")
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise BadUrl(f"{entry!r}: {error}") from None
-    if not host or not entry.isascii() or set(entry) & set("/@?#*\\ ") or entry.endswith(":"):
+        allowed = parse_authority(entry)
+    except ValueError:
+        allowed = None
+    if allowed is None or entry.endswith(":"):
         raise BadUrl(f"{entry!r}: must be a host or host:port, without https://, a path or *")
-    return AllowedHost(host.rstrip("."), port)
+    return allowed
 
 
 def is_allowed(target: Target, entries: Iterable[str]) -> bool:

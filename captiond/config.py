@@ -13,6 +13,7 @@ from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.option_settings import GenerationSettings, Section, TagSettings
+from captiond.origins import check_host_entry, check_origin_entry
 from captiond.textvalues import Listed
 
 MIB = 1024 * 1024
@@ -30,6 +31,17 @@ class ServerSettings(Section):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0: any free port.")
     workers: int = Field(
         1, ge=1, le=64, description="Number of web processes. They share the listening socket."
+    )
+    hosts: Annotated[tuple[str, ...], Listed] = Field(
+        (),
+        description="Further host names of the service, such as captions.example.com. IP "
+        "addresses, names without a dot and names of private networks need no entry. * allows "
+        "every name.",
+    )
+    cors_origins: Annotated[tuple[str, ...], Listed] = Field(
+        (),
+        description="Origins whose web pages may use the service, such as "
+        "https://photos.example.com. * allows every page. Empty: only the service's own page.",
     )
     trusted_proxies: Annotated[tuple[str, ...], Listed] = Field(
         (),
@@ -56,6 +68,20 @@ class ServerSettings(Section):
         description="How long a stop may take to finish the images in progress. Accepted tasks "
         "that are not finished by then continue at the next start.",
     )
+
+    @field_validator("hosts")
+    @classmethod
+    def check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            check_host_entry(entry)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            check_origin_entry(entry)
+        return value
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -138,6 +164,11 @@ class ImageSettings(Section):
         min_length=1,
         description="Image types that are accepted. A file's first bytes decide its type. heif "
         "needs the extra captiond[heif].",
+    )
+    root: Path | None = Field(
+        None,
+        description="Folder with images that requests may name in the field path, instead of "
+        "sending them. Default: requests cannot name files.",
     )
     max_pixels: int = Field(
         50_000_000,

@@ -12,8 +12,7 @@ class CaptiondError(Exception):
     """The base class of all errors that captiond raises on purpose.
 
     `code` identifies the error in the API. `status` is the HTTP status of a response with it.
-    `retry_after` is the number of seconds after which the client may try again, or None if that
-    does not help. It becomes the `Retry-After` header.
+    `retry_after` is the header `Retry-After` in seconds, or None if another try does not help.
     """
 
     code: ClassVar[str] = "internal_error"
@@ -155,6 +154,12 @@ class FileTooLarge(ImageError):
     status = 413
 
 
+class PathRefused(ImageError):
+    """The field `path` names no regular file under `[images] root`."""
+
+    code = "path_refused"
+
+
 # ---------------------------------------------------------------- requests
 
 
@@ -203,6 +208,20 @@ class BadKey(RequestError):
     """The Idempotency-Key is too long, or has characters other than printable ASCII."""
 
     code = "bad_idempotency_key"
+
+
+class HostNotAllowed(RequestError):
+    """The request names a host that is not one of this service's, see `[server] hosts`."""
+
+    code = "host_not_allowed"
+    status = 421
+
+
+class OriginNotAllowed(RequestError):
+    """A web page of another origin sent the request, and `[server] cors_origins` lacks it."""
+
+    code = "origin_not_allowed"
+    status = 403
 
 
 class Unauthorized(RequestError):

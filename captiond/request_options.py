@@ -77,7 +77,7 @@ class GenerationOptions(BaseModel):
     )
     repetition_penalty: float = Field(
         DEFAULT_GENERATION.repetition_penalty,
-        gt=0,
+        ge=0.1,
         le=10,
         description="A value above 1 makes words less likely that the caption already contains.",
     )

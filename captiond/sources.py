@@ -258,8 +258,13 @@ def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
     if problem["type"] == "extra_forbidden":
         hint = ENV_HINT if source == ENVIRONMENT and len(steps) == 1 else ""
         return f"{source}: {name}: there is no such setting{hint}"
-    value = "***" if tuple(steps[:2]) in SECRETS else repr(problem["input"])
+    value = "***" if holds_secret(steps[:2]) else repr(problem["input"])
     return f"{source}: {name} = {value}: {problem['msg']}"
+
+
+def holds_secret(steps: list[str]) -> bool:
+    """Return whether the value of a setting, or of a whole section, may have a secret in it."""
+    return any(secret[: len(steps)] == tuple(steps) for secret in SECRETS)
 
 
 def variable(layers: list[Layer], section: str, key: str, entry: str) -> str:

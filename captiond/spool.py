@@ -244,7 +244,7 @@ class FileWriter:
 
     def flush(self) -> None:
         if self._descriptor < 0:
-            self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
+            self._descriptor = os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         while self._unwritten:
             pieces = self._unwritten[:IOV_MAX]
             written = os.pwritev(self._descriptor, pieces, self._flushed)
@@ -296,6 +296,8 @@ def remove(paths: Iterable[Path]) -> None:
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
+            if not path.exists():  # a read-only file system says so even then
+                continue
             log.warning("spool_file_not_removed", path=str(path), reason=error.strerror)
 
 

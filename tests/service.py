@@ -255,13 +255,15 @@ def bound_to_parent(child: psutil.Process) -> bool:
     return bool(int(ignored, 16) & 1 << (signal.SIGTERM - 1))
 
 
-def captiond(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a captiond command to its end.
+def captiond(
+    *arguments: str, cwd: Path, prefix: Sequence[str] = (), **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a captiond command to its end. The command of `prefix`, if there is one, starts it.
 
     Raises:
         subprocess.TimeoutExpired: it takes too long. It was killed, with all its children.
     """
-    command = [sys.executable, "-m", "captiond", *arguments]
+    command = [*prefix, sys.executable, "-m", "captiond", *arguments]
     with subprocess.Popen(
         command,
         cwd=cwd,

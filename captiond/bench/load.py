@@ -118,7 +118,8 @@ def data_folder(log: Path) -> Path:
 @contextmanager
 def started(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run `captiond serve` within the block. It and its children have exited afterwards."""
-    command = [sys.executable, "-m", "captiond", "serve", "--config", str(config)]
+    captiond = [sys.executable, "-m", "captiond.bench.bound", str(os.getpid())]
+    command = [*captiond, "serve", "--config", str(config)]
     environ = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
     with log.open("wb") as stderr:
         process = subprocess.Popen(  # noqa: S603 - ourselves

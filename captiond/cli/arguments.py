@@ -97,5 +97,5 @@ def parse_assignment(text: str) -> tuple[str, str, str]:
     name, equals, value = text.partition("=")
     section, dot, key = name.strip().partition(".")
     if not (equals and dot and section and key):
-        raise SettingsError(f"command line: --set {text}: must be SECTION.KEY=VALUE")
+        raise SettingsError(f"command line: --set {name}{equals}…: must be SECTION.KEY=VALUE")
     return section, key, value.strip()

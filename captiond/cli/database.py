@@ -8,7 +8,8 @@ from captiond.config import Settings
 from captiond.errors import StartupError
 from captiond.store.engine import Engine, make_engine
 from captiond.store.migrate import check_revision, prepare_database
-from captiond.supervisor.lock import locked, make_folders
+from captiond.supervisor.datafolder import create_privately, make_folders
+from captiond.supervisor.lock import locked
 
 
 @asynccontextmanager
@@ -35,6 +36,7 @@ async def created(settings: Settings) -> None:
         StartupError: they cannot be created.
         AlreadyRunning: the service is starting.
     """
+    create_privately()
     make_folders(settings.data.dir)
     with locked(settings.data.dir):
         engine = make_engine(settings.database)

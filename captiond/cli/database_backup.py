@@ -18,7 +18,7 @@ def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress
     part = target.with_name(f"{target.name}.part")
     try:
         part.unlink(missing_ok=True)
-        part.touch(mode=0o640, exist_ok=False)
+        part.touch(mode=0o600, exist_ok=False)
         copy(database, part, progress)
         size = part.stat().st_size
         give_name(part, target, overwrite=overwrite)

@@ -22,6 +22,7 @@ from captiond.cli.keys_command import keys_app
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
 from captiond.sources import checked, origins
+from captiond.supervisor.datafolder import provide_temporary_folder
 
 EXIT_FAILED, EXIT_WRONG_SETTING, EXIT_STOPPED = 1, 2, 130
 
@@ -149,6 +150,7 @@ def caption(
         },
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
+    provide_temporary_folder(settings.data.dir)
     from captiond.cli.caption_command import caption_files  # this imports torch
     from captiond.cli.formats import Format, pick_format
 
@@ -238,11 +240,12 @@ def bench(
     The command compares captiond's engine with generate of transformers, and with the least time
     that the hardware allows. It also measures the HTTP service under load.
     """
-    from captiond.cli.bench_command import BenchOptions
-    from captiond.cli.bench_command import bench as measure
-
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
+    provide_temporary_folder(settings.data.dir)
+    from captiond.cli.bench_command import BenchOptions  # imports torch
+    from captiond.cli.bench_command import bench as measure
+
     options = BenchOptions(shape, model is not None, rounds, quick, not no_service)
     try:
         measure(settings, options, as_json=json)

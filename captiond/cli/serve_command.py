@@ -19,8 +19,15 @@ from captiond.metrics import Recorder
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.supervisor.courier import Courier
+from captiond.supervisor.datafolder import (
+    check_files,
+    create_privately,
+    make_folders,
+    make_private,
+    provide_temporary_folder,
+)
 from captiond.supervisor.keyring import KeyRing
-from captiond.supervisor.lock import locked, make_folders
+from captiond.supervisor.lock import locked
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.systemd import Notifier
@@ -41,8 +48,13 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
         StartupError: the port, the data folder or the database cannot be used.
     """
     set_up_logs(settings.logs, process="supervisor")
+    create_privately()
     make_folders(settings.data.dir, settings.spool, settings.model_cache)
     with locked(settings.data.dir), listening(settings.server) as listener:
+        make_private(settings)
+        check_files(settings)
+        if temporary := provide_temporary_folder(settings.data.dir):
+            log.info("temporary_folder", path=str(temporary))
         host, port = listener.getsockname()[:2]
         log.info("listening", url=f"http://{host}:{port}", data=str(settings.data.dir))
         changed = asyncio.run(serve(settings, listener, reload=reload))

@@ -87,10 +87,21 @@ def import_without_gc(module: str) -> ModuleType:
 
 
 def bind_to_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, in whatever way the parent ends.
+    """Let this process end with its parent, and only then.
 
     SIGINT, SIGTERM and SIGUSR1 are ignored here. They are for the supervisor, which drains its
     children over their channels.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    end_with(parent)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, in whatever way the parent ends.
 
     Raises:
         OSError: the kernel refuses.
@@ -101,5 +112,3 @@ def bind_to_parent(parent: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:
         os._exit(1)  # the parent ended before the request, so the kernel sends nothing
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)

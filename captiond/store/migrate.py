@@ -9,7 +9,14 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from captiond.errors import DatabaseUnusable, NoSpace, StoreBusy, StoreError, StoreReadOnly
+from captiond.errors import (
+    DatabaseUnusable,
+    NoSpace,
+    StorageFailed,
+    StoreBusy,
+    StoreError,
+    StoreReadOnly,
+)
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.sqlite import quick_damage
 
@@ -101,6 +108,11 @@ def at_start(database: Path, error: StoreError) -> StoreError | DatabaseUnusable
         return error
     if isinstance(error, StoreReadOnly):
         return DatabaseUnusable(f"{database}: {error}")
+    if isinstance(error, StorageFailed):  # nothing is wrong with its content
+        return DatabaseUnusable(
+            f"{database}: cannot be read or written: {driver_message(error)}. Nothing was changed. "
+            "Check the disk, and that this user owns the data folder and the files in it"
+        )
     return DatabaseUnusable(unusable(database, driver_message(error)))
 
 

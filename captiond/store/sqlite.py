@@ -10,6 +10,7 @@ checkpoints, because SQLite before 3.51.3 can corrupt a database when two connec
 once (sqlite.org/wal.html).
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -42,7 +43,7 @@ from sqlalchemy.dialects import sqlite as dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import InstrumentedAttribute
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.types import TypeEngine
 
 from captiond.errors import (
@@ -69,6 +70,7 @@ Progress = Callable[[int, int], None]
 
 BEGIN = "captiond_begin"  # the execution option that names the first statement of a transaction
 READ, NO_TRANSACTION = {BEGIN: "BEGIN"}, {BEGIN: ""}
+READ_ONLY_FILE = "captiond_read_only_file"  # in the pool's notes on a connection
 WRITE_STATEMENT = "BEGIN IMMEDIATE"
 
 
@@ -79,21 +81,47 @@ def connect_to(database: Path) -> AsyncEngine:
     )
     event.listen(engine.sync_engine, "connect", set_up_connection)
     event.listen(engine.sync_engine, "begin", begin)
+    event.listen(engine.sync_engine, "checkout", replace_read_only)
     return engine
 
 
-def set_up_connection(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+def set_up_connection(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # sqlite3 then begins no transaction of its own
     cursor = connection.cursor()
     for pragma in PRAGMAS:
         cursor.execute(pragma)
+    cursor.execute("PRAGMA database_list")
+    database = str(cursor.fetchall()[0][2])
     cursor.close()
+    if not is_writable(database):
+        record.info[READ_ONLY_FILE] = database
 
 
 def begin(connection: Connection) -> None:
     statement = connection.get_execution_options().get(BEGIN, WRITE_STATEMENT)
     if statement:
         connection.exec_driver_sql(statement)
+
+
+def replace_read_only(
+    connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection
+) -> None:
+    """Have the pool replace a connection that cannot write, once the file can be written again.
+
+    SQLite opens a file that it may not write for reading only, and the connection stays so even
+    after the file system has been mounted writable again.
+
+    Raises:
+        DisconnectionError: the pool opens another connection.
+    """
+    # guard: read-only-heals
+    if READ_ONLY_FILE in record.info and is_writable(record.info[READ_ONLY_FILE]):
+        raise sqlalchemy_errors.DisconnectionError
+
+
+def is_writable(database: str) -> bool:
+    """Return whether this process may write to a database file."""
+    return not database or os.access(database, os.W_OK)
 
 
 # ---------------------------------------------------------------- errors

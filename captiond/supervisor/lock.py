@@ -10,26 +10,6 @@ from typing import TextIO
 from captiond.errors import AlreadyRunning, StartupError
 
 
-def make_folders(*folders: Path) -> None:
-    """Create the folders that the service writes to.
-
-    Raises:
-        StartupError: one of them cannot be created or written to.
-    """
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StartupError(
-                f"{folder}: cannot be made: {error.strerror}; choose another with --data-dir"
-            ) from error
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise StartupError(
-                f"{folder}: not writable for this user; change its owner, or choose another "
-                "with --data-dir"
-            )
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock a data folder while the block runs. The lock also ends with the process.
@@ -55,10 +35,15 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def opened(path: Path) -> TextIO:
-    """Open the lock file, and create it if there is none. Raises StartupError."""
+    """Open the lock file, and create it if there is none. No other user can open it.
+
+    Raises:
+        StartupError: this user cannot open it.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return path.open("a+")
+        return os.fdopen(os.open(path, flags, 0o600), "r+")
     except OSError as error:
         raise StartupError(
-            f"{path}: cannot be opened: {error.strerror}; be the user of the service"
+            f"{path}: cannot be opened: {error.strerror}; run captiond as the user that owns it"
         ) from error

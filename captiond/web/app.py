@@ -12,6 +12,7 @@ from captiond.web.guard import Guard
 from captiond.web.identity import Identify
 from captiond.web.middleware import RequestContext
 from captiond.web.operations import OPERATIONS, Operation
+from captiond.web.other_pages import PageGuard, ResponseHeaders, page_rules
 from captiond.web.page import STATIC
 from captiond.web.problems import on_captiond_error, on_http_error
 from captiond.web.services import Services
@@ -46,11 +47,13 @@ def paths(table: list[Route | Mount]) -> dict[object, str]:
 
 def make_app(services: Services) -> ASGIApp:
     """Return the ASGI application for these services."""
-    table = routes()
+    table, rules = routes(), page_rules(services.settings.server)
     app = Starlette(
         routes=table,
         middleware=[
+            Middleware(ResponseHeaders, rules=rules),
             Middleware(RequestContext, recorder=services.recorder, paths=paths(table)),
+            Middleware(PageGuard, rules=rules),
             Middleware(Identify, server=services.settings.server),
         ],
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},

@@ -1,5 +1,6 @@
 """The form of a request: what an operation takes, and how the parts of a body become a form."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,6 +10,9 @@ from captiond.imagetypes import check_type
 from captiond.jobs import Refused, SpooledImage
 from captiond.metrics import FILES_REFUSED, Recorder
 from captiond.spool import SpoolWriter
+from captiond.web.multipart import MAX_FILENAME, check_length
+from captiond.web.named_files import FIELD as PATH_FIELD
+from captiond.web.named_files import copy_named
 from captiond.web.services import Services
 
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
@@ -17,7 +21,10 @@ FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One file of a request: either an image in the spool, or refused before it was stored."""
+    """One file of a request: either an image in the spool, or refused before it was stored.
+
+    Until the body has been read, a file that the request names by its path is neither.
+    """
 
     filename: str
     image: SpooledImage | None
@@ -74,7 +81,7 @@ class FormReader:
         self._services = services
         self._spec = spec
         self._form = form
-        self._fields = 0
+        self._fields = self._copied = 0
         self._part: Part = IgnoredFile()
         self._writer = services.spool.writer(services.owner)
 
@@ -95,6 +102,47 @@ class FormReader:
         """Add the part to the form."""
         self._part.end(self._form)
 
+    @property
+    def named(self) -> list[int]:
+        """The positions of the uploads that are to be copied: the request names their paths."""
+        uploads = enumerate(self._form.uploads)
+        return [at for at, each in uploads if each.image is None and each.refused is None]
+
+    def copy(self, position: int) -> Upload:
+        """Copy a file that the request names by its path, and return the upload. Blocking.
+
+        Raises:
+            FileTooLarge, BodyTooLarge: the whole request is refused.
+            StorageFailed, OSError
+        """
+        settings, path = self._services.settings, self._form.uploads[position].filename
+        assert settings.images.root is not None
+        self._writer.begin()
+        try:
+            copy_named(
+                settings.images.root,
+                path,
+                self._writer,
+                limit=settings.limits.file_bytes,
+                share=self._services.upload_memory.share,
+            )
+            check_head(self._writer.head, settings.images)
+        except ImageError as error:
+            if self._spec.single and isinstance(error, FileTooLarge):
+                raise
+            self._writer.drop()
+            return Upload(shown(path), None, Refused.of(error))
+        image = self._writer.end()
+        self._copied += image.size
+        check_length(self._copied, self._spec.max_bytes(settings.limits))
+        return Upload(shown(path), image)
+
+    def add(self, position: int, upload: Upload) -> None:
+        """Put a copied file into the form."""
+        if upload.refused is not None:
+            self._services.recorder.count(FILES_REFUSED, upload.refused.code)
+        self._form.uploads[position] = upload
+
     def flush(self) -> None:
         """Write to the disk what is in memory."""
         self._writer.flush()
@@ -114,18 +162,23 @@ class FormReader:
     def _new_part(self, name: str, filename: str | None) -> Part:
         if filename is not None and name == self._spec.field:
             return self._new_file(filename)
+        if filename is None and name == PATH_FIELD and self._services.settings.images.root:
+            return PathPart(self._check_files)
         self._fields += 1
         if self._fields > MAX_FIELDS:
             raise MalformedBody(f"more than {MAX_FIELDS} fields beside the files")
         return FieldPart(name) if filename is None else IgnoredFile()
 
     def _new_file(self, filename: str) -> "FilePart":
-        settings, spec = self._services.settings, self._spec
-        most = spec.max_files(settings.limits)
+        self._check_files()
+        settings, recorder = self._services.settings, self._services.recorder
+        return FilePart(self._writer, settings, recorder, filename, single=self._spec.single)
+
+    def _check_files(self) -> None:
+        """Return if the form may have one more file. Raises TooManyFiles."""
+        spec, most = self._spec, self._spec.max_files(self._services.settings.limits)
         if len(self._form.uploads) == most:
             raise TooManyFiles(f"too many files in {spec.field!r}: at most {most} in a request")
-        recorder = self._services.recorder
-        return FilePart(self._writer, settings, recorder, filename, single=spec.single)
 
 
 class FieldPart:
@@ -135,13 +188,31 @@ class FieldPart:
         self._name = name
         self._value = b""
 
+    @property
+    def value(self) -> str:
+        """The text of the field so far."""
+        return self._value.decode("utf-8", errors="replace")
+
     def write(self, data: memoryview) -> None:
         self._value += data
         if len(self._value) > MAX_FIELD_BYTES:
             raise MalformedBody(f"the field {self._name!r} is over {MAX_FIELD_BYTES} bytes")
 
     def end(self, form: Form) -> None:
-        form.fields[self._name] = self._value.decode("utf-8", errors="replace")
+        form.fields[self._name] = self.value
+
+
+class PathPart(FieldPart):
+    """The field `path`, which names a file under `[images] root`. An empty one counts as absent."""
+
+    def __init__(self, check_files: Callable[[], None]) -> None:
+        super().__init__(PATH_FIELD)
+        self._check_files = check_files
+
+    def end(self, form: Form) -> None:
+        if self.value.strip():
+            self._check_files()
+            form.uploads.append(Upload(self.value, None))
 
 
 class IgnoredFile:
@@ -214,3 +285,8 @@ def check_head(head: bytes, images: ImageSettings) -> None:
     if not head:
         raise EmptyImage("the file is empty")
     check_type(head, images.types)
+
+
+def shown(path: str) -> str:
+    """Return a path as the results show it: as short as a file name."""
+    return path[:MAX_FILENAME]

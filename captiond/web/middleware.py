@@ -18,6 +18,8 @@ from captiond.web.inbox import Evicted
 from captiond.web.problems import on_captiond_error, on_http_error, problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
+PATH_SHOWN = 200  # characters
 NO_ROUTE = "unmatched"  # the label of requests whose path has no route
 NO_STATUS = "disconnected"  # the label of requests whose client disconnected before the answer
 OF_THE_BODY = {"content-type", "content-length"}  # headers
@@ -119,16 +121,28 @@ class Exchange:
 
     def log(self) -> None:
         """Log the request: one line, after the response."""
-        client, key = self._scope.get("client"), self._scope["state"].get("key")
+        client, state = self._scope.get("client"), self._scope["state"]
+        reasons = {"code": state.get("error_code"), "reason": state.get("error_detail")}
+        key = state.get("key")
         log.info(
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
-            path=self._scope["path"],
+            path=loggable(self._scope["path"]),
             status=self.status,
             ms=round((time.perf_counter() - self._started) * 1000, 1),
             client=client[0] if client else None,
             **({"key": key.name} if key is not None else {}),
+            **{name: value for name, value in reasons.items() if value is not None},
         )
+
+
+def loggable(path: str) -> str:
+    """Return a path as the log may show it: not longer than PATH_SHOWN, and with no whole task id.
+
+    Whoever has the id of a task can read its results. The part that is left is enough to find the
+    task in `captiond tasks list`.
+    """
+    return TASK_ID.sub(r"\1…", path)[:PATH_SHOWN]
 
 
 def is_foreign_error(start: Message) -> bool:

@@ -15,7 +15,8 @@ from starlette.requests import Request
 from captiond.errors import BodyTooLarge, MalformedBody
 
 MAX_FILENAME = 255
-MAX_HEADERS, MAX_HEADER_BYTES = 8, 8192
+# A file name of 10,000 characters is cut, not refused. Each may have four bytes.
+MAX_HEADERS, MAX_HEADER_BYTES = 8, 48 * 1024
 MAX_HEAD_BYTES = 2 * MAX_HEADER_BYTES  # of all headers of a part
 MAX_PARAMETERS = 64  # of one header
 MAX_PREAMBLE_BYTES = 16 * 1024

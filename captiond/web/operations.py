@@ -2,11 +2,12 @@
 
 The application's routes are made from this table. To add a call, add a handler and an entry.
 Starlette answers an unknown path with 404, and another method on a known path with 405 and `Allow`.
-Every operation may also answer 500 with the code of CaptiondError, if captiond itself fails.
+Every operation may also answer with an error of ANY_REQUEST, and 500 with the code of CaptiondError
+if captiond itself fails.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from starlette.requests import Request
@@ -21,6 +22,7 @@ from captiond.errors import (
     EmptyImage,
     FileTooLarge,
     Forbidden,
+    HostNotAllowed,
     ImageTooSlow,
     ImageTypeRefused,
     KeyReused,
@@ -29,7 +31,9 @@ from captiond.errors import (
     NoSpace,
     NotAnImage,
     OptionNotSupported,
+    OriginNotAllowed,
     OutOfMemory,
+    PathRefused,
     PoisonImage,
     QueueFull,
     RequestTimeout,
@@ -43,6 +47,7 @@ from captiond.errors import (
     TooManyFiles,
     TooManyPixels,
     TooManyRequests,
+    TooMuchMemory,
     Unauthorized,
     UploadTimeout,
     WorkerLost,
@@ -111,6 +116,7 @@ class Operation:
         return self.handler.__name__
 
 
+ANY_REQUEST: Errors = (HostNotAllowed, OriginNotAllowed)
 ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
@@ -123,10 +129,11 @@ UPLOAD: Errors = (
     NoSpace,
     StorageFailed,
 )
-AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge)
+AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge, PathRefused)
 DURING_WORK: Errors = (
     CorruptImage,
     TooManyPixels,
+    TooMuchMemory,
     PoisonImage,
     ImageTooSlow,
     OutOfMemory,
@@ -141,6 +148,16 @@ IDEMPOTENCY_KEY = ParameterSpec(
     "header",
     "1 to 255 printable ASCII characters. A request with the key and the content of an earlier one "
     "returns the earlier task.",
+)
+IMAGE_PATH = ParameterSpec(
+    "path",
+    "form",
+    "The path of an image under [images] root, in place of a file.",
+)
+IMAGE_PATHS = replace(
+    IMAGE_PATH,
+    description="The path of an image under [images] root. The field may be repeated, and there "
+    "may be files as well.",
 )
 OFFSET = ParameterSpec(
     "offset",
@@ -182,6 +199,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.CAPTION,
         errors=(*ADMISSION, *UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING, QueueFull),
         form=ONE_IMAGE,
+        parameters=(IMAGE_PATH,),
     ),
     Operation(
         "POST",
@@ -192,6 +210,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.CAPTION,
         errors=(*ADMISSION, *UPLOAD, *NOT_READY, QueueFull),
         form=SEVERAL_IMAGES,
+        parameters=(IMAGE_PATHS,),
         image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
     ),
     Operation(
@@ -213,7 +232,7 @@ OPERATIONS: tuple[Operation, ...] = (
             KeyReused,
         ),
         form=TASK_IMAGES,
-        parameters=(IDEMPOTENCY_KEY, CALLBACK_URL),
+        parameters=(IMAGE_PATHS, IDEMPOTENCY_KEY, CALLBACK_URL),
     ),
     Operation(
         "GET",

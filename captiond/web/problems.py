@@ -34,11 +34,20 @@ class ImageRefused(CaptiondError):
         self.retry_after = RETRY_SECONDS if refused.status == 503 else None
 
 
-def missing(field: str) -> InvalidRequest:
-    """Return the error for a request that has no file in `field`."""
-    return InvalidRequest(
-        [{"type": "missing", "loc": ["body", field], "msg": "Field required", "input": None}]
-    )
+def missing(field: str, *, without_root: str | None = None) -> InvalidRequest:
+    """Return the error for a request that has no file in `field`.
+
+    `without_root` is the path that it names instead, although the settings do not allow paths.
+    """
+    problems: list[dict[str, object]] = [
+        {"type": "missing", "loc": ["body", field], "msg": "Field required", "input": None}
+    ]
+    if without_root is not None:
+        message = "requests cannot name files here: [images] root is not set"
+        problems += [
+            {"type": "value_error", "loc": ["body", "path"], "msg": message, "input": without_root}
+        ]
+    return InvalidRequest(problems)
 
 
 def problem(
@@ -49,8 +58,13 @@ def problem(
     headers: Mapping[str, str] | None = None,
     **more: object,
 ) -> JSONResponse:
-    """Return the response for one error, and note the code for the metrics."""
+    """Return the response for one error, and note the code for the metrics and the log.
+
+    If the fault is the service's, the log gets the detail too.
+    """
     request.state.error_code = code
+    if status >= 500:
+        request.state.error_detail = detail
     body = {"detail": detail, "code": code, "request_id": request.state.request_id, **more}
     return JSONResponse(body, status_code=status, headers=headers)
 

@@ -17,6 +17,7 @@ from captiond.errors import NoSpace, StorageFailed, UploadTimeout
 from captiond.metrics import UPLOAD_BYTES
 from captiond.web.forms import Form, FormReader, FormSpec
 from captiond.web.multipart import MultipartReader, boundary_of, chunks
+from captiond.web.named_files import FIELD as PATH_FIELD
 from captiond.web.problems import missing
 from captiond.web.services import Services
 from captiond.web.spool_room import UploadRoom
@@ -40,7 +41,7 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
     try:
         await receive(request, services, spec, form)
         if not form.uploads:
-            raise missing(spec.field)
+            raise missing(spec.field, without_root=form.fields.get(PATH_FIELD))
         yield form
     finally:
         if form.file is not None and not form.kept:
@@ -91,6 +92,8 @@ async def store(
             if parts.unwritten >= services.upload_memory.share:
                 await in_thread(parts.flush)
         reader.close()
+        for position in parts.named:
+            parts.add(position, await in_thread(parts.copy, position))
         await in_thread(parts.commit)
 
 

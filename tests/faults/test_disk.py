@@ -16,6 +16,7 @@ import pytest
 
 from tests.conftest import png
 from tests.faults.harness import FRESH, new_seed, record, rounds
+from tests.faults.mounts import mount_in, own_mounts, read_only, writable_again
 from tests.service import (
     NO_FILE_LIMIT_FOR_LOGS,
     Service,
@@ -29,6 +30,7 @@ from tests.service import (
 
 MIB = 1024 * 1024
 BATCH_SECONDS = 3
+TEMPORARY = ("/dev/shm", "/var/tmp", "/usr/tmp")
 CLAIMED = "SELECT count(*) FROM images WHERE status = 'PROCESSING'"
 ROOT = Path(__file__).parents[2]
 
@@ -173,6 +175,58 @@ def test_an_upload_that_cannot_be_synced_is_not_accepted(data: Path) -> None:
 def test_a_name_that_cannot_be_synced_is_not_accepted(data: Path) -> None:
     with running_on_broken_disk(data, "fsync") as service:
         check_refused(service)
+
+
+def test_a_data_folder_that_becomes_read_only_refuses_and_heals(data: Path) -> None:
+    image = {"image": ("a.png", png(1))}
+    with running(data, prefix=own_mounts("")) as service:
+        first = post(service, [png(1)]).json()["task_id"]
+        service.finished(first)
+        lines = len(service.log_text.splitlines())
+        mount_in(service.process.pid, read_only(data))
+        for refused in (service.client.post("/caption", files=image), post(service, [png(2)])):
+            assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
+            assert "Read-only file system" in refused.json()["detail"]
+        assert service.task(first)["status"] == "COMPLETED", "reading works"
+        new = service.log_text.splitlines()[lines:]
+        reasons = [line for line in new if "Read-only file system" in line]
+        assert len(reasons) == 2, "one line for each request"
+        assert len(new) <= 3 + 2, new  # requests, and what belongs to other threads
+        mount_in(service.process.pid, writable_again(data))
+        second = post(service, [png(3)]).json()["task_id"]
+        assert service.finished(second)["status"] == "COMPLETED"
+        assert service.client.post("/caption", files=image).status_code == 200
+        assert service.stop() == 0
+        assert "Traceback" not in service.log_text
+    check_nothing_lost(data, {first: 1, second: 1})
+
+
+def test_a_read_only_data_folder_is_named_at_the_start(data: Path) -> None:
+    data.mkdir()
+    prefix = own_mounts(read_only(data))
+    result = captiond(
+        "serve", "--port", "0", "--data-dir", str(data), cwd=data.parent, prefix=prefix
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        f"captiond: {data}: its file system is read-only; mount it writable, or choose another "
+        "folder with --data-dir"
+    ]
+
+
+def test_a_read_only_root_without_a_temporary_folder_is_enough(data: Path) -> None:
+    data.mkdir()
+    writable = f"mount --bind {data} {data};"
+    others = [f"[ ! -d {folder} ] || {{ {read_only(folder)} }};" for folder in TEMPORARY]
+    prefix = own_mounts(f"{writable} mount -o remount,bind,ro /; {' '.join(others)}")
+    with running(data, prefix=prefix, HOME="/nonexistent", TMPDIR="") as service:
+        assert service.client.post("/caption", files={"image": ("a.png", png(1))}).is_success
+        accepted = post(service, [png(2)]).json()["task_id"]
+        assert service.finished(accepted)["status"] == "COMPLETED"
+        (entry,) = service.logged("temporary_folder")
+        assert entry["path"] == str(data / "tmp")
+        assert service.stop() == 0
+        assert "Traceback" not in service.log_text
 
 
 def test_a_damaged_database_is_refused_and_never_made_anew(data: Path, rng: random.Random) -> None:

@@ -1,16 +1,22 @@
 """Figures that `captiond bench` makes of its samples."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
 import pytest
 import torch
 
 from captiond.bench.cases import Case, CaseKind, Sample, Samples, measure
 from captiond.bench.engines import equal_part
 from captiond.bench.floor import BatchWork
-from captiond.bench.load import Load, spent
+from captiond.bench.load import Load, logged, spent
 from captiond.bench.report import Best, Figures, figures, suggested
 from captiond.captioners.arithmetic import Arithmetic, CrossAttentionCost
 from captiond.errors import OutOfMemory
 from captiond.metrics import MODEL_BUSY, MODEL_IDLE, Recorder, Registry
+from tests.service import wait_for, wait_until_gone
 
 LOAD = Load(2.0, [0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
 MODEL = Arithmetic(vision=100, token=0, weights=0, cross=(CrossAttentionCost(0, 0, 0, 0),))
@@ -103,3 +109,31 @@ def test_a_case_without_memory_is_left_out() -> None:
     assert case is cases[0]
     assert [sample.result for sample in taken] == [7, 7, 7]
     assert len(told) == 5
+
+
+RUN_SERVICE = """
+import sys, time
+from pathlib import Path
+from captiond.bench.load import started
+
+with started(Path(sys.argv[1]), Path(sys.argv[2])) as process:
+    print(process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_measured_service_ends_with_a_measurement_that_is_killed(
+    tmp_path: Path, listening: bool
+) -> None:
+    config, log = tmp_path / "captiond.toml", tmp_path / "log"
+    config.write_text("[model]\nname = 'captiond/scenes'\n[logs]\nformat = 'json'\n")
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN_SERVICE, str(config), str(log)], stdout=subprocess.PIPE
+    ) as bench:
+        assert bench.stdout is not None
+        service = psutil.Process(int(bench.stdout.readline()))
+        if listening:
+            wait_for(lambda: logged(log, "listening", "url"), "the service to listen")
+        bench.kill()
+    wait_until_gone([service])

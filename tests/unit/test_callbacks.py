@@ -48,10 +48,30 @@ def test_a_host_is_allowed_by_its_whole_name(entry: str, url: str, allowed: bool
     assert is_allowed(parse_url(url), [entry]) is allowed
 
 
-@pytest.mark.parametrize("entry", ["", "https://a.example", "a.example/x", "*.a.example", "a:b"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "",
+        "https://a.example",
+        "a.example/x",
+        "*.a.example",
+        "a:b",
+        "a:",
+        "[::1]evil:8080",
+        "[::1]x",
+    ],
+)
 def test_an_entry_that_is_not_a_host_is_refused(entry: str) -> None:
     with pytest.raises(BadUrl):
         parse_allowed(entry)
+
+
+@pytest.mark.parametrize(
+    "place", ["[::1]evil:8080", "[::1]evil", "[::1%25eth0]", "a:80:80", "a%2eb"]
+)
+def test_a_url_whose_host_can_be_read_in_two_ways_is_refused(place: str) -> None:
+    with pytest.raises(BadUrl):
+        parse_url(f"http://{place}/")
 
 
 @given(st.text())

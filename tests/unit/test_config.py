@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from captiond.cli.arguments import parse_assignment
 from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.sources import checked, layers_of, load_settings, origins
@@ -228,6 +229,15 @@ def test_no_message_shows_a_secret(tmp_path: Path) -> None:
     assert secret not in repr(checked(layers))
     with pytest.raises(SettingsError, match=r"webhooks\.secret = \*\*\*: .*whsec_ and 24 to 64"):
         load(write(tmp_path, "[webhooks]\nsecret = 'hunter2'"))
+    for text in ("webhooks = 'hunter2'", "[webhooks]\nsecret = ['hunter2']", "[[webhooks]]"):
+        with pytest.raises(SettingsError) as caught:
+            load(write(tmp_path, text), {"CAPTIOND_WEBHOOKS__TIMEOUT_SECONDS": "hunter"})
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(SettingsError) as caught:
+        load(environ={"CAPTIOND_WEBHOOKS": '{"secret": "hunter2"}'})
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SettingsError, match=r"--set webhooksecret=…: must be"):
+        parse_assignment("webhooksecret=hunter2")
 
 
 def test_hosts_of_webhooks_are_hosts(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from captiond.web.callback_url import FIELD
 from tools.docs import click_app, rewritten
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 SAMPLE = (ROOT / "captiond.toml").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 COMMANDS = {"captiond", ".venv/bin/captiond"}
@@ -32,7 +32,7 @@ OTHERS = {
     "chown", "cp", "docker", "install", "python3.11", "/opt/captiond/bin/pip", "rm", "sqlite3",
     "systemctl",
 }  # fmt: skip
-FILE_FIELDS = {"image", "images"}
+FILE_FIELDS = {"image", "images", "path"}
 
 
 def page(name: str) -> str:

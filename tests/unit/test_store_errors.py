@@ -187,3 +187,25 @@ def test_a_read_only_file_tells_what_to_do(migrated_file: Path, tmp_path: Path) 
     assert lines[0].startswith("StoreReadOnly the database cannot be written: the file or its ")
     assert lines[1].startswith(f"DatabaseUnusable {path}: the database cannot be written")
     assert lines[2] == "0", "reading works"
+
+
+async def test_a_connection_from_a_read_only_time_is_replaced(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite opens a read-only file for reading, and keeps it so when the file can be written."""
+    writable, denied = os.access, {"W": True}
+    monkeypatch.setattr(
+        os,
+        "access",
+        lambda path, mode: not (denied["W"] and mode == os.W_OK) and writable(path, mode),
+    )
+    connections = set()
+    for _ in range(2):
+        async with reading(store) as connection:
+            raw = await connection.get_raw_connection()
+            connections.add(id(raw.driver_connection))
+    assert len(connections) == 1, "it is kept as long as there is no better one"
+    denied["W"] = False
+    async with writing(store) as connection:
+        raw = await connection.get_raw_connection()
+        assert id(raw.driver_connection) not in connections

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from captiond.config import LimitSettings
 from captiond.messages import Ask, Drop, Measured
@@ -59,6 +60,20 @@ async def test_requests_are_counted_by_route_and_status(web: WebProcess) -> None
         (REQUEST_ERRORS.name, ("method_not_allowed",)): 1,
         (REQUEST_ERRORS.name, ("task_not_found",)): 2,
     }
+
+
+async def test_the_log_shows_no_whole_task_id_and_no_endless_path(web: WebProcess) -> None:
+    """Whoever reads the log could read the results of the task."""
+    task = "task_1700000000_" + "0123456789abcdef" * 2
+    for path in (SENT_STATUS.format(task_id=task), f"/{task}/x", f"/{'a' * 5000}/{task}"):
+        with capture_logs() as logs:
+            await web.client.get(path)
+        (entry,) = (each for each in logs if each["event"] == "request")
+        assert len(entry["path"]) <= 200
+        assert "abcdef" not in str(logs)
+    with capture_logs() as logs:
+        await web.client.get(f"/{task}")
+    assert logs[0]["path"] == "/task_1700000000_012345…"
 
 
 async def test_uploads_are_counted_in_bytes_and_refused_files_by_code(web: WebProcess) -> None:
