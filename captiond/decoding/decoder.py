@@ -10,9 +10,9 @@ from io import BytesIO
 
 from captiond.config import Settings
 from captiond.decoding.budget import ALLOWANCE, standing_bytes
+from captiond.decoding.childoutput import PrintedOutput
 from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.limits import MemoryLimit, limit_files, out_of_memory, processor_seconds
-from captiond.decoding.output import PrintedOutput
 from captiond.decoding.replies import MemoryNeeded, encode_reply
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageError, SpoolError

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 
 from captiond.decoding.budget import MemoryBudget
-from captiond.decoding.output import DecoderLog
+from captiond.decoding.childoutput import DecoderLog
 from captiond.decoding.replies import (
     MAX_REPLY_BYTES,
     MalformedReply,

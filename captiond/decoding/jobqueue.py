@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from captiond.clients import Client
-from captiond.decoding.cost import estimated_cost
+from captiond.decoding.estimate import estimated_cost
 from captiond.decoding.slots import Slots
 from captiond.jobs import Lane, Refused
 from captiond.lanes import Lanes

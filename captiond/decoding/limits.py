@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from captiond.decoding.budget import too_much
-from captiond.decoding.output import MAX_BYTES
+from captiond.decoding.childoutput import MAX_BYTES
 from captiond.errors import TooMuchMemory
 
 PAGE = resource.getpagesize()

@@ -15,11 +15,11 @@ import structlog
 from captiond.backoff import backoff
 from captiond.config import Settings
 from captiond.decoding.budget import MemoryBudget, budget_bytes, standing_bytes
+from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decode import Pixels
 from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.exchange import DecoderLimits, exchange
 from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
-from captiond.decoding.output import DecoderLog, PrintedOutput
 from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageTooSlow, PoisonImage

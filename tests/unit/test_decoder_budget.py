@@ -8,9 +8,9 @@ from structlog.testing import capture_logs
 
 from captiond import machine
 from captiond.decoding.budget import MemoryBudget, budget_bytes
-from captiond.decoding.cost import RATES, estimated_cost
+from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decode import READERS
-from captiond.decoding.output import DecoderLog, PrintedOutput
+from captiond.decoding.estimate import RATES, estimated_cost
 from captiond.errors import TooMuchMemory
 
 pytestmark = pytest.mark.anyio

@@ -12,7 +12,7 @@ TYPICAL = "jpeg"  # if the type is not known
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class DecodingRates:
     """Seconds of processor time for each byte of a file, and for each pixel of its image."""
 
     byte: float
@@ -20,14 +20,14 @@ class Rates:
 
 
 RATES = {
-    "jpeg": Rates(150e-9, 14e-9),
-    "png": Rates(25e-9, 34e-9),
-    "webp": Rates(300e-9, 32e-9),
-    "gif": Rates(50e-9, 16e-9),
-    "bmp": Rates(4e-9, 11e-9),
-    "tiff": Rates(7e-9, 23e-9),
-    "avif": Rates(250e-9, 28e-9),
-    "heif": Rates(250e-9, 28e-9),
+    "jpeg": DecodingRates(150e-9, 14e-9),
+    "png": DecodingRates(25e-9, 34e-9),
+    "webp": DecodingRates(300e-9, 32e-9),
+    "gif": DecodingRates(50e-9, 16e-9),
+    "bmp": DecodingRates(4e-9, 11e-9),
+    "tiff": DecodingRates(7e-9, 23e-9),
+    "avif": DecodingRates(250e-9, 28e-9),
+    "heif": DecodingRates(250e-9, 28e-9),
 }
 
 
