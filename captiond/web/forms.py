@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from captiond.config import ImageSettings, LimitSettings, Settings
@@ -123,10 +124,10 @@ class FormReader:
                 settings.images.root,
                 path,
                 self._writer,
+                check=partial(check_head, images=settings.images),
                 limit=settings.limits.file_bytes,
                 share=self._services.upload_memory.share,
             )
-            check_head(self._writer.head, settings.images)
         except ImageError as error:
             if self._spec.single and isinstance(error, FileTooLarge):
                 raise

@@ -17,18 +17,19 @@ class Handlers:
     """Runs the handlers of one connection, one after the other.
 
     It takes the place of Hypercorn's task group, whose queues block the connection. `inbox` is that
-    of the last request.
+    of the last request. `ask` is called when a handler waits for more of its request.
     """
 
     def __init__(self, tasks: asyncio.TaskGroup) -> None:
         self.inbox = RequestInbox()
+        self.ask: Callable[[], Awaitable[None]] | None = None
         self._tasks = tasks
 
     async def spawn_app(
         self, app: ASGIApp, _config: object, scope: Scope, send: SendOrEnd
     ) -> Callable[[Message], Awaitable[None]]:
         """Start the handler of a request. Return the function that takes its messages."""
-        self.inbox = RequestInbox()
+        self.inbox = RequestInbox(self.ask)
         self.spawn(run_handler, app, scope, self.inbox, send)
         return self.inbox.put
 

@@ -10,6 +10,7 @@ Hypercorn 0.18 turns h11's events into ASGI messages. It differs here in the fol
 - The rest of a body that was answered early is read and discarded. Hypercorn closes the connection,
   and the client may then lose the answer.
 - A client that closes its sending direction after a complete request gets its answer.
+- A client that asks before it sends its body is asked for it once a handler reads the body.
 """
 
 import asyncio
@@ -72,6 +73,7 @@ class Http1Protocol(H11Protocol):
             send,
         )
         self._handlers = handlers
+        handlers.ask = self._continue_if_asked
         self._parsing = asyncio.Lock()
         self._chunks = self._body_bytes = 0
         self._unreadable = False
@@ -144,7 +146,6 @@ class Http1Protocol(H11Protocol):
 
     async def _handle_next(self) -> bool:
         """Handle one event of h11. Return whether there may be another one."""
-        await self._continue_if_asked()
         try:
             event = self.connection.next_event()
         except h11.RemoteProtocolError as error:
@@ -166,6 +167,10 @@ class Http1Protocol(H11Protocol):
         return True
 
     async def _continue_if_asked(self) -> None:
+        """Ask for the body, which the handler waits for, if the client expects to be asked.
+
+        A request that is refused by its head is answered without it (RFC 9110, 10.1.1).
+        """
         if self.connection.they_are_waiting_for_100_continue:
             await self.send_continue()
 
@@ -250,8 +255,14 @@ class Http1Protocol(H11Protocol):
     # ------------------------------------------------------------ answers
 
     async def stream_send(self, event: events.Event) -> None:
-        """Send a part of an answer. The last answer of a connection says that it closes."""
-        if isinstance(event, events.Response) and self._is_last():
+        """Send a part of an answer. The last answer of a connection says that it closes.
+
+        It is the last one as well if the client was not asked for its body: nobody can know whether
+        the body or another request follows.
+        """
+        unasked = self.connection.they_are_waiting_for_100_continue
+        # guard: unasked-body-closes
+        if isinstance(event, events.Response) and (self._is_last() or unasked):
             event.headers.append((b"connection", b"close"))
         await super().stream_send(event)
 

@@ -7,6 +7,7 @@ wakes the handler no more often than a body in large chunks.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
@@ -22,10 +23,11 @@ class RequestInbox:
     """The messages of one request. The connection writes, and the handler reads.
 
     A handler that has returned reads nothing more: call `close` then, and what arrives afterwards
-    is discarded.
+    is discarded. `ask` is called each time the handler waits for something that has not arrived.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._ask = ask
         self._pieces: list[bytes] = []
         self._size = 0
         self._complete = self._delivered = self._gone = self._closed = False
@@ -65,6 +67,8 @@ class RequestInbox:
         """
         while (message := self._next()) is None:
             self._arrived.clear()
+            if self._ask is not None:
+                await self._ask()
             await self._arrived.wait()
         return message
 

@@ -9,7 +9,7 @@ RESOLVE_NO_SYMLINKS; it needs no system call that older kernels and containers l
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -25,24 +25,45 @@ READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 
 
-def copy_named(root: Path, path: str, writer: SpoolWriter, *, limit: int, share: int) -> None:
+def copy_named(
+    root: Path,
+    path: str,
+    writer: SpoolWriter,
+    *,
+    check: Callable[[bytes], None],
+    limit: int,
+    share: int,
+) -> None:
     """Append the bytes of a file under `root` to the current image of `writer`. Blocking.
 
     At most `share` bytes are in memory at once, and the file may have at most `limit` bytes.
+    `check` gets the first bytes of the file, and raises ImageError to refuse it. A file that is
+    refused is not read further: a short request may name a hundred of them.
 
     Raises:
         PathRefused: the path names no file that may be read.
         FileTooLarge: the file is larger.
+        ImageError: `check` has refused the file.
         StorageFailed: the root cannot be opened.
         OSError: the spool cannot be written.
     """
     with opened_beneath(root, path) as file:
+        # guard: large-files-are-not-read
+        check_size(os.fstat(file.fileno()).st_size, limit)
         while piece := read_piece(file):
-            if writer.size + len(piece) > limit:
-                raise FileTooLarge(f"the file is over {limit} bytes")
+            check_size(writer.size + len(piece), limit)
             writer.write(memoryview(piece))
+            # guard: other-files-are-not-read
+            check(writer.head)
             if writer.unwritten >= share:
                 writer.flush()
+    check(writer.head)  # of an empty file
+
+
+def check_size(size: int, limit: int) -> None:
+    """Return if a file may have so many bytes. Raises FileTooLarge."""
+    if size > limit:
+        raise FileTooLarge(f"the file is over {limit} bytes")
 
 
 def read_piece(file: BinaryIO) -> bytes:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest.mock import ANY
 
 import hypercorn.protocol.h11
 import pytest
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.anyio
 GET = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
 PIECE = {"type": "http.response.body", "more_body": True}
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+EXPECTING = b"POST /upload HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -139,6 +141,30 @@ async def test_an_early_answer_does_not_end_the_connection() -> None:
         client.send(bytes(5_000_000 - 1000) + GET % 7)
         status, _, body = await client.read_response()
         assert (status, body) == (200, b"/7")
+
+
+async def test_a_client_is_asked_for_a_body_that_is_read() -> None:
+    async with listening(echo) as port:
+        client = await port.connect()
+        client.send(EXPECTING)
+        assert await client.read_response() == (100, ANY, b"")
+        client.send(b"abc" + GET % 7)
+        assert (await client.read_response())[2] == b'["POST", "/upload", 3]'
+        assert (await client.read_response())[2] == b'["GET", "/7", 0]'
+
+
+async def test_a_client_is_answered_without_its_body_if_nobody_reads_it() -> None:
+    """Whether it then sends the body is not known, so nothing more is read as a request."""
+    async with listening(early) as port:
+        client = await port.connect()
+        client.send(EXPECTING)
+        status, head, body = await client.read_response()
+        assert (status, body) == (200, b"/upload")
+        assert b"connection: close" in head.lower()
+        client.send(GET % 7)
+        client.end()
+        assert await client.rest() == b""
+        await port.settle()
 
 
 async def test_a_client_that_never_ends_its_body_is_closed_in_time() -> None:

@@ -12,13 +12,14 @@ import httpx
 import pytest
 
 from captiond.config import ImageSettings, LimitSettings
-from captiond.errors import FileTooLarge, PathRefused, StorageFailed
+from captiond.errors import FileTooLarge, NotAnImage, PathRefused, StorageFailed
+from captiond.imagetypes import check_type
 from captiond.jobs import Captioned
 from captiond.messages import Answer, Ask
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
 from captiond.web import named_files
-from captiond.web.named_files import copy_named, open_place, opened_beneath
+from captiond.web.named_files import PIECE, copy_named, open_place, opened_beneath
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import PNG, WebProcess, web_process
 
@@ -148,14 +149,36 @@ def test_a_root_that_is_gone_is_a_fault_of_the_service(tmp_path: Path) -> None:
         content(tmp_path / "gone", "a.png")
 
 
-def test_a_large_file_is_not_read_whole(root: Path, tmp_path: Path) -> None:
-    with (root / "huge.png").open("wb") as file:
-        file.truncate(1 << 40)
+def test_a_file_that_is_refused_is_not_read_whole(root: Path, tmp_path: Path) -> None:
+    """A request of a few bytes may name a hundred such files."""
+    for name, content in (("huge.png", PNG), ("film.mp4", b"film")):
+        with (root / name).open("wb") as file:
+            file.write(content)
+            file.truncate(1_000_000)
+    for name, limit, most in (("huge.png", 2 * PIECE, 0), ("film.mp4", 9_000_000, PIECE)):
+        writer = FolderSpool(tmp_path).writer("web0")
+        writer.begin()
+        with pytest.raises((FileTooLarge, NotAnImage)):
+            copy_named(root, name, writer, check=check_png, limit=limit, share=100_000)
+        assert writer.size <= most
+        writer.discard()
+
+
+def test_a_file_that_grows_is_not_read_whole(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "grows.png").write_bytes(PNG)
+    monkeypatch.setattr(named_files, "read_piece", lambda file: PNG + bytes(100_000))
     writer = FolderSpool(tmp_path).writer("web0")
+    writer.begin()
     with pytest.raises(FileTooLarge):
-        copy_named(root, "huge.png", writer, limit=1_000_000, share=300_000)
+        copy_named(root, "grows.png", writer, check=check_png, limit=1_000_000, share=300_000)
     assert writer.unwritten <= 600_000
     writer.discard()
+
+
+def check_png(head: bytes) -> None:
+    check_type(head, ["png"])
 
 
 # ---------------------------------------------------------------- requests
