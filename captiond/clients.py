@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 KEY = "key:"  # begins the name of a client that is a key
+MAX_FORWARDED = 8192  # characters of Forwarded; to read so many takes some 4 ms
 IPV6_PREFIX = 64  # bits; RFC 6177 gives every site at least one such network
 # One `name=value` of Forwarded. Unquoted brackets and colons are not in the RFC, but in use.
 PAIR = re.compile(r'\s*(?P<name>[\w.-]+)=(?P<value>"[^"\\]*"|[^\s;,"\\]+)\s*(?P<end>[;,]|$)')
@@ -111,8 +112,11 @@ def forwarded(value: str) -> list[str]:
     """Return the addresses of the hops in `Forwarded` (RFC 7239), the client's first.
 
     A hop without `for` is empty. A malformed header has no hops: a client could have begun it with
-    a quotation mark, which would hide what the proxy appends.
+    a quotation mark, which would hide what the proxy appends. Neither has one that is too long.
     """
+    # guard: bounded-forwarded
+    if len(value) > MAX_FORWARDED:
+        return []
     hops, position = [""], 0
     while position < len(value):
         pair = PAIR.match(value, position)

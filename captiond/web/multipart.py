@@ -20,6 +20,7 @@ MAX_HEADERS, MAX_HEADER_BYTES = 8, 48 * 1024
 MAX_HEAD_BYTES = 2 * MAX_HEADER_BYTES  # of all headers of a part
 MAX_PARAMETERS = 64  # of one header
 MAX_PREAMBLE_BYTES = 16 * 1024
+MAX_PADDING = 64  # spaces and tabs behind the first boundary
 MAX_BOUNDARIES = 12_000  # of all parts, and of content that resembles a boundary
 
 
@@ -134,12 +135,18 @@ class MultipartReader:
 
 
 class OpeningBoundary:
-    """Finds the first boundary of a body. What precedes it, the preamble, is ignored (RFC 2046)."""
+    """Finds the first boundary of a body. What precedes it, the preamble, is ignored (RFC 2046).
+
+    Of what was searched already, no more is searched again than a boundary can be long: a body may
+    arrive byte by byte.
+    """
 
     def __init__(self, boundary: bytes) -> None:
         self._boundary = boundary
-        self._line = re.compile(rb"(?:\A|\r\n)--" + re.escape(boundary) + rb"[ \t]*(\r\n|--)")
-        self._received = b""
+        padding = rb"[ \t]{0,%d}" % MAX_PADDING
+        self._line = re.compile(rb"\r\n--" + re.escape(boundary) + padding + rb"(\r\n|--)")
+        self._longest = len(boundary) + MAX_PADDING + len(b"\r\n--\r\n")
+        self._received = b"\r\n"  # the body begins with a line
 
     def feed(self, data: bytes) -> bytes:
         """Return what has been received from the first boundary on, b"" until there is one.
@@ -147,8 +154,10 @@ class OpeningBoundary:
         Raises:
             MalformedBody: there is none within the bytes that a preamble may have.
         """
+        # guard: search-what-is-new
+        start = max(0, len(self._received) - self._longest)
         self._received += data
-        if (found := self._line.search(self._received)) is not None:
+        if (found := self._line.search(self._received, start)) is not None:
             return b"--" + self._boundary + self._received[found.start(1) :]
         if len(self._received) > MAX_PREAMBLE_BYTES:
             raise MalformedBody("malformed multipart body: it does not begin with its boundary")

@@ -217,6 +217,8 @@ GUARDS = (
     Guard("silent-client-is-probed", remove, CONNECTIONS + "is_noticed"),
     Guard("evict-when-full", value("None"), CONNECTIONS + "the_quietest"),
     Guard("bounded-boundaries", remove, "tests/unit/test_multipart.py"),
+    Guard("search-what-is-new", value("0"), "tests/unit/test_multipart.py -k byte_by_byte"),
+    Guard("bounded-forwarded", never, "tests/unit/test_clients.py -k long_header"),
     Guard("bounded-parameters", never, "tests/unit/test_multipart.py"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )

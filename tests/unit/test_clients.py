@@ -84,5 +84,5 @@ def test_forwarded_is_read_as_rfc_7239_says(header: str, hops: list[str]) -> Non
 def test_a_long_header_is_read_in_linear_time() -> None:
     for unit in ('"', 'a="",', "a=,", " ", ";", "for=1.2.3.4,"):
         value = unit * (100_000 // len(unit))
-        forwarded(value)
+        assert forwarded(value) == []
         PROXIES.origin("10.0.0.1", forwarded_for(value))
