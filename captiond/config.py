@@ -213,8 +213,8 @@ class LimitSettings(Section):
     waiting_images: int = Field(
         4000,
         ge=1,
-        description="Largest number of images of /caption and /batch-caption that may wait, of which "
-        "each client has a share. Further requests get 503.",
+        description="Largest number of images of /caption and /batch-caption that may wait. Each "
+        "client has a share of it. Further requests get 503.",
     )
     queued_images: int = Field(
         1_000_000,

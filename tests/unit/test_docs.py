@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 SAMPLE = (ROOT / "captiond.toml").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-COMMANDS = {"captiond", ".venv/bin/captiond"}
+COMMANDS = {"captiond", ".venv/bin/captiond", "/opt/captiond/bin/captiond"}
 # Programs that are not ours. Their arguments are not checked.
 OTHERS = {
     "chown", "cp", "docker", "install", "python3.11", "/opt/captiond/bin/pip", "rm", "sqlite3",
