@@ -143,7 +143,7 @@ class ModelSettings(Section):
     standby: bool = Field(
         True,
         description="Keep a replacement process waiting, so that a model process that dies is "
-        "replaced sooner. It takes some 400 MB of memory.",
+        "replaced sooner. It takes some 320 MB of memory.",
     )
     silence_seconds: float = Field(
         30, ge=3, le=3600, description="Replace a model process that is silent for this long."
