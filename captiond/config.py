@@ -138,7 +138,7 @@ class ModelSettings(Section):
         0, ge=0, le=1024, description="Threads of a model on the CPU. 0: its share of all cores."
     )
     cuda_graphs: bool = Field(
-        True, description="Replay the text decoder's steps as CUDA graphs. Ignored on a CPU."
+        True, description="Replay the model's steps as CUDA graphs. Ignored on a CPU."
     )
     standby: bool = Field(
         True,
@@ -177,7 +177,11 @@ class ImageSettings(Section):
         "decoded.",
     )
     decoders: int = Field(
-        0, ge=0, le=256, description="Number of decode processes. 0: one less than there are cores."
+        0,
+        ge=0,
+        le=256,
+        description="Number of decode processes. 0: one less than there are cores, or fewer if the "
+        "memory for decoding is short.",
     )
     decoder_memory: int = Field(
         2048 * MIB, ge=512 * MIB, description="Address space of a decode process, in bytes."
