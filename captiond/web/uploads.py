@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from captiond.errors import NoSpace, StorageFailed, UploadTimeout
 from captiond.metrics import UPLOAD_BYTES
+from captiond.web.admission import admission_of
 from captiond.web.forms import Form, FormReader, FormSpec
 from captiond.web.multipart import MultipartReader, boundary_of, chunks
 from captiond.web.named_files import FIELD as PATH_FIELD
@@ -59,9 +60,14 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
         # guard: upload-deadline
         async with asyncio.timeout(limits.upload_seconds):
             most = spec.max_bytes(limits)
-            with services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room:
+            with (
+                services.upload_memory.uploading(),
+                services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room,
+            ):
                 body = chunks(request, max_bytes=most)
                 await store(body, MultipartReader(boundary, parts), parts, services, room)
+                await copy_named_files(request, parts, room)
+                await in_thread(parts.commit)
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -84,17 +90,24 @@ async def store(
     Only the writing is done in threads. Parsing and hashing stay in the event loop: to pass the
     interpreter's lock to another thread and back for each image takes longer than they do.
     """
-    with services.upload_memory.uploading():
-        async for chunk in body:
-            services.recorder.count(UPLOAD_BYTES, amount=len(chunk))
-            room.add(len(chunk))
-            reader.feed(chunk)
-            if parts.unwritten >= services.upload_memory.share:
-                await in_thread(parts.flush)
-        reader.close()
-        for position in parts.named:
-            parts.add(position, await in_thread(parts.copy, position))
-        await in_thread(parts.commit)
+    async for chunk in body:
+        services.recorder.count(UPLOAD_BYTES, amount=len(chunk))
+        room.add(len(chunk))
+        reader.feed(chunk)
+        if parts.unwritten >= services.upload_memory.share:
+            await in_thread(parts.flush)
+    reader.close()
+
+
+async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom) -> None:
+    """Copy the files that the request names by their paths. They count as if they were sent."""
+    for position in parts.named:
+        upload = await in_thread(parts.copy, position)
+        # guard: named-files-count
+        if upload.image is not None:
+            room.add(upload.image.size)
+            admission_of(request).hold_body(upload.image.size)
+        parts.add(position, upload)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
