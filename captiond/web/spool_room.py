@@ -33,7 +33,7 @@ class SpoolRoom:
         self._limits = limits
         self._state = state
         self._monotonic = monotonic
-        self._under_way = 0
+        self._under_way = self._not_measured = 0
         self._ended: deque[tuple[float, int]] = deque()
 
     @property
@@ -41,8 +41,8 @@ class SpoolRoom:
         """The bytes of uploads that the supervisor may not have measured yet."""
         now = self._monotonic()
         while self._ended and self._ended[0][0] <= now - SETTLE_SECONDS:
-            self._ended.popleft()
-        return self._under_way + sum(size for _, size in self._ended)
+            self._not_measured -= self._ended.popleft()[1]
+        return self._under_way + self._not_measured
 
     @contextmanager
     def upload(self, request: Request, *, durable: bool, max_bytes: int) -> Iterator["UploadRoom"]:
@@ -63,6 +63,7 @@ class SpoolRoom:
             yield room
             if durable:
                 self._ended.append((self._monotonic(), room.arrived))
+                self._not_measured += room.arrived
         finally:
             self._under_way -= room.arrived
 
