@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 
 from captiond.errors import NothingToRetry, StoreRefused
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage, Status
-from captiond.store import claims, consistency, finishing, leases, tasks
+from captiond.store import claims, consistency, expiry, finishing, leases, tasks
 from captiond.store.claims import FINISH, ImageOutcome, finished_row
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.transitions import image_moves
@@ -247,6 +247,20 @@ async def test_a_claim_costs_the_same_however_many_images_and_tasks_wait(store: 
     assert few > 8, "the instructions are counted"
     assert many < 1.2 * few
     assert len(await claim(store, 99_999)) == 40 + 1000 + 10_000 - 16
+
+
+async def test_to_delete_a_task_costs_the_same_however_many_webhooks_wait(store: Engine) -> None:
+    async def instructions(task_id: str, webhooks: int) -> int:
+        refused = (NewImage("x", None, Refused("no image", "not_an_image")),)
+        await tasks.create_task(store, NewTask(task_id, "s", refused, 1.0))
+        for number in range(webhooks):
+            owing = NewTask(f"{task_id}-{number}", "s", refused, 9.0, callback_url="http://a/")
+            await tasks.create_task(store, owing)
+        return await instructions_of(store, expiry.delete_finished(store, before=5.0, images=1))
+
+    few = await instructions("first", 1)
+    assert few > 4, "the instructions are counted"
+    assert await instructions("second", 200) < 1.2 * few
 
 
 async def instructions_to_finish(engine: Engine, task_id: str, images: int) -> int:
