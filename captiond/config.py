@@ -138,12 +138,12 @@ class ModelSettings(Section):
         0, ge=0, le=1024, description="Threads of a model on the CPU. 0: its share of all cores."
     )
     cuda_graphs: bool = Field(
-        True, description="Replay the text decoder's steps as CUDA graphs. Ignored on a CPU."
+        True, description="Replay the model's steps as CUDA graphs. Ignored on a CPU."
     )
     standby: bool = Field(
         True,
         description="Keep a replacement process waiting, so that a model process that dies is "
-        "replaced sooner. It takes some 400 MB of memory.",
+        "replaced sooner. It takes some 320 MB of memory.",
     )
     silence_seconds: float = Field(
         30, ge=3, le=3600, description="Replace a model process that is silent for this long."
@@ -177,7 +177,11 @@ class ImageSettings(Section):
         "decoded.",
     )
     decoders: int = Field(
-        0, ge=0, le=256, description="Number of decode processes. 0: one less than there are cores."
+        0,
+        ge=0,
+        le=256,
+        description="Number of decode processes. 0: one less than there are cores, or fewer if the "
+        "memory for decoding is short.",
     )
     decoder_memory: int = Field(
         2048 * MIB, ge=512 * MIB, description="Address space of a decode process, in bytes."
@@ -213,8 +217,8 @@ class LimitSettings(Section):
     waiting_images: int = Field(
         4000,
         ge=1,
-        description="Largest number of images of /caption and /batch-caption that may wait. One "
-        "client may have half of them. Further requests get 503.",
+        description="Largest number of images of /caption and /batch-caption that may wait. Each "
+        "client has a share of it. Further requests get 503.",
     )
     queued_images: int = Field(
         1_000_000,

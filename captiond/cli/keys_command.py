@@ -77,8 +77,8 @@ def create(
 ) -> None:
     """Create a key, and print it. It is shown only now, since only its hash is stored.
 
-    As soon as there is any key, every request needs one. A limit that is not given is that of the
-    settings, 0 is no limit.
+    As soon as there is any key, every request that captions images, or that reads or cancels
+    tasks, needs one. If a limit is not given, that of the settings applies; 0 means no limit.
     """
     from captiond.cli import key_views
 
@@ -122,7 +122,7 @@ def revoke(
     delete: Annotated[
         bool,
         typer.Option(
-            "--delete", help="Delete the key as well. Without any key left, nobody needs one."
+            "--delete", help="Delete the key as well. If no key is left, requests need none."
         ),
     ] = False,
     config: Config = None,

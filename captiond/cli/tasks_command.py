@@ -70,8 +70,8 @@ def retry(
     """Caption failed images of a task again.
 
     Only images that may have failed because of the machine can be retried: those with the code
-    poison_image, image_too_slow, out_of_memory or spool_error. Their files are kept for as many
-    days as the setting retention.retry_days says.
+    poison_image, image_too_slow, too_much_memory, out_of_memory or spool_error. Their files are
+    kept for as many days as the setting retention.retry_days says.
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     number = asyncio.run(retry_task(settings, task))

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 SAMPLE = (ROOT / "captiond.toml").read_text("utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
-COMMANDS = {"captiond", ".venv/bin/captiond"}
+COMMANDS = {"captiond", ".venv/bin/captiond", "/opt/captiond/bin/captiond"}
 # Programs that are not ours. Their arguments are not checked.
 OTHERS = {
     "chown", "cp", "docker", "install", "python3.11", "/opt/captiond/bin/pip", "rm", "sqlite3",
@@ -69,6 +69,15 @@ def test_the_tables_are_those_of_the_code(path: Path) -> None:
     """`python -m tools.docs` writes them."""
     text = path.read_text("utf-8")
     assert text == rewritten(text)
+
+
+def test_every_code_that_can_be_retried_is_listed() -> None:
+    """By the command that retries, and by the page that explains it."""
+    command, _ = find_command(["tasks", "retry"])
+    section = page("operating.md").partition("## Tasks\n")[2].partition("\n## ")[0]
+    for code in captiond.jobs.RETRYABLE:
+        assert code in command.help, code
+        assert f"`{code}`" in section, code
 
 
 def test_every_option_and_every_command_has_its_table() -> None:
@@ -249,6 +258,29 @@ def check_curl(arguments: list[str]) -> None:
         and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.path), path)
         for route in routes()
     ), path
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_a_figure_names_tests_that_exist(path: Path) -> None:
+    """In a command with pytest, and in the column of tests in reliability.md."""
+    text = path.read_text("utf-8")
+    for file, name in re.findall(r"pytest (?:-s )?(tests/\S+?\.py)(?: -k (\w+))?`", text):
+        assert selected_tests(name, ROOT / file), (file, name)
+    if path.name == "reliability.md":
+        names = re.findall(r"^\| [^|]+ \| `(\w+)` \|", text, re.MULTILINE)
+        assert names
+        files = sorted((ROOT / "tests" / "faults").glob("test_*.py"))
+        assert [name for name in names if not selected_tests(name, *files)] == []
+
+
+def selected_tests(name: str, *files: Path) -> list[str]:
+    """Return the tests in these files that `-k name` selects."""
+    pattern = rf"^(?:async )?def (test_\w*{name}\w*)\("
+    return [
+        test
+        for file in files
+        for test in re.findall(pattern, file.read_text("utf-8"), re.MULTILINE)
+    ]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
