@@ -34,14 +34,14 @@ class SpoolRoom:
         self._state = state
         self._monotonic = monotonic
         self._under_way = self._not_measured = 0
-        self._ended: deque[tuple[float, int]] = deque()
+        self._ended: deque[tuple[float, UploadRoom]] = deque()
 
     @property
     def taken(self) -> int:
         """The bytes of uploads that the supervisor may not have measured yet."""
         now = self._monotonic()
         while self._ended and self._ended[0][0] <= now - SETTLE_SECONDS:
-            self._not_measured -= self._ended.popleft()[1]
+            self.release(self._ended.popleft()[1])
         return self._under_way + self._not_measured
 
     @contextmanager
@@ -49,8 +49,9 @@ class SpoolRoom:
         """Take room for an upload of at most `max_bytes` while the block runs, as it arrives.
 
         Before anything of the body is read, the length that the request announces must have room.
-        This room is not taken: a client could announce much, and send nothing. A task's upload is
-        `durable`: it stays after the block.
+        This room is not taken: a client could announce much, and send nothing. After the block it
+        is taken until the file has been measured, or until `release`. An upload that is `durable`
+        has to keep to the limit of the spool.
 
         Raises:
             SpoolFull: `[limits] spool_bytes` would be exceeded.
@@ -61,11 +62,17 @@ class SpoolRoom:
         self.check(min(int(length), max_bytes) if length.isdigit() else 1, durable=durable)
         try:
             yield room
-            if durable:
-                self._ended.append((self._monotonic(), room.arrived))
-                self._not_measured += room.arrived
-        finally:
+        except BaseException:
             self._under_way -= room.arrived
+            raise
+        self._under_way -= room.arrived
+        self._not_measured += room.arrived
+        self._ended.append((self._monotonic(), room))
+
+    def release(self, room: "UploadRoom") -> None:
+        """Give back the room of an upload that has ended: it is measured, or the file is gone."""
+        self._not_measured -= room.arrived
+        room.arrived = 0
 
     def take(self, size: int, *, durable: bool) -> None:
         """Take room for more bytes. Raises what `upload` raises, and takes nothing then."""

@@ -9,7 +9,7 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 from starlette.requests import Request
 
@@ -38,19 +38,24 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
         MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace, SpoolFull,
         StorageFailed, InvalidRequest: the request cannot be accepted. Nothing of it is stored.
     """
-    form = Form()
+    form, room = Form(), None
     try:
-        await receive(request, services, spec, form)
+        room = await receive(request, services, spec, form)
         if not form.uploads:
             raise missing(spec.field, without_root=form.fields.get(PATH_FIELD))
         yield form
     finally:
+        if room is not None and not form.kept:
+            services.spool_room.release(room)
         if form.file is not None and not form.kept:
             await in_thread(services.spool.remove, [form.file])
 
 
-async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> None:
-    """Read the request's body into `form`. Raises what `received` raises."""
+async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> UploadRoom:
+    """Read the request's body into `form`. Return the room that its file takes.
+
+    Raises what `received` raises.
+    """
     boundary = boundary_of(request)
     if boundary is None:
         raise missing(spec.field)
@@ -68,6 +73,7 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
                 await store(body, MultipartReader(boundary, parts), parts, services, room)
                 await copy_named_files(request, parts, room)
                 await in_thread(parts.commit)
+            return room
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -129,7 +135,7 @@ async def shielded(work: Awaitable[T]) -> T:
         raise
 
 
-def raise_for_disk(error: OSError) -> None:
+def raise_for_disk(error: OSError) -> NoReturn:
     """Raise NoSpace or StorageFailed, whichever describes the error."""
     # guard: full-disk-is-507
     if error.errno in FULL:
