@@ -19,7 +19,7 @@ def copy(database: Path, target: Path, progress: Progress) -> None:
     try:
         damage = copy_file(database, target, progress)
     except StoreError as error:
-        raise BackupFailed(f"{database}: cannot be copied: {error.__cause__ or error}") from error
+        raise BackupFailed(f"{database}: cannot be copied: {error}") from error
     if damage is not None:
         raise BackupFailed(
             f"the copy is damaged, and so is {database}: {damage}; captiond db check says more"

@@ -44,6 +44,18 @@ class SteadyClock:
         Raises:
             StoreError: The database cannot be read or written now.
         """
+        return await self._advance(SAVE_SECONDS)
+
+    async def save(self) -> None:
+        """Store the time, so that the next start continues from here.
+
+        Raises:
+            StoreError: The database cannot be read or written now.
+        """
+        await self._advance(0.0)
+
+    async def _advance(self, save_after: float) -> float:
+        """Return the time, and store it if it was stored longer than `save_after` seconds ago."""
         async with self._turn:
             at = self._monotonic()
             if self._reached is None:
@@ -52,7 +64,7 @@ class SteadyClock:
                 self._saved_at = at - SAVE_SECONDS
             reached = advanced(self._reached, self.wall(), elapsed=at - self._at)
             self._reached, self._at = reached, at
-            if at - self._saved_at >= SAVE_SECONDS:
+            if at - self._saved_at >= save_after:
                 await clocks.set_reached(self._engine, NAME, reached)
                 self._saved_at = at
             return reached

@@ -229,6 +229,7 @@ class Supervisor:
         """Requeue what is left. The next start would do so as well, so an error does no harm."""
         with StorageOutage("end of the service").tolerated():
             await leases.release(self._engine, self._node)
+            await self._clock.save()
             await checkpoint(self._engine)
 
     # ------------------------------------------------------------ loops

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -275,17 +276,18 @@ def test_a_lock_that_may_not_be_opened_is_reported(ended: Path) -> None:
     result = subprocess.run(
         [*command, "--data-dir", str(ended)], capture_output=True, text=True, check=False
     )
+    reason = "Permission denied; run captiond as the user that owns it"
     assert (result.returncode, result.stderr) == (
         1,
-        f"captiond: {lock}: cannot be opened: Permission denied; be the user of the service\n",
+        f"captiond: {lock}: cannot be opened: {reason}\n",
     )
 
 
 def test_damage_is_reported(ended: Path) -> None:
     path = ended / "captiond.db"
-    content = bytearray(path.read_bytes())
+    content, numbers = bytearray(path.read_bytes()), Random(4)
     for page in range(2, len(content) // 4096):
-        content[page * 4096 : page * 4096 + 64] = os.urandom(64)
+        content[page * 4096 : page * 4096 + 64] = numbers.randbytes(64)
     path.write_bytes(content)
     for command in (["check"], ["upgrade"], ["backup", str(ended / "copy.db")]):
         result = db(ended, *command)

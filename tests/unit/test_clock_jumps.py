@@ -46,6 +46,17 @@ def test_the_steady_clock_follows_the_wall_and_never_runs_ahead_of_it() -> None:
     assert advanced(60 * DAY, 100.0, elapsed=30.0) == 100.0
 
 
+async def test_a_start_continues_from_the_last_stop(store: Engine) -> None:
+    clocks_ = Clocks()
+    clock = clocks_.steady(store)
+    await clock.now()
+    clocks_.pass_(30.0)
+    await clock.save()
+    stopped = clocks_.wall
+    clocks_.wall, clocks_.monotonic = stopped + DAY, 7.0  # after a day, on a machine just started
+    assert await clocks_.steady(store).now() == stopped
+
+
 @JUMPS
 async def test_what_was_just_finished_stays(store: Engine, tmp_path: Path, jump: float) -> None:
     clocks_, settings = Clocks(), settings_in(tmp_path)
