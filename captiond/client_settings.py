@@ -26,7 +26,7 @@ class KeyEntry(Section):
         DEFAULT_SCOPES, min_length=1, description="What the key permits."
     )
     weight: float = Field(
-        1, gt=0, le=1000, description="Weight in fair turns. 2 gets twice the share of 1."
+        1, ge=0.001, le=1000, description="Weight in fair turns. 2 gets twice the share of 1."
     )
     share: float = Field(
         1, gt=0, le=1, description="Share of the queues that the images of the key may fill."

@@ -327,7 +327,7 @@ def add_blame(image_id: int, points: int) -> Update:
 def fail_poison() -> ReturningUpdate[str]:
     error = PoisonImage("the process that captioned this image died, more than once")
     poison = update(ImageRow).where(
-        image_moves(Status.PROCESSING, Status.FAILED), ImageRow.blame >= BLAME_LIMIT
+        image_moves(Status.PROCESSING, Status.FAILED, by_state=True), ImageRow.blame >= BLAME_LIMIT
     )
     result = type_coerce(result_text(Refused.of(error)), Text)
     return poison.values(status=FAILED, owner=None, result=result).returning(ImageRow.task_id)

@@ -1,6 +1,7 @@
 """The keys in the database. A revoked key keeps its row, so that the service stays closed."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -66,11 +67,20 @@ def stored(row: RowMapping) -> StoredKey:
         name=row["name"],
         digest=parse_hash(row["digest"]),
         scopes=scopes_from(json.loads(row["scopes"])),
-        weight=float(row["weight"]),
-        share=float(row["share"]),
+        weight=positive(row["weight"]),
+        share=positive(row["share"]),
         limits=Limits(*(limit_from(row[name]) for name in LIMITS)),
     )
     return StoredKey(key, row["created_at"], row["revoked_at"])
+
+
+def positive(value: object) -> float:
+    """Return a weight or a share. Raises ValueError if it is not a positive number."""
+    number = float(str(value))
+    # Fair turns divide by weights.
+    if not 0 < number < math.inf:
+        raise ValueError(f"not a positive number: {value}")
+    return number
 
 
 def limit_from(value: object) -> int | None:

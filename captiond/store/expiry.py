@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, select,
 
 from captiond.callbacks import DeliveryStatus
 from captiond.store.engine import Engine, reading, writing
+from captiond.store.sqlite import unindexed
 from captiond.store.tables import CaptionRow, DeliveryRow, ImageRow, TaskRow
 from captiond.store.transitions import OPEN
 
@@ -50,7 +51,8 @@ def oldest_finished(before: float) -> Select[str]:
 
 def is_deletable(before: float) -> ColumnElement[bool]:
     owed = exists().where(
-        DeliveryRow.task_id == TaskRow.id, DeliveryRow.status == DeliveryStatus.PENDING.value
+        DeliveryRow.task_id == TaskRow.id,
+        unindexed(DeliveryRow.status) == DeliveryStatus.PENDING.value,
     )
     return (TaskRow.finished_at < before) & TaskRow.status.not_in(OPEN) & ~owed
 

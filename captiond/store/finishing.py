@@ -25,7 +25,7 @@ from captiond.jobs import RETRYABLE, FinishedTask, Status
 from captiond.store.deliveries import announce
 from captiond.store.sqlite import json_field, rows_of
 from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.transitions import COMPLETED, FAILED, image_moves, task_may_become
+from captiond.store.transitions import COMPLETED, FAILED, STATE, image_moves, task_may_become
 
 
 def retryable() -> ColumnElement[bool]:
@@ -54,7 +54,7 @@ FINISH_TASKS = (
         task_may_become(Status.COMPLETED, Status.FAILED),
     )
     .values(
-        status=case((has_image(ImageRow.status == COMPLETED), COMPLETED), else_=FAILED),
+        status=case((has_image(STATE == COMPLETED), COMPLETED), else_=FAILED),
         finished_at=bindparam("now", type_=Float),
         spool=case((has_image(retryable()), TaskRow.spool), else_=null()),
     )

@@ -122,7 +122,9 @@ async def release(engine: Engine, node: str) -> int:
 
 async def release_claims(connection: AsyncConnection, which: ColumnElement[bool]) -> int:
     """Let claimed images wait for the next claim. Return their number."""
-    claimed = update(ImageRow).where(image_moves(Status.PROCESSING, Status.PENDING), which)
+    claimed = update(ImageRow).where(
+        image_moves(Status.PROCESSING, Status.PENDING, by_state=True), which
+    )
     released = claimed.values(status=PENDING, owner=None).returning(ImageRow.task_id)
     task_ids = (await connection.execute(released)).scalars().all()
     await enter(connection, set(task_ids), new=False)

@@ -44,6 +44,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.sql.elements import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeEngine
 
 from captiond.errors import (
@@ -230,6 +232,15 @@ def json_field(document: InstrumentedAttribute[Any], name: str) -> ColumnElement
     """Return one text field of a JSON column as an expression; NULL if the JSON is damaged."""
     value = func.json_extract(document, f"$.{name}")
     return type_coerce(case((func.json_valid(document) == 1, value)), Text)
+
+
+def unindexed(column: InstrumentedAttribute[str]) -> ColumnElement[str]:
+    """Return a column as an expression that SQLite does not search by an index.
+
+    Where two indexes fit, SQLite may choose the one with far more rows: it knows nothing about how
+    the values are distributed (sqlite.org/optoverview.html, "Disqualifying WHERE Clause Terms").
+    """
+    return UnaryExpression(column.expression, operator=custom_op("+"), type_=column.type)
 
 
 def rows_of(parameter: str, columns: Mapping[str, TypeEngine[Any]]) -> Subquery:

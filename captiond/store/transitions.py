@@ -7,6 +7,7 @@ answer. No statement relies on another transaction waiting for it.
 from sqlalchemy import ColumnElement
 
 from captiond.jobs import IMAGE_TRANSITIONS, TASK_TRANSITIONS, Status, states_before
+from captiond.store.sqlite import unindexed
 from captiond.store.tables import ImageRow, TaskRow
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
@@ -16,22 +17,27 @@ COMPLETED, FAILED, CANCELLED = (
     Status.CANCELLED.value,
 )
 OPEN = (PENDING, PROCESSING)
+# The state of images that are found by their ids or their task. The index of the states would find
+# all images of all tasks in this state first, which may be a million.
+STATE = unindexed(ImageRow.status)
 
 
 def image_may_become(*new: Status) -> ColumnElement[bool]:
     """Return the condition that an image's state may change to each of the states `new`."""
-    return ImageRow.status.in_([state.value for state in states_before(IMAGE_TRANSITIONS, *new)])
+    return STATE.in_([state.value for state in states_before(IMAGE_TRANSITIONS, *new)])
 
 
-def image_moves(old: Status, new: Status) -> ColumnElement[bool]:
+def image_moves(old: Status, new: Status, *, by_state: bool = False) -> ColumnElement[bool]:
     """Return the condition that an image is in state `old`, for a change to `new`.
+
+    With `by_state`, the images are searched by it: of all tasks, those in state `old`.
 
     Raises:
         ValueError: There is no such transition; the caller has a bug.
     """
     if new not in IMAGE_TRANSITIONS[old]:
         raise ValueError(f"an image that is {old} cannot become {new}")
-    return ImageRow.status == old.value
+    return (ImageRow.status if by_state else STATE) == old.value
 
 
 def task_may_become(*new: Status) -> ColumnElement[bool]:

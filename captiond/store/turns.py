@@ -170,7 +170,9 @@ async def next_images(connection: AsyncConnection, limit: int) -> Turn:
     }
     rows = (await connection.execute(FIRST_TASKS, parameters)).all() if names else []
     for row in rows:
-        task = WaitingTask(row.id, row.turn or 0.0, row.cost, row.open_images)
+        # Whatever a damaged counter says, a task that is considered is in the plan: its turn ends
+        # only with a plan. Without that, a claim would consider it again and again, for ever.
+        task = WaitingTask(row.id, row.turn or 0.0, row.cost, max(1, row.open_images))
         tasks[row.client].append(task)
     waiting_clients = [
         WaitingClient(row.turn, row.weight, (*tasks[row.client],)) for row in clients

@@ -30,7 +30,7 @@ from captiond.config import Settings, WebhookSettings
 from captiond.errors import StoreError
 from captiond.jobs import TaskView
 from captiond.metrics import WEBHOOK_CALLS, Recorder
-from captiond.store import deliveries, tasks
+from captiond.store import deliveries, snapshots
 from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine
 from captiond.supervisor.outage import StorageOutage
@@ -178,10 +178,11 @@ class Courier:
         settings, target = self._settings.webhooks, parse_url(delivery.url)
         if not is_allowed(target, settings.allow):
             raise NoResponse(f"not called: {target.authority} is not in [webhooks] allow")
-        task = await tasks.read_task(self._engine, delivery.task_id)
+        task = await snapshots.read_snapshot(self._engine, delivery.task_id)
         if task is None:
             raise NoResponse("not called: the task is gone")
-        body = payload(task, self._show)
+        # The results of a large task take half a second, in which no image would be assigned.
+        body = await asyncio.to_thread(lambda: payload(task.view(), self._show))
         keys = await asyncio.to_thread(signing_secrets, self._settings)
         headers = {
             "Content-Type": "application/json",

@@ -22,7 +22,7 @@ from captiond.web.options import options_of
 from captiond.web.ownership import check_owner, check_waiting
 from captiond.web.queue_limit import check_queue
 from captiond.web.services import Services, services_of
-from captiond.web.status_response import status_response
+from captiond.web.status_response import present_status, status_response
 from captiond.web.task_queue import TaskQueue, backlog_of
 from captiond.web.uploads import received, shielded
 
@@ -75,7 +75,8 @@ async def cancel_task(request: Request) -> Response:
     if cancelled is None:
         raise TaskNotFound("Task not found.")
     services.supervisor.notify_cancelled(cancelled.images, cancelled.spool)
-    return await task_status(request)
+    # Conditions and pages are for reading. A 304 or a 422 would hide that the task is cancelled.
+    return await present_status(services.statuses, task_id)
 
 
 async def check_room(services: Services, new: Backlog) -> None:

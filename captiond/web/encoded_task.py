@@ -6,7 +6,7 @@ of them while it is sent.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from captiond.jobs import RETRYABLE, ImageView, Refused, Status, TaskCounts, TaskState
@@ -28,6 +28,11 @@ class Page:
 
     offset: int
     limit: int
+
+    @property
+    def end(self) -> int:
+        """The position after the last image."""
+        return self.offset + self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,10 @@ class EncodedTask:
         finished = tuple(result for result in self.results if result is not None)
         return status_of(self.state, self.counts, finished)
 
+    def page(self, page: Page) -> EncodedStatus:
+        """Return the body with the results of a part of the images."""
+        return page_status(self.state, self.counts, self.results[page.offset : page.end], page)
+
 
 def encoded_task(
     snapshot: TaskSnapshot, earlier: EncodedTask | None = None, *, pause: bool = False
@@ -103,15 +112,17 @@ def encoded_task(
 
 def encoded_page(snapshot: TaskSnapshot, page: Page) -> EncodedStatus:
     """Return the body with the results of a part of the images, which the snapshot has."""
-    end = page.offset + page.limit
     encodings = [encoded_result(image_of(row)) for row in snapshot.images]
-    return status_of(
-        snapshot.state,
-        snapshot.counts,
-        tuple(result for result in encodings if result is not None),
-        page=page,
-        next_offset=end if end < snapshot.counts.total else None,
-    )
+    return page_status(snapshot.state, snapshot.counts, encodings, page)
+
+
+def page_status(
+    state: TaskState, counts: TaskCounts, encodings: Iterable[bytes | None], page: Page
+) -> EncodedStatus:
+    """Return the body for a part of a task, with its encoded results. None stands for no result."""
+    results = tuple(result for result in encodings if result is not None)
+    next_offset = page.end if page.end < counts.total else None
+    return status_of(state, counts, results, page=page, next_offset=next_offset)
 
 
 def status_of(

@@ -28,9 +28,9 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         services: Services = scope["app"].state.services
         state, now = scope["state"], time.monotonic()
-        allowance = services.allowances.without_key
+        allowance, key = services.allowances.without_key, None
         if services.supervisor.keys.required:
-            key = self._authorized(scope, services, now)
+            key = authenticated(scope, services, now)
             state["key"], state["client"] = key, key.client
             allowance = services.allowances.of(key)
         admission = admission_for(scope, services, allowance)
@@ -38,28 +38,27 @@ class Guard:
         length = body_length(scope, allowance.limits)
         admission.begin(now, length or 0)
         try:
+            # guard: scopes-are-checked
+            if key is not None and not key.permits(self._needed):
+                raise Forbidden(f"the key does not have the scope {self._needed.value}")
             await self.app(scope, counted_body(admission, length, receive), send)
         finally:
             admission.end()
 
-    def _authorized(self, scope: Scope, services: Services, now: float) -> Key:
-        """Return the key of a request.
 
-        Raises:
-            Unauthorized: it has no valid key.
-            Forbidden: its key does not permit the operation.
-            TooManyRequests: its address has sent too many requests without a valid key.
-        """
-        try:
-            key = find_key(scope, services.supervisor.keys)
-        except Unauthorized:
-            allowance = services.allowances.without_key
-            admission_for(scope, services, allowance).count_refused(now)
-            raise
-        # guard: scopes-are-checked
-        if not key.permits(self._needed):
-            raise Forbidden(f"the key does not have the scope {self._needed.value}")
-        return key
+def authenticated(scope: Scope, services: Services, now: float) -> Key:
+    """Return the key of a request.
+
+    Raises:
+        Unauthorized: it has no valid key.
+        TooManyRequests: its address has sent too many requests without a valid key.
+    """
+    try:
+        return find_key(scope, services.supervisor.keys)
+    except Unauthorized:
+        allowance = services.allowances.without_key
+        admission_for(scope, services, allowance).count_refused(now)
+        raise
 
 
 def admission_for(scope: Scope, services: Services, allowance: Allowance) -> Admission:

@@ -33,23 +33,25 @@ class SpoolRoom:
         self._limits = limits
         self._state = state
         self._monotonic = monotonic
-        self._under_way = 0
-        self._ended: deque[tuple[float, int]] = deque()
+        self._under_way = self._not_measured = 0
+        self._ended: deque[tuple[float, UploadRoom]] = deque()
 
     @property
     def taken(self) -> int:
         """The bytes of uploads that the supervisor may not have measured yet."""
         now = self._monotonic()
         while self._ended and self._ended[0][0] <= now - SETTLE_SECONDS:
-            self._ended.popleft()
-        return self._under_way + sum(size for _, size in self._ended)
+            self.release(self._ended.popleft()[1])
+        return self._under_way + self._not_measured
 
     @contextmanager
     def upload(self, request: Request, *, durable: bool, max_bytes: int) -> Iterator["UploadRoom"]:
-        """Take room for an upload of at most `max_bytes` while the block runs.
+        """Take room for an upload of at most `max_bytes` while the block runs, as it arrives.
 
-        Nothing of the body has been read by then. If the request does not say how long it is, it
-        takes room as it arrives. A task's upload is `durable`: it stays after the block.
+        Before anything of the body is read, the length that the request announces must have room.
+        This room is not taken: a client could announce much, and send nothing. After the block it
+        is taken until the file has been measured, or until `release`. An upload that is `durable`
+        has to keep to the limit of the spool.
 
         Raises:
             SpoolFull: `[limits] spool_bytes` would be exceeded.
@@ -57,16 +59,28 @@ class SpoolRoom:
         """
         room = UploadRoom(self, durable=durable)
         length = request.headers.get("content-length", "")
-        room.expect(min(int(length), max_bytes) if length.isdigit() else 1)
+        self.check(min(int(length), max_bytes) if length.isdigit() else 1, durable=durable)
         try:
             yield room
-            if durable:
-                self._ended.append((self._monotonic(), room.arrived))
-        finally:
-            self._under_way -= room.size
+        except BaseException:
+            self._under_way -= room.arrived
+            raise
+        self._under_way -= room.arrived
+        self._not_measured += room.arrived
+        self._ended.append((self._monotonic(), room))
+
+    def release(self, room: "UploadRoom") -> None:
+        """Give back the room of an upload that has ended: it is measured, or the file is gone."""
+        self._not_measured -= room.arrived
+        room.arrived = 0
 
     def take(self, size: int, *, durable: bool) -> None:
         """Take room for more bytes. Raises what `upload` raises, and takes nothing then."""
+        self.check(size, durable=durable)
+        self._under_way += size
+
+    def check(self, size: int, *, durable: bool) -> None:
+        """Return if there is room for more bytes. Raises what `upload` raises."""
         state, taken = self._state(), self.taken
         # guard: reserve-of-disk-space
         if state.disk_free is not None and taken + size > state.disk_free:
@@ -79,24 +93,17 @@ class SpoolRoom:
                 f"spool_bytes), and {max(0, state.spool_free - taken)} are left; try again later",
                 retry_after=RETRY_SECONDS,
             )
-        self._under_way += size
 
 
 class UploadRoom:
-    """The room of one upload: `size` bytes, of which `arrived` have been used."""
+    """The room of one upload, of which `arrived` bytes are there."""
 
     def __init__(self, spool: SpoolRoom, *, durable: bool) -> None:
-        self.size = self.arrived = 0
+        self.arrived = 0
         self._spool = spool
         self._durable = durable
 
-    def expect(self, size: int) -> None:
-        """Take room for so many more bytes. Raises what `SpoolRoom.upload` raises."""
-        self._spool.take(size, durable=self._durable)
-        self.size += size
-
     def add(self, size: int) -> None:
-        """Note that bytes have arrived. Raises what `SpoolRoom.upload` raises."""
+        """Take room for bytes that have arrived. Raises what `SpoolRoom.upload` raises."""
+        self._spool.take(size, durable=self._durable)
         self.arrived += size
-        if self.arrived > self.size:
-            self.expect(self.arrived - self.size)

@@ -58,12 +58,17 @@ class StatusCache:
         Raises:
             StoreError: The database cannot be read now.
         """
-        if page is not None:
-            return await self._page(task_id, page)
+        if page is not None and page.limit <= FEW_IMAGES:
+            snapshot = await read_snapshot(
+                self._engine, task_id, first=page.offset, limit=page.limit
+            )
+            return None if snapshot is None else encoded_page(snapshot, page)
         lock = self._building.setdefault(task_id, asyncio.Lock())
         async with lock:
             task = await self._present(task_id)
-        return None if task is None else task.status()
+        if task is None:
+            return None
+        return task.status() if page is None else task.page(page)
 
     async def pieces(self, status: EncodedStatus) -> AsyncIterator[bytes]:
         """Yield a body in pieces. While several are sent, each leaves time for other requests."""
@@ -75,14 +80,6 @@ class StatusCache:
                 yield piece
         finally:
             self._streams -= 1
-
-    async def _page(self, task_id: str, page: Page) -> EncodedStatus | None:
-        snapshot = await read_snapshot(self._engine, task_id, first=page.offset, limit=page.limit)
-        if snapshot is None:
-            return None
-        if len(snapshot.images) <= FEW_IMAGES:
-            return encoded_page(snapshot, page)
-        return await asyncio.to_thread(encoded_page, snapshot, page)
 
     async def _present(self, task_id: str) -> EncodedTask | None:
         """Return the task as it is now, of which only what is new is read and encoded."""

@@ -51,6 +51,18 @@ async def status_response(request: Request, statuses: StatusCache, task_id: str)
         etag = await statuses.etag(task_id, page)
         if etag is not None and matches(known, etag):
             return Response(status_code=304, headers=headers_of(etag))
+    return await present_status(statuses, task_id, page)
+
+
+async def present_status(
+    statuses: StatusCache, task_id: str, page: Page | None = None
+) -> StatusResponse:
+    """Return the status of a task, whatever the client knows already.
+
+    Raises:
+        TaskNotFound: There is no such task.
+        StoreError: The database cannot be read now.
+    """
     status = await statuses.status(task_id, page)
     if status is None:
         raise TaskNotFound("Task not found.")

@@ -35,10 +35,11 @@ class TaskQueue:
             StoreError: the database cannot be written. The task is not added.
         """
         task_id = await self._together.ask(task)
-        images = [image.spooled.size for image in task.images if image.spooled]
-        self._backlog = Backlog(
-            self._backlog.images + len(images), self._backlog.size + sum(images)
-        )
+        if task_id == task.id:
+            new = backlog_of(task)
+            self._backlog = Backlog(
+                self._backlog.images + new.images, self._backlog.size + new.size
+            )
         return task_id
 
     async def backlog(self) -> Backlog:

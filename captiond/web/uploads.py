@@ -9,12 +9,13 @@ import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 from starlette.requests import Request
 
 from captiond.errors import NoSpace, StorageFailed, UploadTimeout
 from captiond.metrics import UPLOAD_BYTES
+from captiond.web.admission import admission_of
 from captiond.web.forms import Form, FormReader, FormSpec
 from captiond.web.multipart import MultipartReader, boundary_of, chunks
 from captiond.web.named_files import FIELD as PATH_FIELD
@@ -37,19 +38,24 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
         MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace, SpoolFull,
         StorageFailed, InvalidRequest: the request cannot be accepted. Nothing of it is stored.
     """
-    form = Form()
+    form, room = Form(), None
     try:
-        await receive(request, services, spec, form)
+        room = await receive(request, services, spec, form)
         if not form.uploads:
             raise missing(spec.field, without_root=form.fields.get(PATH_FIELD))
         yield form
     finally:
+        if room is not None and not form.kept:
+            services.spool_room.release(room)
         if form.file is not None and not form.kept:
             await in_thread(services.spool.remove, [form.file])
 
 
-async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> None:
-    """Read the request's body into `form`. Raises what `received` raises."""
+async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> UploadRoom:
+    """Read the request's body into `form`. Return the room that its file takes.
+
+    Raises what `received` raises.
+    """
     boundary = boundary_of(request)
     if boundary is None:
         raise missing(spec.field)
@@ -59,9 +65,15 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
         # guard: upload-deadline
         async with asyncio.timeout(limits.upload_seconds):
             most = spec.max_bytes(limits)
-            with services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room:
+            with (
+                services.upload_memory.uploading(),
+                services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room,
+            ):
                 body = chunks(request, max_bytes=most)
                 await store(body, MultipartReader(boundary, parts), parts, services, room)
+                await copy_named_files(request, parts, room)
+                await in_thread(parts.commit)
+            return room
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -84,17 +96,24 @@ async def store(
     Only the writing is done in threads. Parsing and hashing stay in the event loop: to pass the
     interpreter's lock to another thread and back for each image takes longer than they do.
     """
-    with services.upload_memory.uploading():
-        async for chunk in body:
-            services.recorder.count(UPLOAD_BYTES, amount=len(chunk))
-            room.add(len(chunk))
-            reader.feed(chunk)
-            if parts.unwritten >= services.upload_memory.share:
-                await in_thread(parts.flush)
-        reader.close()
-        for position in parts.named:
-            parts.add(position, await in_thread(parts.copy, position))
-        await in_thread(parts.commit)
+    async for chunk in body:
+        services.recorder.count(UPLOAD_BYTES, amount=len(chunk))
+        room.add(len(chunk))
+        reader.feed(chunk)
+        if parts.unwritten >= services.upload_memory.share:
+            await in_thread(parts.flush)
+    reader.close()
+
+
+async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom) -> None:
+    """Copy the files that the request names by their paths. They count as if they were sent."""
+    for position in parts.named:
+        upload = await in_thread(parts.copy, position)
+        # guard: named-files-count
+        if upload.image is not None:
+            room.add(upload.image.size)
+            admission_of(request).hold_body(upload.image.size)
+        parts.add(position, upload)
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -116,7 +135,7 @@ async def shielded(work: Awaitable[T]) -> T:
         raise
 
 
-def raise_for_disk(error: OSError) -> None:
+def raise_for_disk(error: OSError) -> NoReturn:
     """Raise NoSpace or StorageFailed, whichever describes the error."""
     # guard: full-disk-is-507
     if error.errno in FULL:

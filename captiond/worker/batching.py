@@ -4,6 +4,7 @@ Pure: no I/O and no clock. Times are arguments, in seconds of one monotonic cloc
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Generic
 
 from captiond.jobs import Generation, Lane
@@ -59,10 +60,13 @@ class Batcher(Generic[T]):
         self._batch = self._ready.take(self._batch_size, most_cost=self._most_cost)
         return list(self._batch)
 
-    def batch_ended(self, begun: float, ended: float) -> None:
-        """Note when the batch that was taken last began and ended."""
+    def batch_ended(self, captioned: Iterable[T], begun: float, ended: float) -> None:
+        """Note when the batch that was taken last began and ended.
+
+        `captioned` is what the model worked on: without the images that were withdrawn before.
+        """
         self._last_batch = begun, ended
-        cost = sum(item.cost for item in self._batch)
+        cost = sum(item.cost for item in captioned)
         if cost and ended > begun:
             self._most_cost = LONGEST_SECONDS * cost / (ended - begun)
 

@@ -178,6 +178,7 @@ GUARDS = (
     Guard("full-disk-is-507", never, DISK + "a_full_disk"),
     Guard("private-files", remove, "tests/unit/test_datafolder.py -k whatever_the_umask"),
     Guard("read-only-heals", never, "tests/unit/test_store_errors.py -k read_only_time"),
+    Guard("named-files-count", never, "tests/unit/test_named_files.py -k as_much_as_sent"),
     Guard("reserve-of-disk-space", never, "tests/unit/test_spool_room.py -k reserve"),
     Guard("stop-cancels-restarters", remove, DISK + "a_stop_does_not"),
     Guard("commit-outlives-request", remove, "tests/unit/test_acceptance.py -k cancelled"),

@@ -79,7 +79,8 @@ async def test_a_task_that_the_database_refuses_spoils_no_other(store: Engine) -
 async def test_the_backlog_includes_what_was_added_since_the_count(store: Engine) -> None:
     queue = TaskQueue(store)
     assert await queue.backlog() == Backlog()
-    await queue.add(task("a", images=4))
+    for task_id in ("a", "sent again"):
+        await queue.add(task(task_id, images=4, key="k"))
     assert await queue.backlog() == Backlog(4, 36)
 
 

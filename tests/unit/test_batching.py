@@ -24,7 +24,7 @@ class Image:
 def batcher(*ready: Lane, decoding: Lane | None = None) -> Batcher[Image]:
     """A batcher of four images for which the last batch took from 100 s to 110 s."""
     found: Batcher[Image] = Batcher(4)
-    found.batch_ended(100.0, 110.0)
+    found.batch_ended([], 100.0, 110.0)
     for lane in ready:
         found.put(Image(lane))
     if decoding is not None:
@@ -95,11 +95,21 @@ def test_captions_with_many_beams_and_tokens_do_not_make_a_batch_of_minutes() ->
     ready: Batcher[Image] = Batcher(8)
     for _ in range(8):
         ready.put(Image(Lane.BULK, cost=usual))
-    assert len(ready.take()) == 8
-    ready.batch_ended(0.0, 4.0)
+    batch = ready.take()
+    assert len(batch) == 8
+    ready.batch_ended(batch, 0.0, 4.0)
     for _ in range(8):
         ready.put(Image(Lane.BULK, cost=heavy))
-    seconds = len(ready.take()) * heavy / usual * 0.5
+    batch = ready.take()
+    seconds = len(batch) * heavy / usual * 0.5
     assert seconds <= max(LONGEST_SECONDS, heavy / usual * 0.5)
-    ready.batch_ended(4.0, 4.1)
+    ready.batch_ended(batch, 4.0, 4.1)
     assert len(ready.take()) > 1, "they take less time than it seemed"
+
+
+def test_images_that_are_withdrawn_do_not_make_the_next_batch_longer() -> None:
+    ready: Batcher[Image] = Batcher(8)
+    for _ in range(16):
+        ready.put(Image(Lane.BULK, cost=Generation().cost))
+    ready.batch_ended(ready.take()[:1], 0.0, LONGEST_SECONDS)
+    assert len(ready.take()) == 1

@@ -1,6 +1,7 @@
 """What a courier does when the database fails between two calls."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from captiond.config import WebhookSettings
 from captiond.errors import StorageFailed
 from captiond.jobs import TaskView
 from captiond.metrics import WEBHOOK_CALLS, Recorder
-from captiond.store import deliveries, tasks
+from captiond.store import deliveries, snapshots, tasks
 from captiond.store.engine import Engine
+from captiond.store.snapshots import TaskSnapshot
 from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.outgoing import ResponseHead
@@ -26,9 +28,10 @@ async def test_a_task_that_cannot_be_read_costs_no_attempt(
     store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its receiver was not called, and the database may be read again a second later."""
-    reads, real = 0, tasks.read_task
+    reads, real = 0, snapshots.read_snapshot
+    threads: list[threading.Thread] = []
 
-    async def fail_once(engine: Engine, task_id: str) -> TaskView | None:
+    async def fail_once(engine: Engine, task_id: str) -> TaskSnapshot | None:
         nonlocal reads
         reads += 1
         if reads == 1:
@@ -42,17 +45,20 @@ async def test_a_task_that_cannot_be_read_costs_no_attempt(
         (delivery,) = await deliveries.of_task(store, "t")
         return delivery.status is DeliveryStatus.DELIVERED
 
-    monkeypatch.setattr(tasks, "read_task", fail_once)
+    def show(task: TaskView) -> dict[str, object]:
+        threads.append(threading.current_thread())
+        return {"task_id": task.id}
+
+    monkeypatch.setattr(snapshots, "read_snapshot", fail_once)
     monkeypatch.setattr(couriers, "post", accept)
     settings = settings_in(tmp_path)
     webhooks = WebhookSettings(allow=("a.example",))
     settings, recorder = settings.model_copy(update={"webhooks": webhooks}), Recorder()
     await tasks.create_task(store, refused("t"))
-    courier = Courier(
-        settings, store, lambda task: {"task_id": task.id}, SteadyClock(store), recorder
-    )
+    courier = Courier(settings, store, show, SteadyClock(store), recorder)
     async with asyncio.timeout(SECONDS), background(courier.run()):
         await until(is_delivered)
     (delivery,) = await deliveries.of_task(store, "t")
     assert (reads, delivery.attempts) == (2, 1)
+    assert threads != [threading.current_thread()], "a large task would hold up the supervisor"
     assert recorder.take().counts == {(WEBHOOK_CALLS.name, ("delivered",)): 1}

@@ -114,7 +114,7 @@ class Simulation:
 
     def captioned(self, batch: list[Image], begun: float) -> None:
         self.captioning = False
-        self.batcher.batch_ended(begun, self.now)
+        self.batcher.batch_ended(batch, begun, self.now)
         for image in batch:
             _, (answer,) = self.dispatcher.finish("model", Finished(image.ticket, CAPTION))
             self.answered[answer.answer.ticket] = self.now

@@ -162,6 +162,18 @@ async def test_requests_with_a_wrong_key_count_against_the_address(
         assert (await captioned(web, **bearer())).status_code == 200
 
 
+async def test_requests_beyond_the_scopes_of_a_key_count_against_it(
+    store: Engine, tmp_path: Path
+) -> None:
+    settings = ClientSettings(requests=3, window_seconds=3600)
+    async with web_process(store, tmp_path, clients=settings) as web:
+        await web.set_keys(made(SECRET, Scope.READ))
+        with capture_logs() as logs:
+            statuses = [(await caption(web, **bearer())).status_code for _ in range(4)]
+        assert statuses == [403, 403, 403, 429]
+        assert {entry["key"] for entry in logs if entry["event"] == "request"} == {"k"}
+
+
 async def test_a_key_has_its_own_limits(store: Engine, tmp_path: Path) -> None:
     settings = ClientSettings(requests=1, window_seconds=3600)
     async with web_process(store, tmp_path, clients=settings) as web:

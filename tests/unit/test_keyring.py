@@ -93,7 +93,17 @@ async def test_keys_that_are_revoked_and_deleted(store: Engine) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    ["digest = 'x'", "digest = ''", "scopes = 'x'", "scopes = '5'", "weight = 'x'", "images = 'x'"],
+    [
+        "digest = 'x'",
+        "digest = ''",
+        "scopes = 'x'",
+        "scopes = '5'",
+        "weight = 'x'",
+        "images = 'x'",
+        "weight = 0",
+        "weight = 9e999",
+        "share = -1",
+    ],
 )
 async def test_a_damaged_key_lets_nobody_in_and_harms_no_other(store: Engine, damage: str) -> None:
     await add_key(store, key("a"), now=1.0)

@@ -5,23 +5,25 @@ import os
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, chdir
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from captiond.client_settings import ClientSettings
 from captiond.config import ImageSettings, LimitSettings
 from captiond.errors import FileTooLarge, NotAnImage, PathRefused, StorageFailed
 from captiond.imagetypes import check_type
 from captiond.jobs import Captioned
-from captiond.messages import Answer, Ask
+from captiond.messages import Answer, Ask, State
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
 from captiond.web import named_files
 from captiond.web.named_files import PIECE, copy_named, open_place, opened_beneath
 from tests.answers import BY_NAME, check
-from tests.unit.webprocess import PNG, WebProcess, web_process
+from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
 
 SECRET = b"secret"
 
@@ -269,6 +271,31 @@ async def test_named_files_have_the_limit_of_a_body(
     async with web_process(store, tmp_path, images=images, limits=limits) as web:
         response = await post(web, "async_batch_caption", *[("path", "large.png")] * 2)
         assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
+        assert list(web.spool.iterdir()) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("state", "clients", "status", "code"),
+    [
+        (replace(HEALTHY, disk_free=10_000), ClientSettings(), 507, "no_space"),
+        (replace(HEALTHY, spool_free=10_000), ClientSettings(), 507, "spool_full"),
+        (HEALTHY, ClientSettings.model_construct(body_bytes=10_000), 429, "too_many_requests"),
+    ],
+)
+async def test_named_files_count_as_much_as_sent_ones(
+    store: Engine,
+    tmp_path: Path,
+    root: Path,
+    state: State,
+    clients: ClientSettings,
+    status: int,
+    code: str,
+) -> None:
+    images = ImageSettings(root=root)
+    async with web_process(store, tmp_path, state=state, images=images, clients=clients) as web:
+        response = await post(web, "async_batch_caption", ("path", "large.png"))
+        assert (response.status_code, response.json()["code"]) == (status, code)
         assert list(web.spool.iterdir()) == []
 
 

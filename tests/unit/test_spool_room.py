@@ -1,5 +1,6 @@
 """Uploads under way are counted against the spool's limit and the disk's reserve."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,8 @@ from starlette.requests import Request
 
 from captiond.config import LimitSettings
 from captiond.errors import NoSpace, NotAnImage, SpoolFull
-from captiond.messages import State
+from captiond.jobs import Refused
+from captiond.messages import Answer, Ask, State
 from captiond.store.engine import Engine
 from captiond.web.spool_room import SETTLE_SECONDS, SpoolRoom
 from tests.unit.webprocess import HEALTHY, PNG, web_process
@@ -59,10 +61,10 @@ def test_uploads_under_way_count_and_so_do_those_that_are_not_measured_yet() -> 
     now = 0.0
     room = SpoolRoom(LIMITS, lambda: State(spool_free=10), monotonic=lambda: now)
     with room.upload(request("6"), durable=True, max_bytes=GIB) as upload:
+        upload.add(6)
         opened(room, "4")
         with pytest.raises(SpoolFull):
             opened(room, "5")
-        upload.add(6)
     assert room.taken == 6
     with pytest.raises(SpoolFull):
         opened(room, "5")
@@ -71,14 +73,50 @@ def test_uploads_under_way_count_and_so_do_those_that_are_not_measured_yet() -> 
     opened(room, "10")
 
 
+def test_what_is_announced_and_not_sent_takes_no_room_from_others() -> None:
+    room = SpoolRoom(LIMITS, lambda: State(spool_free=10))
+    with room.upload(request("9"), durable=True, max_bytes=GIB):
+        opened(room, "9")
+        assert room.taken == 0
+
+
 def test_an_upload_that_fails_gives_its_room_back() -> None:
     room = SpoolRoom(LIMITS, lambda: State(spool_free=10))
     with suppress(NotAnImage), room.upload(request("9"), durable=True, max_bytes=GIB) as some:
         some.add(5)
         raise NotAnImage
-    with room.upload(request("9"), durable=False, max_bytes=GIB) as some:
-        some.add(9)
     assert room.taken == 0
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_an_upload_whose_file_is_removed_gives_its_room_back_once(*, durable: bool) -> None:
+    now = 0.0
+    room = SpoolRoom(LIMITS, lambda: State(), monotonic=lambda: now)
+    with room.upload(request("9"), durable=durable, max_bytes=GIB) as some:
+        some.add(9)
+    assert room.taken == 9
+    room.release(some)
+    assert room.taken == 0
+    now = SETTLE_SECONDS
+    assert room.taken == 0
+
+
+@pytest.mark.anyio
+async def test_uploads_count_until_their_files_are_removed(store: Engine, tmp_path: Path) -> None:
+    async with web_process(store, tmp_path) as web:
+        room = web.services.spool_room
+        sending = asyncio.create_task(web.client.post("/caption", files={"image": ("a.png", PNG)}))
+        ask: Ask = await web.message(Ask)
+        assert room.taken >= len(PNG)
+        web.channel.send(Answer(ask.ticket, Refused("no", "corrupt_image")))
+        await sending
+        assert room.taken == 0
+        for wrong in ({"num_beams": "x"}, {}):
+            files = {"images": ("a.png", PNG)}
+            response = await web.client.post("/async-batch-caption", files=files, data=wrong)
+            assert (response.status_code, room.taken > 0) == (
+                (422, False) if wrong else (202, True)
+            )
 
 
 def test_a_body_of_unknown_length_takes_room_as_it_arrives() -> None:
@@ -87,7 +125,7 @@ def test_a_body_of_unknown_length_takes_room_as_it_arrives() -> None:
         upload.add(10)
         with pytest.raises(SpoolFull):
             upload.add(1)
-    assert room.taken == 11, "what has arrived is on the disk"
+    assert room.taken == 10
 
 
 def test_the_reserve_of_the_disk_is_for_all_uploads() -> None:

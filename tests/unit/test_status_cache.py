@@ -1,6 +1,7 @@
 """Of a status only what is new is built, and much of it in a thread; it is sent in pieces."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.store.snapshots import TaskSnapshot, read_snapshot, read_state
 from captiond.web import status_cache
-from captiond.web.encoded_task import PIECE_BYTES, EncodedTask, encoded_task
+from captiond.web.encoded_task import PIECE_BYTES, EncodedTask, Page, encoded_task
 from captiond.web.schemas import task_status
 from captiond.web.status_cache import FEW_IMAGES, PACE_SECONDS, StatusCache
 from tests.unit.webprocess import web_process
@@ -209,6 +210,21 @@ async def test_pages_have_the_results_of_their_images(store: Engine, tmp_path: P
             assert page == {key: value for key, value in whole.items() if key != "result"}
         assert pages == [whole["result"][:2], whole["result"][2:], []]
         assert (await web.client.get(PATH, params={"offset": 9})).json()["result"] == []
+
+
+async def test_a_large_page_is_a_part_of_the_encoded_task(store: Engine) -> None:
+    await new_task(store, 3 * FEW_IMAGES)
+    await run(store, [CAPTION] * 100)
+    cache = StatusCache(store)
+    whole = json.loads(await body(cache))["result"]
+    with reading_images(store) as statements:
+        for offset, following in ((10, 61), (90, 141), (999, None)):
+            status = await cache.status("t", Page(offset, FEW_IMAGES + 1))
+            assert status is not None
+            page = json.loads(b"".join(status.pieces()))
+            assert page["result"] == whole[offset : offset + FEW_IMAGES + 1]
+            assert page["next_offset"] == following
+        assert statements == []
 
 
 @pytest.mark.parametrize(

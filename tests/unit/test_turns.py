@@ -1,5 +1,6 @@
 """Fair turns among waiting tasks: the plan by itself, and the database against a simple model."""
 
+import asyncio
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from captiond.store.engine import Engine, reading, writing
 from captiond.store.turns import most_tasks
 
 OWNER = "node/model0"
+PATIENCE = 10.0  # seconds; a claim that takes longer never ends
 
 # ---------------------------------------------------------------- the plan
 
@@ -270,3 +272,19 @@ async def test_idle_clients_are_forgotten(store: Engine) -> None:
     async with reading(store) as connection:
         rows = (await connection.execute(text("SELECT count(*) FROM turns"))).scalar_one()
     assert rows == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("counted", [0, -3])
+async def test_a_claim_ends_although_the_counters_of_tasks_are_damaged(
+    store: Engine, counted: int
+) -> None:
+    for name in ("a", "b"):
+        image = NewImage("x", SpooledImage("s", 0, 9, "sha"))
+        await tasks.create_task(store, NewTask(name, f"s-{name}", (image,) * 3, 1.0))
+    async with writing(store) as connection:
+        await connection.execute(text(f"UPDATE tasks SET open_images = {counted}"))
+        await connection.execute(text("UPDATE images SET status = 'FAILED' WHERE task_id = 'a'"))
+    async with asyncio.timeout(PATIENCE):
+        claimed = await claims.claim(store, 9, owner=OWNER, now=2.0)
+    assert [one.image.file for one in claimed.claims] == ["s-b"] * 3
