@@ -90,7 +90,7 @@ def test_an_image_that_kills_decoders_is_poison_and_can_be_retried(
 
 
 def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.Random) -> None:
-    """A task fails it alone, and an interactive client is told so."""
+    """The other images of its task are captioned. An interactive client gets the error."""
     with running(data, **injected("model_crash", data)) as service:
         task_id, place = send_among_neighbours(service, rng)
         check_only_one_failed(service.finished(task_id), place, "poison_image")

@@ -103,7 +103,7 @@ def orientation_by(directory: Directory) -> int:
 
 
 def with_directory(content: bytes, directory: Directory) -> bytes:
-    """Return the file with a new first directory at its end, which has the needed tags only."""
+    """Return the file with one more directory, which has only the needed tags and comes first."""
     entries = {tag: entry for tag, entry in directory.entries.items() if is_needed(tag, entry)}
     number, pointer, form = ("Q", "Q", "HHQ8s") if directory.big else ("H", "I", "HHI4s")
     order, at = directory.order, len(content) + len(content) % 2
