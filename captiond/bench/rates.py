@@ -8,7 +8,7 @@ from torch.nn.functional import linear
 
 from captiond.bench.cases import Case, CaseKind
 from captiond.captioners.devices import DTYPES
-from captiond.captioners.linear import Int8Linear, PackedLinear, linears
+from captiond.captioners.linear import Int8Linear, PackedLinear, linears, quantize_rows
 from captiond.config import Precision
 
 Product = Callable[[], Tensor]
@@ -44,8 +44,8 @@ def products(
     yield "linear", lambda: linear(inputs, weight, bias)
     ours = linears(precision, device)(weight, bias, "none")
     if isinstance(ours, Int8Linear):
-        integers = ours.integers(inputs)[0]
-        yield "8-bit linear", lambda: ours.product(integers)
+        quantized = quantize_rows(inputs.float())
+        yield "8-bit linear", lambda: ours.product(quantized.integers, quantized.zero)
     elif isinstance(ours, PackedLinear):
         yield "packed linear", lambda: ours(inputs)
 
