@@ -23,9 +23,14 @@ def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
     figures = report["figures"]
     assert figures["product"]["rate"] > 1e9
     assert figures["memory"]["rate"] > 1e8
+    assert set(figures["floors"]) == {"fp32", "bf16", "int8"}
+    for floor in figures["floors"].values():
+        assert floor["product"]["rate"] > 1e9
+        assert all(seconds > 0 for seconds in floor["seconds"].values())
     assert [figure["batch_size"] for figure in figures["engine"]] == report["plan"]["sizes"]
     for figure in figures["engine"]:
         assert min(figure["floor"], figure["captiond"], figure["generate"]) > 0
+        assert figure["of_floor"] == figure["floor"] / figure["captiond"]
         assert figure["ratio"] == figure["captiond"] / figure["generate"]
         assert 1 <= figure["new_tokens"] <= 19
         assert figure["same"] == 1, "fp32 has the tokens of generate"
