@@ -13,14 +13,14 @@ from captiond.errors import ModelNotReady, QueueFull
 from captiond.jobs import Options, Outcome, Refused
 from captiond.messages import Answer, Timings
 from captiond.web import schemas
-from captiond.web.admission import admission_of
+from captiond.web.access.admission import admission_of
+from captiond.web.access.identity import client_of
 from captiond.web.disconnects import unless_disconnected
-from captiond.web.forms import FormSpec, Upload
-from captiond.web.identity import client_of
 from captiond.web.options import options_of
 from captiond.web.problems import ImageRefused
 from captiond.web.services import Services, services_of
-from captiond.web.uploads import received
+from captiond.web.uploading.forms import FormSpec, Upload
+from captiond.web.uploading.uploads import received
 
 ONE_IMAGE = FormSpec("image", single=True)
 SEVERAL_IMAGES = FormSpec("images", single=False)

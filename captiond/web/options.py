@@ -13,7 +13,7 @@ from captiond.config import Settings
 from captiond.jobs import DEFAULT_OPTIONS, Generation, Options
 from captiond.request_options import RequestOptions
 from captiond.tags import TagOptions
-from captiond.web import callback_url
+from captiond.web.async_tasks import callback_url
 from captiond.web.problems import InvalidRequest
 
 GENERATION = {field.name for field in dataclasses.fields(Generation)}

@@ -13,18 +13,18 @@ from captiond.processes.start import WebStart
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
 from captiond.usage import ClientUsage
-from captiond.web.allowances import Allowances
+from captiond.web.access.allowances import Allowances
 from captiond.web.app import make_app
-from captiond.web.connection import Patience
-from captiond.web.descriptors import connections_for, raise_limit
-from captiond.web.http1 import Server
-from captiond.web.listener import Listener
+from captiond.web.async_tasks.status_cache import StatusCache
+from captiond.web.async_tasks.task_queue import TaskQueue
+from captiond.web.connections.connection import Patience
+from captiond.web.connections.descriptors import connections_for, raise_limit
+from captiond.web.connections.http1 import Server
+from captiond.web.connections.listener import Listener
 from captiond.web.services import Services
-from captiond.web.spool_room import SpoolRoom
-from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
-from captiond.web.task_queue import TaskQueue
-from captiond.web.upload_memory import UploadMemory
+from captiond.web.uploading.spool_room import SpoolRoom
+from captiond.web.uploading.upload_memory import UploadMemory
 
 HEAD_SECONDS = 5.0  # for the head of a request, and between two requests
 log = structlog.get_logger()

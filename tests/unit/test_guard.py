@@ -18,8 +18,9 @@ from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN
 from captiond.store import tasks
 from captiond.store.engine import Engine
-from captiond.web.allowances import within_share
-from captiond.web.operations import OPERATIONS, Operation
+from captiond.web.access.allowances import within_share
+from captiond.web.operation import Operation
+from captiond.web.operations import OPERATIONS
 from captiond.web.supervisor_client import SupervisorClient
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process

@@ -20,8 +20,8 @@ from captiond.jobs import Captioned
 from captiond.messages import Answer, Ask, State
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
-from captiond.web import named_files
-from captiond.web.named_files import PIECE, copy_named, open_place, opened_beneath
+from captiond.web.uploading import named_files
+from captiond.web.uploading.named_files import PIECE, copy_named, open_place, opened_beneath
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
 

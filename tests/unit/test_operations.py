@@ -29,7 +29,8 @@ from captiond.messages import Health, State
 from captiond.store.engine import Engine
 from captiond.tags import Category, Kind, Tag
 from captiond.web.app import routes
-from captiond.web.operations import ADMISSION, ANY_REQUEST, OPERATIONS, Operation
+from captiond.web.operation import ADMISSION, ANY_REQUEST, Operation
+from captiond.web.operations import OPERATIONS
 from captiond.web.problems import InvalidRequest
 from captiond.web.schemas import ErrorResponse
 from tests.answers import BY_NAME, check, check_type

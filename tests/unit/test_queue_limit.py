@@ -16,7 +16,12 @@ from captiond.supervisor.drainrate import SLOT_SECONDS, SLOTS, DrainRate, two_di
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.systemd import Notifier
-from captiond.web.queue_limit import MOST_SECONDS, UNKNOWN_SECONDS, check_queue, retry_after
+from captiond.web.async_tasks.queue_limit import (
+    MOST_SECONDS,
+    UNKNOWN_SECONDS,
+    check_queue,
+    retry_after,
+)
 from tests.unit.webprocess import HEALTHY, PNG, web_process
 
 LIMITS = LimitSettings(queued_images=100, queued_bytes=1000)

@@ -14,7 +14,7 @@ from captiond.errors import NoSpace, NotAnImage, SpoolFull
 from captiond.jobs import Refused
 from captiond.messages import Answer, Ask, State
 from captiond.store.engine import Engine
-from captiond.web.spool_room import SETTLE_SECONDS, SpoolRoom
+from captiond.web.uploading.spool_room import SETTLE_SECONDS, SpoolRoom
 from tests.unit.webprocess import HEALTHY, PNG, web_process
 
 LIMITS = LimitSettings(spool_bytes=100)

@@ -22,14 +22,14 @@ from captiond.processes.start import SPAWN
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage, UsageBoard
-from captiond.web.allowances import Allowances
+from captiond.web.access.allowances import Allowances
 from captiond.web.app import make_app
+from captiond.web.async_tasks.status_cache import StatusCache
+from captiond.web.async_tasks.task_queue import TaskQueue
 from captiond.web.services import Services
-from captiond.web.spool_room import SpoolRoom
-from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
-from captiond.web.task_queue import TaskQueue
-from captiond.web.upload_memory import UploadMemory
+from captiond.web.uploading.spool_room import SpoolRoom
+from captiond.web.uploading.upload_memory import UploadMemory
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "fp32", 8)
 HEALTHY = State(health=Health.HEALTHY, model=MODEL, reasons=())

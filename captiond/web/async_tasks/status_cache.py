@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from captiond.store.engine import Engine
 from captiond.store.snapshots import TaskSnapshot, read_snapshot, read_state
-from captiond.web.encoded_task import (
+from captiond.web.async_tasks.encoded_task import (
     EncodedStatus,
     EncodedTask,
     Page,

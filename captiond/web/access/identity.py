@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captiond.clients import Client, Proxies, address_name, forwarded, forwarded_for
 from captiond.config import ServerSettings
-from captiond.web.http1 import CONNECTION_ID
+from captiond.web.connections.http1 import CONNECTION_ID
 
 HOPS: dict[str, Callable[[str], list[str]]] = {
     "x-forwarded-for": forwarded_for,

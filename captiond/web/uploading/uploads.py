@@ -15,13 +15,13 @@ from starlette.requests import Request
 
 from captiond.errors import NoSpace, StorageFailed, UploadTimeout
 from captiond.metrics import UPLOAD_BYTES
-from captiond.web.admission import admission_of
-from captiond.web.forms import Form, FormReader, FormSpec
-from captiond.web.multipart import MultipartReader, boundary_of, chunks
-from captiond.web.named_files import FIELD as PATH_FIELD
+from captiond.web.access.admission import admission_of
 from captiond.web.problems import missing
 from captiond.web.services import Services
-from captiond.web.spool_room import UploadRoom
+from captiond.web.uploading.forms import Form, FormReader, FormSpec
+from captiond.web.uploading.multipart import MultipartReader, boundary_of, chunks
+from captiond.web.uploading.named_files import FIELD as PATH_FIELD
+from captiond.web.uploading.spool_room import UploadRoom
 
 P = ParamSpec("P")
 T = TypeVar("T")

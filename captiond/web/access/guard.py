@@ -9,8 +9,8 @@ from captiond.clients import Client
 from captiond.errors import Forbidden, Unauthorized
 from captiond.keys import Key, KeyTable, presented
 from captiond.keys import Scope as KeyScope
-from captiond.web.admission import Admission, body_length, counted_body
-from captiond.web.allowances import Allowance
+from captiond.web.access.admission import Admission, body_length, counted_body
+from captiond.web.access.allowances import Allowance
 from captiond.web.services import Services
 
 

@@ -5,9 +5,9 @@ from starlette.requests import Request
 from captiond.errors import TaskNotFound, TooManyRequests
 from captiond.keys import Scope
 from captiond.store import tasks
-from captiond.web.admission import admission_of
-from captiond.web.guard import key_in
-from captiond.web.identity import client_of
+from captiond.web.access.admission import admission_of
+from captiond.web.access.guard import key_in
+from captiond.web.access.identity import client_of
 from captiond.web.services import services_of
 
 RETRY_SECONDS = 30  # until images of the client's tasks are captioned

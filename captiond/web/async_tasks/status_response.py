@@ -6,9 +6,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from captiond.errors import TaskNotFound
-from captiond.web.encoded_task import EncodedStatus, Page
+from captiond.web.async_tasks.encoded_task import EncodedStatus, Page
+from captiond.web.async_tasks.status_cache import StatusCache
 from captiond.web.problems import InvalidRequest
-from captiond.web.status_cache import StatusCache
 
 MAX_PAGE = 10_000  # images
 MAX_DIGITS = 9

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from captiond.web.connection import Connection, Patience
-from captiond.web.http1 import Server
+from captiond.web.connections.connection import Connection, Patience
+from captiond.web.connections.http1 import Server
 
 ACCEPTED_AT_ONCE = 16  # connections, after which those that are open have their turn
 RETRY_SECONDS = 0.2  # from a failed attempt to accept a connection to the next one

@@ -2,8 +2,8 @@
 
 from captiond.callbacks import BadUrl, is_allowed, parse_url
 from captiond.config import WebhookSettings
-from captiond.web.forms import Form
 from captiond.web.problems import InvalidRequest
+from captiond.web.uploading.forms import Form
 
 FIELD = "callback_url"
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from hypercorn.events import Closed, Event, RawData, Updated
 from starlette.requests import ClientDisconnect
 
-from captiond.web.handlers import Handlers
-from captiond.web.http1 import Http1Protocol, Server
-from captiond.web.inbox import Evicted
+from captiond.web.connections.handlers import Handlers
+from captiond.web.connections.http1 import Http1Protocol, Server
+from captiond.web.connections.inbox import Evicted
 
 READ_BYTES = 64 * 1024
 PROBE_SECONDS = 2.0  # from the end of a client's input to the first look whether it is gone

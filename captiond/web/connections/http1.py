@@ -29,8 +29,8 @@ from hypercorn.typing import AppWrapper, ConnectionState, TaskGroup, WorkerConte
 from starlette.types import ASGIApp
 
 from captiond.errors import MalformedBody, RequestError
-from captiond.web.framing import Headers, check_request, origin_form, unreadable
-from captiond.web.handlers import Handlers
+from captiond.web.connections.framing import Headers, check_request, origin_form, unreadable
+from captiond.web.connections.handlers import Handlers
 
 CONNECTION_ID = "connection_id"  # its key in the state of each request's scope
 REFUSED = "refused"  # the key of the error that answers a request which cannot be served

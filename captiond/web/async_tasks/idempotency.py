@@ -7,7 +7,7 @@ import re
 from starlette.requests import Request
 
 from captiond.errors import BadKey
-from captiond.web.forms import Form
+from captiond.web.uploading.forms import Form
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 

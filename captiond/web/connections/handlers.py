@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Scope
 
-from captiond.web.inbox import RequestInbox
+from captiond.web.connections.inbox import RequestInbox
 
 log = structlog.get_logger()
 SendOrEnd = Callable[[Message | None], Awaitable[None]]  # None: the handler has returned

@@ -13,18 +13,18 @@ from captiond.jobs import task_id as new_task_id
 from captiond.store import tasks
 from captiond.store.tasks import Backlog
 from captiond.web import schemas
-from captiond.web.callback_url import FIELD as CALLBACK_FIELD
-from captiond.web.callback_url import callback_url_of
-from captiond.web.forms import Form, FormSpec
-from captiond.web.idempotency import digest_of, key_of
-from captiond.web.identity import client_of
+from captiond.web.access.identity import client_of
+from captiond.web.access.ownership import check_owner, check_waiting
+from captiond.web.async_tasks.callback_url import FIELD as CALLBACK_FIELD
+from captiond.web.async_tasks.callback_url import callback_url_of
+from captiond.web.async_tasks.idempotency import digest_of, key_of
+from captiond.web.async_tasks.queue_limit import check_queue
+from captiond.web.async_tasks.status_response import present_status, status_response
+from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
 from captiond.web.options import options_of
-from captiond.web.ownership import check_owner, check_waiting
-from captiond.web.queue_limit import check_queue
 from captiond.web.services import Services, services_of
-from captiond.web.status_response import present_status, status_response
-from captiond.web.task_queue import TaskQueue, backlog_of
-from captiond.web.uploads import received, shielded
+from captiond.web.uploading.forms import Form, FormSpec
+from captiond.web.uploading.uploads import received, shielded
 
 TASK_IMAGES = FormSpec("images", single=False, durable=True)
 POLL_SECONDS = 2  # when a client should ask for a new task's status

@@ -11,10 +11,10 @@ from captiond.imagetypes import check_type
 from captiond.jobs import Refused, SpooledImage
 from captiond.metrics import FILES_REFUSED, Recorder
 from captiond.spool import SpoolWriter
-from captiond.web.multipart import MAX_FILENAME, check_length
-from captiond.web.named_files import FIELD as PATH_FIELD
-from captiond.web.named_files import copy_named
 from captiond.web.services import Services
+from captiond.web.uploading.multipart import MAX_FILENAME, check_length
+from captiond.web.uploading.named_files import FIELD as PATH_FIELD
+from captiond.web.uploading.named_files import copy_named
 
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
 FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
