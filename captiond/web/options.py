@@ -1,9 +1,9 @@
 """The options of a request, read from its fields and checked against the settings."""
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,7 +12,6 @@ from captiond.config import Settings
 from captiond.jobs import DEFAULT_OPTIONS, Generation, Options
 from captiond.request_options import RequestOptions
 from captiond.tags import TagOptions
-from captiond.textvalues import Listed
 from captiond.web.async_tasks import callback_url
 from captiond.web.field_problems import MISSPELT, Problem, extra, nearest, problem
 from captiond.web.problems import InvalidRequest
@@ -22,9 +21,14 @@ GENERATION = {field.name for field in dataclasses.fields(Generation)}
 TAG_PREFIX = "tag_"
 MAX_COMPARED = 16  # unknown fields of a request; the others are ignored
 OPTIONS = tuple(RequestOptions.model_fields)
-LISTS = tuple(
-    name for name, option in RequestOptions.model_fields.items() if Listed in option.metadata
-)
+# From the name of a type in a JSON Schema to its types in Python, its kind of problem and its text.
+JSON_TYPES: dict[str, tuple[tuple[type, ...], str, str]] = {
+    "integer": ((int,), "int_type", "integer"),
+    "number": ((int, float), "float_type", "number"),
+    "boolean": ((bool,), "bool_type", "boolean"),
+    "string": ((str,), "string_type", "string"),
+    "array": ((list,), "list_type", "list"),
+}
 NEAR = 0.5  # the least ratio for a name to suggest; in JSON, an unknown one is always an error
 
 
@@ -64,13 +68,15 @@ def options_of(
     known = {name: value for name, value in given.items() if name in OPTIONS}
     problems = list(unknown_fields(given, (*also, *OPTIONS), typed=typed))
     if typed:
-        problems += texts_for_lists(known)
+        # guard: json-types
+        problems += wrong_types(known)
     if not (known or problems):
         return DEFAULT_OPTIONS
     try:
-        wanted = validated(known, typed=typed)
+        wanted = RequestOptions.model_validate(known)
     except ValidationError as error:
-        raise InvalidRequest([*problems, *pydantic_problems(error)]) from None
+        found = pydantic_problems(error, besides={str(each["loc"]) for each in problems})
+        raise InvalidRequest([*problems, *found]) from None
     problems += conflicts(wanted, known, settings)
     if problems:
         raise InvalidRequest(problems)
@@ -97,24 +103,29 @@ def unknown_fields(
             yield extra(name, given[name], f"the call takes {', '.join(takes)}")
 
 
-def texts_for_lists(given: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each list that is a text, as it is in a form."""
-    for name in LISTS:
-        if isinstance(given.get(name), str):
-            yield problem("list_type", name, "Input should be a valid list", given[name])
+@cache
+def option_types() -> dict[str, str]:
+    """Return the name of the JSON type of each option."""
+    properties = RequestOptions.model_json_schema()["properties"]
+    return {name: each.get("type") or each["anyOf"][0]["type"] for name, each in properties.items()}
 
 
-def validated(known: Mapping[str, Any], *, typed: bool) -> RequestOptions:
-    """Return the options. Raises ValidationError."""
-    if not typed:
-        return RequestOptions.model_validate(known)
-    # Only from JSON text does pydantic make tuples and enums of arrays and strings when strict.
-    return RequestOptions.model_validate_json(json.dumps(known), strict=True)
+def wrong_types(given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for each option whose value has another JSON type, such as a text."""
+    for name, value in given.items():
+        types, kind, text = JSON_TYPES[option_types()[name]]
+        whole = int in types and isinstance(value, float) and value.is_integer()
+        fits = whole or isinstance(value, types)
+        if not fits or isinstance(value, bool) != (bool in types):
+            yield problem(kind, name, f"Input should be a valid {text}", value)
 
 
-def pydantic_problems(error: ValidationError) -> Iterator[Problem]:
+def pydantic_problems(error: ValidationError, besides: Collection[str]) -> Iterator[Problem]:
+    """Yield the problems that pydantic has found at other places than `besides`."""
     for entry in error.errors(include_url=False, include_context=False):
-        yield {**entry, "loc": ["body", *entry["loc"]]}
+        place = ["body", *entry["loc"]]
+        if str(place[:2]) not in besides:
+            yield {**entry, "loc": place}
 
 
 def conflicts(

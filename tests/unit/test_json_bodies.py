@@ -159,7 +159,7 @@ def test_a_text_that_is_no_image_spoils_no_other(
     ],
 )
 def test_what_is_no_json_object_is_refused(body: bytes, piece: int) -> None:
-    with pytest.raises(MalformedBody, match="^malformed JSON body: "):
+    with pytest.raises(MalformedBody, match=r"^malformed JSON body: "):
         read(body, piece)
 
 
