@@ -16,10 +16,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from captiond.errors import MalformedBody
-from captiond.web.connection import PROBE_SECONDS, Patience
-from captiond.web.descriptors import RESERVED, connections_for
-from captiond.web.http1 import CHUNK_BYTES, CHUNKS, REFUSED, Http1Protocol
-from captiond.web.inbox import Evicted
+from captiond.web.connections.connection import PROBE_SECONDS, Patience
+from captiond.web.connections.descriptors import RESERVED, connections_for
+from captiond.web.connections.http1 import CHUNK_BYTES, CHUNKS, REFUSED, Http1Protocol
+from captiond.web.connections.inbox import Evicted
 from captiond.web.server import hypercorn_config
 from tests.unit.listening import PATIENCE, Client, Port, listening
 

@@ -19,7 +19,7 @@ from captiond.errors import CaptiondError, SettingsError
 from captiond.request_options import RequestOptions
 from captiond.sources import sections
 from captiond.web.app import routes
-from captiond.web.callback_url import FIELD
+from captiond.web.async_tasks.callback_url import FIELD
 from tools.docs import click_app, rewritten
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from captiond.errors import MalformedBody
-from captiond.web.inbox import ROOM_BYTES, RequestInbox
+from captiond.web.connections.inbox import ROOM_BYTES, RequestInbox
 
 pytestmark = pytest.mark.anyio
 DISCONNECT = {"type": "http.disconnect"}
