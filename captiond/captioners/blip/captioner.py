@@ -151,7 +151,7 @@ def search_for(model: BlipModel, precision: Precision, *, cuda_graphs: bool = Tr
     config: Any = model.config.text_config
     tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
     rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
-    absorb = model.device.type == "cpu" and precision != "fp16" and has_onednn()
+    absorb = model.device.type == "cpu" and precision in ("fp32", "int8") and has_onednn()
     forward = Forward(model, linears(precision, model.device), rows=rows, absorb=absorb)
     if model.device.type == "cuda" and cuda_graphs:
         return Search(captured(forward, CudaCapture(model.device), model.device), tokens)
