@@ -36,8 +36,9 @@ USUAL = {
     "CAPTIOND_MODEL__STANDBY": "false",
 }
 WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
-# Seconds after which a test gives up.
-PATIENCE = float(os.environ.get("TEST_PATIENCE", "300"))
+# Seconds after which a test gives up. captiond itself refuses unknown CAPTIOND_ variables.
+PATIENCE_VARIABLE = "TEST_PATIENCE"
+PATIENCE = float(os.environ.get(PATIENCE_VARIABLE, "300"))
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
 LOG_LINES = 30
 # A prefix: the log goes through a pipe, to which a process's limit on files does not apply.

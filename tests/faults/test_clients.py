@@ -4,9 +4,9 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ from tests.service import (
 
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=edge"}
 LARGE = 3_000_000  # bytes; more than an upload may keep in memory
+Started = Callable[..., AbstractContextManager[Service]]
 
 
 @pytest.fixture
@@ -259,9 +260,11 @@ def test_an_upload_that_ends_in_a_stop_without_a_model_is_answered(data: Path) -
         assert service.process.wait(PATIENCE) == 0
 
 
-@pytest.mark.parametrize("kind", ["web", "model"])
-def test_a_stop_cuts_short_a_process_that_does_not_react(data: Path, kind: str) -> None:
-    with running(data, "--set", "server.shutdown_seconds=3") as service:
+@pytest.mark.parametrize(("kind", "started"), [("web", running_without_model), ("model", running)])
+def test_a_stop_cuts_short_a_process_that_does_not_react(
+    data: Path, kind: str, started: Started
+) -> None:
+    with started(data, "--set", "server.shutdown_seconds=3") as service:
         deaf = service.child(kind)
         deaf.suspend()
         assert service.stop() == 0

@@ -52,6 +52,7 @@ def at_work(service: Service) -> Iterator[list[str]]:
     def work() -> None:
         while not over.is_set():
             accepted.append(accept(service, len(accepted) * 8))
+            service.finished(accepted[-2])  # one task waits at most, whatever this machine can do
 
     worker = threading.Thread(target=work)
     worker.start()

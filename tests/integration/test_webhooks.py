@@ -12,7 +12,15 @@ import pytest
 
 from tests.conftest import png
 from tests.receiver import CERTIFICATE, CLOSE, HANG, receiving
-from tests.service import Service, captiond, query, running, upload, wait_for
+from tests.service import (
+    Service,
+    captiond,
+    query,
+    running,
+    running_without_model,
+    upload,
+    wait_for,
+)
 
 QUICK = {
     "CAPTIOND_WEBHOOKS__ALLOW": "127.0.0.1,localhost",
@@ -254,7 +262,7 @@ def test_a_host_that_is_no_longer_listed_is_not_called(data: Path) -> None:
             task_id = send(service, receiver.url())
             wait_for(lambda: receiver.hanging == 1, "a call under way")
             assert service.stop() == 0
-        with running(data, **elsewhere) as service:
+        with running_without_model(data, **elsewhere) as service:
             status, attempts, response, error = ended(service, task_id)
             assert (status, attempts, response) == ("FAILED", 4, None)
             assert error.startswith("not called: ")

@@ -178,15 +178,20 @@ async def test_a_client_that_never_ends_its_body_is_closed_in_time() -> None:
 
 
 async def test_answers_do_not_wait_for_the_clients_machine() -> None:
-    """Without TCP_NODELAY, a body that follows its head waits 40 ms for the ACK of the head."""
-    number = 50
+    """Without TCP_NODELAY, a body that follows its head waits 40 ms for the ACK of the head.
+
+    Only the first answers of a connection are acknowledged at once. On a busy machine, others are
+    late as well, but not all of them.
+    """
+    waits = []
     async with listening(echo) as port:
         client = await port.connect()
-        begun = time.monotonic()
-        for _ in range(number):
+        for _ in range(50):
+            begun = time.monotonic()
             client.send(GET % 1)
             await client.read_response()
-        assert time.monotonic() - begun < number * 0.04
+            waits.append(time.monotonic() - begun)
+    assert min(waits[25:]) < 0.04
 
 
 # ---------------------------------------------------------------- ends
