@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from tests.service import PATIENCE_VARIABLE
+from tests.patience import VARIABLE
 
 PROJECT = Path(__file__).parents[2]
 COPIED = ("captiond", "tests", "migrations", "pyproject.toml")
@@ -287,7 +287,7 @@ def verdict_on(guard: Guard, folder: Path) -> Verdict:
     patience = max(IMPATIENT_SECONDS, 2 * (time.monotonic() - begun))
     ((path, line),) = [(path, line) for mark, path, line in all_marks(folder) if mark == guard.mark]
     path.write_text(changed(path.read_text(), line, guard.change))
-    without = passes(guard.test, folder, **{PATIENCE_VARIABLE: f"{patience:.0f}"})
+    without = passes(guard.test, folder, **{VARIABLE: f"{patience:.0f}"})
     return Verdict.WORTHLESS if without else Verdict.HOLDS
 
 

@@ -10,15 +10,15 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.conftest import png
 from tests.faults.harness import FRESH, new_seed, progress, record, rounds
+from tests.patience import PATIENCE
 from tests.service import (
-    PATIENCE,
     Service,
     check_nothing_lost,
+    http_client,
     query,
     running,
     running_without_model,
@@ -174,7 +174,8 @@ def test_refused_large_uploads_leave_nothing(data: Path) -> None:
 
         def refused(_: int) -> int:
             path = f"{service.url}/async-batch-caption"
-            return httpx.post(path, content=body, headers=MULTIPART, timeout=PATIENCE).status_code
+            with http_client() as client:
+                return client.post(path, content=body, headers=MULTIPART).status_code
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(refused, range(8)))  # they open the database, which stays open
@@ -190,12 +191,12 @@ def test_the_same_key_at_once_is_one_task(data: Path) -> None:
     with running(data, "--workers", "2") as service, ThreadPoolExecutor(20) as pool:
 
         def send(_: int) -> tuple[int, str]:
-            answer = httpx.post(
-                f"{service.url}/async-batch-caption",
-                files={"images": ("a.png", png(1))},
-                headers={"Idempotency-Key": "once"},
-                timeout=PATIENCE,
-            )
+            with http_client() as client:  # of its own: so each process gets some of the requests
+                answer = client.post(
+                    f"{service.url}/async-batch-caption",
+                    files={"images": ("a.png", png(1))},
+                    headers={"Idempotency-Key": "once"},
+                )
             return answer.status_code, answer.json()["task_id"]
 
         answers = set(pool.map(send, range(100)))

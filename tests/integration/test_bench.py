@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.service import MODEL, ONE_THREAD, PATIENCE, captiond, wait_for, wait_until_gone
+from tests.patience import PATIENCE
+from tests.service import MODEL, ONE_THREAD, captiond, wait_for, wait_until_gone
 
 
 def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:

@@ -16,12 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from captiond.errors import MalformedBody
+from captiond.web.connections import connection as connection_module
 from captiond.web.connections.connection import PROBE_SECONDS, Patience
 from captiond.web.connections.descriptors import RESERVED, connections_for
 from captiond.web.connections.http1 import CHUNK_BYTES, CHUNKS, REFUSED, Http1Protocol
 from captiond.web.connections.inbox import Evicted
 from captiond.web.server import hypercorn_config
-from tests.unit.listening import PATIENCE, Client, Port, listening
+from tests.patience import PATIENCE
+from tests.unit.listening import Client, Port, listening
 
 pytestmark = pytest.mark.anyio
 GET = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -101,6 +103,26 @@ async def test_more_pipelined_requests_than_memory_are_answered() -> None:
         answers = await port.exchange(b"".join(GET % number for number in range(5000)))
         assert answers.count(b"HTTP/1.1 200") == hypercorn_config().keep_alive_max_requests
         assert b"connection: close" in answers.rpartition(b"HTTP/1.1")[2]
+        await port.settle()
+
+
+async def test_a_probe_between_two_pipelined_requests_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client has ended its input. On a busy machine, its answers take longer than a probe."""
+    handle_events = Http1Protocol._handle_events
+
+    async def handle_later(self: Http1Protocol) -> None:
+        for _ in range(10):  # there is no handler meanwhile
+            await asyncio.sleep(0)
+        await handle_events(self)
+
+    monkeypatch.setattr(Http1Protocol, "_handle_events", handle_later)
+    monkeypatch.setattr(connection_module, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(connection_module, "REPLY_SECONDS", 0)
+    async with listening(echo) as port:
+        answers = await port.exchange(b"".join(GET % number for number in range(5)))
+        assert answers.count(b"HTTP/1.1 200") == 5
         await port.settle()
 
 
