@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import os
 import random
 import re
@@ -35,6 +36,7 @@ FEW_BOMBS = ("png in one row", "gif with a large screen", "webp 7000", "jpeg wit
 LARGE = (
     "png 7000 rgba", "png 7000 grey of 16 bits", "tiff of floats", "webp 7000", "avif 7000"
 )  # fmt: skip
+TICKETS = itertools.count()
 PSS = re.compile(r"^Pss:\s*(\d+)", re.MULTILINE)
 SECONDS = 2.5  # of processor time: the limit, and what the kernel's timer and a reply take
 BUDGET = 3 << 30
@@ -81,7 +83,7 @@ def stored(spool: Path, content: bytes) -> Work:
     """Return the work for an image that is in the spool."""
     name = hashlib.sha256(content).hexdigest()
     (spool / name).write_bytes(content)
-    return Work("ticket", Lane.BULK, SpooledImage(name, 0, len(content), name))
+    return Work(f"ticket {next(TICKETS)}", Lane.BULK, SpooledImage(name, 0, len(content), name))
 
 
 def children() -> list[str]:
