@@ -66,7 +66,7 @@ gpu-rehearsal: install
 audit: install
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --quiet pip-audit
-	build/audit/bin/pip-audit --path $(VENV)/lib/python3.11/site-packages --skip-editable
+	$(BIN)/python -m tools.audit build/audit/bin/pip-audit
 
 tags-report: install
 	$(BIN)/python -m tools.tags_report --speed

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
 from captiond.keys import DEFAULT_SCOPES, HASH_PREFIX, Key, Limits, Scope, parse_key
 from captiond.option_settings import Section
@@ -12,7 +12,18 @@ from captiond.textvalues import Listed, Tabled, read_table
 MIB = 1024 * 1024
 MAX_NAME = 64
 MOST = 2**60  # of any limit; sums of such numbers are 64-bit integers
+LEAST_WEIGHT, MOST_WEIGHT, LEAST_SHARE = 0.001, 1000.0, 0.001
 NAME = rf"^[\w.@-]{{1,{MAX_NAME}}}$"
+
+
+def check_body_bytes(value: int) -> int:
+    """Refuse a limit that is too small for one photograph."""
+    if 0 < value < MIB:
+        raise ValueError(f"must be 0 or at least {MIB}")
+    return value
+
+
+BodyBytes = Annotated[int, AfterValidator(check_body_bytes)]
 
 
 class KeyEntry(Section):
@@ -26,10 +37,16 @@ class KeyEntry(Section):
         DEFAULT_SCOPES, min_length=1, description="What the key permits."
     )
     weight: float = Field(
-        1, ge=0.001, le=1000, description="Weight in fair turns. 2 gets twice the share of 1."
+        1,
+        ge=LEAST_WEIGHT,
+        le=MOST_WEIGHT,
+        description="Weight in fair turns. 2 gets twice the share of 1.",
     )
     share: float = Field(
-        1, gt=0, le=1, description="Share of the queues that the images of the key may fill."
+        1,
+        ge=LEAST_SHARE,
+        le=1,
+        description="Share of the queues that the images of the key may fill.",
     )
     requests: int | None = Field(
         None, ge=0, le=MOST, description="Requests in a window, in place of clients.requests."
@@ -40,7 +57,7 @@ class KeyEntry(Section):
     images: int | None = Field(
         None, ge=0, le=MOST, description="Waiting images, in place of clients.images."
     )
-    body_bytes: int | None = Field(
+    body_bytes: BodyBytes | None = Field(
         None, ge=0, le=MOST, description="Bytes of bodies, in place of clients.body_bytes."
     )
 
@@ -118,7 +135,7 @@ class ClientSettings(Section):
         description="Largest number of waiting images of a client: as many in its tasks, and as "
         "many in its other requests. 0: no limit.",
     )
-    body_bytes: int = Field(
+    body_bytes: BodyBytes = Field(
         0,
         ge=0,
         le=MOST,
@@ -131,14 +148,6 @@ class ClientSettings(Section):
         description="Which tasks GET /tasks lists while there are no keys: none, those that came "
         "from the same address, or all. Whoever has a list can read and cancel its tasks.",
     )
-
-    @field_validator("body_bytes")
-    @classmethod
-    def check_body_bytes(cls, value: int) -> int:
-        """Refuse a limit that is too small for one photograph."""
-        if 0 < value < MIB:
-            raise ValueError(f"must be 0 or at least {MIB}")
-        return value
 
     @property
     def limits(self) -> Limits:

@@ -4,6 +4,7 @@
 that is not defined here is an error in every source.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -196,6 +197,15 @@ class ImageSettings(Section):
         False,
         description="Decode large JPEGs at a fraction of their size: faster, and nearly the same.",
     )
+
+    @field_validator("types")
+    @classmethod
+    def check_extra(cls, value: tuple[ImageType, ...]) -> tuple[ImageType, ...]:
+        """Refuse heif if its library is missing: every image decoder would die at its start."""
+        # guard: missing-heif
+        if "heif" in value and find_spec("pi_heif") is None:
+            raise ValueError("heif needs the extra captiond[heif]: pip install 'captiond[heif]'")
+        return value
 
 
 class LimitSettings(Section):

@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
-from captiond.client_settings import MAX_NAME, MOST, NAME
+from captiond.client_settings import (
+    LEAST_SHARE,
+    LEAST_WEIGHT,
+    MAX_NAME,
+    MOST,
+    MOST_WEIGHT,
+    NAME,
+    check_body_bytes,
+)
 from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.keys import DEFAULT_SCOPES, Key, Limits, Scope, digest_of, new_secret
@@ -35,6 +43,14 @@ class ListedKey:
     revoked_at: float | None = None
 
 
+def checked_body_bytes(value: int | None) -> int | None:
+    """Return the value of --body-bytes if a key of the settings could have it as well."""
+    try:
+        return None if value is None else check_body_bytes(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 @keys_app.command()
 def create(
     name: Name,
@@ -55,13 +71,19 @@ def create(
     ] = None,
     body_bytes: Annotated[
         int | None,
-        typer.Option(min=0, max=MOST, help="Size of all bodies at the same time, in bytes."),
+        typer.Option(
+            min=0,
+            max=MOST,
+            callback=checked_body_bytes,
+            help="Size of all bodies at the same time, in bytes: 0, or at least a megabyte.",
+        ),
     ] = None,
     weight: Annotated[
-        float, typer.Option(min=0.001, max=1000, help="Weight of the client in fair turns.")
+        float,
+        typer.Option(min=LEAST_WEIGHT, max=MOST_WEIGHT, help="Weight of the client in fair turns."),
     ] = 1.0,
     share: Annotated[
-        float, typer.Option(min=0.001, max=1, help="Share of the queues that it may fill.")
+        float, typer.Option(min=LEAST_SHARE, max=1, help="Share of the queues that it may fill.")
     ] = 1.0,
     only_print: Annotated[
         bool,

@@ -1,12 +1,14 @@
 """Clients that disconnect, send slowly, send too much, or send the same request many times."""
 
+import json
 import random
 import socket
-import threading
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +16,7 @@ import pytest
 
 from tests.conftest import png
 from tests.faults.harness import FRESH, new_seed, progress, record, rounds
+from tests.faults.raw_requests import MULTIPART, part, request
 from tests.patience import PATIENCE
 from tests.service import (
     Service,
@@ -26,7 +29,6 @@ from tests.service import (
     wait_until_gone,
 )
 
-MULTIPART = {"Content-Type": "multipart/form-data; boundary=edge"}
 LARGE = 3_000_000  # bytes; more than an upload may keep in memory
 Started = Callable[..., AbstractContextManager[Service]]
 
@@ -34,19 +36,6 @@ Started = Callable[..., AbstractContextManager[Service]]
 @pytest.fixture
 def rng() -> random.Random:
     return random.Random(new_seed())
-
-
-def part(name: str, content: bytes) -> bytes:
-    head = f'--edge\r\nContent-Disposition: form-data; name="images"; filename="{name}"\r\n\r\n'
-    return head.encode() + content + b"\r\n"
-
-
-def request(body: bytes) -> bytes:
-    head = (
-        "POST /async-batch-caption HTTP/1.1\r\nHost: x\r\n"
-        f"Content-Type: {MULTIPART['Content-Type']}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
 
 
 def connect(service: Service) -> socket.socket:
@@ -74,96 +63,56 @@ def test_uploads_are_cut_anywhere(data: Path, rng: random.Random) -> None:
     record("upload cut at any offset", rounds=times, lost=0, doubled=0)
 
 
-UPLOAD = request(part("a.png", png(1)) + b"--edge--\r\n")
-HEAD_BYTES = UPLOAD.index(b"\r\n\r\n") + 4
-CHUNKED = (
-    b"POST /async-batch-caption HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
-    b"Content-Type: multipart/form-data; boundary=edge\r\n\r\n"
-)
-PAGES = b"GET /static/page.js HTTP/1.1\r\nHost: x\r\n\r\n" * 1000
-# What slow clients send at once, and what they then send piece by piece.
-SLOW = (
-    (b"", [UPLOAD[place : place + 1] for place in range(HEAD_BYTES)]),
-    (UPLOAD[:HEAD_BYTES], [UPLOAD[place : place + 1] for place in range(HEAD_BYTES, len(UPLOAD))]),
-    (CHUNKED, [b"1\r\na\r\n"] * 1000),
-)
-EACH_UNREAD = 25  # one of so many clients does not read
-UNREAD = PAGES, [b"G"] * 1000  # the answers are larger than all buffers, and are not read
-
-
 @contextmanager
-def crawling(service: Service, clients: int) -> Iterator[list[int]]:
-    """Run clients that send headers, bodies or chunks at a piece a second, or read no answer.
-
-    Yields the numbers of those that the service has disconnected so far.
-    """
-    connected, stop = threading.Barrier(clients + 1), threading.Event()
-    closed: list[int] = []
-
-    def crawl(number: int) -> None:
-        slow = SLOW[number % len(SLOW)]
-        first, pieces = UNREAD if number % EACH_UNREAD == 0 else slow
-        with connect(service) as connection:
-            connection.settimeout(1)
-            if first is PAGES:
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            with suppress(TimeoutError):
-                connection.sendall(first)
-            connected.wait(PATIENCE)
-            for piece in pieces:
-                if stop.wait(0.5) or is_closed(connection, piece, reads=first is not PAGES):
-                    break
-            closed.append(number)
-
-    threads = [threading.Thread(target=crawl, args=(number,)) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    try:
-        connected.wait(PATIENCE)
-        yield closed
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+def crawling(service: Service, clients: int) -> Iterator["subprocess.Popen[str]"]:
+    """Run slow clients in a process of their own; it ends once all are disconnected."""
+    port = urlsplit(service.url).port
+    command = [sys.executable, "-m", "tests.faults.slow_clients", str(port), str(clients)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "connected\n"
+            yield process
+        finally:
+            process.kill()
 
 
-def is_closed(connection: socket.socket, piece: bytes, *, reads: bool) -> bool:
-    """Send a piece. Return whether the service has closed the connection."""
-    try:
-        connection.sendall(piece)
-        return reads and not connection.recv(4096)
-    except TimeoutError:
-        return False
-    except OSError:
-        return True
+def captions(service: Service, number: int) -> list[float]:
+    """Return a good client's waits, in seconds, that runs in a process of its own."""
+    command = [sys.executable, "-m", "tests.faults.good_client", service.url, str(number)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    seconds: list[float] = json.loads(done.stdout)
+    return seconds
+
+
+def percentile(seconds: list[float], share: float) -> float:
+    """Return a percentile in milliseconds."""
+    return round(1000 * sorted(seconds)[int(share * (len(seconds) - 1))], 1)
 
 
 def test_crawling_clients_are_disconnected_and_delay_no_other(data: Path) -> None:
-    clients, good = rounds(60, 500), rounds(20, 100)
-    with running(data, "--set", "limits.upload_seconds=6", **FRESH) as service:
-        before = p99(service, good)
-        with crawling(service, clients) as closed:
-            during = p99(service, good)
-            wait_for(lambda: len(closed) == clients, "the deadlines to close them")
+    """The baseline is of the same run, from before and after the slow clients."""
+    clients, good = rounds(60, 500), rounds(20, 300)
+    seconds = rounds(6, 30)
+    with running(data, "--set", f"limits.upload_seconds={seconds}", **FRESH) as service:
+        captions(service, 10)
+        alone = captions(service, good)
+        with crawling(service, clients) as slow:
+            during = captions(service, good)
+            in_time = slow.poll() is None
+            assert slow.wait(PATIENCE) == 0, "the deadlines close all"
+        alone += captions(service, good)
         assert service.stop() == 0
     assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
     record(
         "slow clients",
         rounds=clients,
-        p99_before_ms=round(before * 1000),
-        p99_during_ms=round(during * 1000),
+        p50_alone_ms=percentile(alone, 0.5),
+        p50_during_ms=percentile(during, 0.5),
+        p99_alone_ms=percentile(alone, 0.99),
+        p99_during_ms=percentile(during, 0.99),
+        all_the_time=in_time,
     )
-
-
-def p99(service: Service, requests: int) -> float:
-    """Return the 99th percentile of a good client's waits, in seconds."""
-    waits = []
-    for number in range(requests):
-        begun = time.monotonic()
-        image = ("a.png", png(number))
-        assert service.client.post("/caption", files={"image": image}).status_code == 200
-        waits.append(time.monotonic() - begun)
-    return sorted(waits)[int(requests * 0.99) - 1]
 
 
 def test_refused_large_uploads_leave_nothing(data: Path) -> None:

@@ -9,12 +9,14 @@ import re
 import resource
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import httpx
 import psutil
 import pytest
 
@@ -253,6 +255,68 @@ def test_a_service_without_descriptors_goes_on(data: Path) -> None:
         service.client.get("/livez").raise_for_status()
         assert service.stop() == 0
         assert "Traceback" not in service.log_text
+
+
+HELD = 40  # connections of the attacker; more wait in the kernel's queue
+
+
+def test_a_process_at_its_limit_of_descriptors_recovers_at_once(data: Path) -> None:
+    """Each attempt to accept a connection or to open a file fails for minutes, for want of a
+    descriptor, while an attacker keeps connecting and sending.
+    """
+    seconds = rounds(5, 300)
+    begun_upload = upload("/async-batch-caption", form("images", png(1) + bytes(300_000)))[:-9]
+    with running_without_model(data) as service, ExitStack() as stack:
+        web = service.child("web")
+        service.client.get("/livez").raise_for_status()
+        service.client.close()
+        held = deque([stack.enter_context(connect(service))])
+        limit = web.rlimit(resource.RLIMIT_NOFILE)
+        web.rlimit(resource.RLIMIT_NOFILE, (1, limit[1]))
+        lines, used, attempts = len(service.log_text.splitlines()), seconds_used(web), 0
+        begun = time.monotonic()
+        while time.monotonic() < begun + seconds:
+            attempt(held, begun_upload, service)
+            attempts += 1
+        elapsed = time.monotonic() - begun
+        new_lines = len(service.log_text.splitlines()) - lines
+        used = seconds_used(web) - used
+        assert service.logged("accept_failed")
+        assert not service.logged("web_died")
+        web.rlimit(resource.RLIMIT_NOFILE, limit)
+        freed = time.monotonic()
+        with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
+            client.get("/livez").raise_for_status()
+            recovered = seconds_since(freed)
+            files = {"images": ("a.png", png(2))}
+            assert client.post("/async-batch-caption", files=files).status_code == 202
+        assert service.child("web").pid == web.pid
+        assert new_lines <= max(10, elapsed)
+        record(
+            "no descriptor left",
+            rounds=attempts,
+            seconds=round(elapsed),
+            log_lines=new_lines,
+            cpu_s=round(used, 1),
+            recovered_s=recovered,
+        )
+        for connection in held:
+            connection.close()
+        wait_for(lambda: closed(web), "the connections to be closed")
+        assert service.stop() == 0
+        assert "Traceback" not in service.log_text
+
+
+def attempt(held: deque[socket.socket], begun_upload: bytes, service: Service) -> None:
+    """Connect once more in place of the oldest connection, and wait a moment for an answer."""
+    if len(held) == HELD:
+        held.popleft().close()
+    connection = connect(service)
+    connection.settimeout(0.05)
+    held.append(connection)
+    with suppress(OSError):  # the time is over, or the service has closed it
+        connection.sendall(begun_upload)
+        connection.recv(4096)
 
 
 def allow_descriptors(number: int) -> None:

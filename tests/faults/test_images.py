@@ -1,32 +1,43 @@
 """Hostile and odd images, decoded by a real decoder in its box."""
 
+import asyncio
 import hashlib
+import itertools
 import os
+import random
 import re
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from structlog.testing import capture_logs
 
 from captiond.config import DataSettings, ImageSettings, Settings
 from captiond.decoding.decode import Geometry
+from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageError
 from captiond.jobs import Lane, Refused, SpooledImage
 from captiond.messages import Work
 from tests.faults.harness import SOAK, new_seed, progress, record, rounds
-from tests.imagefiles import BOMBS, mutations, picture, variants
+from tests.imagefiles import BOMBS, mutate, mutations, picture, variants
+from tests.service import DATA
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(384, 384, 3)
 CODES = {error.code for error in ImageError.__subclasses__()} - {"poison_image"}
 # The short form has one bomb of each kind of cost: memory, processor time, canvas, parts.
 FEW_BOMBS = ("png in one row", "gif with a large screen", "webp 7000", "jpeg with scans")
+LARGE = (
+    "png 7000 rgba", "png 7000 grey of 16 bits", "tiff of floats", "webp 7000", "avif 7000"
+)  # fmt: skip
+TICKETS = itertools.count()
+PSS = re.compile(r"^Pss:\s*(\d+)", re.MULTILINE)
 SECONDS = 2.5  # of processor time: the limit, and what the kernel's timer and a reply take
 BUDGET = 3 << 30
 
@@ -48,8 +59,7 @@ class Decoders:
     async def decode(self, content: bytes) -> str:
         """Decode an image; return "decoded" or the code of its error."""
         name = hashlib.sha256(content).hexdigest()
-        (self._spool / name).write_bytes(content)
-        work = Work("ticket", Lane.BULK, SpooledImage(name, 0, len(content), name))
+        work = stored(self._spool, content)
         before = seconds_of_children()
         result = await self._pool.decode(work)
         (self._spool / name).unlink()
@@ -69,6 +79,13 @@ class Decoders:
         return 1024 * max(int(re.findall(r"VmHWM:\s*(\d+)", text)[0]) for text in status)
 
 
+def stored(spool: Path, content: bytes) -> Work:
+    """Return the work for an image that is in the spool."""
+    name = hashlib.sha256(content).hexdigest()
+    (spool / name).write_bytes(content)
+    return Work(f"ticket {next(TICKETS)}", Lane.BULK, SpooledImage(name, 0, len(content), name))
+
+
 def children() -> list[str]:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
 
@@ -85,9 +102,10 @@ def seconds_of_children() -> float:
 
 
 @asynccontextmanager
-async def decoders(folder: Path) -> AsyncIterator[Decoders]:
+async def decoders(folder: Path, **images: Any) -> AsyncIterator[Decoders]:
     settings = Settings(
-        data=DataSettings(dir=folder), images=ImageSettings(decoders=1, decoders_memory=BUDGET)
+        data=DataSettings(dir=folder),
+        images=ImageSettings(decoders=1, decoders_memory=BUDGET, **images),
     )
     settings.spool.mkdir()
     async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
@@ -127,6 +145,98 @@ async def test_damaged_files_give_pixels_or_an_error(tmp_path: Path) -> None:
     shown = check_lines(lines, 10)
     figures = {"slowest": round(them.slowest, 2), "log_lines": shown, **them.codes}
     record("damaged files", images=count, **figures)
+
+
+async def test_damaged_heic_files_give_pixels_or_an_error(tmp_path: Path) -> None:
+    count, rng = rounds(50, 2000), random.Random(new_seed())
+    whole = (DATA / "red_circle.heic").read_bytes()
+    with capture_logs() as lines:
+        async with decoders(tmp_path, types=("heif", "avif")) as them:
+            for number in range(count):
+                content = bytearray(whole)
+                mutate(content, rng)
+                code = await them.decode(bytes(content))
+                assert code == "decoded" or code in CODES, code
+                progress(number + 1, count, "damaged HEIC files")
+    assert them.slowest < SECONDS
+    check_lines(lines, 10)
+    figures = {"slowest": round(them.slowest, 2), **them.codes}
+    record("damaged HEIC files", images=count, **figures)
+
+
+# ---------------------------------------------------------------- several decoders
+
+
+class PeakMemory:
+    """The greatest sum of the memory of several processes, sampled in a thread.
+
+    The memory of a process is its proportional share (PSS, proc(5)), so that what they share counts
+    once. `first` is the sum before the first image.
+    """
+
+    def __init__(self, processes: list[str]) -> None:
+        self.processes = processes
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+        self.first = self.most = self._sum()
+        self.samples = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.is_set():
+            self.most = max(self.most, self._sum())
+            self.samples += 1
+
+    def _sum(self) -> int:
+        rollups = (Path(f"/proc/{process}/smaps_rollup") for process in self.processes)
+        return 1024 * sum(int(PSS.findall(rollup.read_text())[0]) for rollup in rollups)
+
+
+@pytest.mark.parametrize("budget_mib", [1024, 2048])
+async def test_several_decoders_stay_within_their_budget(tmp_path: Path, budget_mib: int) -> None:
+    """Four decoders always have images of 49 megapixels, or wait for memory to decode them."""
+    budget, number = budget_mib << 20, 4
+    settings = Settings(
+        data=DataSettings(dir=tmp_path),
+        images=ImageSettings(decoders=number, decoders_memory=budget, decode_seconds=60),
+    )
+    settings.spool.mkdir()
+    files = [BOMBS[name]() for name in (LARGE if SOAK else LARGE[:3])] * rounds(4, 20)
+    codes = Counter[str]()
+
+    async def decode_all(pool: DecodePool, contents: Iterator[bytes]) -> None:
+        for content in contents:
+            result = await pool.decode(stored(settings.spool, content))
+            codes[result.code if isinstance(result, Refused) else "decoded"] += 1
+            if isinstance(result, DecodedImage):
+                pool.free([result.slot])
+
+    with capture_logs() as lines:
+        async with running_pool(settings, Slots(number, GEOMETRY)) as pool:
+            await decode_all(pool, iter([next(variants(picture()))[1]]))
+            waiting = iter(files)
+            with PeakMemory(children()) as memory:
+                await asyncio.gather(*(decode_all(pool, waiting) for _ in range(number)))
+            assert len(memory.processes) == len(children()) == number, "none has died"
+    assert set(codes) <= {"decoded", "too_much_memory"}
+    assert codes["decoded"] > len(files) // 2
+    assert memory.most <= budget
+    check_lines(lines, 0)
+    record(
+        f"four decoders with a budget of {budget_mib} MiB",
+        images=len(files),
+        peak_mib=memory.most >> 20,
+        idle_mib=memory.first >> 20,
+        samples=memory.samples,
+        codes=dict(codes),
+    )
 
 
 def bombs() -> Iterator[tuple[str, bytes]]:

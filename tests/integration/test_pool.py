@@ -21,6 +21,7 @@ from captiond.processes.box import missing_parts
 from tests.conftest import png
 from tests.imagefiles import blank_png, encoded, in_mode, picture
 from tests.patience import PATIENCE
+from tests.service import DATA
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(384, 384, 3)
@@ -92,6 +93,24 @@ async def test_a_decoder_in_its_box_decodes_all_formats(tmp_path: Path) -> None:
         check_box()
         compressed = encoded(picture(), "TIFF", compression="tiff_lzw")
         assert isinstance(await pool.decode(stored(settings, compressed)), DecodedImage)
+
+
+async def test_a_decoder_in_its_box_decodes_heic(tmp_path: Path) -> None:
+    """Its library makes threads for a large image."""
+    images = ImageSettings(decoders=1, types=("heif",))
+    settings = Settings(data=DataSettings(dir=tmp_path), images=images)
+    settings.spool.mkdir()
+    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        for name, size in (("red_circle", (196, 185)), ("large_gradient", (3000, 2000))):
+            content = (DATA / f"{name}.heic").read_bytes()
+            image = await pool.decode(stored(settings, content))
+            assert isinstance(image, DecodedImage), image
+            assert (image.decoded.width, image.decoded.height) == size
+            pool.free([image.slot])
+        check_box()
+        cut = await pool.decode(stored(settings, content[: len(content) // 2]))
+        assert isinstance(cut, Refused)
+        assert cut.code == "corrupt_image"
 
 
 def check_box() -> None:

@@ -16,7 +16,7 @@ Hypercorn 0.18 turns h11's events into ASGI messages. It differs here in the fol
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import h11
@@ -31,6 +31,7 @@ from starlette.types import ASGIApp
 from captiond.errors import MalformedBody, RequestError
 from captiond.web.connections.framing import Headers, check_request, origin_form, unreadable
 from captiond.web.connections.handlers import Handlers
+from captiond.web.connections.pipelining import Pace
 
 CONNECTION_ID = "connection_id"  # its key in the state of each request's scope
 REFUSED = "refused"  # the key of the error that answers a request which cannot be served
@@ -46,6 +47,7 @@ class Server:
     app: ASGIApp
     config: Config
     context: WorkerContext
+    pace: Pace = field(default_factory=Pace)
 
 
 class Http1Protocol(H11Protocol):
@@ -74,6 +76,8 @@ class Http1Protocol(H11Protocol):
         )
         self._handlers = handlers
         handlers.ask = self._continue_if_asked
+        self._pace = server.pace
+        self._pausing = False  # a pipelined request waits for its turn
         self._parsing = asyncio.Lock()
         self._chunks = self._body_bytes = 0
         self._unreadable = False
@@ -107,8 +111,13 @@ class Http1Protocol(H11Protocol):
 
         Between two pipelined requests there is no handler for a moment.
         """
-        waits = self._parsing.locked() or self.connection.trailing_data[0] != b""
+        waits = self._pausing or self._parsing.locked() or self.connection.trailing_data[0] != b""
         return self.answering or (waits and not self._unreadable)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a handler works on a request, or a complete one waits for its turn."""
+        return self.answering or self._pausing
 
     # ------------------------------------------------------------ input
 
@@ -119,7 +128,8 @@ class Http1Protocol(H11Protocol):
             await super().handle(event)
         elif not self._unreadable and (data := self._without_empty_lines(event.data)):
             self.connection.receive_data(data)
-            await self._handle_events()
+            if not self._pausing:
+                await self._handle_events()
 
     async def end_input(self) -> None:
         """Take the end of the client's input. A complete request still gets its answer."""
@@ -129,12 +139,13 @@ class Http1Protocol(H11Protocol):
             await self.handle(Closed())
         else:
             self.connection.receive_data(b"")
-            await self._handle_events()
+            if not self._pausing:
+                await self._handle_events()
 
     async def wait_for_room(self) -> None:
         """Wait until more of the client's input can be handled."""
         await self._handlers.inbox.wait_for_room()
-        while len(self.connection.trailing_data[0]) > PIPELINED_BYTES and self.answering:
+        while len(self.connection.trailing_data[0]) > PIPELINED_BYTES and self.busy:
             await self.can_read.clear()
             await self.can_read.wait()
 
@@ -290,7 +301,17 @@ class Http1Protocol(H11Protocol):
         if self.idle:
             self._restart()
             if self.connection.trailing_data != (b"", False):
-                self.task_group.spawn(self._handle_events)
+                self._pausing = True
+                self.task_group.spawn(self._handle_pipelined)
+
+    async def _handle_pipelined(self) -> None:
+        """Handle what the client has sent before the answer to its last request."""
+        try:
+            await self._pace.wait()
+        finally:
+            self._pausing = False
+        await self._handle_events()
+        await self.can_read.set()
 
     def _restart(self) -> None:
         """Drop empty lines before a pipelined request. h11 takes them for a request line."""
