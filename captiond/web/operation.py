@@ -22,6 +22,7 @@ from captiond.errors import (
     ModelNotReady,
     NoSpace,
     NotAnImage,
+    NotBase64,
     OptionNotSupported,
     OriginNotAllowed,
     OutOfMemory,
@@ -38,6 +39,7 @@ from captiond.errors import (
     TooMuchMemory,
     Unauthorized,
     UploadTimeout,
+    UrlRefused,
     WorkerLost,
 )
 from captiond.keys import Scope
@@ -78,8 +80,8 @@ class ResponseSpec:
 class Operation:
     """One call of the API.
 
-    An operation with a `form` takes multipart/form-data: files, the request options, and the
-    `parameters` whose place is the form. `errors` are those that answer the whole request,
+    An operation with a `form` takes multipart/form-data or JSON: files, the request options, and
+    the `parameters` whose place is the form. `errors` are those that answer the whole request,
     `image_errors` those that stand as `code` in the result of one image. `scope` is what a key must
     permit; None means that no key is needed and that no limits of clients apply.
     """
@@ -120,7 +122,15 @@ UPLOAD: Errors = (
     NoSpace,
     StorageFailed,
 )
-AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge, PathRefused)
+AT_UPLOAD: Errors = (
+    EmptyImage,
+    NotAnImage,
+    ImageTypeRefused,
+    FileTooLarge,
+    PathRefused,
+    NotBase64,
+    UrlRefused,
+)
 DURING_WORK: Errors = (
     CorruptImage,
     TooManyPixels,

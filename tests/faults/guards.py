@@ -140,6 +140,15 @@ GUARDS = (
     Guard("damaged-database", never, DISK + "damaged_database"),
     Guard("retry-until-stored", uncaught, DISK + "results_wait"),
     Guard("tasks-that-fail-in-a-claim", remove, "tests/unit/test_assignment.py"),
+    # ---------------------------------------------------------------- clients that follow tasks
+    Guard("results-in-order", value("literal_column('0', Integer)"), "tests/unit/test_history.py"),
+    Guard("bounded-waiters", never, "tests/unit/test_long_poll.py -k bounded"),
+    Guard("stop-ends-waiting", remove, "tests/unit/test_long_poll.py -k stop"),
+    Guard("poll-for-lost-changes", value("set()"), "tests/unit/test_long_poll.py -k lost"),
+    Guard("shared-events", always, "tests/unit/test_event_stream.py -k shared"),
+    Guard("streams-end-in-a-stop", remove, "tests/unit/test_event_stream.py -k stop"),
+    Guard("no-formulas", never, "tests/unit/test_results_file.py -k formula"),
+    Guard("lists-have-owners", value("None"), "tests/unit/test_task_list.py -k own_tasks"),
     # ---------------------------------------------------------------- clocks
     Guard("clock-jumps", value("wall"), "tests/unit/test_clock_jumps.py -k just_finished"),
     Guard("clock-set-back", remove, "tests/unit/test_clock_jumps.py -k webhooks"),

@@ -1,4 +1,4 @@
-"""Handlers of the calls for tasks: accept one, show it, cancel it."""
+"""Handlers of the calls for tasks: accept one, show it, cancel it, retry it."""
 
 import secrets
 import time
@@ -22,10 +22,12 @@ from captiond.web.async_tasks.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.async_tasks.callback_url import callback_url_of
 from captiond.web.async_tasks.encoded_task import Page
 from captiond.web.async_tasks.idempotency import digest_of, key_of
+from captiond.web.async_tasks.long_poll import wait_for_news, wait_of
 from captiond.web.async_tasks.queue_limit import check_queue
 from captiond.web.async_tasks.status_response import present_status, status_response
 from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
-from captiond.web.options import options_of
+from captiond.web.disconnects import unless_disconnected
+from captiond.web.options import form_options
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
 from captiond.web.uploading.uploads import received, shielded
@@ -48,7 +50,7 @@ async def async_batch_caption(request: Request) -> Response:
     await check_waiting(request, 1)
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
-        options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
+        options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
         generation = options.generation or services.settings.generation.defaults
         task = replace(
             new_task(form, options, key, time.time()),
@@ -97,9 +99,24 @@ def accepted(request: Request, task_id: str, images: int) -> Response:
 
 async def task_status(request: Request) -> Response:
     """Return a task with the results that it has so far, or those of a part of its images."""
-    statuses, task_id = services_of(request).statuses, request.path_params["task_id"]
+    services, task_id = services_of(request), request.path_params["task_id"]
     await check_owner(request, task_id)
-    return await status_response(request, statuses, task_id)
+    if seconds := wait_of(request.query_params):
+        known = request.headers.get("if-none-match")
+        await unless_disconnected(request, wait_for_news(services.watch, task_id, known, seconds))
+    return await status_response(request, services.statuses, task_id)
+
+
+async def retry_task(request: Request) -> Response:
+    """Let the failed images of a task wait again that may succeed now, and return the task."""
+    services, task_id = services_of(request), request.path_params["task_id"]
+    services.supervisor.check_open()
+    await check_owner(request, task_id)
+    await check_waiting(request, 1)
+    await tasks.retry(services.engine, task_id)
+    services.supervisor.notify_queued()
+    services.supervisor.notify_changed(task_id)
+    return await present_status(services.statuses, task_id)
 
 
 async def cancel_task(request: Request) -> Response:
@@ -114,6 +131,7 @@ async def cancel_task(request: Request) -> Response:
     if cancelled is None:
         raise TaskNotFound("Task not found.")
     services.supervisor.notify_cancelled(cancelled.images, cancelled.spool)
+    services.supervisor.notify_changed(task_id)
     # Conditions and pages are for reading. A 304 or a 422 would hide that the task is cancelled.
     key = key_in(request)
     # guard: results-need-read
