@@ -311,10 +311,11 @@ def attempt(held: deque[socket.socket], begun_upload: bytes, service: Service) -
     """Connect once more in place of the oldest connection, and wait a moment for an answer."""
     if len(held) == HELD:
         held.popleft().close()
-    connection = connect(service)
-    connection.settimeout(0.05)
-    held.append(connection)
-    with suppress(OSError):  # the time is over, or the service has closed it
+    address = urlsplit(service.url)
+    # The time is over, or the kernel's queue is full, or the service has closed the connection.
+    with suppress(OSError):
+        connection = socket.create_connection((address.hostname, address.port), timeout=0.05)
+        held.append(connection)
         connection.sendall(begun_upload)
         connection.recv(4096)
 

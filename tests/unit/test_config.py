@@ -1,12 +1,18 @@
 """Settings: which source wins, how lists and tables are written, what errors say."""
 
+import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from typer.testing import CliRunner
 
 from captiond.cli.arguments import parse_assignment
-from captiond.config import Settings
+from captiond.cli.main import app
+from captiond.client_settings import ClientSettings, KeyEntry
+from captiond.config import MIB, ImageSettings, Settings
 from captiond.errors import SettingsError
+from captiond.keys import new_secret
 from captiond.sources import checked, layers_of, load_settings, origins
 
 
@@ -246,3 +252,32 @@ def test_hosts_of_webhooks_are_hosts(tmp_path: Path) -> None:
     assert load(environ={"CAPTIOND_WEBHOOKS__ALLOW": ""}).webhooks.allow == ()
     with pytest.raises(SettingsError, match=r"webhooks\.allow.*must be a host or host:port"):
         load(write(tmp_path, "[webhooks]\nallow = ['https://a.example']"))
+
+
+def test_heif_without_its_library_is_an_error_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise, every image decoder would die as soon as it is started."""
+    assert ImageSettings(types=("jpeg", "heif")).types == ("jpeg", "heif")
+    monkeypatch.setattr("captiond.config.find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=re.escape("captiond[heif]")):
+        ImageSettings(types=("jpeg", "heif"))
+    ImageSettings()
+
+
+@pytest.mark.parametrize("size", [1, MIB - 1])
+def test_a_limit_of_bytes_has_the_same_bounds_everywhere(size: int) -> None:
+    """In the settings, in an entry of a key, and on the command line."""
+    secret = new_secret()
+    for fits in (0, MIB):
+        assert ClientSettings(body_bytes=fits).body_bytes == fits
+        assert KeyEntry(key=secret, body_bytes=fits).body_bytes == fits
+    for section in (
+        lambda: ClientSettings(body_bytes=size),
+        lambda: KeyEntry(key=secret, body_bytes=size),
+    ):
+        with pytest.raises(ValidationError, match="at least 1048576"):
+            section()
+    ran = CliRunner().invoke(app, ["keys", "create", "k", "--print", "--body-bytes", str(size)])
+    assert ran.exit_code == 2
+    assert "1048576" in ran.output
