@@ -27,8 +27,8 @@ from tests.service import Service, running, wait_for
 
 SAMPLING = Path(__file__).parent / "sampling"
 COLUMNS = (
-    "h11", "Hypercorn", "sockets", "select", "asyncio", "multipart", "SHA-256", "spool", "Starlette",
-    "messages", "database", "log", "rest",
+    "h11", "Hypercorn", "sockets", "select", "asyncio", "multipart", "SHA-256", "spool",
+    "Starlette", "messages", "database", "log", "rest",
 )  # fmt: skip
 Post = Callable[[Service, list[bytes]], object]
 
