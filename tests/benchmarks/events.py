@@ -18,9 +18,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing import get_context
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import median
+from threading import Event
 from urllib.parse import urlsplit
 
 import httpx
@@ -148,7 +148,7 @@ def run(
         measured.peak = max(measured.peak, web.memory_info().rss)
         if following is not None:
             return following.done()
-        return service.task(task_id)["status"] == "COMPLETED"
+        return bool(service.task(task_id)["status"] == "COMPLETED")
 
     wait_for(finished, "the end of the task", seconds=10 * PATIENCE)
     measured.seconds = time.monotonic() - started
