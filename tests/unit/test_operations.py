@@ -262,7 +262,7 @@ async def test_a_task_that_is_refused(store: Engine, tmp_path: Path) -> None:
         await web.set_state(HEALTHY)
         assert list(web.spool.iterdir()) == []
         assert await send(callback_url="http://good/") == ""
-        assert await send() == "queue_full"
+        assert await send("another") == "queue_full"
 
 
 async def test_a_key_with_other_content_is_refused(web: WebProcess) -> None:
