@@ -8,6 +8,7 @@ in both runs and the memory of the web process. Each client that reads must get 
 
 import argparse
 import asyncio
+import os
 import re
 import resource
 import sys
@@ -173,6 +174,7 @@ def main() -> None:
         service.client.post("/caption", files={"image": ("a.png", png(0))}).raise_for_status()
         before = service.child("web").memory_info().rss
         alone, _ = run(service, pool, given.images, 0, 0)
+        sys.stderr.write(f"nobody follows: {alone.p50_ms:.1f} ms, {alone.seconds:.0f} s\n")
         beside, seen = run(service, pool, given.images, given.clients, given.stalled)
         print_table(before, alone, beside, given.clients, seen)
         assert service.stop() == 0
@@ -183,6 +185,7 @@ def print_table(
     before: int, alone: Measured, beside: Measured, clients: int, seen: Counter[str]
 ) -> None:
     out = sys.stdout
+    out.write(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.0f}\n\n")
     out.write(
         "| run | good client's p50 | requests | web process | seconds |\n|---|---|---|---|---|\n"
     )
