@@ -20,6 +20,8 @@ from tests.service import PATIENCE, Service, running, running_without_model, wai
 TWO = ("--workers", "2")
 PATIENT = {"CAPTIOND_MODEL__SILENCE_SECONDS": "3600"}  # a suspended model process is not replaced
 SLOW = {"num_beams": "8", "max_new_tokens": "40", "min_new_tokens": "40"}
+SOON = {"CAPTIOND_SERVER__SHUTDOWN_SECONDS": "3"}
+IMAGES = 80
 NUMBERS = count()
 
 
@@ -74,7 +76,7 @@ def test_clients_of_both_processes_get_each_result_once(two: Service) -> None:
         waiting = pool.submit(two.client.get, f"/async-batch-caption/status/{task_id}?wait=60")
         for _ in following:
             assert opened.acquire(timeout=PATIENCE)
-        assert not any(each.done() for each in (*following, waiting))
+        assert not any(each.done() for each in following)
         model.resume()
         seen = [each.result() for each in following]
         waiting.result()
@@ -89,29 +91,26 @@ def test_clients_of_both_processes_get_each_result_once(two: Service) -> None:
 @pytest.mark.parametrize("death", ["killed", "stopped"])
 def test_a_client_goes_on_after_a_restart(data: Path, death: str) -> None:
     """Whatever happens to the supervisor, the streams end, and no result is lost or doubled."""
-    with running(data, *TWO) as service:
-        task_id = accept(service, 40, **SLOW)
+    with running(data, *TWO, **PATIENT, **SOON) as service:
+        task_id = accept(service, IMAGES, **SLOW)
+        ending = threading.Thread(target=service.kill if death == "killed" else service.stop)
         with connection(service) as client, followed(client, task_id) as events:
-            before = []
-            for event in events:
-                before.append(event)
-                if event.name == "image" and len(before) < 10:
-                    threading.Thread(
-                        target=service.kill if death == "killed" else service.stop
-                    ).start()
-                    break
+            before = [next(event for event in events if event.name == "image")]
+            service.child("model").suspend()  # so that the task is not finished before the end
+            ending.start()
             try:
                 for event in events:
                     before.append(event)
+                assert death == "stopped"
             except httpx.RemoteProtocolError:  # the kernel kills all processes of the service
                 assert death == "killed"
-        service.process.wait(PATIENCE)
+        ending.join()
     assert (before[-1].name == "reconnect") == (death == "stopped")
-    assert 0 < images(before).total() < 40
+    assert 0 < images(before).total() < IMAGES
     with running(data) as service, followed(service.client, task_id, before[-1].id) as events:
         after = [*events]
         assert after[-1].name == "end"
-        assert images(before) + images(after) == Counter(range(40))
+        assert images(before) + images(after) == Counter(range(IMAGES))
         assert service.stop() == 0
 
 
