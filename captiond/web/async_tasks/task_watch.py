@@ -19,7 +19,8 @@ from captiond.web.problems import TooManyWaiting
 
 POLL_SECONDS = 2.0
 PACE_SECONDS = 0.2  # between two readings
-SEND_PAUSE = 0.0005  # between two clients that are sent something
+SENT_AT_ONCE = 16  # clients, after which there is a pause
+SEND_PAUSE = 0.0005
 SECONDS_FOR_EACH = 0.001  # more, for each client: to serve one takes a part of that
 RETRY_SECONDS = 5
 SHARE_OF_CONNECTIONS = 3 / 4  # the other ones are left for requests that are short
@@ -76,7 +77,7 @@ class TaskWatch:
         self._hinted: set[str] = set()
         self._hint = asyncio.Event()
         self._stopping = False
-        self._serving, self._queued = asyncio.Lock(), 0
+        self._serving, self._queued, self._served = asyncio.Lock(), 0, 0
 
     @property
     def waiters(self) -> int:
@@ -100,13 +101,17 @@ class TaskWatch:
     async def turn(self) -> None:
         """Wait for the turn of a client to be sent something.
 
-        One client is served at a time, and other requests go on in between: to send something to a
-        thousand clients at once takes a part of a second.
+        One client is served in each round of the event loop, so other requests go on in between: to
+        send something to a thousand clients at once takes a part of a second. After SENT_AT_ONCE of
+        them the process pauses. If it paused after each, it would be slow on a busy machine, where
+        it gets the processor back late.
         """
         self._queued += 1
         try:
             async with self._serving:
-                await asyncio.sleep(SEND_PAUSE if self._queued > 1 else 0)
+                self._served += 1
+                pauses = self._queued > 1 and self._served % SENT_AT_ONCE == 0
+                await asyncio.sleep(SEND_PAUSE if pauses else 0)
         finally:
             self._queued -= 1
 
