@@ -43,6 +43,7 @@ from captiond.errors import (
     WorkerLost,
 )
 from captiond.keys import Scope
+from captiond.web.access.admission import ClientBodyTooLarge, TooManyImages
 from captiond.web.problems import InvalidRequest
 from captiond.web.uploading.forms import FormSpec
 
@@ -103,7 +104,13 @@ class Operation:
 
 
 ANY_REQUEST: Errors = (HostNotAllowed, OriginNotAllowed)
-ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
+ADMISSION: Errors = (
+    Unauthorized,
+    Forbidden,
+    TooManyRequests,
+    TooManyImages,
+    ClientBodyTooLarge,
+)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
 UPLOAD: Errors = (
