@@ -99,7 +99,7 @@ CLIENTS = {
     "wget --post-file with a body that a script has written": (
         "multipart/form-data; boundary=FILEUPLOAD",
         b'--FILEUPLOAD\r\nContent-Disposition: form-data; name="image"; filename="cat.png"\r\n'
-        b"Content-Type: image/png\r\nMedia Type: image/png\r\n\r\n%s\r\n--FILEUPLOAD--",
+        b"Content-Type: image/png\r\n\r\n%s\r\n--FILEUPLOAD--",
         "cat.png",
     ),
     "header names in lower case, nothing optional": (
