@@ -231,4 +231,7 @@ def test_a_checkpoint_that_asks_for_more_is_left_to_generate(
         scenes, ours.tokens.flatten(0, 1)
     )
     assert torch.allclose(theirs.scores, ours.scores, atol=1e-4)
-    assert torch.allclose(theirs.token_scores, ours.token_scores, atol=1e-4)
+    length = min(theirs.tokens.shape[2], ours.tokens.shape[2])  # without the longer one's padding
+    assert torch.allclose(
+        theirs.token_scores[..., :length], ours.token_scores[..., :length], atol=1e-4
+    )

@@ -39,7 +39,7 @@ LARGE = base64.b64encode(PNG + bytes(3000)).decode()
 
 @pytest.fixture
 async def web(store: Engine, tmp_path: Path) -> AsyncIterator[WebProcess]:
-    limits = LimitSettings(file_bytes=2000, files=3)
+    limits = LimitSettings(file_bytes=2000, files=3, request_seconds=60)
     root = tmp_path / "root"
     root.mkdir()
     (root / "cat.png").write_bytes(PNG)

@@ -140,12 +140,14 @@ class Blip:
         """Return a caption whose first `prompt` token ids are those of the prompt."""
         words = [number for number, token in enumerate(ids) if token not in self._special]
         length = max([prompt - 1, *words]) + 2  # with the end token, if the text has one
-        pieces = [
-            "" if token in self._special else self._tokenizer.id_to_token(token).removeprefix("##")
-            for token in ids[:length]
-        ]
+        pieces = ["" if token in self._special else self._piece(token) for token in ids[:length]]
         tokens = tokens_of(text, pieces, log_probabilities[:length], prompt)
         return Caption(text, round(score, 6), of_caption(tokens), tokens)
+
+    def _piece(self, token: int) -> str:
+        """Return the characters of a token."""
+        word: str | None = self._tokenizer.id_to_token(token)
+        return (word or "").removeprefix("##")
 
     def search(self, pixels: torch.Tensor, generation: Generation) -> Sequences:
         """Return the captions of pixels, uint8 [batch, height, width, 3], as token ids."""
