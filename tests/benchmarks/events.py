@@ -27,7 +27,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.conftest import png
-from tests.service import PATIENCE, Service, running, wait_for
+from tests.patience import PATIENCE
+from tests.service import Service, running, wait_for
 
 MIB = 1024 * 1024
 FILES = {"CAPTIOND_LIMITS__FILES": "10000", "CAPTIOND_SERVER__CONNECTIONS": "4000"}

@@ -239,6 +239,11 @@ GUARDS = (
     Guard("search-what-is-new", value("0"), "tests/unit/test_multipart.py -k byte_by_byte"),
     Guard("bounded-forwarded", never, "tests/unit/test_clients.py -k long_header"),
     Guard("bounded-parameters", never, "tests/unit/test_multipart.py"),
+    Guard("bounded-document", never, "tests/unit/test_json_bodies.py -k bounded"),
+    Guard("bounded-depth", never, "tests/unit/test_json_bodies.py -k no_json_object"),
+    Guard("repeated-keys", never, "tests/unit/test_json_bodies.py -k no_json_object"),
+    Guard("json-is-utf-8", never, "tests/unit/test_json_requests.py -k cannot_be_parsed"),
+    Guard("json-types", remove, "tests/unit/test_json_requests.py -k wrong_option"),
     Guard("one-service-for-a-folder", remove, "tests/integration/test_starting.py -k second"),
 )
 

@@ -15,7 +15,8 @@ import pytest
 from captiond.keys import new_secret
 from tests.conftest import png
 from tests.eventsource import ServerEvent, followed
-from tests.service import PATIENCE, Service, running, running_without_model, wait_for
+from tests.patience import PATIENCE
+from tests.service import Service, running, running_without_model, wait_for
 
 TWO = ("--workers", "2")
 PATIENT = {"CAPTIOND_MODEL__SILENCE_SECONDS": "3600"}  # a suspended model process is not replaced

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -275,8 +276,11 @@ def check_curl(arguments: list[str]) -> None:
     assert fields <= FILE_FIELDS | {FIELD} | set(RequestOptions.model_fields)
     files = [form.partition("=@")[2] for form in forms if "=@" in form]
     assert [file for file in files if not (ROOT / file).is_file()] == []
+    documents = [json.loads(after) for word, after in pairwise(arguments) if word == "-d"]
+    for document in documents:
+        assert document.keys() <= {"image", "images", "filename", *RequestOptions.model_fields}
     path = arguments[-1].removeprefix("localhost:8000")
-    method = "POST" if forms else "GET"
+    method = "POST" if forms or documents else "GET"
     assert any(
         isinstance(route, Route)
         and method in (route.methods or ())

@@ -39,7 +39,7 @@ LARGE = base64.b64encode(PNG + bytes(3000)).decode()
 
 @pytest.fixture
 async def web(store: Engine, tmp_path: Path) -> AsyncIterator[WebProcess]:
-    limits = LimitSettings(file_bytes=2000, files=3)
+    limits = LimitSettings(file_bytes=2000, files=3, request_seconds=60)
     root = tmp_path / "root"
     root.mkdir()
     (root / "cat.png").write_bytes(PNG)
@@ -264,7 +264,8 @@ async def test_media_types_of_json(web: WebProcess, kind: str) -> None:
         ),
         (
             "multipart/form-data; boundary=e",
-            b'--e\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n--e--\r\n',
+            b'--e\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            b"x\r\n--e--\r\n",
             "the file must be in 'image', but there is one in 'file'",
         ),
         ("multipart/form-data; boundary=e", b"--e--\r\n", "the form has no file"),

@@ -165,6 +165,7 @@ class JsonScanner:
             self._strings.end()
         elif container.expects_key:
             container.member = key = self._key(bytes(self._kept[self._string_start :]))
+            # guard: repeated-keys
             if key in container.keys:
                 raise MalformedBody(f"malformed JSON body: the key {shortened(key)} is repeated")
             container.keys.add(key)
@@ -179,6 +180,7 @@ class JsonScanner:
 
     def _keep(self, data: bytes) -> None:
         self._kept += data
+        # guard: bounded-document
         if len(self._kept) > self._max_kept:
             raise BodyTooLarge(self._too_much())
 
@@ -192,6 +194,7 @@ class JsonScanner:
         )
 
     def _push(self, container: Container) -> None:
+        # guard: bounded-depth
         if len(self._containers) == MAX_DEPTH:
             raise MalformedBody(f"malformed JSON body: it is nested more than {MAX_DEPTH} deep")
         if not self._containers and len(self._kept) > 1:
