@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from captiond.errors import SettingsError
 from captiond.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 COLUMNS = ("image_path", "caption", "tags", "error", "code", "model", "width", "height")
 
 
@@ -81,7 +83,13 @@ def json_array(out: TextIO) -> Iterator[Show]:
 
 
 def json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Return a value as JSON. Bytes of a file name that are not UTF-8 are escaped: `\\udce9`."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isascii() else LONE_SURROGATE.sub(as_escape, text)
+
+
+def as_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def print_line(text: str, out: TextIO) -> None:

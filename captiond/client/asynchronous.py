@@ -91,6 +91,10 @@ class AsyncCaptiond:
         """Return the task with this id. Nothing is sent."""
         return AsyncCaptionTask(self, task_id)
 
+    async def version(self) -> str:
+        """Return the version of the service. This call needs no key."""
+        return await self._run(calls.version_of(self._retry, time.monotonic))
+
     async def info(self) -> dict[str, Any]:
         """Return what the service says of itself: model, limits, queue."""
         return await self._run(calls.describe_service(self._retry, time.monotonic))

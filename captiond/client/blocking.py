@@ -88,6 +88,10 @@ class Captiond:
         """Return the task with this id. Nothing is sent."""
         return CaptionTask(self, task_id)
 
+    def version(self) -> str:
+        """Return the version of the service. This call needs no key."""
+        return self._run(calls.version_of(self._retry, time.monotonic))
+
     def info(self) -> dict[str, Any]:
         """Return what the service says of itself: model, limits, queue."""
         return self._run(calls.describe_service(self._retry, time.monotonic))

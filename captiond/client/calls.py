@@ -138,6 +138,12 @@ def cancel_task(task_id: str, retry: RetryPolicy, clock: Clock) -> Steps[TaskRep
     return understood(task_report, body)
 
 
+def version_of(retry: RetryPolicy, clock: Clock) -> Steps[str]:
+    """Return the version of the service."""
+    body = yield from answered(Call(method="GET", path="/version"), retry, clock)
+    return understood(lambda fields: str(fields["version"]), body)
+
+
 def describe_service(retry: RetryPolicy, clock: Clock) -> Steps[dict[str, Any]]:
     """Return what the service says of itself."""
     return (yield from answered(Call(method="GET", path="/info"), retry, clock))

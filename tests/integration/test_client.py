@@ -1,6 +1,7 @@
 """The Python client against a real service."""
 
 import asyncio
+import json
 import resource
 import socket
 import threading
@@ -22,7 +23,16 @@ from captiond.client import (
     WaitTimeout,
 )
 from tests.conftest import png
-from tests.service import DATA, Service, captiond, running, running_without_model, wait_for
+from tests.service import (
+    DATA,
+    MODEL,
+    ONE_THREAD,
+    Service,
+    captiond,
+    running,
+    running_without_model,
+    wait_for,
+)
 
 IMPATIENT = RetryPolicy(seconds=0)
 
@@ -242,3 +252,37 @@ def test_a_key_is_sent(tmp_path: Path) -> None:
             with pytest.raises(RequestRefused) as caught:
                 client.caption(png(1))
             assert caught.value.status == 401
+
+
+def test_the_command_line_can_use_a_service(service: Service, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"no image")
+    paths = (str(DATA), str(bad), "gone.png")
+    by_service = captiond("caption", "--url", service.url, *paths, cwd=tmp_path)
+    here = captiond("caption", "--model", MODEL, *paths, cwd=tmp_path, **ONE_THREAD)
+    assert (by_service.returncode, by_service.stderr) == (1, "")
+    assert results_without_scores(by_service.stdout) == results_without_scores(here.stdout)
+
+
+def results_without_scores(lines: str) -> list[dict[str, object]]:
+    """Return results without what depends on the size of a batch in its last digits."""
+    results = [json.loads(line) for line in lines.splitlines()]
+    for result in results:
+        result.pop("score", None)
+    return results
+
+
+def test_the_command_line_says_what_is_wrong_with_a_service(
+    service: Service, tmp_path: Path
+) -> None:
+    picture, key = str(DATA / "red_circle.png"), tmp_path / "key"
+    wrong = captiond("caption", "--url", f"{service.url}/nothing", picture, cwd=tmp_path)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("captiond: ")
+    assert len(wrong.stderr.splitlines()) == 1
+    both = captiond("caption", "--url", service.url, "--model", "x", picture, cwd=tmp_path)
+    assert both.returncode == 2
+    assert "--model cannot be combined with --url" in both.stderr
+    none = captiond("caption", "--url", service.url, "--key-file", str(key), picture, cwd=tmp_path)
+    assert none.returncode == 2
+    assert str(key) in none.stderr
