@@ -1,6 +1,6 @@
 """Output formats of the commands: results as JSON, JSON lines or CSV, settings as TOML."""
 
-import csv
+import io
 import json
 import re
 import sys
@@ -10,12 +10,12 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any, TextIO
 
+from captiond.csvrows import csv_header, csv_row
 from captiond.errors import SettingsError
 from captiond.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-COLUMNS = ("image_path", "caption", "tags", "error", "code", "model", "width", "height")
 
 
 class Format(StrEnum):
@@ -43,7 +43,12 @@ def pick_format(given: Mapping[Format, bool]) -> Format:
 
 @contextmanager
 def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
-    """Yield a function that prints one result. The start and end of the output are printed, too."""
+    """Yield a function that prints one result. The start and end of the output are printed, too.
+
+    The output is in UTF-8, whatever the locale: programs read it.
+    """
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(encoding="utf-8")
     match chosen:
         case Format.CSV:
             yield csv_printer(out)
@@ -56,11 +61,10 @@ def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
 
 def csv_printer(out: TextIO) -> Show:
     """Print the header, and return a function that prints one result as a row."""
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore")
-    writer.writeheader()
+    out.write(csv_header())
 
     def show(result: Mapping[str, Any]) -> None:
-        writer.writerow({**result, "tags": ", ".join(result["tags"] or ())})
+        out.write(csv_row(result))
         out.flush()
 
     return show

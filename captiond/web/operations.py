@@ -12,6 +12,7 @@ from captiond.errors import (
     BadKey,
     Draining,
     KeyReused,
+    NothingToRetry,
     QueueFull,
     SpoolFull,
     StoreBusy,
@@ -19,11 +20,18 @@ from captiond.errors import (
     TaskFinished,
     TaskNotFound,
 )
+from captiond.jobs import Status
 from captiond.keys import Scope
 from captiond.store.results import Unreadable
-from captiond.web import captioning, page, probes, schemas
-from captiond.web.async_tasks import async_captioning
+from captiond.web import captioning, info, page, probes, schemas, task_schemas
+from captiond.web.async_tasks import (
+    async_captioning,
+    event_stream,
+    results_stream,
+    task_list,
+)
 from captiond.web.async_tasks.async_captioning import TASK_IMAGES
+from captiond.web.async_tasks.results_stream import ResultFormat
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
 from captiond.web.operation import (
     ADMISSION,
@@ -37,7 +45,7 @@ from captiond.web.operation import (
     ParameterSpec,
     ResponseSpec,
 )
-from captiond.web.problems import InvalidRequest
+from captiond.web.problems import InvalidRequest, ListRefused, TooManyWaiting
 
 TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
 IDEMPOTENCY_KEY = ParameterSpec(
@@ -68,6 +76,34 @@ LIMIT = ParameterSpec(
 IF_NONE_MATCH = ParameterSpec(
     "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
 )
+WAIT = ParameterSpec(
+    "wait",
+    "query",
+    "Wait up to so many seconds, at most 60, until the task is finished. With If-None-Match, only "
+    "until the task has another revision than the ETag.",
+    int,
+)
+LAST_EVENT_ID = ParameterSpec(
+    "Last-Event-ID",
+    "header",
+    "The id of the last event that the client has. The stream goes on with the next one.",
+)
+FORMAT = ParameterSpec(
+    "format", "query", "json, ndjson or csv. Without it, Accept decides.", ResultFormat
+)
+ACCEPT = ParameterSpec(
+    "Accept", "header", "application/json (the default), application/x-ndjson or text/csv."
+)
+STATUS = ParameterSpec("status", "query", "List only tasks of this status.", Status)
+LIST_LIMIT = ParameterSpec(
+    "limit", "query", "List at most so many tasks: 1 to 100, usually 20.", int
+)
+CURSOR = ParameterSpec(
+    "cursor",
+    "query",
+    "The field next of an earlier answer: list the tasks that follow. It stays valid when tasks "
+    "are added or deleted.",
+)
 ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
 CALLBACK_URL = ParameterSpec(
     "callback_url",
@@ -77,6 +113,12 @@ CALLBACK_URL = ParameterSpec(
 ACCEPTED_HEADERS = {
     "Location": "The path of the task's status.",
     "Retry-After": "After how many seconds to ask for it.",
+}
+
+RESULT_HEADERS = {
+    **ETAG,
+    "Task-Status": "The task's status. There may be more results unless it is finished.",
+    "Content-Disposition": "A name for the file.",
 }
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -141,9 +183,74 @@ OPERATIONS: tuple[Operation, ...] = (
             ResponseSpec(304, "The task is as it was with this ETag.", None, ETAG),
         ),
         scope=Scope.READ,
-        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
-        parameters=(TASK_ID, OFFSET, LIMIT, IF_NONE_MATCH),
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, *STORE),
+        parameters=(TASK_ID, WAIT, OFFSET, LIMIT, IF_NONE_MATCH),
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/async-batch-caption/events/{task_id}",
+        "Follow a task by server-sent events: an image event for each result, progress, end.",
+        event_stream.task_events,
+        (
+            ResponseSpec(200, "The events.", None, media_type="text/event-stream"),
+            ResponseSpec(204, "The client has the end of the task already.", None),
+        ),
+        scope=Scope.READ,
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, Draining, *STORE),
+        parameters=(TASK_ID, LAST_EVENT_ID),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/async-batch-caption/results/{task_id}",
+        "Download the results that a task has so far, as JSON, JSON lines or CSV.",
+        results_stream.task_results,
+        (
+            ResponseSpec(
+                200,
+                "The results in upload order. The media type is application/json, "
+                "application/x-ndjson (a result on each line) or text/csv.",
+                task_schemas.TaskResults,
+                RESULT_HEADERS,
+            ),
+            ResponseSpec(304, "The results are as they were with this ETag.", None, ETAG),
+        ),
+        scope=Scope.READ,
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
+        parameters=(TASK_ID, FORMAT, ACCEPT, IF_NONE_MATCH),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/tasks",
+        "List the tasks of the client, the newest first.",
+        task_list.list_tasks,
+        (ResponseSpec(200, "A part of the list.", task_schemas.TaskList),),
+        scope=Scope.READ,
+        errors=(*ADMISSION, ListRefused, InvalidRequest, *STORE),
+        parameters=(STATUS, LIST_LIMIT, CURSOR),
+    ),
+    Operation(
+        "POST",
+        "/async-batch-caption/{task_id}/retry",
+        "Caption the failed images of a finished task again, if the machine may have been the "
+        "cause.",
+        async_captioning.retry_task,
+        (ResponseSpec(200, "The task, which waits again.", schemas.TaskStatus, ETAG),),
+        scope=Scope.CAPTION,
+        errors=(*ADMISSION, TaskNotFound, NothingToRetry, Draining, *STORE),
+        parameters=(TASK_ID,),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/info",
+        "Show the model, the limits, the options and the length of the queue.",
+        info.info,
+        (ResponseSpec(200, "The service.", info.ServiceInfo),),
+        scope=Scope.READ,
+        errors=(*ADMISSION, *STORE),
     ),
     Operation(
         "DELETE",

@@ -133,7 +133,7 @@ def test_file_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
         assert json.loads(lines.stdout)["image_path"] == f"in/{name}"
     table = captiond(*run, "--csv", cwd=tmp_path, **ONE_THREAD)
     (row,) = csv.DictReader(table.stdout.splitlines())
-    assert row["image_path"] == r"in/caf\xe9.png"
+    assert row["image_path"] == r"in/caf\udce9.png"
 
 
 def test_a_folder_without_images_is_pointed_out(tmp_path: Path) -> None:

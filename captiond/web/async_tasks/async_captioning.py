@@ -1,4 +1,4 @@
-"""Handlers of the calls for tasks: accept one, show it, cancel it."""
+"""Handlers of the calls for tasks: accept one, show it, cancel it, retry it."""
 
 import secrets
 import time
@@ -18,9 +18,11 @@ from captiond.web.access.ownership import check_owner, check_waiting
 from captiond.web.async_tasks.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.async_tasks.callback_url import callback_url_of
 from captiond.web.async_tasks.idempotency import digest_of, key_of
+from captiond.web.async_tasks.long_poll import wait_for_news, wait_of
 from captiond.web.async_tasks.queue_limit import check_queue
 from captiond.web.async_tasks.status_response import present_status, status_response
 from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
+from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import options_of
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
@@ -62,9 +64,24 @@ async def async_batch_caption(request: Request) -> Response:
 
 async def task_status(request: Request) -> Response:
     """Return a task with the results that it has so far, or those of a part of its images."""
-    statuses, task_id = services_of(request).statuses, request.path_params["task_id"]
+    services, task_id = services_of(request), request.path_params["task_id"]
     await check_owner(request, task_id)
-    return await status_response(request, statuses, task_id)
+    if seconds := wait_of(request.query_params):
+        known = request.headers.get("if-none-match")
+        await unless_disconnected(request, wait_for_news(services.watch, task_id, known, seconds))
+    return await status_response(request, services.statuses, task_id)
+
+
+async def retry_task(request: Request) -> Response:
+    """Let the failed images of a task wait again that may succeed now, and return the task."""
+    services, task_id = services_of(request), request.path_params["task_id"]
+    services.supervisor.check_open()
+    await check_owner(request, task_id)
+    await check_waiting(request, 1)
+    await tasks.retry(services.engine, task_id)
+    services.supervisor.notify_queued()
+    services.supervisor.notify_changed(task_id)
+    return await present_status(services.statuses, task_id)
 
 
 async def cancel_task(request: Request) -> Response:
@@ -75,6 +92,7 @@ async def cancel_task(request: Request) -> Response:
     if cancelled is None:
         raise TaskNotFound("Task not found.")
     services.supervisor.notify_cancelled(cancelled.images, cancelled.spool)
+    services.supervisor.notify_changed(task_id)
     # Conditions and pages are for reading. A 304 or a 422 would hide that the task is cancelled.
     return await present_status(services.statuses, task_id)
 
