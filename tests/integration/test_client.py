@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+import re
 import resource
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -286,3 +290,18 @@ def test_the_command_line_says_what_is_wrong_with_a_service(
     none = captiond("caption", "--url", service.url, "--key-file", str(key), picture, cwd=tmp_path)
     assert none.returncode == 2
     assert str(key) in none.stderr
+
+
+def test_the_examples_of_the_documentation_work(service: Service, tmp_path: Path) -> None:
+    for name in ("cat.jpg", "dog.jpg"):
+        shutil.copy(DATA / "black_cat.jpg", tmp_path / name)
+    page = (Path(__file__).parents[2] / "docs" / "python-client.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 4
+    for example in examples:
+        code = example.replace("http://127.0.0.1:8000", service.url)
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert (run.returncode, run.stderr) == (0, "")
+        assert "a black cat" in run.stdout
