@@ -54,6 +54,7 @@ from captiond.store.transitions import (
 from captiond.store.turns import Turn, move, next_images, waiting_after
 
 # The transaction that stores results then raises the task's revision by one, see `count_closed`.
+# guard: results-in-order
 NEXT_REVISION = (
     select(TaskRow.revision + 1)
     .where(TaskRow.id == ImageRow.task_id)
@@ -75,7 +76,6 @@ FINISH = (
         status=OUTCOMES.c.status,
         owner=None,
         result=OUTCOMES.c.result,
-        # guard: results-in-order
         revision=NEXT_REVISION,
     )
     .returning(ImageRow.id, ImageRow.task_id)

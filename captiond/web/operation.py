@@ -22,6 +22,7 @@ from captiond.errors import (
     ModelNotReady,
     NoSpace,
     NotAnImage,
+    NotBase64,
     OptionNotSupported,
     OriginNotAllowed,
     OutOfMemory,
@@ -38,9 +39,11 @@ from captiond.errors import (
     TooMuchMemory,
     Unauthorized,
     UploadTimeout,
+    UrlRefused,
     WorkerLost,
 )
 from captiond.keys import Scope
+from captiond.web.access.admission import ClientBodyTooLarge, TooManyImages
 from captiond.web.problems import InvalidRequest
 from captiond.web.uploading.forms import FormSpec
 
@@ -77,8 +80,8 @@ class ResponseSpec:
 class Operation:
     """One call of the API.
 
-    An operation with a `form` takes multipart/form-data: files, the request options, and the
-    `parameters` whose place is the form. `errors` are those that answer the whole request,
+    An operation with a `form` takes multipart/form-data or JSON: files, the request options, and
+    the `parameters` whose place is the form. `errors` are those that answer the whole request,
     `image_errors` those that stand as `code` in the result of one image. `scope` is what a key must
     permit; None means that no key is needed and that no limits of clients apply.
     """
@@ -101,7 +104,13 @@ class Operation:
 
 
 ANY_REQUEST: Errors = (HostNotAllowed, OriginNotAllowed)
-ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
+ADMISSION: Errors = (
+    Unauthorized,
+    Forbidden,
+    TooManyRequests,
+    TooManyImages,
+    ClientBodyTooLarge,
+)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
 UPLOAD: Errors = (
@@ -113,7 +122,15 @@ UPLOAD: Errors = (
     NoSpace,
     StorageFailed,
 )
-AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge, PathRefused)
+AT_UPLOAD: Errors = (
+    EmptyImage,
+    NotAnImage,
+    ImageTypeRefused,
+    FileTooLarge,
+    PathRefused,
+    NotBase64,
+    UrlRefused,
+)
 DURING_WORK: Errors = (
     CorruptImage,
     TooManyPixels,

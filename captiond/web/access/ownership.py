@@ -5,7 +5,7 @@ from starlette.requests import Request
 from captiond.errors import TaskNotFound, TooManyRequests
 from captiond.keys import Scope
 from captiond.store import tasks
-from captiond.web.access.admission import admission_of
+from captiond.web.access.admission import admission_of, check_images
 from captiond.web.access.guard import key_in
 from captiond.web.access.identity import client_of
 from captiond.web.problems import ListRefused
@@ -62,12 +62,14 @@ async def check_waiting(request: Request, images: int) -> None:
     """Return if so many more images of tasks of the request's client may wait.
 
     Raises:
+        TooManyImages: the client may never have so many images waiting in tasks.
         TooManyRequests: too many would wait.
         StoreError: the database cannot be read now.
     """
     most = admission_of(request).task_images
     if not most:
         return
+    check_images(images, most)
     backlog = await tasks.backlog(services_of(request).engine, client_of(request).name)
     if backlog.images + images > most:
         raise TooManyRequests(

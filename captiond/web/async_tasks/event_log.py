@@ -55,6 +55,11 @@ class EventLog:
         # Clients that ask for the same part must not all read it.
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
+    @property
+    def size(self) -> int:
+        """How many bytes of events are kept."""
+        return self._bytes
+
     async def after(self, state: TaskState, place: Place) -> Part:
         """Return the results that follow `place`. The part is empty if there are none as yet.
 
@@ -66,6 +71,7 @@ class EventLog:
         key = state.id, place
         async with self._lock(state.id):
             part = self._parts.get(key)
+            # guard: shared-events
             if part is None or not part.holds(state):
                 rows = await results_after(self._engine, state.id, place, limit=RESULTS)
                 part = part_of(rows, place, state.revision)
@@ -93,7 +99,6 @@ class EventLog:
         return self._reading.setdefault(task_id, asyncio.Lock())
 
     def _keep(self, key: tuple[str, Place], part: Part) -> None:
-        # guard: shared-events
         replaced = self._parts.pop(key, None)
         self._bytes += len(part.data) - (len(replaced.data) if replaced else 0)
         self._parts[key] = part

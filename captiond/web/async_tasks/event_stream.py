@@ -100,7 +100,6 @@ class EventStream(Response):
         return event("end", await self._log.item(state), id_of(Place(state.revision, END)))
 
     async def _send(self, send: Send, data: bytes) -> None:
-        # guard: streams-take-turns
         await self._watch.turn()
         await send({"type": "http.response.body", "body": data, "more_body": True})
 

@@ -78,6 +78,11 @@ class TaskWatch:
         self._stopping = False
         self._serving, self._queued = asyncio.Lock(), 0
 
+    @property
+    def waiters(self) -> int:
+        """How many clients wait now."""
+        return self._waiters
+
     def hint(self, task_ids: Iterable[str]) -> None:
         """Note that these tasks may have changed."""
         hinted = self._tasks.keys() & set(task_ids)
