@@ -214,7 +214,7 @@ class LimitSettings(Section):
         512 * MIB, ge=1, description="Size of the largest request body, in bytes."
     )
     files: int = Field(
-        100, ge=1, le=10_000, description="Largest number of image files in a request."
+        1000, ge=1, le=10_000, description="Largest number of image files in a request."
     )
     upload_seconds: float = Field(
         300, gt=0, description="How long a request body may take to arrive."

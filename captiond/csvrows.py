@@ -23,11 +23,16 @@ def csv_row(result: Mapping[str, Any]) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """Return a cell. A text that a spreadsheet would run gets an apostrophe in front."""
+    """Return a cell. A text that a spreadsheet would run gets an apostrophe in front.
+
+    Bytes of a file name that are not UTF-8 are escaped: `\\udce9`.
+    """
+    if not isinstance(value, str):
+        return value
+    if not value.isascii():
+        value = value.encode(errors="backslashreplace").decode()
     # guard: no-formulas
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return f"'{value}"
-    return value
+    return f"'{value}" if value.startswith(FORMULA) else value
 
 
 def csv_line(cells: Iterable[object]) -> str:

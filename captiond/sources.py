@@ -22,7 +22,9 @@ from captiond.textvalues import read_table
 
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
-CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"  # names the file, and is no setting
+CONFIG_VARIABLE = f"{ENV_PREFIX}CONFIG"  # the settings file
+URL_VARIABLE, KEY_VARIABLE = f"{ENV_PREFIX}URL", f"{ENV_PREFIX}KEY"  # of a service to call
+NO_SETTINGS = frozenset({CONFIG_VARIABLE, URL_VARIABLE, KEY_VARIABLE})
 DEFAULT, ENVIRONMENT, COMMAND_LINE = "default", "environment", "command line"
 SECRETS = {
     ("webhooks", "secret"),
@@ -172,7 +174,7 @@ def from_environment(environ: Mapping[str, str]) -> Layer:
     values: dict[str, Any] = {}
     given: dict[str, dict[str, str]] = {}
     for name, value in environ.items():
-        if name.startswith(ENV_PREFIX) and name != CONFIG_VARIABLE:
+        if name.startswith(ENV_PREFIX) and name not in NO_SETTINGS:
             section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
             if key:
                 given.setdefault(section, {})[key] = value

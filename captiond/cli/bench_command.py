@@ -16,7 +16,7 @@ from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
 from captiond.captioners.families import random_models
 from captiond.captioners.files import ModelFiles, locate
 from captiond.captioners.transformers import hide_progress_bars
-from captiond.cli.caption_command import progress_bar
+from captiond.cli.captioning.command import progress_bar
 from captiond.cli.formats import json_text, print_line, settings_as_toml
 from captiond.config import Settings
 from captiond.errors import ModelMissing

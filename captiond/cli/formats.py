@@ -1,6 +1,8 @@
 """Output formats of the commands: results as JSON, JSON lines or CSV, settings as TOML."""
 
+import io
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from captiond.errors import SettingsError
 from captiond.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Format(StrEnum):
@@ -40,7 +43,12 @@ def pick_format(given: Mapping[Format, bool]) -> Format:
 
 @contextmanager
 def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
-    """Yield a function that prints one result. The start and end of the output are printed, too."""
+    """Yield a function that prints one result. The start and end of the output are printed, too.
+
+    The output is in UTF-8, whatever the locale: programs read it.
+    """
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(encoding="utf-8")
     match chosen:
         case Format.CSV:
             yield csv_printer(out)
@@ -79,7 +87,13 @@ def json_array(out: TextIO) -> Iterator[Show]:
 
 
 def json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """Return a value as JSON. Bytes of a file name that are not UTF-8 are escaped: `\\udce9`."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isascii() else LONE_SURROGATE.sub(as_escape, text)
+
+
+def as_escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
 
 
 def print_line(text: str, out: TextIO) -> None:

@@ -21,7 +21,7 @@ from captiond.cli.db_command import db_app
 from captiond.cli.keys_command import keys_app
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
-from captiond.sources import checked, origins
+from captiond.sources import KEY_VARIABLE, URL_VARIABLE, checked, origins
 from captiond.supervisor.datafolder import provide_temporary_folder
 
 EXIT_FAILED, EXIT_WRONG_SETTING, EXIT_STOPPED = 1, 2, 130
@@ -123,6 +123,22 @@ def caption(
         bool, typer.Option("--jsonl", help="Print one JSON object for each line.")
     ] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar=URL_VARIABLE,
+            help="Let the service at this address caption the files, instead of this process.",
+        ),
+    ] = None,
+    key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with the key for the service at --url. Default: the key in the environment "
+            f"variable {KEY_VARIABLE}, if it is set.",
+        ),
+    ] = None,
     config: Config = None,
     data: Data = None,
     model: Model = None,
@@ -134,29 +150,38 @@ def caption(
     repetition_penalty: Annotated[float | None, setting("generation", "repetition_penalty")] = None,
     assignments: Set = None,
 ) -> None:
-    """Caption and tag image files in this process, without a service.
+    """Caption and tag image files, in this process or by a service.
 
-    On a terminal the results are text for people, in a pipe they are JSON lines. The exit status
-    is 1 if an image has no caption.
+    In a folder, all images are captioned, but no hidden files. On a terminal the results are text
+    for people, in a pipe they are JSON lines. The exit status is 1 if an image has no caption.
     """
-    flags: dict[str, dict[str, Any]] = {
-        "model": {"name": model, "device": device},
-        "generation": {
-            "prompt": prompt,
-            "num_beams": num_beams,
-            "max_new_tokens": max_new_tokens,
-            "min_new_tokens": min_new_tokens,
-            "repetition_penalty": repetition_penalty,
-        },
-    }
-    settings = settings_from(config, flags, data=data, assignments=assignments)
+    from captiond.cli.captioning.command import caption_paths
     from captiond.cli.formats import Format, pick_format
 
     chosen = pick_format({Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv})
-    provide_temporary_folder(settings.data.dir)
-    from captiond.cli.caption_command import caption_files  # this imports torch
+    generation = {
+        "prompt": prompt,
+        "num_beams": num_beams,
+        "max_new_tokens": max_new_tokens,
+        "min_new_tokens": min_new_tokens,
+        "repetition_penalty": repetition_penalty,
+    }
+    flags: dict[str, dict[str, Any]] = {
+        "model": {"name": model, "device": device},
+        "generation": generation,
+    }
+    if url is not None:
+        from captiond.cli.captioning.service_flags import service_captioner
 
-    if not caption_files(paths, settings, chosen):
+        others = {"model": model, "device": device, "set": assignments}
+        captioner = service_captioner(url, key_file, generation, others)
+    else:
+        settings = settings_from(config, flags, data=data, assignments=assignments)
+        provide_temporary_folder(settings.data.dir)
+        from captiond.cli.captioning.in_process import in_process  # this imports torch
+
+        captioner = in_process(settings)
+    if not caption_paths(paths, captioner, chosen):
         raise typer.Exit(EXIT_FAILED)
 
 

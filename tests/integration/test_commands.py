@@ -121,3 +121,24 @@ def test_an_assignment_of_no_known_form_is_refused(tmp_path: Path) -> None:
         result = command("config", "show", "--set", wrong, cwd=tmp_path)
         assert result.returncode == 2
         assert result.stderr.startswith("captiond: command line: ")
+
+
+def test_file_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / name).write_bytes(Path(SCENE).read_bytes())
+    run = ("caption", "--model", MODEL, "in")
+    for locale in ("C.UTF-8", "C"):
+        lines = captiond(*run, cwd=tmp_path, LC_ALL=locale, **ONE_THREAD)
+        assert (lines.returncode, lines.stderr) == (0, "")
+        assert json.loads(lines.stdout)["image_path"] == f"in/{name}"
+    table = captiond(*run, "--csv", cwd=tmp_path, **ONE_THREAD)
+    (row,) = csv.DictReader(table.stdout.splitlines())
+    assert row["image_path"] == r"in/caf\udce9.png"
+
+
+def test_a_folder_without_images_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = captiond("caption", "--model", MODEL, "--json", "empty", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (1, "[]\n")
+    assert result.stderr == "captiond: no images in empty\n"

@@ -50,6 +50,14 @@ def test_caption(service: Service) -> None:
     assert body["model"] == "captiond/scenes"
 
 
+def test_a_request_may_have_a_thousand_files(service: Service) -> None:
+    """The web framework of the replaced service allows as many."""
+    files = [("images", (f"{number}.png", GOOD[1])) for number in range(1000)]
+    response = service.client.post("/async-batch-caption", files=files)
+    assert response.status_code == 202
+    assert service.finished(response.json()["task_id"])["progress"]["done"] == 1000
+
+
 def test_batch_caption_keeps_the_order_and_a_bad_file_spoils_no_other(service: Service) -> None:
     files = [("images", GOOD), ("images", BAD), ("images", ("c.png", png(2)))]
     response = service.client.post("/batch-caption", files=files)

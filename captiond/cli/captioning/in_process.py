@@ -1,0 +1,127 @@
+"""Caption image files in this process, without a service."""
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from captiond.cli.captioning.command import Captioner, Result, failed_result
+from captiond.cli.captioning.picture_files import FoundFile
+from captiond.config import Settings
+from captiond.decoding.decode import Pixels, decode, set_up_pillow
+from captiond.errors import ImageError
+from captiond.jobs import Caption
+from captiond.logs import set_up_logs
+from captiond.tagging.output import tagged
+from captiond.tags import Tag, TagFilter
+from captiond.worker.loading import Loaded, identify, load
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The pixels of a file and the size of its image, or the error that explains their absence."""
+
+    path: Path
+    pixels: Pixels | None = None
+    size: tuple[int, int] = (0, 0)
+    error: str = ""
+    code: str = ""
+
+
+def in_process(settings: Settings) -> Captioner:
+    """Return the way to caption files with the model of the settings."""
+
+    @contextmanager
+    def caption(files: list[FoundFile], console: Console) -> Iterator[Iterable[list[Result]]]:
+        if not files:
+            yield ()
+            return
+        set_up_logs(settings.logs, process="caption")
+        set_up_pillow(settings.images)
+        with console.status("loading the model"):
+            loaded = load(identify(settings, settings.model.devices[0]), settings, trial=False)
+        with ThreadPoolExecutor() as pool:
+            yield captioned_batches(files, loaded, settings, pool)
+
+    return caption
+
+
+def captioned_batches(
+    files: list[FoundFile], loaded: Loaded, settings: Settings, pool: Executor
+) -> Iterator[list[Result]]:
+    """Yield the results of each batch. The next batch is decoded while the model has this one."""
+    size = loaded.info.batch_size
+    waiting = iter(files)
+
+    def read_some() -> list[Future[Read]]:
+        some = islice(waiting, size)
+        return [pool.submit(read, found, loaded, settings) for found in some]
+
+    ahead = read_some()
+    while ahead:
+        batch, ahead = [future.result() for future in ahead], read_some()
+        yield list(caption_batch(batch, loaded, settings))
+
+
+def read(found: FoundFile, loaded: Loaded, settings: Settings) -> Read:
+    """Read and decode one file."""
+    path = found.path
+    if found.problem:
+        return Read(path, error=found.problem, code="unreadable_file")
+    try:
+        with path.open("rb") as file:
+            pixels, size = decode(file, loaded.captioner.geometry, settings.images)
+    except ImageError as error:
+        return Read(path, error=str(error), code=error.code)
+    except OSError as error:
+        return Read(path, error=error.strerror or str(error), code="unreadable_file")
+    return Read(path, pixels, size)
+
+
+def caption_batch(
+    batch: list[Read], loaded: Loaded, settings: Settings
+) -> Iterator[dict[str, Any]]:
+    """Yield the result of each file of a batch, in their order."""
+    pixels = [image.pixels for image in batch if image.pixels is not None]
+    captions = best_captions(pixels, loaded, settings)
+    tags = loaded.taggers.tag([caption.text for caption in captions], [None] * len(captions))
+    pairs = zip(captions, tags, strict=True)
+    for image in batch:
+        if image.pixels is None:
+            yield failed_result(image.path, image.error, image.code)
+        else:
+            yield captioned(image, *next(pairs), loaded.info.name, settings.tags.filter)
+
+
+def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> list[Caption]:
+    """Return the best caption of each image."""
+    if not pixels:
+        return []
+    captions = loaded.captioner.caption(np.stack(pixels), settings.generation.defaults)
+    return [best for best, *_ in captions]
+
+
+def captioned(
+    image: Read, caption: Caption, tags: tuple[Tag, ...], model: str, wanted: TagFilter
+) -> dict[str, Any]:
+    """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
+    fields = tagged(caption.text, caption.tagged(tags), wanted)
+    details = fields.pop("tag_details")
+    width, height = image.size
+    return {
+        "image_path": str(image.path),
+        **fields,
+        "error": None,
+        "model": model,
+        "score": caption.score,
+        "confidence": caption.confidence,
+        "tag_details": details,
+        "width": width,
+        "height": height,
+    }

@@ -1,0 +1,49 @@
+"""The flags of `captiond caption` that choose a service."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from captiond.cli.captioning.by_service import by_service
+from captiond.cli.captioning.command import Captioner
+from captiond.errors import SettingsError
+from captiond.sources import KEY_VARIABLE
+
+
+def service_captioner(
+    url: str, key_file: Path | None, options: Mapping[str, Any], others: Mapping[str, object]
+) -> Captioner:
+    """Return the way to caption files by the service at `url`.
+
+    `options` are those of the request, None where a flag was not given. `others` are flags that
+    cannot be combined with `--url`.
+
+    Raises:
+        SettingsError: the key cannot be read, or one of the other flags is given.
+    """
+    for flag, value in others.items():
+        if value:
+            raise SettingsError(
+                f"command line: --{flag} cannot be combined with --url: the service has its own "
+                "settings"
+            )
+    given = {name: value for name, value in options.items() if value is not None}
+    return by_service(url, service_key(key_file), **given)
+
+
+def service_key(file: Path | None) -> str | None:
+    """Return the key for a service, from a file or else from the environment.
+
+    Raises:
+        SettingsError: the file cannot be read, or has no key.
+    """
+    if file is None:
+        return os.environ.get(KEY_VARIABLE) or None
+    try:
+        key = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--key-file {file}: cannot be read: {error}") from error
+    if not key:
+        raise SettingsError(f"--key-file {file}: the file is empty")
+    return key

@@ -1,0 +1,57 @@
+"""What both clients ask of httpx2: the arguments of a request, and the meaning of its errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+
+from captiond import __version__
+from captiond.client.calls import Call, Reply
+from captiond.client.failures import AnswerNotUnderstood, ServiceUnreachable
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT = 300.0  # seconds
+CONNECT_SECONDS = 10.0
+
+
+def base_arguments(url: str, key: str | None, timeout: float) -> dict[str, Any]:
+    """Return the arguments of an httpx2 client for a service."""
+    headers = {"User-Agent": f"captiond-client/{__version__}"}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    return {
+        "base_url": url,
+        "headers": headers,
+        "timeout": httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
+    }
+
+
+def request_arguments(call: Call) -> dict[str, Any]:
+    """Return the arguments of an httpx2 request for a call."""
+    return {
+        "method": call.method,
+        "url": call.path,
+        "params": dict(call.query),
+        "headers": dict(call.headers),
+        "data": dict(call.fields) or None,
+        "files": [(call.file_field, part) for part in call.pictures] or None,
+    }
+
+
+def reply_of(response: httpx2.Response) -> Reply:
+    """Return a response that has been read."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Reply(response.status_code, headers, response.content)
+
+
+@contextmanager
+def as_service_errors(http: httpx2.Client | httpx2.AsyncClient) -> Iterator[None]:
+    """Raise errors of this package in place of those of httpx2."""
+    try:
+        yield
+    except (httpx2.SSEError, httpx2.DecodingError) as error:
+        raise AnswerNotUnderstood(f"the answer is not from captiond: {error}") from error
+    except httpx2.TransportError as error:
+        reason = str(error) or type(error).__name__
+        raise ServiceUnreachable(f"no answer from {http.base_url}: {reason}") from error
