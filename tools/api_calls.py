@@ -9,9 +9,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import httpx
@@ -19,7 +17,7 @@ import httpx
 from captiond.web.openapi.examples import FILE, Example, stored_examples, with_files
 from captiond.web.operation import Operation
 from captiond.web.operations import OPERATIONS
-from tests.service import DATA, Service, wait_for
+from tests.service import DATA, Service
 
 BY_NAME = {operation.name: operation for operation in OPERATIONS}
 # Fields whose values differ from run to run.
@@ -45,7 +43,7 @@ TWO = (("images", "boat_and_sun.png"), ("images", "star_inside_circle.png"))
 class Call:
     """A call of an operation. If it `waits`, the task is finished before the call is made.
 
-    If it is `held`, no model process runs meanwhile. If it is not `shown`, it is no example.
+    If it is `held`, there is no model, so that images wait. If it is not `shown`, it is no example.
     """
 
     operation: str
@@ -90,32 +88,21 @@ CALLS = (
 SILENT = {"page", "docs_page", "openapi_document"}  # operations whose answer is a page by itself
 
 
-def record(service: Service, key: str) -> dict[str, list[Example]]:
-    """Make all calls, and return them with their answers. `key` is an unused Idempotency-Key."""
+def record(service: Service, waiting: Service, key: str) -> dict[str, list[Example]]:
+    """Make all calls, and return them with their answers.
+
+    The calls that are `held` are made at the service `waiting`, whose images all wait. `key` is an
+    unused Idempotency-Key.
+    """
     known, examples = {"new_key": key}, defaultdict(list)
-    for held, calls in groupby(CALLS, key=lambda call: call.held):
-        with suspended_models(service) if held else nullcontext():
-            for call in calls:
-                if call.waits:
-                    service.finished(known["task_id"])
-                response = send(service.client, call, known)
-                remember(response, known)
-                if call.shown:
-                    examples[call.operation].append(example_of(call, response))
+    for call in CALLS:
+        if call.waits:
+            service.finished(known["task_id"])
+        response = send((waiting if call.held else service).client, call, known)
+        remember(response, known)
+        if call.shown:
+            examples[call.operation].append(example_of(call, response))
     return dict(examples)
-
-
-@contextmanager
-def suspended_models(service: Service) -> Iterator[None]:
-    """Stop the model processes, so that accepted images wait."""
-    models = wait_for(lambda: service.children("model"), "a model process")
-    for model in models:
-        model.suspend()
-    try:
-        yield
-    finally:
-        for model in models:
-            model.resume()
 
 
 def send(client: httpx.Client, call: Call, known: Mapping[str, str]) -> httpx.Response:
@@ -178,7 +165,10 @@ def differences(
             return [f"{place}: has {list(recorded)}, not {list(stored)}"]
         pairs = [(f"{place}.{key}", stored[key], recorded[key], key) for key in stored]
     elif isinstance(stored, list) and isinstance(recorded, list) and len(stored) == len(recorded):
-        pairs = [(f"{place}[{n}]", *each, "") for n, each in enumerate(zip(stored, recorded))]
+        pairs = [
+            (f"{place}[{n}]", *each, "")
+            for n, each in enumerate(zip(stored, recorded, strict=True))
+        ]
     elif changing:
         same = None in (stored, recorded) or type(stored) is type(recorded)
         return [] if same else [f"{place}: is {recorded!r}, not {stored!r}"]

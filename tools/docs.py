@@ -37,11 +37,13 @@ def main() -> None:
 
 def record_examples() -> None:
     """Record the examples of the HTTP API. An example that has not changed is kept."""
-    from tests.service import running
+    from tests.service import running, running_without_model
     from tools import api_calls
 
-    with TemporaryDirectory() as folder, running(Path(folder) / "data") as service:
-        api_calls.store(api_calls.record(service, "holiday-photos-1"))
+    with TemporaryDirectory() as folder:
+        data, other = Path(folder) / "data", Path(folder) / "waiting"
+        with running(data) as service, running_without_model(other) as waiting:
+            api_calls.store(api_calls.record(service, waiting, "holiday-photos-1"))
 
 
 def rewritten(text: str) -> str:
