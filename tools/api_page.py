@@ -9,7 +9,7 @@ from captiond.request_options import RequestOptions
 from captiond.web.openapi.document import document
 from captiond.web.openapi.examples import Example, curl, stored_examples
 from captiond.web.openapi.response_entries import first_line
-from captiond.web.operation import ANY_REQUEST, BY_THE_PROTOCOL
+from captiond.web.operation import ANY_REQUEST, BY_THE_PROTOCOL, Errors
 from captiond.web.operations import OPERATIONS
 from tools.markdown import code, table
 
@@ -95,7 +95,9 @@ def body_parts(body: Schema) -> Iterator[str]:
             continue
         fields = schema["properties"]
         options = RequestOptions.model_fields.keys()
-        rows = [field_row(*each, schema) for each in fields.items() if each[0] not in options]
+        rows = [
+            field_row(field, each, schema) for field, each in fields.items() if field not in options
+        ]
         yield table(
             ("field", "meaning", "values"),
             [*rows, *([OPTIONS_ROW] if options <= fields.keys() else [])],
@@ -237,8 +239,12 @@ def listed(codes: Sequence[str]) -> str:
 
 def common_errors() -> str:
     """Return the table of the errors that every operation can have."""
-    errors = sorted((*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError), key=lambda each: each.status)
+    errors: Errors = (*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError)
     return table(
         ("status", "code", "meaning"),
-        ((str(each.status), code(each.code), first_line(each)) for each in errors),
+        ((str(each.status), code(each.code), first_line(each)) for each in by_status(errors)),
     )
+
+
+def by_status(errors: Errors) -> list[type[CaptiondError]]:
+    return sorted(errors, key=lambda error: error.status)
