@@ -16,7 +16,8 @@ from tools.markdown import code, table
 Schema = dict[str, Any]
 HOST, FOLDER = "localhost:8000", "tests/data/"
 WIDTH = 120  # characters of a line of JSON
-OF_EVERY_OPERATION = {each.code for each in (*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError)}
+COMMON: Errors = (*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError)
+COMMON_CODES = {error.code for error in COMMON}
 OPTIONS_ROW = (
     "options",
     "The options of [captions.md](captions.md) and [tags.md](tags.md), for example `num_beams`.",
@@ -153,7 +154,7 @@ def meaning(response: Schema) -> str:
     if text.startswith("- "):
         text, errors = "", text
     codes = [line.partition("`")[2].partition("`")[0] for line in errors.splitlines() if line]
-    own = [each for each in codes if each not in OF_EVERY_OPERATION]
+    own = [each for each in codes if each not in COMMON_CODES]
     parts = [text.strip(), *bodies(response)] if text else []
     return " ".join([*parts, *([listed(own)] if own else [])])
 
@@ -239,12 +240,10 @@ def listed(codes: Sequence[str]) -> str:
 
 def common_errors() -> str:
     """Return the table of the errors that every operation can have."""
-    errors: Errors = (*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError)
     return table(
         ("status", "code", "meaning"),
-        ((str(each.status), code(each.code), first_line(each)) for each in by_status(errors)),
+        (
+            (str(error.status), code(error.code), first_line(error))
+            for error in sorted(COMMON, key=lambda error: error.status)
+        ),
     )
-
-
-def by_status(errors: Errors) -> list[type[CaptiondError]]:
-    return sorted(errors, key=lambda error: error.status)

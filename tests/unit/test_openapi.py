@@ -57,7 +57,12 @@ def test_every_parameter_and_field_is_described(operation: Operation) -> None:
 @each_operation
 def test_every_error_code_has_its_status(operation: Operation) -> None:
     form = operation.error_form
-    errors = {*operation.errors, *ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError}
+    errors: set[type[CaptiondError]] = {
+        *operation.errors,
+        *ANY_REQUEST,
+        *BY_THE_PROTOCOL,
+        CaptiondError,
+    }
     for error in errors:
         status = error.status if error in BY_THE_PROTOCOL else form.status_of(error)
         response = entry_of(operation)["responses"][str(status)]
