@@ -41,6 +41,7 @@ from captiond.errors import (
     WorkerLost,
 )
 from captiond.keys import Scope
+from captiond.web.access.admission import ClientBodyTooLarge, TooManyImages
 from captiond.web.connections.framing import (
     HeadTooLarge,
     MalformedRequest,
@@ -119,7 +120,7 @@ class ErrorForm:
 
 CAPTIONS = Group("Captions", "Send images, and get their captions and tags in the answer.")
 TASKS = Group("Tasks", "Send images, and get their captions later. An accepted task is on disk.")
-SERVICE = Group("Service", "What the service is, and whether it works. These calls need no key.")
+SERVICE = Group("Service", "What the service is, what it can do, and whether it works.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,13 @@ BY_THE_PROTOCOL: Errors = (
     TransferCodingRefused,
     VersionRefused,
 )
-ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
+ADMISSION: Errors = (
+    Unauthorized,
+    Forbidden,
+    TooManyRequests,
+    TooManyImages,
+    ClientBodyTooLarge,
+)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
 UPLOAD: Errors = (

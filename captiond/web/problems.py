@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from captiond.errors import CaptiondError, ModelNotReady, Unauthorized
+from captiond.errors import CaptiondError, ModelNotReady, Unauthorized, Unavailable
 from captiond.jobs import Refused
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
@@ -23,6 +23,19 @@ class InvalidRequest(CaptiondError):
     def __init__(self, problems: list[dict[str, object]]) -> None:
         super().__init__("; ".join(str(problem["msg"]) for problem in problems))
         self.problems = problems
+
+
+class TooManyWaiting(Unavailable):
+    """Too many clients of this process wait for tasks, or read their events."""
+
+    code = "too_many_waiting"
+
+
+class ListRefused(CaptiondError):
+    """The service has no keys, and the settings do not allow lists of tasks without one."""
+
+    code = "list_refused"
+    status = 403
 
 
 class ImageRefused(CaptiondError):

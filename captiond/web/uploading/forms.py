@@ -15,6 +15,7 @@ from captiond.web.services import Services
 from captiond.web.uploading.multipart import MAX_FILENAME, check_length
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 from captiond.web.uploading.named_files import copy_named
+from captiond.web.uploading.unstored import UnstoredFile
 
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
 FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
@@ -49,12 +50,14 @@ class Form:
 class FormSpec:
     """The form that an operation takes: one file or several in `field`, beside the options.
 
-    If it is `durable`, the files survive a power cut once the form has been received.
+    If it is `durable`, the files survive a power cut once the form has been received. If it is not
+    `stored`, they are only hashed.
     """
 
     field: str
     single: bool
     durable: bool = False
+    stored: bool = True
 
     def max_files(self, limits: LimitSettings) -> int:
         """Return how many files a form may have."""
@@ -84,7 +87,9 @@ class FormReader:
         self._form = form
         self._fields = self._copied = 0
         self._part: Part = IgnoredFile()
-        self._writer = services.spool.writer(services.owner)
+        self._writer: SpoolWriter = (
+            services.spool.writer(services.owner) if spec.stored else UnstoredFile()
+        )
 
     @property
     def unwritten(self) -> int:

@@ -8,7 +8,7 @@ in memory as a whole.
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import NoReturn, ParamSpec, TypeVar
 
 from starlette.requests import Request
@@ -21,7 +21,7 @@ from captiond.web.services import Services
 from captiond.web.uploading.forms import Form, FormReader, FormSpec
 from captiond.web.uploading.multipart import MultipartReader, boundary_of, chunks
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
-from captiond.web.uploading.spool_room import UploadRoom
+from captiond.web.uploading.spool_room import NoRoom, UploadRoom
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -51,8 +51,10 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
             await in_thread(services.spool.remove, [form.file])
 
 
-async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> UploadRoom:
-    """Read the request's body into `form`. Return the room that its file takes.
+async def receive(
+    request: Request, services: Services, spec: FormSpec, form: Form
+) -> UploadRoom | None:
+    """Read the request's body into `form`. Return the room that its file takes, if it is stored.
 
     Raises what `received` raises.
     """
@@ -64,16 +66,15 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
     try:
         # guard: upload-deadline
         async with asyncio.timeout(limits.upload_seconds):
-            most = spec.max_bytes(limits)
             with (
                 services.upload_memory.uploading(),
-                services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room,
+                room_for(request, services, spec) as room,
             ):
-                body = chunks(request, max_bytes=most)
+                body = chunks(request, max_bytes=spec.max_bytes(limits))
                 await store(body, MultipartReader(boundary, parts), parts, services, room)
                 await copy_named_files(request, parts, room)
                 await in_thread(parts.commit)
-            return room
+            return room if isinstance(room, UploadRoom) else None
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -84,12 +85,22 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
         await in_thread(parts.close)
 
 
+def room_for(
+    request: Request, services: Services, spec: FormSpec
+) -> AbstractContextManager[UploadRoom | NoRoom]:
+    """Return the room of an upload in the spool, while it arrives."""
+    if not spec.stored:
+        return nullcontext(NoRoom())
+    most = spec.max_bytes(services.settings.limits)
+    return services.spool_room.upload(request, durable=spec.durable, max_bytes=most)
+
+
 async def store(
     body: AsyncIterator[bytes],
     reader: MultipartReader,
     parts: FormReader,
     services: Services,
-    room: UploadRoom,
+    room: UploadRoom | NoRoom,
 ) -> None:
     """Read a body, and write its files to the spool: a small body at once, a large one in pieces.
 
@@ -105,7 +116,7 @@ async def store(
     reader.close()
 
 
-async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom) -> None:
+async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom | NoRoom) -> None:
     """Copy the files that the request names by their paths. They count as if they were sent."""
     for position in parts.named:
         upload = await in_thread(parts.copy, position)
