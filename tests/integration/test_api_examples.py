@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 
 from captiond.web.openapi.examples import HOST, curl, stored_examples
-from tests.service import DATA, PATIENCE, Service, running_without_model
-from tools.api_calls import changes, record
+from tests.service import DATA, PATIENCE, Service, running, running_without_model
+from tools.api_calls import LISTS_TASKS, changes, record
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "api.md").read_text("utf-8")
@@ -30,15 +30,22 @@ CAPTIONS = ("a red boat to the left of a yellow sun", "a yellow star inside a bl
 
 
 @pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that does what the examples show."""
+    with running(tmp_path_factory.mktemp("api") / "data", **LISTS_TASKS) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
 def waiting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service whose images all wait."""
     with running_without_model(tmp_path_factory.mktemp("waiting") / "data") as service:
         yield service
 
 
-def test_the_service_answers_as_the_examples_say(service: Service, waiting: Service) -> None:
+def test_the_service_answers_as_the_examples_say(api: Service, waiting: Service) -> None:
     """`python -m tools.docs --examples` records them again."""
-    stored, recorded = stored_examples(), record(service, waiting, uuid4().hex)
+    stored, recorded = stored_examples(), record(api, waiting, uuid4().hex)
     assert list(stored) == list(recorded)
     for name, examples in stored.items():
         assert len(examples) == len(recorded[name])
@@ -47,12 +54,10 @@ def test_the_service_answers_as_the_examples_say(service: Service, waiting: Serv
 
 
 @pytest.mark.parametrize("name", [name for name, each in stored_examples().items() if each])
-def test_a_command_of_the_examples_does_what_it_shows(service: Service, name: str) -> None:
+def test_a_command_of_the_examples_does_what_it_shows(api: Service, name: str) -> None:
     """Except for tasks: the commands have the ids of earlier ones, which the service answers."""
     for example in stored_examples()[name]:
-        command = curl(example, service.url).replace(
-            "curl ", "curl -s -o /dev/null -w '%{http_code}' "
-        )
+        command = curl(example, api.url).replace("curl ", "curl -s -o /dev/null -w '%{http_code}' ")
         printed = subprocess.run(
             ["bash", "-c", command], cwd=DATA, capture_output=True, text=True, check=True
         )
@@ -61,14 +66,14 @@ def test_a_command_of_the_examples_does_what_it_shows(service: Service, name: st
 
 
 @pytest.mark.parametrize("language", RUNNERS)
-def test_a_client_of_the_page_works(service: Service, tmp_path: Path, language: str) -> None:
+def test_a_client_of_the_page_works(api: Service, tmp_path: Path, language: str) -> None:
     (program,) = re.findall(rf"```{language}\n(.*?)```", CLIENTS, re.DOTALL)
     assert HOST in program
     command = RUNNERS[language]
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     file = tmp_path / f"client{Path(command[-1]).suffix}"
-    file.write_text(program.replace(HOST, service.url), "utf-8")
+    file.write_text(program.replace(HOST, api.url), "utf-8")
     result = subprocess.run(
         [*command[:-1], str(file)],
         cwd=ROOT,

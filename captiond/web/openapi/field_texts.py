@@ -38,8 +38,8 @@ FIELDS = {
     "height": "The height of the upright image in pixels.",
     "image_path": "The name of the file, as the client has sent it.",
     "image_types": "The types of images that are accepted.",
-    "images_per_second": "How many images of tasks are finished in a second. The field is there once "
-    "this was measured.",
+    "images_per_second": "How many images of tasks are finished in a second. The field is there "
+    "once this was measured.",
     "input": "The value that is wrong, or null if it is missing.",
     "items": "The tasks, the newest first.",
     "kind": "The rule that the tag comes from.",
@@ -104,8 +104,8 @@ FIELDS = {
     "ServiceInfo.tags": "What tags there can be.",
     "TaskItem.status": "The state of the task.",
     "TaskProgress.total": "The number of images of the task.",
-    "TaskStatus.status": "The state of the task. The last three are final: COMPLETED has at least one "
-    "caption, FAILED has none, and CANCELLED was cancelled by a client.",
+    "TaskStatus.status": "The state of the task. The last three are final: COMPLETED has at least "
+    "one caption, FAILED has none, and CANCELLED was cancelled by a client.",
 }
 
 
