@@ -39,6 +39,8 @@ class OpenRequest:
             else:
                 self.body += message["body"]
                 self.ended = not message.get("more_body", False)
+                length = int(self.headers.get("content-length", len(self.body)))
+                assert len(self.body) <= length, "more than the Content-Length"
             self._news.notify_all()
 
     async def has(self, part: bytes, times: int = 1) -> None:
