@@ -14,8 +14,8 @@ IMAGE_TYPES = ", ".join(f"image/{name}" for name in get_args(ImageType))
 ONE_FILE = "The file with the image."
 ONE_TEXT = "The image in base64, or as a data URL in base64."
 SEVERAL_TEXTS = (
-    "The images. Each is base64 or a data URL, or an object with `image` and its `filename`, or with "
-    "the `path` of an image under [images] root."
+    "The images. Each is base64 or a data URL, or an object with `image` and its `filename`, or "
+    "with the `path` of an image under [images] root."
 )
 NAME = "The name of the file. It stands in the result."
 SEVERAL_FILES = "The files with the images. The field is repeated for each file."
