@@ -4,6 +4,7 @@ from typing import Any, get_args
 
 from captiond.config import ImageType
 from captiond.request_options import RequestOptions
+from captiond.textvalues import NotEmpty
 from captiond.web.openapi.schema_set import Schema, SchemaSet
 from captiond.web.operation import Operation, ParameterSpec
 from captiond.web.uploading.forms import FILENAME, IMAGE, FormSpec
@@ -99,9 +100,13 @@ def option_fields() -> dict[str, Schema]:
 def options() -> dict[str, Schema]:
     """Return the options of a request with their real types."""
     schema: Schema = RequestOptions.model_json_schema(ref_template="#/$defs/{model}")
-    return {
+    found = {
         name: inlined(each, schema.get("$defs", {})) for name, each in schema["properties"].items()
     }
+    for name, field in RequestOptions.model_fields.items():
+        if NotEmpty in field.metadata:
+            found[name]["minItems"] = 1
+    return found
 
 
 def inlined(schema: Any, shared: dict[str, Schema]) -> Any:
