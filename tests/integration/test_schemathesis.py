@@ -132,5 +132,10 @@ def make_plausible_body(body: dict[str, Any], *, in_json: bool) -> None:
 
 def has_blank_field(body: Any) -> bool:
     """Whether a body has a field that counts as absent, so that its value cannot be wrong."""
-    values = body.values() if isinstance(body, dict) else ()
-    return any(value is None or (isinstance(value, str) and not value.strip()) for value in values)
+    if isinstance(body, dict):
+        return any(map(is_absent, body.values())) or any(map(has_blank_field, body.values()))
+    return isinstance(body, list) and any(map(has_blank_field, body))
+
+
+def is_absent(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
