@@ -32,7 +32,9 @@ def harmless(value: Any) -> Any:
     if not value.isascii():
         value = value.encode(errors="backslashreplace").decode()
     # guard: no-formulas
-    return f"'{value}" if value.startswith(FORMULA) else value
+    if value.startswith(FORMULA):
+        return f"'{value}"
+    return value
 
 
 def csv_line(cells: Iterable[object]) -> str:

@@ -1,13 +1,16 @@
 """Write the reference tables in docs/ from the code: `python -m tools.docs`.
 
 A table is between the lines `<!-- tools.docs: NAME -->` and `<!-- end -->`. A test fails if a table
-is not up to date.
+is not up to date. With `--examples`, the examples of the HTTP API are first recorded from a service
+that is started for it.
 """
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -16,17 +19,36 @@ from captiond.cli.described import values_of
 from captiond.cli.main import app
 from captiond.option_settings import TagSettings
 from captiond.request_options import RequestOptions
+from tools import api_page
+from tools.markdown import code, table
 
 DOCS = Path(__file__).parents[1] / "docs"
 TABLE = re.compile(r"(<!-- tools\.docs: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+EXAMPLES = "--examples"
 COMMON = ("--config", "--data-dir", "--set")
 SETTINGS_ONLY = ("synonyms",)  # settings of tags that are no options of a request
 
 
 def main() -> None:
     """Update the tables of all pages in docs/."""
+    if EXAMPLES in sys.argv[1:]:
+        record_examples()
     for path in sorted(DOCS.glob("*.md")):
         path.write_text(rewritten(path.read_text("utf-8")), "utf-8")
+
+
+def record_examples() -> None:
+    """Record the examples of the HTTP API. An example that has not changed is kept."""
+    from tests.service import running, running_without_model
+    from tools import api_calls
+
+    with TemporaryDirectory() as folder:
+        data, other = Path(folder) / "data", Path(folder) / "waiting"
+        with (
+            running(data, **api_calls.LISTS_TASKS) as service,
+            running_without_model(other) as waiting,
+        ):
+            api_calls.store(api_calls.record(service, waiting, "holiday-photos-1"))
 
 
 def rewritten(text: str) -> str:
@@ -124,25 +146,13 @@ def help_of(parameter: Any, context: Any) -> tuple[str, str]:
     return spelling, text.replace("  [", " [")
 
 
-def code(text: object) -> str:
-    return f"`{text}`"
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table in Markdown."""
-    header = list(header)
-    lines = [row(header), "|" + "---|" * len(header), *map(row, rows)]
-    return "\n".join(lines) + "\n"
-
-
-def row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "generation": generation_table,
     "tags": tags_table,
     "commands": commands,
+    "common_errors": api_page.common_errors,
+    "operations": api_page.operations_table,
+    "reference": api_page.reference,
 }
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 The application's routes are made from this table. To add a call, add a handler and an entry.
 Starlette answers an unknown path with 404, and another method on a known path with 405 and `Allow`.
-Every operation may also answer with an error of ANY_REQUEST, and 500 with the code of CaptiondError
-if captiond itself fails.
+Every operation may also answer with an error of ANY_REQUEST or BY_THE_PROTOCOL, and 500 with the
+code of CaptiondError if captiond itself fails.
 """
 
 from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
 
 from captiond.errors import (
     BadKey,
@@ -31,14 +34,22 @@ from captiond.web.async_tasks import (
     task_list,
 )
 from captiond.web.async_tasks.async_captioning import TASK_IMAGES
-from captiond.web.async_tasks.results_stream import ResultFormat
+from captiond.web.async_tasks.event_stream import EVENT_ID
+from captiond.web.async_tasks.idempotency import KEY
+from captiond.web.async_tasks.long_poll import MOST_SECONDS
+from captiond.web.async_tasks.results_stream import MEDIA_TYPES, ResultFormat
+from captiond.web.async_tasks.status_response import MAX_DIGITS, MAX_PAGE
+from captiond.web.async_tasks.task_list import MOST
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
+from captiond.web.openapi import served
 from captiond.web.operation import (
     ADMISSION,
     AT_UPLOAD,
+    CAPTIONS,
     DURING_WORK,
     NOT_READY,
     STORE,
+    TASKS,
     UPLOAD,
     WHILE_WAITING,
     Operation,
@@ -47,12 +58,19 @@ from captiond.web.operation import (
 )
 from captiond.web.problems import InvalidRequest, ListRefused, TooManyWaiting
 
-TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
+TASK_ID = ParameterSpec(
+    "task_id",
+    "path",
+    "The id that the task got.",
+    Annotated[str, Field(pattern="^task_[0-9]+_[0-9a-f]{32}$")],
+    required=True,
+)
 IDEMPOTENCY_KEY = ParameterSpec(
     "Idempotency-Key",
     "header",
     "1 to 255 printable ASCII characters. A request with the key and the content of an earlier one "
     "returns the earlier task.",
+    Annotated[str, Field(pattern=f"^{KEY.pattern}$")],
 )
 IMAGE_PATH = ParameterSpec(
     "path",
@@ -68,10 +86,13 @@ OFFSET = ParameterSpec(
     "offset",
     "query",
     "Return only the results of images from this position on, counted from 0 in upload order.",
-    int,
+    Annotated[int, Field(ge=0, lt=10**MAX_DIGITS)],
 )
 LIMIT = ParameterSpec(
-    "limit", "query", "Return only the results of so many images. At most 10,000.", int
+    "limit",
+    "query",
+    "Return only the results of so many images.",
+    Annotated[int, Field(ge=1, le=MAX_PAGE)],
 )
 IF_NONE_MATCH = ParameterSpec(
     "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
@@ -81,12 +102,13 @@ WAIT = ParameterSpec(
     "query",
     "Wait up to so many seconds, at most 60, until the task is finished. With If-None-Match, only "
     "until the task has another revision than the ETag.",
-    int,
+    Annotated[int, Field(ge=0, le=MOST_SECONDS)],
 )
 LAST_EVENT_ID = ParameterSpec(
     "Last-Event-ID",
     "header",
     "The id of the last event that the client has. The stream goes on with the next one.",
+    Annotated[str, Field(pattern=f"^({EVENT_ID.pattern})$")],
 )
 FORMAT = ParameterSpec(
     "format", "query", "json, ndjson or csv. Without it, Accept decides.", ResultFormat
@@ -96,7 +118,10 @@ ACCEPT = ParameterSpec(
 )
 STATUS = ParameterSpec("status", "query", "List only tasks of this status.", Status)
 LIST_LIMIT = ParameterSpec(
-    "limit", "query", "List at most so many tasks: 1 to 100, usually 20.", int
+    "limit",
+    "query",
+    "List at most so many tasks, usually 20.",
+    Annotated[int, Field(ge=1, le=MOST)],
 )
 CURSOR = ParameterSpec(
     "cursor",
@@ -105,6 +130,7 @@ CURSOR = ParameterSpec(
     "are added or deleted.",
 )
 ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
+DOCUMENT_ETAG = {"ETag": "Identifies this version of the document, for If-None-Match."}
 CALLBACK_URL = ParameterSpec(
     "callback_url",
     "form",
@@ -123,13 +149,6 @@ RESULT_HEADERS = {
 
 OPERATIONS: tuple[Operation, ...] = (
     Operation(
-        "GET",
-        "/",
-        "The web page.",
-        page.page,
-        (ResponseSpec(200, "The page.", None, media_type="text/html"),),
-    ),
-    Operation(
         "POST",
         "/caption",
         "Caption one image.",
@@ -139,6 +158,7 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(*ADMISSION, *UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING, QueueFull),
         form=ONE_IMAGE,
         parameters=(IMAGE_PATH,),
+        group=CAPTIONS,
     ),
     Operation(
         "POST",
@@ -150,6 +170,7 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(*ADMISSION, *UPLOAD, *NOT_READY, QueueFull),
         form=SEVERAL_IMAGES,
         parameters=(IMAGE_PATHS,),
+        group=CAPTIONS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
     ),
     Operation(
@@ -172,6 +193,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         form=TASK_IMAGES,
         parameters=(IMAGE_PATHS, IDEMPOTENCY_KEY, CALLBACK_URL),
+        group=TASKS,
     ),
     Operation(
         "GET",
@@ -185,6 +207,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.READ,
         errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, *STORE),
         parameters=(TASK_ID, WAIT, OFFSET, LIMIT, IF_NONE_MATCH),
+        group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -193,12 +216,25 @@ OPERATIONS: tuple[Operation, ...] = (
         "Follow a task by server-sent events: an image event for each result, progress, end.",
         event_stream.task_events,
         (
-            ResponseSpec(200, "The events.", None, media_type="text/event-stream"),
+            ResponseSpec(
+                200,
+                "The events: `image` for each result, `progress`, `end` with the task, and "
+                "`reconnect` if the stream ends before the task does.",
+                None,
+                media_type=event_stream.MEDIA_TYPE,
+                item=(
+                    task_schemas.ImageEvent
+                    | task_schemas.ProgressEvent
+                    | task_schemas.TaskItem
+                    | task_schemas.ReconnectEvent
+                ),
+            ),
             ResponseSpec(204, "The client has the end of the task already.", None),
         ),
         scope=Scope.READ,
         errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, Draining, *STORE),
         parameters=(TASK_ID, LAST_EVENT_ID),
+        group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -209,16 +245,27 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             ResponseSpec(
                 200,
-                "The results in upload order. The media type is application/json, "
-                "application/x-ndjson (a result on each line) or text/csv.",
+                "The results in upload order: one JSON object, a result on each line, or a table.",
                 task_schemas.TaskResults,
                 RESULT_HEADERS,
+            ),
+            ResponseSpec(
+                200,
+                "The results, one on each line.",
+                None,
+                RESULT_HEADERS,
+                MEDIA_TYPES[ResultFormat.NDJSON],
+                schemas.ImageResult,
+            ),
+            ResponseSpec(
+                200, "The results as a table.", None, RESULT_HEADERS, MEDIA_TYPES[ResultFormat.CSV]
             ),
             ResponseSpec(304, "The results are as they were with this ETag.", None, ETAG),
         ),
         scope=Scope.READ,
         errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
         parameters=(TASK_ID, FORMAT, ACCEPT, IF_NONE_MATCH),
+        group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -230,6 +277,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.READ,
         errors=(*ADMISSION, ListRefused, InvalidRequest, *STORE),
         parameters=(STATUS, LIST_LIMIT, CURSOR),
+        group=TASKS,
     ),
     Operation(
         "POST",
@@ -241,6 +289,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.CAPTION,
         errors=(*ADMISSION, TaskNotFound, NothingToRetry, Draining, *STORE),
         parameters=(TASK_ID,),
+        group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -261,6 +310,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.CAPTION,
         errors=(*ADMISSION, TaskNotFound, TaskFinished, *STORE),
         parameters=(TASK_ID,),
+        group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -294,5 +344,30 @@ OPERATIONS: tuple[Operation, ...] = (
         "Show the name and the version of the service.",
         probes.version,
         (ResponseSpec(200, "Name and version.", schemas.VersionInfo),),
+    ),
+    Operation(
+        "GET",
+        "/",
+        "The web page, on which images can be captioned.",
+        page.page,
+        (ResponseSpec(200, "The page.", None, media_type="text/html"),),
+    ),
+    Operation(
+        "GET",
+        "/openapi.json",
+        "Describe the API as an OpenAPI 3.1 document.",
+        served.openapi_document,
+        (
+            ResponseSpec(200, "The document.", dict[str, object], DOCUMENT_ETAG),
+            ResponseSpec(304, "The document is as it was with this ETag.", None, DOCUMENT_ETAG),
+        ),
+        parameters=(IF_NONE_MATCH,),
+    ),
+    Operation(
+        "GET",
+        "/docs",
+        "The web page that shows the API, with a form to try each call.",
+        served.docs_page,
+        (ResponseSpec(200, "The page.", None, media_type="text/html"),),
     ),
 )

@@ -13,7 +13,8 @@ from captiond.web.field_problems import Problem
 from captiond.web.field_problems import problem as field_problem
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
-RETRY_SECONDS = 5  # Retry-After of an image that was refused with status 503
+RETRY_SECONDS = 5  # Retry-After of an image that was refused with one of these statuses
+MAY_PASS = {503, 507}
 
 
 class InvalidRequest(CaptiondError):
@@ -50,7 +51,7 @@ class ImageRefused(CaptiondError):
     def __init__(self, refused: Refused) -> None:
         super().__init__(refused.error)
         self.refused = refused
-        self.retry_after = RETRY_SECONDS if refused.status == 503 else None
+        self.retry_after = RETRY_SECONDS if refused.status in MAY_PASS else None
 
 
 def missing(field: str, *, hint: str, without_root: str | None = None) -> InvalidRequest:
