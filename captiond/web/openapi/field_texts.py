@@ -18,6 +18,8 @@ FIELDS = {
     "code": "The stable name of the error, for programs.",
     "complete": "Whether the task is finished, so that there will be no other results.",
     "concurrent": "The number of requests at the same time.",
+    "confidence": "How sure the model is, between 0 and 1: the mean probability of the words, see "
+    "docs/captions.md. It is null for results of earlier versions.",
     "created_at": "When the task was accepted (RFC 3339, UTC).",
     "default_language": "The language of the tags if the request names none.",
     "detail": "What is wrong, for people. It is a list if fields of the request are missing "
