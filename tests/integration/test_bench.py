@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.service import MODEL, ONE_THREAD, PATIENCE, captiond, wait_for, wait_until_gone
+from tests.patience import PATIENCE
+from tests.service import MODEL, ONE_THREAD, captiond, wait_for, wait_until_gone
 
 
 def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
@@ -55,9 +56,9 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "captiond", "bench", "--model", MODEL, "--rounds", "1000"]
+    command = [sys.executable, "-m", "captiond", "bench", "--quick", "--rounds", "1000"]
     with subprocess.Popen(
-        command,
+        [*command, "--model", MODEL],
         cwd=tmp_path,
         env={**os.environ, **ONE_THREAD, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp, Message, Scope
 
-PATIENCE = 60.0  # seconds; a test that waits longer has failed
+from tests.patience import PATIENCE
 
 
 class OpenRequest:
