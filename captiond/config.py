@@ -360,9 +360,14 @@ class Settings(Section):
         return self.data.dir / "captiond.db"
 
     @property
-    def batch_sizes(self) -> Path:
-        """Return the file that keeps the measured batch sizes for the next start."""
-        return self.data.dir / "batch-sizes.json"
+    def fingerprints(self) -> Path:
+        """Return the file that remembers the hashes of model files."""
+        return self.data.dir / "fingerprints.json"
+
+    @property
+    def tuning(self) -> Path:
+        """Return the file that keeps what was measured on this machine for the next start."""
+        return self.data.dir / "tuning.json"
 
     @property
     def upload_grace(self) -> float:
