@@ -124,8 +124,8 @@ class ModelSettings(Section):
     )
     precision: PrecisionSetting = Field(
         "auto",
-        description="Number format of the model. auto is fp32 on a CPU, and bf16 or else fp16 on a "
-        "GPU. int8 is for CPUs only.",
+        description="Number format of the model. auto is fp32 on a CPU, or bf16 where that is "
+        "measured to be faster; on a GPU it is bf16 or else fp16. int8 is for CPUs only.",
     )
     batch_size: int = Field(
         0,
