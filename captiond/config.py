@@ -125,8 +125,8 @@ class ModelSettings(Section):
     )
     precision: PrecisionSetting = Field(
         "auto",
-        description="Number format of the model. auto is fp32 on a CPU, and bf16 or else fp16 on a "
-        "GPU. int8 is for CPUs only.",
+        description="Number format of the model. auto is fp32 on a CPU, or bf16 where that is "
+        "measured to be faster; on a GPU it is bf16 or else fp16. int8 is for CPUs only.",
     )
     batch_size: int = Field(
         0,
@@ -370,9 +370,14 @@ class Settings(Section):
         return self.data.dir / "captiond.db"
 
     @property
-    def batch_sizes(self) -> Path:
-        """Return the file that keeps the measured batch sizes for the next start."""
-        return self.data.dir / "batch-sizes.json"
+    def fingerprints(self) -> Path:
+        """Return the file that remembers the hashes of model files."""
+        return self.data.dir / "fingerprints.json"
+
+    @property
+    def tuning(self) -> Path:
+        """Return the file that keeps what was measured on this machine for the next start."""
+        return self.data.dir / "tuning.json"
 
     @property
     def upload_grace(self) -> float:

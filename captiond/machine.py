@@ -1,9 +1,11 @@
-"""The memory of this machine, or of the container that captiond runs in (cgroup v2)."""
+"""The processor and the memory of this machine, or of its container (cgroup v2)."""
 
 import os
 from pathlib import Path
 
 MEMINFO = Path("/proc/meminfo")
+CPUINFO = Path("/proc/cpuinfo")
+CPUS = Path("/sys/devices/system/cpu")
 CGROUP = Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 62
 
@@ -16,6 +18,28 @@ def available_bytes() -> int:
 def total_bytes() -> int:
     """Return how much memory there is."""
     return min(meminfo("MemTotal", "SC_PHYS_PAGES"), cgroup_limit())
+
+
+def processor() -> tuple[str, frozenset[str]]:
+    """Return the name of the processor and its flags, as proc(5) has them; empty if it does not."""
+    pairs = (line.partition(":") for line in CPUINFO.read_text().splitlines())
+    lines = {name.strip(): value.strip() for name, _, value in pairs}
+    return lines.get("model name", ""), frozenset(lines.get("flags", "").split())
+
+
+def physical_cores() -> int:
+    """Return how many cores this process may use, without their second hardware threads."""
+    threads = os.sched_getaffinity(0)
+    cores = {siblings(thread) for thread in threads}
+    return len(cores)
+
+
+def siblings(thread: int) -> str:
+    """Return the hardware threads of a core, as sysfs lists them; the thread itself if not."""
+    try:
+        return (CPUS / f"cpu{thread}" / "topology" / "thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(thread)
 
 
 def meminfo(key: str, name: str) -> int:

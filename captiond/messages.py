@@ -12,7 +12,8 @@ A message is a hint: the database holds what must not be lost. A lost, late or d
 never loses or duplicates a result.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from captiond.clients import Client
@@ -44,6 +45,7 @@ class ModelInfo:
     precision: str
     batch_size: int
     unsupported: tuple[str, ...] = ()  # options of requests that this model cannot serve
+    choices: Mapping[str, str | int] = field(default_factory=dict)  # how it computes on a CPU
 
     @property
     def is_fallback(self) -> bool:

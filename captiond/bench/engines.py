@@ -12,12 +12,12 @@ from torch.nn.functional import pad
 
 from captiond.bench.cases import Case, CaseKind
 from captiond.bench.floor import BatchWork
-from captiond.captioners.devices import pick_device, pick_precision
+from captiond.captioners.devices import pick_device
 from captiond.captioners.families import load_comparison
 from captiond.captioners.protocol import Captioner, Comparison, Placement, TokenRun
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels, decode
-from captiond.worker.loading import threads_of
+from captiond.worker.tuned import measured
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ def load_engines(settings: Settings, images: list[bytes]) -> Engines:
         ModelBroken: it cannot be loaded.
     """
     device = device_of(settings)
-    precision = pick_precision(settings.model.precision, device)
+    record = measured(settings, device, Path(settings.model.name)).record
     if device.type == "cpu":
-        torch.set_num_threads(threads_of(settings))
-    placement = Placement(device, precision, settings.model.cuda_graphs)
+        torch.set_num_threads(record.threads)
+    graphs = settings.model.cuda_graphs
+    placement = Placement(device, record.precision, graphs, record.choices)
     comparison = load_comparison(Path(settings.model.name), placement)
     pixels = np.stack([read(image, comparison.captioner, settings) for image in images])
     return Engines(

@@ -31,7 +31,7 @@ from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.files import ModelFiles
 from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
-from captiond.worker.loading import threads_of
+from captiond.worker.threads import threads_of
 
 NEW_TOKENS = 19  # transformers' default limit is 20, including the first token
 DISTINCT = 32  # images; larger batches and further requests repeat them

@@ -4,7 +4,14 @@ import json
 from pathlib import Path
 
 from captiond.captioners.blip.family import BLIP
-from captiond.captioners.protocol import Captioner, Comparison, Family, Placement, RandomModel
+from captiond.captioners.protocol import (
+    Captioner,
+    Comparison,
+    Family,
+    Placement,
+    Probe,
+    RandomModel,
+)
 from captiond.errors import ModelBroken
 
 # To add a captioner, write a package like `blip`, and add its family here.
@@ -30,6 +37,16 @@ def load_comparison(folder: Path, placement: Placement) -> Comparison:
     if family.compare is None:
         raise ModelBroken(f"{folder}: captiond bench cannot measure models of this type")
     return family.compare(folder, placement)
+
+
+def probe_of(folder: Path, placement: Placement) -> Probe | None:
+    """Return a probe of the model in a folder, or None if there is nothing to choose for it.
+
+    Raises:
+        ModelBroken: config.json cannot be read, or no family is known for its `model_type`.
+    """
+    family = family_of(folder)
+    return None if family.probe is None else family.probe(folder, placement)
 
 
 def random_models() -> dict[str, RandomModel]:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear
 
+from captiond.captioners import mkl
+from captiond.captioners.choices import LinearWay
 from captiond.config import Precision
 
 Activation = Literal["none", "gelu"]
@@ -205,10 +207,12 @@ class MakeLinear(Protocol):
     ) -> Linear: ...
 
 
-def linears(precision: Precision, device: torch.device) -> MakeLinear:
-    """Return the kind of linear layer that is fastest on a device."""
+def linears(precision: Precision, device: torch.device, way: LinearWay = "onednn") -> MakeLinear:
+    """Return the kind of linear layer that was chosen, or else the usual one of the device."""
     if device.type != "cpu" or not has_onednn():
         return PlainLinear
+    if way == "mkl" and precision == "fp32" and mkl.usable():
+        return mkl.MklLinear
     match precision:
         case "int8":
             return Int8Linear

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from captiond.captioners.arithmetic import Arithmetic
+from captiond.captioners.choices import Choices
 from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.jobs import Caption, Generation
@@ -90,6 +91,7 @@ class Placement:
     device: torch.device
     precision: Precision
     cuda_graphs: bool = True
+    choices: Choices | None = None  # None: the defaults of the precision
 
 
 TokenRun = Callable[[Tensor, int], Tensor]
@@ -111,6 +113,34 @@ class Comparison:
     arithmetic: Arithmetic
 
 
+Run = Callable[[], Tensor]
+
+
+class Probe(Protocol):
+    """A small model with layers of a real model's sizes, in which the ways are measured."""
+
+    @property
+    def patches(self) -> int:
+        """The number of patches of an image, as `Choices.rows` counts them."""
+
+    @property
+    def vision_layers(self) -> int:
+        """The number of layers of the real vision transformer, of which a run has one."""
+
+    @property
+    def text_layers(self) -> int:
+        """The number of layers of the real text decoder, of which a run has one."""
+
+    def encode(self, precision: Precision, choices: Choices, images: int) -> Run:
+        """Return a run that encodes some images."""
+
+    def decode(self, precision: Precision, choices: Choices, images: int, tokens: int) -> Run:
+        """Return a run that decodes captions of some images."""
+
+    def release(self) -> None:
+        """Release the memory of the runs so far."""
+
+
 @dataclass(frozen=True, slots=True)
 class RandomModel:
     """A model of random weights, which takes the time that a real model of its size takes."""
@@ -124,9 +154,10 @@ class Family:
     """All that captiond knows about one kind of model.
 
     `load` and `compare` raise ModelBroken if the files cannot be loaded. `random_models` are those
-    that `captiond bench --shape` can name.
+    that `captiond bench --shape` can name. `probe` returns None for a model that needs no choices.
     """
 
     load: Callable[[Path, Placement], Captioner]
     compare: Callable[[Path, Placement], Comparison] | None = None
+    probe: Callable[[Path, Placement], Probe | None] | None = None
     random_models: Mapping[str, RandomModel] = field(default_factory=dict)

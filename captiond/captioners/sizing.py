@@ -1,4 +1,4 @@
-"""How many images a batch has: measured once, then remembered in the data folder.
+"""How many images a batch has: measured once, then remembered with what else `tuning` measures.
 
 A larger batch shares the reading of the decoder's weights among more images. At which size this
 stops to help depends on the machine. So the size is doubled while the rate in images per second
@@ -8,14 +8,11 @@ does not fall, the memory is sufficient, and a batch does not take longer than `
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
 import torch
 
-import captiond
 from captiond.captioners.memory import raising_out_of_memory
-from captiond.captioners.notes import add_notes, read_notes
 from captiond.captioners.protocol import Captioner
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory
@@ -33,26 +30,9 @@ TRIES, TRY_SECONDS = 4, 0.5  # measure a size this often or this long, but at le
 log = structlog.get_logger()
 
 
-def remembered_size(notes: Path, key: str) -> int | None:
-    """Return the size that an earlier start measured for `key`."""
-    size = read_notes(notes).get(key)
-    return size if isinstance(size, int) and size > 0 else None
-
-
-def measured_size(captioner: Captioner, generation: Generation, notes: Path, key: str) -> int:
-    """Measure sizes, which takes about ten batches, and remember the best one under `key`."""
-    size = best_size(timer(captioner, generation), memory_capacity(captioner))
-    add_notes(notes, {key: size})
-    return size
-
-
-def key_of(captioner: Captioner, fingerprint: str, generation: Generation) -> str:
-    """Return everything that the best size depends on, as one line."""
-    device = captioner.device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    threads = torch.get_num_threads()
-    parts = (fingerprint, name, threads, captioner.precision, generation.num_beams)
-    return " ".join(str(part) for part in (*parts, torch.__version__, captiond.__version__))
+def measured_size(captioner: Captioner, generation: Generation) -> int:
+    """Measure the sizes in which a captioner is fastest, which takes about ten batches."""
+    return best_size(timer(captioner, generation), memory_capacity(captioner))
 
 
 def best_size(seconds: Seconds, most: int) -> int:

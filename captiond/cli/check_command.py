@@ -7,14 +7,17 @@ from pathlib import Path
 import typer
 
 from captiond.captioners.files import locate
+from captiond.cli.tune_command import summary
 from captiond.config import Settings
 from captiond.errors import CaptiondError, StartupError
 from captiond.processes.box import missing_parts
 from captiond.tagging.synonyms import read_synonyms
 from captiond.tagging.tagger import Tagger
+from captiond.worker.tuned import remembered_for_service
 
 SAMPLE = "a red car"
 MODEL = "model"  # if there is a fallback, a missing model is a warning only
+TUNING = "measured on this machine"
 BOX = "image decoders"  # they run with less protection if the kernel lacks a part of it
 
 
@@ -25,7 +28,8 @@ def check(settings: Settings) -> bool:
         try:
             typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
-            only_warn = part == BOX or (part == MODEL and bool(settings.model.fallback))
+            fallback = part in {MODEL, TUNING} and bool(settings.model.fallback)
+            only_warn = part == BOX or fallback
             usable = usable and only_warn
             typer.echo(f"{'warn' if only_warn else 'FAIL'}  {part}: {error}")
     return usable
@@ -41,6 +45,7 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
     if fallback := settings.model.fallback:
         yield "fallback model", lambda: f"{fallback} in {check_model(settings, fallback)}"
+    yield TUNING, lambda: check_tuning(settings)
     if synonyms := settings.tags.synonyms:
         yield "tag synonyms", lambda: f"{len(read_synonyms(synonyms).replacements)} in {synonyms}"
     for language, pipeline in settings.tags.pipelines.items():
@@ -82,6 +87,18 @@ def check_model(settings: Settings, name: str) -> Path:
         ModelMissing: the model is not on disk.
     """
     return locate(settings, name, download=False)
+
+
+def check_tuning(settings: Settings) -> str:
+    """Return how the model computes on this machine, as far as that has been measured.
+
+    Raises:
+        ModelMissing: the model is not on disk.
+    """
+    record = remembered_for_service(settings)
+    if record is None or not record.tries:
+        return "not measured yet; the first start or captiond tune will do it"
+    return summary(record) if record.quiet else f"{summary(record)} (measured while busy)"
 
 
 def check_pipeline(language: str, pipeline: str) -> str:

@@ -280,6 +280,28 @@ def bench(
 
 
 @app.command()
+def tune(
+    *,
+    config: Config = None,
+    data: Data = None,
+    model: Model = None,
+    device: Device = None,
+    assignments: Set = None,
+) -> None:
+    """Measure how the model computes fastest on this machine, and remember it.
+
+    A service does the same at its first start. The exit status is 1 if the machine was too busy
+    for a reliable result.
+    """
+    chosen = {"model": {"name": model, "device": device}}
+    settings = settings_from(config, chosen, data=data, assignments=assignments)
+    from captiond.cli.tune_command import tune as measure  # this imports torch
+
+    if not measure(settings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
 def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
     """Check the data folder, the models and the tag pipelines.
 

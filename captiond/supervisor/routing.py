@@ -173,4 +173,5 @@ def log_ready(ready: Ready) -> None:
         device=model.device,
         precision=model.precision,
         batch_size=model.batch_size,
+        **model.choices,
     )

@@ -4,7 +4,6 @@ There are two steps. `identify` determines what would be loaded, which is enough
 in the cache. `load` loads the weights and runs them once.
 """
 
-import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,20 @@ from pathlib import Path
 import torch
 
 from captiond.captioners import sizing
-from captiond.captioners.devices import pick_device, pick_precision
+from captiond.captioners.choices import as_values
+from captiond.captioners.devices import pick_device
 from captiond.captioners.families import load_captioner
 from captiond.captioners.files import ModelFiles, find_model, fingerprint
 from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner, Placement
+from captiond.captioners.tuning_record import TuningRecord, write_record
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory, SettingsError
 from captiond.jobs import Generation
 from captiond.messages import ModelInfo
 from captiond.tagging.tagger import Taggers
+from captiond.worker.tuned import measured_anew, tuned, tuning_key
 
 DEFAULT_ON_CPU, DEFAULT_ON_GPU = 8, 64  # images in a batch, if none was set, measured or remembered
 
@@ -34,6 +36,7 @@ class Identity:
     files: ModelFiles
     fingerprint: str
     placement: Placement
+    tuning: TuningRecord
     taggers: Taggers
 
 
@@ -47,10 +50,13 @@ class Loaded:
     pixels: Pixels
 
 
-def identify(settings: Settings, device_setting: str, notes: Path | None = None) -> Identity:
+def identify(
+    settings: Settings, device_setting: str, notes: Path | None = None, *, trial: bool = False
+) -> Identity:
     """Load the taggers and find the model, but do not load it. Blocking.
 
-    `notes` is a file that remembers the hashes of model files.
+    `notes` is a file that remembers the hashes of model files. With `trial`, the ways in which the
+    model computes are measured if no earlier start has done so on this machine.
 
     Raises:
         ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
@@ -58,9 +64,13 @@ def identify(settings: Settings, device_setting: str, notes: Path | None = None)
     taggers = Taggers.load(settings.tags)
     files = find_model(settings)
     device = pick_device(device_setting)
-    precision = pick_precision(settings.model.precision, device)
-    placement = Placement(device, precision, settings.model.cuda_graphs)
-    return Identity(files, fingerprint(files.folder, notes), placement, taggers)
+    mark = fingerprint(files.folder, notes)
+    tuning = tuned(settings, device, mark)
+    if trial and not tuning.settled:
+        tuning = measured_anew(settings, device, files.folder, mark, tuning)
+    graphs = settings.model.cuda_graphs
+    placement = Placement(device, tuning.precision, graphs, tuning.choices)
+    return Identity(files, mark, placement, tuning, taggers)
 
 
 def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
@@ -75,11 +85,12 @@ def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
     """
     device, taggers = identity.placement.device, identity.taggers
     if device.type == "cpu":
-        torch.set_num_threads(threads_of(settings))
+        torch.set_num_threads(identity.tuning.threads)
     captioner = load_captioner(identity.files.folder, identity.placement)
     check_defaults(captioner, settings.generation.defaults)
     warm_up(captioner, taggers, settings)
-    info = describe(settings, identity, captioner, trial=trial)
+    tuning = with_batch_size(settings, captioner, identity) if trial else identity.tuning
+    info = describe(settings, identity, captioner, tuning)
     if trial and device.type == "cuda":
         run_each_size(captioner, info.batch_size, settings.generation.defaults)
     return Loaded(captioner, taggers, info, captioner.allocate_pixels(info.batch_size))
@@ -94,12 +105,6 @@ def check_defaults(captioner: Captioner, defaults: Generation) -> None:
     option = captioner.capabilities.missing_for(defaults)
     if option is not None:
         raise SettingsError(f"[generation] {option}: this model does not support it; remove it")
-
-
-def threads_of(settings: Settings) -> int:
-    """Return the threads of a model on the CPU. All model processes share the cores."""
-    cores = len(os.sched_getaffinity(0))
-    return settings.model.threads or max(1, cores // len(settings.model.devices))
 
 
 def warm_up(captioner: Captioner, taggers: Taggers, settings: Settings) -> None:
@@ -123,7 +128,7 @@ def run_each_size(captioner: Captioner, most: int, generation: Generation) -> No
 
 
 def describe(
-    settings: Settings, identity: Identity, captioner: Captioner, *, trial: bool
+    settings: Settings, identity: Identity, captioner: Captioner, tuning: TuningRecord
 ) -> ModelInfo:
     return ModelInfo(
         name=identity.files.name,
@@ -131,21 +136,25 @@ def describe(
         fingerprint=identity.fingerprint,
         device=str(captioner.device),
         precision=captioner.precision,
-        batch_size=settings.model.batch_size
-        or batch_size(settings, captioner, identity.fingerprint, trial=trial),
+        batch_size=settings.model.batch_size or batch_size(captioner, tuning),
         unsupported=captioner.capabilities.unsupported,
+        choices=as_values(tuning.choices),
     )
 
 
-def batch_size(settings: Settings, captioner: Captioner, mark: str, *, trial: bool) -> int:
-    """Return the remembered batch size, a measured one with `trial`, or else a default.
+def batch_size(captioner: Captioner, record: TuningRecord) -> int:
+    """Return the batch size of the record, or a default. It must fit into the free memory."""
+    usual = DEFAULT_ON_CPU if captioner.device.type == "cpu" else DEFAULT_ON_GPU
+    return min(record.batch_size or usual, sizing.memory_capacity(captioner))
 
-    A remembered size is limited to what fits into the memory that is free now.
-    """
-    generation, notes = settings.generation.defaults, settings.batch_sizes
-    key = sizing.key_of(captioner, mark, generation)
-    if remembered := sizing.remembered_size(notes, key):
-        return min(remembered, sizing.memory_capacity(captioner))
-    if trial:
-        return sizing.measured_size(captioner, generation, notes, key)
-    return DEFAULT_ON_CPU if captioner.device.type == "cpu" else DEFAULT_ON_GPU
+
+def with_batch_size(settings: Settings, captioner: Captioner, identity: Identity) -> TuningRecord:
+    """Return the record with a batch size, which is measured if the record has none."""
+    record = identity.tuning
+    if settings.model.batch_size or record.batch_size:
+        return record
+    size = sizing.measured_size(captioner, settings.generation.defaults)
+    record = record.with_batch_size(size)
+    key = tuning_key(settings, captioner.device, identity.fingerprint)
+    write_record(settings.tuning, key, record)
+    return record

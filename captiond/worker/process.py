@@ -46,7 +46,6 @@ SWITCH_SECONDS = (
 )
 WINDOW_BATCHES = 3  # of each lane: one with the model, one decoded, one being decoded
 LOADING_WINDOW = 64  # images at once, while the model is being loaded
-FINGERPRINTS = "fingerprints.json"  # in the data folder; remembers the hashes of model files
 
 
 def main(start: ModelStart) -> None:
@@ -85,11 +84,13 @@ async def serve(start: ModelStart, channel: Channel, reporter: Reporter) -> None
     soon as they wait, and each operator must wake them up: this takes up to 15 % of the embedded
     model's time, and more on some machines (measured).
     """
-    notes = start.settings.data.dir / FINGERPRINTS
+    notes = start.settings.fingerprints
     os.environ.setdefault("TRITON_CACHE_DIR", str(start.settings.data.dir / "triton"))
     with ThreadPoolExecutor(1, "model") as thread:
         device = Device(start.device, thread)
-        identity = await device.run(partial(identify, start.settings, start.device, notes))
+        identity = await device.run(
+            partial(identify, start.settings, start.device, notes, trial=True)
+        )
         if isinstance(identity, Unready):
             channel.send(identity)
         else:

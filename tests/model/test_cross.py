@@ -8,7 +8,12 @@ from transformers import BlipConfig, BlipForConditionalGeneration, BlipTextConfi
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 from captiond.captioners.blip.attention import plain
-from captiond.captioners.blip.cross import AbsorbedContext, CrossAttention, ProjectedContext
+from captiond.captioners.blip.cross import (
+    AbsorbedContext,
+    CrossAttention,
+    ProjectedContext,
+    groups_of,
+)
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
 
@@ -16,9 +21,9 @@ HEADS, WIDTH, LAYERS = 3, 64, 2
 PATCHES = 257
 
 
-@pytest.fixture(params=[PackedLinear, PlainLinear])
+@pytest.fixture(params=[(PackedLinear, "packed"), (PackedLinear, "fused"), (PlainLinear, "fused")])
 def cross(request: pytest.FixtureRequest) -> CrossAttention:
-    """With products of oneDNN, image by image, or with plain ones for the whole batch."""
+    """With products of oneDNN, image by image, or with the fused kernel for the whole batch."""
     torch.manual_seed(3)
     width = HEADS * WIDTH
     config: Any = BlipTextConfig(
@@ -34,8 +39,16 @@ def cross(request: pytest.FixtureRequest) -> CrossAttention:
     for layer in layers:  # transformers begins with zeros
         for bias in (layer.key.bias, layer.value.bias):
             torch.nn.init.normal_(bias)
-    make: MakeLinear = request.param
-    return CrossAttention(layers, make, plain, heads=HEADS, chunk=2, absorb=True)
+    make: MakeLinear
+    make, way = request.param
+    return CrossAttention(layers, make, plain, heads=HEADS, chunk=2, absorb=True, way=way)
+
+
+@pytest.mark.parametrize(
+    ("rows", "least", "groups"), [(12, 0.25, 1), (12, 1, 1), (12, 2, 2), (12, 5, 6), (7, 2, 7)]
+)
+def test_queries_make_equal_groups(rows: int, least: float, groups: int) -> None:
+    assert groups_of(rows, least) == groups
 
 
 def random_features(images: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Captions in bf16 and int8 are those in fp32, whatever instructions the processor has."""
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from captiond.captioners.blip import attention
 from captiond.captioners.blip.cross import AbsorbedContext
 from captiond.captioners.blip.forward import EagerState, Forward
 from captiond.captioners.blip.search import Search
+from captiond.captioners.choices import CROSS, CrossWay, default_choices
 from captiond.captioners.devices import DTYPES
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import linears
@@ -50,10 +52,15 @@ def pixels() -> Tensor:
 
 
 def forward_of(
-    model: BlipForConditionalGeneration, precision: Precision, dtype: torch.dtype, *, absorb: bool
+    model: BlipForConditionalGeneration,
+    precision: Precision,
+    dtype: torch.dtype,
+    cross: CrossWay = "keys",
 ) -> Forward:
     copied: Any = deepcopy(model)
-    return Forward(copied.to(dtype), linears(precision, CPU), rows=128, absorb=absorb)
+    choices = replace(default_choices(precision), cross=cross)
+    make = linears(precision, CPU)
+    return Forward(copied.to(dtype), make, rows=128, absorb=True, choices=choices)
 
 
 def captions(forward: Forward, pixels: Tensor, beams: int) -> Tensor:
@@ -66,23 +73,23 @@ def captions(forward: Forward, pixels: Tensor, beams: int) -> Tensor:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("beams", [1, 2])
-@pytest.mark.parametrize("absorb", [False, True], ids=["keys", "absorbed"])
+@pytest.mark.parametrize("cross", CROSS)
 @pytest.mark.parametrize(("precision", "dtype"), WAYS, ids=str)
 def test_captions_are_those_in_fp32(
     model: BlipForConditionalGeneration,
     pixels: Tensor,
     precision: Precision,
     dtype: torch.dtype,
-    absorb: bool,
+    cross: CrossWay,
     beams: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if absorb:  # although the images of this model are small
-        monkeypatch.setattr(attention, "MANY_TOKENS", 0)
-    exact = forward_of(model, "fp32", DTYPES["fp32"], absorb=False)
-    less_exact = forward_of(model, precision, dtype, absorb=absorb)
+    # Absorb the projections although the images of this model are small.
+    monkeypatch.setattr(attention, "MANY_TOKENS", 0)
+    exact = forward_of(model, "fp32", DTYPES["fp32"])
+    less_exact = forward_of(model, precision, dtype, cross)
     context = less_exact.cross_attention.context_of(less_exact.encode(pixels[:2].to(dtype)), beams)
-    assert isinstance(context, AbsorbedContext) == absorb
+    assert isinstance(context, AbsorbedContext) == (cross != "keys")
     wanted = captions(exact, pixels, beams)
     same = (captions(less_exact, pixels.to(dtype), beams) == wanted).all(1)
     assert same.float().mean() >= SAME
@@ -100,8 +107,8 @@ def test_a_token_step_is_near_that_in_fp32(
         state, _ = forward.prefill(features, torch.tensor([BEGIN]), beams=1, new_tokens=4)
         return features, state.step(tokens), state
 
-    features, logits, _ = step(forward_of(model, "fp32", DTYPES["fp32"], absorb=False), pixels[:3])
-    forward = forward_of(model, precision, dtype, absorb=False)
+    features, logits, _ = step(forward_of(model, "fp32", DTYPES["fp32"]), pixels[:3])
+    forward = forward_of(model, precision, dtype)
     near_features, near, state = step(forward, pixels[:3].to(dtype))
     assert near_features.dtype == dtype == state.cache[0][0].dtype
     assert near.shape == logits.shape == (3, len(logits[0]))

@@ -9,10 +9,12 @@ import torch
 from transformers import BlipConfig, BlipForConditionalGeneration
 
 from captiond.captioners.blip.by_transformers import required_search
-from captiond.captioners.blip.forward import Forward
+from captiond.captioners.blip.forward import USUAL, Forward
 from captiond.captioners.blip.search import Search
+from captiond.captioners.choices import Choices
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import Int8Linear, MakeLinear, PackedLinear, PlainLinear
+from captiond.captioners.mkl import MklLinear, usable
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 
@@ -71,10 +73,11 @@ def search(
     make: MakeLinear = PackedLinear,
     *,
     absorb: bool = False,
+    choices: Choices = USUAL,
 ) -> Sequences:
     text: Any = model.config.text_config
     tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
-    forward = Forward(deepcopy(model), make, rows=128, absorb=absorb)
+    forward = Forward(deepcopy(model), make, rows=128, absorb=absorb, choices=choices)
     ids = torch.tensor([0, *prompt])
     return Search(forward, tokens)(pixels, ids, generation)
 
@@ -159,6 +162,34 @@ def test_on_random_weights(
 ) -> None:
     pixels, prompt = images(size, 96), PROMPTS[size % len(PROMPTS)]
     ours = search(random_weights, pixels, prompt, generation, make, absorb=absorb)
+    assert texts_of(random_weights, ours.tokens.flatten(0, 1)) == generated(
+        random_weights, pixels, prompt, generation
+    )
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", MODES, ids=str)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    ("make", "choices"),
+    [
+        (PackedLinear, Choices(cross="fused")),
+        (MklLinear, Choices(attention="fused", cross="fused")),
+        (MklLinear, Choices(cross="keys")),
+    ],
+    ids=["oneDNN", "MKL", "MKL with keys"],
+)
+def test_in_each_way_that_can_be_chosen(
+    random_weights: BlipForConditionalGeneration,
+    size: int,
+    make: MakeLinear,
+    choices: Choices,
+    generation: Generation,
+) -> None:
+    if make is MklLinear and not usable():
+        pytest.skip("this torch has no MKL with packed weights")
+    pixels, prompt = images(size, 96), PROMPTS[size % len(PROMPTS)]
+    ours = search(random_weights, pixels, prompt, generation, make, absorb=True, choices=choices)
     assert texts_of(random_weights, ours.tokens.flatten(0, 1)) == generated(
         random_weights, pixels, prompt, generation
     )

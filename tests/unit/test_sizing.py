@@ -5,12 +5,13 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import torch
 
 from captiond.captioners import sizing
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.notes import add_notes
-from captiond.captioners.sizing import Seconds, best_size, remembered_size
-from captiond.config import DataSettings, Settings
+from captiond.captioners.sizing import Seconds, best_size
+from captiond.captioners.tuning_record import usual_record
 from captiond.errors import OutOfMemory
 from captiond.worker.loading import batch_size
 
@@ -57,25 +58,6 @@ def test_a_batch_stays_within_the_memory() -> None:
     assert best_size(machine(start=0.1, each=0.001), most=1) == 1
 
 
-def test_a_size_is_remembered_under_its_key(tmp_path: Path) -> None:
-    notes = tmp_path / "batch-sizes.json"
-    assert remembered_size(notes, "one") is None
-    add_notes(notes, {"one": 8})
-    add_notes(notes, {"two": 16})
-    assert (remembered_size(notes, "one"), remembered_size(notes, "two")) == (8, 16)
-    assert remembered_size(notes, "three") is None
-    assert list(tmp_path.iterdir()) == [notes]
-
-
-@pytest.mark.parametrize("text", ["", "{", "[8]", '{"one": "8"}', '{"one": 0}', "\0"])
-def test_damaged_notes_count_as_empty(tmp_path: Path, text: str) -> None:
-    notes = tmp_path / "batch-sizes.json"
-    notes.write_text(text)
-    assert remembered_size(notes, "one") is None
-    add_notes(notes, {"one": 4})
-    assert remembered_size(notes, "one") == 4
-
-
 def test_a_missing_folder_is_no_error(tmp_path: Path) -> None:
     add_notes(tmp_path / "missing" / "batch-sizes.json", {"one": 4})
 
@@ -93,13 +75,10 @@ def test_a_file_system_that_became_read_only_is_no_error(
     add_notes(tmp_path / "batch-sizes.json", {"one": 4})
 
 
-def test_a_remembered_size_is_limited_by_the_free_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = Settings(data=DataSettings(dir=tmp_path))
-    monkeypatch.setattr(sizing, "key_of", lambda *_: "one")
+def test_a_remembered_size_is_limited_by_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sizing, "memory_capacity", lambda _: 4)
     blip: Blip = object.__new__(Blip)
+    blip.device = torch.device("cpu")
     for remembered, expected in ((32, 4), (2, 2)):
-        add_notes(settings.batch_sizes, {"one": remembered})
-        assert batch_size(settings, blip, "mark", trial=False) == expected
+        record = usual_record("fp32", 1).with_batch_size(remembered)
+        assert batch_size(blip, record) == expected

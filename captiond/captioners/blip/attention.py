@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from captiond.captioners.choices import AttentionWay
 from captiond.captioners.linear import has_onednn, product
 
 # From this many tokens on, one oneDNN call for each head is faster than the fused kernel.
@@ -88,14 +89,10 @@ def attend_newest(
     return for_text(query.device)(query, *cache, mask)
 
 
-def for_images(dtype: torch.dtype, device: torch.device) -> Attention:
-    """Return the attention for many queries that is the fastest on most devices.
-
-    On a CPU in bf16 the fused kernel is faster than a call of oneDNN for each head, also where the
-    processor has instructions for bf16.
-    """
-    onednn = device.type == "cpu" and has_onednn() and dtype == torch.float32
-    return by_head if onednn else fused
+def for_images(way: AttentionWay, dtype: torch.dtype, device: torch.device) -> Attention:
+    """Return the attention for many queries that was chosen, where the device has it."""
+    onednn = device.type == "cpu" and has_onednn() and dtype != torch.float16
+    return by_head if onednn and way == "heads" else fused
 
 
 def for_text(device: torch.device) -> MaskedAttention:

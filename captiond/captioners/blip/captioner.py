@@ -18,6 +18,7 @@ from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import captured
 from captiond.captioners.blip.search import Search
 from captiond.captioners.blip.weights import BlipModel
+from captiond.captioners.choices import ROWS, Choices, default_choices
 from captiond.captioners.devices import allocate_pixels, dtype_of, on_device, set_up_cuda
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.protocol import Capabilities, Placement
@@ -28,7 +29,7 @@ from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Caption, Generation
 
-CPU_ROWS, GPU_ROWS = 640, 40_000  # patches that go through the vision transformer at a time
+CPU_ROWS, GPU_ROWS = ROWS[0], 40_000  # patches that go through the vision transformer at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Blip:
         model, tokenizer, processor = checkpoint.model, checkpoint.tokenizer, checkpoint.processor
         size = image_bytes(model)
         search = checkpoint.search or search_for(
-            model, precision, cuda_graphs=placement.cuda_graphs
+            model, precision, cuda_graphs=placement.cuda_graphs, choices=placement.choices
         )
         del model, checkpoint  # reference cycles within it would keep the mapped file in memory
         gc.collect()
@@ -170,16 +171,33 @@ def read_checkpoint(folder: Path, placement: Placement) -> Checkpoint:
     return by_transformers.read_checkpoint(folder, placement)
 
 
-def search_for(model: BlipModel, precision: Precision, *, cuda_graphs: bool = True) -> Search:
+def search_for(
+    model: BlipModel,
+    precision: Precision,
+    *,
+    cuda_graphs: bool = True,
+    choices: Choices | None = None,
+) -> Search:
     """Return captiond's own search."""
     config: Any = model.config.text_config
     tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
-    rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
-    absorb = model.device.type == "cpu" and precision in ("fp32", "int8") and has_onednn()
-    forward = Forward(model, linears(precision, model.device), rows=rows, absorb=absorb)
+    forward = forward_of(model, precision, choices or default_choices(precision))
     if model.device.type == "cuda" and cuda_graphs:
         return Search(captured(forward, CudaCapture(model.device), model.device), tokens)
     return Search(forward, tokens)
+
+
+def forward_of(model: BlipModel, precision: Precision, choices: Choices) -> Forward:
+    """Return the forward pass that computes in the chosen ways, where the device has them."""
+    on_cpu = model.device.type == "cpu"
+    return Forward(
+        model,
+        linears(precision, model.device, choices.image_linear),
+        rows=choices.rows if on_cpu else GPU_ROWS,
+        absorb=on_cpu and precision != "fp16" and has_onednn(),
+        make_text=linears(precision, model.device, choices.text_linear),
+        choices=choices,
+    )
 
 
 def image_bytes(model: BlipModel) -> int:

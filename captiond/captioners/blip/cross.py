@@ -14,11 +14,20 @@ from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from captiond.captioners.blip.attention import MaskedAttention
 from captiond.captioners.blip.int8_features import Int8Features, Int8Image
 from captiond.captioners.blip.keys_values import KeysValues, KeyValueBuffer, buffer_for
-from captiond.captioners.linear import Int8Linear, Linear, MakeLinear, PackedLinear, linear_of
+from captiond.captioners.choices import CrossWay
+from captiond.captioners.linear import (
+    Int8Linear,
+    Linear,
+    MakeLinear,
+    PackedLinear,
+    has_onednn,
+    linear_of,
+)
 
 LIKELY_TOKENS = 16  # in a text, including its prompt
 Block: TypeAlias = Any  # weights by their names in a checkpoint, as attributes (`weights`)
@@ -212,11 +221,47 @@ class ImageFeatures:
         return self._sums(self._scores(query).softmax(-1))
 
 
+@dataclass(frozen=True, slots=True)
+class FusedFeatures:
+    """The features of all images in one tensor [images, patches, feature width].
+
+    torch's fused kernel reads the features once for both products, where two calls read them twice.
+    It runs in as many threads as it has groups of queries, so a lone image has several groups.
+    """
+
+    features: Tensor
+
+    @property
+    def memory(self) -> Sequence[Tensor]:
+        return ()
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def attend(self, query: Tensor) -> Tensor:
+        images, rows, width = query.shape
+        groups = groups_of(rows, torch.get_num_threads() / images)
+        keys = self.features[:, None].expand(-1, groups, -1, -1)
+        grouped = query.view(images, groups, -1, width)
+        return scaled_dot_product_attention(grouped, keys, keys, scale=1.0).flatten(1, 2)
+
+    def select(self, images: Tensor) -> "FusedFeatures":
+        return FusedFeatures(self.features[images])
+
+    def first(self, images: int) -> "FusedFeatures":
+        return FusedFeatures(self.features[:images])
+
+
+def groups_of(rows: int, least: float) -> int:
+    """Return the smallest number of equal groups of some rows, of which there are `least`."""
+    return next((n for n in range(1, rows) if n >= least and rows % n == 0), rows)
+
+
 class CrossAttention:
     """The cross-attention of all layers, made of a checkpoint's weights.
 
-    With `absorb`, few texts for each image use `AbsorbedContext`. Keys and values are computed for
-    `chunk` images at a time.
+    With `absorb`, few texts for each image use `AbsorbedContext`, unless `way` is "keys". Keys and
+    values are computed for `chunk` images at a time.
     """
 
     def __init__(
@@ -228,14 +273,17 @@ class CrossAttention:
         heads: int,
         chunk: int,
         absorb: bool,
+        way: CrossWay = "packed",
     ) -> None:
         self._head_width = len(layers[0].key.weight) // heads
+        absorb = absorb and way != "keys"
         self._absorbed = [AbsorbedWeights.of(layer, heads) for layer in layers] if absorb else []
         self._project: list[Linear] = [
             linear_of(make, layer.key, layer.value, inputs="normalized") for layer in layers
         ]
         self._attention, self._heads, self._chunk = attention, heads, chunk
-        self._make = make
+        self._packs = way == "packed" and has_onednn()
+        self._in_integers = make is Int8Linear
         self._buffer: KeyValueBuffer | None = None
         self._features: Tensor | None = None  # a copy that stays at its address
 
@@ -266,13 +314,13 @@ class CrossAttention:
         """
         if not self.absorbs(beams):
             return self.project(features)
-        if self._make is Int8Linear:
+        if self._packs and self._in_integers:
             integers = Int8Features([Int8Image(image) for image in features])
             return AbsorbedContext(integers, self._absorbed)
-        if self._make is PackedLinear:
+        if self._packs:
             packed = PackedFeatures([ImageFeatures(image) for image in features])
             return AbsorbedContext(packed, self._absorbed)
-        return AbsorbedContext(BatchedFeatures(features), self._absorbed)
+        return AbsorbedContext(FusedFeatures(features), self._absorbed)
 
     def context_in_place(self, features: Tensor, beams: int, *, capacity: int) -> ImageContext:
         """Return the cheaper context, in memory that has a fixed address while `capacities` are

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from captiond.captioners.blip.captioner import Blip
+from captiond.captioners.blip.probe import blip_probe
 from captiond.captioners.protocol import Comparison, Family, Placement, RandomModel
 
 # The modules that are imported within these functions import transformers, which takes long.
@@ -25,6 +26,7 @@ def write_random_model(name: Literal["base", "large"], folder: Path) -> None:
 BLIP = Family(
     load=Blip.load,
     compare=load_comparison,
+    probe=blip_probe,
     random_models={
         "base": RandomModel(
             "BLIP-base's shape, random weights", partial(write_random_model, "base")

@@ -20,6 +20,7 @@ from captiond.captioners.blip.cross import Block, CrossAttention, ImageContext
 from captiond.captioners.blip.keys_values import KeysValues
 from captiond.captioners.blip.patches import PatchEmbeddings
 from captiond.captioners.blip.weights import BlipModel
+from captiond.captioners.choices import Choices
 from captiond.captioners.fusion import kernels_for
 from captiond.captioners.linear import (
     Int8Linear,
@@ -31,6 +32,7 @@ from captiond.captioners.linear import (
 )
 from captiond.captioners.norm import MakeNorm, Norm, norms
 
+USUAL = Choices()
 SHRINK_BELOW = 0.7  # images that have ended are dropped once at most this part of a batch is open
 
 
@@ -145,7 +147,8 @@ class Forward:
 
     Images go through the vision transformer in chunks of `rows` patches, at least one image: on a
     CPU the activations then stay in the caches. `absorb` allows cross-attention without keys and
-    values for large images (`cross`).
+    values for large images (`cross`). The linear layers of the text decoder are made by
+    `make_text`, if it is given.
     """
 
     shrink_below = SHRINK_BELOW
@@ -157,11 +160,13 @@ class Forward:
         *,
         rows: int,
         absorb: bool = False,
+        make_text: MakeLinear | None = None,
+        choices: Choices = USUAL,
     ) -> None:
         config: Any = model.config
         self.kernels = kernels_for(model.dtype, model.device)
         norm = norms(self.kernels)
-        self._image_attention = attention.for_images(model.dtype, model.device)
+        self._image_attention = attention.for_images(choices.attention, model.dtype, model.device)
         self.text_attention = attention.for_text(model.device)
         self._vision_heads = config.vision_config.num_attention_heads
         self._heads = config.text_config.num_attention_heads
@@ -174,23 +179,25 @@ class Forward:
         vision: Block = model.vision_model
         self._vision = [vision_layer(layer, make, norm) for layer in vision.encoder.layers]
         self._vision_norm = norm(vision.post_layernorm)
+        make_text = make_text or make
         text: Block = model.text_decoder.bert
         self._embeddings: Block = with_own_weights(text.embeddings)
         self._embeddings_norm = norm(text.embeddings.LayerNorm)
         self.cross_attention = CrossAttention(
             [layer.crossattention.self for layer in text.encoder.layer],
-            make,
+            make_text,
             self.text_attention,
             heads=self._heads,
             chunk=self.chunk,
             absorb=absorb and patches >= attention.MANY_TOKENS,
+            way=choices.cross,
         )
-        self._text = [text_layer(layer, make, norm) for layer in text.encoder.layer]
+        self._text = [text_layer(layer, make_text, norm) for layer in text.encoder.layer]
         head: Block = model.text_decoder.cls.predictions
-        self._transform = linear_of(make, head.transform.dense, activation="gelu")
+        self._transform = linear_of(make_text, head.transform.dense, activation="gelu")
         self._transform_norm = norm(head.transform.LayerNorm)
-        self._vocabulary = linear_of(make, head.decoder)
-        self._has_wide_logits = make is Int8Linear  # its products are in fp32 in any case
+        self._vocabulary = linear_of(make_text, head.decoder)
+        self._has_wide_logits = make_text is Int8Linear  # its products are in fp32 in any case
 
     @property
     def text_shape(self) -> tuple[int, int, int]:
