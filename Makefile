@@ -38,6 +38,8 @@ check: install
 test: install
 	$(MAKE) --no-print-directory --jobs=2 check tests
 
+# The files of modules are compiled once, even if the environment says not to keep them.
+tests: export PYTHONDONTWRITEBYTECODE =
 tests: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 

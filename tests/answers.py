@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 from pydantic import TypeAdapter
 
-from captiond.web.operations import ANY_REQUEST, OPERATIONS, Operation
+from captiond.web.operation import ANY_REQUEST, Operation
+from captiond.web.operations import OPERATIONS
 from captiond.web.schemas import ErrorResponse
 
 BY_NAME = {operation.name: operation for operation in OPERATIONS}

@@ -8,11 +8,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from captiond.errors import CaptiondError
-from captiond.web.guard import Guard
-from captiond.web.identity import Identify
+from captiond.web.access.guard import Guard
+from captiond.web.access.identity import Identify
+from captiond.web.access.other_pages import PageGuard, ResponseHeaders, page_rules
 from captiond.web.middleware import RequestContext
-from captiond.web.operations import OPERATIONS, Operation
-from captiond.web.other_pages import PageGuard, ResponseHeaders, page_rules
+from captiond.web.operation import Operation
+from captiond.web.operations import OPERATIONS
 from captiond.web.page import STATIC
 from captiond.web.problems import on_captiond_error, on_http_error
 from captiond.web.services import Services

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captiond.errors import RequestError
 from captiond.metrics import REQUEST_ERRORS, REQUESTS, Recorder
-from captiond.web.http1 import REFUSED
-from captiond.web.inbox import Evicted
+from captiond.web.connections.http1 import REFUSED
+from captiond.web.connections.inbox import Evicted
 from captiond.web.problems import on_captiond_error, on_http_error, problem
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

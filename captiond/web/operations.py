@@ -6,141 +6,46 @@ Every operation may also answer with an error of ANY_REQUEST, and 500 with the c
 if captiond itself fails.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-from starlette.requests import Request
-from starlette.responses import Response
+from dataclasses import replace
 
 from captiond.errors import (
     BadKey,
-    BodyTooLarge,
-    CaptiondError,
-    CorruptImage,
     Draining,
-    EmptyImage,
-    FileTooLarge,
-    Forbidden,
-    HostNotAllowed,
-    ImageTooSlow,
-    ImageTypeRefused,
     KeyReused,
-    MalformedBody,
-    ModelNotReady,
-    NoSpace,
-    NotAnImage,
-    OptionNotSupported,
-    OriginNotAllowed,
-    OutOfMemory,
-    PathRefused,
-    PoisonImage,
+    NothingToRetry,
     QueueFull,
-    RequestTimeout,
-    SpoolError,
     SpoolFull,
-    StorageFailed,
     StoreBusy,
     StoreDamaged,
     TaskFinished,
     TaskNotFound,
-    TooManyFiles,
-    TooManyPixels,
-    TooManyRequests,
-    TooMuchMemory,
-    Unauthorized,
-    UploadTimeout,
-    WorkerLost,
 )
+from captiond.jobs import Status
 from captiond.keys import Scope
 from captiond.store.results import Unreadable
-from captiond.web import async_captioning, captioning, page, probes, schemas
-from captiond.web.async_captioning import TASK_IMAGES
+from captiond.web import captioning, info, page, probes, schemas, task_schemas
+from captiond.web.async_tasks import (
+    async_captioning,
+    event_stream,
+    results_stream,
+    task_list,
+)
+from captiond.web.async_tasks.async_captioning import TASK_IMAGES
+from captiond.web.async_tasks.results_stream import ResultFormat
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
-from captiond.web.forms import FormSpec
-from captiond.web.problems import InvalidRequest
-
-Errors = tuple[type[CaptiondError], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterSpec:
-    """One value that an operation takes. `schema` is its type, as pydantic understands types."""
-
-    name: str
-    place: Literal["path", "query", "header", "form"]
-    description: str
-    schema: Any = str
-    required: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseSpec:
-    """A response that is not an error.
-
-    `schema` is the type of the JSON body, None if the body is not JSON. `headers` maps the names of
-    the headers that the response adds to their descriptions.
-    """
-
-    status: int
-    description: str
-    schema: Any
-    headers: Mapping[str, str] = field(default_factory=dict)
-    media_type: str = "application/json"
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One call of the API.
-
-    An operation with a `form` takes multipart/form-data: files, the request options, and the
-    `parameters` whose place is the form. `errors` are those that answer the whole request,
-    `image_errors` those that stand as `code` in the result of one image. `scope` is what a key must
-    permit; None means that no key is needed and that no limits of clients apply.
-    """
-
-    method: str
-    path: str
-    summary: str
-    handler: Callable[[Request], Awaitable[Response]]
-    responses: tuple[ResponseSpec, ...]
-    errors: Errors = ()
-    form: FormSpec | None = None
-    parameters: tuple[ParameterSpec, ...] = ()
-    image_errors: Errors = ()
-    scope: Scope | None = None
-
-    @property
-    def name(self) -> str:
-        """The name of the route, which is unique: that of the handler."""
-        return self.handler.__name__
-
-
-ANY_REQUEST: Errors = (HostNotAllowed, OriginNotAllowed)
-ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
-NOT_READY: Errors = (Draining, ModelNotReady)
-STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
-UPLOAD: Errors = (
-    MalformedBody,
-    BodyTooLarge,
-    TooManyFiles,
-    UploadTimeout,
-    InvalidRequest,
-    NoSpace,
-    StorageFailed,
+from captiond.web.operation import (
+    ADMISSION,
+    AT_UPLOAD,
+    DURING_WORK,
+    NOT_READY,
+    STORE,
+    UPLOAD,
+    WHILE_WAITING,
+    Operation,
+    ParameterSpec,
+    ResponseSpec,
 )
-AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge, PathRefused)
-DURING_WORK: Errors = (
-    CorruptImage,
-    TooManyPixels,
-    TooMuchMemory,
-    PoisonImage,
-    ImageTooSlow,
-    OutOfMemory,
-    SpoolError,
-    OptionNotSupported,
-)
-WHILE_WAITING: Errors = (Draining, ModelNotReady, WorkerLost, RequestTimeout)
+from captiond.web.problems import InvalidRequest, ListRefused, TooManyWaiting
 
 TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
 IDEMPOTENCY_KEY = ParameterSpec(
@@ -171,6 +76,34 @@ LIMIT = ParameterSpec(
 IF_NONE_MATCH = ParameterSpec(
     "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
 )
+WAIT = ParameterSpec(
+    "wait",
+    "query",
+    "Wait up to so many seconds, at most 60, until the task is finished. With If-None-Match, only "
+    "until the task has another revision than the ETag.",
+    int,
+)
+LAST_EVENT_ID = ParameterSpec(
+    "Last-Event-ID",
+    "header",
+    "The id of the last event that the client has. The stream goes on with the next one.",
+)
+FORMAT = ParameterSpec(
+    "format", "query", "json, ndjson or csv. Without it, Accept decides.", ResultFormat
+)
+ACCEPT = ParameterSpec(
+    "Accept", "header", "application/json (the default), application/x-ndjson or text/csv."
+)
+STATUS = ParameterSpec("status", "query", "List only tasks of this status.", Status)
+LIST_LIMIT = ParameterSpec(
+    "limit", "query", "List at most so many tasks: 1 to 100, usually 20.", int
+)
+CURSOR = ParameterSpec(
+    "cursor",
+    "query",
+    "The field next of an earlier answer: list the tasks that follow. It stays valid when tasks "
+    "are added or deleted.",
+)
 ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
 CALLBACK_URL = ParameterSpec(
     "callback_url",
@@ -180,6 +113,12 @@ CALLBACK_URL = ParameterSpec(
 ACCEPTED_HEADERS = {
     "Location": "The path of the task's status.",
     "Retry-After": "After how many seconds to ask for it.",
+}
+
+RESULT_HEADERS = {
+    **ETAG,
+    "Task-Status": "The task's status. There may be more results unless it is finished.",
+    "Content-Disposition": "A name for the file.",
 }
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -244,9 +183,74 @@ OPERATIONS: tuple[Operation, ...] = (
             ResponseSpec(304, "The task is as it was with this ETag.", None, ETAG),
         ),
         scope=Scope.READ,
-        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
-        parameters=(TASK_ID, OFFSET, LIMIT, IF_NONE_MATCH),
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, *STORE),
+        parameters=(TASK_ID, WAIT, OFFSET, LIMIT, IF_NONE_MATCH),
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/async-batch-caption/events/{task_id}",
+        "Follow a task by server-sent events: an image event for each result, progress, end.",
+        event_stream.task_events,
+        (
+            ResponseSpec(200, "The events.", None, media_type="text/event-stream"),
+            ResponseSpec(204, "The client has the end of the task already.", None),
+        ),
+        scope=Scope.READ,
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, Draining, *STORE),
+        parameters=(TASK_ID, LAST_EVENT_ID),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/async-batch-caption/results/{task_id}",
+        "Download the results that a task has so far, as JSON, JSON lines or CSV.",
+        results_stream.task_results,
+        (
+            ResponseSpec(
+                200,
+                "The results in upload order. The media type is application/json, "
+                "application/x-ndjson (a result on each line) or text/csv.",
+                task_schemas.TaskResults,
+                RESULT_HEADERS,
+            ),
+            ResponseSpec(304, "The results are as they were with this ETag.", None, ETAG),
+        ),
+        scope=Scope.READ,
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
+        parameters=(TASK_ID, FORMAT, ACCEPT, IF_NONE_MATCH),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/tasks",
+        "List the tasks of the client, the newest first.",
+        task_list.list_tasks,
+        (ResponseSpec(200, "A part of the list.", task_schemas.TaskList),),
+        scope=Scope.READ,
+        errors=(*ADMISSION, ListRefused, InvalidRequest, *STORE),
+        parameters=(STATUS, LIST_LIMIT, CURSOR),
+    ),
+    Operation(
+        "POST",
+        "/async-batch-caption/{task_id}/retry",
+        "Caption the failed images of a finished task again, if the machine may have been the "
+        "cause.",
+        async_captioning.retry_task,
+        (ResponseSpec(200, "The task, which waits again.", schemas.TaskStatus, ETAG),),
+        scope=Scope.CAPTION,
+        errors=(*ADMISSION, TaskNotFound, NothingToRetry, Draining, *STORE),
+        parameters=(TASK_ID,),
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/info",
+        "Show the model, the limits, the options and the length of the queue.",
+        info.info,
+        (ResponseSpec(200, "The service.", info.ServiceInfo),),
+        scope=Scope.READ,
+        errors=(*ADMISSION, *STORE),
     ),
     Operation(
         "DELETE",

@@ -132,7 +132,9 @@ class TaskStatus(TypedDict):
     """A task. `result` has the finished images in upload order; it is null while all wait.
 
     `next_offset` is there if a part of the images was asked for: where the next part begins, or
-    null after the last one.
+    null after the last one. `queue_position` and `eta_seconds` are there while the task is PENDING:
+    about how many images of other tasks come before its next one, and about how many seconds it
+    takes until the task is finished, if it is known how fast images are finished.
     """
 
     task_id: str
@@ -145,6 +147,8 @@ class TaskStatus(TypedDict):
     started_at: str | None
     finished_at: str | None
     next_offset: NotRequired[int | None]
+    queue_position: NotRequired[int]
+    eta_seconds: NotRequired[int]
 
 
 # ---------------------------------------------------------------- probes
@@ -197,13 +201,14 @@ class FieldProblem(TypedDict):
 class ErrorResponse(TypedDict):
     """An error: `detail` is for people, `code` for programs.
 
-    `detail` is a list if form fields are missing or wrong. `reasons` are there if no model process
-    can caption.
+    `detail` is a list if fields are missing or wrong. `hint` says what to send instead of a request
+    that cannot be what was meant. `reasons` are there if no model process can caption.
     """
 
     detail: str | list[FieldProblem]
     code: str
     request_id: str
+    hint: NotRequired[str]
     reasons: NotRequired[list[str]]
 
 

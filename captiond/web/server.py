@@ -13,18 +13,21 @@ from captiond.processes.start import WebStart
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
 from captiond.usage import ClientUsage
-from captiond.web.allowances import Allowances
+from captiond.web.access.allowances import Allowances
 from captiond.web.app import make_app
-from captiond.web.connection import Patience
-from captiond.web.descriptors import connections_for, raise_limit
-from captiond.web.http1 import Server
-from captiond.web.listener import Listener
+from captiond.web.async_tasks.event_log import EventLog
+from captiond.web.async_tasks.queue_place import QueuePlaces
+from captiond.web.async_tasks.status_cache import StatusCache
+from captiond.web.async_tasks.task_queue import TaskQueue
+from captiond.web.async_tasks.task_watch import TaskWatch, waiters_for
+from captiond.web.connections.connection import Patience
+from captiond.web.connections.descriptors import connections_for, raise_limit
+from captiond.web.connections.http1 import Server
+from captiond.web.connections.listener import Listener
 from captiond.web.services import Services
-from captiond.web.spool_room import SpoolRoom
-from captiond.web.status_cache import StatusCache
 from captiond.web.supervisor_client import SupervisorClient
-from captiond.web.task_queue import TaskQueue
-from captiond.web.upload_memory import UploadMemory
+from captiond.web.uploading.spool_room import SpoolRoom
+from captiond.web.uploading.upload_memory import UploadMemory
 
 HEAD_SECONDS = 5.0  # for the head of a request, and between two requests
 log = structlog.get_logger()
@@ -57,6 +60,7 @@ async def run(start: WebStart) -> None:
         loops = [
             group.create_task(supervisor.listen()),
             group.create_task(supervisor.report(services.recorder)),
+            group.create_task(services.watch.run(supervisor.closed)),
             group.create_task(services.upload_memory.keep_trimmed()),
         ]
         await supervisor.keys_received()
@@ -72,14 +76,20 @@ async def run(start: WebStart) -> None:
 def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
     """Return what the request handlers share."""
     engine = make_engine(start.settings.database)
+    queue = TaskQueue(engine)
+    places = QueuePlaces(engine, queue, lambda: supervisor.state.bulk_rate)
+    watch = TaskWatch(engine, waiters_for(start.settings.server.connections))
+    supervisor.on_changes(watch.hint)
     return Services(
         settings=start.settings,
         engine=engine,
         spool=open_spool(start.settings),
         owner=start.name,
         supervisor=supervisor,
-        queue=TaskQueue(engine),
-        statuses=StatusCache(engine),
+        queue=queue,
+        statuses=StatusCache(engine, places),
+        watch=watch,
+        events=EventLog(engine),
         upload_memory=UploadMemory(),
         spool_room=SpoolRoom(start.settings.limits, lambda: supervisor.state),
         allowances=Allowances(start.settings),

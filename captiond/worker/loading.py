@@ -138,6 +138,7 @@ def describe(
         precision=captioner.precision,
         batch_size=settings.model.batch_size or batch_size(captioner, tuning),
         choices=as_values(tuning.choices),
+        unsupported=captioner.capabilities.unsupported,
     )
 
 

@@ -31,8 +31,8 @@ from captiond.messages import Answer, Ask
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.usage import ClientUsage, UsageBoard
+from captiond.web.access.guard import Guard
 from captiond.web.app import make_app
-from captiond.web.guard import Guard
 from captiond.web.services import Services
 from tests.conftest import png
 from tests.unit.webprocess import WebProcess, web_process

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from hypercorn.asyncio.worker_context import WorkerContext
 from starlette.types import ASGIApp
 
-from captiond.web.connection import Patience
-from captiond.web.http1 import Server
-from captiond.web.listener import Listener
+from captiond.web.connections.connection import Patience
+from captiond.web.connections.http1 import Server
+from captiond.web.connections.listener import Listener
 from captiond.web.server import hypercorn_config
+from tests.patience import PATIENCE
 
-PATIENCE = 60.0
 LONG = Patience(head=PATIENCE, body=PATIENCE)
 
 

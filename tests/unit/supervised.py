@@ -20,6 +20,7 @@ from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.attendance import ModelAttendance, WebAttendance
+from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
@@ -28,9 +29,9 @@ from captiond.supervisor.routing import Router
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
+from tests.patience import PATIENCE
 
 DRAINABLE = "tests.unit.drainable"
-SECONDS = 60.0  # until a test that waits for a process has failed
 
 NODE = "test-node"
 
@@ -56,7 +57,7 @@ async def spawned(settings: Settings, name: str) -> AsyncIterator[ChildProcess]:
     """A real child process that exits with 1 when it is drained."""
     child = await ChildProcess.spawn(name, DRAINABLE, starting(settings))
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             yield child
     finally:
         child.kill()
@@ -124,8 +125,9 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     status = StatusBoard(roster, Notifier({}), ["model0"])
     cleaner = SpoolCleaner(open_spool(settings), partial(tasks.needed_spool_names, store))
     courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
-    assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier)
-    router = Router(dispatcher, assignment, roster, status, cleaner, courier, registry)
+    changes = TaskChanges(roster)
+    assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier, changes)
+    router = Router(dispatcher, assignment, roster, status, cleaner, courier, changes, registry)
     parts = Parts(
         settings,
         roster,
@@ -137,6 +139,6 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
         registry,
         recorder,
     )
-    async with background(cleaner.run()), asyncio.timeout(SECONDS):
+    async with background(cleaner.run()), asyncio.timeout(PATIENCE):
         yield parts
         await cleaner.finish()

@@ -9,10 +9,10 @@ from captiond.errors import KeyReused, StoreRefused
 from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.store.engine import Engine
 from captiond.store.tasks import Backlog
-from captiond.web.async_captioning import accept
-from captiond.web.forms import Form
-from captiond.web.task_queue import TaskQueue
-from captiond.web.uploads import shielded
+from captiond.web.async_tasks.async_captioning import accept
+from captiond.web.async_tasks.task_queue import TaskQueue
+from captiond.web.uploading.forms import Form
+from captiond.web.uploading.uploads import shielded
 
 pytestmark = pytest.mark.anyio
 

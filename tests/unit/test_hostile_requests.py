@@ -16,7 +16,8 @@ from captiond.jobs import Captioned
 from captiond.messages import Answer, Ask
 from captiond.processes.channel import ChannelClosed
 from captiond.store.engine import Engine
-from captiond.web.operations import OPERATIONS, Operation
+from captiond.web.operation import Operation
+from captiond.web.operations import OPERATIONS
 from captiond.web.schemas import ErrorResponse
 from tests.answers import BY_NAME, check, check_type
 from tests.unit.webprocess import PNG, WebProcess, web_process

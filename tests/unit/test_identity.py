@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from captiond.config import ServerSettings
-from captiond.web.identity import Identify, client_of
+from captiond.web.access.identity import Identify, client_of
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from captiond.errors import MalformedBody
-from captiond.web.multipart import (
+from captiond.web.uploading.multipart import (
     MAX_BOUNDARIES,
     MAX_PADDING,
     MAX_PARAMETERS,

@@ -9,7 +9,7 @@ from captiond.jobs import Generation, Options
 from captiond.option_settings import GenerationSettings, TagSettings
 from captiond.request_options import RequestOptions
 from captiond.tags import Category, Kind, TagOptions
-from captiond.web.callback_url import FIELD
+from captiond.web.async_tasks.callback_url import FIELD
 from captiond.web.options import MAX_COMPARED, options_of
 from captiond.web.problems import InvalidRequest
 

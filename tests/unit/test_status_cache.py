@@ -17,10 +17,10 @@ from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage, T
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.store.snapshots import TaskSnapshot, read_snapshot, read_state
-from captiond.web import status_cache
-from captiond.web.encoded_task import PIECE_BYTES, EncodedTask, Page, encoded_task
+from captiond.web.async_tasks import status_cache
+from captiond.web.async_tasks.encoded_task import PIECE_BYTES, EncodedTask, Page, encoded_task
+from captiond.web.async_tasks.status_cache import FEW_IMAGES, PACE_SECONDS, StatusCache
 from captiond.web.schemas import task_status
-from captiond.web.status_cache import FEW_IMAGES, PACE_SECONDS, StatusCache
 from tests.unit.webprocess import web_process
 
 pytestmark = pytest.mark.anyio

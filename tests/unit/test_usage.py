@@ -18,7 +18,7 @@ from captiond.usage import (
     UsageBoard,
     seconds_until_allowed,
 )
-from captiond.web.admission import Admission
+from captiond.web.access.admission import Admission
 
 WINDOW = 60.0
 

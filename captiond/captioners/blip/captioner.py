@@ -19,7 +19,7 @@ from captiond.captioners.blip.graphs import captured
 from captiond.captioners.blip.search import Search
 from captiond.captioners.blip.weights import BlipModel
 from captiond.captioners.choices import ROWS, Choices, default_choices
-from captiond.captioners.devices import DTYPES, allocate_pixels, on_device, set_up_cuda
+from captiond.captioners.devices import allocate_pixels, dtype_of, on_device, set_up_cuda
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.captioners.sequences import Sequences, SpecialTokens
@@ -128,7 +128,7 @@ class Blip:
 
     def search(self, pixels: torch.Tensor, generation: Generation) -> Sequences:
         """Return the captions of pixels, uint8 [batch, height, width, 3], as token ids."""
-        normalized = self._normalize.to(pixels, DTYPES[self.precision])
+        normalized = self._normalize.to(pixels, dtype_of(self.precision, self.device))
         return self._search(normalized, self._prompt(generation.prompt), generation)
 
     def _prompt(self, text: str) -> torch.Tensor:
@@ -170,7 +170,7 @@ def forward_of(model: BlipModel, precision: Precision, choices: Choices) -> Forw
         model,
         linears(precision, model.device, choices.image_linear),
         rows=choices.rows if on_cpu else GPU_ROWS,
-        absorb=on_cpu and precision == "fp32" and has_onednn(),
+        absorb=on_cpu and precision in ("fp32", "int8") and has_onednn(),
         make_text=linears(precision, model.device, choices.text_linear),
         choices=choices,
     )

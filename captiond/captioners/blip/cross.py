@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from captiond.captioners.blip.attention import MaskedAttention
+from captiond.captioners.blip.int8_features import Int8Features, Int8Image
 from captiond.captioners.blip.keys_values import KeysValues, KeyValueBuffer, buffer_for
 from captiond.captioners.choices import CrossWay
 from captiond.captioners.linear import (
+    Int8Linear,
     Linear,
     MakeLinear,
     PackedLinear,
@@ -276,9 +278,12 @@ class CrossAttention:
         self._head_width = len(layers[0].key.weight) // heads
         absorb = absorb and way != "keys"
         self._absorbed = [AbsorbedWeights.of(layer, heads) for layer in layers] if absorb else []
-        self._project: list[Linear] = [linear_of(make, layer.key, layer.value) for layer in layers]
+        self._project: list[Linear] = [
+            linear_of(make, layer.key, layer.value, inputs="normalized") for layer in layers
+        ]
         self._attention, self._heads, self._chunk = attention, heads, chunk
         self._packs = way == "packed" and has_onednn()
+        self._make = make
         self._buffer: KeyValueBuffer | None = None
         self._features: Tensor | None = None  # a copy that stays at its address
 
@@ -309,6 +314,9 @@ class CrossAttention:
         """
         if not self.absorbs(beams):
             return self.project(features)
+        if self._make is Int8Linear:
+            integers = Int8Features([Int8Image(image) for image in features])
+            return AbsorbedContext(integers, self._absorbed)
         if self._packs:
             packed = PackedFeatures([ImageFeatures(image) for image in features])
             return AbsorbedContext(packed, self._absorbed)

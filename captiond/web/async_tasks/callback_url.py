@@ -1,0 +1,36 @@
+"""The form field `callback_url`: where the webhook of a finished task is sent."""
+
+from captiond.callbacks import BadUrl, is_allowed, parse_url
+from captiond.config import WebhookSettings
+from captiond.web.field_problems import problem
+from captiond.web.problems import InvalidRequest
+from captiond.web.uploading.forms import Form
+
+FIELD = "callback_url"
+
+
+def callback_url_of(form: Form, settings: WebhookSettings) -> str | None:
+    """Return the form's callback URL, or None if it has none.
+
+    Raises:
+        InvalidRequest: webhooks are off, the value is not a URL, or `[webhooks] allow` does not
+            list its host.
+    """
+    url: object = form.fields.get(FIELD)
+    if url is None:
+        return None
+    if not isinstance(url, str):
+        raise InvalidRequest([problem("string_type", FIELD, "Input should be a string", url)])
+    if not settings.allow:
+        raise refused(url, "webhooks are off: [webhooks] allow lists no host")
+    try:
+        target = parse_url(url)
+    except BadUrl as error:
+        raise refused(url, str(error)) from None
+    if not is_allowed(target, settings.allow):
+        raise refused(url, f"the host {target.authority} is not in [webhooks] allow")
+    return url
+
+
+def refused(url: str, reason: str) -> InvalidRequest:
+    return InvalidRequest([problem("value_error", FIELD, reason, url)])

@@ -1,0 +1,1 @@
+"""From the body of a request to a form whose images are in the spool."""

@@ -1,0 +1,128 @@
+"""The room that uploads may take: `[limits] spool_bytes`, and the free space of the disk."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from starlette.requests import Request
+
+from captiond.config import LimitSettings
+from captiond.errors import BodyTooLarge, NoSpace, SpoolFull
+from captiond.messages import State
+
+RETRY_SECONDS = 30  # until tasks have finished and their files are removed
+# The supervisor measures the spool every five seconds. What an upload took is counted here until
+# a measurement includes it.
+SETTLE_SECONDS = 10.0
+
+
+class SpoolRoom:
+    """Counts the bytes of the uploads of this process that are under way or not measured yet.
+
+    `state` returns what the supervisor has measured, `monotonic` a time in seconds.
+    """
+
+    def __init__(
+        self,
+        limits: LimitSettings,
+        state: Callable[[], State],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = limits
+        self._state = state
+        self._monotonic = monotonic
+        self._under_way = self._not_measured = 0
+        self._ended: deque[tuple[float, UploadRoom]] = deque()
+
+    @property
+    def taken(self) -> int:
+        """The bytes of uploads that the supervisor may not have measured yet."""
+        now = self._monotonic()
+        while self._ended and self._ended[0][0] <= now - SETTLE_SECONDS:
+            self.release(self._ended.popleft()[1])
+        return self._under_way + self._not_measured
+
+    @contextmanager
+    def upload(self, request: Request, *, durable: bool, max_bytes: int) -> Iterator["UploadRoom"]:
+        """Take room for an upload of at most `max_bytes` while the block runs, as it arrives.
+
+        Before anything of the body is read, the length that the request announces must have room.
+        This room is not taken: a client could announce much, and send nothing. After the block it
+        is taken until the file has been measured, or until `release`. An upload that is `durable`
+        has to keep to the limit of the spool.
+
+        Raises:
+            BodyTooLarge: the upload alone exceeds `[limits] spool_bytes`, so no retry helps.
+            SpoolFull: `[limits] spool_bytes` would be exceeded.
+            NoSpace: The reserve of free disk space would be touched.
+        """
+        room = UploadRoom(self, durable=durable)
+        length = request.headers.get("content-length", "")
+        announced = min(int(length), max_bytes) if length.isdigit() else 1
+        self.check_alone(announced, durable=durable)
+        self.check(announced, durable=durable)
+        try:
+            yield room
+        except BaseException:
+            self._under_way -= room.arrived
+            raise
+        self._under_way -= room.arrived
+        self._not_measured += room.arrived
+        self._ended.append((self._monotonic(), room))
+
+    def release(self, room: "UploadRoom") -> None:
+        """Give back the room of an upload that has ended: it is measured, or the file is gone."""
+        self._not_measured -= room.arrived
+        room.arrived = 0
+
+    def take(self, size: int, *, durable: bool) -> None:
+        """Take room for more bytes. Raises SpoolFull or NoSpace, and takes nothing then."""
+        self.check(size, durable=durable)
+        self._under_way += size
+
+    def check_alone(self, size: int, *, durable: bool) -> None:
+        """Return if one upload may have so many bytes. Raises BodyTooLarge."""
+        most = self._limits.spool_bytes
+        if durable and 0 < most < size:
+            raise BodyTooLarge(
+                f"the request is over {most} bytes, the most that may wait ([limits] spool_bytes)"
+            )
+
+    def check(self, size: int, *, durable: bool) -> None:
+        """Return if there is room for more bytes. Raises SpoolFull or NoSpace."""
+        state, taken = self._state(), self.taken
+        # guard: reserve-of-disk-space
+        if state.disk_free is not None and taken + size > state.disk_free:
+            raise NoSpace(
+                "the disk has too little free space ([limits] reserve_bytes); nothing was accepted"
+            )
+        if durable and state.spool_free is not None and taken + size > state.spool_free:
+            raise SpoolFull(
+                f"the uploads that wait may take {self._limits.spool_bytes} bytes ([limits] "
+                f"spool_bytes), and {max(0, state.spool_free - taken)} are left; try again later",
+                retry_after=RETRY_SECONDS,
+            )
+
+
+class NoRoom:
+    """The room of a form that is not stored: it takes none."""
+
+    def add(self, size: int) -> None:
+        """Ignore bytes that have arrived."""
+
+
+class UploadRoom:
+    """The room of one upload, of which `arrived` bytes are there."""
+
+    def __init__(self, spool: SpoolRoom, *, durable: bool) -> None:
+        self.arrived = 0
+        self._spool = spool
+        self._durable = durable
+
+    def add(self, size: int) -> None:
+        """Take room for bytes that have arrived. Raises what `SpoolRoom.upload` raises."""
+        self._spool.check_alone(self.arrived + size, durable=self._durable)
+        self._spool.take(size, durable=self._durable)
+        self.arrived += size

@@ -1,0 +1,155 @@
+"""Uploads: from the body of a request to images in the spool.
+
+The body's chunks go to a `BodyReader`, which calls a `FormReader` for each part. A file's bytes go
+on to the spool's writer, which hashes them; other fields are kept. No file is held in memory as a
+whole.
+"""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import NoReturn, ParamSpec, TypeVar
+
+from starlette.requests import Request
+
+from captiond.errors import NoSpace, StorageFailed, UploadTimeout
+from captiond.metrics import UPLOAD_BYTES
+from captiond.web.access.admission import admission_of
+from captiond.web.problems import missing
+from captiond.web.services import Services
+from captiond.web.uploading.bodies import BodyReader, body_reader, chunks
+from captiond.web.uploading.forms import Form, FormReader, FormSpec
+from captiond.web.uploading.hints import hint_for
+from captiond.web.uploading.named_files import FIELD as PATH_FIELD
+from captiond.web.uploading.spool_room import NoRoom, UploadRoom
+
+P = ParamSpec("P")
+T = TypeVar("T")
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@asynccontextmanager
+async def received(request: Request, services: Services, spec: FormSpec) -> AsyncIterator[Form]:
+    """Receive the form of a request, and run the block with it.
+
+    The spool file is removed after the block unless the form is marked as `kept`.
+
+    Raises:
+        MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace, SpoolFull,
+        StorageFailed, InvalidRequest: the request cannot be accepted. Nothing of it is stored.
+    """
+    form, room = Form(), None
+    try:
+        room = await receive(request, services, spec, form)
+        if not form.uploads and not spec.places:
+            raise missing(
+                spec.field,
+                without_root=form.fields.get(PATH_FIELD),
+                hint=hint_for(None, spec, form),
+            )
+        yield form
+    finally:
+        if room is not None and not form.kept:
+            services.spool_room.release(room)
+        if form.file is not None and not form.kept:
+            await in_thread(services.spool.remove, [form.file])
+
+
+async def receive(
+    request: Request, services: Services, spec: FormSpec, form: Form
+) -> UploadRoom | None:
+    """Read the request's body into `form`. Return the room that its file takes, if it is stored.
+
+    Raises what `received` raises.
+    """
+    limits = services.settings.limits
+    parts = FormReader(services, spec, form)
+    try:
+        reader, most = body_reader(request, services.settings, spec, form, parts)
+        # guard: upload-deadline
+        async with asyncio.timeout(limits.upload_seconds):
+            with (
+                services.upload_memory.uploading(),
+                room_for(request, services, spec, most) as room,
+            ):
+                await store(chunks(request, max_bytes=most), reader, parts, services, room)
+                await copy_named_files(request, parts, room)
+                await in_thread(parts.commit)
+            return room if isinstance(room, UploadRoom) else None
+    except TimeoutError:
+        raise UploadTimeout(
+            f"the body did not arrive within {limits.upload_seconds:g} seconds"
+        ) from None
+    except OSError as error:
+        raise_for_disk(error)
+    finally:
+        await in_thread(parts.close)
+
+
+def room_for(
+    request: Request, services: Services, spec: FormSpec, most: int
+) -> AbstractContextManager[UploadRoom | NoRoom]:
+    """Return the room of an upload of at most `most` bytes in the spool, while it arrives."""
+    if not spec.stored:
+        return nullcontext(NoRoom())
+    return services.spool_room.upload(request, durable=spec.durable, max_bytes=most)
+
+
+async def store(
+    body: AsyncIterator[bytes],
+    reader: BodyReader,
+    parts: FormReader,
+    services: Services,
+    room: UploadRoom | NoRoom,
+) -> None:
+    """Read a body, and write its files to the spool: a small body at once, a large one in pieces.
+
+    Only the writing is done in threads. Parsing and hashing stay in the event loop: to pass the
+    interpreter's lock to another thread and back for each image takes longer than they do.
+    """
+    async for chunk in body:
+        services.recorder.count(UPLOAD_BYTES, amount=len(chunk))
+        room.add(len(chunk))
+        reader.feed(chunk)
+        if parts.unwritten >= services.upload_memory.share:
+            await in_thread(parts.flush)
+    reader.close()
+
+
+async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom | NoRoom) -> None:
+    """Copy the files that the request names by their paths. They count as if they were sent."""
+    for position in parts.named:
+        upload = await in_thread(parts.copy, position)
+        # guard: named-files-count
+        if upload.image is not None:
+            room.add(upload.image.size)
+            admission_of(request).hold_body(upload.image.size)
+        parts.add(position, upload)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function` in a thread, and wait for its end even if the caller is cancelled meanwhile.
+
+    A write that outlives its caller could reach a descriptor that was closed and used again.
+    """
+    return await shielded(asyncio.to_thread(function, *args, **kwargs))
+
+
+async def shielded(work: Awaitable[T]) -> T:
+    """Return the result of `work`. A caller that is cancelled continues once `work` is finished."""
+    running = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        # guard: commit-outlives-request
+        await asyncio.wait([running])
+        raise
+
+
+def raise_for_disk(error: OSError) -> NoReturn:
+    """Raise NoSpace or StorageFailed, whichever describes the error."""
+    # guard: full-disk-is-507
+    if error.errno in FULL:
+        raise NoSpace("no space left for the upload; nothing was accepted") from error
+    raise StorageFailed(f"the upload cannot be written: {error.strerror}") from error
