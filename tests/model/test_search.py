@@ -19,6 +19,9 @@ from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 
 SIZES = (1, 3, 7, 17)
+# Among 7 images with the prompt of that size, the logits of two tokens differ by 3e-5 only (in
+# float64), so the order of additions decides between them.
+WITHOUT_TIES = (1, 3, 17)
 PAD = 0
 PROMPTS = ((), (7, 11), (20, 9, 33, 8, 15))  # after the first token
 MODES = (
@@ -169,7 +172,7 @@ def test_on_random_weights(
 
 @torch.inference_mode()
 @pytest.mark.parametrize("generation", MODES, ids=str)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", WITHOUT_TIES)
 @pytest.mark.parametrize(
     ("make", "choices"),
     [

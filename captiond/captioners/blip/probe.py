@@ -19,7 +19,7 @@ from captiond.captioners.blip.cost import BlipShape, arithmetic
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.weights import TIED, config_of, shapes_of, weights_of
 from captiond.captioners.choices import ROWS, Choices, with_rows
-from captiond.captioners.devices import DTYPES
+from captiond.captioners.devices import dtype_of
 from captiond.captioners.protocol import Placement, Run
 from captiond.config import Precision
 
@@ -69,7 +69,7 @@ class BlipProbe:
         width = self._config.vision_config.hidden_size
         generator = torch.Generator().manual_seed(2)
         features = torch.randn(images, self.patches, width, generator=generator)
-        features = features.to(DTYPES[precision])
+        features = features.to(dtype_of(precision, self._device))
 
         @torch.inference_mode()
         def run() -> Tensor:
@@ -88,7 +88,7 @@ class BlipProbe:
         side = self._config.vision_config.image_size
         generator = torch.Generator().manual_seed(1)
         pixels = torch.randn(images, 3, side, side, generator=generator)
-        return pixels.to(DTYPES[precision])
+        return pixels.to(dtype_of(precision, self._device))
 
     def _forward(self, precision: Precision, choices: Choices) -> Forward:
         key = precision, with_rows(choices, ROWS[0])  # no weight depends on the rows
