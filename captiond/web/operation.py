@@ -41,10 +41,26 @@ from captiond.errors import (
     WorkerLost,
 )
 from captiond.keys import Scope
+from captiond.web.connections.framing import (
+    HeadTooLarge,
+    MalformedRequest,
+    TransferCodingRefused,
+    UpgradeRefused,
+    VersionRefused,
+)
 from captiond.web.problems import InvalidRequest
+from captiond.web.schemas import ErrorResponse
 from captiond.web.uploading.forms import FormSpec
 
 Errors = tuple[type[CaptiondError], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Operations that stand together in the docs. A name is a word or two, and is not repeated."""
+
+    name: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +75,25 @@ class ParameterSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ResponseSpec:
-    """A response that is not an error.
+class BodySpec:
+    """A body that is not a form. `schema` is its type, as pydantic understands types.
 
-    `schema` is the type of the JSON body, None if the body is not JSON. `headers` maps the names of
-    the headers that the response adds to their descriptions.
+    A TypedDict or a model of pydantic describes each field by its type, and by the `description` of
+    its `Field`.
+    """
+
+    schema: Any
+    description: str
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseSpec:
+    """A response that is not an error. One status may have several, each with its media type.
+
+    `schema` is the type of the JSON body, None if the body is not JSON. If the body is a stream,
+    such as NDJSON or server-sent events, `item` is the type of the JSON in each line or event.
+    `headers` maps the names of the headers that the response adds to their descriptions.
     """
 
     status: int
@@ -71,6 +101,25 @@ class ResponseSpec:
     schema: Any
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
+    item: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """The form of the errors of an operation: their type, where their code is, and their status.
+
+    `code` has the names that lead to the code: `("error", "code")` for `{"error": {"code": …}}`.
+    An error of captiond is answered with its own status unless `status_of` says otherwise.
+    """
+
+    schema: Any = ErrorResponse
+    code: tuple[str, ...] = ("code",)
+    status_of: Callable[[type[CaptiondError]], int] = lambda error: error.status
+
+
+CAPTIONS = Group("Captions", "Send images, and get their captions and tags in the answer.")
+TASKS = Group("Tasks", "Send images, and get their captions later. An accepted task is on disk.")
+SERVICE = Group("Service", "What the service is, and whether it works. These calls need no key.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +127,10 @@ class Operation:
     """One call of the API.
 
     An operation with a `form` takes multipart/form-data: files, the request options, and the
-    `parameters` whose place is the form. `errors` are those that answer the whole request,
-    `image_errors` those that stand as `code` in the result of one image. `scope` is what a key must
-    permit; None means that no key is needed and that no limits of clients apply.
+    `parameters` whose place is the form. One with a `body` takes that, and one with both takes
+    either. `errors` are those that answer the whole request, `image_errors` those that stand as
+    `code` in the result of one image. `scope` is what a key must permit; None means that no key is
+    needed and that no limits of clients apply. `description` is Markdown and follows the summary.
     """
 
     method: str
@@ -93,6 +143,10 @@ class Operation:
     parameters: tuple[ParameterSpec, ...] = ()
     image_errors: Errors = ()
     scope: Scope | None = None
+    group: Group = SERVICE
+    description: str = ""
+    body: BodySpec | None = None
+    error_form: ErrorForm = ErrorForm()
 
     @property
     def name(self) -> str:
@@ -101,6 +155,15 @@ class Operation:
 
 
 ANY_REQUEST: Errors = (HostNotAllowed, OriginNotAllowed)
+# Of any request too. They are raised before the request has an operation, and always have the
+# usual form.
+BY_THE_PROTOCOL: Errors = (
+    MalformedRequest,
+    UpgradeRefused,
+    HeadTooLarge,
+    TransferCodingRefused,
+    VersionRefused,
+)
 ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)

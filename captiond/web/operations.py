@@ -2,8 +2,8 @@
 
 The application's routes are made from this table. To add a call, add a handler and an entry.
 Starlette answers an unknown path with 404, and another method on a known path with 405 and `Allow`.
-Every operation may also answer with an error of ANY_REQUEST, and 500 with the code of CaptiondError
-if captiond itself fails.
+Every operation may also answer with an error of ANY_REQUEST or BY_THE_PROTOCOL, and 500 with the
+code of CaptiondError if captiond itself fails.
 """
 
 from dataclasses import replace
@@ -28,9 +28,11 @@ from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
 from captiond.web.operation import (
     ADMISSION,
     AT_UPLOAD,
+    CAPTIONS,
     DURING_WORK,
     NOT_READY,
     STORE,
+    TASKS,
     UPLOAD,
     WHILE_WAITING,
     Operation,
@@ -97,6 +99,7 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(*ADMISSION, *UPLOAD, *AT_UPLOAD, *DURING_WORK, *WHILE_WAITING, QueueFull),
         form=ONE_IMAGE,
         parameters=(IMAGE_PATH,),
+        group=CAPTIONS,
     ),
     Operation(
         "POST",
@@ -108,6 +111,7 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(*ADMISSION, *UPLOAD, *NOT_READY, QueueFull),
         form=SEVERAL_IMAGES,
         parameters=(IMAGE_PATHS,),
+        group=CAPTIONS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, *WHILE_WAITING),
     ),
     Operation(
@@ -130,6 +134,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         form=TASK_IMAGES,
         parameters=(IMAGE_PATHS, IDEMPOTENCY_KEY, CALLBACK_URL),
+        group=TASKS,
     ),
     Operation(
         "GET",
@@ -143,6 +148,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.READ,
         errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
         parameters=(TASK_ID, OFFSET, LIMIT, IF_NONE_MATCH),
+        group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(
@@ -154,6 +160,7 @@ OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.CAPTION,
         errors=(*ADMISSION, TaskNotFound, TaskFinished, *STORE),
         parameters=(TASK_ID,),
+        group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
     ),
     Operation(

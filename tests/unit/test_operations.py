@@ -79,7 +79,8 @@ def test_an_entry_is_complete(operation: Operation) -> None:
         part for part in operation.path.split("/") if part.startswith("{")
     }
     assert all(p.required for p in operation.parameters if p.place == "path")
-    assert (operation.form is not None) == (operation.method == "POST")
+    takes_body = operation.form is not None or operation.body is not None
+    assert takes_body == (operation.method == "POST")
     for errors in (operation.errors, operation.image_errors):
         assert len(set(errors)) == len(errors)
     for spec in operation.responses:
