@@ -1,13 +1,16 @@
 """Write the reference tables in docs/ from the code: `python -m tools.docs`.
 
 A table is between the lines `<!-- tools.docs: NAME -->` and `<!-- end -->`. A test fails if a table
-is not up to date.
+is not up to date. With `--examples`, the examples of the HTTP API are first recorded from a service
+that is started for it.
 """
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
@@ -19,14 +22,28 @@ from captiond.request_options import RequestOptions
 
 DOCS = Path(__file__).parents[1] / "docs"
 TABLE = re.compile(r"(<!-- tools\.docs: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+EXAMPLES = "--examples"
 COMMON = ("--config", "--data-dir", "--set")
 SETTINGS_ONLY = ("synonyms",)  # settings of tags that are no options of a request
 
 
 def main() -> None:
     """Update the tables of all pages in docs/."""
+    if EXAMPLES in sys.argv[1:]:
+        record_examples()
     for path in sorted(DOCS.glob("*.md")):
         path.write_text(rewritten(path.read_text("utf-8")), "utf-8")
+
+
+def record_examples() -> None:
+    """Record the examples of the HTTP API. An example that has not changed is kept."""
+    from tests.service import running, running_without_model
+    from tools import api_calls
+
+    with TemporaryDirectory() as folder:
+        data, other = Path(folder) / "data", Path(folder) / "waiting"
+        with running(data) as service, running_without_model(other) as waiting:
+            api_calls.store(api_calls.record(service, waiting, "holiday-photos-1"))
 
 
 def rewritten(text: str) -> str:

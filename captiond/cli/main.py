@@ -289,6 +289,28 @@ def pull(
     typer.echo(fetch(settings, settings.model.name))
 
 
+@app.command()
+def openapi(
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write the document to this file."),
+    ] = None,
+) -> None:
+    """Print the OpenAPI document of the HTTP API.
+
+    A running service has the same document at /openapi.json. The command needs no service, no model
+    and no settings.
+    """
+    from captiond.cli.openapi_command import openapi_text
+
+    text = openapi_text()
+    if output is None:
+        typer.echo(text)
+    else:
+        output.write_text(text + "\n", "utf-8")
+
+
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")

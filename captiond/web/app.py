@@ -12,6 +12,7 @@ from captiond.web.access.guard import Guard
 from captiond.web.access.identity import Identify
 from captiond.web.access.other_pages import PageGuard, ResponseHeaders, page_rules
 from captiond.web.middleware import RequestContext
+from captiond.web.openapi.served import ServedDocument
 from captiond.web.operation import Operation
 from captiond.web.operations import OPERATIONS
 from captiond.web.page import STATIC
@@ -60,4 +61,5 @@ def make_app(services: Services) -> ASGIApp:
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},
     )
     app.state.services = services
+    app.state.document = ServedDocument(OPERATIONS)
     return app

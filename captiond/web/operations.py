@@ -7,6 +7,9 @@ code of CaptiondError if captiond itself fails.
 """
 
 from dataclasses import replace
+from typing import Annotated
+
+from pydantic import Field
 
 from captiond.errors import (
     BadKey,
@@ -24,7 +27,10 @@ from captiond.store.results import Unreadable
 from captiond.web import captioning, page, probes, schemas
 from captiond.web.async_tasks import async_captioning
 from captiond.web.async_tasks.async_captioning import TASK_IMAGES
+from captiond.web.async_tasks.idempotency import KEY
+from captiond.web.async_tasks.status_response import MAX_DIGITS, MAX_PAGE
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
+from captiond.web.openapi import served
 from captiond.web.operation import (
     ADMISSION,
     AT_UPLOAD,
@@ -41,12 +47,19 @@ from captiond.web.operation import (
 )
 from captiond.web.problems import InvalidRequest
 
-TASK_ID = ParameterSpec("task_id", "path", "The id that the task got.", required=True)
+TASK_ID = ParameterSpec(
+    "task_id",
+    "path",
+    "The id that the task got.",
+    Annotated[str, Field(pattern="^task_[0-9]+_[0-9a-f]{32}$")],
+    required=True,
+)
 IDEMPOTENCY_KEY = ParameterSpec(
     "Idempotency-Key",
     "header",
     "1 to 255 printable ASCII characters. A request with the key and the content of an earlier one "
     "returns the earlier task.",
+    Annotated[str, Field(pattern=f"^{KEY.pattern}$")],
 )
 IMAGE_PATH = ParameterSpec(
     "path",
@@ -62,15 +75,19 @@ OFFSET = ParameterSpec(
     "offset",
     "query",
     "Return only the results of images from this position on, counted from 0 in upload order.",
-    int,
+    Annotated[int, Field(ge=0, lt=10**MAX_DIGITS)],
 )
 LIMIT = ParameterSpec(
-    "limit", "query", "Return only the results of so many images. At most 10,000.", int
+    "limit",
+    "query",
+    "Return only the results of so many images.",
+    Annotated[int, Field(ge=1, le=MAX_PAGE)],
 )
 IF_NONE_MATCH = ParameterSpec(
     "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
 )
 ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
+DOCUMENT_ETAG = {"ETag": "Identifies this version of the document, for If-None-Match."}
 CALLBACK_URL = ParameterSpec(
     "callback_url",
     "form",
@@ -194,5 +211,23 @@ OPERATIONS: tuple[Operation, ...] = (
         "Show the name and the version of the service.",
         probes.version,
         (ResponseSpec(200, "Name and version.", schemas.VersionInfo),),
+    ),
+    Operation(
+        "GET",
+        "/openapi.json",
+        "Describe the API as an OpenAPI 3.1 document.",
+        served.openapi_document,
+        (
+            ResponseSpec(200, "The document.", dict[str, object], DOCUMENT_ETAG),
+            ResponseSpec(304, "The document is as it was with this ETag.", None, DOCUMENT_ETAG),
+        ),
+        parameters=(IF_NONE_MATCH,),
+    ),
+    Operation(
+        "GET",
+        "/docs",
+        "The web page that shows the API, with a form to try each call.",
+        served.docs_page,
+        (ResponseSpec(200, "The page.", None, media_type="text/html"),),
     ),
 )

@@ -23,7 +23,7 @@ async def health(request: Request) -> Response:
 def health_report(state: State, started: float) -> HealthReport:
     """Return the body for a state of the service. `started` is when the request began."""
     report: HealthReport = {
-        "status": state.health.value,
+        "status": state.health,
         "service": SERVICE,
         "version": __version__,
         "response_time": f"{(time.perf_counter() - started) * 1000:.1f} ms",

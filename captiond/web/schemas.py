@@ -23,7 +23,8 @@ from captiond.jobs import (
     TaskView,
     message,
 )
-from captiond.tags import Tag
+from captiond.messages import Health
+from captiond.tags import Category, Kind, Tag
 
 # ---------------------------------------------------------------- captions
 
@@ -33,8 +34,8 @@ class TagDetail(TypedDict):
 
     tag: str
     lemma: str
-    category: str
-    kind: str
+    category: Category
+    kind: Kind
     start: int
     end: int
 
@@ -136,7 +137,7 @@ class TaskStatus(TypedDict):
     """
 
     task_id: str
-    status: str
+    status: Status
     message: str
     result: list[ImageResult] | None
     error_details: None
@@ -158,7 +159,7 @@ class HealthReport(TypedDict):
     name, and `reasons` if no image can be captioned.
     """
 
-    status: str
+    status: Health
     service: str
     version: str
     response_time: str
@@ -302,7 +303,7 @@ def task_fields(
     """Return the body for a task, with these results."""
     return {
         "task_id": task.id,
-        "status": task.status.value,
+        "status": task.status,
         "message": message(task.status, counts),
         "result": None if task.status is Status.PENDING else results,
         "error_details": None,

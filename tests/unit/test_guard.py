@@ -61,7 +61,8 @@ async def send(
 def test_what_needs_no_key() -> None:
     """Probes and the page: they change nothing, and a load balancer has no key."""
     open_to_all = {operation.path for operation in OPERATIONS if operation.scope is None}
-    assert open_to_all == {"/", "/health", "/livez", "/readyz", "/version"}
+    pages = {"/", "/docs", "/openapi.json"}
+    assert open_to_all == {*pages, "/health", "/livez", "/readyz", "/version"}
 
 
 @pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: operation.name)

@@ -1,0 +1,70 @@
+"""The JSON Schemas of the types that operations use. Types with a name stand in one place."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
+
+from captiond.web.openapi.field_texts import text_of
+from captiond.web.operation import Operation
+
+Schema = dict[str, Any]
+Mode = Literal["validation", "serialization"]
+REF = "#/components/schemas/{model}"
+
+
+class UntitledFields(GenerateJsonSchema):
+    """Leaves out the titles of fields, which only repeat their names."""
+
+    def field_title_should_be_set(self, schema: core_schema.CoreSchema | Any) -> bool:
+        return False
+
+
+class SchemaSet:
+    """The schemas of the types in a table of operations. `shared` are those with a name."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        types = list(types_of(operations))
+        by_number, shared = TypeAdapter.json_schemas(
+            [(number, mode, TypeAdapter(kind)) for number, (kind, mode) in enumerate(types)],
+            ref_template=REF,
+            schema_generator=UntitledFields,
+        )
+        self.shared: dict[str, Schema] = shared.get("$defs", {})
+        for name, schema in self.shared.items():
+            describe_fields(name, schema)
+        self._schemas = {
+            (id(kind), mode): by_number[number, mode] for number, (kind, mode) in enumerate(types)
+        }
+        self._types = types  # an id is that of one type as long as the type exists
+
+    def of(self, kind: Any, mode: Mode) -> Schema:
+        """Return the schema of a type that an operation names."""
+        return self._schemas[id(kind), mode]
+
+
+def types_of(operations: Iterable[Operation]) -> Iterator[tuple[Any, Mode]]:
+    """Yield each type that operations name, in the order of the table."""
+    for operation in operations:
+        for parameter in operation.parameters:
+            yield parameter.schema, "validation"
+        if operation.body is not None:
+            yield operation.body.schema, "validation"
+        for response in operation.responses:
+            yield from (
+                (kind, "serialization")
+                for kind in (response.schema, response.item)
+                if kind is not None
+            )
+        yield operation.error_form.schema, "serialization"
+
+
+def describe_fields(name: str, schema: Schema) -> None:
+    """Add the description of each field that has none."""
+    for field, each in schema.get("properties", {}).items():
+        if "description" not in each:
+            text = text_of(name, field)
+            if text is not None:
+                each["description"] = text

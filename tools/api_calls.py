@@ -1,0 +1,213 @@
+"""The calls of the examples in the OpenAPI document and in docs/api.md, and how they are recorded.
+
+Files are those of tests/data. The calls are made in their order, because later ones need what
+earlier ones have returned: `{task_id}` and `{etag}` are those of the last answer that had one.
+"""
+
+import dataclasses
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from captiond.web.openapi.examples import FILE, Example, stored_examples, with_files
+from captiond.web.operation import Operation
+from captiond.web.operations import OPERATIONS
+from tests.service import DATA, Service
+
+BY_NAME = {operation.name: operation for operation in OPERATIONS}
+# Fields whose values differ from run to run.
+CHANGING = {
+    "cached",
+    "created_at",
+    "finished_at",
+    "processing_time",
+    "request_id",
+    "response_time",
+    "score",
+    "started_at",
+    "task_id",
+    "timestamp",
+    "total_processing_time",
+    "version",
+}
+TASK_ID = re.compile(r"task_\d+_[0-9a-f]{32}")
+TWO = (("images", "boat_and_sun.png"), ("images", "star_inside_circle.png"))
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of an operation. If it `waits`, the task is finished before the call is made.
+
+    If it is `held`, there is no model, so that images wait. If it is not `shown`, it is no example.
+    """
+
+    operation: str
+    title: str
+    files: tuple[tuple[str, str], ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: str = ""
+    json: Any = None
+    waits: bool = False
+    held: bool = False
+    shown: bool = True
+
+
+CALLS = (
+    Call("caption", "One image", (("image", "boat_and_sun.png"),)),
+    Call(
+        "caption",
+        "Options",
+        (("image", "boat_and_sun.png"),),
+        {"num_beams": "3", "num_captions": "2", "tag_categories": "vehicle"},
+    ),
+    Call("caption", "A file that is no image", (("image", "scenes.json"),)),
+    Call("caption", "A wrong option", (("image", "boat_and_sun.png"),), {"num_beams": "99"}),
+    Call(
+        "batch_caption",
+        "Two files, one of which is no image",
+        (("images", "star_inside_circle.png"), ("images", "scenes.json")),
+    ),
+    Call("async_batch_caption", "A task to cancel", TWO, held=True, shown=False),
+    Call("cancel_task", "A task whose images wait", held=True),
+    Call("async_batch_caption", "Two images", TWO, headers={"Idempotency-Key": "{new_key}"}),
+    Call("task_status", "A finished task", waits=True),
+    Call("task_status", "One result of it", query="?offset=1&limit=1"),
+    Call("task_status", "Nothing has changed", headers={"If-None-Match": "{etag}"}),
+    Call("cancel_task", "A finished task"),
+    Call("health", "A healthy service"),
+    Call("livez", "A process that answers"),
+    Call("readyz", "A ready service"),
+    Call("version", "The version"),
+)
+SILENT = {"page", "docs_page", "openapi_document"}  # operations whose answer is a page by itself
+
+
+def record(service: Service, waiting: Service, key: str) -> dict[str, list[Example]]:
+    """Make all calls, and return them with their answers.
+
+    The calls that are `held` are made at the service `waiting`, whose images all wait. `key` is an
+    unused Idempotency-Key.
+    """
+    known, examples = {"new_key": key}, defaultdict(list)
+    for call in CALLS:
+        if call.waits:
+            service.finished(known["task_id"])
+        response = send((waiting if call.held else service).client, call, known)
+        remember(response, known)
+        if call.shown:
+            examples[call.operation].append(example_of(call, response))
+    return dict(examples)
+
+
+def send(client: httpx.Client, call: Call, known: Mapping[str, str]) -> httpx.Response:
+    """Make one call."""
+    operation = BY_NAME[call.operation]
+    return client.request(
+        operation.method,
+        operation.path.format(**known) + call.query,
+        files=[(name, (file, (DATA / file).read_bytes())) for name, file in call.files] or None,
+        data=dict(call.fields) or None,
+        json=with_files(call.json, DATA),
+        headers={name: value.format(**known) for name, value in call.headers.items()},
+    )
+
+
+def remember(response: httpx.Response, known: dict[str, str]) -> None:
+    """Keep what later calls need of an answer."""
+    if "etag" in response.headers:
+        known["etag"] = response.headers["etag"]
+    if response.status_code == 202:
+        known["task_id"] = response.json()["task_id"]
+
+
+def example_of(call: Call, response: httpx.Response) -> Example:
+    """Return a call with its answer, as it is stored."""
+    operation, request = BY_NAME[call.operation], response.request
+    media_type = response.headers.get("content-type", "").partition(";")[0]
+    is_json = media_type == "application/json"
+    return Example(
+        title=call.title,
+        method=request.method,
+        path=request.url.raw_path.decode(),
+        status=response.status_code,
+        media_type=media_type,
+        body=response.json() if is_json else response.text,
+        files=call.files,
+        fields=dict(call.fields),
+        headers={name: request.headers[name] for name in call.headers},
+        json=call.json,
+        answer_headers={
+            name: response.headers[name]
+            for name in listed_headers(operation, response.status_code)
+            if name in response.headers
+        },
+    )
+
+
+def listed_headers(operation: Operation, status: int) -> Iterator[str]:
+    for spec in operation.responses:
+        if spec.status == status:
+            yield from spec.headers
+
+
+def differences(
+    stored: Any, recorded: Any, place: str = "", *, changing: bool = False
+) -> list[str]:
+    """Return where two values differ. Values that change from run to run need the same type."""
+    if isinstance(stored, dict) and isinstance(recorded, dict):
+        if list(stored) != list(recorded):
+            return [f"{place}: has {list(recorded)}, not {list(stored)}"]
+        pairs = [(f"{place}.{key}", stored[key], recorded[key], key) for key in stored]
+    elif isinstance(stored, list) and isinstance(recorded, list) and len(stored) == len(recorded):
+        pairs = [
+            (f"{place}[{n}]", *each, "")
+            for n, each in enumerate(zip(stored, recorded, strict=True))
+        ]
+    elif changing:
+        same = None in (stored, recorded) or type(stored) is type(recorded)
+        return [] if same else [f"{place}: is {recorded!r}, not {stored!r}"]
+    else:
+        return [] if without_ids(stored) == without_ids(recorded) else [place]
+    return [
+        found
+        for where, one, other, key in pairs
+        for found in differences(one, other, where, changing=changing or key in CHANGING)
+    ]
+
+
+def without_ids(value: Any) -> Any:
+    return TASK_ID.sub("task", value) if isinstance(value, str) else value
+
+
+CHANGING_HEADERS = {"answer_headers", "headers"}
+
+
+def changes(stored: Example, recorded: Example) -> list[str]:
+    """Return where a recorded example differs from the one that is stored."""
+    one, other = dataclasses.asdict(stored), dataclasses.asdict(recorded)
+    for name in CHANGING_HEADERS:
+        one[name], other[name] = list(one[name] or ()), list(other[name] or ())
+    return differences(one, other, recorded.title)
+
+
+def store(recorded: Mapping[str, list[Example]]) -> None:
+    """Write the examples. One that has not changed is kept, with the values of its first run."""
+    before = stored_examples()
+    kept = {
+        name: [keep(before.get(name, ()), example) for example in examples]
+        for name, examples in recorded.items()
+    }
+    content = {
+        name: [dataclasses.asdict(each) for each in examples] for name, examples in kept.items()
+    }
+    FILE.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
+
+
+def keep(before: Any, example: Example) -> Example:
+    return next((each for each in before if not changes(each, example)), example)
