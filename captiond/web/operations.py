@@ -31,6 +31,7 @@ from captiond.web.async_tasks.idempotency import KEY
 from captiond.web.async_tasks.status_response import MAX_DIGITS, MAX_PAGE
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
 from captiond.web.openapi import served
+from captiond.web.dialects.table import DIALECT_OPERATIONS
 from captiond.web.operation import (
     ADMISSION,
     AT_UPLOAD,
@@ -230,4 +231,5 @@ OPERATIONS: tuple[Operation, ...] = (
         served.docs_page,
         (ResponseSpec(200, "The page.", None, media_type="text/html"),),
     ),
+    *DIALECT_OPERATIONS,
 )
