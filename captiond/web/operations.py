@@ -30,8 +30,8 @@ from captiond.web.async_tasks.async_captioning import TASK_IMAGES
 from captiond.web.async_tasks.idempotency import KEY
 from captiond.web.async_tasks.status_response import MAX_DIGITS, MAX_PAGE
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
-from captiond.web.openapi import served
 from captiond.web.dialects.table import DIALECT_OPERATIONS
+from captiond.web.openapi import served
 from captiond.web.operation import (
     ADMISSION,
     AT_UPLOAD,

@@ -1,7 +1,6 @@
 """The core of the dialects: from a JSON document with images in it to captions.
 
-It is that of captiond's own calls: the images go to the spool while they arrive, and keys, limits,
-fair turns and errors are the same.
+Reading, captioning, keys and limits are those of captiond's own calls (`web/interactive.py`).
 """
 
 import time
@@ -13,25 +12,22 @@ from typing import Annotated, Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError, WithJsonSchema
 from starlette.requests import Request
 
-from captiond.jobs import Captioned, Refused
-from captiond.messages import ModelInfo, Timings
-from captiond.web.access.admission import admission_of
-from captiond.web.captioning import answers_to, check_model_ready
+from captiond.jobs import Captioned, Options, Refused
+from captiond.messages import Answer, ModelInfo, Timings
 from captiond.web.dialects.findings import Findings
-from captiond.web.dialects.names import is_served, shown_name
+from captiond.web.dialects.names import ANY, is_served, shown_name
 from captiond.web.dialects.refusals import ModelUnknown, NoImage
-from captiond.web.disconnects import unless_disconnected
+from captiond.web.interactive import InteractiveCall, interactive_call
 from captiond.web.options import options_of
 from captiond.web.problems import ImageRefused, InvalidRequest
-from captiond.web.services import Services, services_of
-from captiond.web.uploading.forms import Form, FormSpec
+from captiond.web.services import Services
+from captiond.web.uploading.forms import FormSpec
 from captiond.web.uploading.jsonbody import ImageReference
-from captiond.web.uploading.uploads import received
 
 PREFIX = "prefix"  # the value of [dialects] prompts with which prompts are used
 
 
-def is_image(value: object) -> ImageReference:
+def image_of(value: object) -> ImageReference:
     """Return an image of the body. Raises ValueError for anything else."""
     if not isinstance(value, ImageReference):
         raise ValueError("must be a text: the image in base64, or as a data URL")
@@ -40,7 +36,7 @@ def is_image(value: object) -> ImageReference:
 
 Image = Annotated[
     ImageReference,
-    PlainValidator(is_image),
+    PlainValidator(image_of),
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
 
@@ -69,17 +65,15 @@ class Captions:
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[Body]):
-    """A request of a dialect whose body has been read. `started` is when it began.
+class DialectCall(Generic[Body]):
+    """A request of a dialect whose body has been read."""
 
-    With `known_only`, no model is loaded yet, and only known images are answered.
-    """
-
-    request: Request
+    call: InteractiveCall
     body: Body
-    form: Form
-    started: float
-    known_only: bool
+
+    @property
+    def services(self) -> Services:
+        return self.call.services
 
     async def captions(
         self, images: Sequence[ImageReference], *, prompt: str = "", number: int = 1
@@ -87,52 +81,44 @@ class Call(Generic[Body]):
         """Caption images of the body, each with so many alternatives.
 
         Raises:
-            NoImage, InvalidRequest, TooManyRequests, QueueFull, ModelNotReady
+            NoImage: there is none.
+            InvalidRequest: the prompt is too long.
             ImageRefused: one of the images was refused.
-            ClientDisconnect: the client disconnected. The images are withdrawn.
+            CaptiondError: what `InteractiveCall.answers` raises.
         """
-        services = services_of(self.request)
         if not images:
             raise NoImage("the request has no image; captiond only describes images")
-        uploads = [self.form.uploads[image.position] for image in images]
+        uploads = [self.call.uploads[image.position] for image in images]
         for upload in uploads:
-            if upload.refused is not None:  # its message names its place already
+            if upload.refused is not None:
                 raise ImageRefused(upload.refused)
-        fields = asked_for(services, prompt, number)
-        options = options_of(fields, services.settings, typed=True)
-        admission_of(self.request).hold_images(len(uploads))
-        answers = await unless_disconnected(
-            self.request,
-            answers_to(self.request, uploads, options, known_only=self.known_only),
-        )
-        check_model_ready(
-            services, [answer.outcome for answer in answers], known_only=self.known_only
-        )
-        outcomes = []
-        for image, answer in zip(images, answers, strict=True):
-            if isinstance(answer.outcome, Refused):
-                message = f"{image.label}: {answer.outcome.error}"
-                raise ImageRefused(replace(answer.outcome, error=message))
-            outcomes.append(answer.outcome)
-        seconds = time.perf_counter() - self.started
+        answers = await self.call.answers(self._options(prompt, number), uploads)
+        outcomes = list(map(captioned, images, answers))
+        seconds = time.perf_counter() - self.call.started
         return Captions(tuple(outcomes), longest([each.timings for each in answers]), seconds)
+
+    def _options(self, prompt: str, number: int) -> Options:
+        """Return what differs from the settings."""
+        settings, fields = self.services.settings, dict[str, Any]()
+        if number > 1:
+            fields["num_captions"] = number
+        if prompt.strip() and settings.dialects.prompts == PREFIX:
+            fields["prompt"] = prompt.strip()
+        return options_of(fields, settings, typed=True)
 
 
 @asynccontextmanager
-async def read_call(
-    request: Request, spec: FormSpec, body: type[Body], *, captions: bool = True
-) -> AsyncIterator[Call[Body]]:
-    """Read the JSON body of a request, and run the block with it.
+async def dialect_call(
+    request: Request, spec: FormSpec, body: type[Body]
+) -> AsyncIterator[DialectCall[Body]]:
+    """Read the body of a request, and run the block with it.
 
     Raises:
-        Draining, ModelNotReady: no image can be answered now, and the block wants `captions`.
-        InvalidRequest: a field has a wrong type. Everything that `received` raises.
+        InvalidRequest: a field has a wrong type.
+        CaptiondError: what `interactive_call` raises.
     """
-    started, services = time.perf_counter(), services_of(request)
-    known_only = captions and services.supervisor.check_answerable()
-    async with received(request, services, spec) as form:
-        parsed = validated(body, form.document)
-        yield Call(request, parsed, form, started, known_only)
+    async with interactive_call(request, spec) as call:
+        yield DialectCall(call, validated(body, call.document))
 
 
 def validated(body: type[Body], document: Any) -> Body:
@@ -148,14 +134,12 @@ def validated(body: type[Body], document: Any) -> Body:
         ) from None
 
 
-def asked_for(services: Services, prompt: str, number: int) -> dict[str, Any]:
-    """Return the options that differ from the settings."""
-    fields: dict[str, Any] = {}
-    if number > 1:
-        fields["num_captions"] = number
-    if prompt.strip() and services.settings.dialects.prompts == PREFIX:
-        fields["prompt"] = prompt.strip()
-    return fields
+def captioned(image: ImageReference, answer: Answer) -> Captioned:
+    """Return the outcome of an image. Raises ImageRefused, with its place in the message."""
+    if isinstance(answer.outcome, Refused):
+        message = f"{image.label}: {answer.outcome.error}"
+        raise ImageRefused(replace(answer.outcome, error=message))
+    return answer.outcome
 
 
 def longest(timings: Sequence[Timings]) -> Timings:
@@ -182,7 +166,7 @@ def model_of(services: Services) -> ModelInfo:
 def model_names(services: Services) -> list[str]:
     """Return the names of the model that lists show: its own, and those of the settings."""
     further = services.settings.dialects.models
-    names = [shown_name(model_of(services).name), *(name for name in further if name != "*")]
+    names = [shown_name(model_of(services).name), *(name for name in further if name != ANY)]
     return list(dict.fromkeys(names))
 
 

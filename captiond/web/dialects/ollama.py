@@ -15,12 +15,13 @@ from captiond import __version__
 from captiond.messages import ModelInfo
 from captiond.web.dialects.answers import answer_of, check_wanted, words
 from captiond.web.dialects.calls import (
-    Call,
     Captions,
+    DialectCall,
     check_model,
+    dialect_call,
     model_names,
     model_of,
-    read_call,
+    validated,
 )
 from captiond.web.dialects.names import tagged
 from captiond.web.dialects.ollama_shapes import (
@@ -41,6 +42,7 @@ from captiond.web.dialects.ollama_shapes import (
 from captiond.web.services import services_of
 from captiond.web.uploading.forms import FormSpec
 from captiond.web.uploading.jsonscanner import EACH
+from captiond.web.uploading.uploads import received
 
 GENERATE = FormSpec("images", single=False, places=(("images", EACH),))
 CHAT = FormSpec("images", single=False, places=(("messages", EACH, "images", EACH),))
@@ -54,9 +56,9 @@ FAMILY = "blip"
 
 async def ollama_generate(request: Request) -> Response:
     """Describe the images of a request."""
-    async with read_call(request, GENERATE, OllamaGenerateRequest) as call:
+    async with dialect_call(request, GENERATE, OllamaGenerateRequest) as call:
         body = call.body
-        check_model(services_of(request), body.model)
+        check_model(call.services, body.model)
         images, prompt = body.images or [], body.prompt or ""
         if not images and not prompt:
             done = finished(body.model, reason_without_work(body))
@@ -76,9 +78,9 @@ async def ollama_generate(request: Request) -> Response:
 
 async def ollama_chat(request: Request) -> Response:
     """Describe the images of the last message that has any."""
-    async with read_call(request, CHAT, OllamaChatRequest) as call:
+    async with dialect_call(request, CHAT, OllamaChatRequest) as call:
         body = call.body
-        check_model(services_of(request), body.model)
+        check_model(call.services, body.model)
         if not body.messages:
             return JSONResponse(spoken("", finished(body.model, reason_without_work(body))))
         check_wanted(body.format)
@@ -90,7 +92,7 @@ async def ollama_chat(request: Request) -> Response:
     return ndjson([spoken(text, unfinished(body.model)), spoken("", done)])
 
 
-async def chat_captions(call: Call[OllamaChatRequest]) -> Captions:
+async def chat_captions(call: DialectCall[OllamaChatRequest]) -> Captions:
     """Caption the images of the last message that has any."""
     messages = [message for message in call.body.messages or [] if message.images]
     if not messages:
@@ -145,8 +147,9 @@ async def ollama_ps(request: Request) -> Response:
 async def ollama_show(request: Request) -> Response:
     """Describe the model."""
     services = services_of(request)
-    async with read_call(request, GENERATE, OllamaShowRequest, captions=False) as call:
-        check_model(services, call.body.model or call.body.name)
+    async with received(request, services, GENERATE) as form:  # it needs no model
+        asked = validated(OllamaShowRequest, form.document)
+    check_model(services, asked.model or asked.name)
     model = model_of(services)
     body: OllamaShow = {
         "modelfile": "",

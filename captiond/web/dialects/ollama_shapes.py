@@ -1,9 +1,9 @@
 """The bodies of Ollama's calls: what is read from requests, and the types of answers."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NotRequired
 
 from pydantic import BeforeValidator, Field
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from captiond.web.dialects.answers import Wanted
 from captiond.web.dialects.calls import DialectBody, Image
@@ -83,7 +83,7 @@ class OllamaDurations(TypedDict):
 
 
 class OllamaAnswer(OllamaDurations):
-    """What the answers of both calls have. `done` is false in all lines of a stream but the last."""
+    """What the answers of both calls have. `done` is true in the last line of a stream only."""
 
     model: str
     created_at: str

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.web.dialects.answers import alternatives, answer_of, check_wanted, words
-from captiond.web.dialects.calls import check_model, model_names, read_call
+from captiond.web.dialects.calls import check_model, dialect_call, model_names
 from captiond.web.dialects.openai_shapes import (
     ChatChoice,
     ChatCompletion,
@@ -53,9 +53,9 @@ UNKNOWN_TIME = 0
 
 async def openai_chat_completions(request: Request) -> Response:
     """Describe the images of the last message that has any."""
-    async with read_call(request, CHAT, ChatCompletionRequest) as call:
+    async with dialect_call(request, CHAT, ChatCompletionRequest) as call:
         body = call.body
-        check_model(services_of(request), body.model)
+        check_model(call.services, body.model)
         wanted = body.response_format.wanted if body.response_format else None
         check_wanted(wanted)
         number = body.n or 1
@@ -71,9 +71,9 @@ async def openai_chat_completions(request: Request) -> Response:
 
 async def openai_responses(request: Request) -> Response:
     """Describe the images of the last message that has any."""
-    async with read_call(request, RESPONSES, ResponsesRequest) as call:
+    async with dialect_call(request, RESPONSES, ResponsesRequest) as call:
         body = call.body
-        check_model(services_of(request), body.model)
+        check_model(call.services, body.model)
         wanted = body.text.format.wanted if body.text and body.text.format else None
         check_wanted(wanted)
         messages: list[OpenAIMessage] = body.input if isinstance(body.input, list) else []

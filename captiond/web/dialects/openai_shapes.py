@@ -1,10 +1,10 @@
 """The bodies of OpenAI's calls: what is read from requests, and the types of answers."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from pydantic import Field
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from captiond.web.dialects.answers import Wanted
 from captiond.web.dialects.calls import DialectBody, Image

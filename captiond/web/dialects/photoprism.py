@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.errors import UrlRefused
-from captiond.web.dialects.calls import Call, Captions, model_of, read_call
+from captiond.web.dialects.calls import Captions, DialectCall, dialect_call, model_of
 from captiond.web.dialects.findings import Label
 from captiond.web.dialects.names import shown_name
 from captiond.web.dialects.photoprism_shapes import (
@@ -19,7 +19,6 @@ from captiond.web.dialects.photoprism_shapes import (
     VisionRequest,
 )
 from captiond.web.dialects.refusals import EmptyResult
-from captiond.web.services import services_of
 from captiond.web.uploading.forms import FormSpec
 from captiond.web.uploading.jsonscanner import EACH
 
@@ -31,7 +30,7 @@ VERSION_SHOWN = 12  # characters of the model's fingerprint
 
 async def photoprism_caption(request: Request) -> Response:
     """Caption the first image. The others show parts of the same picture."""
-    async with read_call(request, IMAGES, VisionRequest) as call:
+    async with dialect_call(request, IMAGES, VisionRequest) as call:
         found = (await vision_captions(call, most=1)).findings
     if not found.caption:
         raise EmptyResult("the caption of the image is empty")
@@ -44,7 +43,7 @@ async def photoprism_caption(request: Request) -> Response:
 
 async def photoprism_labels(request: Request) -> Response:
     """Return the nouns of the captions of all images."""
-    async with read_call(request, IMAGES, VisionRequest) as call:
+    async with dialect_call(request, IMAGES, VisionRequest) as call:
         found = (await vision_captions(call)).findings
     if not found.labels:
         raise EmptyResult(f"the caption has no labels: {found.caption}")
@@ -53,7 +52,7 @@ async def photoprism_labels(request: Request) -> Response:
     return JSONResponse(body)
 
 
-async def vision_captions(call: Call[VisionRequest], most: int | None = None) -> Captions:
+async def vision_captions(call: DialectCall[VisionRequest], most: int | None = None) -> Captions:
     """Caption at most so many images of a request.
 
     Raises:
@@ -65,9 +64,9 @@ async def vision_captions(call: Call[VisionRequest], most: int | None = None) ->
     return await call.captions(images[:most], prompt=call.body.prompt)
 
 
-def vision_answer(call: Call[VisionRequest]) -> VisionAnswer:
+def vision_answer(call: DialectCall[VisionRequest]) -> VisionAnswer:
     """Return what both answers have."""
-    model = model_of(services_of(call.request))
+    model = model_of(call.services)
     return {
         "id": call.body.id,
         "code": 200,

@@ -1,7 +1,9 @@
 """The bodies of PhotoPrism's vision service."""
 
+from typing import NotRequired
+
 from pydantic import Field
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from captiond.web.dialects.calls import DialectBody, Image
 

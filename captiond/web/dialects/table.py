@@ -1,6 +1,8 @@
 """The operations of the dialects, for the table of all operations (`web/operations.py`)."""
 
-from captiond.errors import CaptiondError, NotBase64, QueueFull, UrlRefused
+from functools import partial
+
+from captiond.errors import CaptiondError, QueueFull
 from captiond.keys import Scope
 from captiond.web.dialects import ollama, ollama_shapes, openai, openai_shapes, photoprism
 from captiond.web.dialects import photoprism_shapes as vision_shapes
@@ -36,15 +38,28 @@ def status_of(error: type[CaptiondError]) -> int:
     return dialect_status(error.status)
 
 
-OLLAMA_ERRORS = ErrorForm(OllamaError, ("code",), status_of)
-OPENAI_ERRORS = ErrorForm(OpenAIError, ("error", "code"), status_of)
-PHOTOPRISM_ERRORS = ErrorForm(PhotoPrismError, ("error_code",), status_of)
+ollama_operation = partial(
+    Operation,
+    group=OLLAMA,
+    error_form=ErrorForm(OllamaError, ("code",), status_of),
+    dialect=Dialect.OLLAMA,
+)
+openai_operation = partial(
+    Operation,
+    group=OPENAI,
+    error_form=ErrorForm(OpenAIError, ("error", "code"), status_of),
+    dialect=Dialect.OPENAI,
+)
+photoprism_operation = partial(
+    Operation,
+    group=PHOTOPRISM,
+    error_form=ErrorForm(PhotoPrismError, ("error_code",), status_of),
+    dialect=Dialect.PHOTOPRISM,
+)
 DESCRIBING = (
     *ADMISSION,
     *UPLOAD,
     *AT_UPLOAD,
-    NotBase64,
-    UrlRefused,
     *DURING_WORK,
     *WHILE_WAITING,
     QueueFull,
@@ -57,7 +72,7 @@ IN_EVENTS = "The same as server-sent events, if the request has stream."
 NAME = ParameterSpec("model", "path", "A name of the model. It may have slashes.", required=True)
 
 DIALECT_OPERATIONS: tuple[Operation, ...] = (
-    Operation(
+    ollama_operation(
         "POST",
         "/api/generate",
         "Ollama: describe images.",
@@ -74,12 +89,9 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         ),
         scope=Scope.CAPTION,
         errors=CHATTING,
-        group=OLLAMA,
         body=BodySpec(ollama_shapes.OllamaGenerateRequest, "A prompt with images."),
-        error_form=OLLAMA_ERRORS,
-        dialect=Dialect.OLLAMA,
     ),
-    Operation(
+    ollama_operation(
         "POST",
         "/api/chat",
         "Ollama: describe the images of a chat.",
@@ -92,12 +104,9 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         ),
         scope=Scope.CAPTION,
         errors=CHATTING,
-        group=OLLAMA,
         body=BodySpec(ollama_shapes.OllamaChatRequest, "Messages with images."),
-        error_form=OLLAMA_ERRORS,
-        dialect=Dialect.OLLAMA,
     ),
-    Operation(
+    ollama_operation(
         "GET",
         "/api/tags",
         "Ollama: list the model.",
@@ -105,11 +114,8 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The model under each of its names.", ollama_shapes.OllamaModels),),
         scope=Scope.READ,
         errors=ADMISSION,
-        group=OLLAMA,
-        error_form=OLLAMA_ERRORS,
-        dialect=Dialect.OLLAMA,
     ),
-    Operation(
+    ollama_operation(
         "POST",
         "/api/show",
         "Ollama: describe the model.",
@@ -117,12 +123,9 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The model.", ollama_shapes.OllamaShow),),
         scope=Scope.READ,
         errors=(*ADMISSION, *UPLOAD, ModelUnknown),
-        group=OLLAMA,
         body=BodySpec(ollama_shapes.OllamaShowRequest, "The name of the model."),
-        error_form=OLLAMA_ERRORS,
-        dialect=Dialect.OLLAMA,
     ),
-    Operation(
+    ollama_operation(
         "GET",
         "/api/ps",
         "Ollama: list the model if it is loaded.",
@@ -130,21 +133,15 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The model, or none.", ollama_shapes.OllamaLoadedModels),),
         scope=Scope.READ,
         errors=ADMISSION,
-        group=OLLAMA,
-        error_form=OLLAMA_ERRORS,
-        dialect=Dialect.OLLAMA,
     ),
-    Operation(
+    ollama_operation(
         "GET",
         "/api/version",
         "Ollama: show the version of the API.",
         ollama.ollama_version,
         (ResponseSpec(200, "The version.", ollama_shapes.OllamaVersion),),
-        group=OLLAMA,
-        error_form=OLLAMA_ERRORS,
-        dialect=Dialect.OLLAMA,
     ),
-    Operation(
+    openai_operation(
         "POST",
         "/v1/chat/completions",
         "OpenAI: describe the images of a chat.",
@@ -157,30 +154,22 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         ),
         scope=Scope.CAPTION,
         errors=CHATTING,
-        group=OPENAI,
         body=BodySpec(openai_shapes.ChatCompletionRequest, "Messages with images."),
-        error_form=OPENAI_ERRORS,
-        dialect=Dialect.OPENAI,
     ),
-    Operation(
+    openai_operation(
         "POST",
         "/v1/responses",
         "OpenAI: describe the images of an input.",
         openai.openai_responses,
         (
             ResponseSpec(200, "The caption, or JSON.", openai_shapes.ResponseObject),
-            ResponseSpec(
-                200, IN_EVENTS, None, media_type=EVENTS, item=openai_shapes.ResponseEvent
-            ),
+            ResponseSpec(200, IN_EVENTS, None, media_type=EVENTS, item=openai_shapes.ResponseEvent),
         ),
         scope=Scope.CAPTION,
         errors=CHATTING,
-        group=OPENAI,
         body=BodySpec(openai_shapes.ResponsesRequest, "Messages with images."),
-        error_form=OPENAI_ERRORS,
-        dialect=Dialect.OPENAI,
     ),
-    Operation(
+    openai_operation(
         "GET",
         "/v1/models",
         "OpenAI: list the model.",
@@ -188,11 +177,8 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The model under each of its names.", openai_shapes.OpenAIModels),),
         scope=Scope.READ,
         errors=ADMISSION,
-        group=OPENAI,
-        error_form=OPENAI_ERRORS,
-        dialect=Dialect.OPENAI,
     ),
-    Operation(
+    openai_operation(
         "GET",
         "/v1/models/{model}",
         "OpenAI: show the model.",
@@ -201,11 +187,8 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         scope=Scope.READ,
         errors=(*ADMISSION, ModelUnknown),
         parameters=(NAME,),
-        group=OPENAI,
-        error_form=OPENAI_ERRORS,
-        dialect=Dialect.OPENAI,
     ),
-    Operation(
+    photoprism_operation(
         "POST",
         "/api/v1/vision/caption",
         "PhotoPrism: caption an image.",
@@ -213,12 +196,9 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The caption.", vision_shapes.VisionCaptionAnswer),),
         scope=Scope.CAPTION,
         errors=(*DESCRIBING, EmptyResult),
-        group=PHOTOPRISM,
         body=BodySpec(vision_shapes.VisionRequest, "Images of one picture."),
-        error_form=PHOTOPRISM_ERRORS,
-        dialect=Dialect.PHOTOPRISM,
     ),
-    Operation(
+    photoprism_operation(
         "POST",
         "/api/v1/vision/labels",
         "PhotoPrism: find labels for an image.",
@@ -226,9 +206,6 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The labels.", vision_shapes.VisionLabelsAnswer),),
         scope=Scope.CAPTION,
         errors=(*DESCRIBING, EmptyResult),
-        group=PHOTOPRISM,
         body=BodySpec(vision_shapes.VisionRequest, "Images of one picture."),
-        error_form=PHOTOPRISM_ERRORS,
-        dialect=Dialect.PHOTOPRISM,
     ),
 )
