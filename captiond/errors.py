@@ -20,9 +20,6 @@ class CaptiondError(Exception):
     retry_after: int | None = None
 
 
-# ---------------------------------------------------------------- starting up
-
-
 class StartupError(CaptiondError):
     """captiond cannot start with these settings; the message says how to correct them."""
 
@@ -65,9 +62,6 @@ class KeyNotFound(CaptiondError):
     code = "key_not_found"
 
 
-# ---------------------------------------------------------------- models
-
-
 class ModelMissing(CaptiondError):
     """The files of a model are not on disk and cannot be downloaded."""
 
@@ -87,9 +81,6 @@ class OutOfMemory(CaptiondError):
 
     code = "out_of_memory"
     status = 503
-
-
-# ---------------------------------------------------------------- images
 
 
 class ImageError(CaptiondError):
@@ -160,7 +151,16 @@ class PathRefused(ImageError):
     code = "path_refused"
 
 
-# ---------------------------------------------------------------- requests
+class NotBase64(ImageError):
+    """The text of an image in a JSON body is not base64."""
+
+    code = "not_base64"
+
+
+class UrlRefused(ImageError):
+    """The text of an image in a JSON body is a URL that would have to be fetched."""
+
+    code = "url_refused"
 
 
 class RequestError(CaptiondError):
@@ -275,9 +275,6 @@ class NothingToRetry(CaptiondError):
             "failed because of the machine, not more than [retention] retry_days ago; see: "
             f"captiond tasks show {task_id}"
         )
-
-
-# ---------------------------------------------------------------- load and lifetime
 
 
 class Unavailable(CaptiondError):

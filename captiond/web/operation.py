@@ -24,6 +24,7 @@ from captiond.errors import (
     ModelNotReady,
     NoSpace,
     NotAnImage,
+    NotBase64,
     OptionNotSupported,
     OriginNotAllowed,
     OutOfMemory,
@@ -40,6 +41,7 @@ from captiond.errors import (
     TooMuchMemory,
     Unauthorized,
     UploadTimeout,
+    UrlRefused,
     WorkerLost,
 )
 from captiond.keys import Scope
@@ -136,8 +138,8 @@ SERVICE = Group("Service", "What the service is, and whether it works. These cal
 class Operation:
     """One call of the API.
 
-    An operation with a `form` takes multipart/form-data: files, the request options, and the
-    `parameters` whose place is the form. One with a `body` takes that, and one with both takes
+    An operation with a `form` takes multipart/form-data or JSON: files, the request options, and
+    the `parameters` whose place is the form. One with a `body` takes that, and one with both takes
     either. `errors` are those that answer the whole request, `image_errors` those that stand as
     `code` in the result of one image. `scope` is what a key must permit; None means that no key is
     needed and that no limits of clients apply. `description` is Markdown and follows the summary.
@@ -192,7 +194,15 @@ UPLOAD: Errors = (
     NoSpace,
     StorageFailed,
 )
-AT_UPLOAD: Errors = (EmptyImage, NotAnImage, ImageTypeRefused, FileTooLarge, PathRefused)
+AT_UPLOAD: Errors = (
+    EmptyImage,
+    NotAnImage,
+    ImageTypeRefused,
+    FileTooLarge,
+    PathRefused,
+    NotBase64,
+    UrlRefused,
+)
 DURING_WORK: Errors = (
     CorruptImage,
     TooManyPixels,

@@ -1,10 +1,9 @@
-"""The options of a request, read from its form fields and checked against the settings."""
+"""The options of a request, read from its fields and checked against the settings."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,79 +13,123 @@ from captiond.jobs import DEFAULT_OPTIONS, Generation, Options
 from captiond.request_options import RequestOptions
 from captiond.tags import TagOptions
 from captiond.web.async_tasks import callback_url
+from captiond.web.field_problems import MISSPELT, Problem, extra, nearest, problem
 from captiond.web.problems import InvalidRequest
+from captiond.web.uploading.forms import Form, FormSpec
 
 GENERATION = {field.name for field in dataclasses.fields(Generation)}
 TAG_PREFIX = "tag_"
-# The least ratio of difflib for a misspelt name. "num_beam" has 0.94, "max_tokens" has 0.83;
-# "captions" and "prompt_id", which clients may send for themselves, have 0.80.
-MISSPELT = 0.82
-MAX_MISSPELT = 40  # characters; the time of a comparison grows with the length of a name
 MAX_COMPARED = 16  # unknown fields of a request; the others are ignored
 OPTIONS = tuple(RequestOptions.model_fields)
+# From the name of a type in a JSON Schema to its types in Python, its kind of problem and its text.
+JSON_TYPES: dict[str, tuple[tuple[type, ...], str, str]] = {
+    "integer": ((int,), "int_type", "integer"),
+    "number": ((int, float), "float_type", "number"),
+    "boolean": ((bool,), "bool_type", "boolean"),
+    "string": ((str,), "string_type", "string"),
+    "array": ((list,), "list_type", "list"),
+}
+NEAR = 0.5  # the least ratio for a name to suggest; in JSON, an unknown one is always an error
 
-Problem = dict[str, object]
 
-
-def options_of(
-    fields: Mapping[str, str], settings: Settings, *, also: Sequence[str] = ()
+def form_options(
+    form: Form, spec: FormSpec, settings: Settings, *, also: Sequence[str] = ()
 ) -> Options:
-    """Return the options that form fields ask for. An empty field counts as absent.
-
-    `also` names the other fields that the call takes. Any other field is ignored, as it was by the
-    service that captiond replaces, unless its name looks like a misspelt option.
+    """Return the options that a form asks for. `also` names the other fields that the call takes.
 
     Raises:
         InvalidRequest: a value is out of range, or the name of a field is misspelt.
     """
-    given = {name: value for name, value in fields.items() if value.strip()}
+    typed = form.document is not None
+    takes = (*spec.json_keys, *also) if typed else also
+    return options_of(form.fields, settings, also=takes, typed=typed)
+
+
+def options_of(
+    fields: Mapping[str, Any],
+    settings: Settings,
+    *,
+    also: Sequence[str] = (),
+    typed: bool = False,
+) -> Options:
+    """Return the options that fields ask for. An empty field counts as absent.
+
+    The fields of a form are texts, and `also` names the other fields that the call takes. Any other
+    field is ignored, as it was by the service that captiond replaces, unless its name looks like a
+    misspelt option.
+
+    If they are `typed`, they are from JSON. They must have the right types, null counts as absent,
+    and any other field is an error.
+
+    Raises:
+        InvalidRequest: a value is out of range, or the name of a field is misspelt.
+    """
+    given = {name: value for name, value in fields.items() if not is_absent(value, typed=typed)}
     known = {name: value for name, value in given.items() if name in OPTIONS}
-    problems = list(unknown_fields(given, (*OPTIONS, *also)))
+    problems = list(unknown_fields(given, (*also, *OPTIONS), typed=typed))
+    if typed:
+        # guard: json-types
+        problems += wrong_types(known)
     if not (known or problems):
         return DEFAULT_OPTIONS
     try:
         wanted = RequestOptions.model_validate(known)
     except ValidationError as error:
-        raise InvalidRequest([*problems, *pydantic_problems(error)]) from None
+        found = pydantic_problems(error, besides={str(each["loc"]) for each in problems})
+        raise InvalidRequest([*problems, *found]) from None
     problems += conflicts(wanted, known, settings)
     if problems:
         raise InvalidRequest(problems)
     return to_options(wanted, settings.generation.defaults)
 
 
-def unknown_fields(given: Mapping[str, str], takes: tuple[str, ...]) -> Iterator[Problem]:
+def is_absent(value: object, *, typed: bool) -> bool:
+    """Return whether a field counts as absent."""
+    return value is None if typed else not str(value).strip()
+
+
+def unknown_fields(
+    given: Mapping[str, Any], takes: tuple[str, ...], *, typed: bool
+) -> Iterator[Problem]:
     """Yield a problem for each field that the call does not take and that cannot be ignored."""
-    unknown = [name for name in given if name not in takes and len(name) <= MAX_MISSPELT]
-    for name in unknown[:MAX_COMPARED]:
+    for name in [name for name in given if name not in takes][:MAX_COMPARED]:
+        near = nearest(name, takes, NEAR if typed else MISSPELT)
         if name == callback_url.FIELD:
             hint = "only a task has a webhook: POST /async-batch-caption"
             yield extra(name, given[name], hint)
-        elif near := nearest(name, takes):
+        elif near:
             yield extra(name, given[name], f"did you mean {near}?")
+        elif typed:
+            yield extra(name, given[name], f"the call takes {', '.join(takes)}")
 
 
-@lru_cache(maxsize=1024)
-def nearest(name: str, takes: tuple[str, ...]) -> str | None:
-    """Return the field of which `name` looks like a misspelling, or None."""
-    return next(iter(get_close_matches(name.lower(), takes, n=1, cutoff=MISSPELT)), None)
+@cache
+def option_types() -> dict[str, str]:
+    """Return the name of the JSON type of each option."""
+    properties = RequestOptions.model_json_schema()["properties"]
+    return {name: each.get("type") or each["anyOf"][0]["type"] for name, each in properties.items()}
 
 
-def extra(name: str, value: str, hint: str) -> Problem:
-    return problem("extra_forbidden", name, f"Extra inputs are not permitted; {hint}", value)
+def wrong_types(given: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield a problem for each option whose value has another JSON type, such as a text."""
+    for name, value in given.items():
+        types, kind, text = JSON_TYPES[option_types()[name]]
+        whole = int in types and isinstance(value, float) and value.is_integer()
+        fits = whole or isinstance(value, types)
+        if not fits or isinstance(value, bool) != (bool in types):
+            yield problem(kind, name, f"Input should be a valid {text}", value)
 
 
-def problem(kind: str, name: str, message: str, value: str) -> Problem:
-    """Return an entry of a 422 list in FastAPI's shape."""
-    return {"type": kind, "loc": ["body", name], "msg": message, "input": value}
-
-
-def pydantic_problems(error: ValidationError) -> Iterator[Problem]:
+def pydantic_problems(error: ValidationError, besides: Collection[str]) -> Iterator[Problem]:
+    """Yield the problems that pydantic has found at other places than `besides`."""
     for entry in error.errors(include_url=False, include_context=False):
-        yield {**entry, "loc": ["body", *entry["loc"]]}
+        place = ["body", *entry["loc"]]
+        if str(place[:2]) not in besides:
+            yield {**entry, "loc": place}
 
 
 def conflicts(
-    wanted: RequestOptions, given: Mapping[str, str], settings: Settings
+    wanted: RequestOptions, given: Mapping[str, Any], settings: Settings
 ) -> Iterator[Problem]:
     """Yield a problem for each option that another one, or the settings, rule out."""
     languages = settings.tags.pipelines

@@ -9,20 +9,26 @@ from starlette.responses import JSONResponse
 
 from captiond.errors import CaptiondError, ModelNotReady, Unauthorized
 from captiond.jobs import Refused
+from captiond.web.field_problems import Problem
+from captiond.web.field_problems import problem as field_problem
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
 RETRY_SECONDS = 5  # Retry-After of an image that was refused with status 503
 
 
 class InvalidRequest(CaptiondError):
-    """Form fields are missing or wrong. `problems` is a list in the format of FastAPI."""
+    """Fields are missing or wrong. `problems` is a list in the format of FastAPI.
+
+    `hint` says what to send instead of a request that cannot be what was meant.
+    """
 
     code = "invalid_request"
     status = 422
 
-    def __init__(self, problems: list[dict[str, object]]) -> None:
+    def __init__(self, problems: list[Problem], *, hint: str | None = None) -> None:
         super().__init__("; ".join(str(problem["msg"]) for problem in problems))
         self.problems = problems
+        self.hint = hint
 
 
 class ImageRefused(CaptiondError):
@@ -34,20 +40,16 @@ class ImageRefused(CaptiondError):
         self.retry_after = RETRY_SECONDS if refused.status == 503 else None
 
 
-def missing(field: str, *, without_root: str | None = None) -> InvalidRequest:
-    """Return the error for a request that has no file in `field`.
+def missing(field: str, *, hint: str, without_root: str | None = None) -> InvalidRequest:
+    """Return the error for a request that has no file in `field`. `hint` says what to send.
 
     `without_root` is the path that it names instead, although the settings do not allow paths.
     """
-    problems: list[dict[str, object]] = [
-        {"type": "missing", "loc": ["body", field], "msg": "Field required", "input": None}
-    ]
+    problems = [field_problem("missing", field, "Field required", None)]
     if without_root is not None:
         message = "requests cannot name files here: [images] root is not set"
-        problems += [
-            {"type": "value_error", "loc": ["body", "path"], "msg": message, "input": without_root}
-        ]
-    return InvalidRequest(problems)
+        problems.append(field_problem("value_error", "path", message, without_root))
+    return InvalidRequest(problems, hint=hint)
 
 
 def problem(
@@ -79,8 +81,9 @@ async def on_captiond_error(request: Request, error: Exception) -> JSONResponse:
             headers["WWW-Authenticate"] = "Bearer"
         case ImageRefused(refused=refused):
             return problem(request, refused.status, refused.code, refused.error, headers)
-        case InvalidRequest(problems=problems):
-            return problem(request, error.status, error.code, problems, headers)
+        case InvalidRequest(problems=problems, hint=hint):
+            more = {} if hint is None else {"hint": hint}
+            return problem(request, error.status, error.code, problems, headers, **more)
         case ModelNotReady(reasons=reasons):
             more = {"reasons": list(reasons)}
     return problem(request, error.status, error.code, str(error), headers, **more)

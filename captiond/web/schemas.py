@@ -198,13 +198,14 @@ class FieldProblem(TypedDict):
 class ErrorResponse(TypedDict):
     """An error: `detail` is for people, `code` for programs.
 
-    `detail` is a list if form fields are missing or wrong. `reasons` are there if no model process
-    can caption.
+    `detail` is a list if fields are missing or wrong. `hint` says what to send instead of a request
+    that cannot be what was meant. `reasons` are there if no model process can caption.
     """
 
     detail: str | list[FieldProblem]
     code: str
     request_id: str
+    hint: NotRequired[str]
     reasons: NotRequired[list[str]]
 
 

@@ -21,7 +21,7 @@ from captiond.web.async_tasks.idempotency import digest_of, key_of
 from captiond.web.async_tasks.queue_limit import check_queue
 from captiond.web.async_tasks.status_response import present_status, status_response
 from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
-from captiond.web.options import options_of
+from captiond.web.options import form_options
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
 from captiond.web.uploading.uploads import received, shielded
@@ -39,7 +39,7 @@ async def async_batch_caption(request: Request) -> Response:
     await check_waiting(request, 1)
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
-        options = options_of(form.fields, services.settings, also=(CALLBACK_FIELD,))
+        options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
         generation = options.generation or services.settings.generation.defaults
         task = replace(
             new_task(form, options, key, time.time()),

@@ -2,6 +2,7 @@
 
 from captiond.callbacks import BadUrl, is_allowed, parse_url
 from captiond.config import WebhookSettings
+from captiond.web.field_problems import problem
 from captiond.web.problems import InvalidRequest
 from captiond.web.uploading.forms import Form
 
@@ -15,9 +16,11 @@ def callback_url_of(form: Form, settings: WebhookSettings) -> str | None:
         InvalidRequest: webhooks are off, the value is not a URL, or `[webhooks] allow` does not
             list its host.
     """
-    url = form.fields.get(FIELD)
+    url: object = form.fields.get(FIELD)
     if url is None:
         return None
+    if not isinstance(url, str):
+        raise InvalidRequest([problem("string_type", FIELD, "Input should be a string", url)])
     if not settings.allow:
         raise refused(url, "webhooks are off: [webhooks] allow lists no host")
     try:
@@ -30,6 +33,4 @@ def callback_url_of(form: Form, settings: WebhookSettings) -> str | None:
 
 
 def refused(url: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(
-        [{"type": "value_error", "loc": ["body", FIELD], "msg": reason, "input": url}]
-    )
+    return InvalidRequest([problem("value_error", FIELD, reason, url)])

@@ -3,21 +3,32 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from captiond.config import ImageSettings, LimitSettings, Settings
-from captiond.errors import EmptyImage, FileTooLarge, ImageError, MalformedBody, TooManyFiles
+from captiond.errors import (
+    BodyTooLarge,
+    EmptyImage,
+    FileTooLarge,
+    ImageError,
+    MalformedBody,
+    TooManyFiles,
+)
 from captiond.imagetypes import check_type
 from captiond.jobs import Refused, SpooledImage
 from captiond.metrics import FILES_REFUSED, Recorder
 from captiond.spool import SpoolWriter
 from captiond.web.services import Services
-from captiond.web.uploading.multipart import MAX_FILENAME, check_length
+from captiond.web.uploading.jsonscanner import EACH, Place
+from captiond.web.uploading.multipart import MAX_FILENAME
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 from captiond.web.uploading.named_files import copy_named
 
+IMAGE, FILENAME = "image", "filename"  # keys of an object that describes an image
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
 FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
+DOCUMENT_BYTES = 1024 * 1024  # how much a document of another API may have beside its images
+NAME_BYTES = 512  # how much a JSON body may have for each further image, beside the image itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +48,16 @@ class Form:
     """The content of a request. `file` names the spool file that holds all its images.
 
     The spool file is removed together with the form, unless `kept` says that a task owns it.
+
+    `document` is the object of a JSON body, with an `ImageReference` in place of each image. It is
+    None for a multipart body. The values of `fields` have their JSON types then, otherwise they are
+    texts.
     """
 
     uploads: list[Upload] = field(default_factory=list)
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, Any] = field(default_factory=dict)
+    document: dict[str, Any] | None = None
+    ignored: list[str] = field(default_factory=list)
     file: str | None = None
     kept: bool = False
 
@@ -49,20 +66,53 @@ class Form:
 class FormSpec:
     """The form that an operation takes: one file or several in `field`, beside the options.
 
-    If it is `durable`, the files survive a power cut once the form has been received.
+    It comes as multipart/form-data or as JSON. If it is `durable`, the files survive a power cut
+    once the form has been received.
+
+    With `places`, it is a document of another API instead: JSON of any shape, whatever its
+    Content-Type, with images at these places.
     """
 
     field: str
     single: bool
     durable: bool = False
+    places: tuple[Place, ...] = ()
+
+    @property
+    def json_places(self) -> tuple[Place, ...]:
+        """Where a JSON body has its images."""
+        if self.places:
+            return self.places
+        if self.single:
+            return ((self.field,),)
+        return ((self.field, EACH), (self.field, EACH, IMAGE))
+
+    @property
+    def json_keys(self) -> tuple[str, ...]:
+        """The keys of a JSON body that describe its images."""
+        return (self.field, FILENAME, PATH_FIELD) if self.single else (self.field,)
 
     def max_files(self, limits: LimitSettings) -> int:
         """Return how many files a form may have."""
         return 1 if self.single else limits.files
 
     def max_bytes(self, limits: LimitSettings) -> int:
-        """Return how many bytes the body may have."""
+        """Return how many bytes a multipart body may have."""
         return limits.file_bytes + FORM_BYTES if self.single else limits.body_bytes
+
+    def max_document(self, limits: LimitSettings) -> int:
+        """Return how many bytes a JSON body may have beside its images."""
+        if self.places:
+            return DOCUMENT_BYTES
+        return FORM_BYTES + NAME_BYTES * (self.max_files(limits) - 1)
+
+    def max_json_bytes(self, limits: LimitSettings) -> int:
+        """Return how many bytes a JSON body may have.
+
+        Base64 takes four bytes for three. With escaped line breaks and slashes it takes more.
+        """
+        images = limits.file_bytes if self.single else limits.body_bytes
+        return images + images // 2 + self.max_document(limits)
 
 
 class Part(Protocol):
@@ -83,7 +133,7 @@ class FormReader:
         self._spec = spec
         self._form = form
         self._fields = self._copied = 0
-        self._part: Part = IgnoredFile()
+        self._part: Part = IgnoredFile("")
         self._writer = services.spool.writer(services.owner)
 
     @property
@@ -98,6 +148,11 @@ class FormReader:
     def data(self, data: memoryview) -> None:
         """Take some bytes of the part."""
         self._part.write(data)
+
+    def refuse(self, error: ImageError) -> None:
+        """Refuse the part, which is a file."""
+        assert isinstance(self._part, FilePart)
+        self._part.refuse(error)
 
     def end(self) -> None:
         """Add the part to the form."""
@@ -168,7 +223,7 @@ class FormReader:
         self._fields += 1
         if self._fields > MAX_FIELDS:
             raise MalformedBody(f"more than {MAX_FIELDS} fields beside the files")
-        return FieldPart(name) if filename is None else IgnoredFile()
+        return FieldPart(name) if filename is None else IgnoredFile(name)
 
     def _new_file(self, filename: str) -> "FilePart":
         self._check_files()
@@ -219,11 +274,14 @@ class PathPart(FieldPart):
 class IgnoredFile:
     """A file in a field in which the operation takes no files."""
 
+    def __init__(self, name: str) -> None:
+        self._name = name
+
     def write(self, data: memoryview) -> None:
         pass
 
     def end(self, form: Form) -> None:
-        pass
+        form.ignored.append(self._name)
 
 
 class FilePart:
@@ -251,7 +309,7 @@ class FilePart:
             return
         most = self._settings.limits.file_bytes
         if self._writer.size + len(data) > most:
-            self._refuse(FileTooLarge(f"the file is over {most} bytes"))
+            self.refuse(FileTooLarge(f"the file is over {most} bytes"))
         else:
             self._writer.write(data)
 
@@ -260,13 +318,13 @@ class FilePart:
             try:
                 check_head(self._writer.head, self._settings.images)
             except ImageError as error:
-                self._refuse(error)
+                self.refuse(error)
         if self._refused is None:
             form.uploads.append(Upload(self._filename, self._writer.end()))
         else:
             form.uploads.append(Upload(self._filename, None, Refused.of(self._refused)))
 
-    def _refuse(self, error: ImageError) -> None:
+    def refuse(self, error: ImageError) -> None:
         """Refuse this file. If it is the only one and too large, the whole request is refused."""
         self._recorder.count(FILES_REFUSED, error.code)
         if self._single and isinstance(error, FileTooLarge):
@@ -291,3 +349,9 @@ def check_head(head: bytes, images: ImageSettings) -> None:
 def shown(path: str) -> str:
     """Return a path as the results show it: as short as a file name."""
     return path[:MAX_FILENAME]
+
+
+def check_length(length: int, max_bytes: int) -> None:
+    """Raise BodyTooLarge if `length` is over `max_bytes`."""
+    if length > max_bytes:
+        raise BodyTooLarge(f"the request body is over {max_bytes} bytes")

@@ -5,14 +5,13 @@ of parameters. What a body may have of both is bounded here.
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from typing import Protocol
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
 
-from captiond.errors import BodyTooLarge, MalformedBody
+from captiond.errors import MalformedBody
 
 MAX_FILENAME = 255
 # A file name of 10,000 characters is cut, not refused. Each may have four bytes.
@@ -181,36 +180,16 @@ def text(value: bytes) -> str:
     return value.decode("utf-8", errors="replace")
 
 
-def boundary_of(request: Request) -> bytes | None:
-    """Return the boundary of a multipart request, or None if the request is of another type.
+def boundary_of(parameters: Mapping[bytes, bytes]) -> bytes:
+    """Return the boundary that the Content-Type of a multipart request has among its parameters.
 
     Raises:
-        MalformedBody: the request is multipart, but has no usable boundary.
+        MalformedBody: there is no usable one.
     """
-    kind, options = parse_parameters(request.headers.get("content-type", "").encode("latin-1"))
-    if kind != b"multipart/form-data":
-        return None
-    boundary = options.get(b"boundary", b"")
+    boundary = parameters.get(b"boundary", b"")
     if not 1 <= len(boundary) <= 200:
-        raise MalformedBody("malformed multipart body: the boundary is missing or too long")
+        raise MalformedBody(
+            "malformed multipart body: the boundary in the Content-Type is missing or too long; "
+            "let your HTTP library set this header"
+        )
     return boundary
-
-
-async def chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the chunks of a request's body as they arrive.
-
-    Raises:
-        BodyTooLarge: Content-Length, or what has arrived, is over `max_bytes`.
-    """
-    check_length(int(request.headers.get("content-length", 0)), max_bytes)
-    received = 0
-    async for chunk in request.stream():
-        received += len(chunk)
-        check_length(received, max_bytes)
-        yield chunk
-
-
-def check_length(length: int, max_bytes: int) -> None:
-    """Raise BodyTooLarge if `length` is over `max_bytes`."""
-    if length > max_bytes:
-        raise BodyTooLarge(f"the request body is over {max_bytes} bytes")

@@ -1,8 +1,8 @@
 """Uploads: from the body of a request to images in the spool.
 
-The body's chunks go to a `MultipartReader`, which calls a `FormReader` for each part. A file's
-bytes go on to the spool's writer, which hashes them; other fields are kept as text. No file is held
-in memory as a whole.
+The body's chunks go to a `BodyReader`, which calls a `FormReader` for each part. A file's bytes go
+on to the spool's writer, which hashes them; other fields are kept. No file is held in memory as a
+whole.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from captiond.metrics import UPLOAD_BYTES
 from captiond.web.access.admission import admission_of
 from captiond.web.problems import missing
 from captiond.web.services import Services
+from captiond.web.uploading.bodies import BodyReader, body_reader, chunks
 from captiond.web.uploading.forms import Form, FormReader, FormSpec
-from captiond.web.uploading.multipart import MultipartReader, boundary_of, chunks
+from captiond.web.uploading.hints import hint_for
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 from captiond.web.uploading.spool_room import UploadRoom
 
@@ -41,8 +42,12 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
     form, room = Form(), None
     try:
         room = await receive(request, services, spec, form)
-        if not form.uploads:
-            raise missing(spec.field, without_root=form.fields.get(PATH_FIELD))
+        if not form.uploads and not spec.places:
+            raise missing(
+                spec.field,
+                without_root=form.fields.get(PATH_FIELD),
+                hint=hint_for(None, spec, form),
+            )
         yield form
     finally:
         if room is not None and not form.kept:
@@ -56,21 +61,17 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
 
     Raises what `received` raises.
     """
-    boundary = boundary_of(request)
-    if boundary is None:
-        raise missing(spec.field)
     limits = services.settings.limits
     parts = FormReader(services, spec, form)
     try:
+        reader, most = body_reader(request, services.settings, spec, form, parts)
         # guard: upload-deadline
         async with asyncio.timeout(limits.upload_seconds):
-            most = spec.max_bytes(limits)
             with (
                 services.upload_memory.uploading(),
                 services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room,
             ):
-                body = chunks(request, max_bytes=most)
-                await store(body, MultipartReader(boundary, parts), parts, services, room)
+                await store(chunks(request, max_bytes=most), reader, parts, services, room)
                 await copy_named_files(request, parts, room)
                 await in_thread(parts.commit)
             return room
@@ -86,7 +87,7 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
 
 async def store(
     body: AsyncIterator[bytes],
-    reader: MultipartReader,
+    reader: BodyReader,
     parts: FormReader,
     services: Services,
     room: UploadRoom,

@@ -1,0 +1,413 @@
+"""Captioning calls with a JSON body, and the core that they share with dialects."""
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+import captiond.web.app
+from captiond.config import ImageSettings, LimitSettings, WebhookSettings
+from captiond.errors import CaptiondError, QueueFull
+from captiond.jobs import Captioned, Generation, Options, Outcome, Refused
+from captiond.keys import Scope
+from captiond.messages import Answer, Ask, State
+from captiond.store.engine import Engine
+from captiond.tags import Kind, TagOptions
+from captiond.web.interactive import interactive_call
+from captiond.web.operation import ADMISSION, UPLOAD, Operation, ResponseSpec
+from captiond.web.operations import OPERATIONS
+from captiond.web.uploading.forms import FormSpec
+from captiond.web.uploading.jsonbody import ImageReference
+from captiond.web.uploading.jsonscanner import EACH
+from tests.answers import BY_NAME, check
+from tests.unit.webprocess import PNG, WebProcess, web_process
+
+pytestmark = pytest.mark.anyio
+IMAGE = base64.b64encode(PNG).decode()
+DATA_URL = f"data:image/png;base64,{IMAGE}"
+CAPTION = Captioned("a cat", (), "m", 4, 3)
+LARGE = base64.b64encode(PNG + bytes(3000)).decode()
+
+
+@pytest.fixture
+async def web(store: Engine, tmp_path: Path) -> AsyncIterator[WebProcess]:
+    limits = LimitSettings(file_bytes=2000, files=3)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "cat.png").write_bytes(PNG)
+    images = ImageSettings(root=root)
+    async with web_process(store, tmp_path, limits=limits, images=images) as process:
+        yield process
+        assert await asyncio.to_thread(lambda: [*process.spool.iterdir()]) == []
+
+
+async def asked(
+    web: WebProcess, path: str, body: object, outcomes: Sequence[Outcome]
+) -> tuple[Ask, httpx.Response]:
+    """Post a JSON body, and answer its images. Return what was asked for, and the response."""
+    sending = asyncio.create_task(web.client.post(path, json=body))
+    ask: Ask = await web.message(Ask)
+    for number, outcome in enumerate(outcomes):
+        web.channel.send(Answer(ask.ticket + number, outcome))
+    return ask, await sending
+
+
+# ---------------------------------------------------------------- images and options
+
+
+@pytest.mark.parametrize("image", [IMAGE, DATA_URL, IMAGE.rstrip("="), f"\n{IMAGE}"])
+@pytest.mark.parametrize("filename", [None, "cat.png"])
+async def test_one_image(web: WebProcess, image: str, filename: str | None) -> None:
+    body = {"image": image, "filename": filename, "num_beams": 3, "path": None}
+    ask, response = await asked(web, "/caption", body, [CAPTION])
+    assert (response.status_code, response.json()["filename"]) == (200, filename or "image")
+    assert response.json()["sha256"] == hashlib.sha256(PNG).hexdigest()
+    assert ask.images[0].sha256 == hashlib.sha256(PNG).hexdigest()
+    assert ask.options == Options(Generation(num_beams=3))
+    check(BY_NAME["caption"], response)
+
+
+async def test_all_options_have_their_types(web: WebProcess) -> None:
+    body = {
+        "prompt": "a photo of",
+        "num_beams": 4,
+        "max_new_tokens": 9,
+        "min_new_tokens": 2,
+        "repetition_penalty": 1.5,
+        "num_captions": 2,
+        "no_cache": True,
+        "language": "en",
+        "tag_kinds": ["noun"],
+        "tag_deny": ["cat*", "a,b"],
+        "tag_min_length": None,
+        "image": IMAGE,
+    }
+    ask, _ = await asked(web, "/caption", body, [CAPTION])
+    assert ask.options == Options(
+        Generation("a photo of", 4, 9, 2, 1.5, 2),
+        no_cache=True,
+        language="en",
+        tags=TagOptions(kinds=(Kind.NOUN,), deny=("cat*", "a,b")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "places"),
+    [
+        ({"num_beams": "4"}, ["num_beams"]),
+        ({"num_beams": True}, ["num_beams"]),
+        ({"num_beams": 2.5}, ["num_beams"]),
+        ({"num_beams": 9}, ["num_beams"]),
+        ({"no_cache": 1}, ["no_cache"]),
+        ({"prompt": 5}, ["prompt"]),
+        ({"tag_kinds": "noun"}, ["tag_kinds"]),
+        ({"tag_deny": "noun"}, ["tag_deny"]),
+        ({"tag_kinds": ["verb"]}, ["tag_kinds"]),
+        ({"tag_deny": [{"a": [1]}]}, ["tag_deny"]),
+        ({"callback_url": "http://localhost"}, ["callback_url"]),
+        ({"num_beam": 3, "no_cash": {}}, ["num_beam", "no_cash"]),
+        ({"whatever": 1}, ["whatever"]),
+        ({"filename": 5}, ["filename"]),
+        ({"path": "cat.png"}, ["path"]),
+    ],
+    ids=str,
+)
+async def test_a_wrong_option_is_named(
+    web: WebProcess, options: dict[str, Any], places: list[str]
+) -> None:
+    response = await web.client.post("/caption", json={"image": IMAGE, **options})
+    assert response.status_code == 422
+    assert [entry["loc"][:2] for entry in response.json()["detail"]] == [
+        ["body", place] for place in places
+    ]
+    check(BY_NAME["caption"], response)
+
+
+async def test_an_unknown_key_gets_the_nearest_known_one(web: WebProcess) -> None:
+    for key, near in (
+        ("imag", "image"),
+        ("file_name", "filename"),
+        ("maxtokens", "max_new_tokens"),
+    ):
+        response = await web.client.post("/caption", json={"image": IMAGE, key: "x"})
+        (entry,) = response.json()["detail"]
+        assert f"did you mean {near}?" in entry["msg"]
+    response = await web.client.post(
+        "/batch-caption", json={"images": [{"image": IMAGE, "name": "a"}]}
+    )
+    (entry,) = response.json()["detail"]
+    assert entry["loc"] == ["body", "images", 0, "name"]
+
+
+async def test_several_images_in_all_shapes(web: WebProcess) -> None:
+    body = {"images": [DATA_URL, {"filename": "b.png", "image": IMAGE}, {"path": "cat.png"}]}
+    ask, response = await asked(web, "/batch-caption", body, [CAPTION] * 3)
+    assert len({image.sha256 for image in ask.images}) == 1
+    names = [result["image_path"] for result in response.json()["results"]]
+    assert names == ["images[0]", "b.png", "cat.png"]
+    check(BY_NAME["batch_caption"], response)
+
+
+async def test_a_bad_image_spoils_no_other(web: WebProcess) -> None:
+    bad = [
+        ("cat.png", "not_base64", "images[0]: the text is not base64 at character 3"),
+        (
+            {"image": "http://a/b", "filename": "u"},
+            "url_refused",
+            "images[0].image: URLs are never",
+        ),
+        ("data:text/plain;base64,QQ==", "not_an_image", "text/plain"),
+        ("QUJD", "not_an_image", ""),
+        ("", "empty_image", ""),
+        (LARGE, "file_too_large", "over 2000 bytes"),
+        ({"path": "../x"}, "path_refused", ""),
+    ]
+    for image, code, reason in bad:
+        body = {"images": [image, IMAGE]}
+        _, response = await asked(web, "/batch-caption", body, [CAPTION])
+        refused, captioned = response.json()["results"]
+        assert (refused["code"], captioned["caption"]) == (code, "a cat")
+        assert reason in refused["error"]
+        check(BY_NAME["batch_caption"], response)
+        single = image if isinstance(image, dict) else {"image": image}
+        response = await web.client.post("/caption", json=single)
+        assert (response.status_code, response.json()["code"]) == (
+            413 if code == "file_too_large" else 400,
+            code,
+        )
+        check(BY_NAME["caption"], response)
+
+
+@pytest.mark.parametrize(
+    ("value", "loc"),
+    [
+        (None, []),
+        (5, []),
+        ([IMAGE], []),
+        (True, []),
+        ({"image": 7}, ["image"]),
+        ({"filename": "a"}, ["image"]),
+        ({"image": IMAGE, "filename": 1}, ["filename"]),
+        ({"image": IMAGE, "path": "a"}, ["path"]),
+        ({"path": 1}, ["path"]),
+    ],
+    ids=str,
+)
+async def test_an_image_of_another_type_is_named(
+    web: WebProcess, value: object, loc: list[str]
+) -> None:
+    response = await web.client.post("/batch-caption", json={"images": [IMAGE, value]})
+    assert response.status_code == 422
+    (entry,) = response.json()["detail"]
+    assert entry["loc"] == ["body", "images", 1, *loc]
+
+
+async def test_too_many_images(web: WebProcess) -> None:
+    for image in (IMAGE, {"path": "cat.png"}):
+        response = await web.client.post("/batch-caption", json={"images": [image] * 4})
+        assert (response.status_code, response.json()["code"]) == (422, "too_many_files")
+
+
+async def test_the_decoded_bytes_count_and_not_their_base64(web: WebProcess) -> None:
+    largest = base64.b64encode(PNG + bytes(2000 - len(PNG))).decode()
+    lines = "\r\n".join(largest[at : at + 76] for at in range(0, len(largest), 76))
+    for text in (largest, lines):
+        _, response = await asked(web, "/caption", {"image": text}, [CAPTION])
+        assert response.status_code == 200
+
+
+# ---------------------------------------------------------------- bodies
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "application/json; charset=UTF-8",
+        "Application/JSON",
+        "application/vnd.api+json",
+    ],
+)
+async def test_media_types_of_json(web: WebProcess, kind: str) -> None:
+    sending = asyncio.create_task(
+        web.client.post(
+            "/caption",
+            content=b"\xef\xbb\xbf" + json.dumps({"image": IMAGE}).encode(),
+            headers={"Content-Type": kind},
+        )
+    )
+    await web.answer(CAPTION)
+    assert (await sending).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "hint"),
+    [
+        ("", b"{}", "the request has no Content-Type"),
+        ("image/png", PNG, "the body is the image itself"),
+        ("application/x-www-form-urlencoded", b'{"image": ""}', "x-www-form-urlencoded"),
+        ("application/octet-stream", PNG, "octet-stream"),
+        ("application/json", b"{}", "the JSON body has no 'image', but no key"),
+        ("application/json", b'{"picture": "QUJD"}', "but 'picture'"),
+        (
+            "multipart/form-data; boundary=e",
+            b'--e\r\nContent-Disposition: form-data; name="image"\r\n\r\nx\r\n--e--\r\n',
+            "the part 'image' has no file name",
+        ),
+        (
+            "multipart/form-data; boundary=e",
+            b'--e\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n--e--\r\n',
+            "the file must be in 'image', but there is one in 'file'",
+        ),
+        ("multipart/form-data; boundary=e", b"--e--\r\n", "the form has no file"),
+    ],
+)
+async def test_a_request_that_cannot_be_meant_gets_a_hint(
+    web: WebProcess, kind: str, body: bytes, hint: str
+) -> None:
+    headers = {"Content-Type": kind} if kind else {}
+    response = await web.client.post("/caption", content=body, headers=headers)
+    assert response.status_code == 422
+    assert response.json()["detail"][0]["loc"] == ["body", "image"]
+    assert hint in response.json()["hint"]
+    check(BY_NAME["caption"], response)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", b""),
+        ("application/json", b"--e--"),
+        ("application/json", b'["image"]'),
+        ("application/json; charset=utf-16", json.dumps({"image": IMAGE}).encode("utf-16")),
+        ("application/json; charset=latin-1", b'{"image": ""}'),
+        ("multipart/form-data", b'{"image": ""}'),
+        ("multipart/form-data; boundary=e", b'{"image": ""}'),
+    ],
+)
+async def test_a_body_that_cannot_be_parsed(web: WebProcess, kind: str, body: bytes) -> None:
+    response = await web.client.post("/caption", content=body, headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_body")
+    check(BY_NAME["caption"], response)
+
+
+# ---------------------------------------------------------------- tasks
+
+
+async def test_a_task(store: Engine, tmp_path: Path) -> None:
+    webhooks = WebhookSettings(allow=("localhost",))
+    async with web_process(store, tmp_path, webhooks=webhooks) as web:
+        body = {"images": [IMAGE, "?"], "callback_url": "http://localhost/hook", "num_beams": 2}
+        headers = {"Idempotency-Key": "one"}
+        accepted = await web.client.post("/async-batch-caption", json=body, headers=headers)
+        assert accepted.status_code == 202
+        check(BY_NAME["async_batch_caption"], accepted)
+        again = await web.client.post(
+            "/async-batch-caption", json=dict(reversed(body.items())), headers=headers
+        )
+        assert again.json()["task_id"] == accepted.json()["task_id"]
+        other = await web.client.post(
+            "/async-batch-caption", json={**body, "num_beams": 3}, headers=headers
+        )
+        assert other.json()["code"] == "idempotency_key_reused"
+        for url in (5, ["http://localhost"], "http://elsewhere"):
+            response = await web.client.post(
+                "/async-batch-caption", json={**body, "callback_url": url}
+            )
+            assert response.json()["detail"][0]["loc"] == ["body", "callback_url"]
+
+
+# ---------------------------------------------------------------- a toy dialect
+
+TOY = FormSpec("images", single=False, places=(("rows", EACH, "picture"), ("picture",)))
+
+
+async def toy(request: Request) -> Response:
+    """Answer with the caption in place of each picture; a dialect of this test."""
+    try:
+        async with interactive_call(request, TOY) as call:
+            answers = await call.answers(Options())
+    except CaptiondError as error:
+        return JSONResponse({"oops": error.code}, status_code=error.status)
+    texts = [
+        each.outcome.code if isinstance(each.outcome, Refused) else each.outcome.caption
+        for each in answers
+    ]
+
+    def replaced(value: Any) -> Any:
+        match value:
+            case ImageReference(position=position, label=label):
+                return [label, texts[position]]
+            case dict():
+                return {key: replaced(each) for key, each in value.items()}
+            case list():
+                return [replaced(each) for each in value]
+            case _:
+                return value
+
+    return JSONResponse(replaced(call.document))
+
+
+@pytest.fixture
+def dialect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Add the toy dialect to the table from which the application is made."""
+    operation = Operation(
+        "POST",
+        "/toy",
+        "A toy.",
+        toy,
+        (ResponseSpec(200, "The document.", dict[str, Any]),),
+        errors=(*ADMISSION, *UPLOAD),
+        form=TOY,
+        scope=Scope.CAPTION,
+    )
+    monkeypatch.setattr(captiond.web.app, "OPERATIONS", (*OPERATIONS, operation))
+
+
+@pytest.mark.usefixtures("dialect")
+async def test_a_dialect_has_its_own_shape_of_documents(store: Engine, tmp_path: Path) -> None:
+    async with web_process(store, tmp_path) as web:
+        document = {
+            "rows": [{"picture": DATA_URL}, {"picture": {"a": 1}}, {"picture": "x!"}],
+            "picture": IMAGE,
+            "text": "x" * 500_000,
+        }
+        body = json.dumps(document).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl -d sends it
+        sending = asyncio.create_task(web.client.post("/toy", content=body, headers=headers))
+        ask: Ask = await web.message(Ask)
+        for number in range(2):
+            web.channel.send(Answer(ask.ticket + number, CAPTION))
+        response = await sending
+    assert response.json() == document | {
+        "rows": [
+            {"picture": ["rows[0].picture", "a cat"]},
+            {"picture": {"a": 1}},
+            {"picture": ["rows[2].picture", "not_base64"]},
+        ],
+        "picture": ["picture", "a cat"],
+    }
+
+
+@pytest.mark.usefixtures("dialect")
+async def test_a_dialect_shows_errors_in_its_own_way(store: Engine, tmp_path: Path) -> None:
+    async with web_process(store, tmp_path) as web:
+        broken = await web.client.post("/toy", content=b"{")
+        assert (broken.status_code, broken.json()) == (400, {"oops": "malformed_body"})
+        sending = asyncio.create_task(web.client.post("/toy", json={"picture": IMAGE}))
+        await web.answer(Refused.of(QueueFull("full")))
+        assert (await sending).json() == {"oops": "queue_full"}
+        empty = await web.client.post("/toy", json={"rows": []})
+        assert (empty.status_code, empty.json()) == (200, {"rows": []})
+        await web.set_state(State(draining=True))
+        draining = await web.client.post("/toy", json={"picture": IMAGE})
+        assert (draining.status_code, draining.json()) == (503, {"oops": "draining"})
+        assert await asyncio.to_thread(lambda: [*web.spool.iterdir()]) == []
