@@ -8,7 +8,7 @@ that is started for it.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +19,8 @@ from captiond.cli.described import values_of
 from captiond.cli.main import app
 from captiond.option_settings import TagSettings
 from captiond.request_options import RequestOptions
+from tools import api_page
+from tools.markdown import code, table
 
 DOCS = Path(__file__).parents[1] / "docs"
 TABLE = re.compile(r"(<!-- tools\.docs: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -141,25 +143,13 @@ def help_of(parameter: Any, context: Any) -> tuple[str, str]:
     return spelling, text.replace("  [", " [")
 
 
-def code(text: object) -> str:
-    return f"`{text}`"
-
-
-def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """Return a table in Markdown."""
-    header = list(header)
-    lines = [row(header), "|" + "---|" * len(header), *map(row, rows)]
-    return "\n".join(lines) + "\n"
-
-
-def row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "generation": generation_table,
     "tags": tags_table,
     "commands": commands,
+    "common_errors": api_page.common_errors,
+    "operations": api_page.operations_table,
+    "reference": api_page.reference,
 }
 
 if __name__ == "__main__":

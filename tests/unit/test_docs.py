@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -161,7 +162,7 @@ def operations() -> Iterator[tuple[str, str]]:
 
 
 def test_every_operation_is_documented_and_every_documented_operation_exists() -> None:
-    documented = re.findall(r"^\| `([A-Z]+) (\S+)` \|", page("api.md"), re.MULTILINE)
+    documented = re.findall(r"^\| \[`([A-Z]+) (\S+)`\]", page("api.md"), re.MULTILINE)
     assert sorted(documented) == sorted(operations())
 
 
@@ -245,13 +246,16 @@ def find_command(words: list[str]) -> tuple[Any, list[str]]:
 
 
 def check_curl(arguments: list[str]) -> None:
-    forms = [after for word, after in pairwise(arguments) if word == "-F"]
+    values = defaultdict(list)
+    for word, after in pairwise(arguments):
+        values[word].append(after)
+    forms = values["-F"]
     fields = {form.partition("=")[0] for form in forms}
     assert fields <= FILE_FIELDS | {FIELD} | set(RequestOptions.model_fields)
     files = [form.partition("=@")[2] for form in forms if "=@" in form]
     assert [file for file in files if not (ROOT / file).is_file()] == []
-    path = arguments[-1].removeprefix("localhost:8000")
-    method = "POST" if forms else "GET"
+    path = arguments[-1].removeprefix("localhost:8000").partition("?")[0]
+    (method,) = values["-X"] or ["POST" if forms or values["-d"] else "GET"]
     assert any(
         isinstance(route, Route)
         and method in (route.methods or ())

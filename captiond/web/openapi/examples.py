@@ -81,13 +81,13 @@ def code_samples(recorded: Sequence[Example]) -> Schema:
     return {"x-codeSamples": samples} if samples else {}
 
 
-def curl(example: Example, host: str = HOST) -> str:
-    """Return a call as a command for a shell. The files are in the working directory."""
-    words = [*map(shlex.quote, arguments(example)), *json_arguments(example.json)]
+def curl(example: Example, host: str = HOST, folder: str = "") -> str:
+    """Return a call as a command for a shell. `folder` has the files, and ends with a slash."""
+    words = [*map(shlex.quote, arguments(example, folder)), *json_arguments(example.json, folder)]
     return " ".join(["curl", *words, shlex.quote(host + example.path)])
 
 
-def arguments(example: Example) -> Iterator[str]:
+def arguments(example: Example, folder: str) -> Iterator[str]:
     implied = "POST" if example.files or example.json is not None else "GET"
     if example.method != implied:
         yield from ("-X", example.method)
@@ -96,12 +96,12 @@ def arguments(example: Example) -> Iterator[str]:
     for name, value in (example.headers or {}).items():
         yield from ("-H", f"{name}: {value}")
     for field, name in example.files:
-        yield from ("-F", f"{field}=@{name}")
+        yield from ("-F", f"{field}=@{folder}{name}")
     for field, value in (example.fields or {}).items():
         yield from ("-F", f"{field}={value}")
 
 
-def json_arguments(body: object) -> Iterator[str]:
+def json_arguments(body: object, folder: str) -> Iterator[str]:
     """Yield the words for a body of JSON, in which a command puts the files."""
     if body is None:
         return
@@ -111,7 +111,11 @@ def json_arguments(body: object) -> Iterator[str]:
         yield shlex.quote(text)
         return
     quoted = re.sub(r'([\\"$`])', r"\\\1", text)
-    yield '"' + IN_JSON.sub(lambda found: f"{prefix(found)}$(base64 -w0 {found[2]})", quoted) + '"'
+
+    def command(found: re.Match[str]) -> str:
+        return f"{prefix(found)}$(base64 -w0 {folder}{found[2]})"
+
+    yield '"' + IN_JSON.sub(command, quoted) + '"'
 
 
 def with_files(body: Any, folder: Path) -> Any:
