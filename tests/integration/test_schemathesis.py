@@ -6,14 +6,9 @@ does not have. A request that the document allows is accepted, and one that it f
 With `FAULT_SOAK`, each operation gets many more requests (`make soak`).
 """
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import hypothesis
 import pytest
-import schemathesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode

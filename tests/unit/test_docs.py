@@ -21,6 +21,7 @@ from captiond.request_options import RequestOptions
 from captiond.sources import sections
 from captiond.web.app import routes
 from captiond.web.async_tasks.callback_url import FIELD
+from captiond.web.operations import OPERATIONS
 from tools.docs import click_app, rewritten
 
 ROOT = Path(__file__).parents[2]
@@ -154,11 +155,11 @@ def subclasses(error: type[CaptiondError]) -> Iterator[type[CaptiondError]]:
 
 def operations() -> Iterator[tuple[str, str]]:
     """Yield the method and the path of every operation."""
-    for route in routes():
+    for route in routes(OPERATIONS):
         if isinstance(route, Mount):
             continue
         for method in (route.methods or set()) - {"HEAD"}:
-            yield method, route.path
+            yield method, route.path.replace(":path", "")
 
 
 def test_every_operation_is_documented_and_every_documented_operation_exists() -> None:
@@ -166,8 +167,14 @@ def test_every_operation_is_documented_and_every_documented_operation_exists() -
     assert sorted(documented) == sorted(operations())
 
 
+def test_every_operation_of_a_dialect_is_explained() -> None:
+    explained = re.findall(r"^\| `([A-Z]+) (\S+)` \|", page("dialects.md"), re.MULTILINE)
+    of_dialects = [(each.method, each.path) for each in OPERATIONS if each.dialect is not None]
+    assert sorted(explained) == sorted(of_dialects)
+
+
 def test_every_mounted_folder_is_documented() -> None:
-    mounts = [route.path for route in routes() if isinstance(route, Mount)]
+    mounts = [route.path for route in routes(OPERATIONS) if isinstance(route, Mount)]
     assert [path for path in mounts if f"`{path}`" not in page("api.md")] == []
 
 

@@ -89,9 +89,9 @@ class DialectCall(Generic[Body]):
         if not images:
             raise NoImage("the request has no image; captiond only describes images")
         uploads = [self.call.uploads[image.position] for image in images]
-        for upload in uploads:
+        for image, upload in zip(images, uploads, strict=True):
             if upload.refused is not None:
-                raise ImageRefused(upload.refused)
+                raise refusal(image, upload.refused)
         answers = await self.call.answers(self._options(prompt, number), uploads)
         outcomes = list(map(captioned, images, answers))
         seconds = time.perf_counter() - self.call.started
@@ -135,11 +135,17 @@ def validated(body: type[Body], document: Any) -> Body:
 
 
 def captioned(image: ImageReference, answer: Answer) -> Captioned:
-    """Return the outcome of an image. Raises ImageRefused, with its place in the message."""
+    """Return the outcome of an image. Raises ImageRefused."""
     if isinstance(answer.outcome, Refused):
-        message = f"{image.label}: {answer.outcome.error}"
-        raise ImageRefused(replace(answer.outcome, error=message))
+        raise refusal(image, answer.outcome)
     return answer.outcome
+
+
+def refusal(image: ImageReference, refused: Refused) -> ImageRefused:
+    """Return the error for an image, with its place in the message."""
+    place = f"{image.label}: "
+    message = place + refused.error.removeprefix(place)
+    return ImageRefused(replace(refused, error=message))
 
 
 def longest(timings: Sequence[Timings]) -> Timings:

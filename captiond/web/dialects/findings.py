@@ -44,19 +44,14 @@ class Findings:
     @classmethod
     def of(cls, outcome: Captioned) -> "Findings":
         """Return what is known about one image."""
-        details = outcome.tag_details
-        tags = [label(tag.tag, tag, at, len(details)) for at, tag in enumerate(details)]
-        nouns = [
-            label(tag.lemma, tag, at, len(details))
-            for at, tag in enumerate(details)
-            if tag.kind is Kind.NOUN
-        ]
+        tags = outcome.tag_details
+        nouns = [tag for tag in tags if tag.kind is Kind.NOUN]
         return cls(
             caption=outcome.caption,
             captions=tuple(each.text for each in outcome.captions) or (outcome.caption,),
             confidence=confidence_of(outcome),
-            tags=unique(tags),
-            labels=unique(nouns or tags),
+            tags=labels_of((tag.tag, tag) for tag in tags),
+            labels=labels_of((tag.lemma, tag) for tag in nouns or tags),
             width=outcome.width,
             height=outcome.height,
         )
@@ -84,10 +79,21 @@ class Findings:
         return list(dict.fromkeys(name for each in self.labels for name in each.categories))
 
 
-def label(name: str, tag: Tag, place: int, number: int) -> Label:
-    """Return the label for a tag that is at `place` of so many, in order of salience."""
-    topicality = round(1 - place / number, 4)
-    return Label(name, tag.lemma, tag_confidence(tag), topicality, tag.category)
+def labels_of(named: Iterable[tuple[str, Tag]]) -> tuple[Label, ...]:
+    """Return labels for tags in order of salience, each name once."""
+    first: dict[str, tuple[str, Tag]] = {}
+    for name, tag in named:
+        first.setdefault(name.casefold(), (name, tag))
+    return tuple(
+        Label(
+            name,
+            tag.lemma,
+            tag_confidence(tag),
+            round(1 - place / len(first), 4),
+            tag.category,
+        )
+        for place, (name, tag) in enumerate(first.values())
+    )
 
 
 def unique(labels: Iterable[Label]) -> tuple[Label, ...]:
