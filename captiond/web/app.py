@@ -22,7 +22,7 @@ from captiond.web.problems import on_captiond_error, on_http_error
 from captiond.web.services import Services
 
 
-def routes(operations: Sequence[Operation]) -> list[Route | Mount]:
+def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route | Mount]:
     """Return one route for each operation, and one for the files of the web page."""
     calls = [
         Route(
