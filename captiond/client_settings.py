@@ -1,7 +1,7 @@
 """The sections of the settings about clients: their keys and their limits."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_serializer, model_validator
 
@@ -124,6 +124,12 @@ class ClientSettings(Section):
         le=MOST,
         description="Largest size of all request bodies of a client that captiond receives or "
         "works on, in bytes. 0: no limit.",
+    )
+
+    lists: Literal["none", "own", "all"] = Field(
+        "none",
+        description="Which tasks GET /tasks lists while there are no keys: none, those that came "
+        "from the same address, or all. Whoever has a list can read and cancel its tasks.",
     )
 
     @field_validator("body_bytes")

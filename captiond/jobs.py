@@ -245,7 +245,7 @@ class TaskState:
     """A task without its images. Times are Unix seconds.
 
     `revision` rises with each change that clients can see. Two states with equal revisions have
-    equal results.
+    equal results. `open_images` counts the images that wait or are being captioned.
     """
 
     id: str
@@ -254,6 +254,7 @@ class TaskState:
     started_at: float | None
     finished_at: float | None
     revision: int = 0
+    open_images: int = 0
 
 
 @dataclass(frozen=True, slots=True)

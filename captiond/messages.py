@@ -1,8 +1,8 @@
 """Every message that crosses a process boundary: one frozen dataclass each.
 
 from        to          messages
-web         supervisor  Alive, Ask, Drop, Queued, Cancelled, Measured
-supervisor  web         Keys, State, Answer, Drain
+web         supervisor  Alive, Ask, Drop, Queued, Cancelled, TasksChanged, Measured
+supervisor  web         Keys, State, Answer, TasksChanged, Drain
 supervisor  model       Go, Work, Withdraw, Drain
 model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model       decoder     Decode, Proceed
@@ -43,6 +43,7 @@ class ModelInfo:
     device: str
     precision: str
     batch_size: int
+    unsupported: tuple[str, ...] = ()  # options of requests that this model cannot serve
 
     @property
     def is_fallback(self) -> bool:
@@ -87,6 +88,16 @@ class Cancelled:
 
     image_ids: tuple[int, ...]
     file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TasksChanged:
+    """These tasks have a new revision. Every web process gets it, for the clients that wait there.
+
+    A web process that changes a task sends it to the supervisor, which passes it on to all.
+    """
+
+    task_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +171,8 @@ class Work:
     """One image for a model process to caption.
 
     `ticket` is unique within the supervisor. An image is `alone` in its batch if a process died
-    while it worked on the image before. A bulk image has the `image_id` of its row, and the
-    `attempt` that fences its outcome; an interactive image has no row. An image that is
+    while it worked on the image before. A bulk image has the `image_id` of its row, its `task_id`,
+    and the `attempt` that fences its outcome; an interactive image has no row. An image that is
     `known_only` is refused by a process whose model is not loaded yet, unless the cache knows it.
     The images of each `client` have their turns.
     """
@@ -175,6 +186,7 @@ class Work:
     alone: bool = False
     known_only: bool = False
     client: Client = NOBODY
+    task_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +305,7 @@ Message = (
     | Drop
     | Queued
     | Cancelled
+    | TasksChanged
     | Answer
     | State
     | Keys

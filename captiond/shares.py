@@ -10,6 +10,7 @@ cost divided by the client's weight.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from heapq import heapify, heappop, heapreplace
+from math import ceil
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +63,45 @@ def turns(tasks: Iterable[WaitingTask]) -> Iterator[WaitingTask]:
             heappop(queue)
         else:
             heapreplace(queue, (turn + task.cost, number, task, left - 1))
+
+
+# ---------------------------------------------------------------- estimates
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedTask:
+    """A task with `images` unfinished images, the next of which starts at `turn`."""
+
+    turn: float
+    cost: float
+    images: int
+
+
+def images_before(
+    task: QueuedTask,
+    tasks_before: Iterable[QueuedTask],
+    client_turn: float,
+    weight: float,
+    clients: Iterable[tuple[float, float]],
+) -> int:
+    """Return about how many images of other tasks come before the next image of a task.
+
+    `tasks_before` are tasks of the same client with smaller turns, and `clients` the turn and the
+    weight of each waiting client. An image of another client is taken to cost 1.
+    """
+    own, cost = 0, 0.0
+    for other in tasks_before:
+        images = min(other.images, ceil((task.turn - other.turn) / other.cost))
+        own += images
+        cost += images * other.cost
+    reached = client_turn + cost / weight
+    return own + sum(ceil((reached - turn) * share) for turn, share in clients if turn < reached)
+
+
+def images_until(images: int, before: int, each: float) -> int:
+    """Return about how many images are finished until a task is.
+
+    `before` come before its first one, and then every image of the task has `each` - 1 images of
+    other tasks between itself and the next one.
+    """
+    return before + ceil(images * each)

@@ -26,6 +26,7 @@ from captiond.jobs import SpooledImage
 log = structlog.get_logger()
 PART = ".part"
 PIECE_BYTES = 400  # memory that a piece takes beside its bytes
+HEAD_BYTES = 64  # of an image, kept to recognize its type
 IOV_MAX = 1024  # pieces that one call of pwritev(2) takes
 
 
@@ -43,7 +44,7 @@ class SpoolWriter(Protocol):
 
     @property
     def head(self) -> bytes:
-        """The first 64 bytes of the current image, which are enough to recognize its type."""
+        """The first HEAD_BYTES of the current image, which are enough to recognize its type."""
 
     @property
     def size(self) -> int:
@@ -192,8 +193,6 @@ class FolderSpool:
 class FileWriter:
     """Writes one spool file into a folder, as `SpoolWriter` describes it."""
 
-    HEAD_BYTES = 64
-
     def __init__(self, folder: Path, name: str) -> None:
         self._path = folder / name
         self._part = self._path.with_suffix(PART)
@@ -228,8 +227,8 @@ class FileWriter:
         self._head = b""
 
     def write(self, data: memoryview) -> None:
-        if len(self._head) < self.HEAD_BYTES:
-            self._head += data[: self.HEAD_BYTES - len(self._head)]
+        if len(self._head) < HEAD_BYTES:
+            self._head += data[: HEAD_BYTES - len(self._head)]
         self._hash.update(data)
         self._unwritten.append(data)
         self._end += len(data)

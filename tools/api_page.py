@@ -9,14 +9,15 @@ from captiond.request_options import RequestOptions
 from captiond.web.openapi.document import document
 from captiond.web.openapi.examples import Example, curl, stored_examples
 from captiond.web.openapi.response_entries import first_line
-from captiond.web.operation import ANY_REQUEST, BY_THE_PROTOCOL
+from captiond.web.operation import ANY_REQUEST, BY_THE_PROTOCOL, Errors
 from captiond.web.operations import OPERATIONS
 from tools.markdown import code, table
 
 Schema = dict[str, Any]
 HOST, FOLDER = "localhost:8000", "tests/data/"
 WIDTH = 120  # characters of a line of JSON
-OF_EVERY_OPERATION = {each.code for each in (*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError)}
+COMMON: Errors = (*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError)
+COMMON_CODES = {error.code for error in COMMON}
 OPTIONS_ROW = (
     "options",
     "The options of [captions.md](captions.md) and [tags.md](tags.md), for example `num_beams`.",
@@ -95,7 +96,9 @@ def body_parts(body: Schema) -> Iterator[str]:
             continue
         fields = schema["properties"]
         options = RequestOptions.model_fields.keys()
-        rows = [field_row(*each, schema) for each in fields.items() if each[0] not in options]
+        rows = [
+            field_row(field, each, schema) for field, each in fields.items() if field not in options
+        ]
         yield table(
             ("field", "meaning", "values"),
             [*rows, *([OPTIONS_ROW] if options <= fields.keys() else [])],
@@ -151,7 +154,7 @@ def meaning(response: Schema) -> str:
     if text.startswith("- "):
         text, errors = "", text
     codes = [line.partition("`")[2].partition("`")[0] for line in errors.splitlines() if line]
-    own = [each for each in codes if each not in OF_EVERY_OPERATION]
+    own = [each for each in codes if each not in COMMON_CODES]
     parts = [text.strip(), *bodies(response)] if text else []
     return " ".join([*parts, *([listed(own)] if own else [])])
 
@@ -237,8 +240,10 @@ def listed(codes: Sequence[str]) -> str:
 
 def common_errors() -> str:
     """Return the table of the errors that every operation can have."""
-    errors = sorted((*ANY_REQUEST, *BY_THE_PROTOCOL, CaptiondError), key=lambda each: each.status)
     return table(
         ("status", "code", "meaning"),
-        ((str(each.status), code(each.code), first_line(each)) for each in errors),
+        (
+            (str(error.status), code(error.code), first_line(error))
+            for error in sorted(COMMON, key=lambda error: error.status)
+        ),
     )

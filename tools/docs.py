@@ -44,7 +44,10 @@ def record_examples() -> None:
 
     with TemporaryDirectory() as folder:
         data, other = Path(folder) / "data", Path(folder) / "waiting"
-        with running(data) as service, running_without_model(other) as waiting:
+        with (
+            running(data, **api_calls.LISTS_TASKS) as service,
+            running_without_model(other) as waiting,
+        ):
             api_calls.store(api_calls.record(service, waiting, "holiday-photos-1"))
 
 

@@ -28,6 +28,16 @@ class Capabilities:
     several_captions: bool = False  # return more than the best caption
     context: bool = False  # use text that describes where the image comes from
 
+    @property
+    def unsupported(self) -> tuple[str, ...]:
+        """The names of the request options that this captioner cannot serve."""
+        offered = {
+            "prompt": self.prompt,
+            "num_beams": self.beams,
+            "num_captions": self.several_captions,
+        }
+        return tuple(name for name, offers in offered.items() if not offers)
+
     def missing_for(self, generation: Generation) -> str | None:
         """Return which option of a request this captioner cannot serve, or None if it can."""
         if generation.prompt and not self.prompt:

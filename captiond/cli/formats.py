@@ -1,6 +1,5 @@
 """Output formats of the commands: results as JSON, JSON lines or CSV, settings as TOML."""
 
-import csv
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,11 +8,11 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any, TextIO
 
+from captiond.csvrows import csv_header, csv_row
 from captiond.errors import SettingsError
 from captiond.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
-COLUMNS = ("image_path", "caption", "tags", "error", "code", "model", "width", "height")
 
 
 class Format(StrEnum):
@@ -54,11 +53,10 @@ def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
 
 def csv_printer(out: TextIO) -> Show:
     """Print the header, and return a function that prints one result as a row."""
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore")
-    writer.writeheader()
+    out.write(csv_header())
 
     def show(result: Mapping[str, Any]) -> None:
-        writer.writerow({**result, "tags": ", ".join(result["tags"] or ())})
+        out.write(csv_row(result))
         out.flush()
 
     return show

@@ -106,20 +106,11 @@ async def newest(settings: Settings, limit: int, status: Status | None) -> list[
     """Return the newest tasks, without their images."""
     from captiond.cli.database import opened
     from captiond.store.listing import newest_tasks
-    from captiond.web.schemas import rfc3339
+    from captiond.web.task_schemas import task_item
 
     async with opened(settings) as engine:
         tasks = await newest_tasks(engine, limit, status)
-    return [
-        {
-            "task_id": task.id,
-            "status": task.status.value,
-            "created_at": rfc3339(task.created_at),
-            "finished_at": rfc3339(task.finished_at),
-            "progress": {"total": task.total, "done": task.done, "failed": task.failed},
-        }
-        for task in tasks
-    ]
+    return [{**task_item(task.state, task.counts)} for task in tasks]
 
 
 async def read(settings: Settings, task_id: str) -> dict[str, Any]:

@@ -53,6 +53,14 @@ from captiond.store.transitions import (
 )
 from captiond.store.turns import Turn, move, next_images, waiting_after
 
+# The transaction that stores results then raises the task's revision by one, see `count_closed`.
+# guard: results-in-order
+NEXT_REVISION = (
+    select(TaskRow.revision + 1)
+    .where(TaskRow.id == ImageRow.task_id)
+    .correlate(ImageRow)
+    .scalar_subquery()
+)
 OUTCOMES = rows_of(
     "outcomes", {"id": Integer(), "attempt": Integer(), "status": String(), "result": Text()}
 )
@@ -64,7 +72,12 @@ FINISH = (
         ImageRow.attempt == OUTCOMES.c.attempt,
         image_may_become(Status.COMPLETED, Status.FAILED),
     )
-    .values(status=OUTCOMES.c.status, owner=None, result=OUTCOMES.c.result)
+    .values(
+        status=OUTCOMES.c.status,
+        owner=None,
+        result=OUTCOMES.c.result,
+        revision=NEXT_REVISION,
+    )
     .returning(ImageRow.id, ImageRow.task_id)
 )
 WAITING = image_moves(Status.PENDING, Status.PROCESSING)
@@ -135,6 +148,7 @@ class Claim:
     image: SpooledImage
     options: Options
     client: Client
+    task_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +173,12 @@ class ClaimedTask:
 class Claimed:
     """What a claim brought: images, and the spool files of tasks that failed in it.
 
-    `finished` is the number of those tasks, whose receivers are to be notified.
+    `failed` are the ids of those tasks, whose receivers are to be notified.
     """
 
     claims: list[Claim]
     unneeded: list[str] = field(default_factory=list)
-    finished: int = 0
+    failed: list[str] = field(default_factory=list)
 
 
 async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> Claimed:
@@ -203,7 +217,7 @@ async def claim_turn(
     return Claimed(
         [*so_far.claims, *readable],
         [*so_far.unneeded, *unneeded],
-        so_far.finished + len(ended),
+        [*so_far.failed, *ended],
     )
 
 
@@ -261,7 +275,9 @@ def sorted_out(
             lost.append(ImageOutcome(row.id, row.attempt, UNREADABLE))
         else:
             image = SpooledImage(task.spool, row.offset, row.size, row.sha256 or "")
-            claims.append(Claim(row.id, row.attempt, row.blame, image, task.options, task.client))
+            claims.append(
+                Claim(row.id, row.attempt, row.blame, image, task.options, task.client, row.task_id)
+            )
     return claims, lost
 
 
@@ -330,4 +346,5 @@ def fail_poison() -> ReturningUpdate[str]:
         image_moves(Status.PROCESSING, Status.FAILED, by_state=True), ImageRow.blame >= BLAME_LIMIT
     )
     result = type_coerce(result_text(Refused.of(error)), Text)
-    return poison.values(status=FAILED, owner=None, result=result).returning(ImageRow.task_id)
+    values = {"status": FAILED, "owner": None, "result": result, "revision": NEXT_REVISION}
+    return poison.values(values).returning(ImageRow.task_id)

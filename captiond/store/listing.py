@@ -1,68 +1,74 @@
 """Lists of tasks with the numbers of their images, the newest task first."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import Select, case, func, select, tuple_
 
-from captiond.jobs import Status
+from captiond.jobs import Status, TaskCounts, TaskState
 from captiond.store.engine import Engine, reading
+from captiond.store.snapshots import STATES, task_state
 from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.transitions import FAILED, OPEN
+from captiond.store.transitions import COMPLETED, FAILED, OPEN
+
+
+class ListPlace(NamedTuple):
+    """The place of a task in a list. The task itself need not exist any more."""
+
+    created_at: float
+    task_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class TaskSummary:
-    """A task without its images. Times are Unix seconds.
+    """A task without its images, and their numbers."""
 
-    `done` counts the finished images, and `failed` those of them that have no caption.
-    """
+    state: TaskState
+    counts: TaskCounts
 
-    id: str
-    status: Status
-    created_at: float
-    finished_at: float | None
-    total: int
-    done: int
-    failed: int
+    @property
+    def place(self) -> ListPlace:
+        """Where this task stands in a list."""
+        return ListPlace(self.state.created_at, self.state.id)
 
 
-async def newest_tasks(engine: Engine, limit: int, status: Status | None) -> list[TaskSummary]:
+async def newest_tasks(
+    engine: Engine,
+    limit: int,
+    status: Status | None = None,
+    *,
+    client: str | None = None,
+    after: ListPlace | None = None,
+) -> list[TaskSummary]:
     """Return up to `limit` tasks, the last accepted first.
 
-    If `status` is set, only tasks in this state are returned.
+    If they are set, only tasks in the state `status`, of the client of this name, and that follow
+    the place `after` are returned. Each combination has its index.
 
     Raises:
         StoreError: They cannot be read now.
     """
-    chosen = select(TaskRow.id, TaskRow.status, TaskRow.created_at, TaskRow.finished_at)
+    order = TaskRow.created_at, TaskRow.id
+    chosen = STATES.order_by(*(column.desc() for column in order)).limit(limit)
     if status is not None:
         chosen = chosen.where(TaskRow.status == status.value)
-    chosen = chosen.order_by(TaskRow.created_at.desc(), TaskRow.id.desc()).limit(limit)
+    if client is not None:
+        chosen = chosen.where(TaskRow.client == client)
+    if after is not None:
+        chosen = chosen.where(tuple_(*order) < tuple_(*after))
     async with reading(engine) as connection:
-        rows = (await connection.execute(chosen)).all()
-        query = counts().where(ImageRow.task_id.in_([row.id for row in rows]))
-        numbers = {row.task_id: row for row in await connection.execute(query)}
-    return [
-        TaskSummary(
-            id=row.id,
-            status=Status(row.status),
-            created_at=row.created_at,
-            finished_at=row.finished_at,
-            total=numbers[row.id].total,
-            done=numbers[row.id].done,
-            failed=numbers[row.id].failed,
-        )
-        for row in rows
-    ]
+        states = [task_state(row) for row in (await connection.execute(chosen)).all()]
+        query = counts().where(ImageRow.task_id.in_([state.id for state in states]))
+        numbers = {task_id: TaskCounts(*rest) for task_id, *rest in await connection.execute(query)}
+    return [TaskSummary(state, numbers[state.id]) for state in states]
 
 
-def counts() -> Select[str, int, int, int]:
-    """Return the query for the numbers of a task's images: all, finished, failed."""
-    finished = ImageRow.status.not_in(OPEN)
-    failed = ImageRow.status == FAILED
+def counts() -> Select[str, int, int, int, int]:
+    """Return the query for the fields of a TaskCounts, by the id of the task."""
     return select(
         ImageRow.task_id,
-        func.count().label("total"),
-        func.count(case((finished, 1))).label("done"),
-        func.count(case((failed, 1))).label("failed"),
+        func.count(),
+        func.count(case((ImageRow.status.not_in(OPEN), 1))),
+        func.count(case((ImageRow.status == COMPLETED, 1))),
+        func.count(case((ImageRow.status == FAILED, 1))),
     ).group_by(ImageRow.task_id)

@@ -1,17 +1,29 @@
 """A task and its images as one snapshot of the database."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Row, Select, Text, case, func, select, type_coerce
+from sqlalchemy import Row, Select, String, Text, case, func, select, type_coerce
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status, TaskCounts, TaskState, TaskView
 from captiond.store.engine import Engine, reading
 from captiond.store.results import image_view
+from captiond.store.sqlite import rows_of
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import COMPLETED, FAILED, OPEN
 
+NAMED = rows_of("named", {"task_id": String()})
+STATES = select(
+    TaskRow.id,
+    TaskRow.status,
+    TaskRow.created_at,
+    TaskRow.started_at,
+    TaskRow.finished_at,
+    TaskRow.revision,
+    TaskRow.open_images,
+)
 # Position, file name, hash, status, result as JSON text.
 StoredImage = Row[int, str, str | None, str, str]
 
@@ -55,6 +67,29 @@ async def read_state(engine: Engine, task_id: str) -> TaskState | None:
         return await state_of(connection, task_id)
 
 
+async def read_states(engine: Engine, task_ids: Iterable[str]) -> dict[str, TaskState]:
+    """Return those of the tasks that exist, by their ids. This takes one statement.
+
+    Raises:
+        StoreError: The database cannot be read now.
+    """
+    query = STATES.where(TaskRow.id.in_(select(NAMED.c.task_id)))
+    named = json.dumps([[task_id] for task_id in task_ids])
+    async with reading(engine) as connection:
+        rows = (await connection.execute(query, {"named": named})).all()
+    return {row.id: task_state(row) for row in rows}
+
+
+async def read_counts(engine: Engine, task_id: str) -> TaskCounts:
+    """Return the numbers of a task's images. All its images are read for it.
+
+    Raises:
+        StoreError: The database cannot be read now.
+    """
+    async with reading(engine) as connection:
+        return TaskCounts(*(await connection.execute(counts_of(task_id))).one())
+
+
 async def read_snapshot(
     engine: Engine, task_id: str, *, first: int = 0, limit: int | None = None
 ) -> TaskSnapshot | None:
@@ -75,23 +110,14 @@ async def read_snapshot(
 
 
 async def state_of(connection: AsyncConnection, task_id: str) -> TaskState | None:
-    query = select(
-        TaskRow.status,
-        TaskRow.created_at,
-        TaskRow.started_at,
-        TaskRow.finished_at,
-        TaskRow.revision,
-    )
-    row = (await connection.execute(query.where(TaskRow.id == task_id))).one_or_none()
-    if row is None:
-        return None
+    row = (await connection.execute(STATES.where(TaskRow.id == task_id))).one_or_none()
+    return None if row is None else task_state(row)
+
+
+def task_state(row: Row[str, str, float, float | None, float | None, int, int]) -> TaskState:
+    task_id, status, created_at, started_at, finished_at, revision, open_images = row
     return TaskState(
-        task_id,
-        Status(row.status),
-        row.created_at,
-        row.started_at,
-        row.finished_at,
-        row.revision,
+        task_id, Status(status), created_at, started_at, finished_at, revision, open_images
     )
 
 

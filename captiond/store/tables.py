@@ -46,6 +46,10 @@ class TaskRow(Table):
     __tablename__ = "tasks"
     __table_args__ = (
         Index("ix_tasks_created_at_id", "created_at", "id"),
+        # Lists of tasks, the newest first: of one status, of one client, of both.
+        Index("ix_tasks_status_created_at_id", "status", "created_at", "id"),
+        Index("ix_tasks_client_created_at_id", "client", "created_at", "id"),
+        Index("ix_tasks_client_status_created_at_id", "client", "status", "created_at", "id"),
         Index("ix_tasks_finished_at", "finished_at"),
         Index(
             "ix_tasks_finished_at_spool",
@@ -114,7 +118,9 @@ class ImageRow(Table):
 
     `attempt` counts the claims and fences their results. `owner` is the process that holds the
     claim, as `<node>/<process>`. `blame` holds the points for processes that died while they worked
-    on the image (see `jobs.blame`).
+    on the image (see `jobs.blame`). `revision` is the task's revision that brought the result, or 0
+    if the file was refused at upload. Results in the order of (revision, position) are in the order
+    in which they were stored, so a client can ask for those that follow the last one that it has.
     """
 
     __tablename__ = "images"
@@ -122,6 +128,13 @@ class ImageRow(Table):
         UniqueConstraint("task_id", "position"),
         Index("ix_images_status_id", "status", "id"),
         Index("ix_images_task_id_id", "task_id", "id", sqlite_where=text("status = 'PENDING'")),
+        Index(
+            "ix_images_task_id_revision_position",
+            "task_id",
+            "revision",
+            "position",
+            sqlite_where=text("revision > 0"),  # written once for each image, not at the insert
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -136,6 +149,7 @@ class ImageRow(Table):
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     blame: Mapped[int] = mapped_column(Integer, default=0)
     owner: Mapped[str | None] = mapped_column(String(64))
+    revision: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     result: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
 
 

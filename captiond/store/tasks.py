@@ -5,7 +5,6 @@ or repeated message changes nothing. Transactions change images before tasks, in
 that two of them cannot wait for each other.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +29,7 @@ from captiond.jobs import NewImage, NewTask, Status, TaskView
 from captiond.store.deliveries import announce, withhold
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.finishing import retryable
+from captiond.store.replays import find_earlier, own_key
 from captiond.store.results import options_text, result_text
 from captiond.store.snapshots import read_snapshot
 from captiond.store.sqlite import execute_many
@@ -115,7 +115,7 @@ async def create_tasks(engine: Engine, tasks: Sequence[NewTask]) -> list[str | K
     async with writing(engine) as connection:
         new: list[NewTask] = []
         for task in tasks:
-            earlier = await find_by_key(connection, task)
+            earlier = await find_earlier(connection, task)
             ids.append(earlier or task.id)
             if earlier is None:
                 new.append(task)
@@ -143,30 +143,6 @@ async def insert_images(connection: AsyncConnection, tasks: Sequence[NewTask]) -
     await execute_many(connection, INSERT_IMAGE, rows)
 
 
-async def find_by_key(connection: AsyncConnection, task: NewTask) -> str | KeyReused | None:
-    # guard: one-task-for-a-key
-    if task.key is None:
-        return None
-    same = TaskRow.idempotency_key == own_key(task)
-    before_clients = (TaskRow.idempotency_key == task.key) & (TaskRow.client == "")
-    query = select(TaskRow.id, TaskRow.digest).where(same | before_clients)
-    earlier = (await connection.execute(query)).first()
-    if earlier is not None and earlier.digest != task.digest:
-        return KeyReused("this Idempotency-Key came with another request before; use a new one")
-    return earlier.id if earlier is not None else None
-
-
-def own_key(task: NewTask) -> str | None:
-    """Return what is stored of an Idempotency-Key: a hash with the client, who has its own keys.
-
-    Tasks of earlier versions have no client, and have the key itself.
-    """
-    if task.key is None:
-        return None
-    # guard: keys-of-each-client
-    return hashlib.sha256(f"{task.client.name}\0{task.key}".encode()).hexdigest()
-
-
 def task_row(task: NewTask) -> dict[str, object]:
     """Return the parameters of INSERT_TASK."""
     return {
@@ -175,7 +151,7 @@ def task_row(task: NewTask) -> dict[str, object]:
         "created_at": task.created_at,
         "finished_at": None if task.is_open else task.created_at,
         "spool": task.spool,
-        "idempotency_key": own_key(task),
+        "idempotency_key": own_key(task.client, task.key) if task.key is not None else None,
         "digest": task.digest,
         "options": options_text(task.options),
         "callback_url": task.callback_url,

@@ -12,6 +12,7 @@ from captiond.store import claims, leases
 from captiond.store.engine import Engine
 from captiond.store.leases import owner_of
 from captiond.store.patience import until_stored
+from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
@@ -34,6 +35,7 @@ class Assignment:
         recorder: Recorder,
         cleaner: SpoolCleaner,
         courier: Courier,
+        changes: TaskChanges,
     ) -> None:
         self._dispatcher = dispatcher
         self._roster = roster
@@ -42,6 +44,7 @@ class Assignment:
         self._recorder = recorder
         self._cleaner = cleaner
         self._courier = courier
+        self._changes = changes
         self._outage = StorageOutage("claim of images")
         self._interactive, self._bulk = asyncio.Event(), asyncio.Event()
         self._bulk_waits = True
@@ -134,8 +137,9 @@ class Assignment:
         """Return the claims, after what follows from the tasks that failed in the claim."""
         # guard: tasks-that-fail-in-a-claim
         self._cleaner.remove(claimed.unneeded)
-        if claimed.finished:
+        if claimed.failed:
             self._courier.hint()
+        self._changes.note(*claimed.failed, *{claim.task_id for claim in claimed.claims})
         return claimed.claims
 
 
@@ -150,4 +154,5 @@ def bulk_work(claim: claims.Claim) -> Work:
         options=claim.options,
         alone=claim.blame > 0,
         client=claim.client,
+        task_id=claim.task_id,
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import Callable
 
 import structlog
@@ -51,12 +52,11 @@ class WebAttendance:
         self._status.greet(child)
         self._roster.add(ChildKind.WEB, child)
         code = await receive_until_exit(child, receive)
+        log_death(self._roster, ChildKind.WEB, child, code)
         self._roster.remove(ChildKind.WEB, child)
         self._router.web_exited(child.name)
         # guard: sweep-after-web-death
         self._cleaner.sweep(child.name)
-        if code != 0:
-            log.error("web_died", child=child.name, exit_code=code)
         if not self._roster.draining:
             self._recorder.count(RESTARTS, ChildKind.WEB, Death.by(code))
 
@@ -102,8 +102,7 @@ class ModelAttendance:
             standby.cancel()
         # guard: death-blames-running-images
         death = self._death(code, watching)
-        if code != 0:
-            log.error("model_died", child=child.name, exit_code=code)
+        log_death(self._roster, ChildKind.MODEL, child, code)
         if not self._roster.draining:
             self._recorder.count(RESTARTS, ChildKind.MODEL, death)
         self._roster.remove(ChildKind.MODEL, child)
@@ -144,6 +143,14 @@ class ModelAttendance:
         if watching.done() and not watching.cancelled():
             return watching.result()
         return Death.by(exit_code)
+
+
+def log_death(roster: Roster, kind: ChildKind, child: ChildProcess, exit_code: int) -> None:
+    """Log that a child has died, unless it has ended well or a stop has killed it."""
+    wanted = roster.has_killed(child.name) and exit_code == -signal.SIGKILL
+    # guard: a-stop-is-no-alarm
+    if exit_code != 0 and not wanted:
+        log.error(f"{kind}_died", child=child.name, exit_code=exit_code)
 
 
 async def receive_until_exit(child: ChildProcess, receive: Callable[[Message], None]) -> int:

@@ -65,6 +65,7 @@ class Roster:
         self.stage = DrainStage.SERVING
         self._children: dict[ChildKind, dict[str, ChildProcess]] = {kind: {} for kind in ChildKind}
         self._ready: set[str] = set()
+        self._killed: set[str] = set()
 
     @property
     def draining(self) -> bool:
@@ -80,10 +81,15 @@ class Roster:
         """Note that a model process has loaded its model."""
         self._ready.add(model)
 
+    def has_killed(self, child: str) -> bool:
+        """Return whether a stop has killed this child, so that its exit is no fault."""
+        return child in self._killed
+
     def remove(self, kind: ChildKind, child: ChildProcess) -> None:
         """Remove a child that has exited."""
         del self._children[kind][child.name]
         self._ready.discard(child.name)
+        self._killed.discard(child.name)
 
     def advance(self, stage: DrainStage) -> None:
         """Go on to a stage of the stop, and demand of all children what it adds."""
@@ -117,4 +123,5 @@ class Roster:
         elif demanded is Demand.KILL:
             if self.stage is DrainStage.OVERDUE:
                 log.warning("drain_overdue", child=child.name)
+            self._killed.add(child.name)
             child.kill()

@@ -19,10 +19,12 @@ from captiond.messages import (
     Message,
     Queued,
     Ready,
+    TasksChanged,
     Unready,
 )
 from captiond.metrics import Registry
 from captiond.supervisor.assignment import Assignment
+from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher, ModelExit, WebAnswer, Withdrawal
@@ -46,6 +48,7 @@ class Router:
         status: StatusBoard,
         cleaner: SpoolCleaner,
         courier: Courier,
+        changes: TaskChanges,
         registry: Registry,
     ) -> None:
         self._dispatcher = dispatcher
@@ -54,6 +57,7 @@ class Router:
         self._status = status
         self._cleaner = cleaner
         self._courier = courier
+        self._changes = changes
         self._registry = registry
 
     def from_web(self, web: str, message: Message) -> None:
@@ -72,6 +76,8 @@ class Router:
             case Cancelled(image_ids, file):
                 self._withdraw(self._dispatcher.cancel(frozenset(image_ids)))
                 self._cleaner.remove([file] if file is not None else [])
+            case TasksChanged(task_ids):
+                self._changes.note(*task_ids)
             case Measured(measurements):
                 self._registry.add(measurements)
             case _:
@@ -139,6 +145,8 @@ class Router:
             return
         if finished.stored:
             self._status.bulk_finished()
+            if work.task_id is not None:
+                self._changes.note(work.task_id)
         if finished.task is not None:
             if not finished.task.keeps_file:
                 self._cleaner.remove([work.image.file])

@@ -4,6 +4,7 @@ It imports neither torch nor an HTTP server. Its parts:
 
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
+- `changes`: which tasks have changed, for the web processes.
 - `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
 - `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`,
   `metricsfile`: leases, webhooks, keys, the deletion of expired data, the spool, and metrics.
@@ -30,6 +31,7 @@ from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.attendance import ModelAttendance, WebAttendance
+from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
@@ -84,8 +86,16 @@ class Supervisor:
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._status = StatusBoard(self._roster, notifier, list(self._devices()))
+        self._changes = TaskChanges(self._roster)
         self._assignment = Assignment(
-            self._dispatcher, self._roster, engine, self._node, recorder, self._cleaner, courier
+            self._dispatcher,
+            self._roster,
+            engine,
+            self._node,
+            recorder,
+            self._cleaner,
+            courier,
+            self._changes,
         )
         self._usage = SpoolUsage(
             settings, engine, spool, self._cleaner, self._status, self._registry
@@ -97,6 +107,7 @@ class Supervisor:
             self._status,
             self._cleaner,
             courier,
+            self._changes,
             self._registry,
         )
         self._metrics = MetricsFile(settings.metrics_file, self._registry, self._refresh_metrics)
@@ -132,6 +143,7 @@ class Supervisor:
             self._assignment.run_interactive(),
             self._assignment.run_bulk(),
             self._assignment.run_poll(),
+            self._changes.run(),
             self._checkpoint_forever(),
             renew_forever(self._engine, self._node, self._assignment.bulk_hint),
             self._courier.run(),

@@ -45,6 +45,7 @@ from captiond.errors import (
     WorkerLost,
 )
 from captiond.keys import Scope
+from captiond.web.access.admission import ClientBodyTooLarge, TooManyImages
 from captiond.web.connections.framing import (
     HeadTooLarge,
     MalformedRequest,
@@ -131,7 +132,7 @@ class ErrorForm:
 
 CAPTIONS = Group("Captions", "Send images, and get their captions and tags in the answer.")
 TASKS = Group("Tasks", "Send images, and get their captions later. An accepted task is on disk.")
-SERVICE = Group("Service", "What the service is, and whether it works. These calls need no key.")
+SERVICE = Group("Service", "What the service is, what it can do, and whether it works.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +140,11 @@ class Operation:
     """One call of the API.
 
     An operation with a `form` takes multipart/form-data or JSON: files, the request options, and
-    the `parameters` whose place is the form. One with a `body` takes that, and one with both takes
-    either. `errors` are those that answer the whole request, `image_errors` those that stand as
-    `code` in the result of one image. `scope` is what a key must permit; None means that no key is
-    needed and that no limits of clients apply. `description` is Markdown and follows the summary.
-    An operation of a `dialect` does not exist if the settings switch the dialect off.
+    the `parameters` whose place is the form. One with a `body` takes that. `errors` are those that
+    answer the whole request, `image_errors` those that stand as `code` in the result of one image.
+    `scope` is what a key must permit; None means that no key is needed and that no limits of
+    clients apply. `description` is Markdown and follows the summary. An operation of a `dialect`
+    does not exist if the settings switch the dialect off.
     """
 
     method: str
@@ -182,7 +183,13 @@ BY_THE_PROTOCOL: Errors = (
     TransferCodingRefused,
     VersionRefused,
 )
-ADMISSION: Errors = (Unauthorized, Forbidden, TooManyRequests)
+ADMISSION: Errors = (
+    Unauthorized,
+    Forbidden,
+    TooManyRequests,
+    TooManyImages,
+    ClientBodyTooLarge,
+)
 NOT_READY: Errors = (Draining, ModelNotReady)
 STORE: Errors = (StoreBusy, NoSpace, StorageFailed, StoreDamaged)
 UPLOAD: Errors = (

@@ -15,6 +15,7 @@ from captiond.errors import (
     BadKey,
     Draining,
     KeyReused,
+    NothingToRetry,
     QueueFull,
     SpoolFull,
     StoreBusy,
@@ -22,13 +23,23 @@ from captiond.errors import (
     TaskFinished,
     TaskNotFound,
 )
+from captiond.jobs import Status
 from captiond.keys import Scope
 from captiond.store.results import Unreadable
-from captiond.web import captioning, page, probes, schemas
-from captiond.web.async_tasks import async_captioning
+from captiond.web import captioning, info, page, probes, schemas, task_schemas
+from captiond.web.async_tasks import (
+    async_captioning,
+    event_stream,
+    results_stream,
+    task_list,
+)
 from captiond.web.async_tasks.async_captioning import TASK_IMAGES
+from captiond.web.async_tasks.event_stream import EVENT_ID
 from captiond.web.async_tasks.idempotency import KEY
+from captiond.web.async_tasks.long_poll import MOST_SECONDS
+from captiond.web.async_tasks.results_stream import MEDIA_TYPES, ResultFormat
 from captiond.web.async_tasks.status_response import MAX_DIGITS, MAX_PAGE
+from captiond.web.async_tasks.task_list import MOST
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
 from captiond.web.dialects.table import DIALECT_OPERATIONS
 from captiond.web.openapi import served
@@ -46,7 +57,7 @@ from captiond.web.operation import (
     ParameterSpec,
     ResponseSpec,
 )
-from captiond.web.problems import InvalidRequest
+from captiond.web.problems import InvalidRequest, ListRefused, TooManyWaiting
 
 TASK_ID = ParameterSpec(
     "task_id",
@@ -87,6 +98,38 @@ LIMIT = ParameterSpec(
 IF_NONE_MATCH = ParameterSpec(
     "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
 )
+WAIT = ParameterSpec(
+    "wait",
+    "query",
+    "Wait up to so many seconds, at most 60, until the task is finished. With If-None-Match, only "
+    "until the task has another revision than the ETag.",
+    Annotated[int, Field(ge=0, le=MOST_SECONDS)],
+)
+LAST_EVENT_ID = ParameterSpec(
+    "Last-Event-ID",
+    "header",
+    "The id of the last event that the client has. The stream goes on with the next one.",
+    Annotated[str, Field(pattern=f"^({EVENT_ID.pattern})$")],
+)
+FORMAT = ParameterSpec(
+    "format", "query", "json, ndjson or csv. Without it, Accept decides.", ResultFormat
+)
+ACCEPT = ParameterSpec(
+    "Accept", "header", "application/json (the default), application/x-ndjson or text/csv."
+)
+STATUS = ParameterSpec("status", "query", "List only tasks of this status.", Status)
+LIST_LIMIT = ParameterSpec(
+    "limit",
+    "query",
+    "List at most so many tasks, usually 20.",
+    Annotated[int, Field(ge=1, le=MOST)],
+)
+CURSOR = ParameterSpec(
+    "cursor",
+    "query",
+    "The field next of an earlier answer: list the tasks that follow. It stays valid when tasks "
+    "are added or deleted.",
+)
 ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
 DOCUMENT_ETAG = {"ETag": "Identifies this version of the document, for If-None-Match."}
 CALLBACK_URL = ParameterSpec(
@@ -99,14 +142,13 @@ ACCEPTED_HEADERS = {
     "Retry-After": "After how many seconds to ask for it.",
 }
 
+RESULT_HEADERS = {
+    **ETAG,
+    "Task-Status": "The task's status. There may be more results unless it is finished.",
+    "Content-Disposition": "A name for the file.",
+}
+
 OPERATIONS: tuple[Operation, ...] = (
-    Operation(
-        "GET",
-        "/",
-        "The web page.",
-        page.page,
-        (ResponseSpec(200, "The page.", None, media_type="text/html"),),
-    ),
     Operation(
         "POST",
         "/caption",
@@ -164,10 +206,101 @@ OPERATIONS: tuple[Operation, ...] = (
             ResponseSpec(304, "The task is as it was with this ETag.", None, ETAG),
         ),
         scope=Scope.READ,
-        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
-        parameters=(TASK_ID, OFFSET, LIMIT, IF_NONE_MATCH),
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, *STORE),
+        parameters=(TASK_ID, WAIT, OFFSET, LIMIT, IF_NONE_MATCH),
         group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/async-batch-caption/events/{task_id}",
+        "Follow a task by server-sent events: an image event for each result, progress, end.",
+        event_stream.task_events,
+        (
+            ResponseSpec(
+                200,
+                "The events: `image` for each result, `progress`, `end` with the task, and "
+                "`reconnect` if the stream ends before the task does.",
+                None,
+                media_type=event_stream.MEDIA_TYPE,
+                item=(
+                    task_schemas.ImageEvent
+                    | task_schemas.ProgressEvent
+                    | task_schemas.TaskItem
+                    | task_schemas.ReconnectEvent
+                ),
+            ),
+            ResponseSpec(204, "The client has the end of the task already.", None),
+        ),
+        scope=Scope.READ,
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, Draining, *STORE),
+        parameters=(TASK_ID, LAST_EVENT_ID),
+        group=TASKS,
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/async-batch-caption/results/{task_id}",
+        "Download the results that a task has so far, as JSON, JSON lines or CSV.",
+        results_stream.task_results,
+        (
+            ResponseSpec(
+                200,
+                "The results in upload order: one JSON object, a result on each line, or a table.",
+                task_schemas.TaskResults,
+                RESULT_HEADERS,
+            ),
+            ResponseSpec(
+                200,
+                "The results, one on each line.",
+                None,
+                RESULT_HEADERS,
+                MEDIA_TYPES[ResultFormat.NDJSON],
+                schemas.ImageResult,
+            ),
+            ResponseSpec(
+                200, "The results as a table.", None, RESULT_HEADERS, MEDIA_TYPES[ResultFormat.CSV]
+            ),
+            ResponseSpec(304, "The results are as they were with this ETag.", None, ETAG),
+        ),
+        scope=Scope.READ,
+        errors=(*ADMISSION, TaskNotFound, InvalidRequest, *STORE),
+        parameters=(TASK_ID, FORMAT, ACCEPT, IF_NONE_MATCH),
+        group=TASKS,
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/tasks",
+        "List the tasks of the client, the newest first.",
+        task_list.list_tasks,
+        (ResponseSpec(200, "A part of the list.", task_schemas.TaskList),),
+        scope=Scope.READ,
+        errors=(*ADMISSION, ListRefused, InvalidRequest, *STORE),
+        parameters=(STATUS, LIST_LIMIT, CURSOR),
+        group=TASKS,
+    ),
+    Operation(
+        "POST",
+        "/async-batch-caption/{task_id}/retry",
+        "Caption the failed images of a finished task again, if the machine may have been the "
+        "cause.",
+        async_captioning.retry_task,
+        (ResponseSpec(200, "The task, which waits again.", schemas.TaskStatus, ETAG),),
+        scope=Scope.CAPTION,
+        errors=(*ADMISSION, TaskNotFound, NothingToRetry, Draining, *STORE),
+        parameters=(TASK_ID,),
+        group=TASKS,
+        image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/info",
+        "Show the model, the limits, the options and the length of the queue.",
+        info.info,
+        (ResponseSpec(200, "The service.", info.ServiceInfo),),
+        scope=Scope.READ,
+        errors=(*ADMISSION, *STORE),
     ),
     Operation(
         "DELETE",
@@ -212,6 +345,13 @@ OPERATIONS: tuple[Operation, ...] = (
         "Show the name and the version of the service.",
         probes.version,
         (ResponseSpec(200, "Name and version.", schemas.VersionInfo),),
+    ),
+    Operation(
+        "GET",
+        "/",
+        "The web page, on which images can be captioned.",
+        page.page,
+        (ResponseSpec(200, "The page.", None, media_type="text/html"),),
     ),
     Operation(
         "GET",

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from captiond.errors import CaptiondError, ModelNotReady, Unauthorized
+from captiond.errors import CaptiondError, ModelNotReady, Unauthorized, Unavailable
 from captiond.jobs import Refused
 from captiond.web.dialects.error_forms import error_body, fault_of
 from captiond.web.field_problems import Problem
@@ -30,6 +30,19 @@ class InvalidRequest(CaptiondError):
         super().__init__("; ".join(str(problem["msg"]) for problem in problems))
         self.problems = problems
         self.hint = hint
+
+
+class TooManyWaiting(Unavailable):
+    """Too many clients of this process wait for tasks, or read their events."""
+
+    code = "too_many_waiting"
+
+
+class ListRefused(CaptiondError):
+    """The service has no keys, and the settings do not allow lists of tasks without one."""
+
+    code = "list_refused"
+    status = 403
 
 
 class ImageRefused(CaptiondError):

@@ -133,7 +133,9 @@ class TaskStatus(TypedDict):
     """A task. `result` has the finished images in upload order; it is null while all wait.
 
     `next_offset` is there if a part of the images was asked for: where the next part begins, or
-    null after the last one.
+    null after the last one. `queue_position` and `eta_seconds` are there while the task is PENDING:
+    about how many images of other tasks come before its next one, and about how many seconds it
+    takes until the task is finished, if it is known how fast images are finished.
     """
 
     task_id: str
@@ -146,6 +148,8 @@ class TaskStatus(TypedDict):
     started_at: str | None
     finished_at: str | None
     next_offset: NotRequired[int | None]
+    queue_position: NotRequired[int]
+    eta_seconds: NotRequired[int]
 
 
 # ---------------------------------------------------------------- probes

@@ -15,8 +15,11 @@ from captiond.store.engine import make_engine
 from captiond.usage import ClientUsage
 from captiond.web.access.allowances import Allowances
 from captiond.web.app import make_app
+from captiond.web.async_tasks.event_log import EventLog
+from captiond.web.async_tasks.queue_place import QueuePlaces
 from captiond.web.async_tasks.status_cache import StatusCache
 from captiond.web.async_tasks.task_queue import TaskQueue
+from captiond.web.async_tasks.task_watch import TaskWatch, waiters_for
 from captiond.web.connections.connection import Patience
 from captiond.web.connections.descriptors import connections_for, raise_limit
 from captiond.web.connections.http1 import Server
@@ -57,6 +60,7 @@ async def run(start: WebStart) -> None:
         loops = [
             group.create_task(supervisor.listen()),
             group.create_task(supervisor.report(services.recorder)),
+            group.create_task(services.watch.run(supervisor.closed)),
             group.create_task(services.upload_memory.keep_trimmed()),
         ]
         await supervisor.keys_received()
@@ -72,14 +76,20 @@ async def run(start: WebStart) -> None:
 def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
     """Return what the request handlers share."""
     engine = make_engine(start.settings.database)
+    queue = TaskQueue(engine)
+    places = QueuePlaces(engine, queue, lambda: supervisor.state.bulk_rate)
+    watch = TaskWatch(engine, waiters_for(start.settings.server.connections))
+    supervisor.on_changes(watch.hint)
     return Services(
         settings=start.settings,
         engine=engine,
         spool=open_spool(start.settings),
         owner=start.name,
         supervisor=supervisor,
-        queue=TaskQueue(engine),
-        statuses=StatusCache(engine),
+        queue=queue,
+        statuses=StatusCache(engine, places),
+        watch=watch,
+        events=EventLog(engine),
         upload_memory=UploadMemory(),
         spool_room=SpoolRoom(start.settings.limits, lambda: supervisor.state),
         allowances=Allowances(start.settings),

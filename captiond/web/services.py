@@ -10,8 +10,10 @@ from captiond.spool import Spool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage
 from captiond.web.access.allowances import Allowances
+from captiond.web.async_tasks.event_log import EventLog
 from captiond.web.async_tasks.status_cache import StatusCache
 from captiond.web.async_tasks.task_queue import TaskQueue
+from captiond.web.async_tasks.task_watch import TaskWatch
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.uploading.spool_room import SpoolRoom
 from captiond.web.uploading.upload_memory import UploadMemory
@@ -28,6 +30,8 @@ class Services:
     supervisor: SupervisorClient
     queue: TaskQueue
     statuses: StatusCache
+    watch: TaskWatch
+    events: EventLog
     upload_memory: UploadMemory
     spool_room: SpoolRoom
     usage: ClientUsage

@@ -1,7 +1,7 @@
 """The web process's end of the pipe to the supervisor."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from captiond.clients import Client
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
@@ -19,6 +19,7 @@ from captiond.messages import (
     Measured,
     Queued,
     State,
+    TasksChanged,
 )
 from captiond.metrics import Recorder
 from captiond.processes.channel import Channel, ChannelClosed
@@ -41,6 +42,7 @@ class SupervisorClient:
         self._channel = channel
         self._next_ticket = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._on_changes: Callable[[tuple[str, ...]], None] = ignore
 
     async def listen(self) -> None:
         """Receive messages until the supervisor has gone. A drain or its death sets `closed`."""
@@ -55,6 +57,8 @@ class SupervisorClient:
                         self.state = state
                     case Answer() as answer:
                         self._resolve(answer)
+                    case TasksChanged(task_ids):
+                        self._on_changes(task_ids)
                     case Drain():
                         self.closed.set()
                     case message:
@@ -159,6 +163,14 @@ class SupervisorClient:
             for ticket, answer in answers.items()
         ]
 
+    def on_changes(self, function: Callable[[tuple[str, ...]], None]) -> None:
+        """Have `function` called with the ids of tasks that have changed."""
+        self._on_changes = function
+
+    def notify_changed(self, task_id: str) -> None:
+        """Notify all web processes, through the supervisor, that this one has changed a task."""
+        self._channel.send(TasksChanged((task_id,)))
+
     def notify_queued(self) -> None:
         """Notify the supervisor that the database holds a new task."""
         self._channel.send(Queued())
@@ -175,3 +187,7 @@ class SupervisorClient:
         waiting = self._waiting.get(answer.ticket)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
+
+
+def ignore(_: tuple[str, ...]) -> None:
+    """Take the ids of changed tasks while nobody else does."""

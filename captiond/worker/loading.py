@@ -133,6 +133,7 @@ def describe(
         precision=captioner.precision,
         batch_size=settings.model.batch_size
         or batch_size(settings, captioner, identity.fingerprint, trial=trial),
+        unsupported=captioner.capabilities.unsupported,
     )
 
 

@@ -20,6 +20,7 @@ from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.attendance import ModelAttendance, WebAttendance
+from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
@@ -124,8 +125,9 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     status = StatusBoard(roster, Notifier({}), ["model0"])
     cleaner = SpoolCleaner(open_spool(settings), partial(tasks.needed_spool_names, store))
     courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
-    assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier)
-    router = Router(dispatcher, assignment, roster, status, cleaner, courier, registry)
+    changes = TaskChanges(roster)
+    assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier, changes)
+    router = Router(dispatcher, assignment, roster, status, cleaner, courier, changes, registry)
     parts = Parts(
         settings,
         roster,

@@ -72,9 +72,25 @@ async def test_a_model_process_that_starts_too_late_in_a_stop_is_killed(
 ) -> None:
     async with supervised(tmp_path, store) as parts:
         parts.roster.advance(DrainStage.MODEL)
-        async with spawned(parts.settings, "model0-1") as child:
-            await parts.model.attend(restarter(parts, "model0"), child)
-            assert child.process.exitcode == -signal.SIGKILL
+        with capture_logs() as logs:
+            async with spawned(parts.settings, "model0-1") as child:
+                await parts.model.attend(restarter(parts, "model0"), child)
+                assert child.process.exitcode == -signal.SIGKILL
+    assert "model_died" not in {entry["event"] for entry in logs}, "nobody needs to act"
+
+
+@pytest.mark.parametrize("kind", ChildKind)
+async def test_a_process_that_a_stop_has_not_killed_is_an_alarm(
+    store: Engine, tmp_path: Path, kind: ChildKind
+) -> None:
+    async with supervised(tmp_path, store) as parts:
+        parts.roster.advance(DrainStage.ANNOUNCED)
+        with capture_logs() as logs:
+            async with spawned(parts.settings, f"{kind}0-1") as child:
+                child.kill()
+                attendance = parts.web if kind is ChildKind.WEB else parts.model
+                await attendance.attend(restarter(parts, f"{kind}0"), child)
+    assert [entry["exit_code"] for entry in logs if entry["event"] == f"{kind}_died"] == [-9]
 
 
 async def test_the_files_of_a_dead_web_process_are_swept(store: Engine, tmp_path: Path) -> None:

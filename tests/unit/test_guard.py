@@ -9,6 +9,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from captiond.bench.load import HEAD
 from captiond.client_settings import ClientSettings
 from captiond.clients import Client
 from captiond.jobs import Captioned
@@ -43,7 +44,7 @@ def bearer(secret: str = SECRET) -> dict[str, str]:
 
 @pytest.fixture
 async def web(store: Engine, tmp_path: Path) -> AsyncIterator[WebProcess]:
-    async with web_process(store, tmp_path) as process:
+    async with web_process(store, tmp_path, clients=ClientSettings(lists="own")) as process:
         yield process
 
 
@@ -205,6 +206,9 @@ async def test_simultaneous_requests_and_waiting_images(store: Engine, tmp_path:
         response = await web.client.post("/batch-caption", files=files)
         assert "2 waiting images" in response.json()["detail"]
         check(BY_NAME["batch_caption"], response)
+        alone = await web.client.post("/batch-caption", files=[*files, *files])
+        assert never_accepted(alone, 422, "too_many_images")
+        assert "4 images, and 2 of this client" in alone.json()["detail"]
         web.channel.send(Answer(asks[1].ticket, CAPTION))
         assert [(await task).status_code for task in running] == [200, 200]
         assert (await captioned(web)).status_code == 200
@@ -213,16 +217,31 @@ async def test_simultaneous_requests_and_waiting_images(store: Engine, tmp_path:
 async def test_bytes_of_bodies(store: Engine, tmp_path: Path) -> None:
     async with web_process(store, tmp_path, clients=ClientSettings(body_bytes=2**20)) as web:
         large = {"image": ("a.png", PNG + bytes(2**20))}
-        assert limited(await web.client.post("/caption", files=large), "1048576 bytes of bodies")
+        response = await web.client.post("/caption", files=large)
+        assert never_accepted(response, 413, "client_body_too_large")
+        assert "over 1048576 bytes" in response.json()["detail"]
 
         async def chunks() -> AsyncIterator[bytes]:
+            yield HEAD
             for _ in range(40):
                 yield bytes(2**15)
 
-        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        headers = {"Content-Type": "multipart/form-data; boundary=edge"}
         response = await web.client.post("/caption", content=chunks(), headers=headers)
-        assert response.status_code in {400, 429}
+        assert never_accepted(response, 413, "client_body_too_large")
+        half = {"image": ("a.png", PNG + bytes(2**19))}
+        first = asyncio.create_task(web.client.post("/caption", files=half))
+        ask: Ask = await web.message(Ask)
+        assert limited(await web.client.post("/caption", files=half), "1048576 bytes of bodies")
+        web.channel.send(Answer(ask.ticket, CAPTION))
+        assert (await first).status_code == 200
         assert (await captioned(web)).status_code == 200
+
+
+def never_accepted(response: httpx.Response, status: int, code: str) -> bool:
+    """Hold that an answer does not ask the client to send the same again."""
+    assert "retry-after" not in response.headers
+    return (response.status_code, response.json()["code"]) == (status, code)
 
 
 async def test_images_of_tasks(store: Engine, tmp_path: Path) -> None:
@@ -232,6 +251,9 @@ async def test_images_of_tasks(store: Engine, tmp_path: Path) -> None:
             files = [("images", (f"{n}.png", PNG)) for n in range(number)]
             return await web.client.post("/async-batch-caption", files=files)
 
+        alone = await send_task(4)
+        check(BY_NAME["async_batch_caption"], alone)
+        assert never_accepted(alone, 422, "too_many_images")
         assert (await send_task(2)).status_code == 202
         refused = await send_task(2)
         check(BY_NAME["async_batch_caption"], refused)
@@ -301,6 +323,20 @@ async def test_a_task_belongs_to_its_key(web: WebProcess) -> None:
         response = await web.client.get(status, headers=bearer(secret))
         assert response.json()["status"] == "PENDING"
     assert (await web.client.delete(cancel, headers=bearer(admin))).status_code == 200
+
+
+async def test_results_need_the_scope_read(web: WebProcess) -> None:
+    """A key that may only send tasks sees that its own is cancelled, and no results."""
+    sender, both = new_secret(), new_secret()
+    await web.set_keys(made(sender, Scope.CAPTION), made(both))
+    two = [("images", ("a.png", PNG)), ("images", ("b.png", b"no image"))]
+    for secret, results in ((sender, 0), (both, 1)):
+        sent = await web.client.post("/async-batch-caption", files=two, headers=bearer(secret))
+        path = f"/async-batch-caption/{sent.json()['task_id']}"
+        cancelled = await web.client.delete(path, headers=bearer(secret))
+        check(BY_NAME["cancel_task"], cancelled)
+        assert cancelled.json()["status"] == "CANCELLED"
+        assert len(cancelled.json()["result"]) == results
 
 
 async def test_without_keys_a_task_belongs_to_whoever_knows_its_id(web: WebProcess) -> None:

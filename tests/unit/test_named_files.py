@@ -274,13 +274,16 @@ async def test_named_files_have_the_limit_of_a_body(
         assert list(web.spool.iterdir()) == []
 
 
+SMALL = ClientSettings.model_construct(body_bytes=10_000)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("state", "clients", "status", "code"),
     [
         (replace(HEALTHY, disk_free=10_000), ClientSettings(), 507, "no_space"),
         (replace(HEALTHY, spool_free=10_000), ClientSettings(), 507, "spool_full"),
-        (HEALTHY, ClientSettings.model_construct(body_bytes=10_000), 429, "too_many_requests"),
+        (HEALTHY, SMALL, 413, "client_body_too_large"),
     ],
 )
 async def test_named_files_count_as_much_as_sent_ones(

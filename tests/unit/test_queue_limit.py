@@ -1,12 +1,15 @@
 """The queue of tasks is bounded in images and in bytes, and says when there is room again."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from captiond.client_settings import ClientSettings
 from captiond.config import LimitSettings
 from captiond.errors import QueueFull
 from captiond.messages import State
@@ -105,3 +108,37 @@ async def test_a_full_queue_is_503_and_stores_nothing(
         assert (refused.status_code, refused.json()["code"]) == (503, "queue_full")
         assert 10 <= int(refused.headers["retry-after"]) <= MOST_SECONDS
         assert len(list(web.spool.iterdir())) == stored
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("clients", "full"),
+    [
+        (ClientSettings(), replace(HEALTHY, bulk_rate=1.0)),
+        (ClientSettings(images=1), HEALTHY),
+        (ClientSettings(), replace(HEALTHY, spool_free=0)),
+        (ClientSettings(), replace(HEALTHY, disk_free=0)),
+    ],
+    ids=["queue", "client", "spool", "disk"],
+)
+async def test_a_request_that_is_sent_again_gets_its_task_whatever_is_full(
+    store: Engine, tmp_path: Path, clients: ClientSettings, full: State
+) -> None:
+    """It adds no work. Only the body tells whether it is the same request."""
+    limits, headers = LimitSettings(queued_images=1, spool_bytes=100_000), {"Idempotency-Key": "k"}
+    async with web_process(store, tmp_path, limits=limits, clients=clients) as web:
+
+        async def send(image: bytes, **headers: str) -> httpx.Response:
+            files = {"images": ("a.png", image)}
+            return await web.client.post("/async-batch-caption", files=files, headers=headers)
+
+        first = await send(PNG, **headers)
+        assert first.status_code == 202
+        await web.set_state(full)
+        stored = list(web.spool.iterdir())
+        assert (await send(PNG)).status_code in {429, 503, 507}
+        again, other = await send(PNG, **headers), await send(PNG + b"other", **headers)
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert again.headers["location"] == first.headers["location"]
+        assert (other.status_code, other.json()["code"]) == (422, "idempotency_key_reused")
+        assert list(web.spool.iterdir()) == stored

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from captiond.errors import SpoolError
 from captiond.jobs import SpooledImage
-from captiond.spool import IOV_MAX, FileWriter, FolderSpool, after, remove
+from captiond.spool import HEAD_BYTES, IOV_MAX, FolderSpool, after, remove
 
 PIECES = st.lists(st.binary(min_size=1, max_size=200), max_size=6)
 STEPS = st.lists(st.tuples(PIECES, st.booleans(), st.booleans()), max_size=8)
@@ -33,7 +33,7 @@ def test_what_is_kept_stands_where_it_is_told(
             if flushed:
                 writer.flush()
         content = b"".join(pieces)
-        assert (writer.size, writer.head) == (len(content), content[: FileWriter.HEAD_BYTES])
+        assert (writer.size, writer.head) == (len(content), content[:HEAD_BYTES])
         if dropped:
             writer.drop()
         else:

@@ -10,14 +10,14 @@ import pytest
 from starlette.requests import Request
 
 from captiond.config import LimitSettings
-from captiond.errors import NoSpace, NotAnImage, SpoolFull
+from captiond.errors import BodyTooLarge, NoSpace, NotAnImage, SpoolFull
 from captiond.jobs import Refused
 from captiond.messages import Answer, Ask, State
 from captiond.store.engine import Engine
 from captiond.web.uploading.spool_room import SETTLE_SECONDS, SpoolRoom
 from tests.unit.webprocess import HEALTHY, PNG, web_process
 
-LIMITS = LimitSettings(spool_bytes=100)
+LIMITS = LimitSettings(spool_bytes=1000)
 GIB = 1024**3
 
 
@@ -126,6 +126,18 @@ def test_a_body_of_unknown_length_takes_room_as_it_arrives() -> None:
         with pytest.raises(SpoolFull):
             upload.add(1)
     assert room.taken == 10
+
+
+def test_what_is_larger_than_the_whole_limit_is_not_to_be_sent_again() -> None:
+    room = SpoolRoom(LIMITS, lambda: State(spool_free=1000))
+    opened(room, "1000")
+    with pytest.raises(BodyTooLarge, match="1000 bytes"):
+        opened(room, "1001")
+    with room.upload(request(None), durable=True, max_bytes=GIB) as upload:
+        upload.add(1000)
+        with pytest.raises(BodyTooLarge):
+            upload.add(1)
+    opened(room, "1001", durable=False)
 
 
 def test_the_reserve_of_the_disk_is_for_all_uploads() -> None:

@@ -24,8 +24,11 @@ from captiond.store.engine import Engine
 from captiond.usage import ClientUsage, UsageBoard
 from captiond.web.access.allowances import Allowances
 from captiond.web.app import make_app
+from captiond.web.async_tasks.event_log import EventLog
+from captiond.web.async_tasks.queue_place import QueuePlaces
 from captiond.web.async_tasks.status_cache import StatusCache
 from captiond.web.async_tasks.task_queue import TaskQueue
+from captiond.web.async_tasks.task_watch import TaskWatch, waiters_for
 from captiond.web.services import Services
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.uploading.spool_room import SpoolRoom
@@ -85,14 +88,20 @@ async def web_process(
     settings.spool.mkdir(exist_ok=True)
     theirs, ours = SPAWN.Pipe(duplex=True)
     channel, supervisor = await Channel.open(theirs), SupervisorClient(await Channel.open(ours))
+    queue = TaskQueue(store)
+    places = QueuePlaces(store, queue, lambda: supervisor.state.bulk_rate)
+    watch = TaskWatch(store, waiters_for(settings.server.connections))
+    supervisor.on_changes(watch.hint)
     services = Services(
         settings=settings,
         engine=store,
         spool=FolderSpool(settings.spool),
         owner="web0",
         supervisor=supervisor,
-        queue=TaskQueue(store),
-        statuses=StatusCache(store),
+        queue=queue,
+        statuses=StatusCache(store, places),
+        watch=watch,
+        events=EventLog(store),
         upload_memory=UploadMemory(),
         spool_room=SpoolRoom(settings.limits, lambda: supervisor.state),
         allowances=Allowances(settings),
@@ -103,6 +112,7 @@ async def web_process(
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         process = WebProcess(client, services, channel, settings.spool)
         listening = asyncio.create_task(supervisor.listen())
+        watching = asyncio.create_task(watch.run(supervisor.closed))
         await process.message(Alive)
         channel.send(Keys())
         await process.set_state(state)
@@ -111,3 +121,4 @@ async def web_process(
         finally:
             channel.close()
             await listening
+            watching.cancel()

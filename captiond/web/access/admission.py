@@ -9,11 +9,25 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from captiond.clients import Client
-from captiond.errors import TooManyRequests
+from captiond.errors import RequestError, TooManyRequests
 from captiond.keys import Limits
 from captiond.usage import ClientUsage, CountedClient, Usage, seconds_until_allowed
 
 SOON = 2  # seconds; Retry-After of limits that end when other requests of the client are finished
+
+
+class TooManyImages(RequestError):
+    """The request has more images than its client may have waiting at all: no retry helps."""
+
+    code = "too_many_images"
+    status = 422
+
+
+class ClientBodyTooLarge(RequestError):
+    """The request's images have more bytes than its client may send at once: no retry helps."""
+
+    code = "client_body_too_large"
+    status = 413
 
 
 class Admission:
@@ -34,8 +48,8 @@ class Admission:
         self._images = 0
         self._body_bytes = 0
 
-    def begin(self, now: float, body_bytes: int = 0) -> None:
-        """Count the request, with the size of its body as far as it is known. `end` must follow.
+    def begin(self, now: float) -> None:
+        """Count the request. `end` must follow.
 
         Raises:
             TooManyRequests: the client is over a limit. Nothing is counted.
@@ -46,12 +60,9 @@ class Admission:
         total = self._counters.total(counted)
         self._check_rate(total, now)
         check(total.concurrent + 1, self.limits.concurrent, "requests at the same time")
-        check(total.body_bytes + body_bytes, self.limits.body_bytes, "bytes of bodies")
-        usage = counted.usage
-        usage.current += 1
-        usage.concurrent += 1
-        usage.body_bytes += body_bytes
-        self._counted, self._body_bytes = counted, body_bytes
+        counted.usage.current += 1
+        counted.usage.concurrent += 1
+        self._counted = counted
         self._counters.publish(counted)
 
     def count_refused(self, now: float) -> None:
@@ -70,9 +81,11 @@ class Admission:
         """Count images that wait until the request is finished.
 
         Raises:
+            TooManyImages: the client may never have so many waiting images.
             TooManyRequests: too many images of the client would wait.
         """
         if self._counted is not None and self.limits.images:
+            check_images(self._images + number, self.limits.images)
             total = self._counters.total(self._counted)
             check(total.images + number, self.limits.images, "waiting images")
             self._images += number
@@ -83,9 +96,12 @@ class Admission:
         """Count more bytes of the body, until the request is finished.
 
         Raises:
+            ClientBodyTooLarge: the client may never send so many bytes at once.
             TooManyRequests: the bodies of the client would be too large together.
         """
-        if self._counted is not None:
+        if self._counted is not None and self.limits.body_bytes:
+            # guard: no-retry-of-what-never-fits
+            check_body(self._body_bytes + size, self.limits.body_bytes)
             total = self._counters.total(self._counted)
             check(total.body_bytes + size, self.limits.body_bytes, "bytes of bodies")
             self._body_bytes += size
@@ -117,6 +133,24 @@ def check(number: int, limit: int | None, what: str) -> None:
     """Return if `number` is within the limit; 0 and None are no limit. Raises TooManyRequests."""
     if limit and number > limit:
         raise TooManyRequests(f"this client may have {limit} {what}", retry_after=SOON)
+
+
+def check_images(number: int, most: int) -> None:
+    """Return if one request may have so many images. Raises TooManyImages."""
+    if number > most:
+        raise TooManyImages(
+            f"the request has {number} images, and {most} of this client may wait ([clients] "
+            "images, or images or share of its key); send fewer images in a request"
+        )
+
+
+def check_body(size: int, most: int) -> None:
+    """Return if one request may have so many bytes. Raises ClientBodyTooLarge."""
+    if size > most:
+        raise ClientBodyTooLarge(
+            f"the request is over {most} bytes, which this client may send at once ([clients] "
+            "body_bytes, or body_bytes of its key); send fewer or smaller images in a request"
+        )
 
 
 def admission_of(request: Request) -> Admission:

@@ -36,8 +36,9 @@ class Guard:
         admission = admission_for(scope, services, allowance)
         state["admission"] = admission
         length = body_length(scope, allowance.limits)
-        admission.begin(now, length or 0)
+        admission.begin(now)
         try:
+            admission.hold_body(length or 0)
             # guard: scopes-are-checked
             if key is not None and not key.permits(self._needed):
                 raise Forbidden(f"the key does not have the scope {self._needed.value}")

@@ -5,9 +5,10 @@ from starlette.requests import Request
 from captiond.errors import TaskNotFound, TooManyRequests
 from captiond.keys import Scope
 from captiond.store import tasks
-from captiond.web.access.admission import admission_of
+from captiond.web.access.admission import admission_of, check_images
 from captiond.web.access.guard import key_in
 from captiond.web.access.identity import client_of
+from captiond.web.problems import ListRefused
 from captiond.web.services import services_of
 
 RETRY_SECONDS = 30  # until images of the client's tasks are captioned
@@ -31,16 +32,44 @@ async def check_owner(request: Request, task_id: str) -> None:
         raise TaskNotFound("Task not found.")
 
 
+def listed_client(request: Request) -> str | None:
+    """Return the name of the client whose tasks a request may list, or None if it may list all.
+
+    With keys, a key may list its own tasks, and a key with the scope admin those of all. Without
+    keys, whoever lists tasks could read and cancel all of them, for their ids are all that it
+    takes. So `[clients] lists` has to permit it.
+
+    Raises:
+        ListRefused: the settings do not permit it.
+    """
+    key = key_in(request)
+    if key is not None:
+        # guard: lists-have-owners
+        return None if key.permits(Scope.ADMIN) else key.client.name
+    match services_of(request).settings.clients.lists:
+        case "all":
+            return None
+        case "own":
+            return client_of(request).name
+        case _:
+            raise ListRefused(
+                "tasks are listed for keys only, as the ids in a list permit to read and cancel "
+                "the tasks; create a key with captiond keys create, or see [clients] lists"
+            )
+
+
 async def check_waiting(request: Request, images: int) -> None:
     """Return if so many more images of tasks of the request's client may wait.
 
     Raises:
+        TooManyImages: the client may never have so many images waiting in tasks.
         TooManyRequests: too many would wait.
         StoreError: the database cannot be read now.
     """
     most = admission_of(request).task_images
     if not most:
         return
+    check_images(images, most)
     backlog = await tasks.backlog(services_of(request).engine, client_of(request).name)
     if backlog.images + images > most:
         raise TooManyRequests(

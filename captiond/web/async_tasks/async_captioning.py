@@ -1,4 +1,4 @@
-"""Handlers of the calls for tasks: accept one, show it, cancel it."""
+"""Handlers of the calls for tasks: accept one, show it, cancel it, retry it."""
 
 import secrets
 import time
@@ -10,23 +10,31 @@ from starlette.responses import JSONResponse, Response
 from captiond.errors import CaptiondError, TaskNotFound
 from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
+from captiond.keys import Scope
 from captiond.store import tasks
+from captiond.store.replays import EarlierTask, earlier_task
 from captiond.store.tasks import Backlog
 from captiond.web import schemas
+from captiond.web.access.guard import key_in
 from captiond.web.access.identity import client_of
 from captiond.web.access.ownership import check_owner, check_waiting
 from captiond.web.async_tasks.callback_url import FIELD as CALLBACK_FIELD
 from captiond.web.async_tasks.callback_url import callback_url_of
+from captiond.web.async_tasks.encoded_task import Page
 from captiond.web.async_tasks.idempotency import digest_of, key_of
+from captiond.web.async_tasks.long_poll import wait_for_news, wait_of
 from captiond.web.async_tasks.queue_limit import check_queue
 from captiond.web.async_tasks.status_response import present_status, status_response
 from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
+from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import form_options
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
 from captiond.web.uploading.uploads import received, shielded
 
 TASK_IMAGES = FormSpec("images", single=False, durable=True)
+COMPARED_IMAGES = replace(TASK_IMAGES, durable=False, stored=False)
+WITHOUT_RESULTS = Page(offset=0, limit=0)
 POLL_SECONDS = 2  # when a client should ask for a new task's status
 
 
@@ -34,6 +42,9 @@ async def async_batch_caption(request: Request) -> Response:
     """Accept images as a task, and answer once its files and rows are durable."""
     services, key = services_of(request), key_of(request)
     services.supervisor.check_open()
+    # guard: replay-of-a-full-queue
+    if (earlier := await earlier_of(request, key)) is not None:
+        return await replayed(request, earlier)
     length = request.headers.get("content-length", "")
     await check_room(services, Backlog(1, int(length) if length.isdigit() else 1))
     await check_waiting(request, 1)
@@ -47,14 +58,40 @@ async def async_batch_caption(request: Request) -> Response:
             client=client_of(request),
             cost=generation.cost / Generation().cost,
         )
-        await check_room(services, backlog_of(task))
-        await check_waiting(request, sum(image.refused is None for image in task.images))
+        if await earlier_of(request, key) is None:  # the same request may have been faster
+            await check_room(services, backlog_of(task))
+            await check_waiting(request, sum(image.refused is None for image in task.images))
         # If the client disconnects during the commit, the files must not be removed.
         task_id = await shielded(accept(services.queue, form, task))
     services.supervisor.notify_queued()
+    return accepted(request, task_id, len(task.images))
+
+
+async def earlier_of(request: Request, key: str | None) -> EarlierTask | None:
+    """Return the task that the client has sent with this Idempotency-Key, or None."""
+    if key is None:
+        return None
+    return await earlier_task(services_of(request).engine, client_of(request), key)
+
+
+async def replayed(request: Request, earlier: EarlierTask) -> Response:
+    """Answer a request whose Idempotency-Key has a task, with that task.
+
+    It adds no work, so a full queue, a full spool and the limits of waiting images do not matter.
+
+    Raises:
+        KeyReused: the request is not the same as the one that the task is from.
+    """
+    async with received(request, services_of(request), COMPARED_IMAGES) as form:
+        earlier.check_same(digest_of(form))
+    return accepted(request, earlier.id, len(form.uploads))
+
+
+def accepted(request: Request, task_id: str, images: int) -> Response:
+    """Return the response for a task that is stored."""
     status_url = str(request.app.url_path_for("task_status", task_id=task_id))
     return JSONResponse(
-        schemas.task_accepted(task_id, len(task.images)),
+        schemas.task_accepted(task_id, images),
         status_code=202,
         headers={"Location": status_url, "Retry-After": str(POLL_SECONDS)},
     )
@@ -62,21 +99,44 @@ async def async_batch_caption(request: Request) -> Response:
 
 async def task_status(request: Request) -> Response:
     """Return a task with the results that it has so far, or those of a part of its images."""
-    statuses, task_id = services_of(request).statuses, request.path_params["task_id"]
+    services, task_id = services_of(request), request.path_params["task_id"]
     await check_owner(request, task_id)
-    return await status_response(request, statuses, task_id)
+    if seconds := wait_of(request.query_params):
+        known = request.headers.get("if-none-match")
+        await unless_disconnected(request, wait_for_news(services.watch, task_id, known, seconds))
+    return await status_response(request, services.statuses, task_id)
+
+
+async def retry_task(request: Request) -> Response:
+    """Let the failed images of a task wait again that may succeed now, and return the task."""
+    services, task_id = services_of(request), request.path_params["task_id"]
+    services.supervisor.check_open()
+    await check_owner(request, task_id)
+    await check_waiting(request, 1)
+    await tasks.retry(services.engine, task_id)
+    services.supervisor.notify_queued()
+    services.supervisor.notify_changed(task_id)
+    return await present_status(services.statuses, task_id)
 
 
 async def cancel_task(request: Request) -> Response:
-    """Cancel a task, and return it. Images without a result do not get one any more."""
+    """Cancel a task, and return it. Images without a result do not get one any more.
+
+    Results are shown only to those who may read them: a key may be allowed to send and to cancel
+    tasks, and not to read.
+    """
     services, task_id = services_of(request), request.path_params["task_id"]
     await check_owner(request, task_id)
     cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
     if cancelled is None:
         raise TaskNotFound("Task not found.")
     services.supervisor.notify_cancelled(cancelled.images, cancelled.spool)
+    services.supervisor.notify_changed(task_id)
     # Conditions and pages are for reading. A 304 or a 422 would hide that the task is cancelled.
-    return await present_status(services.statuses, task_id)
+    key = key_in(request)
+    # guard: results-need-read
+    page = None if key is None or key.permits(Scope.READ) else WITHOUT_RESULTS
+    return await present_status(services.statuses, task_id, page)
 
 
 async def check_room(services: Services, new: Backlog) -> None:

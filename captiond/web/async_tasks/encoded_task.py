@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from captiond.jobs import RETRYABLE, ImageView, Refused, Status, TaskCounts, TaskState
 from captiond.store.results import image_view
 from captiond.store.snapshots import StoredImage, TaskSnapshot
+from captiond.web.async_tasks.queue_place import QueuePlace
 from captiond.web.schemas import encoded, image_result, task_fields
 
 PIECE_BYTES = 64 * 1024
@@ -81,14 +82,15 @@ class EncodedTask:
         """The memory that it takes, in bytes."""
         return sum(ROW_BYTES + len(result or b"") for result in self.results)
 
-    def status(self) -> EncodedStatus:
-        """Return the whole body."""
+    def status(self, place: QueuePlace | None = None) -> EncodedStatus:
+        """Return the whole body. `place` is that of a task that waits."""
         finished = tuple(result for result in self.results if result is not None)
-        return status_of(self.state, self.counts, finished)
+        return status_of(self.state, self.counts, finished, place=place)
 
-    def page(self, page: Page) -> EncodedStatus:
+    def page(self, page: Page, place: QueuePlace | None = None) -> EncodedStatus:
         """Return the body with the results of a part of the images."""
-        return page_status(self.state, self.counts, self.results[page.offset : page.end], page)
+        some = self.results[page.offset : page.end]
+        return page_status(self.state, self.counts, some, page, place)
 
 
 def encoded_task(
@@ -110,19 +112,25 @@ def encoded_task(
     return EncodedTask(snapshot.state, snapshot.counts, tuple(results), first_open)
 
 
-def encoded_page(snapshot: TaskSnapshot, page: Page) -> EncodedStatus:
+def encoded_page(
+    snapshot: TaskSnapshot, page: Page, place: QueuePlace | None = None
+) -> EncodedStatus:
     """Return the body with the results of a part of the images, which the snapshot has."""
     encodings = [encoded_result(image_of(row)) for row in snapshot.images]
-    return page_status(snapshot.state, snapshot.counts, encodings, page)
+    return page_status(snapshot.state, snapshot.counts, encodings, page, place)
 
 
 def page_status(
-    state: TaskState, counts: TaskCounts, encodings: Iterable[bytes | None], page: Page
+    state: TaskState,
+    counts: TaskCounts,
+    encodings: Iterable[bytes | None],
+    page: Page,
+    place: QueuePlace | None = None,
 ) -> EncodedStatus:
     """Return the body for a part of a task, with its encoded results. None stands for no result."""
     results = tuple(result for result in encodings if result is not None)
     next_offset = page.end if page.end < counts.total else None
-    return status_of(state, counts, results, page=page, next_offset=next_offset)
+    return status_of(state, counts, results, page=page, next_offset=next_offset, place=place)
 
 
 def status_of(
@@ -132,22 +140,31 @@ def status_of(
     *,
     page: Page | None = None,
     next_offset: int | None = None,
+    place: QueuePlace | None = None,
 ) -> EncodedStatus:
     """Return the body for a task with these encoded results."""
     fields = task_fields(state, counts, [])
     if page is not None:
         fields["next_offset"] = next_offset
-    etag = etag_of(state, page)
+    if place is not None:
+        fields["queue_position"] = place.position
+        if place.eta_seconds is not None:
+            fields["eta_seconds"] = place.eta_seconds
+    etag = etag_of(state, page, place)
     if state.status is Status.PENDING:
         return EncodedStatus(etag, encoded(fields), (), b"")
     before, empty, after = encoded(fields).partition(b'"result":[')
     return EncodedStatus(etag, before + empty, results, after)
 
 
-def etag_of(state: TaskState, page: Page | None = None) -> str:
-    """Return the entity tag of a task's status, or of a part of it."""
+def etag_of(state: TaskState, page: Page | None = None, place: QueuePlace | None = None) -> str:
+    """Return the entity tag of a task's status, or of a part of it.
+
+    It begins with the task's revision. The place of a task that waits changes without a new one.
+    """
     part = f"-{page.offset}-{page.limit}" if page else ""
-    return f'"{state.revision}{part}"'
+    waits = f"-q{place.position}-{place.eta_seconds or 0}" if place else ""
+    return f'"{state.revision}{part}{waits}"'
 
 
 def image_of(row: StoredImage) -> ImageView:

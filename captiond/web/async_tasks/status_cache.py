@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from weakref import WeakValueDictionary
 
+from captiond.jobs import TaskState
 from captiond.store.engine import Engine
 from captiond.store.snapshots import TaskSnapshot, read_snapshot, read_state
 from captiond.web.async_tasks.encoded_task import (
@@ -21,6 +22,7 @@ from captiond.web.async_tasks.encoded_task import (
     encoded_task,
     etag_of,
 )
+from captiond.web.async_tasks.queue_place import QueuePlace, QueuePlaces
 
 MAX_BYTES = 32 * 1024 * 1024
 FEW_IMAGES = 50  # fewer take less time to encode than a thread is worth
@@ -33,8 +35,11 @@ class StatusCache:
     The last one is kept even if it alone is larger than `max_bytes`.
     """
 
-    def __init__(self, engine: Engine, max_bytes: int = MAX_BYTES) -> None:
+    def __init__(
+        self, engine: Engine, places: QueuePlaces | None = None, max_bytes: int = MAX_BYTES
+    ) -> None:
         self._engine = engine
+        self._places = places
         self._max_bytes = max_bytes
         self._tasks: OrderedDict[str, EncodedTask] = OrderedDict()
         # Polls of one task must not all build its status.
@@ -48,7 +53,7 @@ class StatusCache:
             StoreError: The database cannot be read now.
         """
         state = await read_state(self._engine, task_id)
-        return None if state is None else etag_of(state, page)
+        return None if state is None else etag_of(state, page, await self._place(state))
 
     async def status(self, task_id: str, page: Page | None = None) -> EncodedStatus | None:
         """Return the status of a task, or None if there is no such task.
@@ -62,13 +67,16 @@ class StatusCache:
             snapshot = await read_snapshot(
                 self._engine, task_id, first=page.offset, limit=page.limit
             )
-            return None if snapshot is None else encoded_page(snapshot, page)
+            if snapshot is None:
+                return None
+            return encoded_page(snapshot, page, await self._place(snapshot.state))
         lock = self._building.setdefault(task_id, asyncio.Lock())
         async with lock:
             task = await self._present(task_id)
         if task is None:
             return None
-        return task.status() if page is None else task.page(page)
+        place = await self._place(task.state)
+        return task.status(place) if page is None else task.page(page, place)
 
     async def pieces(self, status: EncodedStatus) -> AsyncIterator[bytes]:
         """Yield a body in pieces. While several are sent, each leaves time for other requests."""
@@ -80,6 +88,9 @@ class StatusCache:
                 yield piece
         finally:
             self._streams -= 1
+
+    async def _place(self, state: TaskState) -> QueuePlace | None:
+        return None if self._places is None else await self._places.place(state)
 
     async def _present(self, task_id: str) -> EncodedTask | None:
         """Return the task as it is now, of which only what is new is read and encoded."""

@@ -39,7 +39,7 @@ def form_content(form: FormSpec, fields: list[ParameterSpec], schemas: SchemaSet
         schema = schemas.of(each.schema, "validation")
         properties[each.name] = {**as_text(schema), "description": each.description}
     properties |= option_fields()
-    schema = {"type": "object", "properties": properties, **one_of_the_ways(form, fields)}
+    schema = {"type": "object", "properties": properties, **ways_to_send(form, fields)}
     return {"schema": schema, "encoding": {form.field: {"contentType": IMAGE_TYPES}}}
 
 
@@ -50,12 +50,11 @@ def file_field(form: FormSpec) -> Schema:
     return {"type": "array", "items": file, "minItems": 1, "description": SEVERAL_FILES}
 
 
-def one_of_the_ways(form: FormSpec, fields: list[ParameterSpec]) -> Schema:
+def ways_to_send(form: FormSpec, fields: list[ParameterSpec]) -> Schema:
     """Return which fields must be there: files, or the paths of files on the server."""
     if all(each.name != PATH_FIELD for each in fields):
         return {"required": [form.field]}
-    ways = [{"required": [form.field]}, {"required": [PATH_FIELD]}]
-    return {"oneOf": ways} if form.single else {"anyOf": ways}
+    return {"anyOf": [{"required": [form.field]}, {"required": [PATH_FIELD]}]}
 
 
 def option_fields() -> dict[str, Schema]:

@@ -23,6 +23,7 @@ from captiond.web.uploading.jsonscanner import EACH, Place
 from captiond.web.uploading.multipart import MAX_FILENAME
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 from captiond.web.uploading.named_files import copy_named
+from captiond.web.uploading.unstored import UnstoredFile
 
 IMAGE, FILENAME = "image", "filename"  # keys of an object that describes an image
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
@@ -67,7 +68,7 @@ class FormSpec:
     """The form that an operation takes: one file or several in `field`, beside the options.
 
     It comes as multipart/form-data or as JSON. If it is `durable`, the files survive a power cut
-    once the form has been received.
+    once the form has been received. If it is not `stored`, they are only hashed.
 
     With `places`, it is a document of another API instead: JSON of any shape, whatever its
     Content-Type, with images at these places.
@@ -76,6 +77,7 @@ class FormSpec:
     field: str
     single: bool
     durable: bool = False
+    stored: bool = True
     places: tuple[Place, ...] = ()
 
     @property
@@ -134,7 +136,9 @@ class FormReader:
         self._form = form
         self._fields = self._copied = 0
         self._part: Part = IgnoredFile("")
-        self._writer = services.spool.writer(services.owner)
+        self._writer: SpoolWriter = (
+            services.spool.writer(services.owner) if spec.stored else UnstoredFile()
+        )
 
     @property
     def unwritten(self) -> int:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from starlette.requests import Request
 
 from captiond.config import LimitSettings
-from captiond.errors import NoSpace, SpoolFull
+from captiond.errors import BodyTooLarge, NoSpace, SpoolFull
 from captiond.messages import State
 
 RETRY_SECONDS = 30  # until tasks have finished and their files are removed
@@ -54,12 +54,15 @@ class SpoolRoom:
         has to keep to the limit of the spool.
 
         Raises:
+            BodyTooLarge: the upload alone exceeds `[limits] spool_bytes`, so no retry helps.
             SpoolFull: `[limits] spool_bytes` would be exceeded.
             NoSpace: The reserve of free disk space would be touched.
         """
         room = UploadRoom(self, durable=durable)
         length = request.headers.get("content-length", "")
-        self.check(min(int(length), max_bytes) if length.isdigit() else 1, durable=durable)
+        announced = min(int(length), max_bytes) if length.isdigit() else 1
+        self.check_alone(announced, durable=durable)
+        self.check(announced, durable=durable)
         try:
             yield room
         except BaseException:
@@ -75,12 +78,20 @@ class SpoolRoom:
         room.arrived = 0
 
     def take(self, size: int, *, durable: bool) -> None:
-        """Take room for more bytes. Raises what `upload` raises, and takes nothing then."""
+        """Take room for more bytes. Raises SpoolFull or NoSpace, and takes nothing then."""
         self.check(size, durable=durable)
         self._under_way += size
 
+    def check_alone(self, size: int, *, durable: bool) -> None:
+        """Return if one upload may have so many bytes. Raises BodyTooLarge."""
+        most = self._limits.spool_bytes
+        if durable and 0 < most < size:
+            raise BodyTooLarge(
+                f"the request is over {most} bytes, the most that may wait ([limits] spool_bytes)"
+            )
+
     def check(self, size: int, *, durable: bool) -> None:
-        """Return if there is room for more bytes. Raises what `upload` raises."""
+        """Return if there is room for more bytes. Raises SpoolFull or NoSpace."""
         state, taken = self._state(), self.taken
         # guard: reserve-of-disk-space
         if state.disk_free is not None and taken + size > state.disk_free:
@@ -95,6 +106,13 @@ class SpoolRoom:
             )
 
 
+class NoRoom:
+    """The room of a form that is not stored: it takes none."""
+
+    def add(self, size: int) -> None:
+        """Ignore bytes that have arrived."""
+
+
 class UploadRoom:
     """The room of one upload, of which `arrived` bytes are there."""
 
@@ -105,5 +123,6 @@ class UploadRoom:
 
     def add(self, size: int) -> None:
         """Take room for bytes that have arrived. Raises what `SpoolRoom.upload` raises."""
+        self._spool.check_alone(self.arrived + size, durable=self._durable)
         self._spool.take(size, durable=self._durable)
         self.arrived += size

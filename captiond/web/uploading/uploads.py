@@ -8,7 +8,7 @@ whole.
 import asyncio
 import errno
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import NoReturn, ParamSpec, TypeVar
 
 from starlette.requests import Request
@@ -22,7 +22,7 @@ from captiond.web.uploading.bodies import BodyReader, body_reader, chunks
 from captiond.web.uploading.forms import Form, FormReader, FormSpec
 from captiond.web.uploading.hints import hint_for
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
-from captiond.web.uploading.spool_room import UploadRoom
+from captiond.web.uploading.spool_room import NoRoom, UploadRoom
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,8 +56,10 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
             await in_thread(services.spool.remove, [form.file])
 
 
-async def receive(request: Request, services: Services, spec: FormSpec, form: Form) -> UploadRoom:
-    """Read the request's body into `form`. Return the room that its file takes.
+async def receive(
+    request: Request, services: Services, spec: FormSpec, form: Form
+) -> UploadRoom | None:
+    """Read the request's body into `form`. Return the room that its file takes, if it is stored.
 
     Raises what `received` raises.
     """
@@ -69,12 +71,12 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
         async with asyncio.timeout(limits.upload_seconds):
             with (
                 services.upload_memory.uploading(),
-                services.spool_room.upload(request, durable=spec.durable, max_bytes=most) as room,
+                room_for(request, services, spec, most) as room,
             ):
                 await store(chunks(request, max_bytes=most), reader, parts, services, room)
                 await copy_named_files(request, parts, room)
                 await in_thread(parts.commit)
-            return room
+            return room if isinstance(room, UploadRoom) else None
     except TimeoutError:
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
@@ -85,12 +87,21 @@ async def receive(request: Request, services: Services, spec: FormSpec, form: Fo
         await in_thread(parts.close)
 
 
+def room_for(
+    request: Request, services: Services, spec: FormSpec, most: int
+) -> AbstractContextManager[UploadRoom | NoRoom]:
+    """Return the room of an upload of at most `most` bytes in the spool, while it arrives."""
+    if not spec.stored:
+        return nullcontext(NoRoom())
+    return services.spool_room.upload(request, durable=spec.durable, max_bytes=most)
+
+
 async def store(
     body: AsyncIterator[bytes],
     reader: BodyReader,
     parts: FormReader,
     services: Services,
-    room: UploadRoom,
+    room: UploadRoom | NoRoom,
 ) -> None:
     """Read a body, and write its files to the spool: a small body at once, a large one in pieces.
 
@@ -106,7 +117,7 @@ async def store(
     reader.close()
 
 
-async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom) -> None:
+async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom | NoRoom) -> None:
     """Copy the files that the request names by their paths. They count as if they were sent."""
     for position in parts.named:
         upload = await in_thread(parts.copy, position)

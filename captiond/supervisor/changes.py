@@ -1,0 +1,32 @@
+"""Reports to the web processes which tasks have changed, for the clients that wait for news."""
+
+import asyncio
+
+from captiond.messages import TasksChanged
+from captiond.supervisor.roster import ChildKind, Roster
+
+PACE_SECONDS = 0.05  # between two reports; a batch of images is one report
+
+
+class TaskChanges:
+    """Collects the ids of tasks whose revision has risen, and sends them to all web processes."""
+
+    def __init__(self, roster: Roster) -> None:
+        self._roster = roster
+        self._changed: dict[str, None] = {}
+        self._any = asyncio.Event()
+
+    def note(self, *task_ids: str) -> None:
+        """Note that these tasks have changed."""
+        self._changed.update(dict.fromkeys(task_ids))
+        if self._changed:
+            self._any.set()
+
+    async def run(self) -> None:
+        """Send what was noted, until cancelled."""
+        while True:
+            await self._any.wait()
+            self._any.clear()
+            changed, self._changed = tuple(self._changed), {}
+            self._roster.broadcast(ChildKind.WEB, TasksChanged(changed))
+            await asyncio.sleep(PACE_SECONDS)
