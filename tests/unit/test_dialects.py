@@ -319,9 +319,10 @@ async def test_further_names(store: Engine, tmp_path: Path) -> None:
     settings = DialectSettings(models=("llava", "gpt-4o"))
     async with web_process(store, tmp_path, dialects=settings) as web:
         tags = (await web.client.get("/api/tags")).json()["models"]
-        assert [model["name"] for model in tags] == ["m:latest", "llava:latest", "gpt-4o:latest"]
+        names = ["m", "captiond", "llava", "gpt-4o"]
+        assert [model["name"] for model in tags] == [f"{name}:latest" for name in names]
         models = (await web.client.get("/v1/models")).json()["data"]
-        assert [model["id"] for model in models] == ["m", "llava", "gpt-4o"]
+        assert [model["id"] for model in models] == names
         body = {**BODIES["ollama_generate"], "model": "llava:latest", "stream": False}
         response, _ = await answered(web, "ollama_generate", body)
         assert response.json()["model"] == "llava:latest"

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from captiond.jobs import Captioned, Options, Refused
 from captiond.messages import Answer, ModelInfo, Timings
 from captiond.web.dialects.findings import Findings
-from captiond.web.dialects.names import ANY, is_served, shown_name
+from captiond.web.dialects.names import ANY, OUR_NAME, is_served, shown_name
 from captiond.web.dialects.refusals import ModelUnknown, NoImage
 from captiond.web.interactive import InteractiveCall, interactive_call
 from captiond.web.options import options_of
@@ -170,10 +170,13 @@ def model_of(services: Services) -> ModelInfo:
 
 
 def model_names(services: Services) -> list[str]:
-    """Return the names of the model that lists show: its own, and those of the settings."""
+    """Return the names of the model that lists show: its own, `captiond`, those of the settings.
+
+    Some clients refuse to ask for a name that is not in the list.
+    """
     further = services.settings.dialects.models
-    names = [shown_name(model_of(services).name), *(name for name in further if name != ANY)]
-    return list(dict.fromkeys(names))
+    names = [shown_name(model_of(services).name), OUR_NAME, *further]
+    return [name for name in dict.fromkeys(names) if name != ANY]
 
 
 def check_model(services: Services, asked: str) -> None:
