@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from captiond.clients import Client
+from captiond.confidence import Token, of_part
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
 
@@ -92,10 +93,24 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One caption. `score` is the mean log-probability of its new tokens and its end token."""
+    """One caption. `score` is the mean log-probability of its new tokens and its end token.
+
+    `confidence` is in [0, 1], as `captiond.confidence` explains it. It is None in a result that an
+    earlier version has stored. `tokens` are those that the model has chosen; they are not stored.
+    """
 
     text: str
     score: float
+    confidence: float | None = None
+    tokens: tuple[Token, ...] = ()
+
+    def tagged(self, tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
+        """Return tags of this caption with their confidences."""
+        if not self.tokens:
+            return tags
+        return tuple(
+            replace(tag, confidence=of_part(self.tokens, tag.start, tag.end)) for tag in tags
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +145,7 @@ class Captioned:
     tag_details: tuple[Tag, ...] = ()
     score: float | None = None
     captions: tuple[Caption, ...] = ()
+    confidence: float | None = None
 
     def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
         """Return a copy that has those of `tags` that the filter `wanted` selects."""

@@ -44,7 +44,8 @@ class Category(StrEnum):
 class Tag:
     """A tag and its place in the caption: the characters from `start` to before `end`.
 
-    `lemma` is the lemma of the noun, of the adjective, or of the head of the phrase.
+    `lemma` is the lemma of the noun, of the adjective, or of the head of the phrase. `confidence`
+    is in [0, 1], or None if it is not known how sure the model was.
     """
 
     tag: str
@@ -53,6 +54,7 @@ class Tag:
     kind: Kind
     start: int
     end: int
+    confidence: float | None = None
 
 
 DEFAULT_KINDS = (Kind.PHRASE, Kind.NOUN)

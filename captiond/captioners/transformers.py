@@ -36,20 +36,20 @@ def generate(
         **least,
     )
     tokens = output.sequences.view(images, generation.num_captions, -1)
-    if generation.num_beams > 1:
-        return Sequences(tokens, output.sequences_scores.view(images, -1))
-    new = output.sequences[:, -len(output.logits) :]
-    logits = torch.stack(output.logits, 1)
-    return Sequences(tokens, mean_log_probability(logits, new, new != pad)[:, None])
-
-
-def mean_log_probability(logits: Tensor, tokens: Tensor, counted: Tensor) -> Tensor:
-    """Return the mean log-probability [rows] of those tokens [rows, steps] that are `counted`.
-
-    `logits` is [rows, steps, vocabulary].
-    """
-    log_probabilities = logits.float().log_softmax(-1).gather(2, tokens[:, :, None])[:, :, 0]
-    return torch.where(counted, log_probabilities, 0).sum(1) / counted.sum(1)
+    steps = model.compute_transition_scores(
+        output.sequences,
+        output.logits,
+        getattr(output, "beam_indices", None),
+        normalize_logits=True,
+    )  # [images * captions, steps]
+    new = output.sequences[:, -steps.shape[1] :]
+    steps = torch.where(new != pad, steps, 0)
+    scores = torch.zeros(output.sequences.shape, device=steps.device)
+    scores[:, -steps.shape[1] :] = steps
+    means = (
+        output.sequences_scores if generation.num_beams > 1 else steps.sum(1) / (new != pad).sum(1)
+    )
+    return Sequences(tokens, means.view(images, -1), scores.view(tokens.shape))
 
 
 def hide_progress_bars() -> None:

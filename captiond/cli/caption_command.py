@@ -144,7 +144,7 @@ def captioned(
     image: Read, caption: Caption, tags: tuple[Tag, ...], model: str, wanted: TagFilter
 ) -> dict[str, Any]:
     """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
-    fields = tagged(caption.text, tags, wanted)
+    fields = tagged(caption.text, caption.tagged(tags), wanted)
     details = fields.pop("tag_details")
     width, height = image.size
     return {
@@ -153,6 +153,7 @@ def captioned(
         "error": None,
         "model": model,
         "score": caption.score,
+        "confidence": caption.confidence,
         "tag_details": details,
         "width": width,
         "height": height,

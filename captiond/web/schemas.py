@@ -30,7 +30,10 @@ from captiond.tags import Category, Kind, Tag
 
 
 class TagDetail(TypedDict):
-    """A tag, its lemma and category, and the characters of the caption that it comes from."""
+    """A tag, its lemma and category, and the characters of the caption that it comes from.
+
+    `confidence` is how sure the model is of these characters, or null if that is not known.
+    """
 
     tag: str
     lemma: str
@@ -38,6 +41,7 @@ class TagDetail(TypedDict):
     kind: Kind
     start: int
     end: int
+    confidence: float | None
 
 
 class ScoredCaption(TypedDict):
@@ -45,18 +49,21 @@ class ScoredCaption(TypedDict):
 
     caption: str
     score: float
+    confidence: float | None
 
 
 class CaptionDetails(TypedDict):
     """What captiond adds to the fields of the replaced service.
 
-    `captions` is there if the request asks for more than one. `width` and `height` are those of the
+    `confidence` is in [0, 1], or null if an earlier version has stored the caption. `captions` is
+    there if the request asks for more than one. `width` and `height` are those of the
     upright image.
     """
 
     model: str
     cached: bool
     score: float | None
+    confidence: float | None
     captions: NotRequired[list[ScoredCaption]]
     width: int
     height: int
@@ -255,6 +262,7 @@ def caption_details(sha256: str | None, outcome: Captioned) -> CaptionDetails:
         "model": outcome.model,
         "cached": outcome.cached,
         "score": outcome.score,
+        "confidence": outcome.confidence,
         "captions": [scored_caption(caption) for caption in outcome.captions],
         "width": outcome.width,
         "height": outcome.height,
@@ -268,7 +276,7 @@ def caption_details(sha256: str | None, outcome: Captioned) -> CaptionDetails:
 
 def scored_caption(caption: Caption) -> ScoredCaption:
     """Return one of several captions of an image."""
-    return {"caption": caption.text, "score": caption.score}
+    return {"caption": caption.text, "score": caption.score, "confidence": caption.confidence}
 
 
 def tag_detail(tag: Tag) -> TagDetail:
@@ -280,6 +288,7 @@ def tag_detail(tag: Tag) -> TagDetail:
         "kind": tag.kind,
         "start": tag.start,
         "end": tag.end,
+        "confidence": tag.confidence,
     }
 
 

@@ -7,7 +7,7 @@ the last one is tagged and stored (`completion`). `batching` decides which image
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from captiond.errors import OutOfMemory
@@ -175,15 +175,17 @@ class Pipeline:
         if not captions:
             error = OutOfMemory("the device has no memory left for this image")
             return FinishedImage(image.work, Refused.of(error), timings)
+        best = captions[0]
         whole = Captioned(
-            captions[0].text,
+            best.text,
             (),
             self._recipe.model,
             image.decoded.width,
             image.decoded.height,
-            tag_details=tags,
-            score=captions[0].score,
-            captions=captions if len(captions) > 1 else (),
+            tag_details=best.tagged(tags),
+            score=best.score,
+            captions=tuple(replace(each, tokens=()) for each in captions if len(captions) > 1),
+            confidence=best.confidence,
         )
         outcome = self._recipe.selected(whole, image.work)
         return FinishedImage(image.work, outcome, timings, whole)

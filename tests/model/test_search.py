@@ -173,19 +173,23 @@ def test_scores_are_mean_log_probabilities(
     sequences = search(scenes, pixels, prompt, generation)
     begin = 1 + len(prompt)
     assert torch.equal(sequences.scores, sequences.scores.sort(1, descending=True).values)
-    if generation.repetition_penalty != 1:
-        return  # ranked by what the penalty leaves, which is no probability
     features = scenes.vision_model(pixels)[0]
     for position, texts in enumerate(sequences.tokens):
-        for text, score in zip(texts, sequences.scores[position], strict=True):
+        scores = zip(sequences.scores[position], sequences.token_scores[position], strict=True)
+        for text, (score, token_scores) in zip(texts, scores, strict=True):
             length = begin + int(text[begin:].ne(PAD).sum())
             tokens = text[None, :length]
             logits = scenes.text_decoder(
                 tokens, encoder_hidden_states=features[position : position + 1], is_decoder=True
             ).logits
             likely = logits[0, begin - 1 : -1].log_softmax(-1)
-            expected = likely.gather(1, tokens[0, begin:, None]).mean()
-            assert abs(float(expected - score)) < 1e-4
+            expected = likely.gather(1, tokens[0, begin:, None])[:, 0]
+            assert torch.allclose(token_scores[begin:length], expected, atol=1e-4)
+            assert not token_scores[:begin].any()
+            assert not token_scores[length:].any()
+            # What a penalty leaves, by which beams are ranked, is no probability.
+            if generation.repetition_penalty == 1:
+                assert abs(float(expected.mean() - score)) < 1e-4
 
 
 @torch.inference_mode()
@@ -227,3 +231,4 @@ def test_a_checkpoint_that_asks_for_more_is_left_to_generate(
         scenes, ours.tokens.flatten(0, 1)
     )
     assert torch.allclose(theirs.scores, ours.scores, atol=1e-4)
+    assert torch.allclose(theirs.token_scores, ours.token_scores, atol=1e-4)

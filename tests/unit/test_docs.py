@@ -1,6 +1,7 @@
 """What the docs say about settings, commands, errors and operations is what the code has."""
 
 import ast
+import json
 import importlib.util
 import re
 import shlex
@@ -262,7 +263,11 @@ def check_curl(arguments: list[str]) -> None:
     files = [form.partition("=@")[2] for form in forms if "=@" in form]
     assert [file for file in files if not (ROOT / file).is_file()] == []
     path = arguments[-1].removeprefix("localhost:8000").partition("?")[0]
-    (method,) = values["-X"] or ["POST" if forms or values["-d"] else "GET"]
+    of_dialects = {operation.path for operation in OPERATIONS if operation.dialect is not None}
+    documents = [json.loads(text) for text in values["-d"]]
+    for document in documents if path not in of_dialects else ():
+        assert document.keys() <= {"image", "images", "filename", *RequestOptions.model_fields}
+    (method,) = values["-X"] or ["POST" if forms or documents else "GET"]
     assert any(
         isinstance(route, Route)
         and method in (route.methods or ())

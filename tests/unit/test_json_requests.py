@@ -264,7 +264,8 @@ async def test_media_types_of_json(web: WebProcess, kind: str) -> None:
         ),
         (
             "multipart/form-data; boundary=e",
-            b'--e\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n--e--\r\n',
+            b'--e\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+            b"x\r\n--e--\r\n",
             "the file must be in 'image', but there is one in 'file'",
         ),
         ("multipart/form-data; boundary=e", b"--e--\r\n", "the form has no file"),

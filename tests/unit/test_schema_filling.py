@@ -23,12 +23,13 @@ OUTCOME = Captioned(
     height=480,
     tag_details=(
         Tag("black cat", "cat", Category.ANIMAL, Kind.PHRASE, 2, 11),
-        Tag("cats", "cat", Category.ANIMAL, Kind.NOUN, 8, 11),
+        Tag("cats", "cat", Category.ANIMAL, Kind.NOUN, 8, 11, 0.9),
         Tag("red chair", "chair", Category.FURNITURE, Kind.PHRASE, 17, 26),
         Tag("chair", "chair", Category.FURNITURE, Kind.NOUN, 21, 26),
         Tag("idea", "idea", Category.OTHER, Kind.NOUN, 0, 1),
     ),
     score=-0.25,
+    confidence=0.7788,
 )
 IMAGE = Findings.of(OUTCOME)
 TEXT = {"type": "string"}

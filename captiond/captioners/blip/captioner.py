@@ -22,6 +22,7 @@ from captiond.captioners.devices import DTYPES, allocate_pixels, on_device, set_
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.captioners.sequences import Sequences, SpecialTokens
+from captiond.confidence import of_caption, tokens_of
 from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
@@ -75,6 +76,8 @@ class Blip:
     ) -> None:
         self._search = search
         self._tokenizer = tokenizer
+        added = tokenizer.get_added_tokens_decoder()
+        self._special = {number for number, token in added.items() if token.special}
         self.device, self.precision = placement.device, placement.precision
         self.image_bytes = image_bytes
         self.geometry = Geometry(
@@ -117,13 +120,32 @@ class Blip:
         texts: list[str] = self._tokenizer.decode_batch(
             sequences.tokens.flatten(0, 1).tolist(), skip_special_tokens=True
         )
-        scores: list[float] = sequences.scores.flatten().tolist()
+        prompt = len(self._prompt(generation.prompt))
         captions = [
-            Caption(text.strip(), round(score, 6))
-            for text, score in zip(texts, scores, strict=True)
+            self._caption(text.strip(), score, ids, token_scores, prompt)
+            for text, score, ids, token_scores in zip(
+                texts,
+                sequences.scores.flatten().tolist(),
+                sequences.tokens.flatten(0, 1).tolist(),
+                sequences.token_scores.flatten(0, 1).tolist(),
+                strict=True,
+            )
         ]
         each = sequences.tokens.shape[1]
         return [tuple(captions[n : n + each]) for n in range(0, len(captions), each)]
+
+    def _caption(
+        self, text: str, score: float, ids: list[int], log_probabilities: list[float], prompt: int
+    ) -> Caption:
+        """Return a caption whose first `prompt` token ids are those of the prompt."""
+        words = [number for number, token in enumerate(ids) if token not in self._special]
+        length = max([prompt - 1, *words]) + 2  # with the end token, if the text has one
+        pieces = [
+            "" if token in self._special else self._tokenizer.id_to_token(token).removeprefix("##")
+            for token in ids[:length]
+        ]
+        tokens = tokens_of(text, pieces, log_probabilities[:length], prompt)
+        return Caption(text, round(score, 6), of_caption(tokens), tokens)
 
     def search(self, pixels: torch.Tensor, generation: Generation) -> Sequences:
         """Return the captions of pixels, uint8 [batch, height, width, 3], as token ids."""

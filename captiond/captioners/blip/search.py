@@ -107,14 +107,14 @@ class Search:
         adjust = LogitsProcessor(generation, begin, self._tokens.end)
         texts = torch.full((len(features), begin + most), self._tokens.pad, device=device)
         texts[:, :begin] = prompt
-        scores = torch.zeros(len(features), device=device)
+        scores = torch.zeros(texts.shape, device=device)
         lengths = torch.zeros(len(features), device=device)
         rows = torch.arange(len(features), device=device)  # the row of `texts` of each row in state
         open_ = torch.ones(len(features), dtype=torch.bool, device=device)  # not ended yet
         for position in range(begin, begin + most):
             logits = logits.float()
             newest = adjust(logits, texts[rows, :position]).argmax(-1)
-            scores[rows] += torch.where(open_, log_probability(logits, newest), 0.0)
+            scores[rows, position] = torch.where(open_, log_probability(logits, newest), 0.0)
             lengths[rows] += open_
             newest = torch.where(open_, newest, self._tokens.pad)
             texts[rows, position] = newest
@@ -129,7 +129,9 @@ class Search:
                     state.select_images(remaining)
                     newest, rows, open_ = newest[remaining], rows[remaining], open_[remaining]
             logits = state.step(newest[:, None])
-        return Sequences(texts[:, None, : position + 1], (scores / lengths)[:, None])
+        means = scores.sum(1) / lengths
+        each = scores[:, None, : position + 1]
+        return Sequences(texts[:, None, : position + 1], means[:, None], each)
 
     # ------------------------------------------------------------ beams
 
@@ -140,14 +142,17 @@ class Search:
         logits = logits.repeat_interleave(count, 0)
         beams = Beams.start(len(features), count, prompt, most, self._tokens.pad)
         texts, scores = beams.finished.clone(), beams.finished_scores.clone()
+        token_scores = beams.finished_token_scores.clone()
         rows = torch.arange(
             len(features), device=features.device
         )  # the row of `texts` of each image
         for position in range(begin, begin + most):
             so_far = beams.texts[:, :, :position].flatten(0, 1)
-            log_probabilities = adjust(logits.float().log_softmax(-1), so_far)
+            own = logits.float().log_softmax(-1)
             last = position + 1 == begin + most
-            parents = beams.extend(log_probabilities, position, begin, self._tokens.end, last=last)
+            parents = beams.extend(
+                adjust(own, so_far), own, position, begin, self._tokens.end, last=last
+            )
             if last:
                 break
             state.select_rows(parents)
@@ -157,12 +162,14 @@ class Search:
                     break
                 if len(remaining) <= self._model.shrink_below * len(rows):
                     texts[rows], scores[rows] = beams.finished, beams.finished_scores
+                    token_scores[rows] = beams.finished_token_scores
                     state.select_images(remaining)
                     beams, rows = beams.of_images(remaining), rows[remaining]
             logits = state.step(beams.texts[:, :, position])
         texts[rows], scores[rows] = beams.finished, beams.finished_scores
-        best = generation.num_captions
-        return Sequences(texts[:, :best, : position + 1], scores[:, :best])
+        token_scores[rows] = beams.finished_token_scores
+        best, end = generation.num_captions, position + 1
+        return Sequences(texts[:, :best, :end], scores[:, :best], token_scores[:, :best, :end])
 
 
 def checks(step: int, device: torch.device) -> bool:

@@ -1,6 +1,5 @@
 """What captiond says about the images of one request, as the dialects need it. Pure."""
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -49,7 +48,7 @@ class Findings:
         return cls(
             caption=outcome.caption,
             captions=tuple(each.text for each in outcome.captions) or (outcome.caption,),
-            confidence=confidence_of(outcome),
+            confidence=outcome.confidence,
             tags=labels_of((tag.tag, tag) for tag in tags),
             labels=labels_of((tag.lemma, tag) for tag in nouns or tags),
             width=outcome.width,
@@ -88,7 +87,7 @@ def labels_of(named: Iterable[tuple[str, Tag]]) -> tuple[Label, ...]:
         Label(
             name,
             tag.lemma,
-            tag_confidence(tag),
+            tag.confidence,
             round(1 - place / len(first), 4),
             tag.category,
         )
@@ -107,13 +106,3 @@ def unique(labels: Iterable[Label]) -> tuple[Label, ...]:
                 yield each
 
     return tuple(kept())
-
-
-def confidence_of(outcome: Captioned) -> float | None:
-    """Return the confidence of a caption, in [0, 1], or None if it is not known."""
-    return None if outcome.score is None else round(math.exp(min(0.0, outcome.score)), 4)
-
-
-def tag_confidence(_: Tag) -> float | None:
-    """Return the confidence of a tag, in [0, 1], or None if it is not known."""
-    return None

@@ -2,10 +2,15 @@
 
 Both alphabets are read, that of base64 and that of base64url (RFC 4648). White space is ignored, as
 in MIME, and the padding may be missing. Anything else is an error, which says where it is.
+
+pybase64 decodes six times as fast as binascii, which would take longer than all else that is done
+with an image.
 """
 
 import binascii
 import re
+
+from pybase64 import b64decode
 
 WHITE_SPACE = b" \t\r\n\f\v"
 URL_ALPHABET = bytes.maketrans(b"-_", b"+/")
@@ -42,7 +47,7 @@ class Base64Decoder:
         if self._padding or NO_LETTER.search(joined, max(0, whole - 2)):
             return self._feed_unusual(text)
         try:
-            decoded = binascii.a2b_base64(joined[:whole], strict_mode=True)
+            decoded = b64decode(joined[:whole], validate=True)
         except binascii.Error:
             return self._feed_unusual(text)
         self._rest = joined[whole:]
@@ -60,7 +65,7 @@ class Base64Decoder:
             raise NotBase64Text("the base64 text is cut short", self._offset)
         if self._padding > needed:
             raise NotBase64Text("the base64 text has too much padding", self._offset)
-        return binascii.a2b_base64(self._rest + b"=" * needed)
+        return b64decode(self._rest + b"=" * needed, validate=True)
 
     def _feed_unusual(self, text: bytes) -> bytes:
         """Decode text with white space, padding, the other alphabet, or an error."""
@@ -73,7 +78,7 @@ class Base64Decoder:
         if NO_LETTER.search(joined, whole):
             raise self._error(text)
         try:
-            decoded = binascii.a2b_base64(joined[:whole], strict_mode=True)
+            decoded = b64decode(joined[:whole], validate=True)
         except binascii.Error:
             raise self._error(text) from None
         self._rest = joined[whole:]

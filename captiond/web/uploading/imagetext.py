@@ -16,6 +16,8 @@ DATA = re.compile(rb"\s*data:", re.IGNORECASE)
 URL = re.compile(rb"\s*[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 # A browser says application/octet-stream, or nothing, for a file whose type it does not know.
 UNKNOWN_TYPES = {"", "application/octet-stream"}
+# PHP escapes slashes, and MIME has line breaks. To replace these is quicker than to parse JSON.
+USUAL_ESCAPES = ((b"\\/", b"/"), (b"\\r\\n", b"\r\n"), (b"\\n", b"\n"))
 UNESCAPED = json.JSONDecoder(strict=False)  # line breaks within base64 are accepted as they are
 
 
@@ -102,8 +104,13 @@ def unescaped(text: bytes) -> bytes:
     Raises:
         MalformedBody: JSON has no such escape.
     """
-    if b"\\" not in text:
-        return text
+    quick = text
+    for escape, characters in USUAL_ESCAPES:
+        if b"\\" not in quick:
+            return quick
+        quick = quick.replace(escape, characters)
+    if b"\\" not in quick:  # so each backslash belonged to one of these escapes
+        return quick
     try:
         plain: str = UNESCAPED.decode('"' + text.decode("latin-1") + '"')
     except ValueError:

@@ -7,6 +7,7 @@ of parameters. What a body may have of both is bounded here.
 import re
 from collections.abc import Mapping
 from typing import Protocol
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -20,6 +21,11 @@ MAX_HEAD_BYTES = 2 * MAX_HEADER_BYTES  # of all headers of a part
 MAX_PARAMETERS = 64  # of one header
 MAX_PREAMBLE_BYTES = 16 * 1024
 MAX_PADDING = 64  # spaces and tabs behind the first boundary
+QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+ENCODED_WORD = re.compile(rb"=\?.+\?=")
+EXTENDED_NAME = re.compile(
+    rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[a-z0-9-]{0,40}'([^;\s]*)", re.IGNORECASE
+)
 MAX_BOUNDARIES = 12_000  # of all parts, and of content that resembles a boundary
 
 
@@ -118,12 +124,13 @@ class MultipartReader:
         self._header_name = self._header_value = b""
 
     def _on_headers_finished(self) -> None:
-        _, options = parse_parameters(self._headers.get(b"content-disposition", b""))
+        disposition = self._headers.get(b"content-disposition", b"")
+        _, options = parse_parameters(disposition)
         if b"name" not in options:
             raise MalformedBody("malformed multipart body: a part has no name")
-        filename = options.get(b"filename")
+        filename = filename_of(disposition, options)
         self._parts.begin(
-            text(options[b"name"]), None if filename is None else text(filename)[:MAX_FILENAME]
+            text(options[b"name"]), None if filename is None else filename[:MAX_FILENAME]
         )
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -173,6 +180,20 @@ def parse_parameters(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     if header.count(b";") > MAX_PARAMETERS:
         raise MalformedBody(f"a header has more than {MAX_PARAMETERS} parameters")
     return parse_options_header(header)
+
+
+def filename_of(disposition: bytes, parameters: Mapping[bytes, bytes]) -> str | None:
+    """Return the file name of a part, or None if it has none.
+
+    Clients write a name that is not ASCII as `filename*` (RFC 5987), alone or beside an encoded
+    word, although RFC 7578 forbids that in forms. python-multipart ignores it.
+    """
+    filename = parameters.get(b"filename")
+    if filename is None or ENCODED_WORD.fullmatch(filename):
+        found = EXTENDED_NAME.search(QUOTED.sub(b"", disposition))
+        if found is not None:
+            return unquote_to_bytes(found[2]).decode(found[1].decode().lower(), errors="replace")
+    return None if filename is None else text(filename)
 
 
 def text(value: bytes) -> str:
