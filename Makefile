@@ -3,7 +3,8 @@
 # make test          what must pass before a change lands: make check and make tests, side by side
 # make check         format, lint, types, import contracts
 # make tests         all tests, in TEST_PROCESSES processes
-# make soak          inject every fault its full number of times; takes hours; prints a table
+# make soak          inject every fault its full number of times, and send thousands of requests that
+#                    are made from the OpenAPI document; takes hours; prints a table
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
@@ -38,12 +39,14 @@ check: install
 test: install
 	$(MAKE) --no-print-directory --jobs=2 check tests
 
+# The files of modules are compiled once, even if the environment says not to keep them.
+tests: export PYTHONDONTWRITEBYTECODE =
 tests: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 
 soak: install
 	rm -rf build/soak
-	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults
+	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults tests/integration/test_schemathesis.py
 	$(BIN)/python -m tests.faults.table
 
 guards: install

@@ -74,12 +74,27 @@ CALLS = (
         (("image", "boat_and_sun.png"),),
         {"num_beams": "3", "num_captions": "2", "tag_categories": "vehicle"},
     ),
+    Call(
+        "caption",
+        "JSON",
+        json={"image": "@data:boat_and_sun.png", "filename": "boat.png", "tag_kinds": ["noun"]},
+    ),
     Call("caption", "A file that is no image", (("image", "scenes.json"),)),
     Call("caption", "A wrong option", (("image", "boat_and_sun.png"),), {"num_beams": "99"}),
     Call(
         "batch_caption",
         "Two files, one of which is no image",
         (("images", "star_inside_circle.png"), ("images", "scenes.json")),
+    ),
+    Call(
+        "batch_caption",
+        "JSON",
+        json={
+            "images": [
+                "@base64:star_inside_circle.png",
+                {"image": "@base64:boat_and_sun.png", "filename": "boat.png"},
+            ]
+        },
     ),
     Call("async_batch_caption", "A task to cancel", TWO, held=True, shown=False),
     Call("cancel_task", "A task whose images wait", held=True),

@@ -117,7 +117,7 @@ def example_parts(example: Example) -> Iterator[str]:
         lines.append(f"# status {example.status}")
     if example.body:
         is_json = not isinstance(example.body, str)
-        lines.append(pretty(example.body) if is_json else example.body.strip())
+        lines += [pretty(example.body)] if is_json else example.body.strip().splitlines()
     yield f"{example.title}:"
     yield "```sh\n" + "\n".join(lines) + "\n```"
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from captiond.captioners.memory import raising_out_of_memory
+from captiond.config import Precision
 from captiond.errors import OutOfMemory
 
 
@@ -32,6 +33,7 @@ class Case:
     name: str
     amount: float
     run: Callable[[], Any]
+    precision: Precision | None = None  # of a product
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,28 +8,45 @@ from torch.nn.functional import linear
 
 from captiond.bench.cases import Case, CaseKind
 from captiond.captioners.devices import DTYPES
-from captiond.captioners.linear import Int8Linear, PackedLinear, linears
+from captiond.captioners.linear import Int8Linear, PackedLinear, linears, quantize_rows
 from captiond.config import Precision
 
 Product = Callable[[], Tensor]
+Shapes = tuple[tuple[int, int, int], ...]
+PRECISIONS: dict[str, tuple[Precision, ...]] = {
+    "cpu": ("fp32", "bf16", "int8"),
+    "cuda": ("fp32", "bf16", "fp16"),
+}
 REPEATS = {"cpu": 1, "cuda": 20}
 COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes
 
 
-def shapes(device: torch.device) -> tuple[tuple[int, int, int], ...]:
+def shapes(device: torch.device) -> Shapes:
     """Return rows, input width and output width: the largest of BLIP-base, and a larger one."""
     if device.type == "cpu":
         return (8 * 577, 768, 3072), (8 * 577, 3072, 768), (2048, 4096, 4096)
     return (64 * 577, 768, 3072), (64 * 577, 3072, 768), (8192, 8192, 8192)
 
 
-def product_cases(device: torch.device, precision: Precision) -> Iterator[Case]:
+def other_product_cases(device: torch.device, precision: Precision) -> Iterator[Case]:
+    """Yield the first shape in the other precisions of a device, each in its fastest way."""
+    for other in PRECISIONS[device.type]:
+        if other != precision:
+            *_, fastest = product_cases(device, other, shapes(device)[:1])
+            yield fastest
+
+
+def product_cases(
+    device: torch.device, precision: Precision, sizes: Shapes | None = None
+) -> Iterator[Case]:
+    """Yield products of these sizes, or of all `shapes`, each as torch and captiond compute it."""
     repeats = REPEATS[device.type]
-    for rows, before, after in shapes(device):
+    for rows, before, after in sizes or shapes(device):
         flop = 2.0 * rows * before * after * repeats
         for name, product in products(device, precision, rows, before, after):
             run = repeated(product, repeats, device)
-            yield Case(CaseKind.PRODUCT, f"{name} {rows} x {before} x {after}", flop, run)
+            title = f"{name} {rows} x {before} x {after}"
+            yield Case(CaseKind.PRODUCT, title, flop, run, precision)
 
 
 def products(
@@ -44,8 +61,8 @@ def products(
     yield "linear", lambda: linear(inputs, weight, bias)
     ours = linears(precision, device)(weight, bias, "none")
     if isinstance(ours, Int8Linear):
-        integers = ours.integers(inputs)[0]
-        yield "8-bit linear", lambda: ours.product(integers)
+        quantized = quantize_rows(inputs.float())
+        yield "8-bit linear", lambda: ours.product(quantized.integers, quantized.zero)
     elif isinstance(ours, PackedLinear):
         yield "packed linear", lambda: ours(inputs)
 

@@ -10,7 +10,9 @@ from captiond.bench.cases import Case, CaseKind, Sample, Samples
 from captiond.bench.floor import BatchWork, Rates, floor_seconds
 from captiond.bench.load import Load
 from captiond.captioners.arithmetic import Arithmetic
+from captiond.config import Precision
 
+WIDTHS: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number
 ENOUGH = 0.97  # a batch size is good enough at this part of the best rate
 AHEAD = 2  # decoders can decode this many times as many images as the model captions
 
@@ -24,6 +26,7 @@ class EngineFigure:
     captiond: float | None
     floor: float | None
     ratio: float | None  # of captiond to `generate`
+    of_floor: float | None  # the floor as a part of captiond's time
     new_tokens: float | None  # an image
     same: float | None  # the part of the images with the same tokens in both engines
 
@@ -48,14 +51,23 @@ class Best:
 
 
 @dataclass(frozen=True, slots=True)
+class PrecisionFloor:
+    """What the machine would allow in one precision."""
+
+    product: Best  # FLOP
+    seconds: dict[int, float]  # for each image, by batch size
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """Everything that was measured."""
 
-    product: Best  # FLOP
+    product: Best  # FLOP, in the precision of the engine
     memory: Best  # bytes
     engine: tuple[EngineFigure, ...]
     decode: float  # seconds a JPEG
     service: tuple[ServiceFigure, ...]
+    floors: dict[Precision, PrecisionFloor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +85,37 @@ def figures(
     works: dict[int, BatchWork],
     same: dict[int, float],
     model: Arithmetic,
-    width: int,
+    precision: Precision,
 ) -> Figures:
-    """Return the figures. `works` and `same` are by batch size; `width` is bytes of a number."""
-    product, memory = best(samples, CaseKind.PRODUCT), best(samples, CaseKind.MEMORY)
-    rates = Rates(product.rate, memory.rate)
-    floors = {size: floor_seconds(model, rates, work, width) / size for size, work in works.items()}
+    """Return the figures of an engine in a precision. `works` and `same` are by batch size."""
+    memory = best(samples, CaseKind.MEMORY)
+    floors = precision_floors(samples, works, model, memory)
+    product = floors[precision].product
     (decode,) = medians(samples, CaseKind.DECODE).values()
     return Figures(
         product,
         memory,
-        engine_figures(samples, works, same, floors),
+        engine_figures(samples, works, same, floors[precision].seconds),
         decode,
         tuple(service_figure(*measured) for measured in of_kind(samples, CaseKind.SERVICE)),
+        floors,
     )
+
+
+def precision_floors(
+    samples: Samples, works: dict[int, BatchWork], model: Arithmetic, memory: Best
+) -> dict[Precision, PrecisionFloor]:
+    """Return the floor in each precision whose products were measured."""
+    products = [*of_kind(samples, CaseKind.PRODUCT)]
+    floors = {}
+    for precision in dict.fromkeys(case.precision for case, _ in products if case.precision):
+        product = best([one for one in products if one[0].precision == precision], CaseKind.PRODUCT)
+        rates, width = Rates(product.rate, memory.rate), WIDTHS[precision]
+        seconds = {
+            size: floor_seconds(model, rates, work, width) / size for size, work in works.items()
+        }
+        floors[precision] = PrecisionFloor(product, seconds)
+    return floors
 
 
 def engine_figures(
@@ -100,6 +129,7 @@ def engine_figures(
             captiond=ours.get(name),
             floor=floors.get(int(name)),
             ratio=ours[name] / theirs[name] if name in ours and name in theirs else None,
+            of_floor=floors[int(name)] / ours[name] if name in ours else None,
             new_tokens=works[int(name)].tokens / int(name) if name in ours else None,
             same=same.get(int(name)),
         )

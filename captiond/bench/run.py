@@ -25,7 +25,7 @@ from captiond.bench.engines import (
 from captiond.bench.floor import BatchWork
 from captiond.bench.images import jpegs
 from captiond.bench.load import ServiceProcess, running, service_cases
-from captiond.bench.rates import memory_cases, product_cases
+from captiond.bench.rates import memory_cases, other_product_cases, product_cases
 from captiond.bench.report import Figures, Suggested, figures, suggested
 from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.files import ModelFiles
@@ -34,7 +34,6 @@ from captiond.errors import OutOfMemory
 from captiond.worker.loading import threads_of
 
 NEW_TOKENS = 19  # transformers' default limit is 20, including the first token
-WIDTHS: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number
 DISTINCT = 32  # images; larger batches and further requests repeat them
 
 
@@ -132,6 +131,7 @@ def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
     with serving(plan, config) as service:
         cases = chain(
             product_cases(captioner.device, captioner.precision),
+            other_product_cases(captioner.device, captioner.precision),
             memory_cases(captioner.device),
             [decode_case(engines, images[0], settings)],
             engine_cases(engines, plan.sizes),
@@ -157,7 +157,7 @@ def run(bench: Bench, settings: Settings, plan: Plan, model: str, on_case: OnCas
     if not done:
         raise OutOfMemory(f"{captioner.device} has no memory for a single image; choose another")
     same = agreement(bench.engines, samples)
-    measured_figures = figures(samples, done, same, counted, WIDTHS[captioner.precision])
+    measured_figures = figures(samples, done, same, counted, captioner.precision)
     machine = describe(settings, captioner.device, captioner.precision)
     return Report(
         captiond=captiond.__version__,

@@ -11,8 +11,25 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
-    "int8": torch.float32,  # of everything except the linear layers
+    "int8": torch.float32,  # of everything except the linear layers; see `dtype_of`
 }
+
+
+def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the type of the activations in a precision.
+
+    In int8 it is bf16 if the processor multiplies bf16 in AMX tiles. There attention in fp32 would
+    take longer than all products of integers.
+    """
+    if precision == "int8" and device.type == "cpu" and has_amx():
+        return torch.bfloat16
+    return DTYPES[precision]
+
+
+def has_amx() -> bool:
+    """Return whether the processor has AMX instructions for both int8 and bf16."""
+    found = torch.cpu.get_capabilities()
+    return all(found.get(name, False) for name in ("amx_tile", "amx_int8", "amx_bf16"))
 
 
 def pick_device(setting: str) -> torch.device:

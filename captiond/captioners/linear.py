@@ -5,7 +5,7 @@ eager fp32 product calls another library, which takes two to three times as long
 (docs/benchmarks.md). GELU and the addition of a residual happen in the same pass.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -15,6 +15,14 @@ from torch.nn.functional import gelu, linear
 from captiond.config import Precision
 
 Activation = Literal["none", "gelu"]
+Inputs = Literal["any", "normalized", "gelu"]  # which layer the inputs of a linear layer are from
+
+SMALLEST = 1e-12  # so that a row of zeros has a scale
+LARGEST, ZERO = 127, 128  # of 8-bit integers: the largest, and the uint8 that stands for 0
+GELU_ZERO = 32  # the uint8 that stands for 0 in results of GELU
+MANY_ROWS = 64  # of one image: fewer have a scale each
+ROUNDING = 2.0**23  # see `integers_of`
+ROUNDING_ZERO = torch.tensor(ROUNDING + ZERO)
 
 
 class Linear(Protocol):
@@ -26,7 +34,13 @@ class Linear(Protocol):
 class PlainLinear:
     """A linear layer by torch's own product."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        activation: Activation = "none",
+        inputs: Inputs = "any",
+    ) -> None:
         self._weight, self._bias, self._activation = weight, bias, activation
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -44,7 +58,11 @@ class PackedLinear:
     """A linear layer by oneDNN, in the precision of the weight [out, in]."""
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, activation: Activation = "none"
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        activation: Activation = "none",
+        inputs: Inputs = "any",
     ) -> None:
         ops = torch.ops.mkldnn
         self._weight = ops._reorder_linear_weight(weight)
@@ -61,41 +79,130 @@ class PackedLinear:
 
 
 class Int8Linear:
-    """A linear layer by oneDNN in 8-bit integers.
+    """A linear layer by oneDNN in 8-bit integers, between activations in fp32 or bf16.
 
-    Each column of the weight and each row of x has a scale of its own, so the result of a row does
-    not depend on the rest of the batch.
+    Each column of the weight has a scale of its own. The inputs of one image never share a scale
+    with those of another image, so a caption does not depend on the rest of the batch:
+
+    - The patches of an image that a layer normalization has just scaled alike share one scale. The
+      product then applies scale, bias, GELU and residual itself.
+    - All other rows, such as those of different texts, have a scale each, which is applied after
+      the product.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, activation: Activation = "none") -> None:
-        scale = weight.float().abs().amax(1).clamp(min=1e-12) / 127
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        activation: Activation = "none",
+        inputs: Inputs = "any",
+    ) -> None:
+        scale = weight.float().abs().amax(1).clamp(min=SMALLEST) / LARGEST
         integers = torch.round(weight.float() / scale[:, None]).to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(integers, None)
         self._scale, self._zero = scale, torch.zeros(len(scale), dtype=torch.int64)
         self._bias, self._activation = bias.float(), activation
-        self._product = torch.ops.onednn.qlinear_pointwise
+        self._shares_scale = inputs == "normalized"
+        self._quantize = quantize_gelu if inputs == "gelu" else quantize_rows
+        self._unary = torch.ops.onednn.qlinear_pointwise
+        self._binary = torch.ops.onednn.qlinear_pointwise.binary
 
     def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
-        integers, rows = self.integers(x)
-        y = torch.addcmul(self._bias, self.product(integers), rows)
+        if not self._shares_scale or x.dim() < 3 or x.shape[-2] < MANY_ROWS:
+            return self._by_rows(x, residual)
+        if len(x) == 1:
+            return self._as_one(x, residual)
+        residuals = [None] * len(x) if residual is None else torch.split(residual, 1)
+        pairs = zip(torch.split(x, 1), residuals, strict=True)
+        return torch.cat([self._as_one(image, added) for image, added in pairs])
+
+    def _as_one(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Return the result for rows that share one scale; results of GELU are in fp32."""
+        integers, scale = quantize_all(x)
+        dtype = torch.float32 if self._activation == "gelu" else x.dtype
+        inputs = integers, scale, ZERO, self._weight, self._scale, self._zero
+        arguments: list[float] = []
+        activation = self._activation, arguments, "none"
+        y: Tensor
+        if residual is None:
+            y = self._unary(*inputs, self._bias, 1.0, 0, dtype, *activation)
+        else:
+            y = self._binary(
+                *inputs, residual, self._bias, 1.0, 0, dtype, 1.0, 0, "add", 1.0, *activation
+            )
+        return y
+
+    def _by_rows(self, x: Tensor, residual: Tensor | None) -> Tensor:
+        """Return the result for rows that have a scale each."""
+        rows = self._quantize(x)
+        y = self.product(rows.integers, rows.zero)
+        torch.addcmul(self._bias, y, rows.scales, out=y)
         if self._activation == "gelu":
             y = gelu(y)
-        return y if residual is None else y.add_(residual)
+        return y.to(x.dtype) if residual is None else y.add_(residual).to(residual.dtype)
 
-    def integers(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return x as integers around 128, uint8, and the scale of each row."""
-        rows = x.abs().amax(-1, keepdim=True).clamp_(min=1e-12).div_(127)
-        return (x / rows).round_().add_(128).to(torch.uint8), rows
-
-    def product(self, integers: Tensor) -> Tensor:
-        y: Tensor = self._product(
-            integers, 1.0, 128, self._weight, self._scale, self._zero,
+    def product(self, integers: Tensor, zero: int) -> Tensor:
+        """Return the product in fp32, without the scales of the rows and without the bias."""
+        y: Tensor = self._unary(
+            integers, 1.0, zero, self._weight, self._scale, self._zero,
             None, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         return y
 
 
-MakeLinear = Callable[[Tensor, Tensor, Activation], Linear]  # of weight, bias and activation
+@dataclass(frozen=True, slots=True)
+class Int8Rows:
+    """Rows as integers, uint8 [..., width]: x = (integers - zero) * scales."""
+
+    integers: Tensor
+    zero: int
+    scales: Tensor  # [..., 1]
+
+
+def quantize_rows(x: Tensor) -> Int8Rows:
+    """Return x with a scale for each row."""
+    scales = x.abs().amax(-1, keepdim=True).float().clamp_(min=SMALLEST).div_(LARGEST)
+    return Int8Rows(integers_of((x / scales).add_(ROUNDING + ZERO)), ZERO, scales)
+
+
+def quantize_gelu(x: Tensor) -> Int8Rows:
+    """Return x, which is a result of GELU, with a scale for each row. Its memory is used.
+
+    GELU has no value below -0.17, so most of the integers are for the values above zero.
+    """
+    x = x.float()
+    scales = x.amax(-1, keepdim=True).div_(255 - GELU_ZERO).clamp_(min=0.17 / GELU_ZERO)
+    return Int8Rows(integers_of(x.div_(scales).add_(ROUNDING + GELU_ZERO)), GELU_ZERO, scales)
+
+
+def quantize_probabilities(x: Tensor) -> Int8Rows:
+    """Return x, which has no negative values, with a scale for each row. Its memory is used."""
+    scales = x.amax(-1, keepdim=True).div_(255)
+    return Int8Rows(integers_of(x.div_(scales).add_(ROUNDING)), 0, scales)
+
+
+def quantize_all(x: Tensor) -> tuple[Tensor, float]:
+    """Return x as integers around `ZERO`, uint8, with one scale for all rows."""
+    least, greatest = torch.aminmax(x)
+    scale = max(-least.item(), greatest.item(), SMALLEST) / LARGEST
+    return integers_of(torch.add(ROUNDING_ZERO, x.float(), alpha=1 / scale)), scale
+
+
+def integers_of(x: Tensor) -> Tensor:
+    """Return x as uint8: fp32 numbers from 0 to 255, to which `ROUNDING` has been added.
+
+    The sum of 2²³ and a smaller number has no fraction in fp32. So the addition rounds, and the
+    integer is in the lowest bits. torch's conversion of fp32 to uint8 takes four times as long.
+    """
+    return x.view(torch.int32).to(torch.uint8)
+
+
+class MakeLinear(Protocol):
+    """Makes a linear layer of a weight [out, in] and a bias [out]."""
+
+    def __call__(
+        self, weight: Tensor, bias: Tensor, activation: Activation = ..., inputs: Inputs = ...
+    ) -> Linear: ...
 
 
 def linears(precision: Precision, device: torch.device) -> MakeLinear:
@@ -111,7 +218,12 @@ def linears(precision: Precision, device: torch.device) -> MakeLinear:
             return PlainLinear
 
 
-def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "none") -> Linear:
+def linear_of(
+    make: MakeLinear,
+    *layers: nn.Linear,
+    activation: Activation = "none",
+    inputs: Inputs = "any",
+) -> Linear:
     """Return one layer for several that take the same input; their outputs are concatenated.
 
     The weights are removed from their modules, so that they are in memory only once.
@@ -120,7 +232,26 @@ def linear_of(make: MakeLinear, *layers: nn.Linear, activation: Activation = "no
     bias = torch.cat([layer.bias.detach() for layer in layers])
     for layer in layers:
         del layer.weight, layer.bias
-    return make(weight, bias, activation)
+    return make(weight, bias, activation, inputs)
+
+
+def balance(make: MakeLinear, norm: nn.LayerNorm, layer: nn.Linear) -> None:
+    """Before a layer is quantized, let its inputs and its weight have channels of similar sizes.
+
+    Channel j of the normalization that makes the inputs is divided by a power of two, which is
+    exact, and column j of the weight is multiplied by it: Xiao et al., "SmoothQuant", 2023. Without
+    a sample of inputs, their sizes follow from the normalization: its results have variance 1
+    before they are scaled by `norm`.
+    """
+    if make is not Int8Linear:
+        return
+    inputs = 3 * norm.weight.detach().abs() + norm.bias.detach().abs()
+    columns = layer.weight.detach().abs().amax(0)
+    factors = (inputs.float() / columns.float().clamp(min=SMALLEST)).clamp(min=SMALLEST).sqrt()
+    factors = torch.exp2((factors / factors.mean()).log2().round()).to(norm.weight.dtype)
+    norm.weight.data = norm.weight.detach() / factors
+    norm.bias.data = norm.bias.detach() / factors
+    layer.weight.data = layer.weight.detach() * factors
 
 
 def write(linear_: Linear, x: Tensor, out: Tensor) -> None:

@@ -128,6 +128,7 @@ def engine_table(report: Report) -> Table:
         "captiond",
         "ratio",
         "floor",
+        "of the floor",
         "tokens an image",
         "same tokens",
     )
@@ -138,6 +139,7 @@ def engine_table(report: Report) -> Table:
             seconds(figure.captiond),
             "-" if figure.ratio is None else f"{figure.ratio:.2f}",
             seconds(figure.floor),
+            "-" if figure.of_floor is None else f"{figure.of_floor:.2f}",
             "-" if figure.new_tokens is None else f"{figure.new_tokens:.1f}",
             "-" if figure.same is None else f"{figure.same:.0%}",
         )
@@ -145,9 +147,14 @@ def engine_table(report: Report) -> Table:
 
 
 def machine_table(report: Report) -> Table:
-    figures, product = report.figures, report.figures.product
+    figures = report.figures
     table = new_table("the machine's best", "", "by")
-    table.add_row("matrix products", f"{product.rate / 1e9:,.0f} GFLOP/s", product.name)
+    for precision, floor in figures.floors.items():
+        product, least = floor.product, min(floor.seconds.values())
+        table.add_row(
+            f"matrix products, {precision}", f"{product.rate / 1e9:,.0f} GFLOP/s", product.name
+        )
+        table.add_row(f"floor, {precision}", f"{seconds(least)} s", "an image, at the best batch")
     table.add_row("memory", f"{figures.memory.rate / 1e9:,.1f} GB/s", figures.memory.name)
     table.add_row("decoding", seconds(figures.decode) + " s", "one JPEG of 100 KB, one core")
     return table

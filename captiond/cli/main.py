@@ -150,12 +150,13 @@ def caption(
         },
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
-    provide_temporary_folder(settings.data.dir)
-    from captiond.cli.caption_command import caption_files  # this imports torch
     from captiond.cli.formats import Format, pick_format
 
-    given = {Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv}
-    if not caption_files(paths, settings, pick_format(given)):
+    chosen = pick_format({Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv})
+    provide_temporary_folder(settings.data.dir)
+    from captiond.cli.caption_command import caption_files  # this imports torch
+
+    if not caption_files(paths, settings, chosen):
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import png
-from tests.service import PATIENCE, Service, query, wait_for
+from tests.service import Service, http_client, query, wait_for
 
 SOAK = "FAULT_SOAK" in os.environ
 FIGURES = Path("build/soak/figures.jsonl")
@@ -94,7 +94,7 @@ class Load:
 
     def _bulk(self, service: Service) -> None:
         rng = random.Random(self._rng.random())
-        with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
+        with http_client(base_url=service.url) as client:
             while not self._stop.is_set():
                 with suppress(httpx.TransportError):
                     self._send_task(client, rng.randint(1, 12))
@@ -123,7 +123,7 @@ class Load:
             self._stop.wait(0.05)
 
     def _interactive(self, service: Service) -> None:
-        with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
+        with http_client(base_url=service.url) as client:
             while not self._stop.is_set():
                 image = ("one.png", png(next(self._numbers)))
                 try:

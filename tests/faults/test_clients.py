@@ -4,21 +4,21 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
 from tests.conftest import png
 from tests.faults.harness import FRESH, new_seed, progress, record, rounds
+from tests.patience import PATIENCE
 from tests.service import (
-    PATIENCE,
     Service,
     check_nothing_lost,
+    http_client,
     query,
     running,
     running_without_model,
@@ -28,6 +28,7 @@ from tests.service import (
 
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=edge"}
 LARGE = 3_000_000  # bytes; more than an upload may keep in memory
+Started = Callable[..., AbstractContextManager[Service]]
 
 
 @pytest.fixture
@@ -173,7 +174,8 @@ def test_refused_large_uploads_leave_nothing(data: Path) -> None:
 
         def refused(_: int) -> int:
             path = f"{service.url}/async-batch-caption"
-            return httpx.post(path, content=body, headers=MULTIPART, timeout=PATIENCE).status_code
+            with http_client() as client:
+                return client.post(path, content=body, headers=MULTIPART).status_code
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(refused, range(8)))  # they open the database, which stays open
@@ -189,12 +191,12 @@ def test_the_same_key_at_once_is_one_task(data: Path) -> None:
     with running(data, "--workers", "2") as service, ThreadPoolExecutor(20) as pool:
 
         def send(_: int) -> tuple[int, str]:
-            answer = httpx.post(
-                f"{service.url}/async-batch-caption",
-                files={"images": ("a.png", png(1))},
-                headers={"Idempotency-Key": "once"},
-                timeout=PATIENCE,
-            )
+            with http_client() as client:  # of its own: so each process gets some of the requests
+                answer = client.post(
+                    f"{service.url}/async-batch-caption",
+                    files={"images": ("a.png", png(1))},
+                    headers={"Idempotency-Key": "once"},
+                )
             return answer.status_code, answer.json()["task_id"]
 
         answers = set(pool.map(send, range(100)))
@@ -259,9 +261,11 @@ def test_an_upload_that_ends_in_a_stop_without_a_model_is_answered(data: Path) -
         assert service.process.wait(PATIENCE) == 0
 
 
-@pytest.mark.parametrize("kind", ["web", "model"])
-def test_a_stop_cuts_short_a_process_that_does_not_react(data: Path, kind: str) -> None:
-    with running(data, "--set", "server.shutdown_seconds=3") as service:
+@pytest.mark.parametrize(("kind", "started"), [("web", running_without_model), ("model", running)])
+def test_a_stop_cuts_short_a_process_that_does_not_react(
+    data: Path, kind: str, started: Started
+) -> None:
+    with started(data, "--set", "server.shutdown_seconds=3") as service:
         deaf = service.child(kind)
         deaf.suspend()
         assert service.stop() == 0

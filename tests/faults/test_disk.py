@@ -149,7 +149,7 @@ def test_a_supervisor_that_cannot_write_claims_later(data: Path) -> None:
 @contextmanager
 def running_on_broken_disk(data: Path, call: str) -> Iterator[Service]:
     """A service in which the system call `call` fails, on a data folder that is there already."""
-    with Service(data) as service:
+    with running_without_model(data) as service:
         assert service.stop() == 0
     prefix = (sys.executable, str(ROOT / "tests" / "faults" / "seccomp.py"), call)
     with running(data, prefix=prefix) as service:

@@ -20,9 +20,9 @@ import pytest
 
 from tests.conftest import png
 from tests.faults.harness import SOAK, progress, record, rounds
+from tests.patience import PATIENCE
 from tests.service import (
     NO_FILE_LIMIT_FOR_LOGS,
-    PATIENCE,
     Service,
     running_without_model,
     wait_for,

@@ -6,7 +6,6 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.conftest import png
@@ -21,11 +20,12 @@ from tests.faults.harness import (
     seconds_until,
     wait_for_the_end,
 )
+from tests.patience import PATIENCE
 from tests.service import (
-    PATIENCE,
     WITH_STANDBY,
     Service,
     bound_to_parent,
+    http_client,
     running,
     wait_for,
     wait_until_gone,
@@ -85,7 +85,8 @@ def test_web_processes_are_killed_during_uploads(data: Path, rng: random.Random)
                 time.sleep(rng.uniform(0, 0.5))
                 rng.choice(service.children("web")).kill()
                 # On a new connection, which another process accepts.
-                httpx.get(f"{service.url}/livez", timeout=PATIENCE).raise_for_status()
+                with http_client(base_url=service.url) as client:
+                    client.get("/livez").raise_for_status()
                 back.append(seconds_until(lambda: len(service.children("web")) == 2, "two webs"))
                 progress(number + 1, times, "web")
         wait_for_the_end(service)

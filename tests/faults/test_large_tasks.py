@@ -14,7 +14,8 @@ import httpx
 
 from tests.conftest import png
 from tests.faults.harness import SOAK, median, record, rounds
-from tests.service import PATIENCE, Service, running, wait_for
+from tests.patience import PATIENCE
+from tests.service import Service, http_client, running, wait_for
 
 FILES = 100
 ASKED = rounds(2, 10)  # tasks of the other client, one after the other
@@ -29,7 +30,7 @@ NUMBERS = count()
 @contextmanager
 def client_at(service: Service, address: str) -> Iterator[httpx.Client]:
     """A client with an address of its own, all of which are this machine's."""
-    transport = httpx.HTTPTransport(local_address=address)
+    transport = httpx.HTTPTransport(local_address=address, verify=False)
     with httpx.Client(transport=transport, base_url=service.url, timeout=PATIENCE) as client:
         yield client
 
@@ -120,7 +121,7 @@ def poll(url: str, pollers: int, times: int) -> int:
 
     Return the number of polls.
     """
-    with httpx.Client(timeout=PATIENCE) as client:
+    with http_client() as client:
         due = [time.monotonic() + 2.0 * number / pollers for number in range(pollers)]
         for done in range(pollers * times):
             time.sleep(max(0.0, due[done % pollers] - time.monotonic()))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.commands import command
 from tests.conftest import png
 from tests.faults.harness import FRESH, Load, check, new_seed, record, rounds, wait_for_the_end
 from tests.service import WITH_STANDBY, Service, captiond, check_nothing_lost, running, wait_for
@@ -80,7 +81,7 @@ def test_an_image_that_kills_decoders_is_poison_and_can_be_retried(
         wait_for(lambda: well.task(task_id)["progress"]["failed"] == 0, "the retry to be seen")
         codes = [entry.get("code") for entry in well.finished(task_id)["result"]]
         assert codes == [None] * (NEIGHBOURS + 1)
-        again = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
+        again = command("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
         assert (again.returncode, again.stderr.count("\n")) == (1, 1)
         assert "no image to try again" in again.stderr
         assert well.stop() == 0

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.service import MODEL, ONE_THREAD, PATIENCE, captiond, wait_for, wait_until_gone
+from tests.patience import PATIENCE
+from tests.service import MODEL, ONE_THREAD, captiond, wait_for, wait_until_gone
 
 
 def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
@@ -23,9 +24,14 @@ def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
     figures = report["figures"]
     assert figures["product"]["rate"] > 1e9
     assert figures["memory"]["rate"] > 1e8
+    assert set(figures["floors"]) == {"fp32", "bf16", "int8"}
+    for floor in figures["floors"].values():
+        assert floor["product"]["rate"] > 1e9
+        assert all(seconds > 0 for seconds in floor["seconds"].values())
     assert [figure["batch_size"] for figure in figures["engine"]] == report["plan"]["sizes"]
     for figure in figures["engine"]:
         assert min(figure["floor"], figure["captiond"], figure["generate"]) > 0
+        assert figure["of_floor"] == figure["floor"] / figure["captiond"]
         assert figure["ratio"] == figure["captiond"] / figure["generate"]
         assert 1 <= figure["new_tokens"] <= 19
         assert figure["same"] == 1, "fp32 has the tokens of generate"
@@ -50,9 +56,9 @@ def interruptible() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "captiond", "bench", "--model", MODEL, "--rounds", "1000"]
+    command = [sys.executable, "-m", "captiond", "bench", "--quick", "--rounds", "1000"]
     with subprocess.Popen(
-        command,
+        [*command, "--model", MODEL],
         cwd=tmp_path,
         env={**os.environ, **ONE_THREAD, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE,

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 from captiond.config import Settings
+from tests.commands import command
 from tests.service import DATA, MODEL, ONE_THREAD, captiond
 
 CAPTIONS: dict[str, str] = json.loads((DATA / "scenes.json").read_text())
@@ -42,7 +43,7 @@ def test_csv_has_the_same_results(tmp_path: Path) -> None:
     (row,) = csv.DictReader(captiond(*run, cwd=tmp_path, **ONE_THREAD).stdout.splitlines())
     assert row["caption"] == CAPTIONS["boat_and_sun.png"]
     assert {"boat", "red boat", "sun", "yellow sun"} <= set(row["tags"].split(", "))
-    both = captiond(*run, "--json", cwd=tmp_path)
+    both = command(*run, "--json", cwd=tmp_path)
     assert (both.returncode, both.stderr.strip()) == (
         2,
         "captiond: command line: choose one of --json, --csv",
@@ -51,10 +52,10 @@ def test_csv_has_the_same_results(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_captions_and_a_progress_bar(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "captiond", "caption", "--model", MODEL, SCENE]
+    program = [sys.executable, "-m", "captiond", "caption", "--model", MODEL, SCENE]
     environ = {**os.environ, **ONE_THREAD}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environ, stdout=theirs, stderr=theirs
+        program, cwd=tmp_path, env=environ, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         shown = read_terminal(ours)
@@ -94,13 +95,13 @@ def test_the_settings_in_force_can_be_shown(tmp_path: Path) -> None:
     assert "port = 81  # environment" in shown.stdout
     assert 'level = "debug"  # command line' in shown.stdout
     assert set(tomllib.loads(shown.stdout)) == set(Settings.model_fields)
-    values = json.loads(captiond("config", "show", "--json", cwd=tmp_path, **environ).stdout)
+    values = json.loads(command("config", "show", "--json", cwd=tmp_path, **environ).stdout)
     assert values["server"]["port"] == 81
 
 
 def test_the_entries_of_a_table_are_shown_with_their_sources(tmp_path: Path) -> None:
     run = ("config", "show", "--set", "tags.pipelines.fr=b")
-    shown = captiond(*run, cwd=tmp_path, CAPTIOND_TAGS__PIPELINES__DE="a").stdout
+    shown = command(*run, cwd=tmp_path, CAPTIOND_TAGS__PIPELINES__DE="a").stdout
     line = next(line for line in shown.splitlines() if line.startswith("pipelines = "))
     assert line.endswith("  # en: default, de: environment, fr: command line")
     pipelines = {"en": "captiond/english", "de": "a", "fr": "b"}
@@ -108,15 +109,15 @@ def test_the_entries_of_a_table_are_shown_with_their_sources(tmp_path: Path) -> 
 
 
 def test_what_is_shown_can_be_read_as_settings(tmp_path: Path) -> None:
-    shown = captiond("config", "show", cwd=tmp_path).stdout
+    shown = command("config", "show", cwd=tmp_path).stdout
     (tmp_path / "captiond.toml").write_text(shown)
-    assert captiond("config", "show", "--json", cwd=tmp_path).stdout == (
+    assert command("config", "show", "--json", cwd=tmp_path).stdout == (
         Settings().model_dump_json(indent=2) + "\n"
     )
 
 
 def test_an_assignment_of_no_known_form_is_refused(tmp_path: Path) -> None:
     for wrong in ("port=80", "server.port", "server.prot=80"):
-        result = captiond("config", "show", "--set", wrong, cwd=tmp_path)
+        result = command("config", "show", "--set", wrong, cwd=tmp_path)
         assert result.returncode == 2
         assert result.stderr.startswith("captiond: command line: ")

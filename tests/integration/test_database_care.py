@@ -19,6 +19,7 @@ from captiond.cli.database_check import check_all
 from captiond.config import DataSettings, Settings
 from captiond.store import consistency
 from captiond.store.engine import Engine
+from tests.commands import command
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
 from tests.service import (
@@ -33,7 +34,7 @@ from tests.service import (
 
 
 def db(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return captiond("db", *arguments, "--data-dir", str(data), cwd=data.parent)
+    return command("db", *arguments, "--data-dir", str(data), cwd=data.parent)
 
 
 def accept(service: Service, first: int, images: int = 8) -> str:
@@ -52,6 +53,7 @@ def at_work(service: Service) -> Iterator[list[str]]:
     def work() -> None:
         while not over.is_set():
             accepted.append(accept(service, len(accepted) * 8))
+            service.finished(accepted[-2])  # one task waits at most, whatever this machine can do
 
     worker = threading.Thread(target=work)
     worker.start()
@@ -68,7 +70,8 @@ def test_a_backup_of_a_working_service_is_restored_and_served(data: Path, tmp_pa
         with at_work(service) as accepted:
             finished = service.finished(accepted[0])
             wait_for(lambda: len(accepted) > 5, "more tasks")
-            result = db(data, "backup", str(copy))
+            program = ("db", "backup", str(copy), "--data-dir", str(data))
+            result = captiond(*program, cwd=tmp_path)
             assert result.returncode == 0, result.stderr
             assert result.stdout == f"{copy}: {copy.stat().st_size} bytes, checked\n"
             assert result.stderr == "", "no progress bar without a terminal"
@@ -101,7 +104,8 @@ def test_a_backup_replaces_a_file_only_by_force(service: Service, tmp_path: Path
     assert db(service.data, "backup", "--force", str(copy)).returncode == 0
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
-        assert connection.execute("SELECT count(*) FROM tasks").fetchone()[0] >= 0
+        tasks = "SELECT id FROM tasks ORDER BY id"
+        assert connection.execute(tasks).fetchall() == query(service.data, tasks)
     own = service.data / "captiond.db"
     for target, reason in [
         (own, "is the database itself"),
@@ -116,9 +120,9 @@ def test_a_backup_replaces_a_file_only_by_force(service: Service, tmp_path: Path
 
 
 def test_a_backup_that_does_not_fit_leaves_nothing(service: Service, tmp_path: Path) -> None:
-    command = f"ulimit -f 16; exec {sys.executable} -m captiond db backup copy.db"
+    program = f"ulimit -f 16; exec {sys.executable} -m captiond db backup copy.db"
     result = subprocess.run(
-        ["bash", "-c", f"trap '' XFSZ; {command} --data-dir {service.data}"],
+        ["bash", "-c", f"trap '' XFSZ; {program} --data-dir {service.data}"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -131,9 +135,9 @@ def test_a_backup_that_does_not_fit_leaves_nothing(service: Service, tmp_path: P
 
 def test_a_terminal_sees_the_backup_go_on(service: Service, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "captiond", "db", "backup", "copy.db"]
+    program = [sys.executable, "-m", "captiond", "db", "backup", "copy.db"]
     with subprocess.Popen(
-        [*command, "--data-dir", str(service.data)], stderr=theirs, stdout=theirs, cwd=tmp_path
+        [*program, "--data-dir", str(service.data)], stderr=theirs, stdout=theirs, cwd=tmp_path
     ) as process:
         os.close(theirs)
         shown = read_terminal(ours)
@@ -254,7 +258,7 @@ def test_a_service_may_start_during_a_check_and_have_uploads(
 
 def test_a_check_without_a_database_says_so(tmp_path: Path) -> None:
     missing = tmp_path / "missing"
-    results = [db(missing, command) for command in ("check", "upgrade")]
+    results = [db(missing, name) for name in ("check", "upgrade")]
     assert [result.returncode for result in results] == [1, 1]
     assert results[0].stderr == results[1].stderr
     assert results[0].stderr.startswith(f"captiond: {missing}/captiond.db: there is no database")
@@ -272,9 +276,9 @@ def test_a_lock_that_may_not_be_opened_is_reported(ended: Path) -> None:
     lock = ended / "captiond.lock"
     lock.chmod(0)
     powerless = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
-    command = [*powerless, sys.executable, "-m", "captiond", "db", "check"]
+    program = [*powerless, sys.executable, "-m", "captiond", "db", "check"]
     result = subprocess.run(
-        [*command, "--data-dir", str(ended)], capture_output=True, text=True, check=False
+        [*program, "--data-dir", str(ended)], capture_output=True, text=True, check=False
     )
     reason = "Permission denied; run captiond as the user that owns it"
     assert (result.returncode, result.stderr) == (
@@ -289,8 +293,8 @@ def test_damage_is_reported(ended: Path) -> None:
     for page in range(2, len(content) // 4096):
         content[page * 4096 : page * 4096 + 64] = numbers.randbytes(64)
     path.write_bytes(content)
-    for command in (["check"], ["upgrade"], ["backup", str(ended / "copy.db")]):
-        result = db(ended, *command)
+    for arguments in (["check"], ["upgrade"], ["backup", str(ended / "copy.db")]):
+        result = db(ended, *arguments)
         assert result.returncode == 1
         assert "Traceback" not in result.stderr
         assert "damaged" in result.stdout + result.stderr or "cannot be used" in result.stderr
@@ -304,10 +308,11 @@ def test_upgrade_is_for_a_stopped_service(service: Service, tmp_path: Path) -> N
     copied = tmp_path / "data"
     copied.mkdir()
     assert db(service.data, "backup", str(copied / "captiond.db")).returncode == 0
-    assert "is up to date: revision " in db(copied, "upgrade").stdout
+    program = ("db", "upgrade", "--data-dir", str(copied))
+    assert "is up to date: revision " in captiond(*program, cwd=tmp_path).stdout
     change(copied, "UPDATE alembic_version SET version_num = '9999'")
-    for command in (["upgrade"], ["check"]):
-        result = db(copied, *command)
+    for name in ("upgrade", "check"):
+        result = db(copied, name)
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert db(tmp_path / "nothing", "upgrade").returncode == 1
     assert not (tmp_path / "nothing").exists()

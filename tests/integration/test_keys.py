@@ -23,7 +23,8 @@ from captiond.keys import Key, digest_of, new_secret
 from captiond.store.credentials import add_key, revoke_key
 from captiond.store.engine import Engine, make_engine
 from tests.conftest import png
-from tests.service import PATIENCE, Service, running_without_model, wait_for
+from tests.patience import PATIENCE
+from tests.service import Service, http_client, running_without_model, wait_for
 
 STATUS = "/async-batch-caption/status/task_1_ab"
 WINDOW_REQUESTS = 20
@@ -31,7 +32,7 @@ MUCH = 4 * 1024 * 1024  # bytes; so many are not kept in memory, so that there i
 SECONDS = 1.0 if os.environ.get("FAULT_SOAK") else 10.0  # until a revoked key is refused
 
 # Each of its requests has a connection of its own, so that any of the processes answers.
-ONE_REQUEST_EACH = httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=PATIENCE)
+ONE_REQUEST_EACH = http_client(limits=httpx.Limits(max_keepalive_connections=0))
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +112,9 @@ def slow_upload(service: Service, secret: str) -> Iterator[Callable[[], httpx.Re
             "X-API-Key": secret,
             "Content-Type": "multipart/form-data; boundary=edge",
         }
-        url = service.url + "/async-batch-caption"
-        responses.append(httpx.post(url, content=body(), headers=headers, timeout=PATIENCE))
+        with http_client(base_url=service.url) as client:
+            answer = client.post("/async-batch-caption", content=body(), headers=headers)
+        responses.append(answer)
 
     sending = threading.Thread(target=send)
     sending.start()

@@ -20,6 +20,7 @@ from captiond.messages import Work
 from captiond.processes.box import missing_parts
 from tests.conftest import png
 from tests.imagefiles import blank_png, encoded, in_mode, picture
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(384, 384, 3)
@@ -138,7 +139,7 @@ async def test_an_image_that_takes_too_long_is_refused_and_logged_seldom(tmp_pat
     slow = encoded(picture(4000, 3000), "JPEG")
     settings = settings_of(tmp_path, decode_seconds=0.02)
     with capture_logs() as lines:
-        async with asyncio.timeout(120), running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
             refused = await pool.decode(stored(settings, slow))
     assert isinstance(refused, Refused)
     assert refused.code == "image_too_slow"
@@ -170,7 +171,7 @@ async def test_a_malformed_reply_counts_as_the_death_of_the_decoder(
     monkeypatch.setattr(pool_module, "DECODER", "tests.fake_decoder")
     monkeypatch.setattr(pool_module, "EXIT_SECONDS", 0.5)
     settings = Settings(data=DataSettings(dir=tmp_path), images=ImageSettings(decoders=1))
-    async with asyncio.timeout(120), running_pool(settings, Slots(1, GEOMETRY)) as pool:
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
         refused = await pool.decode(bulk(SpooledImage(reply, 0, 1, "sha")))
     assert isinstance(refused, Refused)
     assert refused.code == "poison_image"

@@ -6,6 +6,7 @@ does not have. A request that the document allows is accepted, and one that it f
 With `FAULT_SOAK`, each operation gets many more requests (`make soak`).
 """
 
+import base64
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -32,6 +33,7 @@ TAKES_ALL = {
     "CAPTIOND_CLIENTS__LISTS": "all",
 }
 IMAGES = [png(number, side=40) for number in range(3)]
+TEXT = base64.b64encode(IMAGES[0]).decode()
 MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 API = from_dict(document(OPERATIONS, {}))
 media_type("image/png", st.sampled_from(IMAGES), aliases=IMAGE_TYPES.split(", "))
@@ -108,10 +110,10 @@ def make_plausible(case: Case[Any]) -> None:
         case.headers["Idempotency-Key"] = uuid4().hex  # it may be used only once
     case.query.pop("cursor", None)  # it is opaque
     if isinstance(case.body, dict):
-        make_plausible_form(case.body)
+        make_plausible_body(case.body, in_json=case.media_type == "application/json")
 
 
-def make_plausible_form(body: dict[str, Any]) -> None:
+def make_plausible_body(body: dict[str, Any], *, in_json: bool) -> None:
     usual = {
         "callback_url": "http://hooks.example/",
         "language": "en",
@@ -120,7 +122,11 @@ def make_plausible_form(body: dict[str, Any]) -> None:
     body |= {name: value for name, value in usual.items() if name in body}
     if "image" in body:
         body.pop("path", None)  # one image only
-    if isinstance(body.get("images"), bytes):
+        if in_json:
+            body["image"] = TEXT
+    if in_json and "images" in body:
+        body["images"] = [TEXT, {"image": f"data:image/png;base64,{TEXT}"}]
+    elif isinstance(body.get("images"), bytes):
         body["images"] = [body["images"]]  # else it is sent as a field that is no file
     for smaller, larger in (("num_captions", "num_beams"), ("min_new_tokens", "max_new_tokens")):
         if smaller in body:
@@ -128,6 +134,11 @@ def make_plausible_form(body: dict[str, Any]) -> None:
 
 
 def has_blank_field(body: Any) -> bool:
-    """Whether a form has a field that counts as absent, so that its value cannot be wrong."""
-    values = body.values() if isinstance(body, dict) else ()
-    return any(isinstance(value, str) and not value.strip() for value in values)
+    """Whether a body has a field that counts as absent, so that its value cannot be wrong."""
+    if isinstance(body, dict):
+        return any(map(is_absent, body.values())) or any(map(has_blank_field, body.values()))
+    return isinstance(body, list) and any(map(has_blank_field, body))
+
+
+def is_absent(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())

@@ -13,7 +13,7 @@ import pytest
 
 import captiond as package
 from tests.conftest import png
-from tests.service import MODEL, PATIENCE, Service, captiond, running, wait_for
+from tests.service import MODEL, Service, captiond, http_client, running, wait_for
 
 NO_MODEL = ("--model", "nobody/nothing")
 NOWHERE = {"HF_HUB_OFFLINE": "1"}
@@ -89,13 +89,13 @@ def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) 
         accepted = service.client.post("/async-batch-caption", files=files)
         assert accepted.status_code == 202
         assert service.stop() == 0
-    with running(data, *NO_MODEL, CAPTIOND_MODEL__FALLBACK=MODEL, **NOWHERE) as service:
-        assert service.finished(accepted.json()["task_id"])["status"] == "COMPLETED"
-        assert service.client.get("/health").json()["fallback"] is True
+    check_fallback(data, accepted.json()["task_id"])
 
 
-def test_a_fallback_runs_and_is_announced(data: Path) -> None:
+def check_fallback(data: Path, task_id: str) -> None:
+    """Check that a fallback runs where the model cannot be downloaded, and is announced."""
     with running(data, *NO_MODEL, CAPTIOND_MODEL__FALLBACK=MODEL, **UNREACHABLE) as service:
+        assert service.finished(task_id)["status"] == "COMPLETED"
         health = service.client.get("/health").json()
         assert (health["status"], health["model"], health["fallback"]) == ("healthy", MODEL, True)
         assert "nobody/nothing is not available" in health["warning"]
@@ -135,5 +135,5 @@ def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
 
 def is_ready(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code == 200
+        return http_client().get(f"{url}/readyz").status_code == 200
     return False

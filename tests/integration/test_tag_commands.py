@@ -12,7 +12,7 @@ import pytest
 import spacy
 
 from captiond.processes.box import missing_parts
-from tests.service import PATIENCE
+from tests.patience import PATIENCE
 from tests.tagging import add_german_words
 
 COMMAND = [sys.executable, "-m", "captiond"]

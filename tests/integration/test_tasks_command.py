@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.commands import command
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
 from tests.service import Service, captiond, running_without_model, upload
@@ -22,7 +23,7 @@ def accept(service: Service, *files: tuple[str, bytes]) -> str:
 
 
 def tasks(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return captiond("tasks", *arguments, "--data-dir", str(data), cwd=data.parent)
+    return command("tasks", *arguments, "--data-dir", str(data), cwd=data.parent)
 
 
 def listed(data: Path, *arguments: str) -> list[dict[str, Any]]:
@@ -33,9 +34,9 @@ def listed(data: Path, *arguments: str) -> list[dict[str, Any]]:
 
 def on_terminal(data: Path, *arguments: str) -> str:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "captiond", "tasks", *arguments, "--data-dir", str(data)]
+    program = [sys.executable, "-m", "captiond", "tasks", *arguments, "--data-dir", str(data)]
     environ = {**os.environ, "COLUMNS": "200"}
-    with subprocess.Popen(command, stdout=theirs, cwd=data.parent, env=environ):
+    with subprocess.Popen(program, stdout=theirs, cwd=data.parent, env=environ):
         os.close(theirs)
         return read_terminal(ours)
 
@@ -63,8 +64,8 @@ def test_tasks_are_listed_and_shown(service: Service) -> None:
 def test_a_waiting_task_is_cancelled(data: Path) -> None:
     with running_without_model(data) as service:
         task_id = accept(service, ("a.png", png(1)), ("b.png", png(2)))
-        for _ in range(2):
-            result = tasks(data, "cancel", task_id)
+        for run in (captiond, command):
+            result = run("tasks", "cancel", task_id, "--data-dir", str(data), cwd=data.parent)
             assert (result.returncode, result.stdout) == (0, f"{task_id}: cancelled\n")
         assert service.task(task_id)["status"] == "CANCELLED"
         assert list((data / "spool").iterdir()) == []
@@ -75,13 +76,13 @@ def test_a_waiting_task_is_cancelled(data: Path) -> None:
 
 
 def test_what_is_wrong_is_one_line(data: Path, service: Service) -> None:
-    for command in (["list"], ["show", "x"], ["cancel", "x"], ["redeliver", "x"]):
-        result = tasks(data, *command)
+    for arguments in (["list"], ["show", "x"], ["cancel", "x"], ["redeliver", "x"]):
+        result = tasks(data, *arguments)
         assert result.returncode == 1
         assert "there is no database; name the service's data folder" in result.stderr
         assert not data.exists()
-    for command in (["show", "x"], ["cancel", "x"]):
-        result = tasks(service.data, *command)
+    for name in ("show", "cancel"):
+        result = tasks(service.data, name, "x")
         assert (result.returncode, result.stderr.count("\n")) == (1, 1)
         assert "x: there is no such task" in result.stderr
     assert tasks(data, "list", "--status", "done").returncode == 2

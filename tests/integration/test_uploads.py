@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.conftest import png
-from tests.service import PATIENCE, Service, running, running_without_model, wait_for
+from tests.patience import PATIENCE
+from tests.service import Service, running, running_without_model, wait_for
 
 KIB = 1024
 LIMITS = {

@@ -10,9 +10,18 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.commands import command
 from tests.conftest import png
 from tests.receiver import CERTIFICATE, CLOSE, HANG, receiving
-from tests.service import Service, captiond, query, running, upload, wait_for
+from tests.service import (
+    Service,
+    captiond,
+    query,
+    running,
+    running_without_model,
+    upload,
+    wait_for,
+)
 
 QUICK = {
     "CAPTIOND_WEBHOOKS__ALLOW": "127.0.0.1,localhost",
@@ -114,24 +123,24 @@ def test_a_redirect_is_a_failure_and_four_of_them_the_end(hooked: Service) -> No
 
 
 def test_a_webhook_that_was_given_up_is_redelivered_by_command(hooked: Service) -> None:
-    command = ("tasks", "redeliver", "--data-dir", str(hooked.data))
+    redeliver = ("tasks", "redeliver", "--data-dir", str(hooked.data))
     with receiving(500, 500, 500, 500) as receiver:
         task_id = send(hooked, receiver.url())
         assert ended(hooked, task_id)[:2] == ("FAILED", 4)
-        result = captiond(*command, task_id, cwd=hooked.data)
+        result = captiond(*redeliver, task_id, cwd=hooked.data)
         assert (result.returncode, result.stdout) == (0, "webhooks to deliver: 1\n")
         calls = receiver.wait_for_calls(5)
         assert ended(hooked, task_id) == ("DELIVERED", 1, 204, None)
         assert len({call.headers["webhook-id"] for call in calls}) == 1
-        shown = captiond("tasks", "show", task_id, "--data-dir", str(hooked.data), cwd=hooked.data)
+        shown = command("tasks", "show", task_id, "--data-dir", str(hooked.data), cwd=hooked.data)
         (shown_delivery,) = json.loads(shown.stdout)["deliveries"]
         assert shown_delivery["url"] == receiver.url()
         assert (shown_delivery["status"], shown_delivery["response"]) == ("DELIVERED", 204)
-    result = captiond(*command, "task_0", cwd=hooked.data)
+    result = command(*redeliver, "task_0", cwd=hooked.data)
     assert result.returncode == 1
     assert result.stderr.startswith("captiond: task_0: there is no webhook of this task")
-    assert captiond(*command, cwd=hooked.data).returncode == 2
-    assert captiond(*command, "--failed", cwd=hooked.data).returncode == 0
+    assert command(*redeliver, cwd=hooked.data).returncode == 2
+    assert command(*redeliver, "--failed", cwd=hooked.data).returncode == 0
 
 
 def test_gone_is_an_answer(hooked: Service) -> None:
@@ -254,7 +263,7 @@ def test_a_host_that_is_no_longer_listed_is_not_called(data: Path) -> None:
             task_id = send(service, receiver.url())
             wait_for(lambda: receiver.hanging == 1, "a call under way")
             assert service.stop() == 0
-        with running(data, **elsewhere) as service:
+        with running_without_model(data, **elsewhere) as service:
             status, attempts, response, error = ended(service, task_id)
             assert (status, attempts, response) == ("FAILED", 4, None)
             assert error.startswith("not called: ")

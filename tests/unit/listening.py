@@ -14,8 +14,8 @@ from captiond.web.connections.connection import Patience
 from captiond.web.connections.http1 import Server
 from captiond.web.connections.listener import Listener
 from captiond.web.server import hypercorn_config
+from tests.patience import PATIENCE
 
-PATIENCE = 60.0
 LONG = Patience(head=PATIENCE, body=PATIENCE)
 
 

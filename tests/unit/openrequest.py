@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from starlette.types import ASGIApp, Message, Scope
 
-PATIENCE = 60.0  # seconds; a test that waits longer has failed
+from tests.patience import PATIENCE
 
 
 class OpenRequest:
@@ -39,6 +39,8 @@ class OpenRequest:
             else:
                 self.body += message["body"]
                 self.ended = not message.get("more_body", False)
+                length = int(self.headers.get("content-length", len(self.body)))
+                assert len(self.body) <= length, "more than the Content-Length"
             self._news.notify_all()
 
     async def has(self, part: bytes, times: int = 1) -> None:

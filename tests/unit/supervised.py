@@ -29,9 +29,9 @@ from captiond.supervisor.routing import Router
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
+from tests.patience import PATIENCE
 
 DRAINABLE = "tests.unit.drainable"
-SECONDS = 60.0  # until a test that waits for a process has failed
 
 NODE = "test-node"
 
@@ -57,7 +57,7 @@ async def spawned(settings: Settings, name: str) -> AsyncIterator[ChildProcess]:
     """A real child process that exits with 1 when it is drained."""
     child = await ChildProcess.spawn(name, DRAINABLE, starting(settings))
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PATIENCE):
             yield child
     finally:
         child.kill()
@@ -139,6 +139,6 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
         registry,
         recorder,
     )
-    async with background(cleaner.run()), asyncio.timeout(SECONDS):
+    async with background(cleaner.run()), asyncio.timeout(PATIENCE):
         yield parts
         await cleaner.finish()

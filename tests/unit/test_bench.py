@@ -12,8 +12,9 @@ from captiond.bench.cases import Case, CaseKind, Sample, Samples, measure
 from captiond.bench.engines import equal_part
 from captiond.bench.floor import BatchWork
 from captiond.bench.load import Load, logged, spent
-from captiond.bench.report import Best, Figures, figures, suggested
+from captiond.bench.report import Best, Figures, PrecisionFloor, figures, suggested
 from captiond.captioners.arithmetic import Arithmetic, CrossAttentionCost
+from captiond.config import Precision
 from captiond.errors import OutOfMemory
 from captiond.metrics import MODEL_BUSY, MODEL_IDLE, Recorder, Registry
 from tests.service import wait_for, wait_until_gone
@@ -23,17 +24,23 @@ MODEL = Arithmetic(vision=100, token=0, weights=0, cross=(CrossAttentionCost(0, 
 
 
 def samples(
-    kind: CaseKind, name: str, amount: float, *seconds: float, result: object = None
+    kind: CaseKind,
+    name: str,
+    amount: float,
+    *seconds: float,
+    result: object = None,
+    precision: Precision | None = None,
 ) -> Samples:
-    case = Case(kind, name, amount, lambda: None)
+    case = Case(kind, name, amount, lambda: None, precision)
     return [(case, [Sample(took, result) for took in seconds])]
 
 
 def measured(*engine: tuple[int, float]) -> Figures:
     """Figures for batches of these sizes that took so many seconds."""
     found = [
-        *samples(CaseKind.PRODUCT, "linear", 1000, 2, 1, 4),
-        *samples(CaseKind.PRODUCT, "packed linear", 1000, 1, 0.5),
+        *samples(CaseKind.PRODUCT, "linear", 1000, 2, 1, 4, precision="fp32"),
+        *samples(CaseKind.PRODUCT, "packed linear", 1000, 1, 0.5, precision="fp32"),
+        *samples(CaseKind.PRODUCT, "8-bit linear", 1000, 0.2, precision="int8"),
         *samples(CaseKind.MEMORY, "copy", 1000, 1),
         *samples(CaseKind.DECODE, "a JPEG", 1, 0.1, 0.3, 0.2),
         *samples(CaseKind.SERVICE, "2", 4, 1, 2, 3, result=LOAD),
@@ -42,15 +49,18 @@ def measured(*engine: tuple[int, float]) -> Figures:
         found += samples(CaseKind.GENERATE, str(size), size, 2 * seconds)
         found += samples(CaseKind.CAPTIOND, str(size), size, seconds)
     works = {size: BatchWork(size, 0, 0) for size, _ in engine}
-    return figures(found, works, dict.fromkeys(works, 1.0), MODEL, 4)
+    return figures(found, works, dict.fromkeys(works, 1.0), MODEL, "fp32")
 
 
 def test_rates_are_the_best_and_times_the_medians() -> None:
     found = measured((4, 8.0))
     assert found.product == Best("packed linear", 2000)
     assert found.decode == 0.2
+    assert found.floors["int8"] == PrecisionFloor(Best("8-bit linear", 5000), {4: 0.02})
+    assert found.floors["fp32"].seconds == {4: 0.05}
     (engine,) = found.engine
     assert (engine.generate, engine.captiond, engine.ratio, engine.floor) == (4, 2, 0.5, 0.05)
+    assert engine.of_floor == 0.025
     (service,) = found.service
     assert (service.clients, service.images_per_second) == (2, 2)
     assert (service.p50, service.p99) == (0.2, 0.4)

@@ -18,6 +18,7 @@ from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.supervisor import cleaner as cleaners
 from captiond.supervisor.cleaner import NeededNames, SpoolCleaner
+from tests.patience import PATIENCE
 from tests.unit.supervised import until
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +31,7 @@ async def working(
     cleaner = SpoolCleaner(spool, needed, monotonic=monotonic)
     work = asyncio.create_task(cleaner.run())
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             yield cleaner
     finally:
         work.cancel()
@@ -113,7 +114,7 @@ class SlowSpool(FolderSpool):
 
     def remove(self, names: Iterable[str]) -> None:
         self.threads.append(threading.get_ident())
-        assert self.may_finish.wait(60)
+        assert self.may_finish.wait(PATIENCE)
         self.removed.append(list(names))
 
 

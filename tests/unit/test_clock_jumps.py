@@ -16,7 +16,8 @@ from captiond.supervisor.courier import Courier
 from captiond.supervisor.outgoing import ResponseHead
 from captiond.supervisor.retention import tidy
 from captiond.supervisor.steadyclock import NAME, SteadyClock, advanced
-from tests.unit.supervised import SECONDS, background, settings_in, until
+from tests.patience import PATIENCE
+from tests.unit.supervised import background, settings_in, until
 from tests.unit.test_cleaner import cleaning
 from tests.unit.test_deliveries import failed, refused, task
 
@@ -136,7 +137,7 @@ async def test_webhooks_are_called_soon_after_a_jump(
     webhooks = WebhookSettings(allow=("a.example",))
     settings = settings.model_copy(update={"webhooks": webhooks})
     courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
-    async with asyncio.timeout(SECONDS), background(courier.run()):
+    async with asyncio.timeout(PATIENCE), background(courier.run()):
         await until(are_delivered)
 
 

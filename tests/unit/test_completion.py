@@ -35,6 +35,7 @@ from captiond.worker.intake import ImageIntake
 from captiond.worker.known import KnownCaptions
 from captiond.worker.recipe import Recipe
 from captiond.worker.reporting import Reporter
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 IMAGES = 500
@@ -67,7 +68,7 @@ async def claimed(store: Engine) -> list[Work]:
 
 async def received(channel: Channel, count: int) -> list[Message]:
     """The next messages of a channel."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         return [await channel.receive() for _ in range(count)]
 
 

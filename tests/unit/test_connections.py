@@ -16,12 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 from captiond.errors import MalformedBody
+from captiond.web.connections import connection as connection_module
 from captiond.web.connections.connection import PROBE_SECONDS, Patience
 from captiond.web.connections.descriptors import RESERVED, connections_for
 from captiond.web.connections.http1 import CHUNK_BYTES, CHUNKS, REFUSED, Http1Protocol
 from captiond.web.connections.inbox import Evicted
 from captiond.web.server import hypercorn_config
-from tests.unit.listening import PATIENCE, Client, Port, listening
+from tests.patience import PATIENCE
+from tests.unit.listening import Client, Port, listening
 
 pytestmark = pytest.mark.anyio
 GET = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -104,6 +106,26 @@ async def test_more_pipelined_requests_than_memory_are_answered() -> None:
         await port.settle()
 
 
+async def test_a_probe_between_two_pipelined_requests_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client has ended its input. On a busy machine, its answers take longer than a probe."""
+    handle_events = Http1Protocol._handle_events
+
+    async def handle_later(self: Http1Protocol) -> None:
+        for _ in range(10):  # there is no handler meanwhile
+            await asyncio.sleep(0)
+        await handle_events(self)
+
+    monkeypatch.setattr(Http1Protocol, "_handle_events", handle_later)
+    monkeypatch.setattr(connection_module, "PROBE_SECONDS", 0)
+    monkeypatch.setattr(connection_module, "REPLY_SECONDS", 0)
+    async with listening(echo) as port:
+        answers = await port.exchange(b"".join(GET % number for number in range(5)))
+        assert answers.count(b"HTTP/1.1 200") == 5
+        await port.settle()
+
+
 async def test_a_body_arrives_whole_in_whatever_pieces() -> None:
     async with listening(echo) as port:
         chunks = b"".join(b"%x\r\n%s\r\n" % (size, bytes(size)) for size in range(1, 600))
@@ -178,15 +200,20 @@ async def test_a_client_that_never_ends_its_body_is_closed_in_time() -> None:
 
 
 async def test_answers_do_not_wait_for_the_clients_machine() -> None:
-    """Without TCP_NODELAY, a body that follows its head waits 40 ms for the ACK of the head."""
-    number = 50
+    """Without TCP_NODELAY, a body that follows its head waits 40 ms for the ACK of the head.
+
+    Only the first answers of a connection are acknowledged at once. On a busy machine, others are
+    late as well, but not all of them.
+    """
+    waits = []
     async with listening(echo) as port:
         client = await port.connect()
-        begun = time.monotonic()
-        for _ in range(number):
+        for _ in range(50):
+            begun = time.monotonic()
             client.send(GET % 1)
             await client.read_response()
-        assert time.monotonic() - begun < number * 0.04
+            waits.append(time.monotonic() - begun)
+    assert min(waits[25:]) < 0.04
 
 
 # ---------------------------------------------------------------- ends

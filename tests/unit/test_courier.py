@@ -18,7 +18,8 @@ from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.outgoing import ResponseHead
 from captiond.supervisor.steadyclock import SteadyClock
-from tests.unit.supervised import SECONDS, background, settings_in, until
+from tests.patience import PATIENCE
+from tests.unit.supervised import background, settings_in, until
 from tests.unit.test_deliveries import refused
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +57,7 @@ async def test_a_task_that_cannot_be_read_costs_no_attempt(
     settings, recorder = settings.model_copy(update={"webhooks": webhooks}), Recorder()
     await tasks.create_task(store, refused("t"))
     courier = Courier(settings, store, show, SteadyClock(store), recorder)
-    async with asyncio.timeout(SECONDS), background(courier.run()):
+    async with asyncio.timeout(PATIENCE), background(courier.run()):
         await until(is_delivered)
     (delivery,) = await deliveries.of_task(store, "t")
     assert (reads, delivery.attempts) == (2, 1)

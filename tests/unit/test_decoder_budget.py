@@ -12,6 +12,7 @@ from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decode import READERS
 from captiond.decoding.estimate import RATES, estimated_cost
 from captiond.errors import TooMuchMemory
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 GIB = 1 << 30
@@ -59,7 +60,7 @@ async def test_who_stops_waiting_takes_nothing() -> None:
         await asyncio.sleep(0)
         assert budget.free == 20
         tasks[1].cancel()  # it was waiting, and the third one behind it
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while budget.free != 0:  # noqa: ASYNC110 - it has no event
                 await asyncio.sleep(0)
         tasks[0].cancel()

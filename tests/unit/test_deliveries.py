@@ -21,6 +21,7 @@ from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import PER_HOST, Courier
 from captiond.supervisor.outgoing import ResponseHead
 from captiond.supervisor.steadyclock import SteadyClock
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -199,7 +200,7 @@ async def delivering(engine: Engine, folder: Path) -> AsyncIterator[Courier]:
     courier.prepare()
     work = asyncio.create_task(courier.run())
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             yield courier
     finally:
         work.cancel()

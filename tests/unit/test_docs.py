@@ -6,7 +6,7 @@ import importlib.util
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from captiond.sources import sections
 from captiond.web.app import routes
 from captiond.web.async_tasks.callback_url import FIELD
 from captiond.web.operations import OPERATIONS
-from tools.docs import click_app, rewritten
+from tools.docs import TABLE, TABLES, click_app, rewritten
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,6 +72,11 @@ def test_the_tables_are_those_of_the_code(path: Path) -> None:
     """`python -m tools.docs` writes them."""
     text = path.read_text("utf-8")
     assert text == rewritten(text)
+
+
+def test_every_table_is_in_one_page() -> None:
+    text = "".join(path.read_text("utf-8") for path in PAGES)
+    assert sorted(found[1] for found in TABLE.findall(text)) == sorted(TABLES)
 
 
 def test_every_code_that_can_be_retried_is_listed() -> None:
@@ -219,13 +224,8 @@ def test_a_command_in_a_page_can_be_run(name: str, line: str) -> None:
     program, *arguments = words_of(line)
     if program in COMMANDS:
         parse(arguments)
-    elif program == "make":
-        assert all(re.search(rf"^{target}:", MAKEFILE, re.MULTILINE) for target in arguments)
-    elif program == "curl":
-        check_curl(arguments)
-    elif program == "python":
-        assert arguments[0] == "-m"
-        assert importlib.util.find_spec(arguments[1]) is not None
+    elif program in CHECKS:
+        CHECKS[program](arguments)
     else:
         assert program in OTHERS
 
@@ -236,6 +236,31 @@ def test_a_command_in_a_sentence_exists(name: str, line: str) -> None:
     command, arguments = find_command(words_of(line)[1:])
     known = {flag for parameter in command.params for flag in parameter.opts} | {"--help"}
     assert {word for word in arguments if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_targets_and_modules_in_a_sentence_exist(path: Path) -> None:
+    for code in re.findall(r"`((?:make|python) [^`]+)`", path.read_text("utf-8")):
+        program, *arguments = words_of(code)
+        CHECKS[program](arguments)
+
+
+def test_the_makefile_explains_each_of_its_targets() -> None:
+    explained = re.findall(r"^# make ([\w-]+) ", MAKEFILE, re.MULTILINE)
+    assert sorted(explained) == sorted(set(targets()) - {"clean"})
+
+
+def targets() -> list[str]:
+    return re.findall(r"^([a-z][\w-]*):(?! export)", MAKEFILE, re.MULTILINE)
+
+
+def check_make(arguments: list[str]) -> None:
+    assert {word for word in arguments if "=" not in word} <= set(targets())
+
+
+def check_python(arguments: list[str]) -> None:
+    assert arguments[0] == "-m"
+    assert importlib.util.find_spec(arguments[1]) is not None
 
 
 def parse(arguments: list[str]) -> None:
@@ -274,6 +299,13 @@ def check_curl(arguments: list[str]) -> None:
         and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.path), path)
         for route in routes()
     ), path
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "make": check_make,
+    "curl": check_curl,
+    "python": check_python,
+}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

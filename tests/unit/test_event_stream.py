@@ -28,7 +28,7 @@ from tests.unit.webprocess import WebProcess, web_process
 pytestmark = pytest.mark.anyio
 EVENTS = "/async-batch-caption/events/t"
 EVENT = re.compile(rb"event: (\w+)\n(?:id: (\S+)\n)?data: (.*)\n\n")
-TYPES = {
+TYPES: dict[str, TypeAdapter[Any]] = {
     "image": TypeAdapter(ImageEvent),
     "progress": TypeAdapter(ProgressEvent),
     "end": TypeAdapter(TaskItem),

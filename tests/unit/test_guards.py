@@ -6,7 +6,6 @@ import pytest
 
 from tests.faults.guards import (
     GUARDS,
-    IMPATIENT,
     PROJECT,
     Change,
     Guard,
@@ -31,11 +30,6 @@ def test_a_guard_can_be_removed(guard: Guard) -> None:
     ((path, line),) = [(path, line) for mark, path, line in MARKED if mark == guard.mark]
     source = path.read_text()
     assert changed(source, line, guard.change) != ast.unparse(ast.parse(source))
-
-
-def test_the_settings_of_tests_are_no_settings_of_captiond() -> None:
-    """captiond refuses unknown ones, and a test without a service fails for the wrong reason."""
-    assert not any(name.startswith("CAPTIOND_") for name in IMPATIENT)
 
 
 SOURCE = """

@@ -1,5 +1,7 @@
 """Results in the order of storing: from each of them on, the others follow exactly once each."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import event
 
@@ -72,7 +74,7 @@ async def test_results_of_a_revision_stay_the_same_while_the_task_goes_on(store:
 
 async def test_what_follows_is_found_by_an_index(store: Engine) -> None:
     """Otherwise each new result of a large task would cost a look at all its images."""
-    statements: list[tuple[str, object]] = []
+    statements: list[tuple[str, Any]] = []
     event.listen(
         store.sql.sync_engine, "before_cursor_execute", lambda *all: statements.append(all[2:4])
     )

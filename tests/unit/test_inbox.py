@@ -6,6 +6,7 @@ import pytest
 
 from captiond.errors import MalformedBody
 from captiond.web.connections.inbox import ROOM_BYTES, RequestInbox
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 DISCONNECT = {"type": "http.disconnect"}
@@ -30,7 +31,7 @@ async def test_pieces_are_joined_until_the_handler_asks() -> None:
 
 async def test_nobody_who_writes_waits_for_a_handler_that_reads_nothing() -> None:
     inbox = RequestInbox()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         for _ in range(100):
             await put(inbox, bytes(ROOM_BYTES))
         await inbox.put(DISCONNECT)

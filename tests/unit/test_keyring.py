@@ -20,6 +20,7 @@ from captiond.sources import checked, layers_of, origins
 from captiond.store.credentials import add_key, delete_key, revoke_key, stored_keys
 from captiond.store.engine import Engine, writing
 from captiond.supervisor.keyring import KeyRing
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 SECRET, OTHER = "cpd_" + 43 * "a", "cpd_" + 43 * "b"  # the same in all processes of a run
@@ -46,7 +47,7 @@ async def published(keyring: KeyRing, change: Any) -> Keys:
         result = change()
         if asyncio.iscoroutine(result):
             await result
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             return await changes.get()
     finally:
         running.cancel()

@@ -12,6 +12,7 @@ from captiond.store import claims, leases, tasks
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.sqlite import clock
 from captiond.supervisor.renewal import renew_forever
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -166,7 +167,7 @@ async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
         await connection.execute(text("ALTER TABLE nodes RENAME TO gone"))
     requeued = asyncio.Event()
     renewing = asyncio.create_task(renew_forever(store, HERE, requeued.set))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         with capture_logs() as logged:
             while not logged:  # noqa: ASYNC110 - a log has no event to wait for
                 await asyncio.sleep(0.01)

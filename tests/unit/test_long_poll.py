@@ -16,8 +16,9 @@ from captiond.store.engine import Engine
 from captiond.web.app import make_app
 from captiond.web.async_tasks import task_watch
 from tests.answers import BY_NAME, check
+from tests.patience import PATIENCE
 from tests.unit.filling import RETRYABLE, add_task, run_task
-from tests.unit.openrequest import PATIENCE, OpenRequest, open_request
+from tests.unit.openrequest import OpenRequest, open_request
 from tests.unit.webprocess import WebProcess, web_process
 
 pytestmark = pytest.mark.anyio

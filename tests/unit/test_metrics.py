@@ -21,6 +21,7 @@ from captiond.metrics import (
     Registry,
 )
 from captiond.supervisor.metricsfile import MetricsFile
+from tests.patience import PATIENCE
 
 
 def test_counts_of_several_processes_are_added_up() -> None:
@@ -100,7 +101,7 @@ async def test_the_file_is_written_when_it_is_requested(tmp_path: Path) -> None:
 
     file = MetricsFile(path, registry, refresh)
     work = asyncio.create_task(file.run())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         for number in (1, 2):
             file.request()
             while not path.exists():  # noqa: ASYNC110 - a file has no event to wait for
@@ -118,13 +119,13 @@ async def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path) -> N
     work = asyncio.create_task(file.run())
     with capture_logs() as logged:
         file.request()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not logged:  # noqa: ASYNC110 - a log line has no event to wait for
                 await asyncio.sleep(0.001)
     assert logged[0]["event"] == "metrics_not_written"
     folder.mkdir()
     file.request()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not (folder / "metrics.json").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
     work.cancel()

@@ -33,6 +33,7 @@ from captiond.processes.start import ModelStart
 from captiond.spool import open_spool
 from captiond.worker.process import run
 from tests.conftest import png
+from tests.patience import PATIENCE
 from tests.toy import toy_family, write_toy
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +58,7 @@ async def model_process(settings: Settings) -> AsyncIterator[Channel]:
     ours, theirs = multiprocessing.Pipe()
     channel = await Channel.open(ours)
     start = ModelStart("model0-1f", os.getpid(), settings, theirs, "cpu")
-    async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
         group.create_task(run(start))
         channel.send(Go())
         yield channel

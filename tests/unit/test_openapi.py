@@ -146,9 +146,12 @@ def test_every_operation_has_an_example(operation: Operation) -> None:
 def test_an_example_is_as_the_document_says(operation: Operation) -> None:
     for example in stored_examples().get(operation.name, []):
         response = entry_of(operation)["responses"][str(example.status)]
-        if example.media_type:
+        if example.media_type == "application/json":
             schema = response["content"][example.media_type]["schema"]
             validator(schema).validate(example.body)
+        elif example.media_type:
+            assert response["content"][example.media_type]
+            assert isinstance(example.body, str)
         assert example.answer_headers is not None
         assert example.answer_headers.keys() <= response["headers"].keys()
 

@@ -21,6 +21,7 @@ from captiond.errors import CorruptImage, SpoolError, TooManyPixels
 from captiond.jobs import Refused
 from captiond.messages import Decoded
 from captiond.processes.channel import LENGTH, Channel, MessageTooLarge
+from tests.patience import PATIENCE
 
 
 class Malicious:
@@ -96,7 +97,7 @@ async def test_a_reply_over_the_limit_is_refused_before_its_bytes_arrive() -> No
     ours, theirs = multiprocessing.Pipe()
     channel = await Channel.open(ours)
     os.write(theirs.fileno(), LENGTH.pack(MAX_REPLY_BYTES + 1))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(MessageTooLarge):
             await channel.receive_bytes(MAX_REPLY_BYTES)
     channel.close()

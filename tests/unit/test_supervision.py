@@ -21,7 +21,10 @@ from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, demand
-from tests.unit.supervised import DRAINABLE, SECONDS, spawned, starting
+from captiond.supervisor.statusboard import StatusBoard
+from captiond.systemd import Notifier
+from tests.patience import PATIENCE
+from tests.unit.supervised import DRAINABLE, spawned, starting
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
 
@@ -56,8 +59,22 @@ def test_one_device_of_two_is_enough() -> None:
 
 
 def test_every_state_says_how_much_the_spool_can_take() -> None:
-    health = ModelHealth({"model0": None})
-    health.report("model0", Ready(MODEL, 24))
+    board = StatusBoard(Roster(), Notifier({}), ["model0"])
+    board.spool_measured(5, 7)
+    states = [board.state]
+    board.model_reported("model0", Unready("no such GPU", "model_broken"))
+    states.append(board.state)
+    board.model_reported("model0", Ready(MODEL, 24))
+    states.append(board.state)
+    board.model_exited("model0")
+    states.append(board.state)
+    assert [state.health for state in states] == [
+        Health.STARTING,
+        Health.UNHEALTHY,
+        Health.HEALTHY,
+        Health.DEGRADED,
+    ]
+    assert {(state.spool_free, state.disk_free) for state in states} == {(5, 7)}
 
 
 # ---------------------------------------------------------------- restarts
@@ -100,7 +117,7 @@ async def test_a_standby_that_is_started_after_the_stop_is_killed(settings: Sett
     before = set(multiprocessing.active_children())
     await restarter.prepare_standby()
     for child in set(multiprocessing.active_children()) - before:
-        child.join(SECONDS)
+        child.join(PATIENCE)
         exit_code = child.exitcode
         child.kill()
         assert exit_code is not None, "the standby outlives the stop"

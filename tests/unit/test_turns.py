@@ -16,9 +16,9 @@ from captiond.shares import WaitingClient, WaitingTask, plan
 from captiond.store import claims, consistency, leases, tasks
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.turns import most_tasks
+from tests.patience import PATIENCE
 
 OWNER = "node/model0"
-PATIENCE = 10.0  # seconds; a claim that takes longer never ends
 
 # ---------------------------------------------------------------- the plan
 

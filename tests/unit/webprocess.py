@@ -33,10 +33,10 @@ from captiond.web.services import Services
 from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.uploading.spool_room import SpoolRoom
 from captiond.web.uploading.upload_memory import UploadMemory
+from tests.patience import PATIENCE
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "fp32", 8)
 HEALTHY = State(health=Health.HEALTHY, model=MODEL, reasons=())
-PATIENCE = 60.0  # seconds; a test that waits longer has failed
 PNG = b"\x89PNG\r\n\x1a\n and more"
 
 

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from captiond.captioners.blip.checkpoint import CHANGES_TOKENS, Checkpoint, SearchTokens
-from captiond.captioners.devices import DTYPES
+from captiond.captioners.devices import dtype_of
 from captiond.captioners.protocol import Placement
 from captiond.captioners.sequences import Sequences
 from captiond.captioners.transformers import generate, hide_progress_bars
@@ -28,7 +28,7 @@ def read_checkpoint(folder: Path, placement: Placement) -> Checkpoint:
     """
     hide_progress_bars()
     model = BlipForConditionalGeneration.from_pretrained(
-        folder, dtype=DTYPES[placement.precision], local_files_only=True
+        folder, dtype=dtype_of(placement.precision, placement.device), local_files_only=True
     )
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)

@@ -18,7 +18,7 @@ from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import captured
 from captiond.captioners.blip.search import Search
 from captiond.captioners.blip.weights import BlipModel
-from captiond.captioners.devices import DTYPES, allocate_pixels, on_device, set_up_cuda
+from captiond.captioners.devices import allocate_pixels, dtype_of, on_device, set_up_cuda
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.captioners.sequences import Sequences, SpecialTokens
@@ -149,7 +149,7 @@ class Blip:
 
     def search(self, pixels: torch.Tensor, generation: Generation) -> Sequences:
         """Return the captions of pixels, uint8 [batch, height, width, 3], as token ids."""
-        normalized = self._normalize.to(pixels, DTYPES[self.precision])
+        normalized = self._normalize.to(pixels, dtype_of(self.precision, self.device))
         return self._search(normalized, self._prompt(generation.prompt), generation)
 
     def _prompt(self, text: str) -> torch.Tensor:
@@ -173,7 +173,7 @@ def search_for(model: BlipModel, precision: Precision, *, cuda_graphs: bool = Tr
     config: Any = model.config.text_config
     tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
     rows = CPU_ROWS if model.device.type == "cpu" else GPU_ROWS
-    absorb = model.device.type == "cpu" and precision == "fp32" and has_onednn()
+    absorb = model.device.type == "cpu" and precision in ("fp32", "int8") and has_onednn()
     forward = Forward(model, linears(precision, model.device), rows=rows, absorb=absorb)
     if model.device.type == "cuda" and cuda_graphs:
         return Search(captured(forward, CudaCapture(model.device), model.device), tokens)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from captiond.captioners.blip.attention import MaskedAttention
+from captiond.captioners.blip.int8_features import Int8Features, Int8Image
 from captiond.captioners.blip.keys_values import KeysValues, KeyValueBuffer, buffer_for
-from captiond.captioners.linear import Linear, MakeLinear, PackedLinear, linear_of
+from captiond.captioners.linear import Int8Linear, Linear, MakeLinear, PackedLinear, linear_of
 
 LIKELY_TOKENS = 16  # in a text, including its prompt
 Block: TypeAlias = Any  # weights by their names in a checkpoint, as attributes (`weights`)
@@ -230,9 +231,11 @@ class CrossAttention:
     ) -> None:
         self._head_width = len(layers[0].key.weight) // heads
         self._absorbed = [AbsorbedWeights.of(layer, heads) for layer in layers] if absorb else []
-        self._project: list[Linear] = [linear_of(make, layer.key, layer.value) for layer in layers]
+        self._project: list[Linear] = [
+            linear_of(make, layer.key, layer.value, inputs="normalized") for layer in layers
+        ]
         self._attention, self._heads, self._chunk = attention, heads, chunk
-        self._packs = make is PackedLinear
+        self._make = make
         self._buffer: KeyValueBuffer | None = None
         self._features: Tensor | None = None  # a copy that stays at its address
 
@@ -263,7 +266,10 @@ class CrossAttention:
         """
         if not self.absorbs(beams):
             return self.project(features)
-        if self._packs:
+        if self._make is Int8Linear:
+            integers = Int8Features([Int8Image(image) for image in features])
+            return AbsorbedContext(integers, self._absorbed)
+        if self._make is PackedLinear:
             packed = PackedFeatures([ImageFeatures(image) for image in features])
             return AbsorbedContext(packed, self._absorbed)
         return AbsorbedContext(BatchedFeatures(features), self._absorbed)

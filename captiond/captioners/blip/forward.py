@@ -21,7 +21,14 @@ from captiond.captioners.blip.keys_values import KeysValues
 from captiond.captioners.blip.patches import PatchEmbeddings
 from captiond.captioners.blip.weights import BlipModel
 from captiond.captioners.fusion import kernels_for
-from captiond.captioners.linear import Linear, MakeLinear, linear_of, unquantized
+from captiond.captioners.linear import (
+    Int8Linear,
+    Linear,
+    MakeLinear,
+    balance,
+    linear_of,
+    unquantized,
+)
 from captiond.captioners.norm import MakeNorm, Norm, norms
 
 SHRINK_BELOW = 0.7  # images that have ended are dropped once at most this part of a batch is open
@@ -183,6 +190,7 @@ class Forward:
         self._transform = linear_of(make, head.transform.dense, activation="gelu")
         self._transform_norm = norm(head.transform.LayerNorm)
         self._vocabulary = linear_of(make, head.decoder)
+        self._has_wide_logits = make is Int8Linear  # its products are in fp32 in any case
 
     @property
     def text_shape(self) -> tuple[int, int, int]:
@@ -281,7 +289,7 @@ class Forward:
         if last_only:
             hidden = hidden[:, -1:]
         hidden = self._transform_norm(self._transform(hidden.flatten(0, 1)))
-        return self._vocabulary(hidden)
+        return self._vocabulary(hidden.float() if self._has_wide_logits else hidden)
 
     def _self_attention(
         self, layer: TextLayer, hidden: Tensor, cache: KeysValues, positions: TokenPositions
@@ -302,14 +310,16 @@ class Forward:
 
 
 def vision_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> VisionLayer:
+    balance(make, layer.layer_norm1, layer.self_attn.qkv)
+    balance(make, layer.layer_norm2, layer.mlp.fc1)
     return VisionLayer(
         attention_norm=norm(layer.layer_norm1),
-        qkv=linear_of(make, layer.self_attn.qkv),
+        qkv=linear_of(make, layer.self_attn.qkv, inputs="normalized"),
         attention_output=linear_of(make, layer.self_attn.projection),
         mlp_norm=norm(layer.layer_norm2),
         mlp=Mlp(
-            up=linear_of(make, layer.mlp.fc1, activation="gelu"),
-            down=linear_of(make, layer.mlp.fc2),
+            up=linear_of(make, layer.mlp.fc1, activation="gelu", inputs="normalized"),
+            down=linear_of(make, layer.mlp.fc2, inputs="gelu"),
         ),
     )
 
@@ -326,7 +336,7 @@ def text_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> TextLayer:
         cross_norm=norm(cross_attention.output.LayerNorm),
         mlp=Mlp(
             up=linear_of(make, layer.intermediate.dense, activation="gelu"),
-            down=linear_of(make, layer.output.dense),
+            down=linear_of(make, layer.output.dense, inputs="gelu"),
         ),
         mlp_norm=norm(layer.output.LayerNorm),
     )

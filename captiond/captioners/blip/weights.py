@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from captiond.captioners.devices import DTYPES
+from captiond.captioners.devices import dtype_of
 from captiond.captioners.protocol import Placement
 
 Shape = tuple[int, ...]
@@ -116,7 +116,8 @@ def weights_of(
     shapes = dict(shapes_of(config))
     if any(name not in tensors or tensors[name].shape != shapes[name] for name in shapes):
         return None
-    device, dtype = placement.device, DTYPES[placement.precision]
+    device = placement.device
+    dtype = dtype_of(placement.precision, device)
     parts = tree_of({name: tensors[name].to(device, dtype) for name in shapes})
     set_eps(parts.vision_model, config.vision_config.layer_norm_eps)
     set_eps(parts.text_decoder, config.text_config.layer_norm_eps)

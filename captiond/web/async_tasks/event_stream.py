@@ -41,6 +41,7 @@ class EventStream(Response):
 
     def __init__(self, watch: TaskWatch, log: EventLog, task_id: str, place: Place) -> None:
         super().__init__(headers=HEADERS)
+        del self.headers["content-length"]
         self._watch = watch
         self._log = log
         self._task_id = task_id

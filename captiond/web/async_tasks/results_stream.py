@@ -59,7 +59,7 @@ async def task_results(request: Request) -> Response:
     headers["Content-Type"] = MEDIA_TYPES[chosen] + charset
     headers["Content-Disposition"] = f'attachment; filename="{task_id}.{chosen.value}"'
     if request.method == "HEAD":
-        return Response(headers=headers)
+        return StreamingResponse(iter(()), headers=headers)
     return StreamingResponse(body(engine, state, chosen), headers=headers)
 
 

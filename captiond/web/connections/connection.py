@@ -106,7 +106,7 @@ class Connection:
         answer that takes long. Every client of HTTP/1.1 skips it (RFC 9110, 15.2).
         """
         pause = PROBE_SECONDS
-        while protocol.answering and not await self._finishes_within(pause):
+        while protocol.answers_follow and not await self._finishes_within(pause):
             # guard: silent-client-is-probed
             await protocol.send_continue()
             if await self._finishes_within(REPLY_SECONDS) or self._is_reset():

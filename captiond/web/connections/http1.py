@@ -101,6 +101,15 @@ class Http1Protocol(H11Protocol):
         """Whether a handler works on a request."""
         return self.stream is not None
 
+    @property
+    def answers_follow(self) -> bool:
+        """Whether a handler works on a request, or a pipelined request waits for its turn.
+
+        Between two pipelined requests there is no handler for a moment.
+        """
+        waits = self._parsing.locked() or self.connection.trailing_data[0] != b""
+        return self.answering or (waits and not self._unreadable)
+
     # ------------------------------------------------------------ input
 
     async def handle(self, event: Event) -> None:

@@ -36,6 +36,7 @@ FIELDS = {
     "files": "The number of files in a request.",
     "finished_at": "When the task was finished (RFC 3339, UTC), or null.",
     "height": "The height of the upright image in pixels.",
+    "hint": "What to send instead. The field is there if the request cannot be what was meant.",
     "image_path": "The name of the file, as the client has sent it.",
     "image_types": "The types of images that are accepted.",
     "images_per_second": "How many images of tasks are finished in a second. The field is there "

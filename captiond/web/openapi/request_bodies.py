@@ -4,14 +4,21 @@ from typing import Any, get_args
 
 from captiond.config import ImageType
 from captiond.request_options import RequestOptions
+from captiond.textvalues import NotEmpty
 from captiond.web.openapi.schema_set import Schema, SchemaSet
 from captiond.web.operation import Operation, ParameterSpec
-from captiond.web.uploading.forms import FormSpec
+from captiond.web.uploading.forms import FILENAME, IMAGE, FormSpec
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 
-FORM = "multipart/form-data"
+FORM, JSON = "multipart/form-data", "application/json"
 IMAGE_TYPES = ", ".join(f"image/{name}" for name in get_args(ImageType))
 ONE_FILE = "The file with the image."
+ONE_TEXT = "The image in base64, or as a data URL in base64."
+SEVERAL_TEXTS = (
+    "The images. Each is base64 or a data URL, or an object with `image` and its `filename`, or "
+    "with the `path` of an image under [images] root."
+)
+NAME = "The name of the file. It stands in the result."
 SEVERAL_FILES = "The files with the images. The field is repeated for each file."
 # Read like a JSON list otherwise, see `textvalues.read_list`.
 ANY_LIST = r'^(?!\s*\[\s*["\]])'
@@ -25,7 +32,9 @@ def request_body(operation: Operation, schemas: SchemaSet) -> Schema | None:
         content[body.media_type] = {"schema": schemas.of(body.schema, "validation")}
     if operation.form is not None:
         fields = [each for each in operation.parameters if each.place == "form"]
-        content[FORM] = form_content(operation.form, fields, schemas)
+        if not operation.form.places:
+            content[FORM] = form_content(operation.form, fields, schemas)
+            content[JSON] = {"schema": json_schema(operation.form, fields, schemas)}
     if not content:
         return None
     about = {"description": operation.body.description} if operation.body is not None else {}
@@ -57,13 +66,47 @@ def ways_to_send(form: FormSpec, fields: list[ParameterSpec]) -> Schema:
     return {"anyOf": [{"required": [form.field]}, {"required": [PATH_FIELD]}]}
 
 
+def json_schema(form: FormSpec, fields: list[ParameterSpec], schemas: SchemaSet) -> Schema:
+    """Return the schema of the JSON that stands for a form. Its options have their real types."""
+    image = {"type": "string", "description": ONE_TEXT}
+    filename = {"type": "string", "description": NAME}
+    path = {"type": "string", "description": "The path of an image under [images] root."}
+    if form.single:
+        own = {form.field: image, FILENAME: filename, PATH_FIELD: path}
+        ways = ways_to_send(form, fields)
+    else:
+        described = object_of({IMAGE: image, FILENAME: filename}, required=[IMAGE])
+        named = object_of({PATH_FIELD: path}, required=[PATH_FIELD])
+        items = {"anyOf": [{"type": "string"}, described, named]}
+        list_of = {"type": "array", "items": items, "minItems": 1, "description": SEVERAL_TEXTS}
+        own, ways = {form.field: list_of}, {"required": [form.field]}
+    others = {
+        each.name: {**schemas.of(each.schema, "validation"), "description": each.description}
+        for each in fields
+        if each.name != PATH_FIELD
+    }
+    return {**object_of({**own, **others, **options()}), **ways}
+
+
+def object_of(properties: Schema, **more: list[str]) -> Schema:
+    return {"type": "object", "properties": properties, "additionalProperties": False, **more}
+
+
 def option_fields() -> dict[str, Schema]:
     """Return the options of a request as fields of a form."""
+    return {name: as_text(each) for name, each in options().items()}
+
+
+def options() -> dict[str, Schema]:
+    """Return the options of a request with their real types."""
     schema: Schema = RequestOptions.model_json_schema(ref_template="#/$defs/{model}")
-    return {
-        name: as_text(inlined(each, schema.get("$defs", {})))
-        for name, each in schema["properties"].items()
+    found = {
+        name: inlined(each, schema.get("$defs", {})) for name, each in schema["properties"].items()
     }
+    for name, field in RequestOptions.model_fields.items():
+        if NotEmpty in field.metadata:
+            found[name]["minItems"] = 1
+    return found
 
 
 def inlined(schema: Any, shared: dict[str, Schema]) -> Any:

@@ -14,7 +14,7 @@ from captiond.web.operation import (
     ResponseSpec,
 )
 
-JSON = "application/json"
+JSON, EVENTS = "application/json", "text/event-stream"
 TEXT_SCHEMA: Schema = {"type": "string"}
 NO_BODY = {204, 304}
 COMMON_HEADERS: Schema = {
@@ -66,13 +66,30 @@ def listed_headers(spec: ResponseSpec) -> Schema:
 def content_of(spec: ResponseSpec, schemas: SchemaSet) -> Schema:
     """Return the entry of one media type.
 
-    OpenAPI 3.1 has no keyword for the items of a stream. `x-item-schema` has their schema.
+    OpenAPI 3.1 has no keyword for the items of a stream. `x-item-schema` has their schema. The
+    schema of server-sent events is that of one event, as tools read it.
     """
     if spec.schema is not None:
         return {"schema": schemas.of(spec.schema, "serialization")}
-    if spec.item is not None:
-        return {"schema": TEXT_SCHEMA, "x-item-schema": schemas.of(spec.item, "serialization")}
-    return {"schema": TEXT_SCHEMA}
+    if spec.item is None:
+        return {"schema": TEXT_SCHEMA}
+    item = schemas.of(spec.item, "serialization")
+    text = event_of(item) if spec.media_type == EVENTS else TEXT_SCHEMA
+    return {"schema": text, "x-item-schema": item}
+
+
+def event_of(item: Schema) -> Schema:
+    """Return the schema of a server-sent event with this JSON in its data."""
+    data = {"contentMediaType": JSON, "contentSchema": item, "description": "JSON."}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {
+            "event": {"type": "string", "description": "The kind of the event."},
+            "id": {"type": "string", "description": "The value for Last-Event-ID."},
+            "data": {"type": "string", **data},
+        },
+    }
 
 
 def errors_of(operation: Operation) -> dict[int, list[type[CaptiondError]]]:

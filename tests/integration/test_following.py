@@ -1,0 +1,206 @@
+"""Clients that follow tasks of a running service: from any web process, over stops and restarts."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from captiond.keys import new_secret
+from tests.conftest import png
+from tests.eventsource import ServerEvent, followed
+from tests.service import PATIENCE, Service, running, running_without_model, wait_for
+
+TWO = ("--workers", "2")
+PATIENT = {"CAPTIOND_MODEL__SILENCE_SECONDS": "3600"}  # a suspended model process is not replaced
+SLOW = {"num_beams": "8", "max_new_tokens": "40", "min_new_tokens": "40"}
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with two web processes."""
+    with running(tmp_path_factory.mktemp("following") / "data", *TWO, **PATIENT) as service:
+        wait_for(lambda: len(service.children("web")) == 2, "two web processes")
+        yield service
+        assert service.stop() == 0
+
+
+def accept(service: Service, images: int, secret: str = "", **options: str) -> str:
+    files = [("images", (f"{n}.png", png(next(NUMBERS)))) for n in range(images)]
+    headers = {"X-API-Key": secret} if secret else {}
+    response = service.client.post(
+        "/async-batch-caption", files=files, data=options, headers=headers
+    )
+    assert response.status_code == 202, response.text
+    task_id: str = response.json()["task_id"]
+    return task_id
+
+
+def connection(service: Service) -> httpx.Client:
+    """Return a client with a connection of its own, which any web process may have."""
+    return httpx.Client(base_url=service.url, timeout=PATIENCE)
+
+
+def follow(service: Service, task_id: str, opened: threading.Semaphore) -> list[ServerEvent]:
+    with connection(service) as client, followed(client, task_id) as events:
+        opened.release()
+        return [*events]
+
+
+def images(events: list[ServerEvent]) -> Counter[int]:
+    return Counter(event.data["position"] for event in events if event.name == "image")
+
+
+def processes(service: Service, path: str) -> set[str]:
+    """Return which web processes have answered requests for paths that begin so."""
+    entries = [each for each in service.logged("request") if each["path"].startswith(path)]
+    return {entry["process"].partition("-")[0] for entry in entries}
+
+
+def test_clients_of_both_processes_get_each_result_once(two: Service) -> None:
+    model = two.child("model")
+    model.suspend()
+    task_id = accept(two, 20)
+    opened, clients = threading.Semaphore(0), 24
+    with ThreadPoolExecutor(clients + 1) as pool:
+        following = [pool.submit(follow, two, task_id, opened) for _ in range(clients)]
+        waiting = pool.submit(two.client.get, f"/async-batch-caption/status/{task_id}?wait=60")
+        for _ in following:
+            assert opened.acquire(timeout=PATIENCE)
+        assert not any(each.done() for each in (*following, waiting))
+        model.resume()
+        seen = [each.result() for each in following]
+        waiting.result()
+    for events in seen:
+        assert images(events) == Counter(range(20))
+        assert (events[-1].name, events[-1].data["status"]) == ("end", "COMPLETED")
+    assert two.task(task_id)["status"] == "COMPLETED"
+    path = "/async-batch-caption/events/"
+    wait_for(lambda: len(processes(two, path)) == 2, "streams of both processes")
+
+
+@pytest.mark.parametrize("death", ["killed", "stopped"])
+def test_a_client_goes_on_after_a_restart(data: Path, death: str) -> None:
+    """Whatever happens to the supervisor, the streams end, and none of the results is lost."""
+    with running(data, *TWO) as service:
+        task_id = accept(service, 40, **SLOW)
+        with connection(service) as client, followed(client, task_id) as events:
+            before = []
+            for event in events:
+                before.append(event)
+                if event.name == "image" and len(before) < 10:
+                    threading.Thread(
+                        target=service.kill if death == "killed" else service.stop
+                    ).start()
+                    break
+            before += events
+        service.process.wait(PATIENCE)
+    assert before[-1].name == "reconnect"
+    assert 0 < images(before).total() < 40
+    with running(data) as service, followed(service.client, task_id, before[-1].id) as events:
+        after = [*events]
+        assert after[-1].name == "end"
+        assert images(before) + images(after) == Counter(range(40))
+        assert service.stop() == 0
+
+
+def test_a_stop_waits_for_nobody_who_waits(data: Path) -> None:
+    with running_without_model(data, *TWO) as service:
+        task_id = accept(service, 1)
+        opened = threading.Semaphore(0)
+
+        def wait() -> dict[str, Any]:
+            with connection(service) as client:
+                opened.release()
+                status = client.get(f"/async-batch-caption/status/{task_id}?wait=60")
+            body: dict[str, Any] = status.json()
+            return body
+
+        with ThreadPoolExecutor(12) as pool:
+            following = [pool.submit(follow, service, task_id, opened) for _ in range(6)]
+            waiting = [pool.submit(wait) for _ in range(6)]
+            for _ in range(12):
+                assert opened.acquire(timeout=PATIENCE)
+            assert service.stop() == 0
+            assert {each.result()[-1].name for each in following} == {"reconnect"}
+            answers = [each.result() for each in waiting]
+        assert {answer.get("status", answer.get("code")) for answer in answers} <= {
+            "PENDING",
+            "draining",
+        }
+
+
+def test_a_client_that_leaves_is_forgotten(two: Service) -> None:
+    two.child("model").suspend()
+    task_id = accept(two, 1)
+    for _ in range(3):
+        with connection(two) as client, followed(client, task_id) as events:
+            assert next(events).name == "progress"
+    wait_for(
+        lambda: sum("/events/" in each["path"] for each in two.logged("client_gone")) >= 3,
+        "three clients that are gone",
+    )
+    two.child("model").resume()
+    assert two.finished(task_id)["status"] == "COMPLETED"
+
+
+def test_results_are_downloaded(two: Service) -> None:
+    task_id = accept(two, 3)
+    expected = two.finished(task_id)["result"]
+    path = f"/async-batch-caption/results/{task_id}"
+    response = two.client.get(path, headers={"Accept": "application/x-ndjson"})
+    assert [json.loads(line) for line in response.text.splitlines()] == expected
+    assert response.headers["transfer-encoding"] == "chunked"
+    head = two.client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-disposition"] == f'attachment; filename="{task_id}.json"'
+    for path in (f"/async-batch-caption/events/{task_id}", "/info"):
+        assert two.client.head(path).status_code == 200
+        assert two.client.post(path).status_code == 405
+
+
+def test_only_the_owner_of_a_task_follows_it(data: Path) -> None:
+    secrets = {name: new_secret() for name in ("one", "two", "operator")}
+    named: dict[str, dict[str, Any]] = {name: {"key": key} for name, key in secrets.items()}
+    named["operator"]["scopes"] = ["admin"]
+    named["two"]["concurrent"] = 2
+    environ = {"CAPTIOND_KEYS__NAMED": json.dumps(named)}
+    with running_without_model(data, *TWO, **environ) as service:
+        task_id = accept(service, 1, secrets["one"])
+
+        def status(method: str, path: str, name: str) -> int:
+            headers = {"X-API-Key": secrets[name]}
+            with (
+                connection(service) as client,
+                client.stream(method, path, headers=headers) as response,
+            ):
+                return response.status_code
+
+        base = "/async-batch-caption"
+        for path in ("events/{}", "results/{}", "status/{}?wait=1"):
+            asked = f"{base}/{path.format(task_id)}"
+            assert [status("GET", asked, name) for name in secrets] == [200, 404, 200]
+        assert status("POST", f"{base}/{task_id}/retry", "two") == 404
+        assert status("POST", f"{base}/{task_id}/retry", "one") == 409
+        listed = {
+            name: service.client.get("/tasks", headers={"X-API-Key": secret}).json()["items"]
+            for name, secret in secrets.items()
+        }
+        assert [len(items) for items in listed.values()] == [1, 0, 1]
+        # Those who wait count against the limit of simultaneous requests.
+        own, key = accept(service, 1, secrets["two"]), secrets["two"]
+        with (
+            connection(service) as client,
+            followed(client, own, **{"X-API-Key": key}) as first,
+            followed(client, own, **{"X-API-Key": key}) as second,
+        ):
+            assert {next(first).name, next(second).name} == {"progress"}
+            assert status("GET", "/info", "two") == 429
+        wait_for(lambda: status("GET", "/info", "two") == 200, "the end of the streams")

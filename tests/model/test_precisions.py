@@ -1,0 +1,111 @@
+"""Captions in bf16 and int8 are those in fp32, whatever instructions the processor has."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import BlipForConditionalGeneration
+from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+
+from captiond.captioners.blip import attention
+from captiond.captioners.blip.cross import AbsorbedContext
+from captiond.captioners.blip.forward import EagerState, Forward
+from captiond.captioners.blip.search import Search
+from captiond.captioners.devices import DTYPES
+from captiond.captioners.files import EMBEDDED
+from captiond.captioners.linear import linears
+from captiond.captioners.sequences import SpecialTokens
+from captiond.config import Precision
+from captiond.jobs import Generation
+from tools.scenes.dataset import draw_sample, open_picture
+
+SCENES, SEED = 40, 61_803
+SAME = 0.95  # of the captions, at least
+BEGIN, END = 5, 3  # the ids of tokens of this model
+CPU = torch.device("cpu")
+# The precision of the linear layers, and the type of the activations between them.
+WAYS: tuple[tuple[Precision, torch.dtype], ...] = (
+    ("bf16", torch.bfloat16),
+    ("int8", torch.float32),
+    ("int8", torch.bfloat16),  # only chosen on a processor with AMX, but it works on each
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> BlipForConditionalGeneration:
+    loaded: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
+        EMBEDDED["captiond/scenes"]
+    )
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    pictures = [open_picture(draw_sample(SEED, number).jpeg) for number in range(SCENES)]
+    processor = BlipImageProcessorPil.from_pretrained(EMBEDDED["captiond/scenes"])
+    found: Tensor = processor(pictures, return_tensors="pt")["pixel_values"]
+    return found
+
+
+def forward_of(
+    model: BlipForConditionalGeneration, precision: Precision, dtype: torch.dtype, *, absorb: bool
+) -> Forward:
+    copied: Any = deepcopy(model)
+    return Forward(copied.to(dtype), linears(precision, CPU), rows=128, absorb=absorb)
+
+
+def captions(forward: Forward, pixels: Tensor, beams: int) -> Tensor:
+    """Return token ids [images, tokens] of the best captions."""
+    search = Search(forward, SpecialTokens(begin=BEGIN, end=END, pad=0))
+    generation = Generation(num_beams=beams, max_new_tokens=24)
+    found = search(pixels, torch.zeros(1, dtype=torch.int64), generation).tokens[:, 0]
+    return torch.nn.functional.pad(found, (0, 25 - found.shape[1]))
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("absorb", [False, True], ids=["keys", "absorbed"])
+@pytest.mark.parametrize(("precision", "dtype"), WAYS, ids=str)
+def test_captions_are_those_in_fp32(
+    model: BlipForConditionalGeneration,
+    pixels: Tensor,
+    precision: Precision,
+    dtype: torch.dtype,
+    absorb: bool,
+    beams: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if absorb:  # although the images of this model are small
+        monkeypatch.setattr(attention, "MANY_TOKENS", 0)
+    exact = forward_of(model, "fp32", DTYPES["fp32"], absorb=False)
+    less_exact = forward_of(model, precision, dtype, absorb=absorb)
+    context = less_exact.cross_attention.context_of(less_exact.encode(pixels[:2].to(dtype)), beams)
+    assert isinstance(context, AbsorbedContext) == absorb
+    wanted = captions(exact, pixels, beams)
+    same = (captions(less_exact, pixels.to(dtype), beams) == wanted).all(1)
+    assert same.float().mean() >= SAME
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(("precision", "dtype"), WAYS, ids=str)
+def test_a_token_step_is_near_that_in_fp32(
+    model: BlipForConditionalGeneration, pixels: Tensor, precision: Precision, dtype: torch.dtype
+) -> None:
+    tokens = torch.tensor([[7], [9], [11]])
+
+    def step(forward: Forward, pixels: Tensor) -> tuple[Tensor, Tensor, EagerState]:
+        features = forward.encode(pixels)
+        state, _ = forward.prefill(features, torch.tensor([BEGIN]), beams=1, new_tokens=4)
+        return features, state.step(tokens), state
+
+    features, logits, _ = step(forward_of(model, "fp32", DTYPES["fp32"], absorb=False), pixels[:3])
+    forward = forward_of(model, precision, dtype, absorb=False)
+    near_features, near, state = step(forward, pixels[:3].to(dtype))
+    assert near_features.dtype == dtype == state.cache[0][0].dtype
+    assert near.shape == logits.shape == (3, len(logits[0]))
+    # Products of integers are in fp32, so the logits lose nothing to rounding.
+    assert near.dtype == (torch.float32 if precision == "int8" else dtype)
+    assert (near_features.float() - features).norm() < 0.05 * features.norm()
+    assert (near.float() - logits).norm() < 0.05 * logits.norm()
