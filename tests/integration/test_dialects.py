@@ -75,11 +75,10 @@ def test_ollama_client(ollama_client: ollama.Client, name: str, image: bytes, ca
 
 
 async def ollama_async(url: str) -> tuple[str | None, str]:
-    client = ollama.AsyncClient(url, timeout=PATIENCE)
     message = {"role": "user", "content": "Describe", "images": [CAT]}
-    answer = await client.chat(MODEL, [message])
-    parts = [part async for part in await client.generate(MODEL, images=[CAT], stream=True)]
-    await client.close()
+    async with ollama.AsyncClient(url, timeout=PATIENCE) as client:
+        answer = await client.chat(MODEL, [message])
+        parts = [part async for part in await client.generate(MODEL, images=[CAT], stream=True)]
     return answer.message.content, "".join(part.response or "" for part in parts)
 
 

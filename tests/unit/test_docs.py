@@ -1,8 +1,8 @@
 """What the docs say about settings, commands, errors and operations is what the code has."""
 
 import ast
-import json
 import importlib.util
+import json
 import re
 import shlex
 from collections import defaultdict
