@@ -13,8 +13,9 @@ import pytest
 from pydantic import BaseModel
 
 from tests.answers import BY_NAME, check
+from tests.patience import PATIENCE
 from tests.recorded import TAGS, data_url, message_of, recorded, responses_of
-from tests.service import DATA, PATIENCE, Service, running
+from tests.service import DATA, Service, running
 
 SCENES: dict[str, str] = json.loads((DATA / "scenes.json").read_text())
 CAT = (DATA / "black_cat.jpg").read_bytes()
