@@ -88,8 +88,8 @@ def test_lists_of_objects() -> None:
     answer = filled(of(labels={"type": "array", "items": label}))
     assert answer["labels"][0] == {
         "name": "cat",
-        "confidence": 0,
-        "topicality": 0.8,
+        "confidence": 0.9,
+        "topicality": 1,
         "categories": ["animal"],
     }
     assert [each["categories"] for each in answer["labels"]] == [["animal"], ["furniture"], []]
