@@ -72,6 +72,7 @@ FIELDS = {
     "response_time": "How long the answer took, in milliseconds, with the unit.",
     "result": "The results of the finished images in upload order, or null while all images wait.",
     "results": "One result for each image, in upload order.",
+    "confidence": "How sure the model is, in [0, 1]. It is null if that is not known.",
     "score": "The mean log-probability of the caption's tokens. It is 0 at most.",
     "service": "The name of the service.",
     "sha256": "The SHA-256 of the file in hexadecimal, or null if the file was refused.",
