@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
+from captiond.dialect_settings import DialectSettings
 from captiond.option_settings import GenerationSettings, Section, TagSettings
 from captiond.origins import check_host_entry, check_origin_entry
 from captiond.textvalues import Listed
@@ -357,6 +358,7 @@ class Settings(Section):
     keys: KeySettings = KeySettings()
     cache: CacheSettings = CacheSettings()
     webhooks: WebhookSettings = WebhookSettings()
+    dialects: DialectSettings = DialectSettings()
     retention: RetentionSettings = RetentionSettings()
     logs: LogSettings = LogSettings()
 

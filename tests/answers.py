@@ -17,6 +17,17 @@ API = document(OPERATIONS, {})
 JSON = "application/json"
 
 
+def path_of(operation: Operation, **values: str) -> str:
+    """Return the path of an operation. A parameter without a value has one that nothing has."""
+    return operation.path.format(**{"task_id": "task_1_ab", "model": "none", **values})
+
+
+def code_of(operation: Operation, response: httpx.Response) -> str:
+    """Return captiond's code of an error, from where it is in the form of the operation."""
+    code: str = reduce(operator.getitem, operation.error_form.code, response.json())
+    return code
+
+
 def check(operation: Operation, response: httpx.Response) -> None:
     """Hold that the table and the document have a response: status, headers, type of the body."""
     check_document(operation, response)
@@ -63,7 +74,7 @@ def check_error(operation: Operation, response: httpx.Response) -> None:
     """Hold that the table lists an error: its code with its status, and the type of its body."""
     form = operation.error_form
     check_type(form.schema, response)
-    code = reduce(operator.getitem, form.code, response.json())
+    code = code_of(operation, response)
     listed = {(error.code, form.status_of(error)) for error in (*operation.errors, *ANY_REQUEST)}
     assert (code, response.status_code) in listed
 

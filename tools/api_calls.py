@@ -118,7 +118,9 @@ CALLS = (
     Call("readyz", "A ready service"),
     Call("version", "The version"),
 )
-SILENT = {"page", "docs_page", "openapi_document"}  # operations whose answer is a page by itself
+# Operations whose answer is a page by itself, and those that docs/dialects.md shows.
+SILENT = {"page", "docs_page", "openapi_document"}
+SILENT |= {operation.name for operation in OPERATIONS if operation.dialect is not None}
 
 
 def record(service: Service, waiting: Service, key: str) -> dict[str, list[Example]]:

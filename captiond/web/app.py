@@ -1,5 +1,7 @@
 """The ASGI application: routes from the table of operations, error handlers, and middleware."""
 
+from collections.abc import Sequence
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -20,17 +22,17 @@ from captiond.web.problems import on_captiond_error, on_http_error
 from captiond.web.services import Services
 
 
-def routes() -> list[Route | Mount]:
+def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route | Mount]:
     """Return one route for each operation, and one for the files of the web page."""
     calls = [
         Route(
-            operation.path,
+            operation.path.replace("{model}", "{model:path}"),  # its name may have slashes
             operation.handler,
             methods=[operation.method],
             name=operation.name,
             middleware=guards(operation),
         )
-        for operation in OPERATIONS
+        for operation in operations
     ]
     return [*calls, Mount("/static", StaticFiles(directory=STATIC))]
 
@@ -49,7 +51,8 @@ def paths(table: list[Route | Mount]) -> dict[object, str]:
 
 def make_app(services: Services) -> ASGIApp:
     """Return the ASGI application for these services."""
-    table, rules = routes(), page_rules(services.settings.server)
+    operations = [each for each in OPERATIONS if each.exists(services.settings)]
+    table, rules = routes(operations), page_rules(services.settings.server)
     app = Starlette(
         routes=table,
         middleware=[
@@ -61,5 +64,5 @@ def make_app(services: Services) -> ASGIApp:
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},
     )
     app.state.services = services
-    app.state.document = ServedDocument(OPERATIONS)
+    app.state.document = ServedDocument(operations)
     return app

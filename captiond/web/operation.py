@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from captiond.config import Settings
 from captiond.errors import (
     BodyTooLarge,
     CaptiondError,
@@ -64,6 +66,14 @@ class Group:
 
     name: str
     description: str
+
+
+class Dialect(StrEnum):
+    """The API of another service. `[dialects]` has a key of this name, which switches it off."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+    PHOTOPRISM = "photoprism"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +143,8 @@ class Operation:
     the `parameters` whose place is the form. One with a `body` takes that. `errors` are those that
     answer the whole request, `image_errors` those that stand as `code` in the result of one image.
     `scope` is what a key must permit; None means that no key is needed and that no limits of
-    clients apply. `description` is Markdown and follows the summary.
+    clients apply. `description` is Markdown and follows the summary. An operation of a `dialect`
+    does not exist if the settings switch the dialect off.
     """
 
     method: str
@@ -150,6 +161,11 @@ class Operation:
     description: str = ""
     body: BodySpec | None = None
     error_form: ErrorForm = ErrorForm()
+    dialect: Dialect | None = None
+
+    def exists(self, settings: Settings) -> bool:
+        """Return whether the settings allow it."""
+        return self.dialect is None or bool(getattr(settings.dialects, self.dialect.value))
 
     @property
     def name(self) -> str:

@@ -41,6 +41,7 @@ from captiond.web.async_tasks.results_stream import MEDIA_TYPES, ResultFormat
 from captiond.web.async_tasks.status_response import MAX_DIGITS, MAX_PAGE
 from captiond.web.async_tasks.task_list import MOST
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
+from captiond.web.dialects.table import DIALECT_OPERATIONS
 from captiond.web.openapi import served
 from captiond.web.operation import (
     ADMISSION,
@@ -370,4 +371,5 @@ OPERATIONS: tuple[Operation, ...] = (
         served.docs_page,
         (ResponseSpec(200, "The page.", None, media_type="text/html"),),
     ),
+    *DIALECT_OPERATIONS,
 )

@@ -1,4 +1,4 @@
-"""Error responses: every error has the body `{"detail", "code", "request_id"}`."""
+"""Error responses: the body of an error is `{"detail", "code", "request_id"}`, or a dialect's."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from captiond.errors import CaptiondError, ModelNotReady, Unauthorized, Unavailable
 from captiond.jobs import Refused
+from captiond.web.dialects.error_forms import error_body, fault_of
 from captiond.web.field_problems import Problem
 from captiond.web.field_problems import problem as field_problem
 
@@ -81,6 +82,9 @@ def problem(
     request.state.error_code = code
     if status >= 500:
         request.state.error_detail = detail
+    if (dialect := error_body(request.url.path)) is not None:
+        fault = fault_of(status, code, detail, request.state.request_id)
+        return JSONResponse(dialect(fault), status_code=fault.status, headers=headers)
     body = {"detail": detail, "code": code, "request_id": request.state.request_id, **more}
     return JSONResponse(body, status_code=status, headers=headers)
 

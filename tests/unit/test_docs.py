@@ -22,6 +22,7 @@ from captiond.request_options import RequestOptions
 from captiond.sources import sections
 from captiond.web.app import routes
 from captiond.web.async_tasks.callback_url import FIELD
+from captiond.web.operations import OPERATIONS
 from tools.docs import TABLE, TABLES, click_app, rewritten
 
 ROOT = Path(__file__).parents[2]
@@ -160,11 +161,11 @@ def subclasses(error: type[CaptiondError]) -> Iterator[type[CaptiondError]]:
 
 def operations() -> Iterator[tuple[str, str]]:
     """Yield the method and the path of every operation."""
-    for route in routes():
+    for route in routes(OPERATIONS):
         if isinstance(route, Mount):
             continue
         for method in (route.methods or set()) - {"HEAD"}:
-            yield method, route.path
+            yield method, route.path.replace(":path", "")
 
 
 def test_every_operation_is_documented_and_every_documented_operation_exists() -> None:
@@ -172,8 +173,14 @@ def test_every_operation_is_documented_and_every_documented_operation_exists() -
     assert sorted(documented) == sorted(operations())
 
 
+def test_every_operation_of_a_dialect_is_explained() -> None:
+    explained = re.findall(r"^\| `([A-Z]+) (\S+)` \|", page("dialects.md"), re.MULTILINE)
+    of_dialects = [(each.method, each.path) for each in OPERATIONS if each.dialect is not None]
+    assert sorted(explained) == sorted(of_dialects)
+
+
 def test_every_mounted_folder_is_documented() -> None:
-    mounts = [route.path for route in routes() if isinstance(route, Mount)]
+    mounts = [route.path for route in routes(OPERATIONS) if isinstance(route, Mount)]
     assert [path for path in mounts if f"`{path}`" not in page("api.md")] == []
 
 
@@ -280,10 +287,11 @@ def check_curl(arguments: list[str]) -> None:
     assert fields <= FILE_FIELDS | {FIELD} | set(RequestOptions.model_fields)
     files = [form.partition("=@")[2] for form in forms if "=@" in form]
     assert [file for file in files if not (ROOT / file).is_file()] == []
-    documents = [json.loads(document) for document in values["-d"]]
-    for document in documents:
-        assert document.keys() <= {"image", "images", "filename", *RequestOptions.model_fields}
     path = arguments[-1].removeprefix("localhost:8000").partition("?")[0]
+    of_dialects = {operation.path for operation in OPERATIONS if operation.dialect is not None}
+    documents = [json.loads(text) for text in values["-d"]]
+    for document in documents if path not in of_dialects else ():
+        assert document.keys() <= {"image", "images", "filename", *RequestOptions.model_fields}
     (method,) = values["-X"] or ["POST" if forms or documents else "GET"]
     assert any(
         isinstance(route, Route)

@@ -107,10 +107,11 @@ def test_an_operation_needs_a_key_if_it_has_a_scope(operation: Operation) -> Non
 
 
 def test_every_field_of_a_body_is_described() -> None:
-    """By the type, or in `field_texts.py`."""
+    """By the type, or in `field_texts.py`. Those of dialects are what other services define."""
+    own = document([each for each in OPERATIONS if each.dialect is None], {})
     missing = [
         f"{name}.{field}"
-        for name, schema in API["components"]["schemas"].items()
+        for name, schema in own["components"]["schemas"].items()
         for field, each in schema.get("properties", {}).items()
         if not each.get("description")
     ]
