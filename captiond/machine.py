@@ -1,5 +1,6 @@
 """The processor and the memory of this machine, or of its container (cgroup v2)."""
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -18,6 +19,13 @@ def available_bytes() -> int:
 def total_bytes() -> int:
     """Return how much memory there is."""
     return min(meminfo("MemTotal", "SC_PHYS_PAGES"), cgroup_limit())
+
+
+def trim_heap() -> None:
+    """Return free pages to the operating system, if the C library has glibc's malloc_trim(3)."""
+    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def processor() -> tuple[str, frozenset[str]]:

@@ -22,6 +22,7 @@ from captiond.config import Settings
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory, SettingsError
 from captiond.jobs import Generation
+from captiond.machine import trim_heap
 from captiond.messages import ModelInfo
 from captiond.tagging.tagger import Taggers
 from captiond.worker.tuned import measured_anew, tuned, tuning_key
@@ -88,6 +89,7 @@ def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
         torch.set_num_threads(identity.tuning.threads)
     captioner = load_captioner(identity.files.folder, identity.placement)
     check_defaults(captioner, settings.generation.defaults)
+    trim_heap()  # unpacked weights were copied to the heap, up to 0.4 GB for BLIP-base
     warm_up(captioner, taggers, settings)
     tuning = with_batch_size(settings, captioner, identity) if trial else identity.tuning
     info = describe(settings, identity, captioner, tuning)

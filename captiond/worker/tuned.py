@@ -22,7 +22,7 @@ from captiond.captioners.tuning_record import (
     write_record,
 )
 from captiond.config import Precision, Settings
-from captiond.machine import physical_cores, processor
+from captiond.machine import physical_cores, processor, trim_heap
 from captiond.worker.threads import threads_of
 
 # Processors with one of these flags multiply bf16 numbers in hardware.
@@ -64,6 +64,8 @@ def measured(
         return Measured(usual_record(precisions[0], threads_of(settings)))
     begun = time.perf_counter()
     tuning = Tuner(probe, on_race).tune(precisions, thread_counts(settings))
+    del probe
+    trim_heap()  # before the model is loaded
     record = TuningRecord(
         precision=tuning.precision,
         choices=tuning.choices,

@@ -222,3 +222,27 @@ def test_a_model_process_imports_no_transformers() -> None:
     command = [sys.executable, "-c", MODEL_PROCESS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+LOAD_AND_LIST_MAPS = """
+import sys
+from pathlib import Path
+import torch
+from captiond.captioners.blip.captioner import Blip
+from captiond.captioners.protocol import Placement
+captioner = Blip.load(Path(sys.argv[1]), Placement(torch.device("cpu"), sys.argv[2]))
+print([line for line in open("/proc/self/maps") if "model.safetensors" in line])
+"""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
+def test_a_loaded_model_does_not_keep_its_file_in_memory(folder: Path, precision: str) -> None:
+    """It holds its weights once: laid out, not also as pages of the mapped file."""
+    path = folder / "model.safetensors"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32  # so that nothing is converted
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file(tensors, path, {"format": "pt"})
+    command = [sys.executable, "-c", LOAD_AND_LIST_MAPS, str(folder), precision]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -69,6 +69,23 @@ class TextLayer:
     mlp_norm: Norm
 
 
+@dataclass(frozen=True, slots=True)
+class TokenEmbeddings:
+    """The tables of the text decoder's embeddings, each [rows, width].
+
+    They are copies: a view, or a tensor whose data replace those of a view, would keep the whole
+    mapped file in memory.
+    """
+
+    words: Tensor
+    positions: Tensor
+
+    @classmethod
+    def of(cls, module: Block) -> "TokenEmbeddings":
+        words, positions = module.word_embeddings.weight, module.position_embeddings.weight
+        return cls(words.detach().clone(), positions.detach().clone())
+
+
 class TokenPositions(Protocol):
     """The positions, within their texts, of the tokens that are read."""
 
@@ -181,7 +198,7 @@ class Forward:
         self._vision_norm = norm(vision.post_layernorm)
         make_text = make_text or make
         text: Block = model.text_decoder.bert
-        self._embeddings: Block = with_own_weights(text.embeddings)
+        self._embeddings = TokenEmbeddings.of(text.embeddings)
         self._embeddings_norm = norm(text.embeddings.LayerNorm)
         self.cross_attention = CrossAttention(
             [layer.crossattention.self for layer in text.encoder.layer],
@@ -282,8 +299,8 @@ class Forward:
         `last_only`, logits are of the last column only: [images, vocabulary].
         """
         table = self._embeddings
-        position_embeddings = positions.rows(table.position_embeddings.weight)
-        hidden = embedding(tokens, table.word_embeddings.weight) + position_embeddings
+        position_embeddings = positions.rows(table.positions)
+        hidden = embedding(tokens, table.words) + position_embeddings
         hidden = self._embeddings_norm(hidden)  # [images, columns, width]
         for number, layer in enumerate(self._text):
             # Self-attention, cross-attention, MLP; the last linear layer of each adds the residual.
@@ -347,10 +364,3 @@ def text_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> TextLayer:
         ),
         mlp_norm=norm(layer.output.LayerNorm),
     )
-
-
-def with_own_weights(module: Block) -> Block:
-    """Copy the weights of a module: views would keep the whole mapped file in memory."""
-    for parameter in module.parameters():
-        parameter.data = parameter.data.clone()
-    return module

@@ -1,9 +1,10 @@
 """The memory that uploads take in a web process: its limit, and how it is freed."""
 
 import asyncio
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from captiond.machine import trim_heap
 
 TRIM_SECONDS = 2.0  # from an upload to the trim, so that one trim serves many uploads
 MAX_SHARE, MIN_SHARE = 1024 * 1024, 64 * 1024
@@ -42,11 +43,4 @@ class UploadMemory:
             await self._used.wait()
             await asyncio.sleep(TRIM_SECONDS)
             self._used.clear()
-            await asyncio.to_thread(trim)
-
-
-def trim() -> None:
-    """Return free pages to the operating system, if the C library has glibc's malloc_trim(3)."""
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if malloc_trim is not None:
-        malloc_trim(0)
+            await asyncio.to_thread(trim_heap)
