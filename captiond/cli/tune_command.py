@@ -28,7 +28,7 @@ def tune(settings: Settings) -> bool:
     console = Console()
     with Console(stderr=True).status("measuring") as status:
         found = measured_for_service(settings, lambda race: status.update(f"measuring {race}"))
-    if not found.timings:
+    if not found.record.tries:
         console.print(f"{NOTHING} have alternatives.", highlight=False)
         return True
     console.print(timing_table(found.timings))

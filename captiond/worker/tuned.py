@@ -126,7 +126,7 @@ def measured_for_service(settings: Settings, on_race: Callable[[str], None]) -> 
     """
     files, device = find_model(settings), pick_device(settings.model.devices[0])
     found = measured(settings, device, files.folder, on_race)
-    if found.timings and found.record.quiet:
+    if found.record.tries and found.record.quiet:
         mark = fingerprint(files.folder, settings.fingerprints)
         write_record(settings.tuning, tuning_key(settings, device, mark), found.record)
     return found

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from transformers import BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from captiond.captioners.blip import attention
+from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.blip.cross import AbsorbedContext
 from captiond.captioners.blip.forward import EagerState, Forward
 from captiond.captioners.blip.search import Search
@@ -18,6 +20,7 @@ from captiond.captioners.choices import CROSS, CrossWay, default_choices
 from captiond.captioners.devices import DTYPES
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import linears
+from captiond.captioners.protocol import Placement
 from captiond.captioners.sequences import SpecialTokens
 from captiond.config import Precision
 from captiond.jobs import Generation
@@ -116,3 +119,22 @@ def test_a_token_step_is_near_that_in_fp32(
     assert near.dtype == (torch.float32 if precision == "int8" else dtype)
     assert (near_features.float() - features).norm() < 0.05 * features.norm()
     assert (near.float() - logits).norm() < 0.05 * logits.norm()
+
+
+@pytest.mark.parametrize(
+    "generation", [Generation(), Generation(num_beams=3, num_captions=2)], ids=str
+)
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_confidences_are_probabilities(precision: Precision, generation: Generation) -> None:
+    captioner = Blip.load(EMBEDDED["captiond/scenes"], Placement(CPU, precision))
+    pixels = captioner.allocate_pixels(5)
+    for number in range(len(pixels)):
+        pixels[number] = 60 * number  # grey pictures, of which the model is not sure
+    captions = [caption for best in captioner.caption(pixels, generation) for caption in best]
+    for caption in captions:
+        assert caption.confidence is not None
+        assert 0 <= caption.confidence <= 1
+        assert isfinite(caption.score)
+        assert caption.tokens
+        assert all(token.log_probability <= 1e-6 for token in caption.tokens)
+    assert min(caption.confidence or 0 for caption in captions) < 1
