@@ -151,7 +151,7 @@ def exact_lead(
     scores = untyped.text_decoder(ids, encoder_hidden_states=features, is_decoder=True).logits[
         0, -1
     ]
-    read = ids.unique()
+    read = sorted({*ids[0].tolist()})
     penalty = generation.repetition_penalty
     scores[read] = torch.where(scores[read] < 0, scores[read] * penalty, scores[read] / penalty)
     if step - begin < generation.min_new_tokens:
