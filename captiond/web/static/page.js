@@ -61,8 +61,13 @@ function row(result, files) {
 function thumbnail(file) {
   const image = document.createElement("img");
   image.alt = "";
-  image.src = URL.createObjectURL(file);
-  image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
+  const url = URL.createObjectURL(file);
+  image.src = url;
+  image.onload = () => URL.revokeObjectURL(url);
+  image.onerror = () => {
+    URL.revokeObjectURL(url);
+    image.removeAttribute("src"); // an empty box, without the browser's sign for a broken image
+  };
   return image;
 }
 
