@@ -89,6 +89,7 @@ def test_the_web_page_captions_by_keyboard(browser: Chromium, service: Service, 
     page.tab_to("Caption now")
     page.press("Enter")
     page.wait_for_text(A_BOAT, "#results").wait_for_text("not an image", "#results")
+    page.wait("document.querySelectorAll('#results .no-preview').length === 1")
     page.tab_to("Caption as a task")
     page.press("Space")
     page.wait_for_text("Processing complete. 1/2", "#message").wait_for_text(A_BOAT, "#results")

@@ -66,7 +66,7 @@ function thumbnail(file) {
   image.onload = () => URL.revokeObjectURL(url);
   image.onerror = () => {
     URL.revokeObjectURL(url);
-    image.removeAttribute("src"); // an empty box, without the browser's sign for a broken image
+    image.replaceWith(element("div", "", "no-preview")); // no sign of the browser for a broken image
   };
   return image;
 }
