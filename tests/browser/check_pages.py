@@ -90,6 +90,7 @@ def test_the_web_page_captions_by_keyboard(browser: Chromium, service: Service, 
     page.press("Enter")
     page.wait_for_text(A_BOAT, "#results").wait_for_text("not an image", "#results")
     page.wait("document.querySelectorAll('#results .no-preview').length === 1")
+    page.wait("document.activeElement.innerText === 'Caption now'")
     page.tab_to("Caption as a task")
     page.press("Space")
     page.wait_for_text("Processing complete. 1/2", "#message").wait_for_text(A_BOAT, "#results")
@@ -114,5 +115,6 @@ def test_an_operation_can_be_tried_by_keyboard(
     page.tab_to("Send")
     page.press("Enter")
     page.wait_for_text(f'"caption": "{A_BOAT}"', ".operation[open] .answer")
+    page.wait("document.activeElement.innerText === 'Send'")
     assert not page.overflows()
     assert browser.complaints == []

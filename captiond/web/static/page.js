@@ -112,6 +112,8 @@ async function submit(event) {
     say(error.message, true);
   }
   busy(false);
+  // A button that is disabled loses the focus, and with it the place of whoever uses the keyboard.
+  if (document.activeElement === document.body) event.submitter?.focus();
 }
 
 function busy(yes) {
