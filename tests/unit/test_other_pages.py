@@ -110,7 +110,8 @@ class Resources(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.loaded += [value for key in ("src", "href") if (value := given.get(key))]
+        if tag != "a":
+            self.loaded += [value for key in ("src", "href") if (value := given.get(key))]
         if tag == "style" or (tag == "script" and "src" not in given):
             self.blocked.append(tag)
         self.blocked += [key for key in given if key == "style" or key.startswith("on")]
@@ -184,6 +185,7 @@ async def test_a_page_that_the_settings_name_may_use_the_service(
         accepted = await answer_to(web, PHOTOS, "POST", "/async-batch-caption", files=files)
         assert (accepted.status_code, accepted.headers[ALLOW]) == (202, PHOTOS)
         assert "Location" in accepted.headers[EXPOSE]
+        assert "Task-Status" in accepted.headers[EXPOSE]
         error = await answer_to(web, PHOTOS, "GET", "/nowhere")
         assert (error.status_code, error.headers[ALLOW]) == (404, PHOTOS)
         for origin in ("http://evil.example", "null", f"{PHOTOS}.evil.example"):
