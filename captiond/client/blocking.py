@@ -13,7 +13,6 @@ from captiond.client.caption_options import CaptionOptions
 from captiond.client.events import EventReader, ended_early, result_of
 from captiond.client.failures import RequestRefused, ServiceUnreachable
 from captiond.client.pictures import Picture
-from captiond.client.results import ImageCaption, TaskReport
 from captiond.client.retrying import RetryPolicy
 from captiond.client.transport import (
     DEFAULT_TIMEOUT,
@@ -24,6 +23,7 @@ from captiond.client.transport import (
     request_arguments,
     stream_arguments,
 )
+from captiond.client.typed_results import ImageCaption, TaskReport
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from captiond.client.failures import (
     WaitTimeout,
 )
 from captiond.client.pictures import FilePart, Picture, file_part
-from captiond.client.results import ImageCaption, TaskReport, image_caption, task_report
 from captiond.client.retrying import RETRIED_STATUSES, RetryPolicy
+from captiond.client.typed_results import ImageCaption, TaskReport, image_caption, task_report
 
 T = TypeVar("T")
 Clock = Callable[[], float]

@@ -10,6 +10,8 @@ import pytest
 
 from captiond.config import ServerSettings
 from captiond.store.engine import Engine
+from captiond.web.access.other_pages import EXPOSED_HEADERS
+from captiond.web.operations import OPERATIONS
 from captiond.web.page import STATIC
 from captiond.web.schemas import ErrorResponse
 from tests.answers import check_type
@@ -192,6 +194,11 @@ async def test_a_page_that_the_settings_name_may_use_the_service(
             assert refused.headers["vary"] == "Origin"
             refused = await answer_to(web, origin, "POST", "/caption")
             check_refused(refused, 403, "origin_not_allowed")
+
+
+def test_pages_of_other_origins_can_read_every_header_of_the_api() -> None:
+    own = {name for each in OPERATIONS for response in each.responses for name in response.headers}
+    assert {"Task-Status", "ETag"} < own <= set(EXPOSED_HEADERS.split(", "))
 
 
 async def test_every_page_may_use_a_service_that_is_open(store: Engine, tmp_path: Path) -> None:

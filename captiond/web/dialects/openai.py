@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.web.dialects.answers import alternatives, answer_of, check_wanted, words
-from captiond.web.dialects.calls import check_model, dialect_call, model_names
+from captiond.web.dialects.dialect_call import check_model, dialect_call, model_names
 from captiond.web.dialects.openai_shapes import (
     ChatChoice,
     ChatCompletion,
