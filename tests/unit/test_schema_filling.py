@@ -367,8 +367,8 @@ def test_every_answer_is_valid_by_its_schema(schema: dict[str, Any]) -> None:
         of(**{f"x{n}": TEXT for n in range(10_000)}),
         {"anyOf": [{"type": "boolean"}] * 10_000},
         {"allOf": [{"properties": {f"x{n}": TEXT for n in range(1000)}}] * 1000},
-        of(**{f"x{n}": {"enum": ["long" * 1000]} for n in range(100)}),
-        of(**{f"x{n}": {"const": "long" * 1000} for n in range(100)}),
+        {"properties": {f"x{n}": {"enum": ["long" * 1000]} for n in range(100)}},
+        {"properties": {f"x{n}": {"const": "long" * 1000} for n in range(100)}},
     ],
     ids=[
         "lists in lists",
