@@ -20,7 +20,7 @@ from captiond.web.async_tasks.encoded_task import is_final
 from captiond.web.schemas import encoded, image_result
 from captiond.web.task_schemas import TaskItem, task_item
 
-RESULTS = 50  # of a part; to encode them takes a few milliseconds
+RESULTS = 100  # of a part; to encode them takes a few milliseconds
 MAX_BYTES = 8 * 1024 * 1024
 END = 2**62  # the position of the `end` event in its revision: after all images
 
