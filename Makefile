@@ -5,6 +5,7 @@
 # make tests         all tests, in TEST_PROCESSES processes
 # make soak          inject every fault its full number of times, and send thousands of requests that
 #                    are made from the OpenAPI document; takes hours; prints a table
+# make browser-check use the web pages in a real browser; needs Chromium (BROWSER=PROGRAM)
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
@@ -18,7 +19,7 @@ INSTALLED := $(VENV)/.installed
 # More than cores: tests that start services wait much of their time.
 TEST_PROCESSES ?= 3
 
-.PHONY: install run test tests check soak guards bench gpu-wheels gpu-rehearsal audit tags-report clean
+.PHONY: install run test tests check soak browser-check guards bench gpu-wheels gpu-rehearsal audit tags-report clean
 
 install: $(INSTALLED)
 
@@ -48,6 +49,10 @@ soak: install
 	rm -rf build/soak
 	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults tests/integration/test_schemathesis.py
 	$(BIN)/python -m tests.faults.table
+
+browser-check: export BROWSER ?= chromium
+browser-check: install
+	$(BIN)/pytest tests/browser/check_pages.py
 
 guards: install
 	$(BIN)/python -m tests.faults.guards $(RESUME)

@@ -104,7 +104,7 @@ def is_allowed(target: Target, entries: Iterable[str]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetrySchedule:
     """How often a delivery is tried, and how long it waits between attempts.
 
     `first` is the delay after the first attempt and `longest` is the upper limit, both in seconds.
@@ -116,7 +116,7 @@ class RetryPolicy:
 
 
 def delay_after(
-    attempt: int, policy: RetryPolicy, *, jitter: float, retry_after: float = 0.0
+    attempt: int, policy: RetrySchedule, *, jitter: float, retry_after: float = 0.0
 ) -> float | None:
     """Return the seconds until a delivery is tried again, or None if it is given up.
 
@@ -130,12 +130,12 @@ def delay_after(
     return max(delay * (1 + JITTER * jitter), min(retry_after, policy.longest))
 
 
-def planned_delay(attempt: int, policy: RetryPolicy) -> float:
+def planned_delay(attempt: int, policy: RetrySchedule) -> float:
     """Return the delay after the failed `attempt` in seconds, without jitter."""
     return backoff(attempt, first=policy.first, longest=policy.longest, factor=BACKOFF)
 
 
-def longest_life(policy: RetryPolicy, *, try_seconds: float) -> float:
+def longest_life(policy: RetrySchedule, *, try_seconds: float) -> float:
     """Return the seconds from the start of the first attempt to the end of the last one.
 
     Each delay and each attempt takes as long as it can, and none begins late. A receiver's

@@ -14,6 +14,7 @@ from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.dialect_settings import DialectSettings
+from captiond.kept_settings import CacheSettings, RetentionSettings
 from captiond.option_settings import GenerationSettings, Section, TagSettings
 from captiond.origins import check_host_entry, check_origin_entry
 from captiond.textvalues import Listed
@@ -256,12 +257,6 @@ class LimitSettings(Section):
     )
 
 
-class CacheSettings(Section):
-    enabled: bool = Field(
-        True, description="Return the stored caption for an image that was captioned before."
-    )
-
-
 class WebhookSettings(Section):
     allow: Annotated[tuple[str, ...], Listed] = Field(
         (),
@@ -304,31 +299,6 @@ class WebhookSettings(Section):
         for secret in value.get_secret_value().split():
             check_signing_secret(secret)
         return value
-
-
-class RetentionSettings(Section):
-    task_days: float = Field(
-        30, ge=0, le=36500, description="How long finished tasks are kept. 0: for ever."
-    )
-    retry_days: float = Field(
-        7,
-        ge=0,
-        le=36500,
-        description="How long the files of failed images are kept, so that captiond tasks retry "
-        "can run them again.",
-    )
-    retry_bytes: int = Field(
-        10 * GIB,
-        ge=0,
-        description="Largest size of all files of failed images that are kept for a retry, in "
-        "bytes. The oldest are removed first. 0: no limit.",
-    )
-    cache_rows: int = Field(
-        1_000_000,
-        ge=0,
-        description="Largest number of captions in the cache. The oldest are deleted first. "
-        "0: no limit.",
-    )
 
 
 class LogSettings(Section):

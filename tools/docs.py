@@ -134,7 +134,8 @@ def command_section(name: str, command: Any) -> str:
     parts = [f"### {name}", (command.help or "").strip()]
     if rows:
         parts.append(table(("argument or flag", ""), rows).strip())
-    parts.append(f"Also {', '.join(map(code, shared))}.")
+    if shared:
+        parts.append(f"Also {', '.join(map(code, shared))}.")
     return "\n\n".join(parts) + "\n"
 
 

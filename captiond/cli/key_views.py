@@ -4,11 +4,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from rich.console import Console
-
 from captiond.cli.formats import json_text, print_line, toml_value
 from captiond.cli.keys_command import ListedKey
-from captiond.cli.task_views import moment, new_table, plain
+from captiond.cli.task_views import moment, new_table, plain, print_whole
 from captiond.keys import HASH_PREFIX, Key
 from captiond.web.schemas import rfc3339
 
@@ -37,7 +35,7 @@ def show_keys(keys: Iterable[ListedKey], out: TextIO) -> None:
             moment(fields["created_at"]),
             moment(fields["revoked_at"]),
         )
-    Console(file=out).print(table)
+    print_whole(table, out)
 
 
 def key_fields(listed: ListedKey) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from typing import Any, TextIO
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from captiond.cli.formats import json_text, print_line
 
 STYLES = {"COMPLETED": "green", "DELIVERED": "green", "FAILED": "red", "PENDING": "yellow"}
+WIDEST = 1000  # characters of a line
 Row = Mapping[str, Any]
 
 
@@ -31,7 +33,7 @@ def show_list(tasks: Iterable[Row], out: TextIO) -> None:
             plain(f"{progress['done']}/{progress['total']}"),
             plain(progress["failed"] or ""),
         )
-    Console(file=out).print(table)
+    print_whole(table, out)
 
 
 def show_task(task: Row, out: TextIO) -> None:
@@ -85,6 +87,17 @@ def new_table(*columns: str) -> Table:
         whole = name in {"task", "webhook"}
         table.add_column(name, no_wrap=whole, overflow="ignore" if whole else "fold")
     return table
+
+
+def print_whole(table: Table, out: TextIO) -> None:
+    """Print a table with whole cells. A narrow terminal breaks the lines instead.
+
+    In columns of three letters, neither a time nor a name can be read.
+    """
+    console = Console(file=out)
+    unbounded = console.options.update(width=WIDEST)
+    console.width = max(console.width, Measurement.get(console, unbounded, table).maximum)
+    console.print(table)
 
 
 def status(value: str) -> Text:

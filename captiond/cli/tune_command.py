@@ -15,7 +15,10 @@ BUSY = (
     "The machine was busy with something else, so these figures are not reliable and were not "
     "kept. Run this command again when the machine is idle."
 )
-NOTHING = "There is nothing to choose for this model on this device: only large models on a CPU"
+NOTHING = (
+    "There is nothing to choose for this model on this device. Only large models on a CPU have "
+    "alternatives."
+)
 
 
 def tune(settings: Settings) -> bool:
@@ -29,7 +32,7 @@ def tune(settings: Settings) -> bool:
     with Console(stderr=True).status("measuring") as status:
         found = measured_for_service(settings, lambda race: status.update(f"measuring {race}"))
     if not found.timings:
-        console.print(f"{NOTHING} have alternatives.", highlight=False)
+        console.print(NOTHING, highlight=False)
         return True
     console.print(timing_table(found.timings))
     console.print(summary(found.record), highlight=False, markup=False)

@@ -18,14 +18,14 @@ from captiond.client.failures import (
     WaitTimeout,
 )
 from captiond.client.pictures import Picture
-from captiond.client.results import (
+from captiond.client.retrying import RetryPolicy
+from captiond.client.typed_results import (
     CaptionChoice,
     CaptionTag,
     ImageCaption,
     TaskCountsSoFar,
     TaskReport,
 )
-from captiond.client.retrying import RetryPolicy
 
 __all__ = [
     "AnswerNotUnderstood",

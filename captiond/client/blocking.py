@@ -13,7 +13,6 @@ from captiond.client.caption_options import CaptionOptions
 from captiond.client.events import EventReader, ended_early, result_of
 from captiond.client.failures import RequestRefused, ServiceUnreachable
 from captiond.client.pictures import Picture
-from captiond.client.results import ImageCaption, TaskReport
 from captiond.client.retrying import RetryPolicy
 from captiond.client.transport import (
     DEFAULT_TIMEOUT,
@@ -22,7 +21,9 @@ from captiond.client.transport import (
     base_arguments,
     reply_of,
     request_arguments,
+    stream_arguments,
 )
+from captiond.client.typed_results import ImageCaption, TaskReport
 
 T = TypeVar("T")
 
@@ -127,14 +128,14 @@ class Captiond:
 
     def _send(self, call: Call) -> Reply:
         with as_service_errors(self._http):
-            return reply_of(self._http.request(**request_arguments(call)))
+            return reply_of(self._http.request(**request_arguments(call, self._http.timeout)))
 
     @contextmanager
     def _events(self, reader: EventReader) -> Iterator[Iterator[httpx2.ServerSentEvent]]:
         """The events of one connection."""
         with (
             as_service_errors(self._http),
-            self._http.stream("GET", reader.path, headers=reader.headers) as response,
+            self._http.stream(**stream_arguments(reader, self._http.timeout)) as response,
         ):
             if response.status_code != 200:
                 response.read()

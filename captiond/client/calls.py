@@ -21,8 +21,8 @@ from captiond.client.failures import (
     WaitTimeout,
 )
 from captiond.client.pictures import FilePart, Picture, file_part
-from captiond.client.results import ImageCaption, TaskReport, image_caption, task_report
 from captiond.client.retrying import RETRIED_STATUSES, RetryPolicy
+from captiond.client.typed_results import ImageCaption, TaskReport, image_caption, task_report
 
 T = TypeVar("T")
 Clock = Callable[[], float]
@@ -34,7 +34,10 @@ FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds between two calls to a service th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One request. `pictures` are sent as files in the form field `file_field`."""
+    """One request. `pictures` are sent as files in the form field `file_field`.
+
+    `wait` is how many seconds the service may wait before it answers, beside the usual time.
+    """
 
     method: str
     path: str
@@ -43,6 +46,7 @@ class Call:
     fields: Mapping[str, str] = field(default_factory=dict)
     file_field: str = ""
     pictures: tuple[FilePart, ...] = ()
+    wait: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +106,14 @@ def submit_task(
 
 
 def report_task(task_id: str, wait: float, retry: RetryPolicy, clock: Clock) -> Steps[TaskReport]:
-    """Return the state of a task: at once, or when it is finished or `wait` seconds have passed."""
-    query = {"limit": "1"}
-    if wait > 0:
-        query["wait"] = f"{min(wait, LONGEST_WAIT):.3f}".rstrip("0").rstrip(".")
-    call = Call(method="GET", path=f"{TASKS}/status/{task_id}", query=query)
+    """Return the state of a task: at once, or when it is finished or `wait` seconds have passed.
+
+    The service waits whole seconds.
+    """
+    query, whole = {"limit": "1"}, int(min(wait, LONGEST_WAIT))
+    if whole > 0:
+        query["wait"] = str(whole)
+    call = Call(method="GET", path=f"{TASKS}/status/{task_id}", query=query, wait=whole)
     body = yield from answered(call, retry, clock)
     return understood(task_report, body)
 

@@ -7,8 +7,8 @@ from httpx2 import ServerSentEvent
 
 from captiond.client.calls import TASKS, Clock, json_object, pause_after, understood
 from captiond.client.failures import RequestRefused, ServiceUnreachable
-from captiond.client.results import ImageCaption, image_caption
 from captiond.client.retrying import RetryPolicy
+from captiond.client.typed_results import ImageCaption, image_caption
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ import structlog
 from captiond import __version__
 from captiond.callbacks import (
     DeliveryStatus,
-    RetryPolicy,
+    RetrySchedule,
     delay_after,
     is_allowed,
     longest_life,
@@ -218,9 +218,9 @@ class Courier:
         return delay_after(attempt, self._policy, jitter=random.uniform(-1, 1), retry_after=asked)
 
 
-def retry_policy(settings: WebhookSettings) -> RetryPolicy:
+def retry_policy(settings: WebhookSettings) -> RetrySchedule:
     """Return how often and how long a delivery is tried."""
-    return RetryPolicy(
+    return RetrySchedule(
         settings.attempts, settings.first_retry_seconds, settings.longest_retry_seconds
     )
 

@@ -16,6 +16,7 @@ from captiond.messages import ModelInfo
 from captiond.request_options import RequestOptions
 from captiond.tags import Category, Kind
 from captiond.web.async_tasks.long_poll import MOST_SECONDS
+from captiond.web.dialects.names import shown_name
 from captiond.web.probes import SERVICE
 from captiond.web.services import services_of
 
@@ -114,17 +115,12 @@ async def info(request: Request) -> Response:
 
 def described(model: ModelInfo) -> ModelDescription:
     return {
-        "name": without_folders(model.name),
+        "name": shown_name(model.name),
         "fallback": model.is_fallback,
         "device": model.device,
         "precision": model.precision,
         "batch_size": model.batch_size,
     }
-
-
-def without_folders(name: str) -> str:
-    """Return the name of a model. One that is a folder is named by its last part only."""
-    return name.rstrip("/").rpartition("/")[2] if name.startswith(("/", ".", "~")) else name
 
 
 def tags_of(settings: Settings) -> TagDescription:

@@ -106,6 +106,7 @@ class ResponseSpec:
 
     `schema` is the type of the JSON body, None if the body is not JSON. If the body is a stream,
     such as NDJSON or server-sent events, `item` is the type of the JSON in each line or event.
+    `last` is the data of the last event if that is no JSON.
     `headers` maps the names of the headers that the response adds to their descriptions.
     """
 
@@ -115,6 +116,7 @@ class ResponseSpec:
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
     item: Any = None
+    last: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

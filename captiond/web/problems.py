@@ -16,10 +16,13 @@ from captiond.web.field_problems import problem as field_problem
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
 RETRY_SECONDS = 5  # Retry-After of an image that was refused with one of these statuses
 MAY_PASS = {503, 507}
+MAX_PROBLEMS = 100  # of one response; a list of thousands helps nobody
 
 
 class InvalidRequest(CaptiondError):
     """Fields are missing or wrong. `problems` is a list in the format of FastAPI.
+
+    Only the first MAX_PROBLEMS of them are kept.
 
     `hint` says what to send instead of a request that cannot be what was meant.
     """
@@ -28,8 +31,8 @@ class InvalidRequest(CaptiondError):
     status = 422
 
     def __init__(self, problems: list[Problem], *, hint: str | None = None) -> None:
-        super().__init__("; ".join(str(problem["msg"]) for problem in problems))
-        self.problems = problems
+        self.problems = problems[:MAX_PROBLEMS]
+        super().__init__("; ".join(str(problem["msg"]) for problem in self.problems))
         self.hint = hint
 
 

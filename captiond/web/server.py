@@ -51,10 +51,11 @@ def loop_factory() -> type[asyncio.AbstractEventLoop] | None:
 
 async def run(start: WebStart) -> None:
     """Serve requests until the supervisor drains this process or has gone."""
-    services = make_services(start, SupervisorClient(await Channel.open(start.connection)))
-    supervisor, settings = services.supervisor, start.settings
-    server = Server(make_app(services), hypercorn_config(), WorkerContext(None))
+    settings = start.settings
     most = connections_for(raise_limit(), settings.server.connections)
+    supervisor = SupervisorClient(await Channel.open(start.connection))
+    services = make_services(start, supervisor, connections=most)
+    server = Server(make_app(services), hypercorn_config(), WorkerContext(None))
     log.debug("connections_allowed", most=most)
     async with asyncio.TaskGroup() as group:
         loops = [
@@ -73,12 +74,12 @@ async def run(start: WebStart) -> None:
     await services.engine.dispose()
 
 
-def make_services(start: WebStart, supervisor: SupervisorClient) -> Services:
-    """Return what the request handlers share."""
+def make_services(start: WebStart, supervisor: SupervisorClient, *, connections: int) -> Services:
+    """Return what the request handlers of a process with so many connections share."""
     engine = make_engine(start.settings.database)
     queue = TaskQueue(engine)
     places = QueuePlaces(engine, queue, lambda: supervisor.state.bulk_rate)
-    watch = TaskWatch(engine, waiters_for(start.settings.server.connections))
+    watch = TaskWatch(engine, waiters_for(connections))
     supervisor.on_changes(watch.hint)
     return Services(
         settings=start.settings,

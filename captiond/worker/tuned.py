@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class MachineMeasured:
     """A record, and the timings if it has just been measured."""
 
     record: TuningRecord
@@ -52,7 +52,7 @@ def measured(
     device: torch.device,
     folder: Path,
     on_race: Callable[[str], None] = lambda _: None,
-) -> Measured:
+) -> MachineMeasured:
     """Measure the ways for the model in a folder. There is nothing to choose for small models.
 
     Raises:
@@ -61,7 +61,7 @@ def measured(
     precisions = precisions_of(settings, device)
     probe = probe_of(folder, Placement(device, precisions[0]))
     if probe is None:
-        return Measured(usual_record(precisions[0], threads_of(settings)))
+        return MachineMeasured(usual_record(precisions[0], threads_of(settings)))
     begun = time.perf_counter()
     tuning = Tuner(probe, on_race).tune(precisions, thread_counts(settings))
     record = TuningRecord(
@@ -81,7 +81,7 @@ def measured(
         batch_size=record.batch_size,
         **as_values(record.choices),
     )
-    return Measured(record, tuning.timings)
+    return MachineMeasured(record, tuning.timings)
 
 
 def measured_anew(
@@ -116,7 +116,7 @@ def thread_counts(settings: Settings) -> tuple[int, ...]:
     return (usual,) if settings.model.threads or cores >= usual else (usual, cores)
 
 
-def measured_for_service(settings: Settings, on_race: Callable[[str], None]) -> Measured:
+def measured_for_service(settings: Settings, on_race: Callable[[str], None]) -> MachineMeasured:
     """Measure the model of the settings on the first device; remember a trustworthy result.
 
     Raises:

@@ -32,10 +32,10 @@ def listed(data: Path, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def on_terminal(data: Path, *arguments: str) -> str:
+def on_terminal(data: Path, *arguments: str, columns: int = 200) -> str:
     ours, theirs = pty.openpty()
     program = [sys.executable, "-m", "captiond", "tasks", *arguments, "--data-dir", str(data)]
-    environ = {**os.environ, "COLUMNS": "200"}
+    environ = {**os.environ, "COLUMNS": str(columns)}
     with subprocess.Popen(program, stdout=theirs, cwd=data.parent, env=environ):
         os.close(theirs)
         return read_terminal(ours)
@@ -55,6 +55,9 @@ def test_tasks_are_listed_and_shown(service: Service) -> None:
     table = on_terminal(service.data, "list", "--limit", "2")
     assert good in table
     assert "2/2" in table
+    narrow = on_terminal(service.data, "list", "--limit", "2", columns=80)
+    for cell in (good, "COMPLETED", "accepted", newest[1]["created_at"].replace("T", " ")[:19]):
+        assert cell in narrow, "a narrow table has whole cells"
     page = on_terminal(service.data, "show", good)
     assert shown["result"][0]["caption"] in page
     assert "not_an_image" in page

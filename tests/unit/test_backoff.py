@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captiond.backoff import backoff
-from captiond.callbacks import RetryPolicy, planned_delay
+from captiond.callbacks import RetrySchedule, planned_delay
 from captiond.supervisor.restarter import restart_delay
 
 MANY = 10_000  # a service without a model fails so often in three and a half days
@@ -60,7 +60,7 @@ def test_the_delay_before_a_restart_stays_bounded(*, killed: bool) -> None:
 
 
 def test_the_delay_before_a_webhook_is_called_again_stays_bounded() -> None:
-    patience = RetryPolicy(attempts=MANY, first=5.0, longest=86400.0)
+    patience = RetrySchedule(attempts=MANY, first=5.0, longest=86400.0)
     delays = [planned_delay(attempt, patience) for attempt in range(1, MANY + 1)]
     assert delays == sorted(delays)
     assert (delays[0], delays[-1]) == (5.0, 86400.0)

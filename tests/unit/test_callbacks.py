@@ -9,7 +9,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from captiond.callbacks import (
     BadUrl,
-    RetryPolicy,
+    RetrySchedule,
     Target,
     delay_after,
     is_allowed,
@@ -19,7 +19,7 @@ from captiond.callbacks import (
 from captiond.supervisor.outgoing import seconds_in
 from captiond.supervisor.signing import signed_headers
 
-DEFAULT = RetryPolicy(attempts=10, first=5, longest=86400)
+DEFAULT = RetrySchedule(attempts=10, first=5, longest=86400)
 KEYS = ["whsec_" + "A" * 32, "whsec_" + "B" * 32]
 
 
@@ -99,7 +99,7 @@ def test_a_delay_has_jitter_and_respects_retry_after() -> None:
     assert delay_after(1, DEFAULT, jitter=0, retry_after=60) == 60
     assert delay_after(1, DEFAULT, jitter=0, retry_after=1) == 5
     assert delay_after(1, DEFAULT, jitter=0, retry_after=1e9) == 86400
-    assert delay_after(99, RetryPolicy(100, 5, 86400), jitter=0) == 86400
+    assert delay_after(99, RetrySchedule(100, 5, 86400), jitter=0) == 86400
     assert [seconds_in(value) for value in (b"120", b"", b"Wed, 21 Oct 2026 07:28:00 GMT")] == [
         120,
         0,

@@ -3,14 +3,17 @@
 import io
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
+import httpx2
 import pytest
 from httpx2 import ServerSentEvent
 
 from captiond.client import (
     AnswerNotUnderstood,
+    Captiond,
     ImageCaption,
     RequestRefused,
     RetryPolicy,
@@ -18,11 +21,13 @@ from captiond.client import (
     WaitTimeout,
     calls,
 )
-from captiond.client.calls import Call, Pause, Reply, Steps
+from captiond.client.calls import LONGEST_WAIT, Call, Pause, Reply, Steps
 from captiond.client.caption_options import CaptionOptions
 from captiond.client.events import EventReader, result_of
 from captiond.client.pictures import Picture, file_part
+from captiond.client.transport import request_arguments, stream_arguments
 from captiond.request_options import RequestOptions
+from captiond.web.async_tasks.event_stream import HEARTBEAT_SECONDS
 
 T = TypeVar("T")
 CAPTION = {"filename": "a.png", "caption": "a cat", "tags": ["cat"], "processing_time": 0.1}
@@ -198,6 +203,34 @@ def test_waiting_for_a_task_ends_in_time() -> None:
     with pytest.raises(WaitTimeout, match="task_1_a was not finished within 90 s"):
         script.run(calls.wait_for_task("task_1_a", 90, RetryPolicy(), script.clock))
     assert [call.query["wait"] for call in script.calls] == ["60", "30"]
+
+
+@pytest.mark.parametrize("patience", [0.3, 30.7, 89.6])
+def test_the_service_is_asked_to_wait_whole_seconds(patience: float) -> None:
+    """It knows no others. What is left is a pause."""
+    script = Script(*[ok({**TASK, "status": "PENDING"})] * 9)
+    begun = script.now
+    with pytest.raises(WaitTimeout):
+        script.run(calls.wait_for_task("task_1_a", patience, RetryPolicy(), script.clock))
+    waits = [call.query["wait"] for call in script.calls if "wait" in call.query]
+    assert all(1 <= int(wait) <= LONGEST_WAIT for wait in waits)
+    assert script.now - begun == pytest.approx(patience)
+
+
+def test_a_short_timeout_does_not_break_off_a_wait() -> None:
+    usual = httpx2.Timeout(5)
+    waiting = calls.Call(method="GET", path="/", wait=60)
+    assert request_arguments(waiting, usual)["timeout"].read == 65
+    assert request_arguments(calls.Call(method="GET", path="/"), usual)["timeout"] == usual
+    reader = EventReader("t", RetryPolicy(), time.monotonic)
+    assert stream_arguments(reader, usual)["timeout"].read > 2 * HEARTBEAT_SECONDS
+    assert stream_arguments(reader, httpx2.Timeout(None))["timeout"].read is None
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:port"])
+def test_what_is_no_url_is_an_error_of_the_client(url: str) -> None:
+    with pytest.raises(ServiceUnreachable, match="is no URL"):
+        Captiond(url)
 
 
 def test_a_service_that_answers_at_once_is_not_asked_without_a_pause() -> None:

@@ -4,12 +4,9 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
 from unittest.mock import ANY
 
-import hypercorn.protocol.h11
 import pytest
-from hypercorn.protocol.http_stream import HTTPStream
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,7 +15,6 @@ from structlog.testing import capture_logs
 from captiond.errors import MalformedBody
 from captiond.web.connections import connection as connection_module
 from captiond.web.connections.connection import PROBE_SECONDS, Patience
-from captiond.web.connections.descriptors import RESERVED, connections_for
 from captiond.web.connections.http1 import CHUNK_BYTES, CHUNKS, REFUSED, Http1Protocol
 from captiond.web.connections.inbox import Evicted
 from captiond.web.server import hypercorn_config
@@ -391,28 +387,3 @@ async def test_a_stop_waits_for_requests_and_for_nothing_else() -> None:
         assert b"connection: close" in head
         async with asyncio.timeout(PATIENCE):
             await port.serving
-
-
-def test_descriptors_are_reserved_for_what_is_not_a_connection() -> None:
-    assert connections_for(65536, 2000) == 2000
-    assert connections_for(1024, 2000) == (1024 - RESERVED) // 2
-    assert connections_for(10, 2000) == 1
-
-
-# ---------------------------------------------------------------- Hypercorn
-
-
-def test_hypercorn_has_what_is_overridden_and_called() -> None:
-    """These names are not a public interface. A new version may change them."""
-    base: Any = hypercorn.protocol.h11.H11Protocol
-    overridden = {name for name in vars(Http1Protocol) if callable(vars(base).get(name))}
-    assert overridden == {
-        "__init__",
-        "handle",
-        "stream_send",
-        "_handle_events",
-        "_create_stream",
-        "_maybe_recycle",
-    }
-    assert {"_send_h11_event", "_close_stream"} <= set(vars(base))
-    assert {"handle", "app_send"} <= set(vars(HTTPStream))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from captiond.callbacks import DeliveryStatus, RetryPolicy, delay_after, longest_life
+from captiond.callbacks import DeliveryStatus, RetrySchedule, delay_after, longest_life
 from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import claims, deliveries, expiry, tasks
@@ -182,9 +182,9 @@ async def test_a_restarted_delivery_is_as_young_as_a_new_one(store: Engine) -> N
 
 
 @pytest.mark.parametrize(
-    "patience", [RetryPolicy(10, 5, 86400), RetryPolicy(1, 5, 9), RetryPolicy(99, 1, 2)]
+    "patience", [RetrySchedule(10, 5, 86400), RetrySchedule(1, 5, 9), RetrySchedule(99, 1, 2)]
 )
-def test_the_longest_life_is_the_time_of_all_tries(patience: RetryPolicy) -> None:
+def test_the_longest_life_is_the_time_of_all_tries(patience: RetrySchedule) -> None:
     delays = [delay_after(n, patience, jitter=1) for n in range(1, patience.attempts)]
     tries = 15 * patience.attempts
     life = longest_life(patience, try_seconds=15)

@@ -21,6 +21,7 @@ from captiond.web.dialects.error_forms import error_body, fault_of
 from captiond.web.dialects.names import is_served, shown_name, tagged
 from captiond.web.operation import DURING_WORK, WHILE_WAITING, Dialect, Operation
 from captiond.web.operations import OPERATIONS
+from captiond.web.problems import MAX_PROBLEMS
 from tests.answers import BY_NAME, check, code_of, path_of
 from tests.recorded import base64, data_url, message_of, responses_of
 from tests.unit.webprocess import HEALTHY, MODEL, PNG, WebProcess, web_process
@@ -226,6 +227,7 @@ async def test_bodies_that_are_wrong(store: Engine, tmp_path: Path, name: str) -
         assert await code(b'{"model": ') == (400, "malformed_body")
         assert await code(b'{"model": 3, "images": 4}') == (400, "invalid_request")
         assert await code(b" " * 5_000_000) == (413, "body_too_large")
+        assert await code(b'{"tools": [' + b"1," * 20_000 + b"1]}") == (413, "body_too_large")
         large = json.dumps(changed(BODIES[name], base64(PNG + bytes(2000))))
         assert await code(large.encode()) == (413, "file_too_large")
         assert list(web.spool.iterdir()) == []
@@ -286,6 +288,12 @@ async def test_unknown_paths(web: WebProcess, path: str, form: str) -> None:
     assert response.status_code == 404
     assert form in response.json()
     assert "not_found" in response.text
+
+
+async def test_of_thousands_of_problems_the_first_are_named(web: WebProcess) -> None:
+    response = await post(web, "ollama_chat", {"messages": [1] * 5000})
+    assert code_of(BY_NAME["ollama_chat"], response) == "invalid_request"
+    assert response.text.count("messages[") == MAX_PROBLEMS
 
 
 @pytest.mark.parametrize("path", ["/api/v1/vision/x", "/api/x", "/v1/x"])

@@ -14,11 +14,11 @@ from starlette.types import ASGIApp
 from captiond.messages import Drain, TasksChanged
 from captiond.store import tasks
 from captiond.store.engine import Engine, writing
-from captiond.store.history import START
+from captiond.store.history import START, Place
 from captiond.store.snapshots import read_state
 from captiond.web.app import make_app
 from captiond.web.async_tasks import event_stream
-from captiond.web.async_tasks.event_log import RESULTS, EventLog
+from captiond.web.async_tasks.event_log import PART_BYTES, RESULTS, EventLog
 from captiond.web.task_schemas import ImageEvent, ProgressEvent, ReconnectEvent, TaskItem
 from tests.answers import BY_NAME, check
 from tests.unit.filling import RETRYABLE, add_task, run_task
@@ -149,8 +149,20 @@ async def test_the_memory_of_shared_events_is_bounded(store: Engine) -> None:
     while (part := await log.after(state, place)).data:
         place = part.last
         parts.append(part)
-        assert log.size == len(part.data)
+        assert log.size == part.size
     assert len(parts) == 4
+
+
+async def test_places_after_which_nothing_follows_take_bounded_memory(store: Engine) -> None:
+    """A client can ask for what follows any place."""
+    await add_task(store, "t", 1)
+    await run_task(store, 1)
+    log = EventLog(store, max_bytes=5 * PART_BYTES)
+    state = await read_state(store, "t")
+    assert state is not None
+    for position in range(1, 20):
+        assert not (await log.after(state, Place(state.revision, position))).data
+        assert log.size == min(position, 5) * PART_BYTES
 
 
 async def test_a_stop_ends_the_stream_and_says_so(

@@ -9,7 +9,7 @@ from captiond.config import ImageSettings, LimitSettings
 from captiond.messages import ModelInfo, State
 from captiond.request_options import RequestOptions
 from captiond.store.engine import Engine
-from captiond.web.info import without_folders
+from captiond.web.dialects.names import shown_name
 from tests.answers import BY_NAME, check
 from tests.unit.filling import add_task
 from tests.unit.webprocess import HEALTHY, web_process
@@ -57,4 +57,4 @@ async def test_it_answers_before_a_model_is_loaded(store: Engine, tmp_path: Path
     ],
 )
 def test_a_folder_is_named_by_its_last_part(name: str, shown: str) -> None:
-    assert without_folders(name) == shown
+    assert shown_name(name) == shown

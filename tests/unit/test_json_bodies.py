@@ -16,7 +16,7 @@ from captiond.web.uploading.jsonscanner import EACH, MAX_DEPTH
 PLACES = (("image",), ("images", EACH), ("chat", EACH, "part", "url"))
 DATA = random.Random(2).randbytes(20_000)
 TEXT = base64.b64encode(DATA).decode()
-MAX_DOCUMENT = 64 * 1024
+MAX_DOCUMENT, MAX_VALUES = 64 * 1024, 4000
 
 
 class Images:
@@ -42,7 +42,7 @@ class Images:
 
 def read(body: bytes, piece: int = 1 << 20) -> tuple[dict[str, Any], list[bytes | ImageError]]:
     images = Images()
-    reader = JsonReader(PLACES, "image", images, max_document=MAX_DOCUMENT)
+    reader = JsonReader(PLACES, "image", images, max_document=MAX_DOCUMENT, max_values=MAX_VALUES)
     for at in range(0, len(body), piece):
         reader.feed(body[at : at + piece])
     reader.close()
@@ -180,6 +180,8 @@ def test_what_precedes_and_follows_the_object_may_be_white_space(piece: int) -> 
         (b'{"images": [{"data": "' + TEXT.encode() * 4 + b'"}]}', "'images[0].data' is too long"),
         (b"{" + b" " * MAX_DOCUMENT + b"}", "belong in chat[0].part.url or image or images[0]"),
         (b'{"a": "' + b"\\n" * MAX_DOCUMENT + b'"}', "'a' is too long"),
+        (b'{"a": [' + b"1," * MAX_VALUES + b"1]}", "more than 4000 values"),
+        (b'{"a": [' + b"{}," * (MAX_VALUES // 2) + b"1]}", "more than 4000 values"),
     ],
 )
 def test_what_is_beside_the_images_is_bounded(body: bytes, what: str) -> None:

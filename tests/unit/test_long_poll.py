@@ -11,6 +11,7 @@ from sqlalchemy import event
 from starlette.types import ASGIApp
 
 from captiond.config import ServerSettings
+from captiond.keys import Key, Scope, digest_of, new_secret
 from captiond.messages import Drain, Queued, TasksChanged
 from captiond.store import tasks
 from captiond.store.engine import Engine
@@ -19,7 +20,7 @@ from captiond.web.async_tasks import task_watch
 from captiond.web.async_tasks.task_watch import WatchedTask
 from tests.answers import BY_NAME, check
 from tests.patience import PATIENCE
-from tests.unit.filling import RETRYABLE, add_task, run_task
+from tests.unit.filling import RETRYABLE, add_task, claimed, run_task
 from tests.unit.openrequest import OpenRequest, open_request
 from tests.unit.webprocess import WebProcess, web_process
 
@@ -224,3 +225,33 @@ async def test_a_task_is_retried_and_every_process_is_notified(
         check(operation, response)
     await run_task(store, 1)
     assert (await web.client.get(STATUS)).json()["progress"]["failed"] == 0
+
+
+async def test_results_of_a_retry_need_the_scope_read(
+    web: WebProcess, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a model process is so fast that the task is being processed again at once."""
+    secrets = new_secret(), new_secret()
+    scopes = {Scope.CAPTION}, {Scope.CAPTION, Scope.READ}
+    keys = [
+        Key("k", digest_of(secret.encode()), scopes=frozenset(some))
+        for secret, some in zip(secrets, scopes, strict=True)
+    ]
+    retry = tasks.retry
+
+    async def retry_and_claim(engine: Engine, task_id: str) -> int:
+        number = await retry(engine, task_id)
+        await claimed(engine, 1)
+        return number
+
+    monkeypatch.setattr(tasks, "retry", retry_and_claim)
+    await web.set_keys(*keys)
+    for results, (task_id, secret) in enumerate(zip("tu", secrets, strict=True)):
+        await add_task(store, task_id, 2, client=keys[results].client)
+        await run_task(store, 1)
+        await run_task(store, 1, RETRYABLE)
+        path = f"/async-batch-caption/{task_id}/retry"
+        retried = await web.client.post(path, headers={"X-API-Key": secret})
+        check(BY_NAME["retry_task"], retried)
+        assert retried.json()["status"] == "PROCESSING"
+        assert len(retried.json()["result"]) == results

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from captiond.config import ServerSettings
 from captiond.store.engine import Engine
+from captiond.web.access.other_pages import EXPOSED_HEADERS
+from captiond.web.operations import OPERATIONS
 from captiond.web.page import STATIC
 from captiond.web.schemas import ErrorResponse
 from tests.answers import check_type
@@ -110,17 +113,22 @@ class Resources(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.loaded += [value for key in ("src", "href") if (value := given.get(key))]
+        if tag != "a":
+            self.loaded += [value for key in ("src", "href") if (value := given.get(key))]
         if tag == "style" or (tag == "script" and "src" not in given):
             self.blocked.append(tag)
         self.blocked += [key for key in given if key == "style" or key.startswith("on")]
 
 
-def test_the_page_loads_nothing_that_its_policy_blocks() -> None:
+@pytest.mark.parametrize("name", [path.name for path in sorted(STATIC.glob("*.html"))])
+def test_a_page_loads_nothing_that_its_policy_blocks(name: str) -> None:
     page = Resources()
-    page.feed((STATIC / "index.html").read_text("utf-8"))
+    page.feed((STATIC / name).read_text("utf-8"))
     assert page.blocked == []
-    assert all(each.startswith(("/static/", "data:,")) for each in page.loaded), page.loaded
+    assert page.loaded
+    for each in page.loaded:
+        address = urlsplit(each)
+        assert (address.netloc, address.scheme) in {("", ""), ("", "data")}, each
 
 
 @pytest.mark.parametrize(
@@ -184,6 +192,7 @@ async def test_a_page_that_the_settings_name_may_use_the_service(
         accepted = await answer_to(web, PHOTOS, "POST", "/async-batch-caption", files=files)
         assert (accepted.status_code, accepted.headers[ALLOW]) == (202, PHOTOS)
         assert "Location" in accepted.headers[EXPOSE]
+        assert "Task-Status" in accepted.headers[EXPOSE]
         error = await answer_to(web, PHOTOS, "GET", "/nowhere")
         assert (error.status_code, error.headers[ALLOW]) == (404, PHOTOS)
         for origin in ("http://evil.example", "null", f"{PHOTOS}.evil.example"):
@@ -192,6 +201,11 @@ async def test_a_page_that_the_settings_name_may_use_the_service(
             assert refused.headers["vary"] == "Origin"
             refused = await answer_to(web, origin, "POST", "/caption")
             check_refused(refused, 403, "origin_not_allowed")
+
+
+def test_pages_of_other_origins_can_read_every_header_of_the_api() -> None:
+    own = {name for each in OPERATIONS for response in each.responses for name in response.headers}
+    assert {"Task-Status", "ETag"} < own <= set(EXPOSED_HEADERS.split(", "))
 
 
 async def test_every_page_may_use_a_service_that_is_open(store: Engine, tmp_path: Path) -> None:

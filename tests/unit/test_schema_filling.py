@@ -1,5 +1,6 @@
 """JSON schemas of clients, filled with a caption. A validator of others judges the answers."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -192,6 +193,16 @@ def test_unknown_numbers_are_within_their_bounds(schema: dict[str, Any], value: 
     assert filled(of(price={"type": "integer", **schema}))["price"] == value
 
 
+@pytest.mark.parametrize("step", [5e-324, 1e308, 0])
+def test_numbers_at_the_ends_of_what_a_double_holds(step: float) -> None:
+    """The answer is a number, or the schema is refused. Validators may judge these differently."""
+    for kind in ("number", "integer"):
+        for least in (1, -1e308, 1e308):
+            schema = {"type": kind, "minimum": least, "multipleOf": step}
+            with contextlib.suppress(SchemaRefused):
+                assert fill(schema, IMAGE) >= least
+
+
 def test_lengths() -> None:
     assert filled(of(caption={**TEXT, "maxLength": 14}))["caption"] == "a black cat on"
     assert filled(of(caption={**TEXT, "maxLength": 12}))["caption"] == "a black cat"
@@ -270,6 +281,7 @@ def test_combinations() -> None:
         {"type": "string", "minLength": -1},
         {"type": "string", "minLength": 10**9},
         {"type": "number", "minimum": 2, "maximum": 1},
+        {"type": "number", "minimum": 10**400},
         {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
     ],
     ids=str,
@@ -355,8 +367,18 @@ def test_every_answer_is_valid_by_its_schema(schema: dict[str, Any]) -> None:
         of(**{f"x{n}": TEXT for n in range(10_000)}),
         {"anyOf": [{"type": "boolean"}] * 10_000},
         {"allOf": [{"properties": {f"x{n}": TEXT for n in range(1000)}}] * 1000},
+        {"properties": {f"x{n}": {"enum": ["long" * 1000]} for n in range(100)}},
+        {"properties": {f"x{n}": {"const": "long" * 1000} for n in range(100)}},
     ],
-    ids=["lists in lists", "long texts", "properties", "any of many", "all of many"],
+    ids=[
+        "lists in lists",
+        "long texts",
+        "properties",
+        "any of many",
+        "all of many",
+        "long options",
+        "long constants",
+    ],
 )
 def test_the_work_for_a_schema_and_its_answer_are_limited(schema: dict[str, Any]) -> None:
     with pytest.raises(SchemaRefused, match="too"):

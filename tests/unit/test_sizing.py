@@ -59,7 +59,7 @@ def test_a_batch_stays_within_the_memory() -> None:
 
 
 def test_a_missing_folder_is_no_error(tmp_path: Path) -> None:
-    add_notes(tmp_path / "missing" / "batch-sizes.json", {"one": 4})
+    add_notes(tmp_path / "missing" / "tuning.json", {"one": 4})
 
 
 def test_a_file_system_that_became_read_only_is_no_error(
@@ -72,7 +72,7 @@ def test_a_file_system_that_became_read_only_is_no_error(
 
     monkeypatch.setattr(Path, "write_text", refuse)
     monkeypatch.setattr(Path, "unlink", refuse)
-    add_notes(tmp_path / "batch-sizes.json", {"one": 4})
+    add_notes(tmp_path / "tuning.json", {"one": 4})
 
 
 def test_a_remembered_size_is_limited_by_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captiond.config import DataSettings, LimitSettings, RetentionSettings, Settings
+from captiond.config import DataSettings, LimitSettings, Settings
 from captiond.errors import NothingToRetry
 from captiond.jobs import Refused
+from captiond.kept_settings import RetentionSettings
 from captiond.metrics import SPOOL_BYTES, Registry
 from captiond.spool import DiskSpace, open_spool
 from captiond.store import claims, expiry, tasks

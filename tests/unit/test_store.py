@@ -15,9 +15,7 @@ from sqlalchemy import Connection, text
 from captiond.errors import (
     DatabaseUnusable,
     KeyReused,
-    NothingToRetry,
     TaskFinished,
-    TaskNotFound,
 )
 from captiond.jobs import (
     BLAME_LIMIT,
@@ -34,7 +32,7 @@ from captiond.jobs import (
     TaskView,
     blame,
 )
-from captiond.store import captions, claims, expiry, leases, sqlite, tasks
+from captiond.store import captions, claims, leases, sqlite, tasks
 from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
@@ -360,63 +358,6 @@ async def test_a_database_of_a_newer_captiond_is_refused(engine: Engine, tmp_pat
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseUnusable, match="newer captiond"):
         await prepare_database(engine, tmp_path / "captiond.db")
-
-
-async def finish_with(
-    engine: Engine, *outcomes: Captioned | Refused
-) -> dict[int, FinishedTask | None]:
-    """Claim as many images as there are outcomes, and store these outcomes."""
-    taken = (await claims.claim(engine, len(outcomes), owner="m", now=2.0)).claims
-    results = [
-        claims.ImageOutcome(claim.image_id, claim.attempt, outcome)
-        for claim, outcome in zip(taken, outcomes, strict=True)
-    ]
-    return await claims.finish(engine, results, now=3.0)
-
-
-async def test_an_image_that_may_succeed_now_is_retried(engine: Engine) -> None:
-    poison, damaged = Refused("died", "poison_image"), Refused("damaged", "corrupt_image")
-    await tasks.create_task(engine, task("t", 3))
-    ended = await finish_with(engine, CAPTION, poison, damaged)
-    assert set(ended.values()) == {FinishedTask(keeps_file=True)}
-    assert await tasks.needed_spool_names(engine) == {"spool-t"}
-    assert await tasks.retry(engine, "t") == 1
-    again = await read(engine, "t")
-    assert (again.status, again.finished_at) == (Status.PENDING, None)
-    assert [image.outcome for image in again.images] == [CAPTION, None, damaged]
-    assert set((await finish_with(engine, CAPTION)).values()) == {FinishedTask(keeps_file=False)}
-    whole = await read(engine, "t")
-    assert (whole.status, whole.counts.failed) == (Status.COMPLETED, 1)
-    assert await tasks.needed_spool_names(engine) == set()
-
-
-async def test_what_cannot_be_retried(engine: Engine) -> None:
-    with pytest.raises(TaskNotFound):
-        await tasks.retry(engine, "t")
-    await tasks.create_task(engine, task("t", 2))
-    with pytest.raises(NothingToRetry):  # it is not finished
-        await tasks.retry(engine, "t")
-    await finish_with(engine, CAPTION, Refused("damaged", "corrupt_image"))
-    with pytest.raises(NothingToRetry):  # another try would fail as well
-        await tasks.retry(engine, "t")
-    await tasks.create_task(engine, task("u", 1))
-    await finish_with(engine, Refused("died", "poison_image"))
-    assert await expiry.release_files(engine, before=3.0) == 0
-    assert await expiry.release_files(engine, before=4.0) == 1
-    with pytest.raises(NothingToRetry):  # the file is gone
-        await tasks.retry(engine, "u")
-
-
-async def test_a_retry_starts_with_no_blame(engine: Engine) -> None:
-    await tasks.create_task(engine, task("t", 1))
-    for _ in range(2):
-        (claim,) = (await claims.claim(engine, 1, owner="m", now=2.0)).claims
-        blamed = {claim.image_id: BLAME_LIMIT}
-        await claims.requeue(engine, now=3.0, owner="m", blamed=blamed)
-        assert (await read(engine, "t")).status is Status.FAILED
-        assert await tasks.retry(engine, "t") == 1
-    (claim,) = (await claims.claim(engine, 1, owner="m", now=2.0)).claims
-    assert (claim.blame, claim.attempt) == (0, 3)
 
 
 async def test_a_long_log_is_reused_from_its_start_unless_a_reader_needs_it(

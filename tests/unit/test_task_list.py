@@ -131,6 +131,7 @@ def encoded(value: object) -> str:
         f"cursor={encoded([1, 't'])}",
         f"cursor={encoded([float('inf'), 't'])}",
         f"cursor={encoded([1.0, 't', 1])}",
+        f"cursor={encoded([1.0, chr(0xD800)])}",
         f"cursor={encoded({'a': 1})}",
         f"cursor={encoded([1.0, 't'])}=",
         f"cursor={'A' * 1000}",

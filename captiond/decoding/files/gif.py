@@ -9,7 +9,6 @@ HEADER_BYTES = 13
 MAX_BLOCKS = 100_000  # of at most 255 bytes each, before the first frame
 EXTENSION, IMAGE, GRAPHIC_CONTROL = 0x21, 0x2C, 0xF9
 HAS_TABLE = 0x80
-TRANSPARENT = 0x01
 
 
 def plain_gif(content: bytes) -> PlainFile:

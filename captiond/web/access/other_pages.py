@@ -35,7 +35,7 @@ SECURITY_HEADERS = tuple(
     }.items()
 )
 ALLOWED_METHODS = "GET, HEAD, POST, DELETE"
-EXPOSED_HEADERS = "ETag, Location, Retry-After, X-Request-ID"
+EXPOSED_HEADERS = "Content-Disposition, ETag, Location, Retry-After, Task-Status, X-Request-ID"
 PREFLIGHT_SECONDS = 600  # how long a browser remembers the answer
 HEADER_NAMES = re.compile(r"[A-Za-z0-9_, -]{1,1000}")
 

@@ -53,8 +53,8 @@ def listed_client(request: Request) -> str | None:
             return client_of(request).name
         case _:
             raise ListRefused(
-                "tasks are listed for keys only, as the ids in a list permit to read and cancel "
-                "the tasks; create a key with captiond keys create, or see [clients] lists"
+                "a service without keys lists no tasks, because whoever knows an id can read and "
+                "cancel the task; create a key with captiond keys create, or set [clients] lists"
             )
 
 

@@ -116,15 +116,11 @@ async def retry_task(request: Request) -> Response:
     await tasks.retry(services.engine, task_id)
     services.supervisor.notify_queued()
     services.supervisor.notify_changed(task_id)
-    return await present_status(services.statuses, task_id)
+    return await present_status(services.statuses, task_id, readable_part(request))
 
 
 async def cancel_task(request: Request) -> Response:
-    """Cancel a task, and return it. Images without a result do not get one any more.
-
-    Results are shown only to those who may read them: a key may be allowed to send and to cancel
-    tasks, and not to read.
-    """
+    """Cancel a task, and return it. Images without a result do not get one any more."""
     services, task_id = services_of(request), request.path_params["task_id"]
     await check_owner(request, task_id)
     cancelled = await tasks.cancel(services.engine, task_id, now=time.time())
@@ -133,10 +129,18 @@ async def cancel_task(request: Request) -> Response:
     services.supervisor.notify_cancelled(cancelled.images, cancelled.spool)
     services.supervisor.notify_changed(task_id)
     # Conditions and pages are for reading. A 304 or a 422 would hide that the task is cancelled.
+    return await present_status(services.statuses, task_id, readable_part(request))
+
+
+def readable_part(request: Request) -> Page | None:
+    """Return the part of a task that a request for a change may see: None is all of it.
+
+    Results are shown only to those who may read them: a key may be allowed to send, to cancel and
+    to retry tasks, and not to read.
+    """
     key = key_in(request)
     # guard: results-need-read
-    page = None if key is None or key.permits(Scope.READ) else WITHOUT_RESULTS
-    return await present_status(services.statuses, task_id, page)
+    return None if key is None or key.permits(Scope.READ) else WITHOUT_RESULTS
 
 
 async def check_room(services: Services, new: Backlog) -> None:

@@ -22,11 +22,14 @@ from captiond.web.task_schemas import TaskItem, task_item
 
 RESULTS = 100  # of a part; to encode them takes a few milliseconds
 MAX_BYTES = 8 * 1024 * 1024
+# What a part takes beside its data. A client can ask for what follows any place, so there may be
+# thousands of empty parts.
+PART_BYTES = 1024
 END = 2**62  # the position of the `end` event in its revision: after all images
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class EventPart:
     """The events of some results that follow each other. `last` is the place of the last one.
 
     It was read when the task had the revision `as_of`. It is `full` if it has as many results as a
@@ -44,6 +47,11 @@ class Part:
         """Return whether it is still right when a task is in this state."""
         return self.settled or self.as_of >= state.revision
 
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return PART_BYTES + len(self.data)
+
 
 class EventLog:
     """Reads and encodes the events of tasks, and keeps the most recently used ones."""
@@ -52,17 +60,17 @@ class EventLog:
         self._engine = engine
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._parts: OrderedDict[tuple[str, Place], Part] = OrderedDict()
+        self._parts: OrderedDict[tuple[str, Place], EventPart] = OrderedDict()
         self._items: OrderedDict[str, tuple[int, TaskItem]] = OrderedDict()
         # Clients that ask for the same part must not all read it.
         self._reading: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     @property
     def size(self) -> int:
-        """How many bytes of events are kept."""
+        """About how many bytes of memory the kept events take."""
         return self._bytes
 
-    async def after(self, state: TaskState, place: Place) -> Part:
+    async def after(self, state: TaskState, place: Place) -> EventPart:
         """Return the results that follow `place`. The part is empty if there are none as yet.
 
         `state` is the task as it is now, or was a moment ago.
@@ -97,7 +105,7 @@ class EventLog:
                 self._items.popitem(last=False)
             return item
 
-    def _known(self, state: TaskState, place: Place) -> Part | None:
+    def _known(self, state: TaskState, place: Place) -> EventPart | None:
         """Return the part that follows `place` if it is kept, and right in this state."""
         part = self._parts.get((state.id, place))
         # guard: shared-events
@@ -113,21 +121,22 @@ class EventLog:
     def _lock(self, task_id: str) -> asyncio.Lock:
         return self._reading.setdefault(task_id, asyncio.Lock())
 
-    def _keep(self, key: tuple[str, Place], part: Part) -> None:
+    def _keep(self, key: tuple[str, Place], part: EventPart) -> None:
         replaced = self._parts.pop(key, None)
-        self._bytes += len(part.data) - (len(replaced.data) if replaced else 0)
+        self._bytes += part.size - (replaced.size if replaced else 0)
         self._parts[key] = part
+        # guard: bounded-events
         while self._bytes > self._max_bytes and len(self._parts) > 1:
-            self._bytes -= len(self._parts.popitem(last=False)[1].data)
+            self._bytes -= self._parts.popitem(last=False)[1].size
 
 
-def part_of(rows: Sequence[StoredResult], place: Place, as_of: int) -> Part:
+def part_of(rows: Sequence[StoredResult], place: Place, as_of: int) -> EventPart:
     """Return the part with these results, which follow `place`."""
     last = Place(rows[-1][0], rows[-1][1]) if rows else place
     images = [(Place(row[0], row[1]), image_of_result(row)) for row in rows]
     full = len(rows) >= RESULTS
     settled = full and all(is_final(image) for _, image in images)
-    return Part(b"".join(image_event(*image) for image in images), last, as_of, full, settled)
+    return EventPart(b"".join(image_event(*image) for image in images), last, as_of, full, settled)
 
 
 def image_of_result(row: StoredResult) -> ImageView:

@@ -77,7 +77,7 @@ def place_of_cursor(cursor: str) -> ListPlace | None:
     except (UnicodeError, binascii.Error, json.JSONDecodeError):
         return None
     match read:
-        case [float(created_at), str(task_id)] if math.isfinite(created_at):
+        case [float(created_at), str(task_id)] if math.isfinite(created_at) and task_id.isascii():
             place = ListPlace(created_at, task_id)
             return place if cursor_of(place) == cursor else None
     return None

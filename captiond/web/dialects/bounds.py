@@ -44,12 +44,12 @@ def number_within(schema: Schema, known: float | None, *, whole: bool) -> float 
         value *= scale(most, whole=whole)
     step = real(schema.get("multipleOf")) or (1 if whole else 0)
     value = min(max(value, least), most)
-    if step > 0:
+    if step > 0 and math.isfinite(value / step):
         value = round(value / step) * step
         value += step * (value < least) - step * (value > most)
     if value == schema.get("exclusiveMinimum") or value == schema.get("exclusiveMaximum"):
         value = nudged(value, least, most, step)
-    if not least <= value <= most:
+    if not (math.isfinite(value) and least <= value <= most):
         raise SchemaRefused("no number is within the bounds of the JSON schema")
     return int(value) if whole else round(value, 6)
 
@@ -75,10 +75,17 @@ def bound(schema: Schema, inclusive: str, exclusive: str, none: float) -> float:
 
 
 def real(value: object) -> float | None:
-    """Return a number, or None for anything else, as for `exclusiveMinimum: true` of old drafts."""
+    """Return a number, or None for anything else, as for `exclusiveMinimum: true` of old drafts.
+
+    Raises:
+        SchemaRefused: a double cannot hold it.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise SchemaRefused("the JSON schema has a number that is too large") from None
 
 
 def count(schema: Schema, name: str, default: int) -> int:

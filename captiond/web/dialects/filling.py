@@ -84,6 +84,11 @@ class Filler:
         if self._depth == MAX_DEPTH or self._values > MAX_VALUES:
             raise SchemaRefused("the JSON schema asks for too many values, or without an end")
 
+    def _charge_options(self, options: Sequence[Any]) -> None:
+        """Count the work to compare the options of an enum."""
+        # guard: long-options
+        self._charge(sum(map(size_of, options)))
+
     def _merged(self, *parts: Any) -> Schema:
         """Return one schema for several that hold together."""
         for part in parts:
@@ -100,9 +105,11 @@ class Filler:
                 rest = without(schema, keyword)
                 return self._best([self._merged(rest, part) for part in parts], name, subject)
         if "const" in schema:
-            return Filled(schema["const"], known=False, size=size_of(schema["const"]))
+            size = size_of(schema["const"])
+            self._charge(size)
+            return Filled(schema["const"], known=False, size=size)
         if isinstance(options := schema.get("enum"), list) and options:
-            self._charge(len(options))
+            self._charge_options(options)
             return chosen(options, name, subject)
         types = types_of(schema)
         if len(types) > 1:
@@ -187,7 +194,7 @@ class Filler:
             every = [self.fill(items, name, each) for each in known[:MAX_ITEMS]]
             every = [each for each in every if each.known]
         elif options := options_of_items(items):
-            self._charge(len(options))
+            self._charge_options(options)
             every = [Filled(each, known=True) for each in options if is_mentioned(each, subject)]
         else:
             every = [each for each in [self.fill(items, name, subject)] if each.known]

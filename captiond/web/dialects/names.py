@@ -1,4 +1,4 @@
-"""The names of the model: what clients may call it, and how the dialects show it. Pure."""
+"""The names of the model: what clients may call it, and how answers show it. Pure."""
 
 from collections.abc import Sequence
 

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from captiond import __version__
 from captiond.messages import ModelInfo
 from captiond.web.dialects.answers import answer_of, check_wanted, words
-from captiond.web.dialects.calls import (
+from captiond.web.dialects.dialect_call import (
     Captions,
     DialectCall,
     check_model,

@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import TypedDict
 
 from captiond.web.dialects.answers import Wanted
-from captiond.web.dialects.calls import DialectBody, Image
+from captiond.web.dialects.dialect_call import DialectBody, Image
 
 
 def wanted_format(value: object) -> Wanted:

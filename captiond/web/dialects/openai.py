@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.web.dialects.answers import alternatives, answer_of, check_wanted, words
-from captiond.web.dialects.calls import check_model, dialect_call, model_names
+from captiond.web.dialects.dialect_call import check_model, dialect_call, model_names
 from captiond.web.dialects.openai_shapes import (
     ChatChoice,
     ChatCompletion,
@@ -47,7 +47,7 @@ RESPONSES = FormSpec(
     "input", single=False, places=(("input", *CONTENT), ("input", *CONTENT, "url"))
 )
 EVENTS = "text/event-stream"
-END = "data: [DONE]\n\n"
+DONE = "[DONE]"  # the data of the last event of a stream of chat completions
 UNKNOWN_TIME = 0
 
 
@@ -66,7 +66,7 @@ async def openai_chat_completions(request: Request) -> Response:
     if not body.stream:
         return JSONResponse(completion)
     with_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-    return events([*map(data_event, chunks(completion, with_usage=with_usage)), END])
+    return events([*map(data_event, chunks(completion, with_usage=with_usage)), event_text(DONE)])
 
 
 async def openai_responses(request: Request) -> Response:
@@ -234,7 +234,11 @@ def response_events(response: ResponseObject) -> Iterable[ResponseEvent]:
 
 def data_event(data: Mapping[str, Any]) -> str:
     """Return a server-sent event without a name."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return event_text(json.dumps(data, ensure_ascii=False))
+
+
+def event_text(data: str) -> str:
+    return f"data: {data}\n\n"
 
 
 def named_event(event: ResponseEvent) -> str:

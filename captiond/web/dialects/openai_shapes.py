@@ -7,7 +7,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from captiond.web.dialects.answers import Wanted
-from captiond.web.dialects.calls import DialectBody, Image
+from captiond.web.dialects.dialect_call import DialectBody, Image
 from captiond.web.problems import InvalidRequest
 from captiond.web.uploading.jsonbody import ImageReference
 

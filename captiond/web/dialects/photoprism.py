@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from captiond.errors import UrlRefused
-from captiond.web.dialects.calls import Captions, DialectCall, dialect_call, model_of
+from captiond.web.dialects.dialect_call import Captions, DialectCall, dialect_call, model_of
 from captiond.web.dialects.findings import Label
 from captiond.web.dialects.names import shown_name
 from captiond.web.dialects.photoprism_shapes import (

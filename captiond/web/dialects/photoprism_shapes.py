@@ -5,7 +5,7 @@ from typing import NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from captiond.web.dialects.calls import DialectBody, Image
+from captiond.web.dialects.dialect_call import DialectBody, Image
 
 
 class VisionRequest(DialectBody):

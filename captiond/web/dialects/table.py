@@ -149,7 +149,12 @@ DIALECT_OPERATIONS: tuple[Operation, ...] = (
         (
             ResponseSpec(200, "The caption, or JSON.", openai_shapes.ChatCompletion),
             ResponseSpec(
-                200, IN_EVENTS, None, media_type=EVENTS, item=openai_shapes.ChatCompletionChunk
+                200,
+                IN_EVENTS,
+                None,
+                media_type=EVENTS,
+                item=openai_shapes.ChatCompletionChunk,
+                last=openai.DONE,
             ),
         ),
         scope=Scope.CAPTION,

@@ -74,13 +74,16 @@ def content_of(spec: ResponseSpec, schemas: SchemaSet) -> Schema:
     if spec.item is None:
         return {"schema": TEXT_SCHEMA}
     item = schemas.of(spec.item, "serialization")
-    text = event_of(item) if spec.media_type == EVENTS else TEXT_SCHEMA
+    text = event_of(item, spec.last) if spec.media_type == EVENTS else TEXT_SCHEMA
     return {"schema": text, "x-item-schema": item}
 
 
-def event_of(item: Schema) -> Schema:
-    """Return the schema of a server-sent event with this JSON in its data."""
-    data = {"contentMediaType": JSON, "contentSchema": item, "description": "JSON."}
+def event_of(item: Schema, last: str | None = None) -> Schema:
+    """Return the schema of a server-sent event with this JSON in its data, or the text `last`."""
+    data: Schema = {"contentMediaType": JSON, "contentSchema": item}
+    if last is not None:
+        data = {"anyOf": [data, {"const": last}]}
+    data["description"] = "JSON." if last is None else f"JSON. The last event has {last}."
     return {
         "type": "object",
         "required": ["data"],

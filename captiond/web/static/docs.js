@@ -5,6 +5,7 @@ import { tryForm } from "./docs_try.js";
 import { element, inside, markdown, at } from "./docs_elements.js";
 import { Schemas, fieldList } from "./docs_schemas.js";
 
+const USUAL_ADDRESS = "http://localhost:8000";
 const METHODS = ["get", "post", "put", "patch", "delete"];
 
 async function start() {
@@ -61,13 +62,14 @@ function entry(path, method, operation, schemas) {
 }
 
 function content(path, method, operation, schemas) {
-  const nodes = markdown(operation.description ?? "");
+  // The form comes first: what follows it is several screens long.
+  const nodes = [...markdown(operation.description ?? ""), tryForm(path, method, operation, schemas)];
   if (operation.parameters) {
     nodes.push(element("h3", {}, "Parameters"), parameters(operation.parameters, schemas));
   }
   if (operation.requestBody) nodes.push(...requestBody(operation.requestBody, schemas));
   for (const sample of operation["x-codeSamples"] ?? []) {
-    nodes.push(element("h3", {}, sample.label), element("pre", { tabIndex: 0 }, sample.source));
+    nodes.push(element("h3", {}, sample.label), element("pre", { tabIndex: 0 }, here(sample.source)));
   }
   nodes.push(element("h3", {}, "Responses"));
   for (const [status, response] of Object.entries(operation.responses)) {
@@ -79,8 +81,12 @@ function content(path, method, operation, schemas) {
     nodes.push(...markdown(`The result of an image can have one of these codes: ${
       codes.map((code) => `\`${code}\``).join(", ")}.`));
   }
-  nodes.push(tryForm(path, method, operation, schemas));
   return nodes;
+}
+
+// The commands of the document name the usual address. This page knows the real one.
+function here(source) {
+  return source.replaceAll(USUAL_ADDRESS, new URL(".", location.href).href.replace(/\/$/, ""));
 }
 
 function parameters(list, schemas) {

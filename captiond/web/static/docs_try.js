@@ -25,6 +25,7 @@ export function tryForm(path, method, operation, schemas) {
     send.disabled = !(stop.disabled = false);
     await show(answer, request(path, method, inputs, body), aborting.signal);
     send.disabled = !(stop.disabled = true);
+    if (document.activeElement === document.body) send.focus(); // a disabled button loses the focus
   });
   return form;
 }

@@ -61,8 +61,13 @@ function row(result, files) {
 function thumbnail(file) {
   const image = document.createElement("img");
   image.alt = "";
-  image.src = URL.createObjectURL(file);
-  image.onload = image.onerror = () => URL.revokeObjectURL(image.src);
+  const url = URL.createObjectURL(file);
+  image.src = url;
+  image.onload = () => URL.revokeObjectURL(url);
+  image.onerror = () => {
+    URL.revokeObjectURL(url);
+    image.replaceWith(element("div", "", "no-preview")); // no sign of the browser for a broken image
+  };
   return image;
 }
 
@@ -107,6 +112,8 @@ async function submit(event) {
     say(error.message, true);
   }
   busy(false);
+  // A button that is disabled loses the focus, and with it the place of whoever uses the keyboard.
+  if (document.activeElement === document.body) event.submitter?.focus();
 }
 
 function busy(yes) {

@@ -40,6 +40,7 @@ class JsonFormReader:
             spec.field,
             parts,
             max_document=spec.max_document(settings.limits),
+            max_values=spec.max_values(settings.limits),
         )
 
     def feed(self, data: bytes) -> None:

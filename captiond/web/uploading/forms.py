@@ -29,6 +29,8 @@ IMAGE, FILENAME = "image", "filename"  # keys of an object that describes an ima
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
 FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
 DOCUMENT_BYTES = 1024 * 1024  # how much a document of another API may have beside its images
+DOCUMENT_VALUES, FORM_VALUES = 10_000, 2000  # how many values a JSON body may have
+IMAGE_VALUES = 8  # how many more it may have for each image
 NAME_BYTES = 512  # how much a JSON body may have for each further image, beside the image itself
 
 
@@ -107,6 +109,11 @@ class FormSpec:
         if self.places:
             return DOCUMENT_BYTES
         return FORM_BYTES + NAME_BYTES * (self.max_files(limits) - 1)
+
+    def max_values(self, limits: LimitSettings) -> int:
+        """Return how many values a JSON body may have: objects, arrays, and their members."""
+        first = DOCUMENT_VALUES if self.places else FORM_VALUES
+        return first + IMAGE_VALUES * self.max_files(limits)
 
     def max_json_bytes(self, limits: LimitSettings) -> int:
         """Return how many bytes a JSON body may have.

@@ -34,17 +34,24 @@ class JsonReader:
     """Parses one body, and calls an `ImageHandler` for the strings at `places`.
 
     `field` is the name of the field that each image is passed on as, and its place in the document
-    is the name of the file. `max_document` is how many bytes there may be beside the images.
+    is the name of the file. `max_document` is how many bytes there may be beside the images, and
+    `max_values` how many values.
     """
 
     def __init__(
-        self, places: Collection[Place], field: str, images: ImageHandler, *, max_document: int
+        self,
+        places: Collection[Place],
+        field: str,
+        images: ImageHandler,
+        *,
+        max_document: int,
+        max_values: int,
     ) -> None:
         self._field = field
         self._images = images
         self._paths: list[Path] = []
         self._text: ImageText | None = None  # None: the image was refused
-        self._scanner = JsonScanner(places, self, max_document)
+        self._scanner = JsonScanner(places, self, max_kept=max_document, max_values=max_values)
         self.document: dict[str, Any] = {}
 
     def feed(self, data: bytes) -> None:
