@@ -91,6 +91,7 @@ class FairQueue(Generic[T]):
     def put(self, client: Client, key: Hashable, item: T, cost: float) -> None:
         """Append an item to those of its client. The client has no other item of this key."""
         flow = self._flow_of(client)
+        assert key not in flow.items, f"two items of one client have the key {key!r}"
         flow.items[key] = item, cost
         self._waiting += 1
         if flow.turn is None:

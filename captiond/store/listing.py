@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Select, case, func, select, tuple_
+from sqlalchemy import tuple_
 
 from captiond.jobs import Status, TaskCounts, TaskState
 from captiond.store.engine import Engine, reading
-from captiond.store.snapshots import STATES, task_state
-from captiond.store.tables import ImageRow, TaskRow
-from captiond.store.transitions import COMPLETED, FAILED, OPEN
+from captiond.store.snapshots import STATES, counts, task_state
+from captiond.store.tables import TaskRow
 
 
 class ListPlace(NamedTuple):
@@ -58,17 +57,5 @@ async def newest_tasks(
         chosen = chosen.where(tuple_(*order) < tuple_(*after))
     async with reading(engine) as connection:
         states = [task_state(row) for row in (await connection.execute(chosen)).all()]
-        query = counts().where(ImageRow.task_id.in_([state.id for state in states]))
-        numbers = {task_id: TaskCounts(*rest) for task_id, *rest in await connection.execute(query)}
+        numbers = await counts(connection, [state.id for state in states])
     return [TaskSummary(state, numbers[state.id]) for state in states]
-
-
-def counts() -> Select[str, int, int, int, int]:
-    """Return the query for the fields of a TaskCounts, by the id of the task."""
-    return select(
-        ImageRow.task_id,
-        func.count(),
-        func.count(case((ImageRow.status.not_in(OPEN), 1))),
-        func.count(case((ImageRow.status == COMPLETED, 1))),
-        func.count(case((ImageRow.status == FAILED, 1))),
-    ).group_by(ImageRow.task_id)

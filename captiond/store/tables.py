@@ -135,6 +135,12 @@ class ImageRow(Table):
             "position",
             sqlite_where=text("revision > 0"),  # written once for each image, not at the insert
         ),
+        Index(
+            "ix_images_task_id_status",
+            "task_id",
+            "status",
+            sqlite_where=text("status IN ('FAILED', 'CANCELLED')"),  # to count them
+        ),
         {"sqlite_autoincrement": True},
     )
 

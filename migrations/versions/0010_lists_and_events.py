@@ -13,6 +13,7 @@ LISTS = {
     "ix_tasks_client_created_at_id": ["client", "created_at", "id"],
     "ix_tasks_client_status_created_at_id": ["client", "status", "created_at", "id"],
 }
+UNCAPTIONED = "ix_images_task_id_status"
 RESULTS = "ix_images_task_id_revision_position"
 
 
@@ -25,9 +26,12 @@ def upgrade() -> None:
     )
     stored = sa.text("revision > 0")
     op.create_index(RESULTS, "images", ["task_id", "revision", "position"], sqlite_where=stored)
+    uncaptioned = sa.text("status IN ('FAILED', 'CANCELLED')")
+    op.create_index(UNCAPTIONED, "images", ["task_id", "status"], sqlite_where=uncaptioned)
 
 
 def downgrade() -> None:
+    op.drop_index(UNCAPTIONED, "images")
     op.drop_index(RESULTS, "images")
     op.drop_column("images", "revision")
     for name in LISTS:

@@ -33,7 +33,8 @@ from tests.service import Service, running, wait_for
 MIB = 1024 * 1024
 FILES = {"CAPTIOND_LIMITS__FILES": "10000", "CAPTIOND_SERVER__CONNECTIONS": "4000"}
 AT_ONCE = 50  # connections that are opened at the same time
-POSITION = re.compile(rb'data: \{"position":(\d+)')
+POSITION = re.compile(rb'^data: \{"position":(\d+)', re.MULTILINE)
+PIECE = 64 * 1024  # bytes
 NUMBERS = count()
 
 
@@ -113,17 +114,17 @@ async def connect(url: str, task_id: str) -> tuple[asyncio.StreamReader, asyncio
 
 
 async def follow(reader: asyncio.StreamReader) -> str:
-    """Return `complete` if each image came once, and then the end."""
-    positions: Counter[int] = Counter()
-    while line := await reader.readline():
-        if found := POSITION.match(line):
-            positions[int(found[1])] += 1
-        elif line == b"event: end\n":
-            once = set(positions.values()) == {1} and [*sorted(positions)] == [
-                *range(len(positions))
-            ]
-            return f"{len(positions)} images once each" if once else "WRONG"
-    return "NO END"
+    """Return what came: each image once and then the end, or something else."""
+    positions: list[int] = []
+    rest, ended = b"", False
+    while not ended and (data := await reader.read(PIECE)):
+        whole, newline, rest = (rest + data).rpartition(b"\n")
+        positions += map(int, POSITION.findall(whole))
+        ended = b"event: end\n" in whole + newline
+    if not ended:
+        return "NO END"
+    once = sorted(positions) == [*range(len(positions))]
+    return f"{len(positions)} images once each" if once else "WRONG"
 
 
 # ---------------------------------------------------------------- the runs

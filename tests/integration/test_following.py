@@ -100,13 +100,15 @@ def test_a_client_goes_on_after_a_restart(data: Path, death: str) -> None:
             service.child("model").suspend()  # so that the task is not finished before the end
             ending.start()
             try:
-                for event in events:
-                    before.append(event)
-                assert death == "stopped"
-            except httpx.RemoteProtocolError:  # the kernel kills all processes of the service
-                assert death == "killed"
+                before.extend(events)
+                ended = True
+            except httpx.RemoteProtocolError:
+                ended = False
         ending.join()
-    assert (before[-1].name == "reconnect") == (death == "stopped")
+    # The kernel kills the web processes of a supervisor that was killed. It closes the supervisor's
+    # channels before, so a fast web process may end its streams in time.
+    assert ended or death == "killed"
+    assert (before[-1].name == "reconnect") == ended
     assert 0 < images(before).total() < IMAGES
     with running(data) as service, followed(service.client, task_id, before[-1].id) as events:
         after = [*events]
@@ -116,25 +118,29 @@ def test_a_client_goes_on_after_a_restart(data: Path, death: str) -> None:
 
 
 def test_a_stop_waits_for_nobody_who_waits(data: Path) -> None:
-    with running_without_model(data, *TWO) as service:
+    following, waiting = 6, 6
+    limit = {"CAPTIOND_CLIENTS__CONCURRENT": str(following + waiting)}
+    with running_without_model(data, *TWO, **limit) as service:
         task_id = accept(service, 1)
         opened = threading.Semaphore(0)
 
         def wait() -> dict[str, Any]:
+            path = f"/async-batch-caption/status/{task_id}?wait=60"
             with connection(service) as client:
-                opened.release()
-                status = client.get(f"/async-batch-caption/status/{task_id}?wait=60")
-            body: dict[str, Any] = status.json()
+                while (response := client.get(path)).status_code == 429:
+                    pass  # the request for /info below was counted instead of this one
+            body: dict[str, Any] = response.json()
             return body
 
-        with ThreadPoolExecutor(12) as pool:
-            following = [pool.submit(follow, service, task_id, opened) for _ in range(6)]
-            waiting = [pool.submit(wait) for _ in range(6)]
-            for _ in range(12):
+        with ThreadPoolExecutor(following + waiting) as pool:
+            streams = [pool.submit(follow, service, task_id, opened) for _ in range(following)]
+            for _ in streams:
                 assert opened.acquire(timeout=PATIENCE)
+            waits = [pool.submit(wait) for _ in range(waiting)]
+            wait_for(lambda: service.client.get("/info").status_code == 429, "all to wait")
             assert service.stop() == 0
-            assert {each.result()[-1].name for each in following} == {"reconnect"}
-            answers = [each.result() for each in waiting]
+            assert {each.result()[-1].name for each in streams} == {"reconnect"}
+            answers = [each.result() for each in waits]
         assert {answer.get("status", answer.get("code")) for answer in answers} <= {
             "PENDING",
             "draining",

@@ -120,6 +120,14 @@ def test_no_item_is_lost_and_each_client_keeps_its_order(steps: list[tuple[str, 
     assert not made.queue
 
 
+def test_two_items_of_one_key_are_refused_and_lose_nothing() -> None:
+    queue = FairQueue[str]()
+    queue.put(Client("a"), "key", "first", 1.0)
+    with pytest.raises(AssertionError, match="two items of one client have the key 'key'"):
+        queue.put(Client("a"), "key", "second", 1.0)
+    assert (queue.take(), len(queue)) == ("first", 0)
+
+
 def test_two_clients_alternate_and_a_weight_counts() -> None:
     made = Simulation()
     for name in "aab":

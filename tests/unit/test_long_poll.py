@@ -1,6 +1,7 @@
 """A status request with `wait` is answered when there is news, and nobody polls for it."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.web.app import make_app
 from captiond.web.async_tasks import task_watch
+from captiond.web.async_tasks.task_watch import WatchedTask
 from tests.answers import BY_NAME, check
 from tests.patience import PATIENCE
 from tests.unit.filling import RETRYABLE, add_task, claimed, run_task
@@ -42,6 +44,13 @@ def app(web: WebProcess) -> ASGIApp:
 def without_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only hints wake those that wait."""
     monkeypatch.setattr(task_watch, "POLL_SECONDS", 2 * PATIENCE)
+
+
+@pytest.fixture
+def without_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seconds of those that wait never pass."""
+    change = WatchedTask.change
+    monkeypatch.setattr(WatchedTask, "change", lambda task, _: change(task, math.inf))
 
 
 async def waiting(web: WebProcess, number: int) -> None:
@@ -108,6 +117,7 @@ async def test_a_change_whose_hint_was_lost_is_seen(
 
 
 @pytest.mark.usefixtures("without_poll")
+@pytest.mark.usefixtures("without_deadlines")
 async def test_a_stop_answers_at_once(web: WebProcess, app: ASGIApp, store: Engine) -> None:
     await add_task(store, "t", 1)
     async with open_request(app, LONG) as request:

@@ -11,10 +11,11 @@ from sqlalchemy import event, text
 
 from captiond.client_settings import ClientSettings
 from captiond.clients import Client
-from captiond.jobs import Status
+from captiond.jobs import Status, TaskCounts
 from captiond.keys import Key, Scope, digest_of, new_secret
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.listing import ListPlace, newest_tasks
+from captiond.store.tasks import cancel
 from captiond.web.async_tasks.task_list import MOST, cursor_of
 from tests.answers import BY_NAME, check
 from tests.unit.filling import add_task, run_task
@@ -166,3 +167,33 @@ async def test_every_list_is_read_by_an_index_in_its_order(
         (step,) = [row[-1] for row in plan]
     columns = [name for name, value in (("client", client), ("status", status)) if value]
     assert f"ix_tasks_{'_'.join([*columns, 'created_at_id'])} (" in step
+
+
+async def test_the_images_of_listed_tasks_are_not_read(store: Engine) -> None:
+    """A part has up to 100 tasks with 10,000 images each. Indexes have all that is counted."""
+    statements: list[tuple[str, Any]] = []
+    event.listen(
+        store.sql.sync_engine, "before_cursor_execute", lambda *all: statements.append(all[2:4])
+    )
+    await add_task(store, "t", 1)
+    await newest_tasks(store, 20)
+    statement, parameters = next(each for each in statements if "FAILED" in each[0])
+    async with reading(store) as connection:
+        plan = await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        steps = [row[-1] for row in plan if " images " in row[-1]]
+    by_task, uncaptioned = (
+        f"SEARCH images USING COVERING INDEX {index}"
+        for index in (
+            "sqlite_autoindex_images_1 (task_id=?)",
+            "ix_images_task_id_status (task_id=? AND status=?)",
+        )
+    )
+    assert steps == [by_task, uncaptioned, uncaptioned]
+
+
+async def test_each_image_counts_as_what_it_is(store: Engine) -> None:
+    await add_task(store, "t", 5, refused=[1])
+    await run_task(store, 2)
+    await cancel(store, "t", now=9.0)
+    (task,) = await newest_tasks(store, 20)
+    assert task.counts == TaskCounts(total=5, done=5, captioned=2, failed=1)

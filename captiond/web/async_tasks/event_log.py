@@ -20,7 +20,7 @@ from captiond.web.async_tasks.encoded_task import is_final
 from captiond.web.schemas import encoded, image_result
 from captiond.web.task_schemas import TaskItem, task_item
 
-RESULTS = 50  # of a part; to encode them takes a few milliseconds
+RESULTS = 100  # of a part; to encode them takes a few milliseconds
 MAX_BYTES = 8 * 1024 * 1024
 # What a part takes beside its data. A client can ask for what follows any place, so there may be
 # thousands of empty parts.
@@ -32,13 +32,15 @@ END = 2**62  # the position of the `end` event in its revision: after all images
 class EventPart:
     """The events of some results that follow each other. `last` is the place of the last one.
 
-    It was read when the task had the revision `as_of`. It stays what it is if it is `settled`: it
-    has as many results as a part may have, and none of them can be retried.
+    It was read when the task had the revision `as_of`. It is `full` if it has as many results as a
+    part may have, so more may follow. It stays what it is if it is `settled`: it is full, and none
+    of its results can be retried.
     """
 
     data: bytes
     last: Place
     as_of: int
+    full: bool
     settled: bool
 
     def holds(self, state: TaskState) -> bool:
@@ -76,16 +78,15 @@ class EventLog:
         Raises:
             StoreError: The database cannot be read now.
         """
-        key = state.id, place
+        if (known := self._known(state, place)) is not None:
+            return known
         async with self._lock(state.id):
-            part = self._parts.get(key)
-            # guard: shared-events
-            if part is None or not part.holds(state):
-                rows = await results_after(self._engine, state.id, place, limit=RESULTS)
-                part = part_of(rows, place, state.revision)
-                self._keep(key, part)
-            self._parts.move_to_end(key)
-        return part
+            if (known := self._known(state, place)) is not None:
+                return known
+            rows = await results_after(self._engine, state.id, place, limit=RESULTS)
+            part = part_of(rows, place, state.revision)
+            self._keep((state.id, place), part)
+            return part
 
     async def item(self, state: TaskState) -> TaskItem:
         """Return a task without its results. Its images are counted once for each revision.
@@ -93,15 +94,29 @@ class EventLog:
         Raises:
             StoreError: The database cannot be read now.
         """
+        if (known := self._known_item(state)) is not None:
+            return known
         async with self._lock(state.id):
-            known = self._items.get(state.id)
-            if known is None or known[0] != state.revision:
-                counts = await read_counts(self._engine, state.id)
-                known = state.revision, task_item(state, counts)
-                self._items[state.id] = known
-                if len(self._items) > RESULTS:
-                    self._items.popitem(last=False)
-        return known[1]
+            if (known := self._known_item(state)) is not None:
+                return known
+            item = task_item(state, await read_counts(self._engine, state.id))
+            self._items[state.id] = state.revision, item
+            if len(self._items) > RESULTS:
+                self._items.popitem(last=False)
+            return item
+
+    def _known(self, state: TaskState, place: Place) -> EventPart | None:
+        """Return the part that follows `place` if it is kept, and right in this state."""
+        part = self._parts.get((state.id, place))
+        # guard: shared-events
+        if part is None or not part.holds(state):
+            return None
+        self._parts.move_to_end((state.id, place))
+        return part
+
+    def _known_item(self, state: TaskState) -> TaskItem | None:
+        revision, item = self._items.get(state.id, (None, None))
+        return item if revision == state.revision else None
 
     def _lock(self, task_id: str) -> asyncio.Lock:
         return self._reading.setdefault(task_id, asyncio.Lock())
@@ -119,8 +134,9 @@ def part_of(rows: Sequence[StoredResult], place: Place, as_of: int) -> EventPart
     """Return the part with these results, which follow `place`."""
     last = Place(rows[-1][0], rows[-1][1]) if rows else place
     images = [(Place(row[0], row[1]), image_of_result(row)) for row in rows]
-    settled = len(rows) >= RESULTS and all(is_final(image) for _, image in images)
-    return EventPart(b"".join(image_event(*image) for image in images), last, as_of, settled)
+    full = len(rows) >= RESULTS
+    settled = full and all(is_final(image) for _, image in images)
+    return EventPart(b"".join(image_event(*image) for image in images), last, as_of, full, settled)
 
 
 def image_of_result(row: StoredResult) -> ImageView:

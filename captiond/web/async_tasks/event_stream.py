@@ -80,14 +80,15 @@ class EventStream(Response):
         reported = None
         while (state := task.state) is not None and not task.stopping:
             part = await self._log.after(state, self._place)
-            if part.data:
-                self._place = part.last
+            self._place = part.last
+            if part.full:
                 await self._send(send, part.data)
             elif state.status.terminal:
-                await self._send(send, await self._end(state))
+                await self._send(send, part.data, await self._end(state))
                 return True
-            elif state.revision != reported:
-                await self._send(send, await self._progress(state))
+            elif part.data or state.revision != reported:
+                # Each piece costs about the same, so the results and the progress are one.
+                await self._send(send, part.data, await self._progress(state))
                 reported = state.revision
             elif state == task.state and not await task.change(HEARTBEAT_SECONDS):
                 await self._send(send, HEARTBEAT)
@@ -100,9 +101,10 @@ class EventStream(Response):
     async def _end(self, state: TaskState) -> bytes:
         return event("end", await self._log.item(state), id_of(Place(state.revision, END)))
 
-    async def _send(self, send: Send, data: bytes) -> None:
+    async def _send(self, send: Send, *events: bytes) -> None:
+        """Send events that all clients share. They are joined late: a thousand copies are 50 MB."""
         await self._watch.turn()
-        await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"".join(events), "more_body": True})
 
 
 async def task_events(request: Request) -> Response:

@@ -119,6 +119,7 @@ def parsed(text: bytes) -> dict[str, Any]:
         value: dict[str, Any] = json.loads(
             text.decode(), parse_constant=refuse_constant, parse_float=finite
         )
+        # guard: no-half-pairs
         if b"\\ud" in text or b"\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()  # half of a pair cannot be encoded
     except ValueError as error:
