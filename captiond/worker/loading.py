@@ -145,9 +145,16 @@ def describe(
 
 
 def batch_size(captioner: Captioner, record: TuningRecord) -> int:
-    """Return the batch size of the record, or a default. It must fit into the free memory."""
+    """Return the batch size of the record, or a default. It must fit into the free memory.
+
+    A busy machine makes larger batches look slow. A size that was measured on one is at least the
+    default.
+    """
     usual = DEFAULT_ON_CPU if captioner.device.type == "cpu" else DEFAULT_ON_GPU
-    return min(record.batch_size or usual, sizing.memory_capacity(captioner))
+    size = record.batch_size or usual
+    if not record.quiet:
+        size = max(size, usual)
+    return min(size, sizing.memory_capacity(captioner))
 
 
 def with_batch_size(settings: Settings, captioner: Captioner, identity: Identity) -> TuningRecord:

@@ -1,6 +1,7 @@
 """How the batch size is measured and remembered."""
 
 import errno
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from captiond.captioners.notes import add_notes
 from captiond.captioners.sizing import Seconds, best_size
 from captiond.captioners.tuning_record import usual_record
 from captiond.errors import OutOfMemory
-from captiond.worker.loading import batch_size
+from captiond.worker.loading import DEFAULT_ON_CPU, batch_size
 
 
 def machine(*, start: float, each: float, memory: int = 1000, caches: int = 1000) -> Seconds:
@@ -81,4 +82,15 @@ def test_a_remembered_size_is_limited_by_the_free_memory(monkeypatch: pytest.Mon
     blip.device = torch.device("cpu")
     for remembered, expected in ((32, 4), (2, 2)):
         record = usual_record("fp32", 1).with_batch_size(remembered)
+        assert batch_size(blip, record) == expected
+
+
+def test_a_size_of_a_busy_machine_is_at_least_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sizing, "memory_capacity", lambda _: 100)
+    blip: Blip = object.__new__(Blip)
+    blip.device = torch.device("cpu")
+    for quiet, expected in ((True, 1), (False, DEFAULT_ON_CPU)):
+        record = replace(usual_record("fp32", 1), batch_size=1, quiet=quiet)
         assert batch_size(blip, record) == expected
