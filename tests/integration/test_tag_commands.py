@@ -51,6 +51,7 @@ def test_captions_from_arguments(tmp_path: Path) -> None:
                     "kind": "phrase",
                     "start": 2,
                     "end": 11,
+                    "confidence": None,
                 },
                 {
                     "tag": "cat",
@@ -59,6 +60,7 @@ def test_captions_from_arguments(tmp_path: Path) -> None:
                     "kind": "noun",
                     "start": 8,
                     "end": 11,
+                    "confidence": None,
                 },
             ],
         }
@@ -159,7 +161,7 @@ def test_a_good_installation_passes_the_check(tmp_path: Path) -> None:
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     verdicts = [line.split()[0] for line in done.stdout.decode().splitlines()]
-    assert verdicts == ["ok", CONFINED, "ok", "ok"]
+    assert verdicts == ["ok", CONFINED, "ok", "ok", "ok"]
     assert b"data folder: data will be created at the first start" in done.stdout
     assert not (tmp_path / "data").exists()
 
@@ -193,12 +195,14 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
         [CONFINED, "image decoders"],
         ["warn", "model"],
         ["ok", "fallback model"],
+        ["warn", "measured on this machine"],
         ["FAIL", "tag synonyms"],
         ["ok", "tag pipeline en"],
         ["FAIL", "tag pipeline de"],
         ["FAIL", "tag pipeline fr"],
     ]
     assert "captiond pull somebody/a-model" in told["warn  model"]
+    assert "somebody/a-model" in told["warn  measured on this machine"]
     assert "line 1" in told["FAIL  tag synonyms"]
     assert "python -m spacy download de_nothing_sm" in told["FAIL  tag pipeline de"]
     assert "cannot be loaded" in told["FAIL  tag pipeline fr"]

@@ -12,7 +12,7 @@ from tests.service import Service, query, running, running_without_model, upload
 from tests.tagging import GERMAN, add_german_words
 
 BOAT = "boat_and_sun.png"  # a red boat to the left of a yellow sun
-KEYS = ["tag", "lemma", "category", "kind", "start", "end"]
+KEYS = ["tag", "lemma", "category", "kind", "start", "end", "confidence"]
 GERMAN["NOUN"] |= {"Boot": "boat", "Sonne": "sun"}
 
 
@@ -48,6 +48,8 @@ def test_tag_details_come_after_the_kept_fields(service: Service) -> None:
     assert body["caption"] == "a red boat to the left of a yellow sun"
     assert body["tags"] == ["boat", "red boat", "sun", "yellow sun"]
     assert all(list(detail) == KEYS for detail in body["tag_details"])
+    confidences = [detail.pop("confidence") for detail in body["tag_details"]]
+    assert all(0.9 < confidence <= 1 for confidence in confidences)
     assert body["tag_details"][0] == {
         "tag": "red boat",
         "lemma": "boat",
