@@ -18,6 +18,7 @@ from captiond.cli.main import run
 def command(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run a captiond command in the folder `cwd`, and return its exit status and its output."""
     out, err = StringIO(), StringIO()
+    os.umask(umask := os.umask(0))
     with (
         patch.object(sys, "argv", ["captiond", *arguments]),
         patch.dict(os.environ, environ),
@@ -26,6 +27,7 @@ def command(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedP
         redirect_stderr(err),
     ):
         status = exit_status()
+        os.umask(umask)  # commands make files that only their owner can read
     return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 

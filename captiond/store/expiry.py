@@ -12,7 +12,7 @@ from captiond.callbacks import DeliveryStatus
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.sqlite import unindexed
 from captiond.store.tables import CaptionRow, DeliveryRow, ImageRow, TaskRow
-from captiond.store.transitions import OPEN
+from captiond.store.transitions import OPEN, TASK_STATE
 
 MOST_TASKS = 200
 
@@ -54,7 +54,7 @@ def is_deletable(before: float) -> ColumnElement[bool]:
         DeliveryRow.task_id == TaskRow.id,
         unindexed(DeliveryRow.status) == DeliveryStatus.PENDING.value,
     )
-    return (TaskRow.finished_at < before) & TaskRow.status.not_in(OPEN) & ~owed
+    return (TaskRow.finished_at < before) & TASK_STATE.not_in(OPEN) & ~owed
 
 
 def first_tasks(rows: Sequence[Row[str, int]], images: int) -> list[str]:
@@ -77,7 +77,7 @@ async def release_files(engine: Engine, *, before: float) -> int:
         StoreError: Nothing was released.
     """
     old = select(TaskRow.id).where(
-        TaskRow.finished_at < before, TaskRow.spool.is_not(None), TaskRow.status.not_in(OPEN)
+        TaskRow.finished_at < before, TaskRow.spool.is_not(None), TASK_STATE.not_in(OPEN)
     )
     async with writing(engine) as connection:
         some = update(TaskRow).where(TaskRow.id.in_(old.limit(MOST_TASKS)))
@@ -87,7 +87,7 @@ async def release_files(engine: Engine, *, before: float) -> int:
 async def files_kept_for_retry(engine: Engine) -> dict[str, str]:
     """Return the spool files of finished tasks by the tasks' ids, the first finished first."""
     query = select(TaskRow.id, TaskRow.spool).where(
-        TaskRow.finished_at.is_not(None), TaskRow.spool.is_not(None), TaskRow.status.not_in(OPEN)
+        TaskRow.finished_at.is_not(None), TaskRow.spool.is_not(None), TASK_STATE.not_in(OPEN)
     )
     async with reading(engine) as connection:
         rows = await connection.execute(query.order_by(TaskRow.finished_at))
@@ -100,7 +100,7 @@ async def release_files_of(engine: Engine, task_ids: Sequence[str]) -> set[str]:
     Return the ids of the tasks whose files were released. A task that is retried meanwhile keeps
     its file.
     """
-    finished = TaskRow.id.in_(task_ids) & TaskRow.status.not_in(OPEN)
+    finished = TaskRow.id.in_(task_ids) & TASK_STATE.not_in(OPEN)
     released = update(TaskRow).where(finished).values(spool=None).returning(TaskRow.id)
     async with writing(engine) as connection:
         return set((await connection.execute(released)).scalars())

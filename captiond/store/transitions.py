@@ -20,6 +20,8 @@ OPEN = (PENDING, PROCESSING)
 # The state of images that are found by their ids or their task. The index of the states would find
 # all images of all tasks in this state first, which may be a million.
 STATE = unindexed(ImageRow.status)
+# The same for tasks. The index of their states is for lists of tasks.
+TASK_STATE = unindexed(TaskRow.status)
 
 
 def image_may_become(*new: Status) -> ColumnElement[bool]:
@@ -42,4 +44,4 @@ def image_moves(old: Status, new: Status, *, by_state: bool = False) -> ColumnEl
 
 def task_may_become(*new: Status) -> ColumnElement[bool]:
     """Return the condition that a task's state may change to each of the states `new`."""
-    return TaskRow.status.in_([state.value for state in states_before(TASK_TRANSITIONS, *new)])
+    return TASK_STATE.in_([state.value for state in states_before(TASK_TRANSITIONS, *new)])

@@ -38,7 +38,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 from captiond.shares import WaitingClient, WaitingTask, plan
 from captiond.store.sqlite import insert_or_update, rows_of
 from captiond.store.tables import ImageRow, TaskRow, TurnRow
-from captiond.store.transitions import OPEN
+from captiond.store.transitions import OPEN, TASK_STATE
 
 # ---------------------------------------------------------------- beginning to wait
 
@@ -53,7 +53,7 @@ FIRST_OF_CLIENT = (
 )
 ENTER_TASKS = (
     update(TaskRow)
-    .where(TaskRow.id.in_(select(ENTERED.c.task_id)), TaskRow.status.in_(OPEN))
+    .where(TaskRow.id.in_(select(ENTERED.c.task_id)), TASK_STATE.in_(OPEN))
     .where(TaskRow.turn.is_(None))
     .values(turn=func.coalesce(FIRST_OF_CLIENT + DELAY * TaskRow.cost, 0.0))
 )

@@ -20,7 +20,7 @@ from captiond.captioners.protocol import Captioner, Placement
 from captiond.captioners.tuning_record import TuningRecord, write_record
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels
-from captiond.errors import OutOfMemory, SettingsError
+from captiond.errors import ModelBroken, OutOfMemory, SettingsError
 from captiond.jobs import Generation
 from captiond.machine import trim_heap
 from captiond.messages import ModelInfo
@@ -68,7 +68,8 @@ def identify(
     mark = fingerprint(files.folder, notes)
     tuning = tuned(settings, device, mark)
     if trial and not tuning.settled:
-        tuning = measured_anew(settings, device, files.folder, mark, tuning)
+        with suppress(ModelBroken):  # `load` reports it; known images need no model
+            tuning = measured_anew(settings, device, files.folder, mark, tuning)
     graphs = settings.model.cuda_graphs
     placement = Placement(device, tuning.precision, graphs, tuning.choices)
     return Identity(files, mark, placement, tuning, taggers)
