@@ -38,7 +38,7 @@ class FileOnDisk(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes. The file is opened for the first ones, and closed at its end."""
+        """Return the next bytes. The first read opens the file, and the last one closes it."""
         if self._file is None:
             self._file = self._path.open("rb")
             self._file.seek(self._at)

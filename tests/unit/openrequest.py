@@ -44,7 +44,7 @@ class OpenRequest:
             self._news.notify_all()
 
     async def has(self, part: bytes, times: int = 1) -> None:
-        """Wait until the body has a part so often."""
+        """Wait until the body contains `part` at least `times` times."""
         async with asyncio.timeout(PATIENCE), self._news:
             await self._news.wait_for(lambda: self.body.count(part) >= times)
 
