@@ -15,7 +15,7 @@ from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.dialect_settings import DialectSettings
 from captiond.kept_settings import CacheSettings, RetentionSettings
-from captiond.option_settings import GenerationSettings, Section, TagSettings
+from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
 from captiond.origins import check_host_entry, check_origin_entry
 from captiond.textvalues import Listed
 
@@ -321,6 +321,7 @@ class Settings(Section):
     data: DataSettings = Field(default_factory=DataSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     generation: GenerationSettings = Field(default_factory=GenerationSettings)
+    captions: CaptionSettings = Field(default_factory=CaptionSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
     tags: TagSettings = Field(default_factory=TagSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
