@@ -123,7 +123,7 @@ class Router:
         try again.
         """
         exit_ = self._dispatcher.model_exited(model, death)
-        self._status.model_exited(role)
+        self._status.model_exited(role, death)
         self._answer(exit_.answers)
         self.refuse_if_stopping()
         self._assignment.wake()
