@@ -358,6 +358,11 @@ class Settings(Section):
         return self.data.dir / "captiond.db"
 
     @property
+    def address_file(self) -> Path:
+        """Return the file in which the running service writes its URL."""
+        return self.data.dir / "captiond.url"
+
+    @property
     def fingerprints(self) -> Path:
         """Return the file that remembers the hashes of model files."""
         return self.data.dir / "fingerprints.json"

@@ -61,6 +61,7 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
             log.warning("variables_without_effect", use_instead=variables)
         address, port = listener.getsockname()[:2]
         url = local_url(address, port)
+        settings.address_file.write_text(f"{url}\n", "ascii")
         log.info("listening", url=url, address=address, data=str(settings.data.dir))
         changed = asyncio.run(serve(settings, listener, reload=reload))
     if changed:
