@@ -40,9 +40,9 @@ def normalized(name: str) -> str:
 def licences(distribution: Distribution) -> dict[str, Any]:
     """Return the licence that the metadata names, if it is an expression or a short name."""
     metadata = distribution.metadata
-    if expression := metadata.get("License-Expression"):
-        return {"licenses": [{"expression": expression}]}
-    name = (metadata.get("License") or "").strip()
+    if "License-Expression" in metadata:
+        return {"licenses": [{"expression": metadata["License-Expression"]}]}
+    name = metadata["License"].strip() if "License" in metadata else ""
     return {"licenses": [{"license": {"name": name}}]} if name and "\n" not in name else {}
 
 
