@@ -16,11 +16,12 @@ OTHER = "other"  # the category of tags that have none
 
 @dataclass(frozen=True, slots=True)
 class NewWords:
-    """A caption, its tags with the category of each, and the model that wrote the caption."""
+    """A caption, its tags with the category of each, the model, and the alternative text."""
 
     caption: str
     tags: tuple[tuple[str, str], ...]
     model: str
+    alt_text: str
 
     @property
     def flat(self) -> list[str]:

@@ -10,6 +10,7 @@ from captiond.photofiles.xmp_packet import (
     DESCRIPTION,
     EMPTY,
     HIERARCHY,
+    OWN_ALT_TEXT,
     OWN_CAPTION,
     OWN_MODEL,
     OWN_TAGS,
@@ -66,8 +67,8 @@ def merge(packet: bytes, new: NewWords, other: OtherWords, *, overwrite: bool) -
     """
     xmp = XmpPacket(packet or EMPTY)
     merger = Merger(xmp, new, other, overwrite)
-    merger.merge_text(DESCRIPTION, other.description, DESCRIPTION_KEPT)
-    merger.merge_text(ALT_TEXT, "", ALT_TEXT_KEPT)
+    merger.merge_text(DESCRIPTION, OWN_CAPTION, new.caption, other.description, DESCRIPTION_KEPT)
+    merger.merge_text(ALT_TEXT, OWN_ALT_TEXT, new.alt_text, "", ALT_TEXT_KEPT)
     merger.merge_tags()
     return Merged(xmp.edited(), tuple(dict.fromkeys(merger.kept)))
 
@@ -79,21 +80,23 @@ class Merger:
         self._xmp = xmp
         self._new = new
         self._other = other
-        self._own_caption = xmp.text(OWN_CAPTION)
         self._own_paths = xmp.texts(OWN_TAGS)
         self._replaced = self._own_paths if overwrite else []  # values that captiond takes back
         self._overwrite = overwrite
         self.kept: list[str] = []
 
-    def merge_text(self, name: Name, elsewhere: str, label: str) -> None:
-        """Write the caption into a field, unless a person has written there or `elsewhere`."""
+    def merge_text(self, name: Name, own: Name, text: str, elsewhere: str, label: str) -> None:
+        """Write a text into a field, unless a person has written there or `elsewhere`.
+
+        `own` is the field in which captiond notes what it has written into `name`.
+        """
         present = self._xmp.texts(name)
-        own = bool(present) and {*present} == {self._own_caption}
-        if (present and not (own and self._overwrite)) or (not present and elsewhere):
+        is_own = bool(present) and {*present} == {self._xmp.text(own)}
+        if (present and not (is_own and self._overwrite)) or (not present and elsewhere):
             self.kept.append(label)
             return
         self._xmp.remove(name)
-        self._xmp.add_default_text(name, self._new.caption)
+        self._xmp.add_default_text(name, text)
 
     def merge_tags(self) -> None:
         """Unite the tags with those that are there, in each of the three lists, and note them."""
@@ -143,9 +146,10 @@ class Merger:
         """Note what captiond has written, so that it knows its own words the next time."""
         paths = [path for path in self._new.paths("|") if leaf(path) in added]
         earlier = [] if self._overwrite else self._own_paths
-        for name in (OWN_CAPTION, OWN_TAGS, OWN_MODEL):
+        for name in (OWN_CAPTION, OWN_ALT_TEXT, OWN_TAGS, OWN_MODEL):
             self._xmp.remove(name)
         self._xmp.add_text(OWN_CAPTION, self._new.caption)
+        self._xmp.add_text(OWN_ALT_TEXT, self._new.alt_text)
         self._xmp.add_list(OWN_TAGS, united(earlier, paths), BAG)
         self._xmp.add_text(OWN_MODEL, self._new.model)
 

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from captiond.photofiles.metadata_errors import NotWritten
+from captiond.spool import sync_folder
 
 TEMPORARY = ".captiond-"  # hidden, so that no program takes the file for an image
 XATTR_NAMESPACE = "user."  # others belong to the system
@@ -78,15 +79,6 @@ def check_unchanged(path: Path, old: os.stat_result) -> None:
     now = path.stat()
     if (now.st_ino, now.st_size, now.st_mtime_ns) != (old.st_ino, old.st_size, old.st_mtime_ns):
         raise NotWritten(f"{path}: another program has changed it meanwhile; try again")
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder written to disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def not_written(path: Path, error: OSError) -> NotWritten:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -40,8 +40,10 @@ class ChildProcess:
     channel: Channel
 
     @classmethod
-    async def spawn(cls, name: str, module: str, make_start: MakeStart) -> "ChildProcess":
-        """Start a child that runs the function `main` of `module`.
+    async def spawn(
+        cls, name: str, module: str, make_start: MakeStart, *, standby: bool = False
+    ) -> "ChildProcess":
+        """Start a child that runs the function `main` of `module`, now or later as a `standby`.
 
         The parent closes its copy of the child's end of the pipe, so that it sees the child's death
         at once. A child whose channel cannot be opened is killed.
@@ -50,9 +52,8 @@ class ChildProcess:
             OSError: the process cannot be started: the machine has no memory or no descriptor left.
         """
         ours, theirs = SPAWN.Pipe(duplex=True)
-        process = SPAWN.Process(
-            target=run_module, args=(module, make_start(name, theirs)), name=name
-        )
+        start = replace(make_start(name, theirs), standby=standby)
+        process = SPAWN.Process(target=run_module, args=(module, start), name=name)
         try:
             with sigusr1_blocked():
                 process.start()

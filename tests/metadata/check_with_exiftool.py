@@ -61,7 +61,7 @@ def test_embedded_fields_and_other_fields(name: str, tmp_path: Path) -> None:
     before.write_bytes(FILES[name]())
     after.write_bytes(embed(before.read_bytes(), BOAT, overwrite=False)[0])
     old, new = read(before), read(after)
-    assert new["XMP-iptcCore:AltTextAccessibility"] == BOAT.caption
+    assert new["XMP-iptcCore:AltTextAccessibility"] == BOAT.alt_text
     assert set(LISTS["XMP-dc:Subject"]) & {"red boat", "lake"} <= set(new["XMP-dc:Subject"])
     if not any(field.startswith("XMP-dc:") for field in old):
         assert new["XMP-dc:Description"] == BOAT.caption
@@ -92,7 +92,7 @@ def test_exiftool_keeps_what_captiond_notes(tmp_path: Path) -> None:
     path = tmp_path / "image.jpg"
     path.write_bytes(embed(FILES["jpeg"](), BOAT, overwrite=False)[0])
     run("-overwrite_original", "-XMP-dc:Subject+=Holiday", "-XMP-xmp:Rating=5", str(path))
-    new = NewWords("a dog", (("dog", "animal"),), "m")
+    new = NewWords("a dog", (("dog", "animal"),), "m", "A dog.")
     path.write_bytes(embed(path.read_bytes(), new, overwrite=True)[0])
     fields = read(path)
     assert fields["XMP-dc:Description"] == "a dog"
@@ -108,7 +108,7 @@ def test_an_xmp_file(packet: bytes, tmp_path: Path) -> None:
     path = tmp_path / "image.jpg.xmp"
     path.write_bytes(merge(packet, BOAT, OtherWords(), overwrite=False).packet)
     fields = read(path)
-    assert fields["XMP-iptcCore:AltTextAccessibility"] == BOAT.caption
+    assert fields["XMP-iptcCore:AltTextAccessibility"] == BOAT.alt_text
     assert {"red boat", "lake"} <= set(fields["XMP-dc:Subject"])
     assert "XMP-xmp:Rating" in fields or not packet
     assert warnings(path) == "OK"

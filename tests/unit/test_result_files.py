@@ -77,6 +77,7 @@ class Captions:
             "tags": ["boat", "sea"],
             "error": None,
             "model": "m",
+            "alt_text": "A boat.",
             "tag_details": [tag, {**tag, "tag": "sea", "category": "nature"}],
             "width": 1,
             "height": 1,
@@ -125,6 +126,7 @@ def test_several_kinds_at_once(folder: Path, capsys: pytest.CaptureFixture[str])
     names = [Path(file["path"]).name for file in written]
     assert names == ["a.png", "a.txt", "a.json", "a.png.xmp"]
     found = fields((folder / "a.png.xmp").read_bytes())
+    assert found["alt"] == ["A boat."]
     assert (found["description"], found["tags_list"]) == (
         ["a boat"],
         ["vehicle/boat", "nature/sea"],

@@ -14,9 +14,9 @@ from captiond.cli.serve_command import on_sigusr1
 from captiond.config import DataSettings, Settings
 from captiond.errors import StorageFailed
 from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
-from captiond.processes.channel import Channel
+from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.children import ChildProcess
-from captiond.processes.start import Start
+from captiond.processes.start import Start, import_when_idle
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.restarter import Restarter
@@ -24,7 +24,7 @@ from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, de
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.systemd import Notifier
 from tests.patience import PATIENCE
-from tests.unit.supervised import DRAINABLE, spawned, starting
+from tests.unit.supervised import DRAINABLE, spawned, starting, until
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "float32", 8)
 
@@ -121,6 +121,39 @@ async def test_a_standby_that_is_started_after_the_stop_is_killed(settings: Sett
         exit_code = child.exitcode
         child.kill()
         assert exit_code is not None, "the standby outlives the stop"
+
+
+@pytest.mark.anyio
+async def test_a_standby_that_is_needed_before_its_imports_are_done_is_killed(
+    settings: Settings,
+) -> None:
+    """It imports at the lowest priority, which may take minutes on a busy machine."""
+    restarter = Restarter("model0", "tests.unit.endless_import", starting(settings), never_called)
+    before = set(multiprocessing.active_children())
+    preparing = asyncio.create_task(restarter.prepare_standby())
+    await until(lambda: set(multiprocessing.active_children()) != before)
+    (child,) = set(multiprocessing.active_children()) - before
+    preparing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await preparing
+    child.join(PATIENCE)
+    exit_code = child.exitcode
+    child.kill()
+    assert exit_code == -signal.SIGKILL
+
+
+@pytest.mark.anyio
+async def test_a_standby_that_dies_before_its_imports_are_done_is_noticed(
+    settings: Settings,
+) -> None:
+    restarter = Restarter("model0", "tests.unit.no_such_module", starting(settings), never_called)
+    with pytest.raises(ChannelClosed):
+        await restarter.prepare_standby()
+
+
+def test_a_standby_imports_at_idle_priority_and_runs_at_normal_priority() -> None:
+    assert import_when_idle("tests.unit.priority_of_import").POLICY == os.SCHED_IDLE
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
 @pytest.mark.anyio

@@ -18,9 +18,14 @@ FIELDS = {
     "hierarchy": "{http://ns.adobe.com/lightroom/1.0/}hierarchicalSubject",
 }
 BOAT = NewWords(
-    "a red boat on a lake", (("red boat", "vehicle"), ("boat", "vehicle"), ("lake", "nature")), "m"
+    "a red boat on a lake",
+    (("red boat", "vehicle"), ("boat", "vehicle"), ("lake", "nature")),
+    "m",
+    "A red boat on a lake.",
 )
-CAR = NewWords("a car <&> a dog", (("car", "vehicle"), ("dog", "animal"), ("b/w|x", "other")), "m")
+CAR = NewWords(
+    "a car <&> a dog", (("car", "vehicle"), ("dog", "animal"), ("b/w|x", "other")), "m", "A <car>."
+)
 NOTHING = OtherWords()
 # As digiKam writes it: simple properties are attributes, and there is a packet wrapper.
 PERSONS = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -63,7 +68,7 @@ def test_a_new_packet_has_every_field() -> None:
     result = merge(b"", BOAT, NOTHING, overwrite=False)
     assert fields(result.packet) == {
         "description": ["a red boat on a lake"],
-        "alt": ["a red boat on a lake"],
+        "alt": ["A red boat on a lake."],
         "subject": ["red boat", "boat", "lake"],
         "tags_list": ["vehicle/red boat", "vehicle/boat", "nature/lake"],
         "hierarchy": ["vehicle|red boat", "vehicle|boat", "nature|lake"],
@@ -85,7 +90,7 @@ def test_what_a_person_wrote_stays_and_tags_are_united() -> None:
     assert result.kept == ("description",)
     found = fields(result.packet)
     assert found["description"] == ["Unser Boot"]
-    assert found["alt"] == ["a red boat on a lake"]
+    assert found["alt"] == ["A red boat on a lake."]
     assert found["subject"] == ["Holiday", "Boat", "red boat", "lake"]
     assert found["tags_list"] == ["Things/Boat", "Holiday", "vehicle/red boat", "nature/lake"]
 
@@ -106,12 +111,12 @@ def test_overwriting_replaces_only_captionds_own_words(overwrite: bool) -> None:
     assert {"Holiday", "Boat"} < set(found["subject"])
     assert {"Things/Boat", "Holiday"} < set(found["tags_list"])
     if overwrite:
-        assert found["alt"] == ["a car <&> a dog"]
+        assert found["alt"] == ["A <car>."]
         assert found["subject"] == ["Holiday", "Boat", "car", "dog", "b/w|x"]
         assert found["hierarchy"] == ["vehicle|car", "animal|dog", "b/w x"]
         assert not {"vehicle/red boat", "nature/lake"} & set(found["tags_list"])
     else:
-        assert found["alt"] == ["a red boat on a lake"]
+        assert found["alt"] == ["A red boat on a lake."]
         assert {"red boat", "lake", "car", "dog"} < set(found["subject"])
 
 
@@ -150,7 +155,7 @@ def test_other_fields_that_xmp_would_hide_are_kept_visible() -> None:
     result = merge(b"", BOAT, other, overwrite=False)
     found = fields(result.packet)
     assert (found["description"], result.kept) == ([], ("description",))
-    assert found["alt"] == ["a red boat on a lake"]
+    assert found["alt"] == ["A red boat on a lake."]
     assert found["subject"] == ["Rome", "lake", "red boat", "boat"]
     assert found["tags_list"] == ["Rome", "lake", "vehicle/red boat", "vehicle/boat"]
 

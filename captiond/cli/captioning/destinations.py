@@ -248,4 +248,6 @@ def is_result(content: bytes) -> bool:
 def words_of(result: Result) -> NewWords:
     """Return what is written of a result into metadata."""
     tags = tuple((tag["tag"], str(tag["category"])) for tag in result["tag_details"])
-    return NewWords(result["caption"], tags, result["model"])
+    caption = result["caption"]
+    # Services of earlier versions give no alternative text.
+    return NewWords(caption, tags, result["model"], result.get("alt_text") or caption)
