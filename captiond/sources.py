@@ -39,7 +39,11 @@ Name = tuple[str, str]  # section and key
 
 def sections() -> dict[str, type[Section]]:
     """Return the model of each section by its name."""
-    return {name: type(info.default) for name, info in Settings.model_fields.items()}
+    return {
+        name: section
+        for name, info in Settings.model_fields.items()
+        if isinstance(section := info.annotation, type) and issubclass(section, Section)
+    }
 
 
 def find_tables() -> dict[Name, Mapping[str, Any]]:
