@@ -18,7 +18,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # More than cores: tests that start services wait much of their time.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 
 .PHONY: install run test tests check soak browser-check sidecar-check guards bench gpu-wheels gpu-rehearsal audit tags-report clean
 
