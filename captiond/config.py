@@ -333,21 +333,21 @@ class LogSettings(Section):
 class Settings(Section):
     """All settings of one captiond, checked. `captiond.sources.load_settings` makes them."""
 
-    server: ServerSettings = ServerSettings()
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    generation: GenerationSettings = GenerationSettings()
-    captions: CaptionSettings = CaptionSettings()
-    images: ImageSettings = ImageSettings()
-    tags: TagSettings = TagSettings()
-    limits: LimitSettings = LimitSettings()
-    clients: ClientSettings = ClientSettings()
-    keys: KeySettings = KeySettings()
-    cache: CacheSettings = CacheSettings()
-    webhooks: WebhookSettings = WebhookSettings()
-    dialects: DialectSettings = DialectSettings()
-    retention: RetentionSettings = RetentionSettings()
-    logs: LogSettings = LogSettings()
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    generation: GenerationSettings = Field(default_factory=GenerationSettings)
+    captions: CaptionSettings = Field(default_factory=CaptionSettings)
+    images: ImageSettings = Field(default_factory=ImageSettings)
+    tags: TagSettings = Field(default_factory=TagSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    clients: ClientSettings = Field(default_factory=ClientSettings)
+    keys: KeySettings = Field(default_factory=KeySettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
+    dialects: DialectSettings = Field(default_factory=DialectSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
 
     @property
     def model_cache(self) -> Path:
