@@ -67,7 +67,7 @@ def test_it_serves_outside_of_a_checkout(installed: Path, tmp_path: Path) -> Non
     with running(tmp_path / "data", PYTHONPATH=str(installed)) as service:
         with (DATA / "red_circle.png").open("rb") as picture:
             answer = service.client.post("/caption", files={"image": picture})
-        assert answer.json()["caption"] == "a red circle on a white background"
+        assert answer.json()["caption"] == "a red circle"
         assert service.client.get("/docs").is_success
         assert service.stop() == 0
 
