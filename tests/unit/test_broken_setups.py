@@ -164,7 +164,7 @@ def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_that_is_not_installed(tmp_path: Path) -> None:
-    tags = {"pipelines": "en=captiond/english,de=de_nothing_sm"}
+    tags: dict[str, object] = {"pipelines": "en=captiond/english,de=de_nothing_sm"}
     settings = settings_with(tmp_path, tags=tags)
     message = problem(settings, "tag pipeline de")
     assert message == (
