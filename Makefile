@@ -52,7 +52,7 @@ soak: install
 
 browser-check: export BROWSER ?= chromium
 browser-check: install
-	$(BIN)/pytest tests/browser/check_pages.py
+	$(BIN)/pytest tests/browser/check_*.py
 
 guards: install
 	$(BIN)/python -m tests.faults.guards $(RESUME)
