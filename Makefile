@@ -68,7 +68,7 @@ soak: tools
 
 browser-check: export BROWSER ?= chromium
 browser-check: tools
-	$(BIN)/pytest tests/browser/check_pages.py
+	$(BIN)/pytest tests/browser/check_*.py
 
 sidecar-check: tools
 	$(BIN)/pytest tests/metadata/check_with_exiftool.py
