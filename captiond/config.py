@@ -17,7 +17,7 @@ from captiond.clients import Proxies
 from captiond.dialect_settings import DialectSettings
 from captiond.kept_settings import CacheSettings, RetentionSettings
 from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
-from captiond.origins import check_host_entry, check_origin_entry
+from captiond.origins import check_host_entry, check_origin_entry, root_path_of
 from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
 
 MIB = 1024 * 1024
@@ -61,6 +61,11 @@ class ServerSettings(Section):
         description="Header in which trusted proxies report it. The other header is ignored, "
         "because a client may have written it.",
     )
+    root_path: str = Field(
+        "",
+        description="Path under which a reverse proxy serves captiond, such as /captions. The "
+        "proxy may remove it from the requests or pass it on. Empty: no proxy does that.",
+    )
     connections: int = Field(
         2000,
         ge=1,
@@ -96,6 +101,11 @@ class ServerSettings(Section):
         for entry in value:
             check_origin_entry(entry)
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def check_root_path(cls, value: str) -> str:
+        return root_path_of(value)
 
     @field_validator("trusted_proxies")
     @classmethod

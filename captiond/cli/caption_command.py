@@ -7,7 +7,7 @@ import typer
 
 from captiond.cli.arguments import Config, Data, Device, Model, Set, setting, settings_from
 from captiond.cli.captioning.result_choices import SidecarKind, TextContent, XmpName
-from captiond.cli.exits import EXIT_FAILED
+from captiond.cli.exits import EXIT_FAILED, cleaning_up_on_interrupt
 from captiond.sources import KEY_VARIABLE, URL_VARIABLE
 
 MODEL_PANEL, RESULT_PANEL, BESIDE_PANEL = "Model and service", "Output", "Files beside the images"
@@ -194,5 +194,7 @@ def caption(
         from captiond.cli.captioning.in_process import in_process  # this imports torch
 
         captioner = in_process(settings)
-    if not caption_paths(paths, captioner, options):
+    with cleaning_up_on_interrupt():
+        complete = caption_paths(paths, captioner, options)
+    if not complete:
         raise typer.Exit(EXIT_FAILED)

@@ -16,6 +16,7 @@ from captiond.metrics import REQUEST_ERRORS, REQUESTS, Recorder
 from captiond.web.connections.http1 import REFUSED
 from captiond.web.connections.inbox import Evicted
 from captiond.web.problems import on_captiond_error, on_http_error, problem
+from captiond.web.root_path import own_path
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
@@ -127,7 +128,7 @@ class Exchange:
         log.info(
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
-            path=loggable(self._scope["path"]),
+            path=loggable(own_path(self._scope)),
             status=self.status,
             ms=round((time.perf_counter() - self._started) * 1000, 1),
             client=client[0] if client else None,
