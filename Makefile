@@ -6,6 +6,8 @@
 # make soak          inject every fault its full number of times, and send thousands of requests that
 #                    are made from the OpenAPI document; takes hours; prints a table
 # make browser-check use the web pages in a real browser; needs Chromium (BROWSER=PROGRAM)
+# make metrics-check run the queries of config/prometheus and config/grafana in a real Prometheus;
+#                    needs prometheus and promtool (PROMETHEUS=PROGRAM PROMTOOL=PROGRAM)
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
@@ -19,7 +21,7 @@ INSTALLED := $(VENV)/.installed
 # More than cores: tests that start services wait much of their time.
 TEST_PROCESSES ?= 3
 
-.PHONY: install run test tests check soak browser-check guards bench gpu-wheels gpu-rehearsal audit tags-report clean
+.PHONY: install run test tests check soak browser-check metrics-check guards bench gpu-wheels gpu-rehearsal audit tags-report clean
 
 install: $(INSTALLED)
 
@@ -53,6 +55,11 @@ soak: install
 browser-check: export BROWSER ?= chromium
 browser-check: install
 	$(BIN)/pytest tests/browser/check_pages.py
+
+metrics-check: export PROMETHEUS ?= prometheus
+metrics-check: export PROMTOOL ?= promtool
+metrics-check: install
+	$(BIN)/pytest tests/monitoring/check_metrics.py
 
 guards: install
 	$(BIN)/python -m tests.faults.guards $(RESUME)

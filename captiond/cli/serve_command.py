@@ -15,7 +15,7 @@ import captiond
 from captiond.config import ServerSettings, Settings
 from captiond.errors import StartupError
 from captiond.logs import set_up_logs
-from captiond.metrics import Recorder
+from captiond.recording import Recorder
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.supervisor.courier import Courier
