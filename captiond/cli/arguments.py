@@ -64,8 +64,9 @@ def layers_from(
         SettingsError: the file cannot be read, or an assignment is malformed.
     """
     named = config or (Path(path) if (path := os.environ.get("CAPTIOND_CONFIG")) else None)
-    here = Path("captiond.toml")
-    file = named or (here if here.is_file() else None)
+    # Path.is_file raises in a folder that this user cannot enter, such as the home of another one.
+    here = "captiond.toml"
+    file = named or (Path(here) if os.path.isfile(here) else None)  # noqa: PTH113
     flags = {**flags, "data": {"dir": data}}
     for assignment in assignments or []:
         section, key, value = parse_assignment(assignment)

@@ -295,6 +295,7 @@ def tune(
     """
     chosen = {"model": {"name": model, "device": device}}
     settings = settings_from(config, chosen, data=data, assignments=assignments)
+    provide_temporary_folder(settings.data.dir)
     from captiond.cli.tune_command import tune as measure  # this imports torch
 
     if not measure(settings):
@@ -309,6 +310,7 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
     captiond could not write captions and tags.
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
+    provide_temporary_folder(settings.data.dir)
     from captiond.cli.check_command import check as check_parts  # this imports torch
 
     if not check_parts(settings):

@@ -114,6 +114,11 @@ class Dispatcher:
         return len(self._waiting) + len(self._known_only)
 
     @property
+    def busy(self) -> bool:
+        """Whether any image waits or is with a model process."""
+        return self.waiting > 0 or any(model.work for model in self._models.values())
+
+    @property
     def waiting_since(self) -> float | None:
         """When the interactive image that waits the longest began to wait; None if none waits."""
         assigned = {ticket for each in self._models.values() for ticket in each.work}

@@ -67,6 +67,7 @@ class Router:
         self._registry = registry
         self._recorder = recorder
         self._scrapes = scrapes
+        self.finished = 0  # images, since the start
 
     def from_web(self, web: str, message: Message) -> None:
         """Handle a message of a web process."""
@@ -134,7 +135,7 @@ class Router:
         try again.
         """
         exit_ = self._dispatcher.model_exited(model, death)
-        self._status.model_exited(role)
+        self._status.model_exited(role, death)
         self._registry.forget(model)
         self._refuse(exit_.answers)
         self.refuse_if_stopping()
@@ -151,6 +152,7 @@ class Router:
             self._refuse_waiting(Draining("captiond is stopping; try again shortly"))
 
     def _finish(self, model: str, finished: Finished) -> None:
+        self.finished += 1
         work, answers = self._dispatcher.finish(model, finished)
         self._answer(answers)
         if work is None or work.lane is not Lane.BULK:

@@ -5,7 +5,7 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `changes`: which tasks have changed, for the web processes.
-- `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
+- `health`, `statusboard`, `watch`, `watchdog`: what the service can do now, and what is hung.
 - `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`: leases,
   webhooks, keys, the deletion of expired data, and the spool.
 - `gauges`, `processfigures`, `scrapes`, `metricsfile`: metrics.
@@ -22,8 +22,9 @@ from typing import Any
 
 import structlog
 
+from captiond.authority import local_url
 from captiond.config import Settings
-from captiond.messages import Message
+from captiond.messages import Health, Message
 from captiond.processes.start import ModelStart, WebStart
 from captiond.recording import Recorder, Registry
 from captiond.spool import open_spool
@@ -49,6 +50,7 @@ from captiond.supervisor.scrapes import Scrapes
 from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
+from captiond.supervisor.watchdog import Watchdog, asker
 from captiond.systemd import Notifier
 from captiond.usage import UsageBoard
 
@@ -125,6 +127,13 @@ class Supervisor:
             recorder,
             self._scrapes,
         )
+        self._watchdog = Watchdog(
+            notifier,
+            asker(local_url(*listener.getsockname()[:2])),
+            lambda: self._status.state.health is Health.HEALTHY and self._dispatcher.busy,
+            lambda: self._router.finished,
+            batch_seconds=settings.model.batch_seconds,
+        )
         self._metrics = MetricsFile(settings.metrics_file, self._registry, gauges.refresh)
 
     def dump_metrics(self) -> None:
@@ -166,6 +175,7 @@ class Supervisor:
             self._usage.run(),
             self._metrics.run(),
             self._scrapes.run(),
+            self._watchdog.run(),
             tidy_forever(self._settings, self._engine, self._cleaner, self._clock),
         )
 

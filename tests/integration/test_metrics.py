@@ -37,8 +37,7 @@ def samples(service: Service, client: httpx.Client | None = None) -> Samples:
     """The samples of the service as they are now: by their names and the values of their labels."""
     response = (client or service.client).get("/metrics")
     assert response.status_code == 200, response.text
-    found: read_open_metrics: Callable[[str], Iterable[Family]] = open_metrics
-Samples = defaultdict(dict)
+    found: Samples = defaultdict(dict)
     for family in plain(response.text):
         for sample in family.samples:
             found[sample.name][frozenset(sample.labels.values())] = sample.value
