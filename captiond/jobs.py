@@ -114,13 +114,26 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """The request that images came with, for logs and traces: its id, and its W3C trace context."""
+
+    request_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for, the same for all its images. The settings decide the rest."""
+    """What one request asks for, the same for all its images. The settings decide the rest.
+
+    Options are equal if they ask for the same, whatever their `origin` is.
+    """
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
+    origin: RequestOrigin | None = field(default=None, compare=False)
 
 
 DEFAULT_OPTIONS = Options()

@@ -124,6 +124,7 @@ class Pipeline:
         self._idle.batch_ended()
         ended = time.perf_counter()
         self._batcher.batch_ended(batch, begun, ended)
+        self._reporter.captions_generated(chain.from_iterable(captions))
         self._reporter.batch_captioned(batch[0].work.lane, len(batch), ended - begun, idle)
         texts = [best[0].text if best else None for best in captions]
         tags = self._taggers.start(texts, [image.work.options.language for image in batch])

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import structlog
 
-from captiond.captioners.memory import within_memory
+from captiond.captioners.memory import device_memory, within_memory
 from captiond.config import Settings
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
@@ -142,7 +142,8 @@ async def caption(
         else:
             window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
             slots = Slots(2 * (window + reserve), loaded.captioner.geometry)
-            async with running_pool(settings, slots) as pool:
+            reporter.watch_device(device_memory(loaded.captioner.device))
+            async with running_pool(settings, slots, reporter.decoder_died) as pool:
                 source = model_input(loaded, pool)
                 runners = make_runners(loaded, device)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
