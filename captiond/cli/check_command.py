@@ -23,17 +23,28 @@ BOX = "image decoders"  # they run with less protection if the kernel lacks a pa
 
 
 def check(settings: Settings) -> bool:
-    """Check every part, print a line for each, and return whether captions can be written."""
-    usable = True
+    """Check every part, print a line for each, and a verdict. Return whether captiond works."""
+    failed: list[str] = []
+    warned: list[str] = []
     for part, check_part in parts(settings):
         try:
             typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
             fallback = part in {MODEL, TUNING} and bool(settings.model.fallback)
             only_warn = part == BOX or fallback
-            usable = usable and only_warn
+            (warned if only_warn else failed).append(part)
             typer.echo(f"{'warn' if only_warn else 'FAIL'}  {part}: {error}")
-    return usable
+    typer.echo(verdict(settings, failed, warned))
+    return not failed
+
+
+def verdict(settings: Settings, failed: list[str], warned: list[str]) -> str:
+    """Return whether captiond can write captions and tags, and with which model."""
+    if failed:
+        return f"not ready: repair what is marked FAIL ({', '.join(failed)})"
+    if MODEL in warned:
+        return f"ready, but only with the fallback model {settings.model.fallback}"
+    return f"ready: captiond can write captions and tags with {settings.model.name}"
 
 
 def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
