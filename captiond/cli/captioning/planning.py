@@ -52,7 +52,7 @@ def planned(
         try:
             written = [each.is_written(file.path) for each in destinations]
         except NotWritten as error:
-            files.append(replace(file, problem=str(error), code=error.code))
+            files.append(replace(file, problem=error.about(file.path), code=error.code))
             continue
         if is_listed is not None:
             written.append(is_listed(file.path))
