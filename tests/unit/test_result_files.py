@@ -255,6 +255,7 @@ def test_tags_in_the_image_are_in_its_xmp_file_too(folder: Path) -> None:
     run(folder, asked("xmp"))
     found = fields((folder / "d.jpg.xmp").read_bytes())
     assert found["subject"] == ["Holiday", "Boat", "sea"]
+    assert found["tags_list"] == ["Things/Boat", "Holiday", "nature/sea"]
     assert found["description"] == [], "that in the image would be hidden"
 
 

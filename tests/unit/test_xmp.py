@@ -151,13 +151,13 @@ def test_captionds_note_is_found_where_other_programs_move_it() -> None:
 
 
 def test_other_fields_that_xmp_would_hide_are_kept_visible() -> None:
-    other = OtherWords("by a person", ("Rome", "lake"))
+    other = OtherWords("by a person", ("Rome", "lake"), ("Places/Rome",))
     result = merge(b"", BOAT, other, overwrite=False)
     found = fields(result.packet)
     assert (found["description"], result.kept) == ([], ("description",))
     assert found["alt"] == ["A red boat on a lake."]
     assert found["subject"] == ["Rome", "lake", "red boat", "boat"]
-    assert found["tags_list"] == ["Rome", "lake", "vehicle/red boat", "vehicle/boat"]
+    assert found["tags_list"] == ["Places/Rome", "lake", "vehicle/red boat", "vehicle/boat"]
 
 
 def test_a_hierarchy_of_lightroom_is_visible_to_programs_that_read_digikams() -> None:
@@ -171,7 +171,9 @@ def test_a_hierarchy_of_lightroom_is_visible_to_programs_that_read_digikams() ->
 
 def test_what_a_person_wrote_is_known_apart_from_what_captiond_wrote() -> None:
     assert words_in(merged(b"")) == NOTHING
-    assert words_in(merged(PERSONS)) == OtherWords("Unser Boot", ("Holiday", "Boat"))
+    assert words_in(merged(PERSONS)) == OtherWords(
+        "Unser Boot", ("Holiday", "Boat"), ("Things/Boat", "Holiday")
+    )
     assert words_in(b"") == NOTHING
 
 
