@@ -37,7 +37,7 @@ def has_own_words(packet: bytes) -> bool:
     Raises:
         MetadataUnreadable: it is not XMP.
     """
-    return bool(packet) and bool(XmpPacket(packet).texts(OWN_CAPTION))
+    return bool(packet) and bool(XmpPacket(packet).texts(OWN_MODEL))
 
 
 def words_in(packet: bytes) -> OtherWords:
@@ -98,7 +98,8 @@ class Merger:
             self.kept.append(label)
             return
         self._xmp.remove(name)
-        self._xmp.add_default_text(name, text)
+        if text:
+            self._xmp.add_default_text(name, text)
 
     def merge_tags(self) -> None:
         """Unite the tags with those that are there, in each of the three lists, and note them."""

@@ -142,12 +142,20 @@ def test_a_description_that_a_person_corrected_is_a_persons() -> None:
 def test_captionds_note_is_found_where_other_programs_move_it() -> None:
     """XMP toolkits write simple properties as attributes."""
     moved = merged(b"").replace(b"<captiond:Caption>a red boat on a lake</captiond:Caption>", b"")
-    moved = moved.replace(b'rdf:about=""', b'rdf:about="" captiond:Caption="a red boat on a lake"')
+    moved = moved.replace(b"<captiond:Model>m</captiond:Model>", b"")
+    attributes = b'rdf:about="" captiond:Caption="a red boat on a lake" captiond:Model="m"'
+    moved = moved.replace(b'rdf:about=""', attributes)
     assert has_own_words(moved)
     again = merged(moved, CAR, overwrite=True)
     assert fields(again)["description"] == ["a car <&> a dog"]
     assert again.count(b"captiond:Caption=") == 0
     assert not has_own_words(PERSONS)
+
+
+def test_a_blank_caption_is_noted_but_writes_no_description() -> None:
+    packet = merged(b"", NewWords("", (), "m", ""))
+    assert fields(packet) == dict.fromkeys(FIELDS, [])
+    assert has_own_words(packet), "the image is not captioned again"
 
 
 def test_other_fields_that_xmp_would_hide_are_kept_visible() -> None:
