@@ -154,7 +154,7 @@ def test_captionds_note_is_found_where_other_programs_move_it() -> None:
 
 def test_a_blank_caption_is_noted_but_writes_no_description() -> None:
     packet = merged(b"", NewWords("", (), "m", ""))
-    assert fields(packet) == dict.fromkeys(FIELDS, [])
+    assert fields(packet) == {name: [] for name in FIELDS}
     assert has_own_words(packet), "the image is not captioned again"
 
 
