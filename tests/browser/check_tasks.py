@@ -293,7 +293,7 @@ def test_1000_images_stay_smooth(page: CaptionPage, service: Service, tmp_path: 
     for number, file in enumerate(files):
         file.write_bytes(png(number))
     page.open(f"{service.url}/").wait_for_text("Ready", "#health").caption(*files)
-    assert page.value("document.querySelectorAll('.card .caption').length") == 1000
+    page.wait("document.querySelectorAll('.card .caption').length === 1000")
     drawn = (
         "[...document.querySelectorAll('.card .text')].filter((text) =>"
         " text.checkVisibility({ contentVisibilityAuto: true })).length"
@@ -308,7 +308,7 @@ def test_1000_images_stay_smooth(page: CaptionPage, service: Service, tmp_path: 
     page.card(1000).locator("img").wait_for()
     page.wait("liveUrls.size <= 2")
     page.reload().finished()
-    assert page.value("document.querySelectorAll('.card .caption').length") == 1000
+    page.wait("document.querySelectorAll('.card .caption').length === 1000")
     page.card(1000).scroll_into_view_if_needed()
     page.card(1000).locator("img").wait_for()
     assert page.complaints == []
