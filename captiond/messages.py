@@ -239,6 +239,11 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """A standby process has imported its libraries, and can replace a process that dies."""
+
+
+@dataclass(frozen=True, slots=True)
 class Go:
     """Load the model. Until this message, a model process stands by with its imports done."""
 
@@ -314,6 +319,7 @@ Message = (
     | Work
     | Withdraw
     | Begun
+    | Imported
     | Alive
     | Finished
     | Measured

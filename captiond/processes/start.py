@@ -11,7 +11,8 @@ import multiprocessing
 import os
 import signal
 import socket
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from types import ModuleType
@@ -32,13 +33,14 @@ class Start:
     """What a child process is started with. It is pickled once, when the child starts.
 
     `name` is unique: a replacement of this process gets another one. `parent` is the parent's
-    process id. `connection` is the child's end of its pipe.
+    process id. `connection` is the child's end of its pipe. A `standby` is not needed yet.
     """
 
     name: str
     parent: int
     settings: Settings
     connection: "Connection[Message, Message]"
+    standby: bool = field(default=False, kw_only=True)
 
     @property
     def role(self) -> str:
@@ -69,7 +71,24 @@ def run_module(module: str, start: Start) -> None:
     """Run the function `main` of `module`. This is the target of every child process."""
     bind_to_parent(start.parent)
     set_up_logs(start.settings.logs, process=start.name)
-    import_without_gc(module).main(start)
+    import_module = import_when_idle if start.standby else import_without_gc
+    import_module(module).main(start)
+
+
+def import_when_idle(module: str) -> ModuleType:
+    """Import a module with processor time that no other process wants.
+
+    A thread imports it at the priority SCHED_IDLE of sched(7), so images that are being captioned
+    do not wait for a standby process. The priority ends with the thread. A process that has lowered
+    the priority of its main thread could not raise it again without a privilege.
+    """
+    with ThreadPoolExecutor(1, "import", initializer=yield_to_others) as thread:
+        return thread.submit(import_without_gc, module).result()
+
+
+def yield_to_others() -> None:
+    """Run the calling thread only while no other thread of the machine wants its processor."""
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def import_without_gc(module: str) -> ModuleType:

@@ -118,8 +118,9 @@ class ModelAttendance:
         if self._settings.standby and not self._roster.draining:
             try:
                 await restarter.prepare_standby()
-            except OSError as error:
-                log.warning("standby_not_started", role=restarter.role, reason=str(error))
+            except (OSError, ChannelClosed) as error:
+                reason = str(error) or "it has exited"
+                log.warning("standby_not_started", role=restarter.role, reason=reason)
 
     async def _kill_when_hung(self, child: ChildProcess, watch: Watch) -> Death:
         """Wait until a child is hung, and kill it. Return how its death counts against its images.

@@ -23,7 +23,7 @@ from captiond.config import Settings
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
 from captiond.errors import CaptiondError, ModelBroken
-from captiond.messages import Alive, CacheReady, Go, Ready, Unready
+from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.store.engine import make_engine
@@ -55,6 +55,8 @@ def main(start: ModelStart) -> None:
 
 async def run(start: ModelStart) -> None:
     channel = await Channel.open(start.connection)
+    if start.standby:
+        channel.send(Imported())
     try:
         message = await channel.receive()
     except ChannelClosed:
@@ -187,4 +189,5 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         defaults=settings.generation.defaults,
         wanted=settings.tags.filter,
         cached=settings.cache.enabled,
+        hedge_below=settings.captions.hedge_below,
     )
