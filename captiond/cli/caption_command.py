@@ -139,6 +139,10 @@ def caption(
     max_new_tokens: Annotated[int | None, setting("generation", "max_new_tokens")] = None,
     min_new_tokens: Annotated[int | None, setting("generation", "min_new_tokens")] = None,
     repetition_penalty: Annotated[float | None, setting("generation", "repetition_penalty")] = None,
+    no_repeat_ngram_size: Annotated[
+        int | None, setting("generation", "no_repeat_ngram_size")
+    ] = None,
+    context: Annotated[str | None, setting("generation", "context", metavar="TEXT")] = None,
     assignments: Set = None,
 ) -> None:
     """Caption and tag image files, in this process or by a service.
@@ -176,6 +180,8 @@ def caption(
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
         "repetition_penalty": repetition_penalty,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "context": context,
     }
     flags: dict[str, dict[str, Any]] = {
         "model": {"name": model, "device": device},

@@ -18,7 +18,7 @@ from captiond.config import Settings
 from captiond.foreign_variables import without_effect
 from captiond.logs import set_up_logs
 from captiond.messages import ModelInfo
-from captiond.metrics import Recorder
+from captiond.recording import Recorder
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.supervisor.courier import Courier

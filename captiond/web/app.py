@@ -49,6 +49,12 @@ def paths(table: list[Route | Mount]) -> dict[object, str]:
     }
 
 
+def quiet_endpoints(table: list[Route | Mount], operations: Sequence[Operation]) -> set[object]:
+    """Return the endpoints whose requests are logged at the level debug."""
+    files = {route.app for route in table if isinstance(route, Mount)}
+    return files | {operation.handler for operation in operations if operation.quiet}
+
+
 def make_app(services: Services) -> ASGIApp:
     """Return the ASGI application for these services."""
     operations = [each for each in OPERATIONS if each.exists(services.settings)]
@@ -59,7 +65,12 @@ def make_app(services: Services) -> ASGIApp:
         middleware=[
             Middleware(RootPath, root_path=server.root_path, routes=table),
             Middleware(ResponseHeaders, rules=rules),
-            Middleware(RequestContext, recorder=services.recorder, paths=paths(table)),
+            Middleware(
+                RequestContext,
+                recorder=services.recorder,
+                paths=paths(table),
+                quiet=quiet_endpoints(table, operations),
+            ),
             Middleware(PageGuard, rules=rules),
             Middleware(Identify, server=server),
         ],

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from captiond.errors import CaptiondError, ModelNotReady, Unauthorized, Unavailable
 from captiond.jobs import Refused
+from captiond.web.access.admission import ClientLimited
 from captiond.web.dialects.error_forms import error_body, fault_of
 from captiond.web.field_problems import Problem
 from captiond.web.field_problems import problem as field_problem
@@ -108,6 +109,8 @@ async def on_captiond_error(request: Request, error: Exception) -> JSONResponse:
             return problem(request, error.status, error.code, problems, headers, **more)
         case ModelNotReady(reasons=reasons):
             more = {"reasons": list(reasons)}
+        case ClientLimited(limit=limit):
+            request.state.limit = limit
     return problem(request, error.status, error.code, str(error), headers, **more)
 
 

@@ -28,6 +28,7 @@ from captiond.web.async_tasks.status_response import present_status, status_resp
 from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import form_options
+from captiond.web.origin import origin_of
 from captiond.web.root_path import root_of
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
@@ -52,9 +53,9 @@ async def async_batch_caption(request: Request) -> Response:
     async with received(request, services, TASK_IMAGES) as form:
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
-        generation = options.generation or services.settings.generation.defaults
+        generation = options.generation or services.settings.default_generation
         task = replace(
-            new_task(form, options, key, time.time()),
+            new_task(form, replace(options, origin=origin_of(request)), key, time.time()),
             callback_url=callback_url,
             client=client_of(request),
             cost=generation.cost / Generation().cost,
