@@ -17,8 +17,8 @@ from captiond.origins import ANY, Caller, PageRules
 from captiond.web.problems import on_captiond_error
 
 Header = tuple[bytes, bytes]
-# The page loads its own files only, and shows the chosen images (blob:). It makes no HTML from text,
-# and no other page may frame it.
+# The pages load files of captiond only, and show the chosen images (blob:). They make no HTML from
+# text, and no other page may frame them.
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
