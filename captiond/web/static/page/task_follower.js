@@ -43,16 +43,17 @@ export class TaskFollower {
 
   // While the task waits: how many images come first, which no event says.
   async #watchQueue(signal) {
-    while (!signal.aborted && this.#task.status === "PENDING") {
-      try {
+    try {
+      while (!signal.aborted && !this.#task.gone && this.#task.status === "PENDING") {
         const { status, queue_position: ahead = 0 } = await this.#client.task(this.#task.id);
         this.#task.ahead = status === "PENDING" ? ahead : 0;
         this.#batch.changed();
-      } catch { // the stream reports what is wrong
+        await sleep(HIDDEN_MS, signal);
       }
-      await sleep(HIDDEN_MS, signal);
+    } catch { // the stream reports what is wrong
+    } finally {
+      this.#task.ahead = 0;
     }
-    this.#task.ahead = 0;
   }
 
   // A proxy may hold streams back, or too many clients may wait.
