@@ -17,7 +17,7 @@ from captiond.clients import Proxies
 from captiond.dialect_settings import DialectSettings
 from captiond.kept_settings import CacheSettings, RetentionSettings
 from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
-from captiond.origins import check_host_entry, check_origin_entry
+from captiond.origins import check_host_entry, check_origin_entry, root_path_of
 from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
 
 MIB = 1024 * 1024
@@ -61,6 +61,11 @@ class ServerSettings(Section):
         description="Header in which trusted proxies report it. The other header is ignored, "
         "because a client may have written it.",
     )
+    root_path: str = Field(
+        "",
+        description="Path under which a reverse proxy serves captiond, such as /captions. The "
+        "proxy may remove it from the requests or pass it on. Empty: no proxy does that.",
+    )
     connections: int = Field(
         2000,
         ge=1,
@@ -96,6 +101,11 @@ class ServerSettings(Section):
         for entry in value:
             check_origin_entry(entry)
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def check_root_path(cls, value: str) -> str:
+        return root_path_of(value)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -333,21 +343,21 @@ class LogSettings(Section):
 class Settings(Section):
     """All settings of one captiond, checked. `captiond.sources.load_settings` makes them."""
 
-    server: ServerSettings = ServerSettings()
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    generation: GenerationSettings = GenerationSettings()
-    captions: CaptionSettings = CaptionSettings()
-    images: ImageSettings = ImageSettings()
-    tags: TagSettings = TagSettings()
-    limits: LimitSettings = LimitSettings()
-    clients: ClientSettings = ClientSettings()
-    keys: KeySettings = KeySettings()
-    cache: CacheSettings = CacheSettings()
-    webhooks: WebhookSettings = WebhookSettings()
-    dialects: DialectSettings = DialectSettings()
-    retention: RetentionSettings = RetentionSettings()
-    logs: LogSettings = LogSettings()
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    generation: GenerationSettings = Field(default_factory=GenerationSettings)
+    captions: CaptionSettings = Field(default_factory=CaptionSettings)
+    images: ImageSettings = Field(default_factory=ImageSettings)
+    tags: TagSettings = Field(default_factory=TagSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    clients: ClientSettings = Field(default_factory=ClientSettings)
+    keys: KeySettings = Field(default_factory=KeySettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
+    dialects: DialectSettings = Field(default_factory=DialectSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
 
     @property
     def model_cache(self) -> Path:

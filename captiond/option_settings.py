@@ -31,9 +31,13 @@ MAX_PATTERNS = 1000
 
 
 class Section(BaseModel):
-    """The settings under one `[section]` of the file."""
+    """The settings under one `[section]` of the file.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Its validator is made when it is first needed. Child processes get checked settings and need
+    none, and so they start sooner.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class GenerationSettings(Section, GenerationOptions):

@@ -39,7 +39,11 @@ Name = tuple[str, str]  # section and key
 
 def sections() -> dict[str, type[Section]]:
     """Return the model of each section by its name."""
-    return {name: type(info.default) for name, info in Settings.model_fields.items()}
+    return {
+        name: section
+        for name, info in Settings.model_fields.items()
+        if isinstance(section := info.annotation, type) and issubclass(section, Section)
+    }
 
 
 def find_tables() -> dict[Name, Mapping[str, Any]]:
@@ -89,6 +93,12 @@ class Origin:
     key: str
     value: Any
     source: str
+    default: Any = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the value is another one than the default."""
+        return bool(self.value != self.default)
 
 
 def load_settings(
@@ -139,9 +149,15 @@ def origins(layers: list[Layer]) -> list[Origin]:
     Raises:
         SettingsError: settings are wrong.
     """
-    settings = checked(layers).model_dump(mode="json")
+    settings, defaults = (each.model_dump(mode="json") for each in (checked(layers), Settings()))
     return [
-        Origin(section, key, value, source_text(layers, section, key, value))
+        Origin(
+            section,
+            key,
+            value,
+            source_text(layers, section, key, value),
+            defaults[section][key],
+        )
         for section, keys in settings.items()
         for key, value in keys.items()
     ]

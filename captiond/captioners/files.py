@@ -50,7 +50,7 @@ def locate(settings: Settings, name: str, *, download: bool) -> Path:
     """
     if name in EMBEDDED:
         return checked(EMBEDDED[name], name)
-    if looks_like_path(name) or Path(name).is_dir():
+    if is_folder(name):
         return checked(Path(name).expanduser(), name)
     cached = in_cache(settings, name)
     if cached is not None:
@@ -62,8 +62,9 @@ def locate(settings: Settings, name: str, *, download: bool) -> Path:
     return fetch(settings, name)
 
 
-def looks_like_path(name: str) -> bool:
-    return name.startswith(("/", ".", "~")) or name.count("/") > 1
+def is_folder(name: str) -> bool:
+    """Return whether a name stands for a folder, rather than for a model of the hub."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or Path(name).is_dir()
 
 
 def checked(folder: Path, name: str) -> Path:

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -24,7 +24,7 @@ import structlog
 
 from captiond.authority import local_url
 from captiond.config import Settings
-from captiond.messages import Health, Message
+from captiond.messages import Health, Message, ModelInfo
 from captiond.processes.start import ModelStart, WebStart
 from captiond.recording import Recorder, Registry
 from captiond.spool import open_spool
@@ -74,6 +74,7 @@ class Supervisor:
         keyring: KeyRing,
         clock: SteadyClock,
         recorder: Recorder,
+        announce: Callable[[ModelInfo], None],
     ) -> None:
         self._settings = settings
         self._listener = listener
@@ -90,7 +91,7 @@ class Supervisor:
         spool = open_spool(settings)
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
-        self._status = StatusBoard(self._roster, notifier, list(self._devices()))
+        self._status = StatusBoard(self._roster, notifier, list(self._devices()), announce=announce)
         self._changes = TaskChanges(self._roster)
         self._assignment = Assignment(
             self._dispatcher,

@@ -21,6 +21,7 @@ from captiond.web.connections.http1 import REFUSED
 from captiond.web.connections.inbox import Evicted
 from captiond.web.origin import SPAN
 from captiond.web.problems import on_captiond_error, on_http_error, problem
+from captiond.web.root_path import own_path
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # The answers of probes while no image can be captioned: statuses, and codes of errors if any.
@@ -195,7 +196,7 @@ class Exchange:
             level,
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
-            path=loggable(self._scope["path"]),
+            path=loggable(own_path(self._scope)),
             status=self.status,
             ms=round(self.seconds * 1000, 1),
             client=client[0] if client else None,

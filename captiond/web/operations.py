@@ -105,6 +105,13 @@ WAIT = ParameterSpec(
     "until the task has another revision than the ETag.",
     Annotated[int, Field(ge=0, le=MOST_SECONDS)],
 )
+FOLLOW = ParameterSpec(
+    "follow",
+    "query",
+    "false: send the events that there are, and end. A proxy may hold a stream back, and too many "
+    "clients may wait; a client can then ask again and again.",
+    bool,
+)
 LAST_EVENT_ID = ParameterSpec(
     "Last-Event-ID",
     "header",
@@ -240,7 +247,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         scope=Scope.READ,
         errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, Draining, *STORE),
-        parameters=(TASK_ID, LAST_EVENT_ID),
+        parameters=(TASK_ID, FOLLOW, LAST_EVENT_ID),
         group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
         quiet=True,
@@ -403,7 +410,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "GET",
         "/docs",
         "The web page that shows the API, with a form to try each call.",
-        served.docs_page,
+        page.docs_page,
         (ResponseSpec(200, "The page.", None, media_type="text/html"),),
         quiet=True,
     ),

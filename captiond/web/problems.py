@@ -13,6 +13,7 @@ from captiond.web.access.admission import ClientLimited
 from captiond.web.dialects.error_forms import error_body, fault_of
 from captiond.web.field_problems import Problem
 from captiond.web.field_problems import problem as field_problem
+from captiond.web.root_path import own_path
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
 RETRY_SECONDS = 5  # Retry-After of an image that was refused with one of these statuses
@@ -86,7 +87,7 @@ def problem(
     request.state.error_code = code
     if status >= 500:
         request.state.error_detail = detail
-    if (dialect := error_body(request.url.path)) is not None:
+    if (dialect := error_body(own_path(request.scope))) is not None:
         fault = fault_of(status, code, detail, request.state.request_id)
         return JSONResponse(dialect(fault), status_code=fault.status, headers=headers)
     body = {"detail": detail, "code": code, "request_id": request.state.request_id, **more}

@@ -70,8 +70,17 @@ def other_value(name: str) -> Any:
     if isinstance(usual, bool):
         return not usual
     if isinstance(usual, int | float):
-        return BYTES if name.endswith(("_bytes", "_memory")) else usual + 1
+        return BYTES if name.endswith(("_bytes", "_memory")) else a_little_more(name, usual)
     return "other"
+
+
+def a_little_more(name: str, number: float) -> float:
+    """Return a number above this one, within the bounds of a setting."""
+    section, key = name.split(".")
+    bounds = [
+        each.le for each in sections()[section].model_fields[key].metadata if hasattr(each, "le")
+    ]
+    return number + 1 if all(number + 1 <= most for most in bounds) else (number + min(bounds)) / 2
 
 
 def choices(kind: Any) -> list[str]:

@@ -29,6 +29,7 @@ from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import form_options
 from captiond.web.origin import origin_of, trace_upload
+from captiond.web.root_path import root_of
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
 from captiond.web.uploading.uploads import received, shielded
@@ -92,7 +93,8 @@ async def replayed(request: Request, earlier: EarlierTask) -> Response:
 
 def accepted(request: Request, task_id: str, images: int) -> Response:
     """Return the response for a task that is stored."""
-    status_url = str(request.app.url_path_for("task_status", task_id=task_id))
+    path = request.app.url_path_for("task_status", task_id=task_id)
+    status_url = root_of(request.scope) + str(path)
     return JSONResponse(
         schemas.task_accepted(task_id, images),
         status_code=202,

@@ -72,6 +72,7 @@ FIELDS = {
     "reasons": "Why no image can be captioned now.",
     "request_id": "The id of the request, which is also in its log entry and in `X-Request-ID`.",
     "request_seconds": "How long an image that a client waits for may take.",
+    "requested": "The model that the settings name. It is `name` unless that is a fallback.",
     "requests": "The number of requests in a window.",
     "response_time": "How long the answer took, in milliseconds, with the unit.",
     "result": "The results of the finished images in upload order, or null while all images wait.",
