@@ -94,7 +94,9 @@ class Unfailing:
 def renderers(*, console: bool) -> list[Processor]:
     """Return the last processors of a line: as text for people, or as JSON."""
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=with_colors())]
+        # The default traceback shows the values of variables, among them the keys of clients.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=with_colors(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 

@@ -71,6 +71,22 @@ def test_elsewhere_the_log_is_json_without_whole_task_ids() -> None:
     assert entry["timestamp"].endswith("Z")
 
 
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_a_traceback_shows_no_values(form: str) -> None:
+    """They may be keys of clients."""
+    code = CODE.replace("FORMAT", form) + (
+        "def handle(key):\n"
+        "    try:\n"
+        "        raise ValueError('broken')\n"
+        "    except ValueError:\n"
+        "        log.exception('request_failed')\n"
+        "handle('cpd_' + 'secret')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "ValueError: broken" in done.stderr
+    assert "cpd_secret" not in done.stderr
+
+
 def test_text_in_a_file_has_no_colours_and_no_forged_line() -> None:
     (line,) = piped("console")
     assert "\x1b[" not in line
