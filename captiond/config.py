@@ -15,7 +15,7 @@ from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.dialect_settings import DialectSettings
 from captiond.kept_settings import CacheSettings, RetentionSettings
-from captiond.option_settings import GenerationSettings, Section, TagSettings
+from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
 from captiond.origins import check_host_entry, check_origin_entry
 from captiond.textvalues import Listed
 
@@ -321,6 +321,7 @@ class Settings(Section):
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     generation: GenerationSettings = GenerationSettings()
+    captions: CaptionSettings = CaptionSettings()
     images: ImageSettings = ImageSettings()
     tags: TagSettings = TagSettings()
     limits: LimitSettings = LimitSettings()

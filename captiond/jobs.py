@@ -133,7 +133,8 @@ class Captioned:
 
     `width` and `height` are those of the upright image, in pixels. `tag_details` are in order of
     salience; `tags` are their texts, sorted. `captions` holds all captions, best first, if the
-    request asked for more than one.
+    request asked for more than one. `alt_text` is None for a blank caption, and in a result that an
+    earlier version has stored.
     """
 
     caption: str
@@ -146,6 +147,7 @@ class Captioned:
     score: float | None = None
     captions: tuple[Caption, ...] = ()
     confidence: float | None = None
+    alt_text: str | None = None
 
     def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
         """Return a copy that has those of `tags` that the filter `wanted` selects."""

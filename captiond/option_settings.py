@@ -52,6 +52,18 @@ class GenerationSettings(Section, GenerationOptions):
         return Generation(**self.model_dump())
 
 
+class CaptionSettings(Section):
+    """How the texts that a model writes are worded."""
+
+    hedge_below: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description='An alternative text begins with "Possibly" if the confidence of the caption '
+        "is below this. 0: never.",
+    )
+
+
 class TagSettings(Section):
     pipelines: Annotated[dict[LanguageCode, Annotated[str, Field(min_length=1)]], Tabled] = Field(
         {"en": "captiond/english"},

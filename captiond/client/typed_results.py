@@ -29,7 +29,8 @@ class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one image: its caption and tags, or the reason why it has none.
 
     `name` is the name of the file as the service knows it. `error` and `code` are None if the image
-    has a caption. `width` and `height` are in pixels, of the upright image.
+    has a caption. `width` and `height` are in pixels, of the upright image. `alt_text` is a
+    sentence for screen readers.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
     cached: bool = False
     score: float | None = None
     confidence: float | None = None
+    alt_text: str | None = None
     captions: tuple[CaptionChoice, ...] = ()
     tag_details: tuple[CaptionTag, ...] = ()
     width: int | None = None

@@ -55,15 +55,16 @@ class ScoredCaption(TypedDict):
 class CaptionDetails(TypedDict):
     """What captiond adds to the fields of the replaced service.
 
-    `confidence` is in [0, 1], or null if an earlier version has stored the caption. `captions` is
-    there if the request asks for more than one. `width` and `height` are those of the
-    upright image.
+    `confidence` is in [0, 1]. It and `alt_text` are null if an earlier version has stored the
+    caption. `captions` is there if the request asks for more than one. `width` and `height` are
+    those of the upright image.
     """
 
     model: str
     cached: bool
     score: float | None
     confidence: float | None
+    alt_text: str | None
     captions: NotRequired[list[ScoredCaption]]
     width: int
     height: int
@@ -263,6 +264,7 @@ def caption_details(sha256: str | None, outcome: Captioned) -> CaptionDetails:
         "cached": outcome.cached,
         "score": outcome.score,
         "confidence": outcome.confidence,
+        "alt_text": outcome.alt_text,
         "captions": [scored_caption(caption) for caption in outcome.captions],
         "width": outcome.width,
         "height": outcome.height,

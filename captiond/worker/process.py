@@ -189,4 +189,5 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         defaults=settings.generation.defaults,
         wanted=settings.tags.filter,
         cached=settings.cache.enabled,
+        hedge_below=settings.captions.hedge_below,
     )

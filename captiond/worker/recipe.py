@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from captiond.jobs import Captioned, Generation
 from captiond.messages import Work
 from captiond.tags import TagFilter
+from captiond.wording.alt_text import alt_text
 
 # These fields were part of the cache's keys from the beginning, also with their default values.
 FIRST_FIELDS = frozenset(
@@ -28,6 +29,7 @@ class Recipe:
     `fingerprint` stands for the model's files, its precision and the way images are decoded.
     `tagger_fingerprint` returns the same for the tagger of a language. `defaults` and `wanted`
     apply to requests that ask for nothing in particular. `cached` says whether there is a cache.
+    An alternative text says that it may be wrong if the confidence is below `hedge_below`.
     """
 
     model: str
@@ -36,6 +38,7 @@ class Recipe:
     defaults: Generation
     wanted: TagFilter
     cached: bool
+    hedge_below: float = 0.0
 
     def generation_of(self, work: Work) -> Generation:
         """Return how the caption of this work is searched for."""
@@ -58,9 +61,14 @@ class Recipe:
         return f"{self.fingerprint}\0{generation}\0{tagger}{owner}"
 
     def selected(self, whole: Captioned, work: Work) -> Captioned:
-        """Return a caption with only those of its tags that the request wants."""
+        """Return a caption with only those of its tags that the request wants.
+
+        Its alternative text follows from the caption and the settings, so it needs no place in the
+        cache.
+        """
         wanted = self.wanted.narrowed(work.options.tags)
-        return whole.with_tags(whole.tag_details, wanted)
+        described = alt_text(whole.caption, whole.confidence, self.hedge_below)
+        return replace(whole.with_tags(whole.tag_details, wanted), alt_text=described)
 
 
 def recipe_fingerprint(*parts: str) -> str:

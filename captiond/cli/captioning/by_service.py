@@ -20,7 +20,8 @@ FILES_OF_A_REQUEST = 16
 AT_FIRST = RetryPolicy(seconds=2)
 REQUESTS_AT_ONCE = 4  # so that the service always has the next images
 FIELDS = (
-    "caption", "tags", "error", "model", "score", "confidence", "tag_details", "width", "height",
+    "caption", "tags", "error", "model", "score", "confidence", "alt_text", "tag_details",
+    "width", "height",
 )  # fmt: skip
 # Another file would be refused as well.
 FATAL_STATUSES = frozenset({401, 403, 404, 405, 429, 503})

@@ -19,7 +19,8 @@ from captiond.errors import ImageError
 from captiond.jobs import Caption
 from captiond.logs import set_up_logs
 from captiond.tagging.output import tagged
-from captiond.tags import Tag, TagFilter
+from captiond.tags import Tag
+from captiond.wording.alt_text import alt_text
 from captiond.worker.loading import Loaded, identify, load
 
 
@@ -96,7 +97,7 @@ def caption_batch(
         if image.pixels is None:
             yield failed_result(image.path, image.error, image.code)
         else:
-            yield captioned(image, *next(pairs), loaded.info.name, settings.tags.filter)
+            yield captioned(image, *next(pairs), loaded.info.name, settings)
 
 
 def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> list[Caption]:
@@ -108,10 +109,10 @@ def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> l
 
 
 def captioned(
-    image: Read, caption: Caption, tags: tuple[Tag, ...], model: str, wanted: TagFilter
+    image: Read, caption: Caption, tags: tuple[Tag, ...], model: str, settings: Settings
 ) -> dict[str, Any]:
     """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
-    fields = tagged(caption.text, caption.tagged(tags), wanted)
+    fields = tagged(caption.text, caption.tagged(tags), settings.tags.filter)
     details = fields.pop("tag_details")
     width, height = image.size
     return {
@@ -121,6 +122,7 @@ def captioned(
         "model": model,
         "score": caption.score,
         "confidence": caption.confidence,
+        "alt_text": alt_text(caption.text, caption.confidence, settings.captions.hedge_below),
         "tag_details": details,
         "width": width,
         "height": height,

@@ -6,6 +6,8 @@ field has no description.
 """
 
 FIELDS = {
+    "alt_text": "An alternative text for the image: the caption as one sentence, see "
+    "docs/alt-text.md. It is null for a blank caption, and for results of earlier versions.",
     "batch_size": "The largest number of images in a batch.",
     "body_bytes": "The size of a request body in bytes.",
     "cached": "Whether the caption comes from the cache.",

@@ -1,0 +1,39 @@
+"""Alternative texts: what a screen reader says in place of an image (docs/alt-text.md)."""
+
+import re
+
+from captiond.wording.openings import without_opening
+
+HEDGE = "Possibly"
+SENTENCE_END = re.compile(r"(\w*)[.!?]+[\"')]*(?=\s|$)")
+ABBREVIATIONS = frozenset({"mrs", "prof", "etc", "inc", "ltd"})
+SHORT = 2  # letters: a shorter word before a full stop is an abbreviation, such as "st."
+
+
+def alt_text(caption: str, confidence: float | None, hedge_below: float) -> str | None:
+    """Return the alternative text of an image: one sentence without "an image of".
+
+    If the confidence of the caption is below `hedge_below`, the sentence says that it may be wrong.
+    A blank caption has no alternative text: an empty one would say that the image is decoration.
+    """
+    text = first_sentence(without_opening(" ".join(caption.split())))
+    if not text:
+        return None
+    if confidence is not None and confidence < hedge_below:
+        return f"{HEDGE} {text}."
+    return f"{capitalized(text)}."
+
+
+def first_sentence(text: str) -> str:
+    """Return the first sentence of a text, without the mark that ends it."""
+    for end in SENTENCE_END.finditer(text):
+        word = end[1].lower()
+        if len(word) > SHORT and word not in ABBREVIATIONS:
+            return text[: end.end(1)].strip()
+    return text.rstrip(" .!?,;:-")
+
+
+def capitalized(text: str) -> str:
+    """Return a text whose first letter is a capital, unless that takes two characters."""
+    first = text[:1].upper()
+    return first + text[1:] if len(first) == 1 else text
