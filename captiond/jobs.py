@@ -12,6 +12,7 @@ from captiond.clients import Client
 from captiond.confidence import Token, of_part
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
+from captiond.vocabulary import ScoredTag
 
 
 class Status(StrEnum):
@@ -59,6 +60,9 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
+# Beside the caption, a vocabulary takes as long as so many of these steps, plus one for each ten
+# tags. A model reads a limited number of beginnings for an image, however many tags there are.
+VOCABULARY_STEPS, MOST_VOCABULARY_STEPS, TAGS_OF_A_STEP = 10, 60, 10
 # BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam.
 ENCODER_STEPS = 32
 
@@ -75,7 +79,9 @@ class Generation:
     """How captions are generated: greedy search with one beam, beam search with more.
 
     Every caption continues the `prompt`, which does not count as new tokens. Beam search returns
-    the best `num_captions` captions.
+    the best `num_captions` captions. The tags of a `vocabulary` are scored against the image, those
+    of the settings if it is empty; None stands for their threshold. With `rerank`, the best
+    captions are ordered by how well they fit the image.
     """
 
     prompt: str = ""
@@ -84,11 +90,21 @@ class Generation:
     min_new_tokens: int = 0
     repetition_penalty: float = 1.0
     num_captions: int = 1
+    vocabulary: tuple[str, ...] = ()
+    vocabulary_threshold: float | None = None
+    rerank: bool = False
 
     @property
     def cost(self) -> float:
-        """The estimated cost of one caption, in steps of the text decoder for one beam."""
-        return ENCODER_STEPS + self.num_beams * self.max_new_tokens
+        """The estimated cost of one caption, in steps of the text decoder for one beam.
+
+        A vocabulary of the settings does not count: all images have its cost.
+        """
+        steps = ENCODER_STEPS + self.num_beams * self.max_new_tokens
+        if self.vocabulary:
+            tags = len(self.vocabulary) / TAGS_OF_A_STEP
+            steps += round(VOCABULARY_STEPS + min(tags, MOST_VOCABULARY_STEPS))
+        return steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +112,24 @@ class Caption:
     """One caption. `score` is the mean log-probability of its new tokens and its end token.
 
     `confidence` is in [0, 1], as `captiond.confidence` explains it. It is None in a result that an
-    earlier version has stored. `tokens` are those that the model has chosen; they are not stored.
+    earlier version has stored. `tokens` are those that the model has chosen, and `scored` are the
+    tags of a vocabulary that the image has, which only its best caption carries. Both are not
+    stored.
     """
 
     text: str
     score: float
     confidence: float | None = None
     tokens: tuple[Token, ...] = ()
+    scored: tuple[ScoredTag, ...] = ()
 
     def tagged(self, tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
         """Return tags of this caption with their confidences."""
         if not self.tokens:
             return tags
         return tuple(
-            replace(tag, confidence=of_part(self.tokens, tag.start, tag.end)) for tag in tags
+            replace(tag, confidence=of_part(self.tokens, tag.start or 0, tag.end or 0))
+            for tag in tags
         )
 
 

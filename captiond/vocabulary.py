@@ -1,5 +1,6 @@
-"""Vocabularies: lists of tags that a model scores against an image. Pure, apart from `read_tags`."""
+"""Vocabularies: lists of tags that a model scores against an image."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
@@ -16,7 +17,9 @@ TEMPLATE = "a photo of a {tag}"
 ARTICLES = ("a", "an")
 VOWELS = "aeiou"
 
+CATEGORIES = frozenset(category.value for category in Category)
 Scorer = Literal["likelihood", "matching"]
+THRESHOLDS: dict[Scorer, float] = {"likelihood": 4.0, "matching": 0.0}  # nats; the defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,12 @@ class Vocabulary:
     scorer: Scorer = "likelihood"
 
     @property
+    def fingerprint(self) -> str:
+        """A hash of everything that the tags of an image depend on, beside the model."""
+        parts = (self.tags, self.template, self.threshold, self.scorer)
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    @property
     def texts(self) -> tuple[str, ...]:
         return tuple(tag.text for tag in self.tags)
 
@@ -92,10 +101,14 @@ class Vocabulary:
 
 @dataclass(frozen=True, slots=True)
 class ScoredTag:
-    """A tag of a vocabulary that an image has, with its score in nats."""
+    """A tag of a vocabulary that an image has, with its score in nats.
+
+    `confidence` is in [0, 1], if the scorer knows how probable it is that the image has the tag.
+    """
 
     tag: VocabularyTag
     score: float
+    confidence: float | None = None
 
 
 def read_tags(path: Path) -> tuple[VocabularyTag, ...]:
@@ -152,7 +165,7 @@ def parsed(line: str) -> VocabularyTag:
     if len(values) > 2:
         raise ValueError(f"{line!r} has more than a category and a threshold")
     for value in values:
-        if category is None and threshold is None and value.lower() in Category:
+        if category is None and threshold is None and value.lower() in CATEGORIES:
             category = Category(value.lower())
         elif threshold is None and is_number(value):
             threshold = float(value)

@@ -18,6 +18,8 @@ class CaptionOptions(TypedDict, total=False):
     num_captions: int
     no_cache: bool
     language: str
+    vocabulary: Sequence[str]
+    vocabulary_threshold: float
     tag_kinds: Sequence[str]
     tag_categories: Sequence[str]
     tag_deny: Sequence[str]

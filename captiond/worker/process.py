@@ -182,6 +182,8 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
+    if identity.matcher_fingerprint:
+        parts.append(identity.matcher_fingerprint)
     return Recipe(
         model=identity.files.name,
         fingerprint=recipe_fingerprint(*parts),
@@ -190,4 +192,5 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         wanted=settings.tags.filter,
         cached=settings.cache.enabled,
         hedge_below=settings.captions.hedge_below,
+        vocabulary=identity.vocabulary,
     )

@@ -93,7 +93,8 @@ class Search:
         generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, most))
         search = self._greedy if generation.num_beams == 1 else self._beam_search
         try:
-            return search(self._model.encode(pixels), prompt, generation)
+            features = self._model.encode(pixels)
+            return replace(search(features, prompt, generation), features=features)
         except torch.OutOfMemoryError:
             # Buffers of a larger batch would take the memory that half of this batch needs.
             self._model.release_buffers()

@@ -23,8 +23,8 @@ from captiond.vocabulary import Template, Vocabulary
 
 RANKS = 2  # of the likeliest places of a first token, at which the rest of a tag is tried
 MARGIN = 0.01  # nats; rounding must not exclude a tag whose score is exactly its threshold
-# An image of BLIP-base on a CPU takes as long as some 450 nodes. So the tags of an image never take
-# much longer than its caption, however many tags there are (docs/vocabulary.md has the measurement).
+# On a CPU, an image of BLIP-base takes as long as some 450 nodes. So the tags of an image never
+# take much longer than its caption, however many tags there are: docs/vocabulary.md has figures.
 MOST_NODES = 512
 GPU_IMAGES = 16  # in one pass, so that the logits of all its nodes take less than a gigabyte
 KEPT_TEXTS = 20_000  # whose likelihoods about the blank image are remembered
@@ -49,9 +49,7 @@ class TagLikelihood:
     of the blank image.
     """
 
-    def __init__(
-        self, forward: Forward, tokenizer: Tokenizer, begin: int, blank: Tensor
-    ) -> None:
+    def __init__(self, forward: Forward, tokenizer: Tokenizer, begin: int, blank: Tensor) -> None:
         self._forward, self._tokenizer = forward, tokenizer
         self._begin, self._blank_pixels = begin, blank
         self._unknown = tokenizer.token_to_id("[UNK]")
@@ -63,26 +61,23 @@ class TagLikelihood:
         features: Tensor,
         captions: Sequence[Sequence[int]],
         vocabulary: Vocabulary,
-        *,
-        every: bool = False,
+        thresholds: Sequence[float] | None,
     ) -> tuple[list[int], Tensor]:
         """Return which tags of a vocabulary have scores, by their places in it, and the scores in
         nats, float32 [images, those tags].
 
         `features` [images, 1 + patches, width] are of the images, and `captions` are the token ids
-        of their captions. A score below the threshold of its tag may be lower than it really is,
-        unless `every` score is wanted.
+        of their captions. A score below the threshold of its tag may be lower than it really is.
+        Without thresholds, every score is exact.
         """
         texts = self._texts(vocabulary)
         if texts.trie is None:
             return [], torch.zeros(len(features), 0)
         least = None
-        if not every:
-            thresholds = [vocabulary.thresholds[number] for number in texts.numbers]
-            least = texts.blank + texts.blank.new_tensor(thresholds) - MARGIN
-        likelihoods = self.likelihoods(
-            features, captions, texts.trie, vocabulary.template, least
-        )
+        if thresholds is not None:
+            needed = [thresholds[number] for number in texts.numbers]
+            least = texts.blank + texts.blank.new_tensor(needed) - MARGIN
+        likelihoods = self.likelihoods(features, captions, texts.trie, vocabulary.template, least)
         return texts.numbers, likelihoods - texts.blank
 
     def likelihoods(
@@ -95,8 +90,8 @@ class TagLikelihood:
     ) -> Tensor:
         """Return the log-likelihoods of the texts of a trie, float32 [images, texts].
 
-        A text that cannot have the log-likelihood `least` [texts] is not read to its end: no text is
-        likelier than its beginning. On a CPU, `MOST_NODES` nodes are read for an image then.
+        A text that cannot have the log-likelihood `least` [texts] is not read to its end: no text
+        is likelier than its beginning. On a CPU, at most `MOST_NODES` nodes are read then.
         """
         head, leads = self._heads(template)
         needs = None if least is None else least_of_firsts(trie, least)
@@ -109,9 +104,7 @@ class TagLikelihood:
             found.append(likelihoods_of(reading, needs, most))
         return torch.cat(found)
 
-    def trie(
-        self, tags: Sequence[str], template: Template
-    ) -> tuple[list[int], TokenTrie | None]:
+    def trie(self, tags: Sequence[str], template: Template) -> tuple[list[int], TokenTrie | None]:
         """Return the trie of those tags whose words the tokenizer knows, and their places."""
         encoded = self._tokenizer.encode_batch(
             [f"{tag} {template.after}" for tag in tags], add_special_tokens=False

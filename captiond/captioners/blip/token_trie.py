@@ -132,9 +132,7 @@ def trie_of(
     edges = EdgeNumbers()
     firsts = {key: edges.add(key[1], NONE, branch) for key, branch in roots.items()}
     nodes = {firsts[key]: [*edges.add_below(firsts[key], root)] for key, root in roots.items()}
-    subtrees = {
-        first: subtree_of(edges, first, below) for first, below in nodes.items() if below
-    }
+    subtrees = {first: subtree_of(edges, first, below) for first, below in nodes.items() if below}
     levels = [
         [edge for edge, depth in enumerate(edges.depths) if depth == level]
         for level in range(2, max(edges.depths) + 1)
@@ -164,9 +162,7 @@ def subtree_of(edges: EdgeNumbers, first: int, nodes: Sequence[int]) -> NodePass
     for number, edge in enumerate(nodes[1:], start=1):  # a node comes after the one before it
         ancestors[number] |= ancestors[place[edges.parents[edge]]]
     following = [
-        edge
-        for edge in range(nodes[0] + 1, len(edges.parents))
-        if edges.parents[edge] in place
+        edge for edge in range(nodes[0] + 1, len(edges.parents)) if edges.parents[edge] in place
     ]
     return NodePass(
         tokens=torch.tensor([edges.tokens[edge] for edge in nodes]),
@@ -197,12 +193,14 @@ def joined(subtrees: Sequence[NodePass]) -> NodePass:
     begins = [0]
     for subtree in subtrees:
         begins.append(begins[-1] + len(subtree.tokens))
-    blocks = torch.block_diag(*(subtree.ancestors.byte() for subtree in subtrees))
+    ancestors = torch.zeros(begins[-1], begins[-1], dtype=torch.bool)
+    for begin, end, subtree in zip(begins, begins[1:], subtrees, strict=False):
+        ancestors[begin:end, begin:end] = subtree.ancestors
     return NodePass(
         tokens=torch.cat([subtree.tokens for subtree in subtrees]),
         depths=torch.cat([subtree.depths for subtree in subtrees]),
         firsts=torch.cat([subtree.firsts for subtree in subtrees]),
-        ancestors=blocks.bool(),
+        ancestors=ancestors,
         edges=torch.cat([subtree.edges for subtree in subtrees]),
         sources=torch.cat(
             [tree.sources + begin for tree, begin in zip(subtrees, begins, strict=False)]
