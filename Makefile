@@ -6,6 +6,7 @@
 # make soak          inject every fault its full number of times, and send thousands of requests that
 #                    are made from the OpenAPI document; takes hours; prints a table
 # make browser-check use the web pages in a real browser; needs Chromium (BROWSER=PROGRAM)
+# make sidecar-check read what captiond writes into image files and XMP files with exiftool
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
@@ -19,7 +20,7 @@ INSTALLED := $(VENV)/.installed
 # More than cores: tests that start services wait much of their time.
 TEST_PROCESSES ?= 3
 
-.PHONY: install run test tests check soak browser-check guards bench gpu-wheels gpu-rehearsal audit tags-report clean
+.PHONY: install run test tests check soak browser-check sidecar-check guards bench gpu-wheels gpu-rehearsal audit tags-report clean
 
 install: $(INSTALLED)
 
@@ -53,6 +54,9 @@ soak: install
 browser-check: export BROWSER ?= chromium
 browser-check: install
 	$(BIN)/pytest tests/browser/check_pages.py
+
+sidecar-check: install
+	$(BIN)/pytest tests/metadata/check_with_exiftool.py
 
 guards: install
 	$(BIN)/python -m tests.faults.guards $(RESUME)

@@ -1,6 +1,5 @@
 """The sections of the settings that requests can override: how captions and tags are made."""
 
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
@@ -28,16 +27,20 @@ from captiond.request_options import (
     Threshold,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import Tabled
+from captiond.textvalues import InHome, OptionalPath, Tabled
 from captiond.vocabulary import TEMPLATE, Scorer, Template
 
 MAX_PATTERNS = 1000
 
 
 class Section(BaseModel):
-    """The settings under one `[section]` of the file."""
+    """The settings under one `[section]` of the file.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Its validator is made when it is first needed. Child processes get checked settings and need
+    none, and so they start sooner.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class GenerationSettings(Section, GenerationOptions):
@@ -68,7 +71,9 @@ class CaptionSettings(Section):
 
 
 class TagSettings(Section):
-    pipelines: Annotated[dict[LanguageCode, Annotated[str, Field(min_length=1)]], Tabled] = Field(
+    pipelines: Annotated[
+        dict[LanguageCode, Annotated[str, Field(min_length=1), InHome]], Tabled
+    ] = Field(
         {"en": "captiond/english"},
         min_length=1,
         description="A spaCy pipeline for each language: captiond/english, an installed package, "
@@ -85,13 +90,13 @@ class TagSettings(Section):
     allow: Patterns = Field((), max_length=MAX_PATTERNS, description=ALLOW)
     min_length: MinLength = 1
     max_number: MaxNumber = 0
-    synonyms: Path | None = Field(
+    synonyms: OptionalPath = Field(
         None,
         description="File with lines such as: automobile = car. The words on the left become those "
         "on the right.",
     )
 
-    vocabulary: Path | None = Field(
+    vocabulary: OptionalPath = Field(
         None,
         description="File with one tag on each line, which are scored against each image. A line "
         "may set a category and a threshold: sunset = nature, 2.5.",

@@ -81,6 +81,8 @@ THRESHOLD = "Least score, in nats, of the tags of the vocabulary that an image h
 class GenerationOptions(BaseModel):
     """How captions are generated: set for a deployment in `[generation]`, or for one request."""
 
+    model_config = ConfigDict(defer_build=True)
+
     prompt: str = Field(
         DEFAULT_GENERATION.prompt,
         max_length=200,
@@ -118,7 +120,7 @@ class RequestOptions(GenerationOptions):
     `model_fields_set` has the names of the fields that the request sets.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     num_captions: int = Field(
         DEFAULT_GENERATION.num_captions,

@@ -4,6 +4,7 @@ With pytest-xdist, the tests of one file run in one process, since they share se
 Only the tests of faults, which start services of their own, are spread freely.
 """
 
+import gc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,16 @@ from tests.service import Service, running
 TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "integration")  # folders; what takes long comes first
 SPREAD = "tests/faults/"
+
+# Test modules import torch, transformers and more. The collector of garbage would visit millions of
+# objects again and again, which live as long as the process: a fifth of the time of the imports.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Exempt all that has been imported from the search for garbage, which begins now."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
 from captiond.captioners.families import random_models
 from captiond.captioners.files import ModelFiles, locate
 from captiond.captioners.transformers import hide_progress_bars
-from captiond.cli.captioning.command import progress_bar
+from captiond.cli.captioning.progress import progress_bar
 from captiond.cli.formats import json_text, print_line, settings_as_toml
 from captiond.config import Settings
 from captiond.errors import ModelMissing
@@ -93,7 +93,7 @@ def choose_model(settings: Settings, options: BenchOptions, folder: Path) -> Mod
 
 def as_toml(settings: Settings) -> str:
     return settings_as_toml(
-        Origin(section, key, value, SOURCE)
+        Origin(section, key, value, SOURCE, default=value)
         for section, keys in settings.model_dump(mode="json", include=set(SECTIONS)).items()
         for key, value in keys.items()
     )

@@ -12,8 +12,9 @@ from pathlib import Path
 import structlog
 
 import captiond
-from captiond.config import ServerSettings, Settings
-from captiond.errors import StartupError
+from captiond.authority import local_url
+from captiond.config import Settings
+from captiond.foreign_variables import without_effect
 from captiond.logs import set_up_logs
 from captiond.metrics import Recorder
 from captiond.store.engine import make_engine
@@ -23,10 +24,12 @@ from captiond.supervisor.datafolder import (
     check_files,
     create_privately,
     make_folders,
+    make_model_folder,
     make_private,
     provide_temporary_folder,
 )
 from captiond.supervisor.keyring import KeyRing
+from captiond.supervisor.listening import listening
 from captiond.supervisor.lock import locked
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
@@ -34,8 +37,6 @@ from captiond.systemd import Notifier
 from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
-BACKLOG = 1024
-UNREAD_MS = 120_000  # a connection is closed when the client takes nothing of an answer for so long
 RELOAD_SECONDS = 1.0
 
 
@@ -49,40 +50,22 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
     """
     set_up_logs(settings.logs, process="supervisor")
     create_privately()
-    make_folders(settings.data.dir, settings.spool, settings.model_cache)
+    make_folders(settings.data.dir, settings.spool)
+    make_model_folder(settings.model_cache)
     with locked(settings.data.dir), listening(settings.server) as listener:
         make_private(settings)
         check_files(settings)
         if temporary := provide_temporary_folder(settings.data.dir):
             log.info("temporary_folder", path=str(temporary))
-        host, port = listener.getsockname()[:2]
-        log.info("listening", url=f"http://{host}:{port}", data=str(settings.data.dir))
+        if variables := without_effect(os.environ):
+            log.warning("variables_without_effect", use_instead=variables)
+        address, port = listener.getsockname()[:2]
+        url = local_url(address, port)
+        settings.address_file.write_text(f"{url}\n", "ascii")
+        log.info("listening", url=url, address=address, data=str(settings.data.dir))
         changed = asyncio.run(serve(settings, listener, reload=reload))
     if changed:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
-
-
-@contextlib.contextmanager
-def listening(server: ServerSettings) -> Iterator[socket.socket]:
-    """Listen on the address of the settings while the block runs.
-
-    Raises:
-        StartupError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted connections inherit this: a client that never reads its answer is disconnected.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
-        try:
-            listener.bind((server.host, server.port))
-        except OSError as error:
-            raise StartupError(
-                f"{server.host}:{server.port}: cannot listen there: {error.strerror}; stop what "
-                "uses this port, or choose another with --port"
-            ) from error
-        listener.listen(BACKLOG)
-        yield listener
 
 
 async def serve(settings: Settings, listener: socket.socket, *, reload: bool) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from captiond.cli.imports import only_what_tags_need
 from captiond.config import Settings
 from captiond.errors import CaptiondError
 from captiond.logs import set_up_logs
@@ -38,8 +39,9 @@ def print_tags(captions: list[str], file: Path | None, settings: Settings) -> No
     """
     exit_on_signals()
     set_up_logs(settings.logs, process="tags")
-    from captiond.tagging.output import tagged
-    from captiond.tagging.tagger import Taggers
+    with only_what_tags_need(settings):
+        from captiond.tagging.output import tagged
+        from captiond.tagging.tagger import Taggers
 
     taggers, wanted = Taggers.load(settings.tags), settings.tags.filter
     for batch in batches(map(printable, captions or lines(file or STANDARD_INPUT)), batch_size()):

@@ -24,6 +24,7 @@ from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageTooSlow, PoisonImage
 from captiond.jobs import BLAME_LIMIT, Death, Refused, blame
+from captiond.machine import usable_cores
 from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
@@ -211,6 +212,6 @@ def decoder_count(settings: Settings) -> int:
     Without a setting, it is the number of cores without the one that the model process uses, or
     less if their standing memory would be more than half of the budget.
     """
-    cores = max(1, len(os.sched_getaffinity(0)) - 1)
+    cores = max(1, usable_cores() - 1)
     fitting = pool_bytes(settings) // 2 // standing_bytes(settings.limits.file_bytes)
     return settings.images.decoders or max(1, min(cores, fitting))

@@ -109,6 +109,11 @@ class Dispatcher:
         """The number of interactive images that no model process has yet."""
         return len(self._waiting) + len(self._known_only)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any image waits or is with a model process."""
+        return self.waiting > 0 or any(model.work for model in self._models.values())
+
     # ------------------------------------------------------------ web processes
 
     def ask(self, web: str, ask: Ask) -> list[WebAnswer]:

@@ -59,6 +59,7 @@ class Router:
         self._courier = courier
         self._changes = changes
         self._registry = registry
+        self.finished = 0  # images, since the start
 
     def from_web(self, web: str, message: Message) -> None:
         """Handle a message of a web process."""
@@ -123,7 +124,7 @@ class Router:
         try again.
         """
         exit_ = self._dispatcher.model_exited(model, death)
-        self._status.model_exited(role)
+        self._status.model_exited(role, death)
         self._answer(exit_.answers)
         self.refuse_if_stopping()
         self._assignment.wake()
@@ -139,6 +140,7 @@ class Router:
             self._refuse_waiting(Draining("captiond is stopping; try again shortly"))
 
     def _finish(self, model: str, finished: Finished) -> None:
+        self.finished += 1
         work, answers = self._dispatcher.finish(model, finished)
         self._answer(answers)
         if work is None or work.lane is not Lane.BULK:

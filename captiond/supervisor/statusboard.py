@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+from captiond.jobs import Death
 from captiond.messages import Health, Keys, Ready, State, Unready
 from captiond.processes.children import ChildProcess
 from captiond.supervisor.drainrate import DrainRate
@@ -53,9 +54,9 @@ class StatusBoard:
         self._models.report(role, report)
         self.publish()
 
-    def model_exited(self, role: str) -> None:
+    def model_exited(self, role: str, death: Death) -> None:
         """Note and publish that a model process has exited."""
-        self._models.exited(role)
+        self._models.exited(role, death)
         self.publish()
 
     def spool_measured(self, free: int | None, disk_free: int | None) -> None:

@@ -5,7 +5,7 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `changes`: which tasks have changed, for the web processes.
-- `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
+- `health`, `statusboard`, `watch`, `watchdog`: what the service can do now, and what is hung.
 - `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`,
   `metricsfile`: leases, webhooks, keys, the deletion of expired data, the spool, and metrics.
 """
@@ -21,8 +21,9 @@ from typing import Any
 
 import structlog
 
+from captiond.authority import local_url
 from captiond.config import Settings
-from captiond.messages import Message
+from captiond.messages import Health, Message
 from captiond.metrics import WAITING_IMAGES, Recorder, Registry
 from captiond.processes.start import ModelStart, WebStart
 from captiond.spool import open_spool
@@ -46,6 +47,7 @@ from captiond.supervisor.routing import Router
 from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
+from captiond.supervisor.watchdog import Watchdog, asker
 from captiond.systemd import Notifier
 from captiond.usage import UsageBoard
 
@@ -110,6 +112,13 @@ class Supervisor:
             self._changes,
             self._registry,
         )
+        self._watchdog = Watchdog(
+            notifier,
+            asker(local_url(*listener.getsockname()[:2])),
+            lambda: self._status.state.health is Health.HEALTHY and self._dispatcher.busy,
+            lambda: self._router.finished,
+            batch_seconds=settings.model.batch_seconds,
+        )
         self._metrics = MetricsFile(settings.metrics_file, self._registry, self._refresh_metrics)
 
     def dump_metrics(self) -> None:
@@ -150,6 +159,7 @@ class Supervisor:
             self._keyring.run(self._status.keys_changed),
             self._usage.run(),
             self._metrics.run(),
+            self._watchdog.run(),
             tidy_forever(self._settings, self._engine, self._cleaner, self._clock),
         )
 

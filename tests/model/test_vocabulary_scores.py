@@ -15,7 +15,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 from captiond.captioners.blip import tag_likelihood
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.blip.tag_likelihood import TagLikelihood
-from captiond.captioners.blip.tag_reading import places_of
+from captiond.captioners.blip.tag_reading import TagReading, places_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
 from captiond.config import Precision
@@ -167,13 +167,13 @@ def test_the_most_promising_tags_are_read_if_not_all_can_be(
     blip: Blip, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    following = tag_likelihood.TagReading.following
+    following = TagReading.following
 
     def counted(self: Any, nodes: Any, places: Tensor) -> Tensor:
         read.append(len(nodes.tokens))
         return following(self, nodes, places)
 
-    monkeypatch.setattr(tag_likelihood.TagReading, "following", counted)
+    monkeypatch.setattr(TagReading, "following", counted)
     tags = vocabulary(*THINGS, threshold=-40.0)
     blip.caption(pixels[:1], Generation(), tags)  # computes the blank image's scores
     everything, read[:] = sum(read), []

@@ -21,7 +21,7 @@ from tools.scenes.model import SIDE, new_tokenizer
 from tools.scenes.scene import HUES, NOUNS
 
 TEXTS = 4  # of each image in a batch; one half of them fits
-_REPORT = 50
+_REPORT = 25
 _ENCODED = 200  # images at a time
 
 

@@ -41,15 +41,15 @@ def in_process(settings: Settings) -> Captioner:
 
     @contextmanager
     def caption(files: list[FoundFile], console: Console) -> Iterator[Iterable[list[Result]]]:
-        if not files:
-            yield ()
-            return
         set_up_logs(settings.logs, process="caption")
         set_up_pillow(settings.images)
         with console.status("loading the model"):
             loaded = load(identify(settings, settings.model.devices[0]), settings, trial=False)
-        with ThreadPoolExecutor() as pool:
+        pool = ThreadPoolExecutor()
+        try:
             yield captioned_batches(files, loaded, settings, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     return caption
 
@@ -75,14 +75,14 @@ def read(found: FoundFile, loaded: Loaded, settings: Settings) -> Read:
     """Read and decode one file."""
     path = found.path
     if found.problem:
-        return Read(path, error=found.problem, code="unreadable_file")
+        return Read(path, error=found.problem, code=found.code)
     try:
         with path.open("rb") as file:
             pixels, size = decode(file, loaded.captioner.geometry, settings.images)
     except ImageError as error:
         return Read(path, error=str(error), code=error.code)
     except OSError as error:
-        return Read(path, error=error.strerror or str(error), code="unreadable_file")
+        return Read(path, error=error.strerror or str(error), code=found.code)
     return Read(path, pixels, size)
 
 

@@ -20,10 +20,14 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """An entry that may be an image. `problem` says why it cannot be read; empty if it can."""
+    """An entry that may be an image.
+
+    `problem` says why it is not captioned; empty if it is. `code` is the code of this error.
+    """
 
     path: Path
     problem: str = ""
+    code: str = "unreadable_file"
 
 
 def found_files(paths: Iterable[Path]) -> Iterator[FoundFile]:
