@@ -40,7 +40,10 @@ def checked_tag(text: str) -> str:
 
 def each_once(texts: tuple[str, ...]) -> tuple[str, ...]:
     """Return texts without those that were there before in another case."""
-    return tuple({text.casefold(): text for text in reversed(texts)}.values())[::-1]
+    firsts: dict[str, str] = {}
+    for text in texts:
+        firsts.setdefault(text.casefold(), text)
+    return tuple(firsts.values())
 
 
 LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8})*$")]

@@ -16,6 +16,7 @@ class CaptionOptions(TypedDict, total=False):
     min_new_tokens: int
     repetition_penalty: float
     num_captions: int
+    rerank: bool
     no_cache: bool
     language: str
     vocabulary: Sequence[str]

@@ -35,9 +35,12 @@ def test_every_option_is_read() -> None:
         "min_new_tokens": "5",
         "repetition_penalty": "1.5",
         "num_captions": "3",
+        "rerank": "true",
+        "vocabulary": "cat, fire truck",
+        "vocabulary_threshold": "2.5",
         "no_cache": "true",
         "language": "en",
-        "tag_kinds": "noun,adjective",
+        "tag_kinds": "noun,adjective,vocabulary",
         "tag_categories": '["animal"]',
         "tag_deny": "cat, d*g",
         "tag_allow": "bird",
@@ -46,11 +49,13 @@ def test_every_option_is_read() -> None:
     }
     assert set(fields) == set(RequestOptions.model_fields)
     assert options_of(fields, Settings()) == Options(
-        generation=Generation("a photograph of", 4, 30, 5, 1.5, 3),
+        generation=Generation(
+            "a photograph of", 4, 30, 5, 1.5, 3, ("cat", "fire truck"), 2.5, rerank=True
+        ),
         no_cache=True,
         language="en",
         tags=TagOptions(
-            kinds=(Kind.NOUN, Kind.ADJECTIVE),
+            kinds=(Kind.NOUN, Kind.ADJECTIVE, Kind.VOCABULARY),
             categories=(Category.ANIMAL,),
             deny=("cat", "d*g"),
             allow=("bird",),
