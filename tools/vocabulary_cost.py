@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
+from transformers import BlipForImageTextRetrieval
 
 from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.blip.random_weights import END, write_random_model
+from captiond.captioners.blip.random_weights import (
+    config_of,
+    write_processor,
+    write_random_model,
+    write_tokenizer,
+)
 from captiond.captioners.blip.tag_likelihood import (
     MOST_NODES,
     TagLikelihood,
@@ -19,6 +25,7 @@ from captiond.captioners.blip.tag_likelihood import (
     likelihoods_of,
 )
 from captiond.captioners.blip.tag_reading import TagReading
+from captiond.captioners.blip.tag_scorer import CANDIDATES
 from captiond.captioners.blip.token_trie import TokenTrie, trie_of
 from captiond.captioners.protocol import Placement
 from captiond.jobs import Generation
@@ -32,30 +39,51 @@ CAPTION_PLACES = (3, 8, 14)  # where the captions have an "a"
 
 def print_cost(images: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        write_random_model("base", Path(name))
-        blip = Blip.load(Path(name), Placement(torch.device("cpu"), "fp32"))
+        captioner, matcher = Path(name) / "captioner", Path(name) / "matcher"
+        write_random_model("base", captioner)
+        write_random_matcher(matcher)
+        placement = Placement(torch.device("cpu"), "fp32", matcher=matcher)
+        blip = Blip.load(captioner, placement)
+    measure(blip, images)
+
+
+def write_random_matcher(folder: Path) -> None:
+    """Write a matching model of random weights in BLIP-base's shape."""
+    torch.manual_seed(1)
+    BlipForImageTextRetrieval(config_of("base")).save_pretrained(folder)
+    write_tokenizer(folder)
+    write_processor(folder)
+
+
+@torch.inference_mode()
+def measure(blip: Blip, images: int) -> None:
+    """Print how long captions take, and tags and matching beside them."""
     pixels = torch.randint(0, 256, (images, 384, 384, 3), dtype=torch.uint8)
-    scorer = blip._scorer
+    scorer, matching = blip._scorer, blip._matching
     assert scorer is not None
-    with torch.inference_mode():
-        sequences = blip.search(pixels[:1], Generation(max_new_tokens=2))  # warms up
-        caption, sequences = timed(lambda: blip.search(pixels, Generation()))
-        print(f"captions of {images} images: {caption:.2f} s")
-        texts = sequences.tokens[:, 0].tolist()
-        for text in texts:
-            for place in CAPTION_PLACES:
-                text[place] = LEADS[0]
-        assert END not in texts[0]
-        features = sequences.features
-        assert features is not None
-        for tokens in ({2: 1.0}, SHARES):
-            trie = random_trie(tokens)
-            run = partial(read, scorer._likelihood, features, texts, trie)
-            seconds, _ = timed(run)
-            print(
-                f"{TAGS} tags of {mean(tokens):.1f} tokens, {trie.nodes} beginnings: "
-                f"{seconds:.2f} s, {seconds / caption:.2f} of the captions"
-            )
+    blip.search(pixels[:1], Generation(max_new_tokens=2))  # warms up
+    caption, sequences = timed(lambda: blip.search(pixels, Generation()))
+    print(f"captions of {images} images: {caption:.2f} s")
+    texts = sequences.tokens[:, 0].tolist()
+    for text in texts:
+        for place in CAPTION_PLACES:
+            text[place] = LEADS[0]
+    features = sequences.features
+    assert features is not None
+    for tokens in ({2: 1.0}, SHARES):
+        trie = random_trie(tokens)
+        seconds, _ = timed(partial(read, scorer._likelihood, features, texts, trie))
+        print(
+            f"{TAGS} tags of {mean(tokens):.1f} tokens, {trie.nodes} beginnings: "
+            f"{seconds:.2f} s, {seconds / caption:.2f} of the captions"
+        )
+    if matching is not None:
+        candidates = [[f"a photo of a {n}" for n in range(CANDIDATES)]] * images
+        seconds, _ = timed(partial(matching._matcher.of_each, features, candidates))
+        print(
+            f"matching of {CANDIDATES} tags, without the encoding: {seconds:.2f} s, "
+            f"{seconds / caption:.2f} of the captions"
+        )
 
 
 def read(

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from captiond.captioners.blip.captioner import Blip
+from captiond.captioners.blip.tag_likelihood import TagLikelihood
 from captiond.captioners.blip.tag_scorer import CANDIDATES
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
@@ -93,7 +94,12 @@ def batch_scores(blip: Blip, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
     nothing: list[list[int]] = [[] for _ in texts]
     _, template_only = likelihood.scores(features, nothing, vocabulary, None)
     _, ratios = likelihood.scores(features, texts, vocabulary, None)
-    found = {"likelihood, template only": template_only, "likelihood": ratios}
+    smoothed = likelihood._texts(vocabulary).blank
+    found = {
+        "likelihood, template only": template_only,
+        "likelihood, not smoothed": ratios + smoothed - blank_likelihoods(likelihood, vocabulary),
+        "likelihood": ratios,
+    }
     if matching is not None:
         filled = [vocabulary.template.filled(tag) for tag in TAGS]
         scores = matching.scores(pixels, features, [filled] * len(texts))
@@ -101,6 +107,14 @@ def batch_scores(blip: Blip, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
         kept = torch.full_like(scores, -100.0).scatter(1, likeliest, scores.gather(1, likeliest))
         found |= {"matching, every tag": scores, f"matching, {CANDIDATES} likeliest": kept}
     return found
+
+
+def blank_likelihoods(likelihood: TagLikelihood, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return the log-likelihoods of all tags about the blank image."""
+    _, trie = likelihood.trie(vocabulary.texts, vocabulary.template)
+    assert trie is not None
+    features = likelihood._forward.encode(likelihood._blank_pixels)
+    return likelihood.likelihoods(features, [[]], trie, vocabulary.template)[0]
 
 
 def print_row(name: str, scores: Scores, truth: Truth) -> None:

@@ -1,6 +1,7 @@
 """Tags of a vocabulary have the likelihoods of transformers' model, and the best ones are found."""
 
 from dataclasses import replace
+from math import exp, log
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers.models.blip.image_processing_pil_blip import BlipImageProcesso
 
 from captiond.captioners.blip import tag_likelihood
 from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.blip.tag_likelihood import TagLikelihood
+from captiond.captioners.blip.tag_likelihood import SMOOTHING, TagLikelihood
 from captiond.captioners.blip.tag_reading import TagReading, places_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
@@ -140,7 +141,8 @@ def test_likelihoods_are_those_of_transformers(
             best = max(
                 reference.likelihood(features[image], beginning, text) for beginning in beginnings
             )
-            expected = best - reference.likelihood(blank, head, text)
+            about_blank = exp(reference.likelihood(blank, head, text)) + SMOOTHING
+            expected = best - log(about_blank)
             assert scores[image, number].item() == pytest.approx(expected, abs=1e-3)
 
 
@@ -154,11 +156,11 @@ def test_the_things_of_a_scene_have_the_best_scores(blip: Blip, pixels: Pixels) 
 
 
 def test_leaving_out_hopeless_tags_changes_no_result(blip: Blip, pixels: Pixels) -> None:
-    tags = vocabulary(*THINGS, threshold=6.0)
+    tags = vocabulary(*THINGS, threshold=3.0)
     scores = exact(blip, pixels, tags)
     captions = blip.caption(pixels, Generation(), tags)
     for (best,), row in zip(captions, scores.tolist(), strict=True):
-        expected = {tag: score for tag, score in zip(THINGS, row, strict=True) if score >= 6.0}
+        expected = {tag: score for tag, score in zip(THINGS, row, strict=True) if score >= 3.0}
         found = {scored.tag.text: scored.score for scored in best.scored}
         assert found == pytest.approx(expected, abs=1e-3)
 

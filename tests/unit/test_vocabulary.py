@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from captiond.captioners.families import load_captioner
+from captiond.captioners.files import EMBEDDED
+from captiond.captioners.protocol import Placement
+from captiond.cli.captioning.service_flags import texts_of
 from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.jobs import Captioned, Generation, Lane, Options, SpooledImage
@@ -24,8 +29,11 @@ from captiond.vocabulary import (
 from captiond.web.options import options_of
 from captiond.web.problems import InvalidRequest
 from captiond.web.schemas import tag_detail
+from captiond.worker.loading import checked_vocabulary
 from captiond.worker.recipe import Recipe
+from tests.toy import toy_family, write_toy
 
+CPU = Placement(torch.device("cpu"), "fp32")
 TEMPLATE = Template.parse("a photo of a {tag}")
 CAT = VocabularyTag("cat")
 VOCABULARY = Vocabulary((CAT, VocabularyTag("dog", threshold=9.0)), TEMPLATE, 4.0)
@@ -275,3 +283,28 @@ def test_a_result_has_the_score_and_no_place_in_the_caption() -> None:
         "score": 4.1235,
     }
     assert "score" not in tag_detail(of_caption("cat"))
+
+
+# ---------------------------------------------------------------- captioners and commands
+
+
+def test_a_captioner_that_cannot_score_tags_does_not_start(tmp_path: Path) -> None:
+    toy = toy_family().load(write_toy(tmp_path / "toy"), CPU)
+    assert checked_vocabulary(toy, RECIPE.vocabulary) is None
+    with pytest.raises(SettingsError, match="this model cannot score tags"):
+        checked_vocabulary(toy, VOCABULARY)
+
+
+def test_matching_needs_a_model() -> None:
+    blip = load_captioner(EMBEDDED["captiond/scenes"], CPU)
+    assert checked_vocabulary(blip, VOCABULARY) == VOCABULARY
+    with pytest.raises(SettingsError, match=r"\[model\] matcher"):
+        checked_vocabulary(blip, replace(VOCABULARY, scorer="matching"))
+
+
+def test_a_file_becomes_a_list_for_a_service(tmp_path: Path) -> None:
+    assert texts_of(written(tmp_path, "cat\nred fox\n")) == ("cat", "red fox")
+    with pytest.raises(SettingsError, match="the most are 1000"):
+        texts_of(written(tmp_path, "\n".join(f"tag {n}" for n in range(1001))))
+    with pytest.raises(SettingsError, match="a tag only"):
+        texts_of(written(tmp_path, "cat = animal"))

@@ -3,7 +3,8 @@
 A tag is tried behind the beginning of a template ("a photo of a {tag}"), and at the places where
 the caption of the image has the same word: behind "a cat on" of "a cat on a sofa", "a couch" is
 likely as well. The log-likelihood of a tag is that of the word and the tag at the place where it is
-the greatest. Its score is the difference to that behind the template about a blank image.
+the greatest. Its score is the logarithm of the ratio of its probability to that behind the template
+about a blank image, which counts as `SMOOTHING` at least.
 
 The beginnings are read once for an image, and so is each token that several tags begin with
 (`token_trie`). The last token of a tag is predicted, not read.
@@ -22,6 +23,9 @@ from captiond.captioners.blip.token_trie import TokenTrie, trie_of
 from captiond.vocabulary import Template, Vocabulary
 
 RANKS = 2  # of the likeliest places of a first token, at which the rest of a tag is tried
+# A smaller probability about the blank image says nothing about the tag: the model has never seen
+# such an image. docs/vocabulary.md has the figures with and without smoothing.
+SMOOTHING = 1e-3
 MARGIN = 0.01  # nats; rounding must not exclude a tag whose score is exactly its threshold
 # On a CPU, an image of BLIP-base takes as long as some 450 nodes. So the tags of an image never
 # take much longer than its caption, however many tags there are: docs/vocabulary.md has figures.
@@ -39,7 +43,7 @@ class TagTexts:
 
     numbers: list[int]
     trie: TokenTrie | None  # None if no tag is left
-    blank: Tensor  # [tags], their log-likelihoods about the blank image
+    blank: Tensor  # [tags], their smoothed log-likelihoods about the blank image
 
 
 class TagLikelihood:
@@ -134,13 +138,16 @@ class TagLikelihood:
         return texts
 
     def _of_blank(self, tags: Sequence[str], template: Template) -> Tensor:
-        """Return the log-likelihoods of tags about the blank image. Each is computed once."""
+        """Return the smoothed log-likelihoods of tags about the blank image. Each is computed
+        once.
+        """
         new = [tag for tag in dict.fromkeys(tags) if (template, tag) not in self._blank]
         _, trie = self.trie(new, template) if new else ([], None)
         if trie is not None:
             features = self._forward.encode(self._blank_pixels)
-            found = self.likelihoods(features, [[]], trie, template)[0].tolist()
-            self._blank.update(zip([(template, tag) for tag in new], found, strict=True))
+            found = self.likelihoods(features, [[]], trie, template)[0]
+            smoothed = (found.double().exp() + SMOOTHING).log().tolist()
+            self._blank.update(zip([(template, tag) for tag in new], smoothed, strict=True))
         values = [self._blank[template, tag] for tag in tags]
         for key in list(self._blank)[: max(0, len(self._blank) - KEPT_TEXTS)]:
             del self._blank[key]
