@@ -5,6 +5,7 @@ that is not defined here is an error in every source.
 """
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,9 +16,10 @@ from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.dialect_settings import DialectSettings
+from captiond.jobs import Generation
 from captiond.kept_settings import CacheSettings, RetentionSettings
 from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
-from captiond.origins import check_host_entry, check_origin_entry
+from captiond.origins import check_host_entry, check_origin_entry, root_path_of
 from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
 
 MIB = 1024 * 1024
@@ -61,6 +63,11 @@ class ServerSettings(Section):
         description="Header in which trusted proxies report it. The other header is ignored, "
         "because a client may have written it.",
     )
+    root_path: str = Field(
+        "",
+        description="Path under which a reverse proxy serves captiond, such as /captions. The "
+        "proxy may remove it from the requests or pass it on. Empty: no proxy does that.",
+    )
     connections: int = Field(
         2000,
         ge=1,
@@ -96,6 +103,11 @@ class ServerSettings(Section):
         for entry in value:
             check_origin_entry(entry)
         return value
+
+    @field_validator("root_path")
+    @classmethod
+    def check_root_path(cls, value: str) -> str:
+        return root_path_of(value)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -353,6 +365,11 @@ class Settings(Section):
     dialects: DialectSettings = Field(default_factory=DialectSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
+
+    @property
+    def default_generation(self) -> Generation:
+        """Return how the captions of a request are generated that sets no option."""
+        return replace(self.generation.defaults, rules=self.captions.search_rules)
 
     @property
     def model_cache(self) -> Path:

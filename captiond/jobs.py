@@ -75,13 +75,28 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SearchRules:
+    """What a deployment rules out in every search for captions. The defaults rule out nothing.
+
+    No caption has one of the `banned_words`, nor, with `ban_hallucinations`, a word that the kind
+    of model is known to invent. A caption that has not ended after its `max_new_tokens` may take
+    `finish_tokens` more.
+    """
+
+    ban_hallucinations: bool = False
+    banned_words: tuple[str, ...] = ()
+    finish_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """How captions are generated: greedy search with one beam, beam search with more.
 
     Every caption continues the `prompt`, which does not count as new tokens. Beam search returns
-    the best `num_captions` captions. The tags of a `vocabulary` are scored against the image, those
-    of the settings if it is empty; None stands for their threshold. With `rerank`, the best
-    captions are ordered by how well they fit the image.
+    the best `num_captions` captions. With `no_repeat_ngram_size`, so many tokens in a row occur
+    once at most. `context` is what the client knows about the image. The tags of a `vocabulary` are
+    scored against the image, those of the settings if it is empty; None stands for their threshold.
+    With `rerank`, the best captions are ordered by how well they fit the image.
     """
 
     prompt: str = ""
@@ -90,15 +105,24 @@ class Generation:
     min_new_tokens: int = 0
     repetition_penalty: float = 1.0
     num_captions: int = 1
+    no_repeat_ngram_size: int = 0
+    context: str = ""
+    rules: SearchRules = SearchRules()
     vocabulary: tuple[str, ...] = ()
     vocabulary_threshold: float | None = None
     rerank: bool = False
 
     @property
+    def longest(self) -> int:
+        """The number of new tokens at which a caption is cut."""
+        return self.max_new_tokens + self.rules.finish_tokens
+
+    @property
     def cost(self) -> float:
         """The estimated cost of one caption, in steps of the text decoder for one beam.
 
-        A vocabulary of the settings does not count: all images have its cost.
+        Few captions need `finish_tokens`. A vocabulary of the settings does not count: all images
+        have its cost.
         """
         steps = ENCODER_STEPS + self.num_beams * self.max_new_tokens
         if self.vocabulary:
@@ -112,8 +136,10 @@ class Caption:
     """One caption. `score` is the mean log-probability of its new tokens and its end token.
 
     `confidence` is in [0, 1], as `captiond.confidence` explains it. It is None in a result that an
-    earlier version has stored. `tokens` are those that the model has chosen, and `scored` are the
-    tags of a vocabulary that the image has, which only its best caption carries. Both are not
+    earlier version has stored. `raw` is the text as the model has written it, if that differs.
+    `tokens` are those that the model has chosen. A caption that has not `ended` was cut at its
+    longest length. `notes` say what the model could not use of the request. `scored` are the tags
+    of a vocabulary that the image has; only its best caption carries them. These four are not
     stored.
     """
 
@@ -121,6 +147,9 @@ class Caption:
     score: float
     confidence: float | None = None
     tokens: tuple[Token, ...] = ()
+    raw: str | None = None
+    ended: bool = True
+    notes: tuple[str, ...] = ()
     scored: tuple[ScoredTag, ...] = ()
 
     def tagged(self, tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
@@ -134,16 +163,30 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """The request that images came with, for logs and traces: its id, and its W3C trace context."""
+
+    request_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for, the same for all its images. The settings decide the rest."""
+    """What one request asks for, the same for all its images. The settings decide the rest.
+
+    Options are equal if they ask for the same, whatever their `origin` is.
+    """
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
+    origin: RequestOrigin | None = field(default=None, compare=False)
 
 
 DEFAULT_OPTIONS = Options()
+NO_CONTEXT = "context: the model cannot use it"  # a note of a result
 NOBODY = Client("")  # stands for a client that is not known, as of tasks of earlier versions
 
 
@@ -153,8 +196,9 @@ class Captioned:
 
     `width` and `height` are those of the upright image, in pixels. `tag_details` are in order of
     salience; `tags` are their texts, sorted. `captions` holds all captions, best first, if the
-    request asked for more than one. `alt_text` is None for a blank caption, and in a result that an
-    earlier version has stored.
+    request asked for more than one. `raw_caption` is what the model has written, or None if that is
+    the caption. `notes` say what of the request had no effect. `alt_text` is None for a blank
+    caption, and in a result that an earlier version has stored.
     """
 
     caption: str
@@ -168,6 +212,8 @@ class Captioned:
     captions: tuple[Caption, ...] = ()
     confidence: float | None = None
     alt_text: str | None = None
+    raw_caption: str | None = None
+    notes: tuple[str, ...] = ()
 
     def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
         """Return a copy that has those of `tags` that the filter `wanted` selects."""

@@ -44,6 +44,22 @@ def raising_out_of_memory() -> Iterator[None]:
         raise OutOfMemory(str(error)) from error
 
 
+def device_memory(device: torch.device) -> dict[str, Callable[[], float]]:
+    """Return how the memory of a device is read, in bytes, by its states. A CPU has none."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated": lambda: torch.cuda.memory_allocated(device),
+        "reserved": lambda: torch.cuda.memory_reserved(device),
+        "used": lambda: used_of(*torch.cuda.mem_get_info(device)),
+        "total": lambda: torch.cuda.mem_get_info(device)[1],
+    }
+
+
+def used_of(free: int, total: int) -> int:
+    return total - free
+
+
 def release_cached_memory() -> None:
     """Free the unused memory that torch's allocator keeps, before a smaller batch runs."""
     if torch.cuda.is_available():

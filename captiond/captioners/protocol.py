@@ -30,7 +30,7 @@ class Capabilities:
     several_captions: bool = False  # return more than the best caption
     vocabulary: bool = False  # score the tags of a vocabulary
     matching: bool = False  # say whether a text fits an image
-    context: bool = False  # use text that describes where the image comes from
+    context: bool = False  # use what is known about the image; otherwise it is ignored
 
     @property
     def unsupported(self) -> tuple[str, ...]:
@@ -39,6 +39,7 @@ class Capabilities:
             "prompt": self.prompt,
             "num_beams": self.beams,
             "num_captions": self.several_captions,
+            "context": self.context,
             "vocabulary": self.vocabulary,
             "vocabulary_threshold": self.vocabulary,
             "rerank": self.matching,
@@ -171,9 +172,12 @@ class Family:
 
     `load` and `compare` raise ModelBroken if the files cannot be loaded. `random_models` are those
     that `captiond bench --shape` can name. `probe` returns None for a model that needs no choices.
+    `uses_context` is what the capabilities of its captioners say: known captions are looked up
+    before a captioner is loaded, by all that they depend on.
     """
 
     load: Callable[[Path, Placement], Captioner]
     compare: Callable[[Path, Placement], Comparison] | None = None
     probe: Callable[[Path, Placement], Probe | None] | None = None
     random_models: Mapping[str, RandomModel] = field(default_factory=dict)
+    uses_context: bool = False

@@ -13,10 +13,12 @@ import structlog
 
 import captiond
 from captiond.authority import local_url
+from captiond.cli.serve_lines import ready_announcer, say_stopped
 from captiond.config import Settings
 from captiond.foreign_variables import without_effect
 from captiond.logs import set_up_logs
-from captiond.metrics import Recorder
+from captiond.messages import ModelInfo
+from captiond.recording import Recorder
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.supervisor.courier import Courier
@@ -63,20 +65,42 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
         url = local_url(address, port)
         settings.address_file.write_text(f"{url}\n", "ascii")
         log.info("listening", url=url, address=address, data=str(settings.data.dir))
-        changed = asyncio.run(serve(settings, listener, reload=reload))
+        announce = ready_announcer(url, settings.logs)
+        changed = asyncio.run(serve(settings, listener, announce, reload=reload))
     if changed:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+    say_stopped(settings.logs)
 
 
-async def serve(settings: Settings, listener: socket.socket, *, reload: bool) -> bool:
+async def serve(
+    settings: Settings,
+    listener: socket.socket,
+    announce: Callable[[ModelInfo], None],
+    *,
+    reload: bool,
+) -> bool:
     """Run the supervisor until a signal, or with `reload` until the code has changed.
 
-    Return whether the code has changed.
+    Return whether the code has changed. `announce` is called when the service can caption.
     """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, make_stopper(stop))
+    stopper = make_stopper(stop)
+    with (
+        on_signal(signal.SIGINT, stopper, after=signal.SIG_DFL),
+        on_signal(signal.SIGTERM, stopper, after=signal.SIG_DFL),
+    ):
+        return await serve_until(stop, settings, listener, announce, reload=reload)
+
+
+async def serve_until(
+    stop: asyncio.Event,
+    settings: Settings,
+    listener: socket.socket,
+    announce: Callable[[ModelInfo], None],
+    *,
+    reload: bool,
+) -> bool:
+    """Run the supervisor until `stop` is set, which a change of the code does with `reload`."""
     engine = make_engine(settings.database)
     await prepare_database(engine, settings.database)
     recorder, clock = Recorder(), SteadyClock(engine)
@@ -85,9 +109,11 @@ async def serve(settings: Settings, listener: socket.socket, *, reload: bool) ->
     keyring = KeyRing(settings, engine, os.environ)
     await keyring.prepare()
     notifier = Notifier(os.environ)
-    supervisor = Supervisor(settings, listener, engine, notifier, courier, keyring, clock, recorder)
+    supervisor = Supervisor(
+        settings, listener, engine, notifier, courier, keyring, clock, recorder, announce
+    )
     try:
-        with on_sigusr1(supervisor.dump_metrics):
+        with on_signal(signal.SIGUSR1, supervisor.dump_metrics, after=signal.SIG_IGN):
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(stop_when_code_changes(stop)) if reload else None
                 await supervisor.run(stop)
@@ -99,18 +125,20 @@ async def serve(settings: Settings, listener: socket.socket, *, reload: bool) ->
 
 
 @contextlib.contextmanager
-def on_sigusr1(callback: Callable[[], None]) -> Iterator[None]:
-    """Call `callback` in the running event loop for each SIGUSR1 while the block runs.
+def on_signal(
+    number: signal.Signals, callback: Callable[[], None], *, after: signal.Handlers
+) -> Iterator[None]:
+    """Call `callback` in the running event loop for each such signal while the block runs.
 
-    Afterwards the signal is ignored. A handler of the event loop would leave the default action
-    when the loop is closed, which ends the process.
+    `after` is the action afterwards. Handlers of the event loop would leave the default action of
+    Python when the loop is closed: a traceback for SIGINT, and the end of the process for SIGUSR1.
     """
     loop = asyncio.get_running_loop()
-    signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(callback))
+    signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
     try:
         yield
     finally:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(number, after)
 
 
 def make_stopper(stop: asyncio.Event) -> Callable[[], None]:

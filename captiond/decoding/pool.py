@@ -44,14 +44,21 @@ class DecoderDeath:
     exit_code: int
 
 
+def ignore(_: Death) -> None:
+    """Take the death of a decoder that nobody counts."""
+
+
 class DecodePool:
     """Sends images to decode processes, and owns the slots that they write the pixels into.
 
     `running_pool` makes a pool and owns its processes.
     """
 
-    def __init__(self, settings: Settings, slots: Slots) -> None:
+    def __init__(
+        self, settings: Settings, slots: Slots, on_death: Callable[[Death], None] = ignore
+    ) -> None:
         self._settings = settings
+        self._on_death = on_death
         self._slots = slots
         self._jobs = JobQueue(slots)
         self._limits = make_limits(settings)
@@ -108,18 +115,21 @@ class DecodePool:
             # guard: idle-decoder-blames-nothing
             if not decoder.process.is_alive():  # it died while idle, so no image is the cause
                 self._jobs.leave()
+                self._on_death(Death.by(decoder.process.exitcode or 0))
                 return
             job, slot = self._jobs.take()
             begun = time.monotonic()
             reply = await self._reply(decoder, job, slot)
             self._jobs.finished(job, time.monotonic() - begun)
-            self._limits.log.printed(job.work.image.sha256, *output.take())
+            with structlog.contextvars.bound_contextvars(**job.work.ids):
+                self._limits.log.printed(job.work.image.sha256, *output.take())
             if isinstance(reply, Decoded):
                 job.resolve(DecodedImage(slot, reply))
                 continue
             self._jobs.free([slot])
             if isinstance(reply, DecoderDeath):
-                self._lost(job, reply)
+                with structlog.contextvars.bound_contextvars(**job.work.ids):
+                    self._lost(job, reply)
                 return
             job.resolve(reply)
 
@@ -146,6 +156,7 @@ class DecodePool:
     def _lost(self, job: DecodeJob, end: DecoderDeath) -> None:
         """Try a job again whose decoder ended, until its image counts as the cause."""
         # guard: decoder-death-blames-its-image
+        self._on_death(end.death)
         job.blame += max(1, blame(end.death, batch=1))
         if end.exit_code == -signal.SIGPROF:
             seconds = self._limits.seconds
@@ -182,9 +193,11 @@ async def death_of(decoder: ChildProcess) -> DecoderDeath:
 
 
 @asynccontextmanager
-async def running_pool(settings: Settings, slots: Slots) -> AsyncIterator[DecodePool]:
-    """Run a pool; its processes end with the block."""
-    pool = DecodePool(settings, slots)
+async def running_pool(
+    settings: Settings, slots: Slots, on_death: Callable[[Death], None] = ignore
+) -> AsyncIterator[DecodePool]:
+    """Run a pool; its processes end with the block. `on_death` is called for each that dies."""
+    pool = DecodePool(settings, slots, on_death)
     if missing := missing_parts():
         log.warning("decoder_box_incomplete", missing=missing)
     async with asyncio.TaskGroup() as group:

@@ -9,6 +9,7 @@ from captiond.errors import (
     NoSpace,
     StorageFailed,
     StoreBusy,
+    StoreDamaged,
     StoreError,
     StoreReadOnly,
 )
@@ -92,6 +93,12 @@ def head() -> str:
     return max(path.name for path in migrations_folder().glob("versions/*.py")).partition("_")[0]
 
 
+def is_older(present: str | None) -> bool:
+    """Return whether tables have an earlier revision than this captiond needs, or none yet."""
+    known = {path.name.partition("_")[0] for path in migrations_folder().glob("versions/*.py")}
+    return present is None or present in known - {head()}
+
+
 def at_start(database: Path, error: StoreError) -> StoreError | DatabaseUnusable:
     """Return the error to raise at a start: the same one if it may pass, else DatabaseUnusable."""
     if isinstance(error, StoreBusy | NoSpace):
@@ -103,7 +110,12 @@ def at_start(database: Path, error: StoreError) -> StoreError | DatabaseUnusable
             f"{database}: cannot be read or written: {driver_message(error)}. Nothing was changed. "
             "Check the disk, and that this user owns the data folder and the files in it"
         )
-    return DatabaseUnusable(unusable(database, driver_message(error)))
+    if isinstance(error, StoreDamaged):
+        return DatabaseUnusable(unusable(database, driver_message(error)))
+    return DatabaseUnusable(  # a statement that SQLite refuses says nothing about the file
+        f"{database}: cannot be used by this captiond: {driver_message(error)}. Nothing was "
+        "changed. Keep the file, and run the version of captiond that made it"
+    )
 
 
 def driver_message(error: StoreError) -> str:

@@ -10,9 +10,10 @@ import structlog
 from captiond.config import ModelSettings
 from captiond.jobs import Death
 from captiond.messages import Alive, Begun, Go, Message, Ready
-from captiond.metrics import RESTARTS, Recorder
+from captiond.metrics import RESTARTS
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import ChildProcess
+from captiond.recording import Recorder
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.restarter import Restarter

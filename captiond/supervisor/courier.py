@@ -29,7 +29,8 @@ from captiond.callbacks import (
 from captiond.config import Settings, WebhookSettings
 from captiond.errors import StoreError
 from captiond.jobs import TaskView
-from captiond.metrics import WEBHOOK_CALLS, Recorder
+from captiond.metrics import WEBHOOK_CALLS, WEBHOOK_SECONDS
+from captiond.recording import Recorder
 from captiond.store import deliveries, snapshots
 from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine
@@ -164,8 +165,10 @@ class Courier:
             log.exception("webhook_broken", webhook_id=delivery.id)
             problem = f"{type(error).__name__}: {error}"
         tried = self._result_of(delivery, response, problem, now=self._clock.wall())
+        seconds = time.monotonic() - begun
         self._recorder.count(WEBHOOK_CALLS, outcome_of(tried))
-        log_call(delivery, tried, seconds=time.monotonic() - begun)
+        self._recorder.observe(WEBHOOK_SECONDS, seconds)
+        log_call(delivery, tried, seconds=seconds)
         self._tried.append(tried)
         self._wake.set()
 

@@ -7,9 +7,10 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from captiond.config import LimitSettings
-from captiond.metrics import Recorder
+from captiond.metrics import CONNECTIONS, CONNECTIONS_LIMIT
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
+from captiond.recording import Recorder
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
 from captiond.usage import ClientUsage
@@ -66,6 +67,8 @@ async def run(start: WebStart) -> None:
         ]
         await supervisor.keys_received()
         listener = Listener(start.listener, server, patience(settings.limits), most=most)
+        services.recorder.watch(CONNECTIONS, lambda: listener.opened)
+        services.recorder.watch(CONNECTIONS_LIMIT, lambda: most)
         await listener.serve(supervisor.closed, drain_seconds=settings.server.shutdown_seconds)
         for loop in loops:
             loop.cancel()

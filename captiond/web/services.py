@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from captiond.config import Settings
-from captiond.metrics import Recorder
+from captiond.recording import Recorder
 from captiond.spool import Spool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage

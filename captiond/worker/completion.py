@@ -60,13 +60,13 @@ class Completion:
 
     async def finish(self, image: FinishedImage) -> None:
         """Finish an image that was not in a batch."""
-        self._reporter.image_finished(image.work.lane, image.outcome)
+        self._reporter.image_finished(image.work, image.outcome)
         await self._deliver([image])
 
     async def finish_batch(self, images: Sequence[FinishedImage]) -> None:
         """Finish the images of a batch. Its measurements are sent before its results."""
         for image in images:
-            self._reporter.image_finished(image.work.lane, image.outcome)
+            self._reporter.image_finished(image.work, image.outcome)
             self._reporter.stages_timed(image.timings)
         self._reporter.send_measurements()
         await self._deliver(images)

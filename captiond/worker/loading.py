@@ -97,14 +97,14 @@ def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
     if device.type == "cpu":
         torch.set_num_threads(identity.tuning.threads)
     captioner = load_captioner(identity.files.folder, identity.placement)
-    check_defaults(captioner, settings.generation.defaults)
+    check_defaults(captioner, settings.default_generation)
     vocabulary = checked_vocabulary(captioner, identity.vocabulary)
     trim_heap()  # unpacked weights were copied to the heap, up to 0.4 GB for BLIP-base
     warm_up(captioner, taggers, settings, vocabulary)
     tuning = with_batch_size(settings, captioner, identity) if trial else identity.tuning
     info = describe(settings, identity, captioner, tuning)
     if trial and device.type == "cuda":
-        run_each_size(captioner, info.batch_size, settings.generation.defaults)
+        run_each_size(captioner, info.batch_size, settings.default_generation)
     pixels = captioner.allocate_pixels(info.batch_size)
     return Loaded(captioner, taggers, info, pixels, vocabulary)
 
@@ -147,7 +147,7 @@ def warm_up(
     """
     languages = list(settings.tags.pipelines)
     pixels = captioner.allocate_pixels(1)
-    ((caption, *_),) = captioner.caption(pixels, settings.generation.defaults, vocabulary)
+    ((caption, *_),) = captioner.caption(pixels, settings.default_generation, vocabulary)
     taggers.tag([caption.text] * len(languages), languages)
 
 
@@ -196,7 +196,7 @@ def with_batch_size(settings: Settings, captioner: Captioner, identity: Identity
     record = identity.tuning
     if settings.model.batch_size or record.batch_size:
         return record
-    size = sizing.measured_size(captioner, settings.generation.defaults)
+    size = sizing.measured_size(captioner, settings.default_generation)
     record = record.with_batch_size(size)
     key = tuning_key(settings, captioner.device, identity.fingerprint)
     write_record(settings.tuning, key, record)

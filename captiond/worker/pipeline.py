@@ -7,7 +7,7 @@ the last one is tagged and stored (`completion`). `batching` decides which image
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 from captiond.errors import OutOfMemory
@@ -127,6 +127,7 @@ class Pipeline:
         self._idle.batch_ended()
         ended = time.perf_counter()
         self._batcher.batch_ended(batch, begun, ended)
+        self._reporter.captions_generated(chain.from_iterable(captions))
         self._reporter.batch_captioned(batch[0].work.lane, len(batch), ended - begun, idle)
         texts = [best[0].text if best else None for best in captions]
         tags = self._taggers.start(texts, [image.work.options.language for image in batch])
@@ -187,10 +188,15 @@ class Pipeline:
             image.decoded.height,
             tag_details=merged(best.tagged(tags), map(tag_of, best.scored)),
             score=best.score,
-            captions=tuple(
-                replace(each, tokens=(), scored=()) for each in captions if len(captions) > 1
-            ),
+            captions=tuple(stored(each) for each in captions if len(captions) > 1),
             confidence=best.confidence,
+            raw_caption=best.raw,
+            notes=best.notes,
         )
         outcome = self._recipe.selected(whole, image.work)
         return FinishedImage(image.work, outcome, timings, whole)
+
+
+def stored(caption: Caption) -> Caption:
+    """Return a caption with what a result keeps of it."""
+    return Caption(caption.text, caption.score, caption.confidence, raw=caption.raw)

@@ -18,7 +18,9 @@ from typing import TypeVar
 
 import structlog
 
-from captiond.captioners.memory import within_memory
+from captiond.captioners.families import uses_context
+from captiond.captioners.memory import device_memory, within_memory
+from captiond.captioners.worded import worded
 from captiond.config import Settings
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
@@ -27,6 +29,7 @@ from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.store.engine import make_engine
+from captiond.wording.tidying import TextRules
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
 from captiond.worker.intake import ImageIntake, ModelInput
@@ -142,9 +145,10 @@ async def caption(
         else:
             window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
             slots = Slots(2 * (window + reserve), loaded.captioner.geometry)
-            async with running_pool(settings, slots) as pool:
+            reporter.watch_device(device_memory(loaded.captioner.device))
+            async with running_pool(settings, slots, reporter.decoder_died) as pool:
                 source = model_input(loaded, pool)
-                runners = make_runners(loaded, device)
+                runners = make_runners(loaded, device, settings.captions.text_rules)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
                 channel.send(Ready(loaded.info, window, reserve))
@@ -158,8 +162,8 @@ def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
     return ModelInput(loaded.captioner.capabilities, pool, Batcher(loaded.info.batch_size))
 
 
-def make_runners(loaded: Loaded, device: Device) -> Runners:
-    caption = within_memory(loaded.captioner.caption)
+def make_runners(loaded: Loaded, device: Device, rules: TextRules) -> Runners:
+    caption = worded(within_memory(loaded.captioner.caption), rules)
     model = ModelRunner(caption, device.thread, loaded.pixels)
     return Runners(model, TagRunner(loaded.taggers))
 
@@ -182,15 +186,19 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
+    rules = settings.captions.text_rules
+    if rules != TextRules():  # so that captions that are stored already keep their keys
+        parts.append(repr(rules))
     if identity.matcher_fingerprint:
         parts.append(identity.matcher_fingerprint)
     return Recipe(
         model=identity.files.name,
         fingerprint=recipe_fingerprint(*parts),
         tagger_fingerprint=identity.taggers.fingerprint,
-        defaults=settings.generation.defaults,
+        defaults=settings.default_generation,
         wanted=settings.tags.filter,
         cached=settings.cache.enabled,
         hedge_below=settings.captions.hedge_below,
+        uses_context=uses_context(identity.files.folder),
         vocabulary=identity.vocabulary,
     )

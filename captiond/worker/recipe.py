@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 
-from captiond.jobs import Captioned, Generation
+from captiond.jobs import NO_CONTEXT, Captioned, Generation
 from captiond.messages import Work
 from captiond.tagging.vocabulary_tags import tags_of_request
 from captiond.tags import TagFilter
@@ -37,6 +37,7 @@ class Recipe:
     apply to requests that ask for nothing in particular. `cached` says whether there is a cache.
     The tags of `vocabulary`, or those of a request, are scored against each image.
     An alternative text says that it may be wrong if the confidence is below `hedge_below`.
+    `uses_context` says whether the captioner uses the context of a request.
     """
 
     model: str
@@ -46,10 +47,18 @@ class Recipe:
     wanted: TagFilter
     cached: bool
     hedge_below: float = 0.0
+    uses_context: bool = True
     vocabulary: Vocabulary = NO_VOCABULARY
 
     def generation_of(self, work: Work) -> Generation:
         """Return how the caption of this work is searched for."""
+        generation = self._asked_by(work)
+        if generation.context and not self.uses_context:
+            # It would part a batch, and the captions in the cache, for nothing.
+            return replace(generation, context="")
+        return generation
+
+    def _asked_by(self, work: Work) -> Generation:
         return work.options.generation or self.defaults
 
     def vocabulary_of(self, generation: Generation) -> Vocabulary | None:
@@ -94,7 +103,11 @@ class Recipe:
         """
         wanted = self.wanted.narrowed(work.options.tags)
         described = alt_text(whole.caption, whole.confidence, self.hedge_below)
-        return replace(whole.with_tags(whole.tag_details, wanted), alt_text=described)
+        notes = whole.notes
+        if self._asked_by(work).context and not self.uses_context:
+            notes = (*notes, NO_CONTEXT)
+        selected = whole.with_tags(whole.tag_details, wanted)
+        return replace(selected, alt_text=described, notes=notes)
 
 
 def recipe_fingerprint(*parts: str) -> str:

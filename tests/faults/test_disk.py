@@ -19,9 +19,10 @@ import pytest
 from captiond.cli.database import created
 from captiond.config import DataSettings, Settings
 from tests.conftest import png
-from tests.faults.harness import FRESH, new_seed, record, rounds
+from tests.faults.harness import new_seed, record, rounds
 from tests.faults.mounts import mount_in, own_mounts, read_only, writable_again
 from tests.service import (
+    FRESH,
     NO_FILE_LIMIT_FOR_LOGS,
     Service,
     captiond,

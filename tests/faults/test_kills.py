@@ -10,7 +10,6 @@ import pytest
 
 from tests.conftest import png
 from tests.faults.harness import (
-    FRESH,
     Load,
     check,
     median,
@@ -22,6 +21,7 @@ from tests.faults.harness import (
 )
 from tests.patience import PATIENCE
 from tests.service import (
+    FRESH,
     WITH_STANDBY,
     Service,
     bound_to_parent,

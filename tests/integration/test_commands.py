@@ -3,10 +3,7 @@
 import csv
 import json
 import os
-import pty
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -59,22 +56,6 @@ def test_csv_has_the_same_results(tmp_path: Path) -> None:
         2,
         "captiond: command line: choose one of --json, --csv",
     )
-
-
-def test_a_terminal_gets_captions_and_a_progress_bar(tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    program = [sys.executable, "-m", "captiond", "caption", "--model", MODEL, SCENE]
-    environ = {**os.environ, **ONE_THREAD}
-    with subprocess.Popen(
-        program, cwd=tmp_path, env=environ, stdout=theirs, stderr=theirs
-    ) as process:
-        os.close(theirs)
-        shown = read_terminal(ours)
-    assert process.returncode == 0
-    assert CAPTIONS["boat_and_sun.png"] in shown
-    assert "captioning" in shown
-    assert "1/1" in shown
-    assert "{" not in shown
 
 
 def read_terminal(descriptor: int) -> str:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from captiond.cli.listings import moment
 from tests.commands import command
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
@@ -56,8 +57,8 @@ def test_tasks_are_listed_and_shown(service: Service) -> None:
     assert good in table
     assert "2/2" in table
     narrow = on_terminal(service.data, "list", "--limit", "2", columns=80)
-    for cell in (good, "COMPLETED", "accepted", newest[1]["created_at"].replace("T", " ")[:19]):
-        assert cell in narrow, "a narrow table has whole cells"
+    for cell in (good, "COMPLETED", "accepted", moment(newest[1]["created_at"]).plain):
+        assert cell in narrow, "a narrow terminal has whole cells"
     page = on_terminal(service.data, "show", good)
     assert shown["result"][0]["caption"] in page
     assert "not_an_image" in page

@@ -11,8 +11,9 @@ from structlog.testing import capture_logs
 from captiond.errors import StorageFailed, StoreRefused
 from captiond.jobs import Captioned, FinishedTask, Lane, SpooledImage, Status
 from captiond.messages import Answer, Ask, Cancelled, Finished, Measured, Queued, Ready, Work
-from captiond.metrics import CLAIMED, REQUEUED, RESTARTS, Measurements
+from captiond.metrics import CLAIMED, REQUEUED, RESTARTS
 from captiond.processes.children import ChildProcess
+from captiond.recording import Measurements
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.supervisor.restarter import Restarter

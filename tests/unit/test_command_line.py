@@ -1,5 +1,6 @@
 """The command line as a whole: errors of usage, help, settings files, completion, pull."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -13,6 +14,7 @@ from tests.commands import command
 from tools.docs import click_app, leaves
 
 WORDS_FOR_PROGRAMMERS = ("<bool>", "<str>", "<int", "<float", "list[Path]", "x<=", "115292")
+MAIN = "from captiond.__main__ import main; main()"
 NO_HUB = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # the discard port: nobody listens
 
 
@@ -96,6 +98,25 @@ def test_what_is_on_this_machine_is_not_downloaded(tmp_path: Path, name: str) ->
     assert result.returncode == 0
     assert "there is nothing to download" in result.stderr
     assert result.stdout.strip().endswith("scenes" if name == "captiond/scenes" else "folder")
+
+
+def test_without_a_hub_the_ways_to_a_model_are_listed(tmp_path: Path) -> None:
+    script = f"import sys; sys.argv = ['captiond', 'pull', 'some/model']; {MAIN}"
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path, env={**os.environ, **NO_HUB}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    said = result.stderr.splitlines()
+    assert said[0] == "captiond: downloading some/model to data/models"
+    assert said[1].startswith("captiond: some/model cannot be downloaded from http://127.0.0.1:9: ")
+    assert all(line.startswith("captiond: ") for line in said)
+    for way in (
+        "HF_ENDPOINT=https://MIRROR captiond pull some/model",
+        "to data/models",
+        "[model] name",
+    ):
+        assert way in result.stderr
 
 
 # ---------------------------------------------------------------- completion

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.cli.serve_command import on_sigusr1
+from captiond.cli.serve_command import on_signal
 from captiond.config import DataSettings, Settings
 from captiond.errors import StorageFailed
 from captiond.jobs import Death
@@ -285,7 +285,7 @@ def test_the_signal_for_metrics_is_ignored_after_the_stop() -> None:
     called = asyncio.Event()
 
     async def signalled() -> None:
-        with on_sigusr1(called.set):
+        with on_signal(signal.SIGUSR1, called.set, after=signal.SIG_IGN):
             os.kill(os.getpid(), signal.SIGUSR1)
             await called.wait()
 

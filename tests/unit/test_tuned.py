@@ -179,7 +179,9 @@ def test_the_command_has_nothing_to_choose_for_the_embedded_model(
 ) -> None:
     small = settings.model.model_copy(update={"name": "captiond/scenes"})
     assert tune_command.tune(settings.model_copy(update={"model": small}))
-    assert "nothing to choose" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert output.startswith("captiond/scenes on cpu\n")
+    assert "nothing to choose" in output
 
 
 # ---------------------------------------------------------------- the machine

@@ -17,16 +17,26 @@ NAME = "docker.io/library/python:3.11-slim-bookworm"
 PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+SHORT = 3  # parts of a path such as /opt/wheels
 LOCAL_PATH = re.compile(r"(?:file://)?(/[^\s]+)")
 
 
 def make_base() -> None:
     """Make the image unless it is there."""
-    if buildah("images", "--quiet", "--filter", f"reference={NAME}"):
+    command = ["buildah", "inspect", "--type", "image", NAME]
+    found = subprocess.run(command, capture_output=True, check=False)
+    if found.returncode == 0:
         return
     with TemporaryDirectory() as folder:
         root = Path(folder) / "root"
-        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm"]
+        command = [
+            "unshare",
+            "--mount",
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={PACKAGES}",
+            "bookworm",
+        ]
         subprocess.run([*command, str(root)], check=True, stdout=subprocess.DEVNULL)
         for name in ("python", "pip"):
             (root / "usr/local/bin" / name).symlink_to(f"/usr/bin/{name}3")
@@ -69,6 +79,10 @@ def pip_settings() -> dict[str, str]:
 
 
 def local_folders() -> list[Path]:
-    """Return the folders of this machine that pip reads packages from."""
+    """Return the folders of this machine that pip reads packages from.
+
+    The pages of an index in a folder name files beside that folder, so the folder above it counts.
+    """
     text = " ".join(value for key, value in pip_settings().items() if key != "cert")
-    return [Path(path) for path in LOCAL_PATH.findall(text) if Path(path).is_dir()]
+    found = [Path(path) for path in LOCAL_PATH.findall(text) if Path(path).is_dir()]
+    return [path.parent if len(path.parts) > SHORT else path for path in found]

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from tools.image.base import local_folders, make_base
-from tools.image.container import BUILDAH, Container, Image, buildah, unpacked
+from tools.image.container import Container, Image, buildah, unpacked
 
 PROJECT = Path(__file__).parents[2]
 PICTURES = PROJECT / "tests" / "data"
@@ -39,7 +39,7 @@ def build(dockerfile: str, name: str) -> None:
     ).stdout.strip()
     labels = {"VERSION": "0.1.0", "REVISION": revision or "none", "CREATED": "2000-01-01T00:00:00Z"}
     arguments = [f"--build-arg={key}={value}" for key, value in labels.items()]
-    command = [*BUILDAH, "bud", "--isolation=chroot", "--network=host", "--pull-never", "--layers"]
+    command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--pull-never", "--layers"]
     command += ["--format=docker", *volumes, *arguments, f"--file={dockerfile}", f"--tag={name}"]
     subprocess.run([*command, "."], cwd=PROJECT, check=True, stdout=sys.stderr)
 

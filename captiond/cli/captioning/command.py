@@ -166,7 +166,7 @@ def show_for_people(console: Console, result: Result) -> None:
 
 def summary(plan: WorkPlan, tally: Tally) -> str:
     """Return the numbers of a whole run as a sentence."""
-    parts = [f"{tally.done} images captioned"]
+    parts = [f"{tally.done} {'image' if tally.done == 1 else 'images'} captioned"]
     parts += [f"{plan.skipped} left as they were"] if plan.skipped else []
     parts += [f"{tally.failed} failed"] if tally.failed else []
     return ", ".join(parts)

@@ -1,4 +1,6 @@
-"""The progress bar of commands that take long: shown on a terminal, silent elsewhere."""
+"""The progress of commands that take long: a bar on a terminal, and some lines elsewhere."""
+
+import time
 
 from rich.console import Console
 from rich.progress import (
@@ -12,6 +14,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+LINE_SECONDS = 10.0
 SPEED_SECONDS = 120.0  # a large batch on a slow CPU takes a minute
 
 
@@ -25,6 +28,8 @@ class RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         """Return the rate of the last minutes, or that of the whole at the end."""
         speed = task.finished_speed or task.speed
+        if speed is None and task.completed and task.elapsed:  # all was done in one step
+            speed = task.completed / task.elapsed
         return Text("" if speed is None else f"{speed:.3g} {self._unit}/s", "progress.data.speed")
 
 
@@ -43,3 +48,22 @@ def progress_bar(console: Console, unit: str = "") -> Progress:
         disable=not console.is_terminal,
         speed_estimate_period=SPEED_SECONDS,
     )
+
+
+class ProgressLines:
+    """Progress as plain lines, for a log. On a terminal nothing is printed: it has a bar."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = time.monotonic()
+
+    def now(self, message: str) -> None:
+        """Print a line."""
+        if not self._console.is_terminal:
+            self._last = time.monotonic()
+            self._console.print(f"captiond: {message}", highlight=False, soft_wrap=True)
+
+    def sometimes(self, message: str) -> None:
+        """Print a line if the last one was a while ago."""
+        if time.monotonic() - self._last >= LINE_SECONDS:
+            self.now(message)
