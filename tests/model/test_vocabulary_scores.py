@@ -200,6 +200,10 @@ def test_a_tag_with_an_unknown_word_is_left_out(blip: Blip, pixels: Pixels) -> N
         pixels[:1], Generation(), vocabulary("zebra", "red boat", "red zebra", threshold=-50)
     )
     assert [scored.tag.text for scored in captions[0][0].scored] == ["red boat"]
+    assert captions[0][0].notes == ()
+    asked = Generation(vocabulary=("zebra", "red boat"))
+    ((best,),) = blip.caption(pixels[:1], asked, vocabulary(*asked.vocabulary))
+    assert best.notes == ("vocabulary: the model does not know a word of: zebra",)
     captions = blip.caption(pixels[:1], Generation(), vocabulary("zebra", threshold=-50))
     assert captions[0][0].scored == ()
 

@@ -188,8 +188,10 @@ class Blip:
         assert sequences.features is not None
         best_tokens = sequences.tokens[:, 0].tolist()
         scored = self._scorer.scored(on_model, sequences.features, best_tokens, vocabulary)
+        # A note on the vocabulary of the settings would be the same in all results.
+        more = self._scorer.notes(vocabulary) if generation.vocabulary else ()
         return [
-            (replace(best, scored=tags), *others)
+            (replace(best, scored=tags, notes=best.notes + more), *others)
             for (best, *others), tags in zip(of_images, scored, strict=True)
         ]
 

@@ -84,6 +84,11 @@ class TagLikelihood:
         likelihoods = self.likelihoods(features, captions, texts.trie, vocabulary.template, least)
         return texts.numbers, likelihoods - texts.blank
 
+    def unknown(self, vocabulary: Vocabulary) -> list[str]:
+        """Return the tags of a vocabulary that have no score."""
+        known = set(self._texts(vocabulary).numbers)
+        return [text for number, text in enumerate(vocabulary.texts) if number not in known]
+
     def likelihoods(
         self,
         features: Tensor,

@@ -13,6 +13,7 @@ MOST_TAGS = 100  # of an image, the best ones, so that results stay small
 # The matching model reads whole texts, which costs several times more than likelihoods do. So it
 # scores only the tags with the greatest likelihood ratios.
 CANDIDATES = 64
+MOST_NAMED = 10  # tags in a note
 ANY = -50.0  # nats; no image rules out a tag with such a score
 
 
@@ -21,6 +22,14 @@ class TagScorer:
 
     def __init__(self, likelihood: TagLikelihood, matching: ImageTextMatching | None) -> None:
         self._likelihood, self._matching = likelihood, matching
+
+    def notes(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """Return a note on the tags with words that the model does not know, if there are any."""
+        unknown = self._likelihood.unknown(vocabulary)
+        if not unknown:
+            return ()
+        some = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
+        return (f"vocabulary: the model does not know a word of: {some}",)
 
     def scored(
         self,
