@@ -138,7 +138,7 @@ def tags(
             "--file",
             "-f",
             metavar="FILE",
-            help="File with one caption in each line. - is standard input, and the default.",
+            help="File with one caption on each line. Default: -, which is standard input.",
         ),
     ] = None,
     config: Config = None,
@@ -205,8 +205,8 @@ def bench(
 ) -> None:
     """Measure captiond on this machine, and suggest settings for it.
 
-    The command compares captiond's engine with generate of transformers, and with the least time
-    that the hardware allows. It also measures the HTTP service under load.
+    The command measures captiond's engine, the library transformers on the same model, and how fast
+    the hardware could be at best. It also measures the HTTP service under load.
     """
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
@@ -247,8 +247,8 @@ def tune(
 def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
     """Check the data folder, the models and the tag pipelines.
 
-    Each part gets one line, which says how to repair what is wrong. The exit status is 1 if
-    captiond could not write captions and tags.
+    Each part gets one line, which says how to repair what is wrong. The last line is the verdict.
+    The exit status is 1 if captiond could not write captions and tags.
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)

@@ -261,17 +261,21 @@ def test_a_key_is_sent(tmp_path: Path) -> None:
 def test_the_command_line_can_use_a_service(service: Service, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
-    paths = (str(DATA), str(bad), "gone.png")
-    by_service = captiond("caption", "--url", service.url, *paths, cwd=tmp_path)
+    shutil.copytree(DATA, tmp_path / "in", ignore=shutil.ignore_patterns("*.json"))
+    paths = ("in", str(bad), "gone.png")
+    run = ("caption", "--url", service.url, "--sidecar", "xmp", *paths)
+    by_service = captiond(*run, cwd=tmp_path)
     here = captiond("caption", "--model", MODEL, *paths, cwd=tmp_path, **ONE_THREAD)
     assert (by_service.returncode, by_service.stderr) == (1, "")
     assert results_without_scores(by_service.stdout) == results_without_scores(here.stdout)
+    assert b"a black cat" in (tmp_path / "in" / "black_cat.jpg.xmp").read_bytes()
 
 
 def results_without_scores(lines: str) -> list[dict[str, object]]:
     """Return results without what depends on the size of a batch in its last digits."""
     results = [json.loads(line) for line in lines.splitlines()]
     for result in results:
+        result.pop("files", None)
         for fields in (result, *result.get("tag_details", ())):
             fields.pop("score", None)
             fields.pop("confidence", None)
