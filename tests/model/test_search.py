@@ -128,7 +128,8 @@ def generate(
     **also: object,
 ) -> list[list[int]]:
     wanted = {**asdict(generation), "max_new_tokens": generation.longest, **also}
-    for name in ("prompt", "context", "rules"):
+    ours = ("prompt", "context", "rules", "vocabulary", "vocabulary_threshold", "rerank")
+    for name in ours:  # which `generate` does not have
         del wanted[name]
     wanted["num_return_sequences"] = wanted.pop("num_captions")
     if not generation.min_new_tokens:
