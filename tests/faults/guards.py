@@ -178,7 +178,7 @@ GUARDS = (
     Guard("requeue-after-death", remove, KILLS + "model_processes_are_killed"),
     Guard("poll-for-lost-hints", remove, POISON + "can_be_retried"),
     Guard("children-die-with-supervisor", never, KILLS + "the_supervisor_is_killed"),
-    Guard("requeue-at-start", value("0"), KILLS + "a_killed_supervisor_had_claimed"),
+    Guard("requeue-at-start", value("0"), KILLS + "the_supervisor_is_killed"),
     Guard("sweep-after-web-death", remove, KILLS + "web_processes_are_killed"),
     Guard(
         "sweep-until-it-succeeds",
@@ -212,7 +212,7 @@ GUARDS = (
     Guard("upload-deadline", value("asyncio.timeout(None)"), CLIENTS + "crawling"),
     Guard("discard-broken-upload", remove, CLIENTS + "cut_anywhere"),
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),
-    Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "does_not_react"),
+    Guard("drain-deadline", value("asyncio.timeout(None)"), CLIENTS + "do_not_react"),
     Guard("own-hosts-only", remove, "tests/unit/test_other_pages.py -k another_host"),
     Guard("own-origins-only", never, "tests/unit/test_other_pages.py -k another_site"),
     Guard("plain-root-path", never, "tests/unit/test_root_path.py -k must_be_a_plain_path"),
