@@ -20,6 +20,7 @@ from captiond.cli.plain_help import use_plain_help
 from captiond.cli.pull_command import pull
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
+from captiond.processes.collector import without_gc
 from captiond.supervisor.datafolder import provide_temporary_folder
 
 app = typer.Typer(
@@ -109,7 +110,8 @@ def serve(
     The first signal lets the images in progress finish. A second one stops at once. Accepted tasks
     continue at the next start in both cases.
     """
-    from captiond.cli.serve_command import serve_forever
+    with without_gc():
+        from captiond.cli.serve_command import serve_forever
 
     flags: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port, "workers": workers},
@@ -209,8 +211,9 @@ def bench(
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.bench_command import BenchOptions  # imports torch
-    from captiond.cli.bench_command import bench as measure
+    with without_gc():
+        from captiond.cli.bench_command import BenchOptions  # imports torch
+        from captiond.cli.bench_command import bench as measure
 
     options = BenchOptions(shape, model is not None, rounds, quick, not no_service)
     measure(settings, options, as_json=json)
@@ -233,7 +236,8 @@ def tune(
     chosen = {"model": {"name": model, "device": device}}
     settings = settings_from(config, chosen, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.tune_command import tune as measure  # this imports torch
+    with without_gc():
+        from captiond.cli.tune_command import tune as measure  # this imports torch
 
     if not measure(settings):
         raise typer.Exit(EXIT_FAILED)
@@ -248,7 +252,8 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.check_command import check as check_parts  # this imports torch
+    with without_gc():
+        from captiond.cli.check_command import check as check_parts  # this imports torch
 
     if not check_parts(settings):
         raise typer.Exit(EXIT_FAILED)

@@ -131,9 +131,9 @@ def test_an_unknown_task(client: Captiond) -> None:
         next(client.task("task_1_none").results())
 
 
-def test_a_task_that_is_cancelled(tmp_path: Path) -> None:
-    with running_without_model(tmp_path / "data") as service, Captiond(service.url) as client:
-        task = client.submit([png(1), png(2)])
+def test_a_task_that_is_cancelled(service: Service, client: Captiond) -> None:
+    with service.suspended_model():
+        task = client.submit([png(1, 92), png(2, 92)])
         with pytest.raises(WaitTimeout):
             task.wait(0.1)
         assert task.cancel().status == "CANCELLED"
@@ -249,12 +249,12 @@ def test_the_asynchronous_client_does_the_same(service: Service) -> None:
 
 def test_a_key_is_sent(tmp_path: Path) -> None:
     created = captiond("keys", "create", "tester", "--data-dir", "data", cwd=tmp_path)
-    with running(tmp_path / "data") as service:
+    with running_without_model(tmp_path / "data") as service:
         with Captiond(service.url, key=created.stdout.strip()) as client:
-            assert client.caption(png(1)).succeeded
+            assert client.submit([png(1)]).report().status == "PENDING"
         with Captiond(service.url, key="wrong") as client:
             with pytest.raises(RequestRefused) as caught:
-                client.caption(png(1))
+                client.submit([png(1)])
             assert caught.value.status == 401
 
 
