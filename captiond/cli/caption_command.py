@@ -8,6 +8,7 @@ import typer
 from captiond.cli.arguments import Config, Data, Device, Model, Set, setting, settings_from
 from captiond.cli.captioning.result_choices import SidecarKind, TextContent, XmpName
 from captiond.cli.exits import EXIT_FAILED, cleaning_up_on_interrupt
+from captiond.processes.collector import without_gc
 from captiond.sources import KEY_VARIABLE, URL_VARIABLE
 
 MODEL_PANEL, RESULT_PANEL, BESIDE_PANEL = "Model and service", "Output", "Files beside the images"
@@ -143,6 +144,7 @@ def caption(
         int | None, setting("generation", "no_repeat_ngram_size")
     ] = None,
     context: Annotated[str | None, setting("generation", "context", metavar="TEXT")] = None,
+    vocabulary: Annotated[Path | None, setting("tags", "vocabulary", metavar="FILE")] = None,
     assignments: Set = None,
 ) -> None:
     """Caption and tag image files, in this process or by a service.
@@ -186,18 +188,21 @@ def caption(
     flags: dict[str, dict[str, Any]] = {
         "model": {"name": model, "device": device},
         "generation": generation,
+        "tags": {"vocabulary": vocabulary},
     }
     if url is not None:
-        from captiond.cli.captioning.service_flags import service_captioner
+        from captiond.cli.captioning.service_flags import service_captioner, texts_of
 
         others = {"model": model, "device": device, "set": assignments}
-        captioner = service_captioner(url, key_file, generation, others)
+        asked_for = {**generation, "vocabulary": vocabulary and texts_of(vocabulary)}
+        captioner = service_captioner(url, key_file, asked_for, others)
     else:
         from captiond.supervisor.datafolder import provide_temporary_folder
 
         settings = settings_from(config, flags, data=data, assignments=assignments)
         provide_temporary_folder(settings.data.dir)
-        from captiond.cli.captioning.in_process import in_process  # this imports torch
+        with without_gc():
+            from captiond.cli.captioning.in_process import in_process  # this imports torch
 
         captioner = in_process(settings)
     with cleaning_up_on_interrupt():
