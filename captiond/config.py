@@ -5,6 +5,7 @@ that is not defined here is an error in every source.
 """
 
 import re
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.client_settings import ClientSettings, KeySettings
 from captiond.clients import Proxies
 from captiond.dialect_settings import DialectSettings
+from captiond.jobs import Generation
 from captiond.kept_settings import CacheSettings, RetentionSettings
 from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
 from captiond.origins import check_host_entry, check_origin_entry, root_path_of
@@ -358,6 +360,11 @@ class Settings(Section):
     dialects: DialectSettings = Field(default_factory=DialectSettings)
     retention: RetentionSettings = Field(default_factory=RetentionSettings)
     logs: LogSettings = Field(default_factory=LogSettings)
+
+    @property
+    def default_generation(self) -> Generation:
+        """Return how the captions of a request are generated that sets no option."""
+        return replace(self.generation.defaults, rules=self.captions.search_rules)
 
     @property
     def model_cache(self) -> Path:

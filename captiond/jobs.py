@@ -71,11 +71,26 @@ class Lane(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SearchRules:
+    """What a deployment rules out in every search for captions. The defaults rule out nothing.
+
+    No caption has one of the `banned_words`, nor, with `ban_hallucinations`, a word that the kind
+    of model is known to invent. A caption that has not ended after its `max_new_tokens` may take
+    `finish_tokens` more.
+    """
+
+    ban_hallucinations: bool = False
+    banned_words: tuple[str, ...] = ()
+    finish_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """How captions are generated: greedy search with one beam, beam search with more.
 
     Every caption continues the `prompt`, which does not count as new tokens. Beam search returns
-    the best `num_captions` captions.
+    the best `num_captions` captions. With `no_repeat_ngram_size`, so many tokens in a row occur
+    once at most. `context` is what the client knows about the image.
     """
 
     prompt: str = ""
@@ -84,10 +99,21 @@ class Generation:
     min_new_tokens: int = 0
     repetition_penalty: float = 1.0
     num_captions: int = 1
+    no_repeat_ngram_size: int = 0
+    context: str = ""
+    rules: SearchRules = SearchRules()
+
+    @property
+    def longest(self) -> int:
+        """The number of new tokens at which a caption is cut."""
+        return self.max_new_tokens + self.rules.finish_tokens
 
     @property
     def cost(self) -> float:
-        """The estimated cost of one caption, in steps of the text decoder for one beam."""
+        """The estimated cost of one caption, in steps of the text decoder for one beam.
+
+        Few captions need `finish_tokens`.
+        """
         return ENCODER_STEPS + self.num_beams * self.max_new_tokens
 
 
@@ -96,13 +122,19 @@ class Caption:
     """One caption. `score` is the mean log-probability of its new tokens and its end token.
 
     `confidence` is in [0, 1], as `captiond.confidence` explains it. It is None in a result that an
-    earlier version has stored. `tokens` are those that the model has chosen; they are not stored.
+    earlier version has stored. `raw` is the text as the model has written it, if that differs.
+    `tokens` are those that the model has chosen. A caption that has not `ended` was cut at its
+    longest length. `notes` say what the model could not use of the request. These three are not
+    stored.
     """
 
     text: str
     score: float
     confidence: float | None = None
     tokens: tuple[Token, ...] = ()
+    raw: str | None = None
+    ended: bool = True
+    notes: tuple[str, ...] = ()
 
     def tagged(self, tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
         """Return tags of this caption with their confidences."""
@@ -137,6 +169,7 @@ class Options:
 
 
 DEFAULT_OPTIONS = Options()
+NO_CONTEXT = "context: the model cannot use it"  # a note of a result
 NOBODY = Client("")  # stands for a client that is not known, as of tasks of earlier versions
 
 
@@ -146,8 +179,9 @@ class Captioned:
 
     `width` and `height` are those of the upright image, in pixels. `tag_details` are in order of
     salience; `tags` are their texts, sorted. `captions` holds all captions, best first, if the
-    request asked for more than one. `alt_text` is None for a blank caption, and in a result that an
-    earlier version has stored.
+    request asked for more than one. `raw_caption` is what the model has written, or None if that is
+    the caption. `notes` say what of the request had no effect. `alt_text` is None for a blank
+    caption, and in a result that an earlier version has stored.
     """
 
     caption: str
@@ -161,6 +195,8 @@ class Captioned:
     captions: tuple[Caption, ...] = ()
     confidence: float | None = None
     alt_text: str | None = None
+    raw_caption: str | None = None
+    notes: tuple[str, ...] = ()
 
     def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
         """Return a copy that has those of `tags` that the filter `wanted` selects."""

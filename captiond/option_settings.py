@@ -12,7 +12,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from captiond.jobs import Generation
+from captiond.jobs import Generation, SearchRules
 from captiond.request_options import (
     ALLOW,
     DENY,
@@ -25,9 +25,12 @@ from captiond.request_options import (
     Patterns,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import InHome, OptionalPath, Tabled
+from captiond.textvalues import InHome, Listed, OptionalPath, Tabled
+from captiond.wording.tidying import TextRules
 
 MAX_PATTERNS = 1000
+MAX_BANNED = 200
+Phrase = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^*]+\*?$")]
 
 
 class Section(BaseModel):
@@ -56,8 +59,42 @@ class GenerationSettings(Section, GenerationOptions):
 
 
 class CaptionSettings(Section):
-    """How the texts that a model writes are worded."""
+    """What captions must not be, and how they are worded."""
 
+    ban_hallucinations: bool = Field(
+        True,
+        description="No caption has a word that this kind of model is known to invent, such as "
+        "arafed.",
+    )
+    banned_words: Annotated[tuple[Phrase, ...], Listed] = Field(
+        (),
+        max_length=MAX_BANNED,
+        description="Further words and phrases that no caption has. word* stands for all words "
+        "that begin so.",
+    )
+    finish_tokens: int = Field(
+        10,
+        ge=0,
+        le=100,
+        description="So many tokens more may a caption take to end by itself, if its request does "
+        "not choose another max_new_tokens.",
+    )
+    end_loops: bool = Field(
+        True,
+        description='Cut a caption where it begins to repeat itself, as in "a hat on a hat on".',
+    )
+    complete_phrases: bool = Field(
+        True, description="Cut a caption that has reached its longest length after its last phrase."
+    )
+    repair_spacing: bool = Field(
+        True, description='Remove the spaces within words and around marks, as in "t - shirt".'
+    )
+    drop_openings: bool = Field(
+        False, description='Remove openings such as "there is" and "a picture of".'
+    )
+    sentences: bool = Field(
+        False, description="Begin a caption with a capital, and end it with a full stop."
+    )
     hedge_below: float = Field(
         0.4,
         ge=0,
@@ -65,6 +102,17 @@ class CaptionSettings(Section):
         description='An alternative text begins with "Possibly" if the confidence of the caption '
         "is below this. 0: never.",
     )
+
+    @property
+    def search_rules(self) -> SearchRules:
+        """Return the rules for the search for captions."""
+        return SearchRules(self.ban_hallucinations, self.banned_words, self.finish_tokens)
+
+    @property
+    def text_rules(self) -> TextRules:
+        """Return the rules for the texts that a search has found."""
+        names = TextRules.__dataclass_fields__
+        return TextRules(**{name: getattr(self, name) for name in names})
 
 
 class TagSettings(Section):

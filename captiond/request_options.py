@@ -81,7 +81,21 @@ class GenerationOptions(BaseModel):
         DEFAULT_GENERATION.repetition_penalty,
         ge=0.1,
         le=10,
+        allow_inf_nan=False,
         description="A value above 1 makes words less likely that the caption already contains.",
+    )
+
+    no_repeat_ngram_size: int = Field(
+        6,
+        ge=0,
+        le=100,
+        description="So many tokens in a row occur only once in a caption. 0: no limit.",
+    )
+    context: str = Field(
+        DEFAULT_GENERATION.context,
+        max_length=500,
+        description='What is known about the image, for example "names: Ada, Ben; place: Lisbon". '
+        "A model that cannot use it ignores it, and the result has a note.",
     )
 
 

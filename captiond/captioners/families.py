@@ -71,6 +71,14 @@ def family_of(folder: Path) -> Family:
     return FAMILIES[model_type]
 
 
+def uses_context(folder: Path) -> bool:
+    """Return whether the captioner of the model in a folder uses the context of a request."""
+    try:
+        return family_of(folder).uses_context
+    except ModelBroken:  # the loading reports it
+        return False
+
+
 def model_type_of(folder: Path) -> str | None:
     """Return the `model_type` of a checkpoint, or None if config.json does not have one.
 

@@ -27,7 +27,7 @@ class Capabilities:
     beams: bool = False  # search with more than one beam
     scores: bool = False  # say how likely a caption is
     several_captions: bool = False  # return more than the best caption
-    context: bool = False  # use text that describes where the image comes from
+    context: bool = False  # use what is known about the image; otherwise it is ignored
 
     @property
     def unsupported(self) -> tuple[str, ...]:
@@ -36,6 +36,7 @@ class Capabilities:
             "prompt": self.prompt,
             "num_beams": self.beams,
             "num_captions": self.several_captions,
+            "context": self.context,
         }
         return tuple(name for name, offers in offered.items() if not offers)
 
@@ -155,9 +156,12 @@ class Family:
 
     `load` and `compare` raise ModelBroken if the files cannot be loaded. `random_models` are those
     that `captiond bench --shape` can name. `probe` returns None for a model that needs no choices.
+    `uses_context` is what the capabilities of its captioners say: known captions are looked up
+    before a captioner is loaded, by all that they depend on.
     """
 
     load: Callable[[Path, Placement], Captioner]
     compare: Callable[[Path, Placement], Comparison] | None = None
     probe: Callable[[Path, Placement], Probe | None] | None = None
     random_models: Mapping[str, RandomModel] = field(default_factory=dict)
+    uses_context: bool = False

@@ -7,12 +7,17 @@ import torch
 from torch import Tensor
 from transformers.utils.logging import disable_progress_bar
 
+from captiond.captioners.logits import BannedTokens
 from captiond.captioners.sequences import Sequences
 from captiond.jobs import Generation
 
 
 def generate(
-    model: Any, inputs: Mapping[str, Tensor], generation: Generation, pad: int
+    model: Any,
+    inputs: Mapping[str, Tensor],
+    generation: Generation,
+    pad: int,
+    banned: BannedTokens | None = None,
 ) -> Sequences:
     """Search for captions with `model.generate`.
 
@@ -20,20 +25,24 @@ def generate(
     [images, …]. `pad` is the id of the padding token.
     """
     images = len(next(iter(inputs.values())))
-    least: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
     if generation.min_new_tokens:
-        least["min_new_tokens"] = generation.min_new_tokens
+        limits["min_new_tokens"] = generation.min_new_tokens
+    if generation.no_repeat_ngram_size:
+        limits["no_repeat_ngram_size"] = generation.no_repeat_ngram_size
+    if banned is not None and banned.sequences:
+        limits["bad_words_ids"] = [list(tokens) for tokens in banned.sequences]
     output: Any = model.generate(
         **inputs,
         do_sample=False,
         num_beams=generation.num_beams,
         num_return_sequences=generation.num_captions,
-        max_new_tokens=generation.max_new_tokens,
+        max_new_tokens=generation.longest,
         repetition_penalty=generation.repetition_penalty,
         return_dict_in_generate=True,
         output_scores=True,
         output_logits=True,
-        **least,
+        **limits,
     )
     tokens = output.sequences.view(images, generation.num_captions, -1)
     steps = model.compute_transition_scores(

@@ -8,6 +8,7 @@ import typer
 from captiond.cli.arguments import Config, Data, Device, Model, Set, setting, settings_from
 from captiond.cli.captioning.result_choices import SidecarKind, TextContent, XmpName
 from captiond.cli.exits import EXIT_FAILED, cleaning_up_on_interrupt
+from captiond.processes.collector import without_gc
 from captiond.sources import KEY_VARIABLE, URL_VARIABLE
 
 MODEL_PANEL, RESULT_PANEL, BESIDE_PANEL = "Model and service", "Output", "Files beside the images"
@@ -139,6 +140,10 @@ def caption(
     max_new_tokens: Annotated[int | None, setting("generation", "max_new_tokens")] = None,
     min_new_tokens: Annotated[int | None, setting("generation", "min_new_tokens")] = None,
     repetition_penalty: Annotated[float | None, setting("generation", "repetition_penalty")] = None,
+    no_repeat_ngram_size: Annotated[
+        int | None, setting("generation", "no_repeat_ngram_size")
+    ] = None,
+    context: Annotated[str | None, setting("generation", "context", metavar="TEXT")] = None,
     assignments: Set = None,
 ) -> None:
     """Caption and tag image files, in this process or by a service.
@@ -176,6 +181,8 @@ def caption(
         "max_new_tokens": max_new_tokens,
         "min_new_tokens": min_new_tokens,
         "repetition_penalty": repetition_penalty,
+        "no_repeat_ngram_size": no_repeat_ngram_size,
+        "context": context,
     }
     flags: dict[str, dict[str, Any]] = {
         "model": {"name": model, "device": device},
@@ -191,7 +198,8 @@ def caption(
 
         settings = settings_from(config, flags, data=data, assignments=assignments)
         provide_temporary_folder(settings.data.dir)
-        from captiond.cli.captioning.in_process import in_process  # this imports torch
+        with without_gc():
+            from captiond.cli.captioning.in_process import in_process  # this imports torch
 
         captioner = in_process(settings)
     with cleaning_up_on_interrupt():

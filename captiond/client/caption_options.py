@@ -15,6 +15,8 @@ class CaptionOptions(TypedDict, total=False):
     max_new_tokens: int
     min_new_tokens: int
     repetition_penalty: float
+    no_repeat_ngram_size: int
+    context: str
     num_captions: int
     no_cache: bool
     language: str

@@ -23,6 +23,7 @@ class CaptionChoice(msgspec.Struct, frozen=True, kw_only=True):
     caption: str
     score: float
     confidence: float | None = None
+    raw_caption: str | None = None
 
 
 class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +31,8 @@ class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
 
     `name` is the name of the file as the service knows it. `error` and `code` are None if the image
     has a caption. `width` and `height` are in pixels, of the upright image. `alt_text` is a
-    sentence for screen readers.
+    sentence for screen readers, `raw_caption` is what the model has written, and `notes` say what
+    of the request has no effect.
     """
 
     name: str
@@ -43,6 +45,8 @@ class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
     score: float | None = None
     confidence: float | None = None
     alt_text: str | None = None
+    raw_caption: str | None = None
+    notes: tuple[str, ...] = ()
     captions: tuple[CaptionChoice, ...] = ()
     tag_details: tuple[CaptionTag, ...] = ()
     width: int | None = None

@@ -80,7 +80,7 @@ def options_of(
     problems += conflicts(wanted, known, settings)
     if problems:
         raise InvalidRequest(problems)
-    return to_options(wanted, settings.generation.defaults)
+    return to_options(wanted, settings.default_generation)
 
 
 def is_absent(value: object, *, typed: bool) -> bool:
@@ -168,6 +168,8 @@ def to_generation(given: Mapping[str, Any], defaults: Generation) -> Generation 
     if not changes:
         return None
     wanted = replace(defaults, **changes)
+    if wanted.max_new_tokens != defaults.max_new_tokens:  # this client counts tokens
+        wanted = replace(wanted, rules=replace(wanted.rules, finish_tokens=0))
     # A default gives way to an option that contradicts it.
     if wanted.num_beams < wanted.num_captions:
         wanted = replace(wanted, num_beams=wanted.num_captions)

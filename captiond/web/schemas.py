@@ -48,6 +48,7 @@ class ScoredCaption(TypedDict):
     """One of several captions. `score` is the mean log-probability of its tokens."""
 
     caption: str
+    raw_caption: str
     score: float
     confidence: float | None
 
@@ -56,8 +57,8 @@ class CaptionDetails(TypedDict):
     """What captiond adds to the fields of the replaced service.
 
     `confidence` is in [0, 1]. It and `alt_text` are null if an earlier version has stored the
-    caption. `captions` is there if the request asks for more than one. `width` and `height` are
-    those of the upright image.
+    caption. `notes` is there if an option has no effect, and `captions` if the request asks for
+    more than one. `width` and `height` are those of the upright image.
     """
 
     model: str
@@ -65,6 +66,8 @@ class CaptionDetails(TypedDict):
     score: float | None
     confidence: float | None
     alt_text: str | None
+    raw_caption: str
+    notes: NotRequired[list[str]]
     captions: NotRequired[list[ScoredCaption]]
     width: int
     height: int
@@ -265,12 +268,16 @@ def caption_details(sha256: str | None, outcome: Captioned) -> CaptionDetails:
         "score": outcome.score,
         "confidence": outcome.confidence,
         "alt_text": outcome.alt_text,
+        "raw_caption": raw_text(outcome.caption, outcome.raw_caption),
+        "notes": list(outcome.notes),
         "captions": [scored_caption(caption) for caption in outcome.captions],
         "width": outcome.width,
         "height": outcome.height,
         "sha256": sha256,
         "tag_details": [tag_detail(tag) for tag in outcome.tag_details],
     }
+    if not outcome.notes:
+        del details["notes"]
     if not outcome.captions:
         del details["captions"]
     return details
@@ -278,7 +285,17 @@ def caption_details(sha256: str | None, outcome: Captioned) -> CaptionDetails:
 
 def scored_caption(caption: Caption) -> ScoredCaption:
     """Return one of several captions of an image."""
-    return {"caption": caption.text, "score": caption.score, "confidence": caption.confidence}
+    return {
+        "caption": caption.text,
+        "raw_caption": raw_text(caption.text, caption.raw),
+        "score": caption.score,
+        "confidence": caption.confidence,
+    }
+
+
+def raw_text(text: str, raw: str | None) -> str:
+    """Return what the model has written. `raw` is None if that is the text."""
+    return text if raw is None else raw
 
 
 def tag_detail(tag: Tag) -> TagDetail:

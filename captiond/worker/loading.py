@@ -89,13 +89,13 @@ def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
     if device.type == "cpu":
         torch.set_num_threads(identity.tuning.threads)
     captioner = load_captioner(identity.files.folder, identity.placement)
-    check_defaults(captioner, settings.generation.defaults)
+    check_defaults(captioner, settings.default_generation)
     trim_heap()  # unpacked weights were copied to the heap, up to 0.4 GB for BLIP-base
     warm_up(captioner, taggers, settings)
     tuning = with_batch_size(settings, captioner, identity) if trial else identity.tuning
     info = describe(settings, identity, captioner, tuning)
     if trial and device.type == "cuda":
-        run_each_size(captioner, info.batch_size, settings.generation.defaults)
+        run_each_size(captioner, info.batch_size, settings.default_generation)
     return Loaded(captioner, taggers, info, captioner.allocate_pixels(info.batch_size))
 
 
@@ -114,7 +114,7 @@ def warm_up(captioner: Captioner, taggers: Taggers, settings: Settings) -> None:
     """Run everything once, because a first run takes longer than the ones after it."""
     languages = list(settings.tags.pipelines)
     pixels = captioner.allocate_pixels(1)
-    ((caption, *_),) = captioner.caption(pixels, settings.generation.defaults)
+    ((caption, *_),) = captioner.caption(pixels, settings.default_generation)
     taggers.tag([caption.text] * len(languages), languages)
 
 
@@ -163,7 +163,7 @@ def with_batch_size(settings: Settings, captioner: Captioner, identity: Identity
     record = identity.tuning
     if settings.model.batch_size or record.batch_size:
         return record
-    size = sizing.measured_size(captioner, settings.generation.defaults)
+    size = sizing.measured_size(captioner, settings.default_generation)
     record = record.with_batch_size(size)
     key = tuning_key(settings, captioner.device, identity.fingerprint)
     write_record(settings.tuning, key, record)

@@ -7,7 +7,7 @@ the last one is tagged and stored (`completion`). `batching` decides which image
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 
 from structlog.contextvars import bound_contextvars
@@ -188,8 +188,15 @@ class Pipeline:
             image.decoded.height,
             tag_details=best.tagged(tags),
             score=best.score,
-            captions=tuple(replace(each, tokens=()) for each in captions if len(captions) > 1),
+            captions=tuple(stored(each) for each in captions if len(captions) > 1),
             confidence=best.confidence,
+            raw_caption=best.raw,
+            notes=best.notes,
         )
         outcome = self._recipe.selected(whole, image.work)
         return FinishedImage(image.work, outcome, timings, whole)
+
+
+def stored(caption: Caption) -> Caption:
+    """Return a caption with what a result keeps of it."""
+    return Caption(caption.text, caption.score, caption.confidence, raw=caption.raw)

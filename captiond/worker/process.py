@@ -18,7 +18,9 @@ from typing import TypeVar
 
 import structlog
 
+from captiond.captioners.families import uses_context
 from captiond.captioners.memory import device_memory, within_memory
+from captiond.captioners.worded import worded
 from captiond.config import Settings
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
@@ -28,6 +30,7 @@ from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.store.engine import make_engine
 from captiond.tracing import start_tracing
+from captiond.wording.tidying import TextRules
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
 from captiond.worker.intake import ImageIntake, ModelInput
@@ -149,7 +152,7 @@ async def caption(
             reporter.watch_device(device_memory(loaded.captioner.device))
             async with running_pool(settings, slots, reporter.decoder_died) as pool:
                 source = model_input(loaded, pool)
-                runners = make_runners(loaded, device)
+                runners = make_runners(loaded, device, settings.captions.text_rules)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
                 channel.send(Ready(loaded.info, window, reserve))
@@ -163,8 +166,8 @@ def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
     return ModelInput(loaded.captioner.capabilities, pool, Batcher(loaded.info.batch_size))
 
 
-def make_runners(loaded: Loaded, device: Device) -> Runners:
-    caption = within_memory(loaded.captioner.caption)
+def make_runners(loaded: Loaded, device: Device, rules: TextRules) -> Runners:
+    caption = worded(within_memory(loaded.captioner.caption), rules)
     model = ModelRunner(caption, device.thread, loaded.pixels)
     return Runners(model, TagRunner(loaded.taggers))
 
@@ -187,12 +190,16 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
+    rules = settings.captions.text_rules
+    if rules != TextRules():  # so that captions that are stored already keep their keys
+        parts.append(repr(rules))
     return Recipe(
         model=identity.files.name,
         fingerprint=recipe_fingerprint(*parts),
         tagger_fingerprint=identity.taggers.fingerprint,
-        defaults=settings.generation.defaults,
+        defaults=settings.default_generation,
         wanted=settings.tags.filter,
         cached=settings.cache.enabled,
         hedge_below=settings.captions.hedge_below,
+        uses_context=uses_context(identity.files.folder),
     )

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
-from captiond.jobs import Captioned, Generation
+from captiond.jobs import NO_CONTEXT, Captioned, Generation
 from captiond.messages import Work
 from captiond.tags import TagFilter
 from captiond.wording.alt_text import alt_text
@@ -30,6 +30,7 @@ class Recipe:
     `tagger_fingerprint` returns the same for the tagger of a language. `defaults` and `wanted`
     apply to requests that ask for nothing in particular. `cached` says whether there is a cache.
     An alternative text says that it may be wrong if the confidence is below `hedge_below`.
+    `uses_context` says whether the captioner uses the context of a request.
     """
 
     model: str
@@ -39,9 +40,17 @@ class Recipe:
     wanted: TagFilter
     cached: bool
     hedge_below: float = 0.0
+    uses_context: bool = True
 
     def generation_of(self, work: Work) -> Generation:
         """Return how the caption of this work is searched for."""
+        generation = self._asked_by(work)
+        if generation.context and not self.uses_context:
+            # It would part a batch, and the captions in the cache, for nothing.
+            return replace(generation, context="")
+        return generation
+
+    def _asked_by(self, work: Work) -> Generation:
         return work.options.generation or self.defaults
 
     def is_cacheable(self, work: Work) -> bool:
@@ -68,7 +77,11 @@ class Recipe:
         """
         wanted = self.wanted.narrowed(work.options.tags)
         described = alt_text(whole.caption, whole.confidence, self.hedge_below)
-        return replace(whole.with_tags(whole.tag_details, wanted), alt_text=described)
+        notes = whole.notes
+        if self._asked_by(work).context and not self.uses_context:
+            notes = (*notes, NO_CONTEXT)
+        selected = whole.with_tags(whole.tag_details, wanted)
+        return replace(selected, alt_text=described, notes=notes)
 
 
 def recipe_fingerprint(*parts: str) -> str:

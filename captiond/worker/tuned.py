@@ -101,7 +101,7 @@ def measured_anew(
 
 def tuning_key(settings: Settings, device: torch.device, mark: str) -> str:
     model = settings.model
-    beams = settings.generation.defaults.num_beams
+    beams = settings.default_generation.num_beams
     return key_of(device, mark, model.precision, threads_of(settings), beams)
 
 

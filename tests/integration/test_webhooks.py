@@ -260,8 +260,8 @@ def test_other_hosts_and_odd_urls_are_refused(hooked: Service, url: str, reason:
 def test_a_host_that_is_no_longer_listed_is_not_called(data: Path) -> None:
     elsewhere = {**QUICK, "CAPTIOND_WEBHOOKS__ALLOW": "example.com"}
     with receiving(HANG) as receiver:
-        with running(data, **PATIENT) as service:
-            task_id = send(service, receiver.url())
+        with running_without_model(data, **PATIENT) as service:
+            task_id = send(service, receiver.url(), ("bad.png", b"no image"))
             wait_for(lambda: receiver.hanging == 1, "a call under way")
             assert service.stop() == 0
         with running_without_model(data, **elsewhere) as service:

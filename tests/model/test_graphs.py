@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import BlipForConditionalGeneration
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.capture import Run
 from captiond.captioners.blip.cross import ImageContext
@@ -27,11 +27,14 @@ from captiond.captioners.blip.keys_values import KeysValues
 from captiond.captioners.blip.search import Search
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
+from captiond.captioners.logits import BannedTokens
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 from tests.model.test_search import (
+    LIMITS,
     MODES,
     PROMPTS,
+    generate,
     generated,
     images,
     random_weights,
@@ -97,6 +100,23 @@ def test_the_tokens_are_those_of_generate(
         sequences = searcher(pixels, prompt, generation)
         ours = texts_of(scenes, sequences.tokens.flatten(0, 1))
         assert ours == generated(scenes, pixels, prompt, generation)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", LIMITS, ids=str)
+def test_banned_tokens_are_masked_between_captured_steps(
+    random_weights: BlipForConditionalGeneration, generation: Generation
+) -> None:
+    searcher, pixels, prompt = Searcher(random_weights), images(5, 96), torch.tensor([0, 7])
+    first = searcher(pixels, (7,), generation).tokens.flatten(0, 1)
+    sequences = {tuple(text[2:4]) for text in texts_of(random_weights, first)}
+    banned = tuple(sorted({*sequences, (texts_of(random_weights, first)[0][-1],)}))
+    bans = BannedTokens.on(CPU, banned, 500)
+    for _ in range(2):  # the second time, the steps are captured already
+        ours = searcher.search(pixels, prompt, generation, bans).tokens.flatten(0, 1)
+        assert texts_of(random_weights, ours) == generate(
+            random_weights, pixels, (7,), generation, bad_words_ids=[list(ids) for ids in banned]
+        )
 
 
 @torch.inference_mode()

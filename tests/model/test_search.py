@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BlipConfig, BlipForConditionalGeneration
+from transformers.models.blip.configuration_blip import BlipConfig
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.by_transformers import required_search
 from captiond.captioners.blip.forward import USUAL, Forward
@@ -14,9 +15,11 @@ from captiond.captioners.blip.search import Search
 from captiond.captioners.choices import Choices
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import Int8Linear, MakeLinear, PackedLinear, PlainLinear
+from captiond.captioners.logits import BannedTokens
 from captiond.captioners.mkl import MklLinear, usable
 from captiond.captioners.sequences import Sequences, SpecialTokens
-from captiond.jobs import Generation
+from captiond.captioners.spelling import Tokens
+from captiond.jobs import Generation, SearchRules
 
 SIZES = (1, 3, 7, 17)
 # Two scores that are closer than this, in double precision, are a near tie: the order of additions
@@ -24,7 +27,7 @@ SIZES = (1, 3, 7, 17)
 # of seven layers moves them by up to 4e-5.
 NEAR_TIE = 1e-4
 MOST_TIES = 1  # captions of a batch that a near tie may change
-PAD = 0
+PAD, END = 0, 2
 PROMPTS = ((), (7, 11), (20, 9, 33, 8, 15))  # after the first token
 MODES = (
     Generation(),
@@ -37,6 +40,13 @@ MODES = (
     Generation(num_beams=3, max_new_tokens=7),
     Generation(num_beams=4, num_captions=3),
     Generation(num_beams=8, num_captions=5, repetition_penalty=1.2, min_new_tokens=5),
+)
+LIMITS = (
+    Generation(),
+    Generation(num_beams=4, num_captions=3),
+    Generation(no_repeat_ngram_size=1, rules=SearchRules(finish_tokens=4)),
+    Generation(no_repeat_ngram_size=2, repetition_penalty=0.7, min_new_tokens=8),
+    Generation(no_repeat_ngram_size=3, num_beams=3, rules=SearchRules(finish_tokens=4)),
 )
 
 
@@ -79,12 +89,14 @@ def search(
     *,
     absorb: bool = False,
     choices: Choices = USUAL,
+    banned: tuple[Tokens, ...] = (),
 ) -> Sequences:
     text: Any = model.config.text_config
     tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
     forward = Forward(deepcopy(model), make, rows=128, absorb=absorb, choices=choices)
     ids = torch.tensor([0, *prompt])
-    return Search(forward, tokens)(pixels, ids, generation)
+    bans = BannedTokens.on(pixels.device, banned, text.vocab_size) if banned else None
+    return Search(forward, tokens)(pixels, ids, generation, bans)
 
 
 def generated(
@@ -108,9 +120,11 @@ def generate(
     pixels: torch.Tensor,
     prompt: tuple[int, ...],
     generation: Generation,
+    **also: object,
 ) -> list[list[int]]:
-    wanted = asdict(generation)
-    del wanted["prompt"]
+    wanted = {**asdict(generation), "max_new_tokens": generation.longest, **also}
+    for name in ("prompt", "context", "rules"):
+        del wanted[name]
     wanted["num_return_sequences"] = wanted.pop("num_captions")
     if not generation.min_new_tokens:
         del wanted["min_new_tokens"]
@@ -119,6 +133,39 @@ def generate(
     untyped: Any = model
     tokens = untyped.generate(pixel_values=pixels, input_ids=ids, do_sample=False, **wanted)
     return texts_of(model, tokens)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("generation", LIMITS, ids=str)
+@pytest.mark.parametrize("prompt", PROMPTS[1:], ids=len)
+def test_with_banned_tokens(
+    random_weights: BlipForConditionalGeneration, prompt: tuple[int, ...], generation: Generation
+) -> None:
+    """What the model would write is banned: single tokens, ends of pairs, and longer sequences."""
+    pixels = images(7, 96)
+    banned: dict[Tokens, None] = {}
+    for length in (1, 2, 5):
+        free = search(random_weights, pixels, prompt, generation, banned=tuple(banned))
+        for text in texts_of(random_weights, free.tokens.flatten(0, 1)):
+            begin = len(prompt) + length % 3  # some begin with words of the prompt
+            if END not in (new := tuple(text[begin : begin + length])) and new:
+                banned[new] = None
+    assert texts_of(
+        random_weights, search(random_weights, pixels, prompt, generation).tokens.flatten(0, 1)
+    ) == generated(random_weights, pixels, prompt, generation)
+    ours = search(random_weights, pixels, prompt, generation, banned=tuple(banned))
+    texts = texts_of(random_weights, ours.tokens.flatten(0, 1))
+    ids = [list(tokens) for tokens in banned]
+    assert texts == generate(random_weights, pixels, prompt, generation, bad_words_ids=ids)
+    assert texts != generated(random_weights, pixels, prompt, generation)
+    for text in texts:
+        assert not any(ends_in(text, tokens, 1 + len(prompt)) for tokens in banned)
+
+
+def ends_in(text: list[int], tokens: Tokens, begin: int) -> bool:
+    """Return whether a text has these tokens, the last of them after its first `begin` ones."""
+    ends = range(max(begin + 1, len(tokens)), len(text) + 1)
+    return any(tuple(text[end - len(tokens) : end]) == tokens for end in ends)
 
 
 def whole(row: list[int], end: int) -> list[int]:

@@ -5,13 +5,14 @@ import base64
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from captiond.config import ImageSettings, LimitSettings, WebhookSettings
+from captiond.config import ImageSettings, LimitSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, Generation, Options, Outcome
 from captiond.messages import Answer, Ask
 from captiond.store.engine import Engine
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.anyio
 IMAGE = base64.b64encode(PNG).decode()
 DATA_URL = f"data:image/png;base64,{IMAGE}"
 CAPTION = Captioned("a cat", (), "m", 4, 3)
+HARD_LIMIT = replace(Settings().captions.search_rules, finish_tokens=0)
 LARGE = base64.b64encode(PNG + bytes(3000)).decode()
 
 
@@ -60,7 +62,7 @@ async def test_one_image(web: WebProcess, image: str, filename: str | None) -> N
     assert (response.status_code, response.json()["filename"]) == (200, filename or "image")
     assert response.json()["sha256"] == hashlib.sha256(PNG).hexdigest()
     assert ask.images[0].sha256 == hashlib.sha256(PNG).hexdigest()
-    assert ask.options == Options(Generation(num_beams=3))
+    assert ask.options == Options(replace(Settings().default_generation, num_beams=3))
     check(BY_NAME["caption"], response)
 
 
@@ -81,7 +83,7 @@ async def test_all_options_have_their_types(web: WebProcess) -> None:
     }
     ask, _ = await asked(web, "/caption", body, [CAPTION])
     assert ask.options == Options(
-        Generation("a photo of", 4, 9, 2, 1.5, 2),
+        Generation("a photo of", 4, 9, 2, 1.5, 2, 6, "", HARD_LIMIT),
         no_cache=True,
         language="en",
         tags=TagOptions(kinds=(Kind.NOUN,), deny=("cat*", "a,b")),

@@ -1,17 +1,21 @@
 """The options of a request: what its form fields ask for, and which fields are refused."""
 
 import dataclasses
+from dataclasses import replace
 
 import pytest
 
 from captiond.config import Settings
 from captiond.jobs import Generation, Options
-from captiond.option_settings import GenerationSettings, TagSettings
+from captiond.option_settings import CaptionSettings, GenerationSettings, TagSettings
 from captiond.request_options import RequestOptions
 from captiond.tags import Category, Kind, TagOptions
 from captiond.web.async_tasks.callback_url import FIELD
 from captiond.web.options import MAX_COMPARED, options_of
 from captiond.web.problems import InvalidRequest
+
+RULES = CaptionSettings().search_rules
+HARD_LIMIT = replace(RULES, finish_tokens=0)
 
 
 def problems_of(
@@ -35,6 +39,8 @@ def test_every_option_is_read() -> None:
         "min_new_tokens": "5",
         "repetition_penalty": "1.5",
         "num_captions": "3",
+        "no_repeat_ngram_size": "4",
+        "context": "place: Lisbon",
         "no_cache": "true",
         "language": "en",
         "tag_kinds": "noun,adjective",
@@ -46,7 +52,7 @@ def test_every_option_is_read() -> None:
     }
     assert set(fields) == set(RequestOptions.model_fields)
     assert options_of(fields, Settings()) == Options(
-        generation=Generation("a photograph of", 4, 30, 5, 1.5, 3),
+        generation=Generation("a photograph of", 4, 30, 5, 1.5, 3, 4, "place: Lisbon", HARD_LIMIT),
         no_cache=True,
         language="en",
         tags=TagOptions(
@@ -62,19 +68,30 @@ def test_every_option_is_read() -> None:
 
 def test_what_a_request_leaves_out_comes_from_the_settings() -> None:
     settings = Settings(generation=GenerationSettings(num_beams=2, min_new_tokens=10))
-    assert options_of({"prompt": "a"}, settings).generation == Generation("a", 2, 20, 10)
+    usual = settings.default_generation
+    assert (usual.num_beams, usual.min_new_tokens, usual.rules) == (2, 10, RULES)
+    assert options_of({"prompt": "a"}, settings).generation == replace(usual, prompt="a")
     # A setting gives way to an option that contradicts it.
-    assert options_of({"num_captions": "3"}, settings).generation == Generation(
-        num_beams=3, num_captions=3, min_new_tokens=10
+    assert options_of({"num_captions": "3"}, settings).generation == replace(
+        usual, num_beams=3, num_captions=3
     )
-    assert options_of({"max_new_tokens": "5"}, settings).generation == Generation(
-        num_beams=2, max_new_tokens=5, min_new_tokens=5
+    assert options_of({"max_new_tokens": "5"}, settings).generation == replace(
+        usual, max_new_tokens=5, min_new_tokens=5, rules=HARD_LIMIT
     )
+
+
+def test_a_client_that_chooses_a_limit_gets_no_more_tokens() -> None:
+    usual = Settings().default_generation
+    assert (usual.max_new_tokens, usual.longest) == (20, 30)
+    for limit, longest in (("19", 19), ("20", 30), ("21", 21)):
+        generation = options_of({"max_new_tokens": limit}, Settings()).generation
+        assert generation is not None
+        assert generation.longest == longest
 
 
 def test_the_options_are_those_of_the_jobs_and_of_the_settings() -> None:
     options = set(RequestOptions.model_fields)
-    assert {field.name for field in dataclasses.fields(Generation)} < options
+    assert {field.name for field in dataclasses.fields(Generation)} - {"rules"} < options
     assert {f"tag_{field.name}" for field in dataclasses.fields(TagOptions)} < options
     assert set(GenerationSettings.model_fields) < options
 

@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 import pytest
 
 from captiond.clients import Client
-from captiond.jobs import Generation, Lane, Options, SpooledImage
+from captiond.jobs import (
+    NO_CONTEXT,
+    Captioned,
+    Generation,
+    Lane,
+    Options,
+    SearchRules,
+    SpooledImage,
+)
 from captiond.messages import Work
 from captiond.tags import TagFilter, TagOptions
 from captiond.worker.recipe import Recipe, generation_key
@@ -18,7 +26,7 @@ WORK = Work("t", Lane.BULK, SpooledImage("s", 0, 1, "sha"))
 class LaterGeneration(Generation):
     """`Generation` with a field that a later version adds."""
 
-    context: str = ""
+    later: str = ""
 
 
 def test_a_new_field_with_its_default_keeps_the_keys() -> None:
@@ -26,7 +34,7 @@ def test_a_new_field_with_its_default_keeps_the_keys() -> None:
     assert generation_key(LaterGeneration("a", num_beams=2)) == generation_key(
         Generation("a", num_beams=2)
     )
-    assert generation_key(LaterGeneration(context="x")) != generation_key(Generation())
+    assert generation_key(LaterGeneration(later="x")) != generation_key(Generation())
 
 
 def test_keys_of_default_options_are_those_of_earlier_versions() -> None:
@@ -45,11 +53,29 @@ def test_keys_of_default_options_are_those_of_earlier_versions() -> None:
         Options(generation=Generation(min_new_tokens=1)),
         Options(generation=Generation(repetition_penalty=1.1)),
         Options(generation=Generation(num_beams=2, num_captions=2)),
+        Options(generation=Generation(no_repeat_ngram_size=3)),
+        Options(generation=Generation(context="place: Lisbon")),
+        Options(generation=Generation(rules=SearchRules(ban_hallucinations=True))),
+        Options(generation=Generation(rules=SearchRules(banned_words=("blury",)))),
+        Options(generation=Generation(rules=SearchRules(finish_tokens=1))),
         Options(language="de"),
     ],
 )
 def test_options_that_change_captions_or_tags_change_the_key(options: Options) -> None:
     assert RECIPE.cache_key(replace(WORK, options=options)) != RECIPE.cache_key(WORK)
+
+
+def test_a_context_that_the_model_cannot_use_changes_nothing_but_has_a_note() -> None:
+    """Otherwise each image with a context of its own would be a batch of its own."""
+    recipe, asked = replace(RECIPE, uses_context=False), Generation(context="place: Lisbon")
+    work = replace(WORK, options=Options(generation=asked))
+    assert recipe.generation_of(work) == recipe.generation_of(WORK)
+    assert recipe.cache_key(work) == recipe.cache_key(WORK)
+    whole = Captioned("a boat", (), "m", 4, 3, notes=("another",))
+    assert recipe.selected(whole, work).notes == ("another", NO_CONTEXT)
+    assert recipe.selected(whole, WORK).notes == ("another",)
+    assert RECIPE.generation_of(work) == asked
+    assert RECIPE.selected(whole, work).notes == ("another",)
 
 
 def test_the_selection_of_tags_does_not_change_the_key() -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.checkpoint import CHANGES_TOKENS, Checkpoint, SearchTokens
 from captiond.captioners.devices import dtype_of
+from captiond.captioners.logits import BannedTokens
 from captiond.captioners.protocol import Placement
 from captiond.captioners.sequences import Sequences
 from captiond.captioners.transformers import generate, hide_progress_bars
@@ -46,11 +48,15 @@ def required_search(model: BlipForConditionalGeneration) -> SearchTokens | None:
 
 
 def search_by_generate(
-    model: BlipForConditionalGeneration, pixels: Tensor, prompt: Tensor, generation: Generation
+    model: BlipForConditionalGeneration,
+    pixels: Tensor,
+    prompt: Tensor,
+    generation: Generation,
+    banned: BannedTokens | None = None,
 ) -> Sequences:
     """Search as `Search` does, with transformers' `generate`."""
     config: Any = model.config
     # BLIP's `generate` cuts off the last id, because a tokenizer appends the end token there.
     ids = torch.cat((prompt, prompt[:1])).expand(len(pixels), -1).clone()
     inputs = {"pixel_values": pixels, "input_ids": ids}
-    return generate(model, inputs, generation, config.text_config.pad_token_id)
+    return generate(model, inputs, generation, config.text_config.pad_token_id, banned)

@@ -5,7 +5,8 @@ transformers has it. Any checkpoint in that layout can be loaded.
 """
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ from captiond.captioners.blip.weights import BlipModel
 from captiond.captioners.choices import ROWS, Choices, default_choices
 from captiond.captioners.devices import allocate_pixels, dtype_of, on_device, set_up_cuda
 from captiond.captioners.linear import has_onednn, linears
+from captiond.captioners.logits import BannedTokens
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.captioners.sequences import Sequences, SpecialTokens
+from captiond.captioners.spelling import banned_sequences
 from captiond.confidence import of_caption, tokens_of
 from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
-from captiond.jobs import Caption, Generation
+from captiond.jobs import Caption, Generation, SearchRules
 
 CPU_ROWS, GPU_ROWS = ROWS[0], 40_000  # patches that go through the vision transformer at a time
 
@@ -62,6 +65,14 @@ class Normalization:
         return normalized.permute(0, 3, 1, 2)
 
 
+@dataclass(frozen=True, slots=True)
+class TextTokens:
+    """The number of tokens that texts are made of, and the id of the one that ends them."""
+
+    number: int
+    end: int
+
+
 class Blip:
     """A BLIP model on its device, as `protocol.Captioner` describes a captioner."""
 
@@ -74,9 +85,14 @@ class Blip:
         processor: Any,
         placement: Placement,
         image_bytes: int,
+        tokens: TextTokens,
     ) -> None:
         self._search = search
+        # Special tokens in a prompt are text: "[SEP]" must not end it.
+        tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._tokens, self._unknown = tokens, tokenizer.token_to_id("[UNK]")
+        self._banned: dict[SearchRules, BannedTokens] = {}
         added = tokenizer.get_added_tokens_decoder()
         self._special = {number for number, token in added.items() if token.special}
         self.device, self.precision = placement.device, placement.precision
@@ -103,13 +119,14 @@ class Blip:
         except Exception as error:  # libraries raise whatever the damage of a file leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         model, tokenizer, processor = checkpoint.model, checkpoint.tokenizer, checkpoint.processor
-        size = image_bytes(model)
+        size, text = image_bytes(model), model.config.text_config
         search = checkpoint.search or search_for(
             model, precision, cuda_graphs=placement.cuda_graphs, choices=placement.choices
         )
         del model, checkpoint  # reference cycles within it would keep the mapped file in memory
         gc.collect()
-        return cls(search, tokenizer, processor, placement, size)
+        tokens = TextTokens(text.vocab_size, text.sep_token_id)
+        return cls(search, tokenizer, processor, placement, size, tokens)
 
     def allocate_pixels(self, images: int) -> Pixels:
         return allocate_pixels(images, self.geometry, self.device)
@@ -121,9 +138,9 @@ class Blip:
         texts: list[str] = self._tokenizer.decode_batch(
             sequences.tokens.flatten(0, 1).tolist(), skip_special_tokens=True
         )
-        prompt = len(self._prompt(generation.prompt))
+        prompt, notes = len(self._prompt(generation.prompt)), self._notes(generation.prompt)
         captions = [
-            self._caption(text.strip(), score, ids, token_scores, prompt)
+            replace(self._caption(text.strip(), score, ids, token_scores, prompt), notes=notes)
             for text, score, ids, token_scores in zip(
                 texts,
                 sequences.scores.flatten().tolist(),
@@ -143,7 +160,8 @@ class Blip:
         length = max([prompt - 1, *words]) + 2  # with the end token, if the text has one
         pieces = ["" if token in self._special else self._piece(token) for token in ids[:length]]
         tokens = tokens_of(text, pieces, log_probabilities[:length], prompt)
-        return Caption(text, round(score, 6), of_caption(tokens), tokens)
+        ended = self._tokens.end in ids[prompt:]
+        return Caption(text, round(score, 6), of_caption(tokens), tokens=tokens, ended=ended)
 
     def _piece(self, token: int) -> str:
         """Return the characters of a token."""
@@ -153,12 +171,39 @@ class Blip:
     def search(self, pixels: torch.Tensor, generation: Generation) -> Sequences:
         """Return the captions of pixels, uint8 [batch, height, width, 3], as token ids."""
         normalized = self._normalize.to(pixels, dtype_of(self.precision, self.device))
-        return self._search(normalized, self._prompt(generation.prompt), generation)
+        prompt, banned = self._prompt(generation.prompt), self._banned_by(generation.rules)
+        return self._search(normalized, prompt, generation, banned)
+
+    def _banned_by(self, rules: SearchRules) -> BannedTokens | None:
+        """Return the tokens that some rules ban. Rules come from settings, so there are few."""
+        if not (rules.ban_hallucinations or rules.banned_words):
+            return None
+        if rules not in self._banned:
+            phrases = (*(hallucinations() if rules.ban_hallucinations else ()), *rules.banned_words)
+            sequences = banned_sequences(phrases, self._tokenizer)
+            self._banned[rules] = BannedTokens.on(self.device, sequences, self._tokens.number)
+        return self._banned[rules]
+
+    def _notes(self, prompt: str) -> tuple[str, ...]:
+        """Return a note if the model does not know words of a prompt: it cannot read them."""
+        encoding = self._tokenizer.encode(prompt)
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
+        unknown = [prompt[start:end] for token, (start, end) in pairs if token == self._unknown]
+        if not unknown:
+            return ()
+        return (f"prompt: the model does not know {', '.join(map(repr, dict.fromkeys(unknown)))}",)
 
     def _prompt(self, text: str) -> torch.Tensor:
         """Return the token ids of a prompt, without the end token that the tokenizer appends."""
         ids: list[int] = self._tokenizer.encode(text).ids[:-1]
         return torch.tensor(ids, device=self.device)
+
+
+@cache
+def hallucinations() -> tuple[str, ...]:
+    """Return the words that BLIP models are known to invent."""
+    lines = Path(__file__).with_name("hallucinations.txt").read_text("utf-8").splitlines()
+    return tuple(line for line in map(str.strip, lines) if line and not line.startswith("#"))
 
 
 def read_checkpoint(folder: Path, placement: Placement) -> Checkpoint:

@@ -6,17 +6,18 @@ transformers (`by_transformers`).
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from captiond.captioners.blip.weights import BlipModel, config_of, weights_of
+from captiond.captioners.logits import BannedTokens
 from captiond.captioners.protocol import Placement
 from captiond.captioners.sequences import Sequences
 from captiond.jobs import Generation
@@ -40,8 +41,6 @@ CHANGES_TOKENS = {
     "suppress_tokens",
 }
 FACTORS = {"length_penalty", "encoder_repetition_penalty"}  # neutral if they are 1
-SearchTokens = Callable[[Tensor, Tensor, Generation], Sequences]
-# of normalized pixels [images, 3, height, width] and the token ids of a prompt
 TOKENIZERS = {"BertTokenizer", "BertTokenizerFast"}
 # The defaults of transformers' BlipImageProcessor.
 PROCESSOR_DEFAULTS: dict[str, Any] = {
@@ -51,6 +50,18 @@ PROCESSOR_DEFAULTS: dict[str, Any] = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+
+
+class SearchTokens(Protocol):
+    """A search: of normalized pixels [images, 3, height, width] and the token ids of a prompt."""
+
+    def __call__(
+        self,
+        pixels: Tensor,
+        prompt: Tensor,
+        generation: Generation,
+        banned: BannedTokens | None = None,
+    ) -> Sequences: ...
 
 
 @dataclass(frozen=True, slots=True)

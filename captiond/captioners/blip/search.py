@@ -5,15 +5,16 @@ adjusts the logits and takes the greatest. Beam search adds up adjusted log-prob
 texts by their mean. Images whose captions have ended leave the batch.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from captiond.captioners.blip.beams import Beams
+from captiond.captioners.logits import BannedTokens, LogitsProcessor
 from captiond.captioners.sequences import Sequences, SpecialTokens
-from captiond.jobs import Generation
+from captiond.jobs import Generation, SearchRules
 
 CHECK_EVERY = 8  # steps on a GPU: to check for ended texts, the host waits for the device
 
@@ -49,31 +50,6 @@ class EncoderDecoder(Protocol):
         """Release memory that is kept for the next batch."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogitsProcessor:
-    """Adjusts scores as a request's options ask for."""
-
-    generation: Generation
-    prompt_length: int
-    end: int  # the id of the end token
-
-    def __call__(self, scores: Tensor, texts: Tensor) -> Tensor:
-        """Adjust scores [rows, vocabulary] of the token that follows texts [rows, tokens].
-
-        Tokens that a text already has become less likely (Keskar et al., "CTRL", 2019). The end
-        token is impossible before `min_new_tokens`.
-        """
-        if self.generation.repetition_penalty != 1:
-            repeated = scores.gather(1, texts)
-            penalty = self.generation.repetition_penalty
-            repeated = torch.where(repeated < 0, repeated * penalty, repeated / penalty)
-            scores = scores.scatter(1, texts, repeated)
-        if texts.shape[1] - self.prompt_length < self.generation.min_new_tokens:
-            scores = scores.clone()
-            scores[:, self.end] = -torch.inf
-        return scores
-
-
 class Search:
     """A search for a model's likeliest captions."""
 
@@ -81,7 +57,13 @@ class Search:
         self._model = model
         self._tokens = tokens
 
-    def __call__(self, pixels: Tensor, prompt: Tensor, generation: Generation) -> Sequences:
+    def __call__(
+        self,
+        pixels: Tensor,
+        prompt: Tensor,
+        generation: Generation,
+        banned: BannedTokens | None = None,
+    ) -> Sequences:
         """Return captions of normalized pixels [images, 3, height, width].
 
         All captions continue the token ids of a prompt. Its first id is ignored: each text begins
@@ -89,11 +71,12 @@ class Search:
         """
         prompt = prompt[: self._model.positions - 1].clone()
         prompt[0] = self._tokens.begin
-        most = self._model.positions - len(prompt)
-        generation = replace(generation, max_new_tokens=min(generation.max_new_tokens, most))
+        longest = min(generation.longest, self._model.positions - len(prompt))
+        generation = replace(generation, max_new_tokens=longest, rules=SearchRules())
+        adjust = LogitsProcessor(generation, len(prompt), self._tokens.end, banned)
         search = self._greedy if generation.num_beams == 1 else self._beam_search
         try:
-            return search(self._model.encode(pixels), prompt, generation)
+            return search(self._model.encode(pixels), prompt, adjust)
         except torch.OutOfMemoryError:
             # Buffers of a larger batch would take the memory that half of this batch needs.
             self._model.release_buffers()
@@ -101,10 +84,9 @@ class Search:
 
     # ------------------------------------------------------------ greedy
 
-    def _greedy(self, features: Tensor, prompt: Tensor, generation: Generation) -> Sequences:
-        most, begin, device = generation.max_new_tokens, len(prompt), features.device
+    def _greedy(self, features: Tensor, prompt: Tensor, adjust: LogitsProcessor) -> Sequences:
+        most, begin, device = adjust.generation.max_new_tokens, len(prompt), features.device
         state, logits = self._model.prefill(features, prompt, beams=1, new_tokens=most)
-        adjust = LogitsProcessor(generation, begin, self._tokens.end)
         texts = torch.full((len(features), begin + most), self._tokens.pad, device=device)
         texts[:, :begin] = prompt
         scores = torch.zeros(texts.shape, device=device)
@@ -135,10 +117,10 @@ class Search:
 
     # ------------------------------------------------------------ beams
 
-    def _beam_search(self, features: Tensor, prompt: Tensor, generation: Generation) -> Sequences:
-        most, begin, count = generation.max_new_tokens, len(prompt), generation.num_beams
+    def _beam_search(self, features: Tensor, prompt: Tensor, adjust: LogitsProcessor) -> Sequences:
+        generation, begin = adjust.generation, len(prompt)
+        most, count = generation.max_new_tokens, generation.num_beams
         state, logits = self._model.prefill(features, prompt, beams=count, new_tokens=most)
-        adjust = LogitsProcessor(generation, begin, self._tokens.end)
         logits = logits.repeat_interleave(count, 0)
         beams = Beams.start(len(features), count, prompt, most, self._tokens.pad)
         texts, scores = beams.finished.clone(), beams.finished_scores.clone()

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from captiond.captioners.worded import worded
 from captiond.cli.captioning.command import Captioner, Result, failed_result
 from captiond.cli.captioning.picture_files import FoundFile
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels, decode, set_up_pillow
 from captiond.errors import ImageError
-from captiond.jobs import Caption
+from captiond.jobs import NO_CONTEXT, Caption
 from captiond.logs import set_up_logs
 from captiond.tagging.output import tagged
 from captiond.tags import Tag
@@ -97,19 +98,20 @@ def caption_batch(
         if image.pixels is None:
             yield failed_result(image.path, image.error, image.code)
         else:
-            yield captioned(image, *next(pairs), loaded.info.name, settings)
+            yield captioned(image, *next(pairs), loaded, settings)
 
 
 def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> list[Caption]:
     """Return the best caption of each image."""
     if not pixels:
         return []
-    captions = loaded.captioner.caption(np.stack(pixels), settings.generation.defaults)
+    caption_batch = worded(loaded.captioner.caption, settings.captions.text_rules)
+    captions = caption_batch(np.stack(pixels), settings.default_generation)
     return [best for best, *_ in captions]
 
 
 def captioned(
-    image: Read, caption: Caption, tags: tuple[Tag, ...], model: str, settings: Settings
+    image: Read, caption: Caption, tags: tuple[Tag, ...], loaded: Loaded, settings: Settings
 ) -> dict[str, Any]:
     """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
     fields = tagged(caption.text, caption.tagged(tags), settings.tags.filter)
@@ -119,11 +121,20 @@ def captioned(
         "image_path": str(image.path),
         **fields,
         "error": None,
-        "model": model,
+        "model": loaded.info.name,
         "score": caption.score,
         "confidence": caption.confidence,
         "alt_text": alt_text(caption.text, caption.confidence, settings.captions.hedge_below),
+        "raw_caption": caption.text if caption.raw is None else caption.raw,
+        **notes_of(caption, loaded, settings),
         "tag_details": details,
         "width": width,
         "height": height,
     }
+
+
+def notes_of(caption: Caption, loaded: Loaded, settings: Settings) -> dict[str, list[str]]:
+    """Return what the model could not use of the settings, if there is anything."""
+    unused = settings.generation.context and not loaded.captioner.capabilities.context
+    notes = [*caption.notes, *([NO_CONTEXT] if unused else [])]
+    return {"notes": notes} if notes else {}

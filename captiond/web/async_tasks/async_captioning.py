@@ -55,7 +55,7 @@ async def async_batch_caption(request: Request) -> Response:
         trace_upload(request, begun)
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
-        generation = options.generation or services.settings.generation.defaults
+        generation = options.generation or services.settings.default_generation
         task = replace(
             new_task(form, replace(options, origin=origin_of(request)), key, time.time()),
             callback_url=callback_url,

@@ -60,6 +60,8 @@ FIELDS = {
     "next": "The `cursor` of the next part, or null after the last one.",
     "next_offset": "The `offset` of the next part, or null after the last one. The field is there "
     "if the request asks for a part of the results.",
+    "notes": "What has no effect, such as words of the prompt that the model does not know. The "
+    "field is there if there is something to say.",
     "options": "The options of a request that the model supports.",
     "pixels": "The number of pixels of an image.",
     "position": "Which image of the task it is: its place in upload order, from 0 on.",
@@ -69,6 +71,8 @@ FIELDS = {
     "queue": "The images of tasks that are not finished.",
     "queue_position": "How many images are finished before the first one of the task. The field is "
     "there while the task waits.",
+    "raw_caption": "The caption as the model has written it, before the rules of `[captions]` "
+    "change it, see docs/captions.md.",
     "reasons": "Why no image can be captioned now.",
     "request_id": "The id of the request, which is also in its log entry and in `X-Request-ID`.",
     "request_seconds": "How long an image that a client waits for may take.",
