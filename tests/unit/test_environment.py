@@ -21,7 +21,6 @@ SECRET = "whsec_" + "QUJD" * 8
 VALUES: dict[str, Any] = {
     "server.root_path": "/captions",
     "server.host": "::1",
-    "server.root_path": "/captions",
     "server.hosts": ["a.example.com", "b.example.com"],
     "server.cors_origins": ["https://a.example.com", "https://b.example.com"],
     "server.trusted_proxies": ["10.0.0.1", "192.168.0.0/16"],
