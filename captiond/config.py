@@ -132,6 +132,11 @@ class ModelSettings(Section):
     revision: str | None = Field(
         None, description="Branch, tag or commit of a model from the hub. Default: its main branch."
     )
+    matcher: Annotated[str, InHome] = Field(
+        "",
+        description="Model for image-text matching, such as Salesforce/blip-itm-base-coco: a name "
+        "on the hub or a folder. Empty: none.",
+    )
     fallback: Annotated[str, InHome] = Field(
         "", description="Model to use if the first one is not available. Empty: none."
     )

@@ -78,7 +78,7 @@ def tags_table() -> str:
                 code(f"tags.{setting}"),
                 description(name),
                 values_of(RequestOptions, name),
-                default_of(name) or code(TagSettings().language),
+                code(TagSettings().language) if name == "language" else default_of(name),
             )
             for name in RequestOptions.model_fields
             if (setting := tag_setting(name)) is not None

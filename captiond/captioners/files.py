@@ -42,6 +42,20 @@ def find_model(settings: Settings) -> ModelFiles:
         return ModelFiles(model.fallback, locate(settings, model.fallback, download=model.download))
 
 
+def find_matcher(settings: Settings) -> Path | None:
+    """Return the folder of the model for image-text matching, or None if the settings name none.
+
+    Raises:
+        ModelMissing: it is not on disk, and cannot be downloaded.
+    """
+    model = settings.model
+    if not model.matcher:
+        return None
+    # The revision of the settings is that of the captioner.
+    own = settings.model_copy(update={"model": model.model_copy(update={"revision": None})})
+    return locate(own, model.matcher, download=model.download)
+
+
 def locate(settings: Settings, name: str, *, download: bool) -> Path:
     """Return the folder of a model. With `download`, fetch the model if it is not on disk.
 

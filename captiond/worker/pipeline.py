@@ -15,7 +15,8 @@ from structlog.contextvars import bound_contextvars
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Captioned, Refused
 from captiond.messages import Timings, ids_of
-from captiond.tags import Tag
+from captiond.tagging.vocabulary_tags import tag_of
+from captiond.tags import Tag, merged
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
 from captiond.worker.idle import IdleCause, IdleTime
 from captiond.worker.intake import ModelInput, PreparedImage
@@ -123,7 +124,9 @@ class Pipeline:
         self._at_work.append(batch)
         self._report_captioning()
         idle, begun = self._idle.batch_begins(), time.perf_counter()
-        captions = await self._model.caption(pixels, batch[0].generation)
+        generation = batch[0].generation
+        vocabulary = self._recipe.vocabulary_of(generation)
+        captions = await self._model.caption(pixels, generation, vocabulary)
         self._idle.batch_ended()
         ended = time.perf_counter()
         self._batcher.batch_ended(batch, begun, ended)
@@ -186,7 +189,7 @@ class Pipeline:
             self._recipe.model,
             image.decoded.width,
             image.decoded.height,
-            tag_details=best.tagged(tags),
+            tag_details=merged(best.tagged(tags), map(tag_of, best.scored)),
             score=best.score,
             captions=tuple(stored(each) for each in captions if len(captions) > 1),
             confidence=best.confidence,

@@ -193,6 +193,8 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     rules = settings.captions.text_rules
     if rules != TextRules():  # so that captions that are stored already keep their keys
         parts.append(repr(rules))
+    if identity.matcher_fingerprint:
+        parts.append(identity.matcher_fingerprint)
     return Recipe(
         model=identity.files.name,
         fingerprint=recipe_fingerprint(*parts),
@@ -202,4 +204,5 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         cached=settings.cache.enabled,
         hedge_below=settings.captions.hedge_below,
         uses_context=uses_context(identity.files.folder),
+        vocabulary=identity.vocabulary,
     )

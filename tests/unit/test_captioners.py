@@ -85,6 +85,9 @@ def test_a_family_without_a_comparison_cannot_be_measured(tmp_path: Path) -> Non
         (Generation(prompt="a"), Capabilities(beams=True), "prompt"),
         (Generation(num_beams=2), Capabilities(prompt=True), "num_beams"),
         (Generation(num_beams=3, num_captions=2), Capabilities(beams=True), "num_captions"),
+        (Generation(vocabulary=("cat",)), Capabilities(prompt=True), "vocabulary"),
+        (Generation(vocabulary=("cat",)), Capabilities(vocabulary=True), None),
+        (Generation(rerank=True), Capabilities(vocabulary=True), "rerank"),
         (
             Generation("a", num_beams=3, num_captions=2),
             Capabilities(prompt=True, beams=True, several_captions=True),
