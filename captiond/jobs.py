@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from captiond.clients import Client
+from captiond.clients import Client, RequestOrigin
 from captiond.confidence import Token, of_part
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
@@ -163,26 +163,14 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestOrigin:
-    """The request that images came with, for logs and traces: its id, and its W3C trace context."""
-
-    request_id: str = ""
-    traceparent: str = ""
-    tracestate: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for, the same for all its images. The settings decide the rest.
-
-    Options are equal if they ask for the same, whatever their `origin` is.
-    """
+    """What one request asks for, the same for all its images. The settings decide the rest."""
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
-    origin: RequestOrigin | None = field(default=None, compare=False)
+    origin: RequestOrigin | None = field(default=None, compare=False)  # it changes no result
 
 
 DEFAULT_OPTIONS = Options()
@@ -403,10 +391,7 @@ def blame(death: Death, batch: int) -> int:
 
 
 def task_id(now: float, token: str) -> str:
-    """Return `task_<unix second>_<token>`.
-
-    `token` is 128 random bits in hex: whoever knows the id may read the task.
-    """
+    """Return an id. `token` is 128 random bits in hex: whoever knows the id may read the task."""
     return f"task_{int(now)}_{token}"
 
 
