@@ -26,6 +26,7 @@ from captiond.vocabulary import (
     VocabularyTag,
     read_tags,
 )
+from captiond.web.dialects.findings import Findings
 from captiond.web.options import options_of
 from captiond.web.problems import InvalidRequest
 from captiond.web.schemas import tag_detail
@@ -283,6 +284,16 @@ def test_a_result_has_the_score_and_no_place_in_the_caption() -> None:
         "score": 4.1235,
     }
     assert "score" not in tag_detail(of_caption("cat"))
+
+
+def test_the_tags_of_a_vocabulary_are_labels_of_dialects() -> None:
+    tags = merged(
+        [of_caption("red boat", Kind.PHRASE), of_caption("boats")],
+        [tag_of(ScoredTag(VocabularyTag(text), 5.0)) for text in ("red boat", "sailing trip")],
+    )
+    found = Findings.of(Captioned("c", (), "m", 1, 1, tag_details=tags))
+    assert [label.name for label in found.labels] == ["red boat", "boats", "sailing trip"]
+    assert found.labels[-1].confidence is None
 
 
 # ---------------------------------------------------------------- captioners and commands
