@@ -25,7 +25,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_WITH_TOOLS := $(VENV)/.installed-dev
 # More than cores: tests that start services wait much of their time.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 
 .PHONY: install tools run test tests check soak browser-check sidecar-check metrics-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -159,7 +159,8 @@ class Service:
         try:
             yield
         finally:
-            model.resume()
+            with suppress(psutil.NoSuchProcess):
+                model.resume()
 
     def children(self, kind: str) -> list[psutil.Process]:
         """Return the living child processes of a kind: web or model."""

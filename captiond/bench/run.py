@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
 import torch
-import transformers
 from torch import Tensor
 
 import captiond
@@ -204,7 +204,7 @@ def describe(settings: Settings, device: torch.device, precision: Precision) -> 
         threads=threads_of(settings),
         precision=precision,
         torch=torch.__version__,
-        transformers=transformers.__version__,
+        transformers=version("transformers"),
     )
 
 

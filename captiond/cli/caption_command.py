@@ -8,6 +8,7 @@ import typer
 from captiond.cli.arguments import Config, Data, Device, Model, Set, setting, settings_from
 from captiond.cli.captioning.result_choices import SidecarKind, TextContent, XmpName
 from captiond.cli.exits import EXIT_FAILED, cleaning_up_on_interrupt
+from captiond.processes.collector import without_gc
 from captiond.sources import KEY_VARIABLE, URL_VARIABLE
 
 MODEL_PANEL, RESULT_PANEL, BESIDE_PANEL = "Model and service", "Output", "Files beside the images"
@@ -200,7 +201,8 @@ def caption(
 
         settings = settings_from(config, flags, data=data, assignments=assignments)
         provide_temporary_folder(settings.data.dir)
-        from captiond.cli.captioning.in_process import in_process  # this imports torch
+        with without_gc():
+            from captiond.cli.captioning.in_process import in_process  # this imports torch
 
         captioner = in_process(settings)
     with cleaning_up_on_interrupt():

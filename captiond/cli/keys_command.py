@@ -141,8 +141,8 @@ def create(
 def list_keys(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
     """List all keys with their scopes and limits: as a table on a terminal, as JSON in a pipe.
 
-    The keys of the settings and of the file of keys are listed, too. A systemd credential is listed
-    only in the environment of the service.
+    The keys of the settings and of the file of keys are listed, too. Keys in a systemd credential
+    are listed only where the command has that credential, as the service has.
     """
     from captiond.cli import key_views
 
@@ -166,7 +166,7 @@ def revoke(
 ) -> None:
     """Revoke a key of the database. A running service refuses it within a second.
 
-    A key of the settings or of a file is revoked by its removal from there.
+    To revoke a key of the settings or of a file, remove it from there.
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     asyncio.run(end_key(settings, name, delete=delete))

@@ -21,6 +21,7 @@ from captiond.cli.plain_help import use_plain_help
 from captiond.cli.pull_command import pull
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
+from captiond.processes.collector import without_gc
 from captiond.supervisor.datafolder import provide_temporary_folder
 
 app = typer.Typer(
@@ -110,7 +111,8 @@ def serve(
     The first signal lets the images in progress finish. A second one stops at once. Accepted tasks
     continue at the next start in both cases.
     """
-    from captiond.cli.serve_command import serve_forever
+    with without_gc():
+        from captiond.cli.serve_command import serve_forever
 
     flags: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port, "workers": workers},
@@ -137,7 +139,7 @@ def tags(
             "--file",
             "-f",
             metavar="FILE",
-            help="File with one caption in each line. - is standard input, and the default.",
+            help="File with one caption on each line. Default: -, which is standard input.",
         ),
     ] = None,
     config: Config = None,
@@ -204,14 +206,15 @@ def bench(
 ) -> None:
     """Measure captiond on this machine, and suggest settings for it.
 
-    The command compares captiond's engine with generate of transformers, and with the least time
-    that the hardware allows. It also measures the HTTP service under load.
+    The command measures captiond's engine, the library transformers on the same model, and how fast
+    the hardware could be at best. It also measures the HTTP service under load.
     """
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.bench_command import BenchOptions  # imports torch
-    from captiond.cli.bench_command import bench as measure
+    with without_gc():
+        from captiond.cli.bench_command import BenchOptions  # imports torch
+        from captiond.cli.bench_command import bench as measure
 
     options = BenchOptions(shape, model is not None, rounds, quick, not no_service)
     measure(settings, options, as_json=json)
@@ -234,7 +237,8 @@ def tune(
     chosen = {"model": {"name": model, "device": device}}
     settings = settings_from(config, chosen, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.tune_command import tune as measure  # this imports torch
+    with without_gc():
+        from captiond.cli.tune_command import tune as measure  # this imports torch
 
     if not measure(settings):
         raise typer.Exit(EXIT_FAILED)
@@ -244,12 +248,13 @@ def tune(
 def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
     """Check the data folder, the models and the tag pipelines.
 
-    Each part gets one line, which says how to repair what is wrong. The exit status is 1 if
-    captiond could not write captions and tags.
+    Each part gets one line, which says how to repair what is wrong. The last line is the verdict.
+    The exit status is 1 if captiond could not write captions and tags.
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.check_command import check as check_parts  # this imports torch
+    with without_gc():
+        from captiond.cli.check_command import check as check_parts  # this imports torch
 
     if not check_parts(settings):
         raise typer.Exit(EXIT_FAILED)

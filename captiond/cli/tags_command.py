@@ -11,6 +11,7 @@ from captiond.cli.imports import only_what_tags_need
 from captiond.config import Settings
 from captiond.errors import CaptiondError
 from captiond.logs import set_up_logs
+from captiond.processes.collector import without_gc
 
 BATCH = 64  # captions
 STANDARD_INPUT = Path("-")
@@ -39,7 +40,7 @@ def print_tags(captions: list[str], file: Path | None, settings: Settings) -> No
     """
     exit_on_signals()
     set_up_logs(settings.logs, process="tags")
-    with only_what_tags_need(settings):
+    with without_gc(), only_what_tags_need(settings):
         from captiond.tagging.output import tagged
         from captiond.tagging.tagger import Taggers
 

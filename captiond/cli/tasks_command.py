@@ -90,7 +90,7 @@ def redeliver(
     ] = None,
     *,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Deliver every webhook that was given up.")
+        bool, typer.Option("--failed", help="Deliver every webhook whose attempts have all failed.")
     ] = False,
     config: Config = None,
     data: Data = None,

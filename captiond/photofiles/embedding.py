@@ -40,9 +40,13 @@ def place_in(content: Sliceable) -> PacketPlace:
 def has_embedded_words(content: Sliceable) -> bool:
     """Return whether captiond has written into this image before.
 
+    A file that is no image has no words: the decoder says better what is wrong with it.
+
     Raises:
         NoPlaceForMetadata, MetadataUnreadable
     """
+    if image_type(content[:HEAD]) is None:
+        return False
     return has_own_words(place_in(content).packet)
 
 

@@ -40,14 +40,21 @@ class NewWords:
 
 @dataclass(frozen=True, slots=True)
 class OtherWords:
-    """What other fields of a file say, which photo programs show if XMP says nothing."""
+    """What other fields or files say, which photo programs show if this packet says nothing.
+
+    `paths` are keywords below others, as digiKam writes them: `Places/Rome`.
+    """
 
     description: str = ""
     keywords: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
 
     def __or__(self, other: "OtherWords") -> "OtherWords":
-        keywords = united(self.keywords, other.keywords)
-        return OtherWords(self.description or other.description, tuple(keywords))
+        return OtherWords(
+            self.description or other.description,
+            tuple(united(self.keywords, other.keywords)),
+            tuple(united(self.paths, other.paths)),
+        )
 
 
 def described_by(text: str) -> str:

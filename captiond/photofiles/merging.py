@@ -37,7 +37,7 @@ def has_own_words(packet: bytes) -> bool:
     Raises:
         MetadataUnreadable: it is not XMP.
     """
-    return bool(packet) and bool(XmpPacket(packet).texts(OWN_CAPTION))
+    return bool(packet) and bool(XmpPacket(packet).texts(OWN_MODEL))
 
 
 def words_in(packet: bytes) -> OtherWords:
@@ -50,9 +50,11 @@ def words_in(packet: bytes) -> OtherWords:
         return OtherWords()
     xmp = XmpPacket(packet)
     description, own = described_by(xmp.text(DESCRIPTION)), xmp.text(OWN_CAPTION)
+    own_paths = xmp.texts(OWN_TAGS)
     return OtherWords(
         "" if description == own else description,
-        tuple(without(xmp.texts(SUBJECT), map(leaf, xmp.texts(OWN_TAGS)))),
+        tuple(without(xmp.texts(SUBJECT), map(leaf, own_paths))),
+        tuple(persons_paths(xmp, own_paths)),
     )
 
 
@@ -96,7 +98,8 @@ class Merger:
             self.kept.append(label)
             return
         self._xmp.remove(name)
-        self._xmp.add_default_text(name, text)
+        if text:
+            self._xmp.add_default_text(name, text)
 
     def merge_tags(self) -> None:
         """Unite the tags with those that are there, in each of the three lists, and note them."""
@@ -111,8 +114,7 @@ class Merger:
 
     def _tag_paths(self, persons: list[str]) -> list[str]:
         """Return what digiKam's list must have, which hides the other lists from its readers."""
-        there = without(self._xmp.texts(TAGS_LIST), slashed(self._replaced))
-        paths = united(there, slashed(without(self._xmp.texts(HIERARCHY), self._replaced)))
+        paths = united(persons_paths(self._xmp, self._replaced), self._other.paths)
         leaves = [path.rpartition("/")[2] for path in paths]
         flat = without(persons, leaves)
         return [*paths, *flat, *self._unless_filed(self._new.paths("/"), "/", [*leaves, *flat])]
@@ -152,6 +154,12 @@ class Merger:
         self._xmp.add_text(OWN_ALT_TEXT, self._new.alt_text)
         self._xmp.add_list(OWN_TAGS, united(earlier, paths), BAG)
         self._xmp.add_text(OWN_MODEL, self._new.model)
+
+
+def persons_paths(xmp: XmpPacket, own: list[str]) -> list[str]:
+    """Return the tags with their categories that are not captiond's own, in digiKam's form."""
+    tags_list = without(xmp.texts(TAGS_LIST), slashed(own))
+    return united(tags_list, slashed(without(xmp.texts(HIERARCHY), own)))
 
 
 def leaf(path: str) -> str:

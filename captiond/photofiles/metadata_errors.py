@@ -1,5 +1,7 @@
 """Why a caption cannot be written beside an image or into it. The message says what to do."""
 
+from pathlib import Path
+
 from captiond.errors import CaptiondError
 
 
@@ -7,6 +9,10 @@ class NotWritten(CaptiondError):
     """A result could not be written to a file. The file is as it was."""
 
     code = "file_not_written"
+
+    def about(self, path: Path) -> str:
+        """Return the message beside the name of a file, which is not repeated."""
+        return str(self).removeprefix(f"{path}: ")
 
 
 class MetadataUnreadable(NotWritten):

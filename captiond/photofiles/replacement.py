@@ -1,7 +1,9 @@
 """Write files as a whole: a reader sees the old content or the new one, also after a power cut."""
 
 import os
+import re
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,6 +11,8 @@ from captiond.photofiles.metadata_errors import NotWritten
 from captiond.spool import sync_folder
 
 TEMPORARY = ".captiond-"  # hidden, so that no program takes the file for an image
+LEFT_BEHIND = re.compile(rf"{re.escape(TEMPORARY)}[0-9a-f]{{16}}")
+LEFTOVER_SECONDS = 3600.0  # a younger file may be one that another process is writing
 XATTR_NAMESPACE = "user."  # others belong to the system
 
 
@@ -60,6 +64,17 @@ def replace(path: Path, content: bytes, old: os.stat_result | None, *, keep_time
         with suppress(FileNotFoundError):
             temporary.unlink()
     sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path, now: float) -> None:
+    """Remove temporary files that a process has left behind which was killed while it wrote."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if LEFT_BEHIND.fullmatch(path.name):
+                status = path.lstat()
+                # The time of modification may be that of the image.
+                if stat.S_ISREG(status.st_mode) and now - status.st_ctime > LEFTOVER_SECONDS:
+                    path.unlink()
 
 
 def take_attributes(descriptor: int, path: Path, old: os.stat_result) -> None:

@@ -238,6 +238,10 @@ class Dispatcher:
         assigned = self._models.get(model)
         return assigned.running & assigned.work.keys() if assigned else frozenset()
 
+    def running_work(self, model: str) -> list[Work]:
+        """Return the images that a model process captions now, as far as it has reported."""
+        return [self._models[model].work[ticket] for ticket in self.running(model)]
+
     def model_exited(self, model: str, death: Death) -> ModelExit:
         """Remove a model process; its interactive images are the next ones of their clients.
 

@@ -23,6 +23,7 @@ from captiond.messages import (
     Ready,
     TasksChanged,
     Unready,
+    ids_of,
 )
 from captiond.metrics import IMAGES_FINISHED
 from captiond.recording import Recorder, Registry
@@ -145,6 +146,10 @@ class Router:
     def is_captioning(self, model: str) -> bool:
         """Return whether a model process captions a batch, as far as it has reported."""
         return bool(self._dispatcher.running(model))
+
+    def ids_of_running(self, model: str) -> dict[str, list[str]]:
+        """Return the requests and the tasks whose images a model process captions."""
+        return ids_of(self._dispatcher.running_work(model))
 
     def refuse_if_stopping(self) -> None:
         """In a stop without a model process, answer what waits: none is started any more."""

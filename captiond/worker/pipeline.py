@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from structlog.contextvars import bound_contextvars
+
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Captioned, Refused
-from captiond.messages import Timings
+from captiond.messages import Timings, ids_of
 from captiond.tagging.vocabulary_tags import tag_of
 from captiond.tags import Tag, merged
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
@@ -78,7 +80,8 @@ class Pipeline:
             await self._wait_for_more()
             batch = self._without_withdrawn(self._batcher.take(), group)
             if batch:
-                await self._run_batch(batch, group)
+                with bound_contextvars(**ids_of(image.work for image in batch)):
+                    await self._run_batch(batch, group)
             elif not self._batcher and not self._stop:
                 await self._wait_for_images()
 

@@ -6,6 +6,8 @@ torch and spaCy must not be entered twice, but one may run beside the other.
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 
 import structlog
 
@@ -68,7 +70,9 @@ class TagRunner:
     ) -> "asyncio.Future[list[tuple[Tag, ...]]]":
         """Begin to tag captions, and return the future of their tags."""
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._thread, self._taggers.tag, texts, languages)
+        # The context has the ids that log entries about these captions show.
+        tag = partial(copy_context().run, self._taggers.tag, texts, languages)
+        return loop.run_in_executor(self._thread, tag)
 
     async def wait(self) -> None:
         """Wait until everything that was started is tagged."""

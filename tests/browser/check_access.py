@@ -134,6 +134,7 @@ def test_the_small_model_is_named_when_it_is_the_wanted_one(
     page: CaptionPage, service: Service
 ) -> None:
     page.open(f"{service.url}/")
+    expect(page["#health"]).to_have_attribute("data-state", "fallback")
     expect(page["#fallback code"]).to_have_text(f"captiond serve --model {ABSENT}")
 
 
@@ -197,9 +198,9 @@ def test_a_narrow_page_does_not_scroll_sideways(
     page["[name=prompt]"].fill("a photograph of " * 8)
     assert not page.overflows()
     page.send().finished()
+    page["#with-score"].check()
     page["#snippets > summary"].click()
     page["#download > summary"].click()
-    page["#with-score"].check()
     assert not page.overflows()
     page.card(1).locator(".thumb").evaluate("(button) => button.click()")
     assert page.value("document.getElementById('details').scrollWidth") <= NARROW

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -187,6 +188,45 @@ def test_images_are_filtered(page: CaptionPage, service: Service) -> None:
     page["#filter-state"].select_option("")
     page["#filter-words"].fill("BLACK cat.jpg")
     expect(shown.locator(".name")).to_have_text(["4 black_cat.jpg"])
+
+
+def imported(page: CaptionPage, module: str, names: str, work: str) -> Any:
+    """Return what a function makes of the names of a module of the page."""
+    return page.value(f"import('/static/page/{module}.js').then(({{ {names} }}) => {work})")
+
+
+def test_requests_keep_to_all_limits(page: CaptionPage, service: Service) -> None:
+    page.open(f"{service.url}/")
+    sizes, mega = [*range(40)], 2**20
+    limits = {"files": 7, "body_bytes": 100 * mega, "file_bytes": 50 * mega}
+    parts = imported(
+        page,
+        "upload_queue",
+        "partsOf",
+        f"partsOf({sizes}.map((n) => ({{ n, size: n * {mega} }})), {json.dumps(limits)})",
+    )
+    assert [item["n"] for part in parts for item in part] == sizes
+    assert all(len(part) <= limits["files"] for part in parts)
+    assert sum(item["size"] for item in parts[0]) <= 16 * mega  # the first captions come soon
+    assert all(sum(item["size"] for item in part) < limits["body_bytes"] for part in parts)
+
+
+def test_the_time_left_follows_the_pace(page: CaptionPage, service: Service) -> None:
+    page.open(f"{service.url}/")
+    work = """(() => {
+      const left = new TimeLeft(), seen = [left.seconds(100, 0)];
+      for (let second = 0; second <= 10; second += 1) left.add(2 * second, 1000 * second);
+      seen.push(left.seconds(100, 10_000));
+      for (let second = 11; second <= 200; second += 1) left.add(20, 1000 * second);
+      seen.push(left.seconds(100, 200_000));
+      for (let second = 201; second <= 300; second += 1) left.add(20 + second - 200, 1000 * second);
+      return [...seen, left.seconds(140, 300_000)];
+    })()"""
+    unknown, steady, stalled, slower = imported(page, "time_left", "TimeLeft", work)
+    assert unknown is None
+    assert steady == pytest.approx(40, rel=0.1)  # 80 images at two in a second
+    assert stalled is None
+    assert slower == pytest.approx(20, rel=0.1)  # 20 images at one in a second
 
 
 def test_score_and_model_are_shown_on_demand(page: CaptionPage, service: Service) -> None:

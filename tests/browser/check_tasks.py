@@ -141,8 +141,15 @@ def test_recent_tasks_are_listed_opened_and_forgotten(page: CaptionPage, service
 
 def test_a_task_is_cancelled(page: CaptionPage, data: Path) -> None:
     with running_without_model(data) as service:
-        page.open(f"{service.url}/").choose([BOAT, NO_IMAGE, STAR]).send()
+        files = {"images": ("a.png", png(1))}
+        assert service.client.post("/async-batch-caption", files=files).status_code == 202
+        page.open(f"{service.url}/").choose([BOAT]).send()
+        expect(page["#progress-text"]).to_contain_text("waits behind 1 image of other tasks")
+        page["#cancel"].click()
+        assert page.finished().captions() == ["Cancelled."]
+        page.choose([BOAT, NO_IMAGE, STAR]).send()
         page.wait("document.querySelectorAll('[data-state=waiting]').length === 2")
+        expect(page["#progress-text"]).to_contain_text("1 of 3 finished")
         page["#cancel"].click()
         page.finished()
         assert page.captions() == ["Cancelled.", NOT_AN_IMAGE, "Cancelled."]
@@ -293,7 +300,7 @@ def test_1000_images_stay_smooth(page: CaptionPage, service: Service, tmp_path: 
     for number, file in enumerate(files):
         file.write_bytes(png(number))
     page.open(f"{service.url}/").wait_for_text("Ready", "#health").caption(*files)
-    assert page.value("document.querySelectorAll('.card .caption').length") == 1000
+    page.wait("document.querySelectorAll('.card .caption').length === 1000")
     drawn = (
         "[...document.querySelectorAll('.card .text')].filter((text) =>"
         " text.checkVisibility({ contentVisibilityAuto: true })).length"
@@ -308,7 +315,7 @@ def test_1000_images_stay_smooth(page: CaptionPage, service: Service, tmp_path: 
     page.card(1000).locator("img").wait_for()
     page.wait("liveUrls.size <= 2")
     page.reload().finished()
-    assert page.value("document.querySelectorAll('.card .caption').length") == 1000
+    page.wait("document.querySelectorAll('.card .caption').length === 1000")
     page.card(1000).scroll_into_view_if_needed()
     page.card(1000).locator("img").wait_for()
     assert page.complaints == []

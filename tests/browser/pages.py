@@ -34,7 +34,8 @@ A_BOAT, A_STAR = "a red boat to the left of a yellow sun", "a yellow star inside
 NOT_AN_IMAGE = "not an image of a known type"
 NARROW, WIDE = 360, 1280
 TASK_ID = re.compile(r"task_\d+_[0-9a-f]{32}")
-LOST = "net::ERR_"  # the browser notes each request that a stopped service does not answer
+# The browser notes each request that a stopped service does not answer, or a starting one refuses.
+LOST = re.compile(r"net::ERR_|a status of 503")
 NAS = "nas"  # a host of another machine for the browser: it has no TLS and is not trusted
 FOCUSED = "document.activeElement === document.body ? '' : document.activeElement.innerText ?? ''"
 # Counts the URLs of blobs that were made and not given back.
@@ -131,7 +132,7 @@ class WebPage:
 
     def troubles(self) -> list[str]:
         """Return the complaints that are not about a service that is gone."""
-        return [each for each in self.complaints if LOST not in each]
+        return [each for each in self.complaints if LOST.search(each) is None]
 
 
 class CaptionPage(WebPage):

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoTokenizer, BlipForImageTextRetrieval
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForImageTextRetrieval
 
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip import attention
 from captiond.captioners.blip.captioner import Blip

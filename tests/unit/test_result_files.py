@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from captiond.cli.captioning.result_choices import SidecarKind, TextContent, Xmp
 from captiond.cli.captioning.result_options import Given, result_options
 from captiond.cli.formats import Format
 from captiond.errors import SettingsError
+from captiond.photofiles.replacement import remove_leftovers
 from tests.conftest import png
 from tests.unit.test_embedding import packet_by_pillow, picture, saved
 from tests.unit.test_xmp import PERSONS, fields
@@ -255,6 +257,7 @@ def test_tags_in_the_image_are_in_its_xmp_file_too(folder: Path) -> None:
     run(folder, asked("xmp"))
     found = fields((folder / "d.jpg.xmp").read_bytes())
     assert found["subject"] == ["Holiday", "Boat", "sea"]
+    assert found["tags_list"] == ["Things/Boat", "Holiday", "nature/sea"]
     assert found["description"] == [], "that in the image would be hidden"
 
 
@@ -315,7 +318,19 @@ def test_types_without_metadata_are_reported_before_any_work(
     captions = Captions()
     assert not run(folder, asked(embed=True), captions)
     assert "d.gif" not in captions.asked
-    assert [each["code"] for each in printed(capsys) if each["error"]] == ["no_place_for_metadata"]
+    (bad,) = (each for each in printed(capsys) if each["error"])
+    assert bad["code"] == "no_place_for_metadata"
+    assert bad["error"].startswith("captiond cannot write into files of the type gif; ")
+
+
+def test_what_a_kill_has_left_behind_is_removed_by_the_next_run(folder: Path) -> None:
+    names = [".captiond-0123456789abcdef", ".captiond-0123456789abcdef.png", ".captiond-notes"]
+    for name in names:
+        (folder / name).write_bytes(b"x")
+    remove_leftovers(folder, time.time())
+    assert (folder / names[0]).exists(), "it may be in use"
+    remove_leftovers(folder, time.time() + 7200)
+    assert [name for name in names if (folder / name).exists()] == names[1:]
 
 
 def test_an_image_that_changes_meanwhile_is_left_alone(

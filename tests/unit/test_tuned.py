@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BlipConfig, BlipForConditionalGeneration
+from transformers.models.blip.configuration_blip import BlipConfig
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond import machine
 from captiond.captioners import tuning

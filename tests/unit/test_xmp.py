@@ -142,7 +142,9 @@ def test_a_description_that_a_person_corrected_is_a_persons() -> None:
 def test_captionds_note_is_found_where_other_programs_move_it() -> None:
     """XMP toolkits write simple properties as attributes."""
     moved = merged(b"").replace(b"<captiond:Caption>a red boat on a lake</captiond:Caption>", b"")
-    moved = moved.replace(b'rdf:about=""', b'rdf:about="" captiond:Caption="a red boat on a lake"')
+    moved = moved.replace(b"<captiond:Model>m</captiond:Model>", b"")
+    attributes = b'rdf:about="" captiond:Caption="a red boat on a lake" captiond:Model="m"'
+    moved = moved.replace(b'rdf:about=""', attributes)
     assert has_own_words(moved)
     again = merged(moved, CAR, overwrite=True)
     assert fields(again)["description"] == ["a car <&> a dog"]
@@ -150,14 +152,20 @@ def test_captionds_note_is_found_where_other_programs_move_it() -> None:
     assert not has_own_words(PERSONS)
 
 
+def test_a_blank_caption_is_noted_but_writes_no_description() -> None:
+    packet = merged(b"", NewWords("", (), "m", ""))
+    assert fields(packet) == {name: [] for name in FIELDS}
+    assert has_own_words(packet), "the image is not captioned again"
+
+
 def test_other_fields_that_xmp_would_hide_are_kept_visible() -> None:
-    other = OtherWords("by a person", ("Rome", "lake"))
+    other = OtherWords("by a person", ("Rome", "lake"), ("Places/Rome",))
     result = merge(b"", BOAT, other, overwrite=False)
     found = fields(result.packet)
     assert (found["description"], result.kept) == ([], ("description",))
     assert found["alt"] == ["A red boat on a lake."]
     assert found["subject"] == ["Rome", "lake", "red boat", "boat"]
-    assert found["tags_list"] == ["Rome", "lake", "vehicle/red boat", "vehicle/boat"]
+    assert found["tags_list"] == ["Places/Rome", "lake", "vehicle/red boat", "vehicle/boat"]
 
 
 def test_a_hierarchy_of_lightroom_is_visible_to_programs_that_read_digikams() -> None:
@@ -171,7 +179,9 @@ def test_a_hierarchy_of_lightroom_is_visible_to_programs_that_read_digikams() ->
 
 def test_what_a_person_wrote_is_known_apart_from_what_captiond_wrote() -> None:
     assert words_in(merged(b"")) == NOTHING
-    assert words_in(merged(PERSONS)) == OtherWords("Unser Boot", ("Holiday", "Boat"))
+    assert words_in(merged(PERSONS)) == OtherWords(
+        "Unser Boot", ("Holiday", "Boat"), ("Things/Boat", "Holiday")
+    )
     assert words_in(b"") == NOTHING
 
 

@@ -39,7 +39,7 @@ def build(dockerfile: str, name: str) -> None:
     ).stdout.strip()
     labels = {"VERSION": "0.1.0", "REVISION": revision or "none", "CREATED": "2000-01-01T00:00:00Z"}
     arguments = [f"--build-arg={key}={value}" for key, value in labels.items()]
-    command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--pull-never", "--layers"]
+    command = ["buildah", "bud", "--isolation=chroot", "--network=host", "--pull-never"]
     command += ["--format=docker", *volumes, *arguments, f"--file={dockerfile}", f"--tag={name}"]
     subprocess.run([*command, "."], cwd=PROJECT, check=True, stdout=sys.stderr)
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, BlipForConditionalGeneration, BlipForImageTextRetrieval
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import (
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+)
 
 from captiond.captioners.blip.checkpoint import CHANGES_TOKENS, Checkpoint, SearchTokens
 from captiond.captioners.blip.matching_weights import MatchingCheckpoint

@@ -115,7 +115,7 @@ def written(found: FoundFile, result: Result, options: ResultOptions) -> Result:
             if not skip:
                 files.append(destination.write(found.path, result))
     except NotWritten as error:
-        return {**result, "error": str(error), "code": error.code}
+        return {**result, "error": error.about(found.path), "code": error.code}
     return {
         **result,
         "files": [{"path": str(file.path), "kept": list(file.kept)} for file in files],

@@ -1,5 +1,6 @@
 """Which files to caption: those that are named, and the images in the folders that are named."""
 
+import errno
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -95,6 +96,8 @@ def reason(path: Path, error: OSError) -> str:
     """Return what an error of the file system means for people."""
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return f"a link to {path.readlink()}, which does not exist"
+    if error.errno == errno.ELOOP:
+        return "a link that leads back to itself"
     return error.strerror or str(error)
 
 

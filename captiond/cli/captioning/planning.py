@@ -1,5 +1,6 @@
 """Which of the found files are captioned, given what has been written for them already."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -9,7 +10,7 @@ from captiond.cli.captioning.destinations import Destination
 from captiond.cli.captioning.picture_files import FoundFile
 from captiond.errors import SettingsError
 from captiond.photofiles.metadata_errors import NotWritten
-from captiond.photofiles.replacement import may_write_to
+from captiond.photofiles.replacement import may_write_to, remove_leftovers
 
 
 class Existing(Enum):
@@ -52,7 +53,7 @@ def planned(
         try:
             written = [each.is_written(file.path) for each in destinations]
         except NotWritten as error:
-            files.append(replace(file, problem=str(error), code=error.code))
+            files.append(replace(file, problem=error.about(file.path), code=error.code))
             continue
         if is_listed is not None:
             written.append(is_listed(file.path))
@@ -81,6 +82,9 @@ def checked_files(
     takers: dict[Path, Path] = {}  # the image that each file belongs to
     found = list(found)
     images = {file.path for file in found}
+    if destinations:
+        for folder in {path.parent for path in images}:
+            remove_leftovers(folder, time.time())
     for file in found:
         problem = file.problem
         for destination in destinations:

@@ -29,6 +29,7 @@ const view = new TaskView(client, thumbnails, {
 const known = new Map(); // the batches of this page's life, by the id of their first task
 const owners = new WeakMap(); // the batch of an item
 const runs = new WeakMap();
+const sending = new Set();
 let batch = null;
 
 // ---------------------------------------------------------------- images come
@@ -80,18 +81,19 @@ addEventListener("paste", (event) => {
 // ---------------------------------------------------------------- a batch is sent and kept
 
 async function send() {
-  if (!options.valid) return;
+  if (!options.valid || batch.running) return;
+  const sent = batch;
+  sent.begin();
   await service.ready; // the limits
-  const sending = batch;
-  sending.options = options.values;
-  const { files } = service.info?.limits ?? { files: sending.items.length };
-  const names = sending.items.slice(0, files).map((item) => item.name);
-  sending.request = { names, options: sending.options };
-  snippets.show({ ...sending.request, hasKey: client.hasKey });
+  sent.options = options.values;
+  const { files } = service.info?.limits ?? { files: sent.items.length };
+  sent.request = { names: sent.items.slice(0, files).map((item) => item.name), options: sent.options };
+  snippets.show({ ...sent.request, hasKey: client.hasKey });
   at("grid-region").focus({ preventScroll: true });
-  const run = begin(sending);
-  sending.addEventListener("state", () => keepNew(sending));
-  await run.send(service.info?.limits);
+  sending.add(sent);
+  sent.addEventListener("state", () => keepNew(sent));
+  await begin(sent).send(service.info?.limits);
+  sending.delete(sent);
 }
 
 function begin(begun) {
@@ -130,8 +132,7 @@ function pictureReady(item) {
 }
 
 addEventListener("beforeunload", (event) => {
-  const uploading = [batch, ...known.values()].some((each) => each?.running && !each.sent.done);
-  if (uploading || (batch && !batch.running)) event.preventDefault(); // the browser asks
+  if (sending.size > 0 || (batch && !batch.running)) event.preventDefault(); // the browser asks
 });
 
 // ---------------------------------------------------------------- the address says what is shown

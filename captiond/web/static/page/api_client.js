@@ -134,7 +134,7 @@ export class ApiClient extends EventTarget {
     const message = Array.isArray(body.detail)
       ? body.detail.map((each) => `${each.loc?.at(-1)}: ${each.msg}`).join("; ") : body.detail;
     const error = new ServiceError(message, { status, code: body.code, retryAfter: Number(retryAfter) || null });
-    if (status === 401 || status === 403) {
+    if (["unauthorized", "forbidden"].includes(error.code)) {
       this.dispatchEvent(new CustomEvent("refused", { detail: error }));
     }
     return error;

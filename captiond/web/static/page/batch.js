@@ -109,6 +109,13 @@ export class Batch extends EventTarget {
       (index) => RETRYABLE.includes(this.items[index].result?.code)));
   }
 
+  // It is being sent: nothing can be added any more.
+  begin() {
+    this.running = true;
+    this.sent.done = false;
+    this.changed();
+  }
+
   changed() {
     this.#emit("state");
   }

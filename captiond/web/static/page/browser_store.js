@@ -54,6 +54,8 @@ export async function loadThumbnails(id) {
   return new Map((keys ?? []).map(([, index], n) => [index, blobs?.[n]]));
 }
 
+export const loadThumbnail = (id, index) => within(THUMBNAILS, "readonly", (store) => store.get([id, index]));
+
 export const forgetThumbnails = (id) =>
   within(THUMBNAILS, "readwrite", (store) => store.delete(thumbnailsOf(id)));
 

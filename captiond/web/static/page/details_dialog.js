@@ -68,6 +68,7 @@ function facts(item) {
   }
   return [
     element("p", { className: "caption" }, result.caption),
+    ...(result.alt_text && result.alt_text !== result.caption ? [element("p", {}, `Alternative text: ${result.alt_text}`)] : []),
     element("p", { className: "row" }, button("Copy caption", () => copy(result.caption, result.caption)),
       button("Copy tags", () => copy(result.tags.join(", "), "the tags"))),
     ...others(result),

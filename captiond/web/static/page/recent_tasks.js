@@ -1,7 +1,7 @@
 // The list of tasks that this browser has sent or shown. Only this browser has it.
 
 import { BASE } from "./api_client.js";
-import { forget, forgetThumbnails, loadThumbnails } from "./browser_store.js";
+import { forget, forgetThumbnails, loadThumbnail } from "./browser_store.js";
 import { at, element, iconButton, icon } from "./dom.js";
 import { showBlob } from "./thumbnails.js";
 import { ago, images } from "./wording.js";
@@ -26,6 +26,7 @@ function write(entries) {
 
 export class RecentTasks {
   #current;
+  #shown = ""; // the ids of the rows
 
   constructor() {
     addEventListener("storage", (event) => event.key === STORED && this.draw());
@@ -62,33 +63,41 @@ export class RecentTasks {
   }
 
   draw() {
-    const entries = read();
+    const entries = read(), shown = entries.map(({ ids }) => ids[0]).join();
     at("recent").hidden = entries.length === 0;
-    at("recent-list").replaceChildren(...entries.map((entry) => this.#row(entry)));
+    // The rows stay if they can: a new one would not have the focus.
+    if (shown !== this.#shown) at("recent-list").replaceChildren(...entries.map(row));
+    this.#shown = shown;
+    entries.forEach((entry, n) => this.#update(at("recent-list").children[n], entry));
   }
 
-  #row(entry) {
-    const { ids, total, failed, done, finished, name, created } = entry;
-    const picture = element("span", { className: "mini" }, icon("image"));
-    if (!entry.bare) showFirst(ids[0], picture);
-    const state = finished ? (failed ? `${failed} without a caption` : "finished") : `${done + failed} of ${total} finished`;
-    const link = element("a", { href: `#${ids.join(",")}` }, picture, element("span", {},
-      element("strong", {}, images(total)), element("span", { className: "muted" }, name),
-      element("span", { className: "muted" }, `${ago(created)} · ${state}`)));
-    if (ids[0] === this.#current) link.setAttribute("aria-current", "page");
-    return element("li", {}, link, iconButton("close", `Remove ${images(total)} from the list`, () => {
+  #update(line, { ids, total, failed, done, finished, name, created }) {
+    const link = line.querySelector("a"), [title, file, state] = link.lastChild.children;
+    const text = finished ? (failed ? `${failed} without a caption` : "finished") : `${done + failed} of ${total} finished`;
+    link.href = `#${ids.join(",")}`;
+    title.textContent = images(total);
+    file.textContent = name;
+    state.textContent = `${ago(created)} · ${text}`;
+    line.lastChild.setAttribute("aria-label", `Remove ${images(total)} from the list`);
+    line.lastChild.onclick = () => {
       forget(ids[0]);
       write(read().filter((each) => each.ids[0] !== ids[0]));
       this.draw();
-    }));
+    };
+    if (ids[0] === this.#current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
   }
 }
 
-const firstPictures = new Map(); // of this page's life; the list is drawn often
+function row({ ids, bare }) {
+  const picture = element("span", { className: "mini" }, icon("image"));
+  if (!bare) showFirst(ids[0], picture);
+  const texts = ["strong", "span", "span"].map((tag) => element(tag, { className: tag === "span" ? "muted" : "" }));
+  return element("li", {}, element("a", {}, picture, element("span", {}, ...texts)), iconButton("close", "Remove"));
+}
 
 async function showFirst(id, place) {
-  if (!firstPictures.get(id)) firstPictures.set(id, (await loadThumbnails(id, 0)).get(0));
-  const blob = firstPictures.get(id);
+  const blob = await loadThumbnail(id, 0);
   if (!blob) return;
   const image = element("img", { alt: "" });
   showBlob(image, blob);

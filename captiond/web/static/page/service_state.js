@@ -41,7 +41,8 @@ export class ServiceState {
     } catch (error) {
       health = { status: "unhealthy", reasons: [error.message] };
     }
-    at("health").dataset.state = health.fallback && health.status === "healthy" ? "fallback" : health.status;
+    const doubtful = health.fallback || health.model === SMALL_MODEL;
+    at("health").dataset.state = doubtful && health.status === "healthy" ? "fallback" : health.status;
     const parts = [TEXTS[health.status] ?? health.status, health.model?.split("/").at(-1), ...(health.reasons ?? [])];
     const text = parts.filter(Boolean).join(" · ");
     if (at("health-text").textContent !== text) at("health-text").textContent = text;

@@ -21,6 +21,7 @@ export class TaskFollower {
   }
 
   async run(signal) {
+    this.#watchQueue(signal);
     const backoff = new Backoff();
     while (!signal.aborted && !this.#finished) {
       const before = this.#task.last;
@@ -37,6 +38,21 @@ export class TaskFollower {
       }
       if (this.#task.last !== before) backoff.reset();
       if (!this.#finished) await this.#pause(backoff, signal);
+    }
+  }
+
+  // While the task waits: how many images come first, which no event says.
+  async #watchQueue(signal) {
+    try {
+      while (!signal.aborted && !this.#task.gone && this.#task.status === "PENDING") {
+        const { status, queue_position: ahead = 0 } = await this.#client.task(this.#task.id);
+        this.#task.ahead = status === "PENDING" ? ahead : 0;
+        this.#batch.changed();
+        await sleep(HIDDEN_MS, signal);
+      }
+    } catch { // the stream reports what is wrong
+    } finally {
+      this.#task.ahead = 0;
     }
   }
 

@@ -19,8 +19,6 @@ export class TaskRun {
   }
 
   async send(limits) {
-    this.#batch.running = true;
-    this.#batch.sent.done = false;
     await new UploadQueue(this.#client, this.#batch, limits, (task) => this.follow([task])).run(this.#stop.signal);
   }
 

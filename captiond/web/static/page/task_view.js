@@ -163,7 +163,9 @@ export class TaskView {
     at("progress").value = finished;
     this.#left.add(finished);
     const seconds = this.#left.seconds(total);
-    const left = seconds === null ? "" : ` · ${duration(seconds)} left`;
+    const ahead = Math.max(0, ...batch.tasks.map((task) => task.ahead ?? 0));
+    const waits = finished === 0 && ahead > 0 ? ` · waits behind ${images(ahead)} of other tasks` : "";
+    const left = seconds === null ? waits : ` · ${duration(seconds)} left`;
     at("progress-text").textContent = `${number(finished)} of ${number(total)} finished${left}`;
     document.title = open && total ? `${Math.floor(100 * finished / total)} % · captiond` : "captiond";
   }
