@@ -3,15 +3,15 @@
 Pure functions and data: no I/O, no clock, no randomness.
 """
 
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from captiond.clients import Client
+from captiond.clients import Client, RequestOrigin
 from captiond.confidence import Token, of_part
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
+from captiond.vocabulary import ScoredTag
 
 
 class Status(StrEnum):
@@ -59,6 +59,9 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
+# Beside the caption, a vocabulary takes as long as so many of these steps, plus one for each ten
+# tags. A model reads a limited number of beginnings for an image, however many tags there are.
+VOCABULARY_STEPS, MOST_VOCABULARY_STEPS, TAGS_OF_A_STEP = 10, 60, 10
 # BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam.
 ENCODER_STEPS = 32
 
@@ -90,7 +93,9 @@ class Generation:
 
     Every caption continues the `prompt`, which does not count as new tokens. Beam search returns
     the best `num_captions` captions. With `no_repeat_ngram_size`, so many tokens in a row occur
-    once at most. `context` is what the client knows about the image.
+    once at most. `context` is what the client knows about the image. The tags of a `vocabulary` are
+    scored against the image, those of the settings if it is empty; None stands for their threshold.
+    With `rerank`, the best captions are ordered by how well they fit the image.
     """
 
     prompt: str = ""
@@ -102,6 +107,9 @@ class Generation:
     no_repeat_ngram_size: int = 0
     context: str = ""
     rules: SearchRules = SearchRules()
+    vocabulary: tuple[str, ...] = ()
+    vocabulary_threshold: float | None = None
+    rerank: bool = False
 
     @property
     def longest(self) -> int:
@@ -112,9 +120,14 @@ class Generation:
     def cost(self) -> float:
         """The estimated cost of one caption, in steps of the text decoder for one beam.
 
-        Few captions need `finish_tokens`.
+        Few captions need `finish_tokens`. A vocabulary of the settings does not count: all images
+        have its cost.
         """
-        return ENCODER_STEPS + self.num_beams * self.max_new_tokens
+        steps = ENCODER_STEPS + self.num_beams * self.max_new_tokens
+        if self.vocabulary:
+            tags = len(self.vocabulary) / TAGS_OF_A_STEP
+            steps += round(VOCABULARY_STEPS + min(tags, MOST_VOCABULARY_STEPS))
+        return steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +137,8 @@ class Caption:
     `confidence` is in [0, 1], as `captiond.confidence` explains it. It is None in a result that an
     earlier version has stored. `raw` is the text as the model has written it, if that differs.
     `tokens` are those that the model has chosen. A caption that has not `ended` was cut at its
-    longest length. `notes` say what the model could not use of the request. These three are not
+    longest length. `notes` say what the model could not use of the request. `scored` are the tags
+    of a vocabulary that the image has; only its best caption carries them. These four are not
     stored.
     """
 
@@ -135,37 +149,27 @@ class Caption:
     raw: str | None = None
     ended: bool = True
     notes: tuple[str, ...] = ()
+    scored: tuple[ScoredTag, ...] = ()
 
     def tagged(self, tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
         """Return tags of this caption with their confidences."""
         if not self.tokens:
             return tags
         return tuple(
-            replace(tag, confidence=of_part(self.tokens, tag.start, tag.end)) for tag in tags
+            replace(tag, confidence=of_part(self.tokens, tag.start or 0, tag.end or 0))
+            for tag in tags
         )
 
 
 @dataclass(frozen=True, slots=True)
-class RequestOrigin:
-    """The request that images came with, for logs and traces: its id, and its W3C trace context."""
-
-    request_id: str = ""
-    traceparent: str = ""
-    tracestate: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for, the same for all its images. The settings decide the rest.
-
-    Options are equal if they ask for the same, whatever their `origin` is.
-    """
+    """What one request asks for, the same for all its images. The settings decide the rest."""
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
-    origin: RequestOrigin | None = field(default=None, compare=False)
+    origin: RequestOrigin | None = field(default=None, compare=False)  # it changes no result
 
 
 DEFAULT_OPTIONS = Options()
@@ -347,49 +351,8 @@ class TaskView:
         )
 
 
-# Points of blame for the death of a process. An image that has any is captioned alone from then on,
-# so that the next death proves which image is the cause.
-BLAME_LIMIT = 6
-WITH_OTHERS = 1  # the image was in a batch with others, any of which may be the cause
-ALONE = 3  # the process crashed or hung while it worked on this image alone
-KILLED_ALONE = 1  # the same, but somebody, or the kernel for lack of memory, killed the process
-
-
-class Death(StrEnum):
-    """How a process died. It decides how much the images that it worked on are blamed."""
-
-    CRASHED = "crashed"
-    HUNG = "hung"
-    KILLED = "killed"
-    ORDERLY = "orderly"
-
-    @classmethod
-    def by(cls, exit_code: int) -> "Death":
-        """Return the kind of death for an exit code, which is negative for a signal."""
-        if exit_code == 0:
-            return cls.ORDERLY
-        # guard: kill-weighs-less
-        return cls.KILLED if exit_code == -signal.SIGKILL else cls.CRASHED
-
-
-def blame(death: Death, batch: int) -> int:
-    """Return the points of blame for each image that a process worked on when it died.
-
-    `batch` is the number of these images. An image is poison after two crashes or six kills alone.
-    When the whole service dies, no image is blamed, because no process is left to count.
-    """
-    if death is Death.ORDERLY or batch == 0:
-        return 0
-    if batch > 1:
-        return WITH_OTHERS
-    return KILLED_ALONE if death is Death.KILLED else ALONE
-
-
 def task_id(now: float, token: str) -> str:
-    """Return `task_<unix second>_<token>`.
-
-    `token` is 128 random bits in hex: whoever knows the id may read the task.
-    """
+    """Return an id. `token` is 128 random bits in hex: whoever knows the id may read the task."""
     return f"task_{int(now)}_{token}"
 
 

@@ -16,6 +16,7 @@ from captiond.jobs import Generation, SearchRules
 from captiond.request_options import (
     ALLOW,
     DENY,
+    THRESHOLD,
     Categories,
     GenerationOptions,
     Kinds,
@@ -23,9 +24,11 @@ from captiond.request_options import (
     MaxNumber,
     MinLength,
     Patterns,
+    Threshold,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
 from captiond.textvalues import InHome, Listed, OptionalPath, Tabled
+from captiond.vocabulary import TEMPLATE, Scorer, Template
 from captiond.wording.tidying import TextRules
 
 MAX_PATTERNS = 1000
@@ -140,6 +143,34 @@ class TagSettings(Section):
         description="File with lines such as: automobile = car. The words on the left become those "
         "on the right.",
     )
+
+    vocabulary: OptionalPath = Field(
+        None,
+        description="File with one tag on each line, which are scored against each image. A line "
+        "may set a category and a threshold: sunset = nature, 2.5.",
+    )
+    vocabulary_template: str = Field(
+        TEMPLATE,
+        max_length=200,
+        description="Text in which the tags of the vocabulary are tried. {tag} stands for a tag.",
+    )
+    vocabulary_scorer: Scorer = Field(
+        "likelihood",
+        description="What scores the tags of the vocabulary: the captioner (likelihood), or the "
+        "model of `model.matcher` (matching).",
+    )
+    vocabulary_threshold: Threshold | None = Field(
+        None, description=f"{THRESHOLD} Default: 4 by likelihood, 0 by matching."
+    )
+
+    @field_validator("vocabulary_template")
+    @classmethod
+    def check_template(cls, value: str) -> str:
+        try:
+            Template.parse(value)
+        except ValueError as error:
+            raise PydanticCustomError("template", "{problem}", {"problem": str(error)}) from None
+        return value
 
     @field_validator("language")
     @classmethod

@@ -42,6 +42,20 @@ def find_model(settings: Settings) -> ModelFiles:
         return ModelFiles(model.fallback, locate(settings, model.fallback, download=model.download))
 
 
+def find_matcher(settings: Settings) -> Path | None:
+    """Return the folder of the model for image-text matching, or None if the settings name none.
+
+    Raises:
+        ModelMissing: it is not on disk, and cannot be downloaded.
+    """
+    model = settings.model
+    if not model.matcher:
+        return None
+    # The revision of the settings is that of the captioner.
+    own = settings.model_copy(update={"model": model.model_copy(update={"revision": None})})
+    return locate(own, model.matcher, download=model.download)
+
+
 def locate(settings: Settings, name: str, *, download: bool) -> Path:
     """Return the folder of a model. With `download`, fetch the model if it is not on disk.
 
@@ -97,7 +111,7 @@ def needed_rights(folder: Path) -> Iterator[tuple[Path, int]]:
     A path behind a folder without rights seems to be missing, so folders come before their content.
     """
     for parent in reversed(folder.absolute().parents):
-        if not os.path.lexists(parent):
+        if not os.path.isdir(parent):  # noqa: PTH112 - as below; a file has nothing in it
             return
         yield parent, os.X_OK
     if os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises if a parent is not accessible

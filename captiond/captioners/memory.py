@@ -8,8 +8,9 @@ import torch
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
+from captiond.vocabulary import Vocabulary
 
-CaptionBatch = Callable[[Pixels, Generation], list[tuple[Caption, ...]]]
+CaptionBatch = Callable[[Pixels, Generation, Vocabulary | None], list[tuple[Caption, ...]]]
 # Messages of a RuntimeError that has no class of its own: from the allocator of a CPU, and from a
 # driver that has no memory for something other than a tensor.
 OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "CUDA error: out of memory")
@@ -18,9 +19,11 @@ OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "CUDA error: out of memory")
 def within_memory(caption: CaptionBatch) -> CaptionBatch:
     """Return `caption`, changed to raise OutOfMemory if the device has too little memory."""
 
-    def guarded(pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+    def guarded(
+        pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None
+    ) -> list[tuple[Caption, ...]]:
         with raising_out_of_memory():
-            return caption(pixels, generation)
+            return caption(pixels, generation, vocabulary)
 
     return guarded
 

@@ -12,12 +12,12 @@ from tokenizers import Tokenizer
 
 STEM = "*"  # at the end of a phrase: all words that begin so
 CONTINUES = "##"  # in front of a piece that does not begin a word
-MOST_PIECES = 5  # of a word; the number of spellings doubles with each
+MOST_PIECES = 6  # of a word; the number of spellings doubles with each
 Tokens = tuple[int, ...]
 
 
 class Speller:
-    """Spells words in the pieces of a vocabulary."""
+    """Spells words in the pieces of a vocabulary, with at most MOST_PIECES of them."""
 
     def __init__(self, vocabulary: Mapping[str, int]) -> None:
         self._vocabulary = vocabulary

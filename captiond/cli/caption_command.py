@@ -144,6 +144,7 @@ def caption(
         int | None, setting("generation", "no_repeat_ngram_size")
     ] = None,
     context: Annotated[str | None, setting("generation", "context", metavar="TEXT")] = None,
+    vocabulary: Annotated[Path | None, setting("tags", "vocabulary", metavar="FILE")] = None,
     assignments: Set = None,
 ) -> None:
     """Caption and tag image files, in this process or by a service.
@@ -187,12 +188,14 @@ def caption(
     flags: dict[str, dict[str, Any]] = {
         "model": {"name": model, "device": device},
         "generation": generation,
+        "tags": {"vocabulary": vocabulary},
     }
     if url is not None:
-        from captiond.cli.captioning.service_flags import service_captioner
+        from captiond.cli.captioning.service_flags import service_captioner, texts_of
 
         others = {"model": model, "device": device, "set": assignments}
-        captioner = service_captioner(url, key_file, generation, others)
+        asked_for = {**generation, "vocabulary": vocabulary and texts_of(vocabulary)}
+        captioner = service_captioner(url, key_file, asked_for, others)
     else:
         from captiond.supervisor.datafolder import provide_temporary_folder
 

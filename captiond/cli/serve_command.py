@@ -36,6 +36,7 @@ from captiond.supervisor.lock import locked
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.systemd import Notifier
+from captiond.tracing import start_tracing
 from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
@@ -104,7 +105,8 @@ async def serve_until(
     engine = make_engine(settings.database)
     await prepare_database(engine, settings.database)
     recorder, clock = Recorder(), SteadyClock(engine)
-    courier = Courier(settings, engine, task_status, clock, recorder)
+    traces = start_tracing("supervisor", os.environ)
+    courier = Courier(settings, engine, task_status, clock, recorder, traces)
     courier.prepare()
     keyring = KeyRing(settings, engine, os.environ)
     await keyring.prepare()
@@ -120,6 +122,8 @@ async def serve_until(
                 if watching is not None:
                     watching.cancel()
     finally:
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
         await engine.dispose()
     return watching is not None and watching.done() and not watching.cancelled()
 

@@ -65,7 +65,7 @@ class Assignment:
         while True:
             self._interactive.clear()
             for model, work in self._dispatcher.assign_interactive():
-                self._roster.send(ChildKind.MODEL, model, work)
+                self._send(model, work)
             await self._interactive.wait()
 
     async def run_bulk(self) -> None:
@@ -106,7 +106,7 @@ class Assignment:
         )
         if requeued:
             self._recorder.count(REQUEUED, amount=requeued)
-            log.info("requeued", images=requeued, model=model, blamed=len(blamed or {}))
+            log.info("requeued", images=requeued, child=model, blamed=len(blamed or {}))
         self.bulk_hint()
 
     async def _recover(self) -> None:
@@ -132,7 +132,11 @@ class Assignment:
             for claim in claimed:
                 work = bulk_work(claim, waiting_since(claim.accepted_at))
                 self._dispatcher.assign_bulk(model, work)
-                self._roster.send(ChildKind.MODEL, model, work)
+                self._send(model, work)
+
+    def _send(self, model: str, work: Work) -> None:
+        log.debug("image_assigned", **work.ids, child=model, lane=work.lane.value)
+        self._roster.send(ChildKind.MODEL, model, work)
 
     def _without_finished(self, claimed: claims.Claimed) -> list[claims.Claim]:
         """Return the claims, after what follows from the tasks that failed in the claim."""

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from captiond.clients import Client
+from captiond.deaths import Death, blame
 from captiond.errors import CaptiondError, ModelNotReady, QueueFull, WorkerLost
 from captiond.fairqueue import FairQueue
-from captiond.jobs import Death, Generation, Lane, Refused, blame
+from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Answer, Ask, Finished, Withdraw, Work
 
 MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 503
@@ -237,6 +238,10 @@ class Dispatcher:
         """Return the tickets that a model process captions now, as far as it has reported."""
         assigned = self._models.get(model)
         return assigned.running & assigned.work.keys() if assigned else frozenset()
+
+    def running_work(self, model: str) -> list[Work]:
+        """Return the images that a model process captions now, as far as it has reported."""
+        return [self._models[model].work[ticket] for ticket in self.running(model)]
 
     def model_exited(self, model: str, death: Death) -> ModelExit:
         """Remove a model process; its interactive images are the next ones of their clients.

@@ -5,8 +5,9 @@ from functools import partial
 
 import structlog
 
+from captiond.deaths import Death
 from captiond.errors import CaptiondError, Draining, ModelNotReady, Withdrawn
-from captiond.jobs import Death, Lane, Refused
+from captiond.jobs import Lane, Refused
 from captiond.messages import (
     Alive,
     Ask,
@@ -23,6 +24,7 @@ from captiond.messages import (
     Ready,
     TasksChanged,
     Unready,
+    ids_of,
 )
 from captiond.metrics import IMAGES_FINISHED
 from captiond.recording import Recorder, Registry
@@ -145,6 +147,10 @@ class Router:
     def is_captioning(self, model: str) -> bool:
         """Return whether a model process captions a batch, as far as it has reported."""
         return bool(self._dispatcher.running(model))
+
+    def ids_of_running(self, model: str) -> dict[str, list[str]]:
+        """Return the requests and the tasks whose images a model process captions."""
+        return ids_of(self._dispatcher.running_work(model))
 
     def refuse_if_stopping(self) -> None:
         """In a stop without a model process, answer what waits: none is started any more."""

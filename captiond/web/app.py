@@ -70,6 +70,7 @@ def make_app(services: Services) -> ASGIApp:
                 recorder=services.recorder,
                 paths=paths(table),
                 quiet=quiet_endpoints(table, operations),
+                traces=services.traces,
             ),
             Middleware(PageGuard, rules=rules),
             Middleware(Identify, server=server),

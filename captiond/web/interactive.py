@@ -36,7 +36,7 @@ from captiond.web.access.admission import admission_of
 from captiond.web.access.identity import client_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import form_options
-from captiond.web.origin import origin_of
+from captiond.web.origin import origin_of, trace_upload
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec, Upload
 from captiond.web.uploading.uploads import received
@@ -131,4 +131,5 @@ async def interactive_call(request: Request, spec: FormSpec) -> AsyncIterator[In
     known_only = services.supervisor.check_answerable()
     async with received(request, services, spec) as form:
         received_at = time.perf_counter()
+        trace_upload(request, started)
         yield InteractiveCall(request, services, spec, form, started, received_at, known_only)

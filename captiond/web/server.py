@@ -1,6 +1,7 @@
 """A web process: it serves the application on a socket that all web processes share."""
 
 import asyncio
+import os
 
 import structlog
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -13,6 +14,7 @@ from captiond.processes.start import WebStart
 from captiond.recording import Recorder
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
+from captiond.tracing import start_tracing
 from captiond.usage import ClientUsage
 from captiond.web.access.allowances import Allowances
 from captiond.web.app import make_app
@@ -74,6 +76,8 @@ async def run(start: WebStart) -> None:
             loop.cancel()
     supervisor.send_measurements(services.recorder)
     await supervisor.flush()
+    if services.traces is not None:
+        await asyncio.to_thread(services.traces.close)
     await services.engine.dispose()
 
 
@@ -99,6 +103,7 @@ def make_services(start: WebStart, supervisor: SupervisorClient, *, connections:
         allowances=Allowances(start.settings),
         usage=ClientUsage(start.usage, start.number, window=start.settings.clients.window_seconds),
         recorder=Recorder(),
+        traces=start_tracing(start.name, os.environ),
     )
 
 

@@ -47,7 +47,8 @@ COLOURS = frozenset((
 COMPOUND = re.compile(
     r"\b(?:in front of|on top of|next to|close to|because of|out of|instead of|such as|along with"
     r"|in between|as well as|full of|filled with|covered (?:in|with)|surrounded by|made (?:of|from)"
-    r"|(?:to|on|at|in) (?:the|a|each|one) (?:(?:left|right|other|far) )?(?:hand )?"
+    r"|(?:to|on|at|in|from|near|by|along|inside|around) (?:the|a|each|one) "
+    r"(?:(?:left|right|other|far) )?(?:hand )?"
     r"(?:(?:side|middle|center|centre|back|front|top|bottom|edge|end|corner|base) )?of)\b",
     re.IGNORECASE,
 )

@@ -60,11 +60,17 @@ def end_of_run(spelled: list[str], period: int, at: int) -> int:
 
 
 def removal(text: str, words: list[re.Match[str]], first: int, period: int, end: int) -> Repeat:
-    """Return what to remove of a run of words: all but its first period."""
+    """Return what to remove of a run of words: all but its first period.
+
+    "rows and rows and rows of chairs" keeps "rows" only, as the run ends within a period.
+    """
     kept = words[first + period - 1].end()
     if end == len(words):
         return Repeat(kept, len(text), runs_out=True)
     whole = (end - first) // period * period
+    rest = end - first - whole
+    if rest and words[end - 1][0].lower() not in FUNCTION_WORDS:
+        return Repeat(words[first + rest - 1].end(), words[end - 1].end(), runs_out=False)
     return Repeat(kept, words[first + whole - 1].end(), runs_out=False)
 
 

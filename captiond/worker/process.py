@@ -29,6 +29,7 @@ from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.store.engine import make_engine
+from captiond.tracing import start_tracing
 from captiond.wording.tidying import TextRules
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
@@ -66,11 +67,14 @@ async def run(start: ModelStart) -> None:
         return
     assert isinstance(message, Go), message
     sys.setswitchinterval(SWITCH_SECONDS)
-    reporter = Reporter(channel, start.name)
+    traces = start_tracing(start.name, os.environ)
+    reporter = Reporter(channel, start.name, traces)
     async with asyncio.TaskGroup() as group:
         alive = group.create_task(report_alive(channel, reporter))
         await serve(start, channel, reporter)
         alive.cancel()
+    if traces is not None:
+        await asyncio.to_thread(traces.close)
 
 
 async def report_alive(channel: Channel, reporter: Reporter) -> None:
@@ -189,6 +193,8 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     rules = settings.captions.text_rules
     if rules != TextRules():  # so that captions that are stored already keep their keys
         parts.append(repr(rules))
+    if identity.matcher_fingerprint:
+        parts.append(identity.matcher_fingerprint)
     return Recipe(
         model=identity.files.name,
         fingerprint=recipe_fingerprint(*parts),
@@ -198,4 +204,5 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         cached=settings.cache.enabled,
         hedge_below=settings.captions.hedge_below,
         uses_context=uses_context(identity.files.folder),
+        vocabulary=identity.vocabulary,
     )

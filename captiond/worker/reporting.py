@@ -1,12 +1,14 @@
 """What a model process reports to the supervisor: progress, results and measurements."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
+from captiond.deaths import Death
 from captiond.errors import Withdrawn
-from captiond.jobs import Caption, Captioned, Death, Lane, Outcome
+from captiond.jobs import Caption, Captioned, Lane, Outcome
 from captiond.messages import Begun, Finished, Measured, Timings, Work
 from captiond.metrics import (
     BATCH_IMAGES,
@@ -28,14 +30,21 @@ from captiond.processes.channel import Channel
 from captiond.recording import Recorder
 from captiond.worker.idle import IdleCause
 
+if TYPE_CHECKING:
+    from captiond.spans import FinishedWork, Traces
+
 log = structlog.get_logger()
 
 
 class Reporter:
     """Sends messages to the supervisor, and tracks the tickets that it still has to answer."""
 
-    def __init__(self, channel: Channel, process: str) -> None:
-        """Report for a process; its name ends with a random part, which metrics leave out."""
+    def __init__(self, channel: Channel, process: str, traces: "Traces | None" = None) -> None:
+        """Report for a process; its name ends with a random part, which metrics leave out.
+
+        `traces` is None if traces are off.
+        """
+        self._traces = traces
         self._channel = channel
         self._process = process.rpartition("-")[0] or process
         self._recorder = Recorder()
@@ -48,6 +57,8 @@ class Reporter:
     def accepted(self, work: Work) -> None:
         """Note that the supervisor has sent this work."""
         self._tickets.add(work.ticket)
+        if self._traces is not None:
+            self._traces.image_accepted(work)
         if work.since:
             self._recorder.observe(IMAGE_WAIT_SECONDS, time.monotonic() - work.since, work.lane)
 
@@ -103,6 +114,15 @@ class Reporter:
             outcome=label,
             seconds=round(seconds, 3) if work.since else None,
         )
+
+    def images_traced(self, finished: "Sequence[FinishedWork]", *, batch: bool) -> None:
+        """Make the traces of finished images, which were in one batch or in none."""
+        if self._traces is None:
+            return
+        if batch:
+            self._traces.batch_finished(finished, self._process)
+        else:
+            self._traces.images_finished(finished)
 
     def captions_generated(self, captions: Iterable[Caption]) -> None:
         """Count the tokens of new captions."""

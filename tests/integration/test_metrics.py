@@ -1,5 +1,6 @@
-"""The metrics of the running service, as Prometheus reads them."""
+"""The metrics of the running service, as Prometheus reads them, and the ids in its log."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from prometheus_client import Metric as Family
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
+from captiond.logs import shortened
 from captiond.metrics import (
     BATCH_SECONDS,
     CACHE_LOOKUPS,
@@ -154,3 +156,47 @@ def test_every_metric_has_a_series_once_the_service_has_worked(service: Service)
         "captiond_http_errors_total",
         "captiond_webhook_call_seconds",
     }
+
+
+# ---------------------------------------------------------------- the log
+
+
+def processes_that_log(service: Service, **fields: str) -> set[str]:
+    """Return the kinds of processes that have logged an entry with these fields."""
+    entries = [json.loads(line) for line in service.log_text.splitlines() if line.startswith("{")]
+    return {
+        entry["process"].partition("-")[0]
+        for entry in entries
+        if all(entry.get(name) == value for name, value in fields.items())
+    }
+
+
+def wait_for_processes(service: Service, processes: set[str], request_id: str) -> None:
+    """Wait until these processes have logged something about a request.
+
+    The web process logs a request after its response.
+    """
+    wait_for(
+        lambda: processes_that_log(service, request_id=request_id) == processes,
+        f"{request_id} in the log of {processes}",
+    )
+
+
+def test_a_request_and_a_task_are_in_the_log_of_all_processes(service: Service) -> None:
+    headers = {"X-Request-ID": "followed-caption"}
+    files = {"image": ("a.png", png(7005))}
+    service.client.post("/caption", files=files, headers=headers).raise_for_status()
+    task = {"X-Request-ID": "followed-task"}
+    accepted = service.client.post(
+        "/async-batch-caption", files={"images": ("a.png", png(7006))}, headers=task
+    )
+    task_id = accepted.json()["task_id"]
+    service.finished(task_id)
+    for identity in (*headers.values(), *task.values()):
+        wait_for_processes(service, {"web0", "supervisor", "model0"}, identity)
+    shown = shortened(task_id)
+    assert processes_that_log(service, request_id="followed-task", task_id=shown) == {
+        "supervisor",
+        "model0",
+    }
+    assert task_id not in service.log_text

@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from captiond.logs import shortened
 from tests.commands import command
 from tests.conftest import png
 from tests.receiver import CERTIFICATE, CLOSE, HANG, receiving
@@ -77,7 +78,7 @@ def ended(service: Service, task_id: str) -> tuple[Any, ...]:
 
 
 def tries(service: Service, event: str, task_id: str) -> list[dict[str, Any]]:
-    return [entry for entry in service.logged(event) if entry["task_id"] == task_id]
+    return [entry for entry in service.logged(event) if entry["task_id"] == shortened(task_id)]
 
 
 def test_the_finished_task_is_posted_and_signed(hooked: Service) -> None:

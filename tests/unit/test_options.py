@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from captiond.config import Settings
 from captiond.jobs import Generation, Options
@@ -41,9 +42,12 @@ def test_every_option_is_read() -> None:
         "num_captions": "3",
         "no_repeat_ngram_size": "4",
         "context": "place: Lisbon",
+        "rerank": "true",
+        "vocabulary": "cat, fire truck",
+        "vocabulary_threshold": "2.5",
         "no_cache": "true",
         "language": "en",
-        "tag_kinds": "noun,adjective",
+        "tag_kinds": "noun,adjective,vocabulary",
         "tag_categories": '["animal"]',
         "tag_deny": "cat, d*g",
         "tag_allow": "bird",
@@ -52,11 +56,24 @@ def test_every_option_is_read() -> None:
     }
     assert set(fields) == set(RequestOptions.model_fields)
     assert options_of(fields, Settings()) == Options(
-        generation=Generation("a photograph of", 4, 30, 5, 1.5, 3, 4, "place: Lisbon", HARD_LIMIT),
+        generation=Generation(
+            "a photograph of",
+            4,
+            30,
+            5,
+            1.5,
+            3,
+            4,
+            "place: Lisbon",
+            HARD_LIMIT,
+            ("cat", "fire truck"),
+            2.5,
+            rerank=True,
+        ),
         no_cache=True,
         language="en",
         tags=TagOptions(
-            kinds=(Kind.NOUN, Kind.ADJECTIVE),
+            kinds=(Kind.NOUN, Kind.ADJECTIVE, Kind.VOCABULARY),
             categories=(Category.ANIMAL,),
             deny=("cat", "d*g"),
             allow=("bird",),
@@ -181,6 +198,17 @@ def test_all_problems_are_reported_at_once() -> None:
         ("enum", ["body", "tag_kinds", 0]),
     ]
     assert all(set(problem) == {"type", "loc", "msg", "input"} for problem in problems)
+
+
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "0", "-1", "1e-310", "5e-324", "1e999"])
+def test_a_penalty_is_a_number_that_makes_sense(value: str) -> None:
+    """The loop over tokens would otherwise compare what is no number."""
+    (problem,) = problems_of({"repetition_penalty": value})
+    assert problem["loc"] == ["body", "repetition_penalty"]
+    with pytest.raises(InvalidRequest):
+        options_of({"repetition_penalty": float(value)}, Settings(), typed=True)
+    with pytest.raises(ValidationError):
+        GenerationSettings.model_validate({"repetition_penalty": float(value)})
 
 
 @pytest.mark.parametrize(

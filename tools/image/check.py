@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from tools.image.base import local_folders, make_base
-from tools.image.container import Container, Image, buildah, unpacked
+from tools.image.container import Container, Image, buildah, enter_namespace, unpacked
 
 PROJECT = Path(__file__).parents[2]
 PICTURES = PROJECT / "tests" / "data"
@@ -165,7 +165,7 @@ def check_commands(container: Container, checks: Checks) -> None:
         ("captiond", "--version"),
         ("captiond", "check"),
         ("captiond", "tags", "a red car in front of two houses"),
-        ("captiond", "bench", "--quick", "--no-service", "--rounds", "1", "--shape", "base"),
+        ("captiond", "bench", "--quick", "--no-service", "--rounds", "1", "--precision", "int8"),
         ("python", "-c", "import blis, numpy, sympy, thinc.api, torch.distributed, transformers"),
     ):
         done = container.run(*command)
@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("dockerfile", nargs="?", default="Dockerfile.cpu")
     parser.add_argument("--built", action="store_true", help="use the image that is there")
     arguments = parser.parse_args()
+    enter_namespace()
     name = f"captiond-check-{arguments.dockerfile.rpartition('.')[2]}"
     checks = Checks()
     if not arguments.built:

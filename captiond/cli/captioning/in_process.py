@@ -20,7 +20,8 @@ from captiond.errors import ImageError
 from captiond.jobs import NO_CONTEXT, Caption
 from captiond.logs import set_up_logs
 from captiond.tagging.output import tagged
-from captiond.tags import Tag
+from captiond.tagging.vocabulary_tags import tag_of
+from captiond.tags import Tag, merged
 from captiond.wording.alt_text import alt_text
 from captiond.worker.loading import Loaded, identify, load
 
@@ -106,7 +107,7 @@ def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> l
     if not pixels:
         return []
     caption_batch = worded(loaded.captioner.caption, settings.captions.text_rules)
-    captions = caption_batch(np.stack(pixels), settings.default_generation)
+    captions = caption_batch(np.stack(pixels), settings.default_generation, loaded.vocabulary)
     return [best for best, *_ in captions]
 
 
@@ -114,7 +115,11 @@ def captioned(
     image: Read, caption: Caption, tags: tuple[Tag, ...], loaded: Loaded, settings: Settings
 ) -> dict[str, Any]:
     """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
-    fields = tagged(caption.text, caption.tagged(tags), settings.tags.filter)
+    fields = tagged(
+        caption.text,
+        merged(caption.tagged(tags), map(tag_of, caption.scored)),
+        settings.tags.filter,
+    )
     details = fields.pop("tag_details")
     width, height = image.size
     return {

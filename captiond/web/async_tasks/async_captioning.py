@@ -28,7 +28,7 @@ from captiond.web.async_tasks.status_response import present_status, status_resp
 from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import form_options
-from captiond.web.origin import origin_of
+from captiond.web.origin import origin_of, trace_upload
 from captiond.web.root_path import root_of
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
@@ -50,7 +50,9 @@ async def async_batch_caption(request: Request) -> Response:
     length = request.headers.get("content-length", "")
     await check_room(services, Backlog(1, int(length) if length.isdigit() else 1))
     await check_waiting(request, 1)
+    begun = time.perf_counter()
     async with received(request, services, TASK_IMAGES) as form:
+        trace_upload(request, begun)
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
         generation = options.generation or services.settings.default_generation
