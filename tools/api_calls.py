@@ -26,6 +26,7 @@ CHANGING = {
     "cached",
     "created_at",
     "finished_at",
+    "images",  # in the queue, which is counted from time to time
     "processing_time",
     "request_id",
     "response_time",
