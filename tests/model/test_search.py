@@ -123,7 +123,7 @@ def generate(
     **also: object,
 ) -> list[list[int]]:
     wanted = {**asdict(generation), "max_new_tokens": generation.longest, **also}
-    for name in ("prompt", "context", "rules"):
+    for name in ("prompt", "context", "rules", "vocabulary", "vocabulary_threshold", "rerank"):
         del wanted[name]
     wanted["num_return_sequences"] = wanted.pop("num_captions")
     if not generation.min_new_tokens:
