@@ -23,7 +23,7 @@ class UnreadableExamples(CaptiondError):
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class ScoredExample:
     """The scores of an image's tags, and its right tags, both by the tags in lower case."""
 
     scores: Mapping[str, float]
@@ -60,7 +60,7 @@ def calibrate(
     typer.echo("\n".join(calibrated_lines(tags, examples_of(results, right))))
 
 
-def examples_of(results: Path, right: Path) -> list[Example]:
+def examples_of(results: Path, right: Path) -> list[ScoredExample]:
     """Return the images that are in both files.
 
     Raises:
@@ -68,7 +68,7 @@ def examples_of(results: Path, right: Path) -> list[Example]:
     """
     right_tags = dict(right_lines(right))
     examples = [
-        Example(scores_of(result), right_tags[result["image_path"]])
+        ScoredExample(scores_of(result), right_tags[result["image_path"]])
         for result in results_in(results)
         if result["image_path"] in right_tags
     ]
@@ -117,7 +117,9 @@ def scores_of(result: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def calibrated_lines(tags: Sequence[VocabularyTag], examples: Sequence[Example]) -> Iterator[str]:
+def calibrated_lines(
+    tags: Sequence[VocabularyTag], examples: Sequence[ScoredExample]
+) -> Iterator[str]:
     """Yield the lines of the vocabulary with its thresholds."""
     pairs = {tag: pairs_of(tag, examples) for tag in tags}
     common = best_threshold([pair for of_tag in pairs.values() for pair in of_tag])
@@ -129,7 +131,7 @@ def calibrated_lines(tags: Sequence[VocabularyTag], examples: Sequence[Example])
         yield line_of(tag if own is None else replace(tag, threshold=own))
 
 
-def pairs_of(tag: VocabularyTag, examples: Sequence[Example]) -> list[tuple[float, bool]]:
+def pairs_of(tag: VocabularyTag, examples: Sequence[ScoredExample]) -> list[tuple[float, bool]]:
     """Return the score of a tag for each image, and whether it is right."""
     name = tag.text.casefold()
     return [(each.scores.get(name, LOWEST), name in each.right) for each in examples]

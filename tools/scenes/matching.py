@@ -34,10 +34,10 @@ class MatchingRecipe:
     """The parameters of a run."""
 
     seed: int = 1
-    scenes: int = 8000
-    steps: int = 1500
-    batch: int = 48
-    rate: float = 4e-4
+    scenes: int = 5000
+    steps: int = 500
+    batch: int = 24
+    rate: float = 6e-4
 
 
 def new_matching_model(captioner: Path) -> BlipForImageTextRetrieval:
