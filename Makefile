@@ -1,4 +1,5 @@
-# make install       install captiond and everything that it needs into .venv
+# make install       install captiond and everything that it needs into .venv; may be interrupted
+# make tools         install the tools of tests and checks as well
 # make run           serve on port 8000 with the sample settings
 # make test          what must pass before a change lands: make check and make tests, side by side
 # make check         format, lint, types, import contracts
@@ -6,75 +7,109 @@
 # make soak          inject every fault its full number of times, and send thousands of requests that
 #                    are made from the OpenAPI document; takes hours; prints a table
 # make browser-check use the web pages in a real browser; needs Chromium (BROWSER=PROGRAM)
+# make sidecar-check read what captiond writes into image files and XMP files with exiftool
+# make metrics-check run the queries of config/prometheus and config/grafana in a real Prometheus;
+#                    needs prometheus and promtool (PROMETHEUS=PROGRAM PROMTOOL=PROGRAM)
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
 # make gpu-rehearsal run the measurements of tools/gpu on this CPU, with small counts
+# make image-check   build the container image, and use it; needs root, buildah and debootstrap
+# make packages-check  check the wheel, the systemd unit, and the examples in config/ with the tools
+#                    that read them; needs nginx, caddy, docker-compose and systemd
 # make audit         check the dependencies for known vulnerabilities; needs a network
 # make tags-report   measure how good the tags are, and how long they take
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_WITH_TOOLS := $(VENV)/.installed-dev
 # More than cores: tests that start services wait much of their time.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 
-.PHONY: install run test tests check soak browser-check guards bench gpu-wheels gpu-rehearsal audit tags-report clean
+.PHONY: install tools run test tests check soak browser-check sidecar-check metrics-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
+
+# An environment whose creation was interrupted has no pip.
+MAKE_VENV = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+PIP_INSTALL = $(BIN)/python -m pip install --constraint constraints.txt --editable
 
 install: $(INSTALLED)
 
+tools: $(INSTALLED_WITH_TOOLS)
+
 $(INSTALLED): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(MAKE_VENV)
+	$(PIP_INSTALL) .
+	touch $@
+
+$(INSTALLED_WITH_TOOLS): $(INSTALLED)
+	$(PIP_INSTALL) '.[dev]'
 	touch $@
 
 run: install
 	$(BIN)/captiond serve --config captiond.toml
 
-check: install
+check: tools
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: install
+test: tools
 	$(MAKE) --no-print-directory --jobs=2 check tests
 
 # The files of modules are compiled once, even if the environment says not to keep them.
 tests: export PYTHONDONTWRITEBYTECODE =
-tests: install
+tests: tools
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
 
-soak: install
+soak: tools
 	rm -rf build/soak
 	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults tests/integration/test_schemathesis.py
 	$(BIN)/python -m tests.faults.table
 
 browser-check: export BROWSER ?= chromium
-browser-check: install
-	$(BIN)/pytest tests/browser/check_pages.py
+browser-check: tools
+	$(BIN)/pytest tests/browser/check_*.py
 
-guards: install
+sidecar-check: tools
+	$(BIN)/pytest tests/metadata/check_with_exiftool.py
+
+metrics-check: export PROMETHEUS ?= prometheus
+metrics-check: export PROMTOOL ?= promtool
+metrics-check: tools
+	$(BIN)/pytest tests/monitoring/check_metrics.py
+
+guards: tools
 	$(BIN)/python -m tests.faults.guards $(RESUME)
 
-bench: install
+bench: tools
 	$(BIN)/python -m tests.benchmarks.service
 	$(BIN)/captiond bench
 	$(BIN)/captiond bench --precision int8 --rounds 3
 	$(BIN)/captiond bench --model captiond/scenes
 
-gpu-wheels: install
+gpu-wheels: tools
 	$(BIN)/python -m tools.gpu.wheels
 
-gpu-rehearsal: install
+gpu-rehearsal: tools
 	$(BIN)/python -m tools.gpu --device cpu --counts small
 
-audit: install
+image-check: tools
+	$(BIN)/python -m tools.image.check Dockerfile.cpu
+
+packages-check: export PACKAGES = build/packages/bin
+packages-check: tools
+	$(PYTHON) -m venv build/packages
+	$(PACKAGES)/python -m pip install --quiet build twine kubernetes-validate 'cyclonedx-python-lib[json-validation]'
+	$(BIN)/pytest tests/packages/check_*.py
+
+audit: tools
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --quiet pip-audit
 	$(BIN)/python -m tools.audit build/audit/bin/pip-audit
 
-tags-report: install
+tags-report: tools
 	$(BIN)/python -m tools.tags_report --speed
 
 clean:

@@ -11,7 +11,11 @@ def main() -> None:
     """Run the command line; the exit status is 2 for a wrong setting or argument.
 
     SIGUSR1 requests the metrics of a service, and `pkill -USR1 captiond` sends it to every command.
+    SIGINT ends a command at once, without a traceback. A command that has something to clean up
+    says so itself. A command in the background of a script ignores SIGINT from its start.
     """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from captiond.cli.main import run
 

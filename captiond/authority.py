@@ -6,7 +6,7 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 
 # RFC 3986, section 3.2.2, without what no client sends in a name: percent-encoding, sub-delims.
 NAME = re.compile(r"(?P<host>[a-z0-9_~.-]+)(:(?P<port>\d{0,5}))?")
@@ -53,3 +53,21 @@ def is_ipv4(host: str) -> bool:
     except AddressValueError:
         return False
     return True
+
+
+def local_url(address: str, port: int) -> str:
+    """Return a URL at which a program on this machine reaches a socket with this address.
+
+    `0.0.0.0` and `::` stand for all addresses, of which the loopback address is one. No program can
+    connect to them everywhere, and browsers refuse to. A zone is written as in RFC 6874.
+    """
+    plain, _, zone = address.partition("%")
+    found = ip_address(plain)
+    if found.is_unspecified:
+        plain = "127.0.0.1" if found.version == 4 else "::1"
+    return f"http://{host_text(f'{plain}%25{zone}' if zone else plain)}:{port}"
+
+
+def host_text(host: str) -> str:
+    """Return a host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host

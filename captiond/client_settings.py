@@ -1,13 +1,12 @@
 """The sections of the settings about clients: their keys and their limits."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
 from captiond.keys import DEFAULT_SCOPES, HASH_PREFIX, Key, Limits, Scope, parse_key
 from captiond.option_settings import Section
-from captiond.textvalues import Listed, Tabled, read_table
+from captiond.textvalues import AnyCase, Listed, OptionalPath, Tabled, read_table
 
 MIB = 1024 * 1024
 MAX_NAME = 64
@@ -33,7 +32,7 @@ class KeyEntry(Section):
         repr=False,
         description="The key, or sha256: and its hash in hex. captiond keys create makes both.",
     )
-    scopes: Annotated[tuple[Scope, ...], Listed] = Field(
+    scopes: Annotated[tuple[Annotated[Scope, AnyCase], ...], Listed] = Field(
         DEFAULT_SCOPES, min_length=1, description="What the key permits."
     )
     weight: float = Field(
@@ -100,7 +99,7 @@ KeyName = Annotated[str, Field(pattern=NAME)]
 
 
 class KeySettings(Section):
-    file: Path | None = Field(
+    file: OptionalPath = Field(
         None,
         description="File of keys: a TOML table for each, with the fields of keys.named. It is "
         "read again when it changes.",
@@ -143,7 +142,7 @@ class ClientSettings(Section):
         "works on, in bytes. 0: no limit.",
     )
 
-    lists: Literal["none", "own", "all"] = Field(
+    lists: Annotated[Literal["none", "own", "all"], AnyCase] = Field(
         "none",
         description="Which tasks GET /tasks lists while there are no keys: none, those that came "
         "from the same address, or all. Whoever has a list can read and cancel its tasks.",

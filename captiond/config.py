@@ -4,6 +4,7 @@
 that is not defined here is an error in every source.
 """
 
+import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,20 +19,24 @@ from captiond.dialect_settings import DialectSettings
 from captiond.jobs import Generation
 from captiond.kept_settings import CacheSettings, RetentionSettings
 from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
-from captiond.origins import check_host_entry, check_origin_entry
-from captiond.textvalues import Listed
+from captiond.origins import check_host_entry, check_origin_entry, root_path_of
+from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
-PrecisionSetting = Literal["auto", Precision]
+DEVICES = re.compile(r"auto|cpu(,cpu)*|cuda(:\d+)?(,cuda:\d+)*")
+PrecisionSetting = Annotated[Literal["auto", Precision], AnyCase]
 
 
 class ServerSettings(Section):
     host: str = Field(
-        "127.0.0.1", description="Address to listen on. 0.0.0.0 listens on every address."
+        "127.0.0.1",
+        min_length=1,
+        description="Address to listen on. 0.0.0.0 listens on every IPv4 address, :: on every "
+        "address.",
     )
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on. 0: any free port.")
     workers: int = Field(
@@ -53,10 +58,15 @@ class ServerSettings(Section):
         description="Addresses and networks of the proxies that report the address of a client. "
         "Empty: a client has the address of its connection.",
     )
-    proxy_header: Literal["x-forwarded-for", "forwarded"] = Field(
+    proxy_header: Annotated[Literal["x-forwarded-for", "forwarded"], AnyCase] = Field(
         "x-forwarded-for",
         description="Header in which trusted proxies report it. The other header is ignored, "
         "because a client may have written it.",
+    )
+    root_path: str = Field(
+        "",
+        description="Path under which a reverse proxy serves captiond, such as /captions. The "
+        "proxy may remove it from the requests or pass it on. Empty: no proxy does that.",
     )
     connections: int = Field(
         2000,
@@ -74,6 +84,12 @@ class ServerSettings(Section):
         "that are not finished by then continue at the next start.",
     )
 
+    @field_validator("host")
+    @classmethod
+    def without_brackets(cls, value: str) -> str:
+        """Take an IPv6 address in brackets, as in a URL, for the address."""
+        return value[1:-1] if value.startswith("[") and value.endswith("]") else value
+
     @field_validator("hosts")
     @classmethod
     def check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,6 +104,11 @@ class ServerSettings(Section):
             check_origin_entry(entry)
         return value
 
+    @field_validator("root_path")
+    @classmethod
+    def check_root_path(cls, value: str) -> str:
+        return root_path_of(value)
+
     @field_validator("trusted_proxies")
     @classmethod
     def check_proxies(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,34 +117,37 @@ class ServerSettings(Section):
 
 
 class DataSettings(Section):
-    dir: Path = Field(
+    dir: NeededPath = Field(
         Path("data"),
         description="Data folder: the database, the spool of uploaded files, downloaded models.",
     )
 
 
 class ModelSettings(Section):
-    name: str = Field(
+    name: Annotated[str, Field(min_length=1), InHome] = Field(
         "Salesforce/blip-image-captioning-base",
-        min_length=1,
         description="Model: a name on the Hugging Face hub, a folder in the hub's layout, or the "
         "embedded captiond/scenes.",
     )
     revision: str | None = Field(
         None, description="Branch, tag or commit of a model from the hub. Default: its main branch."
     )
-    fallback: str = Field(
+    matcher: Annotated[str, InHome] = Field(
+        "",
+        description="Model for image-text matching, such as Salesforce/blip-itm-base-coco: a name "
+        "on the hub or a folder. Empty: none.",
+    )
+    fallback: Annotated[str, InHome] = Field(
         "", description="Model to use if the first one is not available. Empty: none."
     )
     download: bool = Field(
         True, description="Download a model from the hub at start if it is not on disk."
     )
-    cache: Path | None = Field(
+    cache: OptionalPath = Field(
         None, description="Folder for downloaded models. Default: models in the data folder."
     )
-    device: str = Field(
+    device: Annotated[str, AnyCase] = Field(
         "auto",
-        pattern=r"^(auto|cpu(,cpu)*|cuda(:\d+)?(,cuda:\d+)*)$",
         description="Device: auto, cpu, cuda or cuda:1. A list such as cuda:0,cuda:1 or cpu,cpu "
         "starts one model process for each entry.",
     )
@@ -157,6 +181,13 @@ class ModelSettings(Section):
         600, ge=3, le=86400, description="Replace a model process that needs this long for a batch."
     )
 
+    @field_validator("device")
+    @classmethod
+    def check_device(cls, value: str) -> str:
+        if DEVICES.fullmatch(value) is None:
+            raise ValueError("must be auto, cpu, cuda, cuda:N, or a list such as cuda:0,cuda:1")
+        return value
+
     @property
     def devices(self) -> list[str]:
         """Return one device for each model process."""
@@ -164,13 +195,13 @@ class ModelSettings(Section):
 
 
 class ImageSettings(Section):
-    types: Annotated[tuple[ImageType, ...], Listed] = Field(
+    types: Annotated[tuple[Annotated[ImageType, AnyCase], ...], Listed] = Field(
         ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"),
         min_length=1,
         description="Image types that are accepted. A file's first bytes decide its type. heif "
         "needs the extra captiond[heif].",
     )
-    root: Path | None = Field(
+    root: OptionalPath = Field(
         None,
         description="Folder with images that requests may name in the field path, instead of "
         "sending them. Default: requests cannot name files.",
@@ -304,12 +335,12 @@ class WebhookSettings(Section):
 
 
 class LogSettings(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field(
+    level: Annotated[Literal["debug", "info", "warning", "error"], AnyCase] = Field(
         "info",
         description="Lowest level of messages that are logged. debug adds the time of each step of "
         "a request.",
     )
-    format: Literal["auto", "console", "json"] = Field(
+    format: Annotated[Literal["auto", "console", "json"], AnyCase] = Field(
         "auto",
         description="console is text for people, json is one object on each line. auto is console "
         "on a terminal and json elsewhere.",
@@ -319,21 +350,21 @@ class LogSettings(Section):
 class Settings(Section):
     """All settings of one captiond, checked. `captiond.sources.load_settings` makes them."""
 
-    server: ServerSettings = ServerSettings()
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    generation: GenerationSettings = GenerationSettings()
-    captions: CaptionSettings = CaptionSettings()
-    images: ImageSettings = ImageSettings()
-    tags: TagSettings = TagSettings()
-    limits: LimitSettings = LimitSettings()
-    clients: ClientSettings = ClientSettings()
-    keys: KeySettings = KeySettings()
-    cache: CacheSettings = CacheSettings()
-    webhooks: WebhookSettings = WebhookSettings()
-    dialects: DialectSettings = DialectSettings()
-    retention: RetentionSettings = RetentionSettings()
-    logs: LogSettings = LogSettings()
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    data: DataSettings = Field(default_factory=DataSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    generation: GenerationSettings = Field(default_factory=GenerationSettings)
+    captions: CaptionSettings = Field(default_factory=CaptionSettings)
+    images: ImageSettings = Field(default_factory=ImageSettings)
+    tags: TagSettings = Field(default_factory=TagSettings)
+    limits: LimitSettings = Field(default_factory=LimitSettings)
+    clients: ClientSettings = Field(default_factory=ClientSettings)
+    keys: KeySettings = Field(default_factory=KeySettings)
+    cache: CacheSettings = Field(default_factory=CacheSettings)
+    webhooks: WebhookSettings = Field(default_factory=WebhookSettings)
+    dialects: DialectSettings = Field(default_factory=DialectSettings)
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
+    logs: LogSettings = Field(default_factory=LogSettings)
 
     @property
     def default_generation(self) -> Generation:
@@ -348,6 +379,11 @@ class Settings(Section):
     @property
     def database(self) -> Path:
         return self.data.dir / "captiond.db"
+
+    @property
+    def address_file(self) -> Path:
+        """Return the file in which the running service writes its URL."""
+        return self.data.dir / "captiond.url"
 
     @property
     def fingerprints(self) -> Path:

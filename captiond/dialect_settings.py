@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from captiond.option_settings import Section
-from captiond.textvalues import Listed
+from captiond.textvalues import AnyCase, Listed
 
 
 class DialectSettings(Section):
@@ -22,7 +22,7 @@ class DialectSettings(Section):
         description="Answer the calls of PhotoPrism's vision service, such as POST "
         "/api/v1/vision/caption. false: they are 404.",
     )
-    prompts: Literal["ignore", "prefix"] = Field(
+    prompts: Annotated[Literal["ignore", "prefix"], AnyCase] = Field(
         "ignore",
         description="What the prompt of such a call does. ignore: nothing, since it is an "
         "instruction for a model that chats. prefix: the caption begins with it.",

@@ -12,6 +12,7 @@ from captiond.clients import Client
 from captiond.confidence import Token, of_part
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
+from captiond.vocabulary import ScoredTag
 
 
 class Status(StrEnum):
@@ -59,6 +60,9 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
+# Beside the caption, a vocabulary takes as long as so many of these steps, plus one for each ten
+# tags. A model reads a limited number of beginnings for an image, however many tags there are.
+VOCABULARY_STEPS, MOST_VOCABULARY_STEPS, TAGS_OF_A_STEP = 10, 60, 10
 # BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam.
 ENCODER_STEPS = 32
 
@@ -90,7 +94,9 @@ class Generation:
 
     Every caption continues the `prompt`, which does not count as new tokens. Beam search returns
     the best `num_captions` captions. With `no_repeat_ngram_size`, so many tokens in a row occur
-    once at most. `context` is what the client knows about the image.
+    once at most. `context` is what the client knows about the image. The tags of a `vocabulary` are
+    scored against the image, those of the settings if it is empty; None stands for their threshold.
+    With `rerank`, the best captions are ordered by how well they fit the image.
     """
 
     prompt: str = ""
@@ -102,6 +108,9 @@ class Generation:
     no_repeat_ngram_size: int = 0
     context: str = ""
     rules: SearchRules = SearchRules()
+    vocabulary: tuple[str, ...] = ()
+    vocabulary_threshold: float | None = None
+    rerank: bool = False
 
     @property
     def longest(self) -> int:
@@ -112,9 +121,14 @@ class Generation:
     def cost(self) -> float:
         """The estimated cost of one caption, in steps of the text decoder for one beam.
 
-        Few captions need `finish_tokens`.
+        Few captions need `finish_tokens`. A vocabulary of the settings does not count: all images
+        have its cost.
         """
-        return ENCODER_STEPS + self.num_beams * self.max_new_tokens
+        steps = ENCODER_STEPS + self.num_beams * self.max_new_tokens
+        if self.vocabulary:
+            tags = len(self.vocabulary) / TAGS_OF_A_STEP
+            steps += round(VOCABULARY_STEPS + min(tags, MOST_VOCABULARY_STEPS))
+        return steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +138,8 @@ class Caption:
     `confidence` is in [0, 1], as `captiond.confidence` explains it. It is None in a result that an
     earlier version has stored. `raw` is the text as the model has written it, if that differs.
     `tokens` are those that the model has chosen. A caption that has not `ended` was cut at its
-    longest length. `notes` say what the model could not use of the request. These three are not
+    longest length. `notes` say what the model could not use of the request. `scored` are the tags
+    of a vocabulary that the image has; only its best caption carries them. These four are not
     stored.
     """
 
@@ -135,24 +150,39 @@ class Caption:
     raw: str | None = None
     ended: bool = True
     notes: tuple[str, ...] = ()
+    scored: tuple[ScoredTag, ...] = ()
 
     def tagged(self, tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
         """Return tags of this caption with their confidences."""
         if not self.tokens:
             return tags
         return tuple(
-            replace(tag, confidence=of_part(self.tokens, tag.start, tag.end)) for tag in tags
+            replace(tag, confidence=of_part(self.tokens, tag.start or 0, tag.end or 0))
+            for tag in tags
         )
 
 
 @dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """The request that images came with, for logs and traces: its id, and its W3C trace context."""
+
+    request_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for, the same for all its images. The settings decide the rest."""
+    """What one request asks for, the same for all its images. The settings decide the rest.
+
+    Options are equal if they ask for the same, whatever their `origin` is.
+    """
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
+    origin: RequestOrigin | None = field(default=None, compare=False)
 
 
 DEFAULT_OPTIONS = Options()

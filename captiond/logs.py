@@ -4,14 +4,18 @@ The renderers escape values, so that a client's file name cannot forge a line.
 """
 
 import logging
+import os
+import re
 import sys
 from contextlib import suppress
 from typing import TextIO, cast
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from captiond.config import LogSettings
+
+TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
 
 
 def set_up_logs(settings: LogSettings, *, process: str) -> None:
@@ -22,8 +26,9 @@ def set_up_logs(settings: LogSettings, *, process: str) -> None:
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        shorten_task_ids,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        time_stamper(console=console),
         structlog.processors.StackInfoRenderer(),
     ]
     structlog.configure(
@@ -34,6 +39,40 @@ def set_up_logs(settings: LogSettings, *, process: str) -> None:
     )
     structlog.contextvars.bind_contextvars(process=process)
     bridge_standard_logging(shared, console=console)
+
+
+def time_stamper(*, console: bool) -> Processor:
+    """Return what adds the time: for people the local time, for programs UTC."""
+    if console:
+        return structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False)
+    return structlog.processors.TimeStamper(fmt="iso", utc=True)
+
+
+def shorten_task_ids(_: object, __: str, event: EventDict) -> EventDict:
+    """Shorten the ids of tasks in an entry."""
+    if "task_id" in event:
+        event["task_id"] = shortened(event["task_id"])
+    if "task_ids" in event:
+        event["task_ids"] = [shortened(task_id) for task_id in event["task_ids"]]
+    return event
+
+
+def shortened(text: str) -> str:
+    """Return a text with no whole task id.
+
+    Whoever has the id of a task can read its results. The part that is left is enough to find the
+    task in `captiond tasks list`.
+    """
+    return TASK_ID.sub(r"\1…", text)
+
+
+def with_colors() -> bool:
+    """Return whether the log is read by a person on a terminal who wants colors.
+
+    https://no-color.org says that any value of NO_COLOR but the empty one means no.
+    """
+    wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wanted and sys.stderr.isatty()
 
 
 class Unfailing:
@@ -55,7 +94,9 @@ class Unfailing:
 def renderers(*, console: bool) -> list[Processor]:
     """Return the last processors of a line: as text for people, or as JSON."""
     if console:
-        return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # The default traceback shows the values of variables, among them the keys of clients.
+        plain = structlog.dev.plain_traceback
+        return [structlog.dev.ConsoleRenderer(colors=with_colors(), exception_formatter=plain)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 

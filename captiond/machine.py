@@ -1,24 +1,24 @@
-"""The processor and the memory of this machine, or of its container (cgroup v2)."""
+"""The processors and the memory that this process may use: those of the machine, or fewer."""
 
 import ctypes
 import os
 from pathlib import Path
 
+from captiond import cgroups
+
 MEMINFO = Path("/proc/meminfo")
 CPUINFO = Path("/proc/cpuinfo")
 CPUS = Path("/sys/devices/system/cpu")
-CGROUP = Path("/sys/fs/cgroup")
-UNLIMITED = 1 << 62
 
 
 def available_bytes() -> int:
     """Return how much memory can still be used."""
-    return min(meminfo("MemAvailable", "SC_AVPHYS_PAGES"), cgroup_bytes())
+    return min(meminfo("MemAvailable", "SC_AVPHYS_PAGES"), cgroups.memory_left())
 
 
 def total_bytes() -> int:
     """Return how much memory there is."""
-    return min(meminfo("MemTotal", "SC_PHYS_PAGES"), cgroup_limit())
+    return min(meminfo("MemTotal", "SC_PHYS_PAGES"), cgroups.memory_limit())
 
 
 def trim_heap() -> None:
@@ -35,11 +35,19 @@ def processor() -> tuple[str, frozenset[str]]:
     return lines.get("model name", ""), frozenset(lines.get("flags", "").split())
 
 
+def usable_cores() -> int:
+    """Return how many processors' time this process may use, at least 1.
+
+    A quota of control groups is no affinity: with more threads than the quota, the kernel stops all
+    of them for a part of each period. A part of a processor is left to the other processes.
+    """
+    return max(1, int(min(len(os.sched_getaffinity(0)), cgroups.cpu_quota())))
+
+
 def physical_cores() -> int:
     """Return how many cores this process may use, without their second hardware threads."""
-    threads = os.sched_getaffinity(0)
-    cores = {siblings(thread) for thread in threads}
-    return len(cores)
+    cores = {siblings(thread) for thread in os.sched_getaffinity(0)}
+    return min(len(cores), usable_cores())
 
 
 def siblings(thread: int) -> str:
@@ -56,21 +64,3 @@ def meminfo(key: str, name: str) -> int:
         if line.startswith(f"{key}:"):
             return 1024 * int(line.split()[1])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf(name)
-
-
-def cgroup_limit() -> int:
-    """Return the limit of the container; UNLIMITED without one."""
-    try:
-        most = (CGROUP / "memory.max").read_text().strip()
-    except OSError:
-        return UNLIMITED
-    return int(most) if most.isdigit() else UNLIMITED
-
-
-def cgroup_bytes() -> int:
-    """Return how much memory the container may still use; UNLIMITED without a limit."""
-    try:
-        used = int((CGROUP / "memory.current").read_text())
-    except OSError:
-        return UNLIMITED
-    return max(0, cgroup_limit() - used)

@@ -1,8 +1,8 @@
 """Every message that crosses a process boundary: one frozen dataclass each.
 
 from        to          messages
-web         supervisor  Alive, Ask, Drop, Queued, Cancelled, TasksChanged, Measured
-supervisor  web         Keys, State, Answer, TasksChanged, Drain
+web         supervisor  Alive, Ask, Drop, Queued, Cancelled, TasksChanged, Measured, AskMetrics
+supervisor  web         Keys, State, Answer, TasksChanged, MetricsAnswer, Drain
 supervisor  model       Go, Work, Withdraw, Drain
 model       supervisor  Alive, CacheReady, Ready, Unready, Begun, Finished, Measured
 model       decoder     Decode, Proceed
@@ -12,7 +12,7 @@ A message is a hint: the database holds what must not be lost. A lost, late or d
 never loses or duplicates a result.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -28,7 +28,9 @@ from captiond.jobs import (
     SpooledImage,
 )
 from captiond.keys import Key
-from captiond.metrics import Measurements
+from captiond.recording import Measurements
+
+NAMED_IDS = 8  # in one log entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Ask:
 
     The first image has the number `ticket`, which is unique within the web process; the others have
     the numbers that follow it. `known_only` asks for captions that the cache knows. It is set while
-    no model captions.
+    no model captions. `since` is the time of `time.monotonic`, which is the same in all processes
+    of a machine, at which the images began to wait; 0 if it is not known.
     """
 
     ticket: int
@@ -66,6 +69,7 @@ class Ask:
     options: Options = DEFAULT_OPTIONS
     known_only: bool = False
     client: Client = NOBODY
+    since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class Work:
     while it worked on the image before. A bulk image has the `image_id` of its row, its `task_id`,
     and the `attempt` that fences its outcome; an interactive image has no row. An image that is
     `known_only` is refused by a process whose model is not loaded yet, unless the cache knows it.
-    The images of each `client` have their turns.
+    The images of each `client` have their turns. `since` is that of `Ask`.
     """
 
     ticket: str
@@ -189,6 +193,26 @@ class Work:
     known_only: bool = False
     client: Client = NOBODY
     task_id: str | None = None
+    since: float = 0.0
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids of its request and of its task, as fields of log entries."""
+        origin = self.options.origin
+        request = {"request_id": origin.request_id} if origin and origin.request_id else {}
+        return request if self.task_id is None else {**request, "task_id": self.task_id}
+
+
+def ids_of(works: Iterable[Work]) -> dict[str, list[str]]:
+    """Return the ids of the requests and tasks of some images, as fields of a log entry.
+
+    A batch may have images of hundreds of clients, so only the first ones are named.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for work in works:
+        for name, value in work.ids.items():
+            found.setdefault(f"{name}s", {})[value] = None
+    return {name: list(values)[:NAMED_IDS] for name, values in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +265,21 @@ class Measured:
 @dataclass(frozen=True, slots=True)
 class Imported:
     """A standby process has imported its libraries, and can replace a process that dies."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskMetrics:
+    """A client of a web process wants the metrics of all processes. `number` is for the answer."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsAnswer:
+    """The metrics of all processes."""
+
+    number: int
+    metrics: Measurements
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +362,8 @@ Message = (
     | Alive
     | Finished
     | Measured
+    | AskMetrics
+    | MetricsAnswer
     | Go
     | CacheReady
     | Ready

@@ -1,30 +1,53 @@
 """Metrics: what is counted and measured, declared once for all processes.
 
-A process records into its `Recorder` and sends what has come together to the supervisor, over the
-pipe that it has already (`messages.Measured`). The supervisor adds all of it up in one `Registry`.
-Nothing here does I/O. Names and units follow Prometheus' conventions: base units (seconds, bytes),
-counters end in `_total`.
+Names and units follow Prometheus' conventions: base units (seconds, bytes), counters end in
+`_total`. The values of labels are few, and no client can make more of them. `captiond.recording`
+has what records and adds up. `docs/metrics.md` is made from this module.
 """
 
-from bisect import bisect_left
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
-
-Labels = tuple[str, ...]  # the values of a metric's labels, in the order of their names
-Series = tuple[str, Labels]  # a metric's name, and the values of its labels
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import product
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+# Of images in a queue: a client waits for seconds, a large task for hours.
+WAITS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
+LANES = ("interactive", "bulk")
 IMAGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+
+
+class Area(StrEnum):
+    """What a metric is about; the docs have a table for each."""
+
+    SERVICE = "The service"
+    IMAGES = "Images"
+    QUEUES = "Queues"
+    MODEL = "Model processes"
+    HTTP = "HTTP"
+    STORAGE = "Storage and webhooks"
+    PROCESSES = "Processes"
 
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """A sum that only grows."""
+    """A sum that only grows.
+
+    `known` has the values of each label that are known in advance. Their series are there from the
+    start, with 0: Prometheus computes an increase from two values, so it would miss the first event
+    of a series that appears with it.
+    """
 
     name: str
+    area: Area
     description: str
     labels: tuple[str, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def first_series(self) -> Iterator[tuple[str, ...]]:
+        """The values of the labels of the series that are there from the start."""
+        return product(*self.known) if len(self.known) == len(self.labels) else iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +55,7 @@ class Histogram:
     """How often a value was at most each of `bounds`, and the sum of all values."""
 
     name: str
+    area: Area
     description: str
     bounds: tuple[float, ...]
     labels: tuple[str, ...] = ()
@@ -39,218 +63,269 @@ class Histogram:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """A value that rises and falls. Only the supervisor has gauges; it sets them when it is asked.
+    """A value that rises and falls. The gauges of several processes are added up.
 
-    A process's own gauges could not be added up, and would outlive a process that died.
+    What a process has set no longer counts when it has exited.
     """
 
     name: str
+    area: Area
     description: str
     labels: tuple[str, ...] = ()
 
 
 Metric = Counter | Histogram | Gauge
 
+# ---------------------------------------------------------------- the service
 
-@dataclass(slots=True)
-class Distribution:
-    """The values of one series of a histogram.
+READY = Gauge("captiond_ready", Area.SERVICE, "1 if images can be captioned now, else 0.")
+HEALTH = Gauge(
+    "captiond_health",
+    Area.SERVICE,
+    "1 for the state that /health reports, 0 for the others: healthy, starting, degraded, "
+    "unhealthy.",
+    ("state",),
+)
+BUILD_INFO = Gauge(
+    "captiond_build_info",
+    Area.SERVICE,
+    "Always 1. The labels are the versions of captiond and of Python.",
+    ("version", "python"),
+)
+MODEL_INFO = Gauge(
+    "captiond_model_info",
+    Area.SERVICE,
+    "1 for the model that captions. `fallback` is true if it is not the one that the settings "
+    "name.",
+    ("model", "device", "precision", "fallback"),
+)
+START_TIME = Gauge(
+    "captiond_start_time_seconds", Area.SERVICE, "When the service started, as a Unix time."
+)
 
-    `counts` has one entry for each bound and one for the values above the last bound. An entry
-    counts the values of its own interval only.
-    """
-
-    counts: list[int]
-    sum: float = 0.0
-
-    def add(self, other: "Distribution") -> None:
-        self.counts = [
-            mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)
-        ]
-        self.sum += other.sum
-
-
-@dataclass(slots=True)
-class Measurements:
-    """Values by series: of counters the sums, of histograms the distributions."""
-
-    counts: dict[Series, float] = field(default_factory=dict)
-    distributions: dict[Series, Distribution] = field(default_factory=dict)
-
-    def __bool__(self) -> bool:
-        return bool(self.counts or self.distributions)
-
+# ---------------------------------------------------------------- images
 
 IMAGES_FINISHED = Counter(
     "captiond_images_finished_total",
-    "Images that are finished, by lane and by outcome: captioned, cached, or the error's code.",
+    Area.IMAGES,
+    "Images that are finished, by lane and by outcome: captioned, cached, withdrawn (nobody waits "
+    "for the image any more), or the error's code.",
     ("lane", "outcome"),
+    (LANES, ("captioned", "cached", "withdrawn")),
 )
+IMAGE_SECONDS = Histogram(
+    "captiond_image_seconds",
+    Area.IMAGES,
+    "Time from the acceptance of an image until its outcome is known. Withdrawn images do not "
+    "count.",
+    WAITS,
+    ("lane",),
+)
+IMAGE_WAIT_SECONDS = Histogram(
+    "captiond_image_wait_seconds",
+    Area.IMAGES,
+    "Time from the acceptance of an image until a model process has it.",
+    WAITS,
+    ("lane",),
+)
+STAGE_SECONDS = Histogram(
+    "captiond_stage_seconds",
+    Area.IMAGES,
+    "Time of an image in each stage of a model process: decode (with the wait for a decoder), "
+    "queue (the wait for the batch), model, tags.",
+    SECONDS,
+    ("stage",),
+)
+CACHE_LOOKUPS = Counter(
+    "captiond_cache_lookups_total",
+    Area.IMAGES,
+    "Images by what the caption cache knows of them: hit (also if an equal image is being "
+    "captioned), miss, or unused (the image is not to be looked up).",
+    ("result",),
+    (("hit", "miss", "unused"),),
+)
+CAPTION_TOKENS = Counter(
+    "captiond_caption_tokens_total", Area.IMAGES, "Tokens of the captions that were generated."
+)
+TAGGING_FAILURES = Counter(
+    "captiond_tagging_failures_total", Area.IMAGES, "Captions whose tags could not be made."
+)
+CLAIMED = Counter(
+    "captiond_images_claimed_total",
+    Area.IMAGES,
+    "Images of tasks that were claimed for a model process.",
+)
+REQUEUED = Counter(
+    "captiond_images_requeued_total",
+    Area.IMAGES,
+    "Claimed images that were requeued because their model process has exited.",
+)
+
+# ---------------------------------------------------------------- queues
+
+QUEUE_IMAGES = Gauge(
+    "captiond_queue_images",
+    Area.QUEUES,
+    "Images that no model process has yet, by lane.",
+    ("lane",),
+)
+QUEUE_OLDEST_SECONDS = Gauge(
+    "captiond_queue_oldest_seconds",
+    Area.QUEUES,
+    "Age of the oldest image that waits, by lane; 0 if none does. In the bulk lane, the age of the "
+    "oldest task that has a waiting image.",
+    ("lane",),
+)
+IMAGES_IN_PROGRESS = Gauge(
+    "captiond_images_in_progress",
+    Area.QUEUES,
+    "Images that model processes have, by lane.",
+    ("lane",),
+)
+
+# ---------------------------------------------------------------- model processes
+
 BATCHES = Counter(
-    "captiond_batches_total", "Batches that a model process has captioned.", ("process", "lane")
+    "captiond_batches_total",
+    Area.MODEL,
+    "Batches that a model process has captioned.",
+    ("process", "lane"),
 )
-BATCH_IMAGES = Histogram("captiond_batch_images", "Images in a batch.", IMAGES, ("process", "lane"))
+BATCH_IMAGES = Histogram(
+    "captiond_batch_images", Area.MODEL, "Images in a batch.", IMAGES, ("process", "lane")
+)
+BATCH_SECONDS = Histogram(
+    "captiond_batch_seconds",
+    Area.MODEL,
+    "Time that the model has spent on a batch.",
+    SECONDS,
+    ("lane",),
+)
 MODEL_BUSY = Counter(
     "captiond_model_busy_seconds_total",
+    Area.MODEL,
     "Time that a model process has spent on captioning batches.",
     ("process",),
 )
 MODEL_IDLE = Counter(
     "captiond_model_idle_seconds_total",
-    "Time that a model process has waited between two batches, by cause.",
+    Area.MODEL,
+    "Time that a model process has waited between two batches, by cause: clients (there is no "
+    "image), decoding, more (a batch that is not full waits for more images), other.",
     ("process", "cause"),
 )
-STAGE_SECONDS = Histogram(
-    "captiond_stage_seconds",
-    "Time of an image in each stage of a model process: decode, queue, model, tags.",
-    SECONDS,
-    ("stage",),
+DEVICE_MEMORY = Gauge(
+    "captiond_device_memory_bytes",
+    Area.MODEL,
+    "Memory of a GPU: allocated (tensors of the model process), reserved (the process has it from "
+    "the driver), used (by all programs), total. Absent for a model on the CPU.",
+    ("process", "state"),
 )
-TAGGING_FAILURES = Counter(
-    "captiond_tagging_failures_total", "Captions whose tags could not be made."
-)
+
+# ---------------------------------------------------------------- HTTP
+
 REQUESTS = Counter(
-    "captiond_http_requests_total", "HTTP requests, by route and status.", ("route", "status")
+    "captiond_http_requests_total",
+    Area.HTTP,
+    "HTTP requests, by method, route and status. The route of an unknown path is unmatched. The "
+    "status is disconnected if the client went before the answer.",
+    ("method", "route", "status"),
+)
+REQUEST_SECONDS = Histogram(
+    "captiond_http_request_duration_seconds",
+    Area.HTTP,
+    "Time from the head of a request to the end of its answer. It includes the upload, and the "
+    "time for which clients wait on purpose: events, and ?wait=.",
+    SECONDS,
+    ("method", "route"),
 )
 REQUEST_ERRORS = Counter(
     "captiond_http_errors_total",
+    Area.HTTP,
     "HTTP requests that were answered with an error, by the error's code.",
     ("code",),
 )
+CLIENTS_LIMITED = Counter(
+    "captiond_clients_limited_total",
+    Area.HTTP,
+    "Requests that were refused because their client is over a limit: requests, concurrent, "
+    "images, body_bytes, or task_images (images that wait in tasks).",
+    ("limit",),
+    (("requests", "concurrent", "images", "body_bytes", "task_images"),),
+)
 FILES_REFUSED = Counter(
     "captiond_files_refused_total",
+    Area.HTTP,
     "Uploaded files that were refused before they reached a model process, by the error's code.",
     ("code",),
 )
 UPLOAD_BYTES = Counter(
-    "captiond_upload_bytes_total", "Bytes of request bodies that web processes have received."
+    "captiond_upload_bytes_total",
+    Area.HTTP,
+    "Bytes of request bodies that web processes have received.",
 )
-RESTARTS = Counter(
-    "captiond_process_restarts_total",
-    "Child processes that were replaced, by kind and by how they ended.",
-    ("kind", "death"),
+CONNECTIONS = Gauge("captiond_connections", Area.HTTP, "Open connections of all web processes.")
+CONNECTIONS_LIMIT = Gauge(
+    "captiond_connections_limit", Area.HTTP, "Connections that all web processes may have."
 )
-CLAIMED = Counter(
-    "captiond_images_claimed_total", "Images of tasks that were claimed for a model process."
+
+# ---------------------------------------------------------------- storage and webhooks
+
+SPOOL_BYTES = Gauge("captiond_spool_bytes", Area.STORAGE, "The size of all files in the spool.")
+SPOOL_LIMIT_BYTES = Gauge(
+    "captiond_spool_limit_bytes", Area.STORAGE, "[limits] spool_bytes; 0 is no limit."
 )
-REQUEUED = Counter(
-    "captiond_images_requeued_total",
-    "Claimed images that were requeued because their model process has exited.",
+DISK_FREE_BYTES = Gauge(
+    "captiond_disk_free_bytes", Area.STORAGE, "Free space of the disk that has the spool."
+)
+DISK_BYTES = Gauge("captiond_disk_size_bytes", Area.STORAGE, "Size of the disk that has the spool.")
+DATABASE_BYTES = Gauge(
+    "captiond_database_bytes", Area.STORAGE, "The size of the database, with its write-ahead log."
 )
 WEBHOOK_CALLS = Counter(
     "captiond_webhook_calls_total",
+    Area.STORAGE,
     "Calls of webhooks, by outcome: delivered, failed (and called again later), given_up.",
     ("outcome",),
+    (("delivered", "failed", "given_up"),),
 )
-WAITING_IMAGES = Gauge(
-    "captiond_waiting_images", "Images of interactive requests that no model process has yet."
+WEBHOOK_SECONDS = Histogram(
+    "captiond_webhook_call_seconds", Area.STORAGE, "Time that a call of a webhook takes.", SECONDS
 )
-SPOOL_BYTES = Gauge("captiond_spool_bytes", "The size of all files in the spool, in bytes.")
+WEBHOOKS_PENDING = Gauge(
+    "captiond_webhooks_pending", Area.STORAGE, "Webhooks that are not delivered and not given up."
+)
+
+# ---------------------------------------------------------------- processes
+
+RESTARTS = Counter(
+    "captiond_process_restarts_total",
+    Area.PROCESSES,
+    "Child processes that were replaced, by kind (web, model, decoder) and by how they ended: "
+    "crashed, hung, killed, orderly.",
+    ("kind", "death"),
+    (("web", "model", "decoder"), ("crashed", "hung", "killed", "orderly")),
+)
+PROCESSES = Gauge(
+    "captiond_processes",
+    Area.PROCESSES,
+    "Processes of the service, by kind: supervisor, web, model, standby, decoder, other.",
+    ("kind",),
+)
+PROCESS_CPU = Counter(
+    "captiond_process_cpu_seconds_total",
+    Area.PROCESSES,
+    "Processor time of the processes of a kind, also of those that have exited. It is measured "
+    "when metrics are read, so the end of a process that has exited since then is missing.",
+    ("kind",),
+)
+PROCESS_MEMORY = Gauge(
+    "captiond_process_resident_memory_bytes",
+    Area.PROCESSES,
+    "Resident memory of the processes of a kind. Memory that processes share counts in each.",
+    ("kind",),
+)
 
 METRICS: Mapping[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        IMAGES_FINISHED,
-        BATCHES,
-        BATCH_IMAGES,
-        MODEL_BUSY,
-        MODEL_IDLE,
-        STAGE_SECONDS,
-        TAGGING_FAILURES,
-        REQUESTS,
-        REQUEST_ERRORS,
-        FILES_REFUSED,
-        UPLOAD_BYTES,
-        RESTARTS,
-        CLAIMED,
-        REQUEUED,
-        WEBHOOK_CALLS,
-        WAITING_IMAGES,
-        SPOOL_BYTES,
-    )
+    metric.name: metric for metric in list(globals().values()) if isinstance(metric, Metric)
 }
-
-
-class Recorder:
-    """What one process has measured since it last sent it."""
-
-    def __init__(self) -> None:
-        self._measured = Measurements()
-
-    def count(self, metric: Counter, *labels: str, amount: float = 1.0) -> None:
-        """Add to a counter; `labels` are the values of the metric's labels, in their order."""
-        series = series_of(metric, labels)
-        counts = self._measured.counts
-        counts[series] = counts.get(series, 0.0) + amount
-
-    def observe(self, metric: Histogram, value: float, *labels: str) -> None:
-        """Add a value to a histogram."""
-        series = series_of(metric, labels)
-        distribution = self._measured.distributions.get(series)
-        if distribution is None:
-            distribution = Distribution([0] * (len(metric.bounds) + 1))
-            self._measured.distributions[series] = distribution
-        distribution.counts[bisect_left(metric.bounds, value)] += 1
-        distribution.sum += value
-
-    def take(self) -> Measurements:
-        """Return what was measured since the last call."""
-        measured, self._measured = self._measured, Measurements()
-        return measured
-
-
-class Registry:
-    """The sums over all processes, also over those that have exited, and the current gauges."""
-
-    def __init__(self) -> None:
-        self._total = Measurements()
-        self._gauges: dict[Series, float] = {}
-
-    def add(self, measured: Measurements) -> None:
-        """Add what a process has measured."""
-        for series, amount in measured.counts.items():
-            self._total.counts[series] = self._total.counts.get(series, 0.0) + amount
-        for series, distribution in measured.distributions.items():
-            known = self._total.distributions.get(series)
-            if known is None:
-                self._total.distributions[series] = distribution
-            else:
-                known.add(distribution)
-
-    def set(self, metric: Gauge, value: float, *labels: str) -> None:
-        """Set a gauge to its current value."""
-        self._gauges[series_of(metric, labels)] = value
-
-    @property
-    def total(self) -> Measurements:
-        return self._total
-
-    def snapshot(self) -> list[dict[str, Any]]:
-        """Return all series, as JSON has them.
-
-        Each has a `name` and its `labels` by their names. A counter or a gauge has a `value`. A
-        histogram has the `bounds` of its intervals, the `counts` of the values in each interval and
-        above the last bound, and the `sum` of all values.
-        """
-        values = self._total.counts | self._gauges
-        return [described(series) | {"value": value} for series, value in values.items()] + [
-            described(series)
-            | {"bounds": bounds_of(series), "counts": each.counts, "sum": each.sum}
-            for series, each in self._total.distributions.items()
-        ]
-
-
-def described(series: Series) -> dict[str, Any]:
-    name, labels = series
-    return {"name": name, "labels": dict(zip(METRICS[name].labels, labels, strict=True))}
-
-
-def bounds_of(series: Series) -> tuple[float, ...]:
-    metric = METRICS[series[0]]
-    return metric.bounds if isinstance(metric, Histogram) else ()
-
-
-def series_of(metric: Metric, labels: Labels) -> Series:
-    if len(labels) != len(metric.labels):
-        raise ValueError(f"{metric.name} has the labels {metric.labels}, not {labels}")
-    return metric.name, labels

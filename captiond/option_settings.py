@@ -1,6 +1,5 @@
 """The sections of the settings that requests can override: how captions and tags are made."""
 
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import (
@@ -17,6 +16,7 @@ from captiond.jobs import Generation, SearchRules
 from captiond.request_options import (
     ALLOW,
     DENY,
+    THRESHOLD,
     Categories,
     GenerationOptions,
     Kinds,
@@ -24,9 +24,11 @@ from captiond.request_options import (
     MaxNumber,
     MinLength,
     Patterns,
+    Threshold,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import Listed, Tabled
+from captiond.textvalues import InHome, Listed, OptionalPath, Tabled
+from captiond.vocabulary import TEMPLATE, Scorer, Template
 from captiond.wording.tidying import TextRules
 
 MAX_PATTERNS = 1000
@@ -35,9 +37,13 @@ Phrase = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[^*]+\*?$"
 
 
 class Section(BaseModel):
-    """The settings under one `[section]` of the file."""
+    """The settings under one `[section]` of the file.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Its validator is made when it is first needed. Child processes get checked settings and need
+    none, and so they start sooner.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class GenerationSettings(Section, GenerationOptions):
@@ -113,7 +119,9 @@ class CaptionSettings(Section):
 
 
 class TagSettings(Section):
-    pipelines: Annotated[dict[LanguageCode, Annotated[str, Field(min_length=1)]], Tabled] = Field(
+    pipelines: Annotated[
+        dict[LanguageCode, Annotated[str, Field(min_length=1), InHome]], Tabled
+    ] = Field(
         {"en": "captiond/english"},
         min_length=1,
         description="A spaCy pipeline for each language: captiond/english, an installed package, "
@@ -130,11 +138,39 @@ class TagSettings(Section):
     allow: Patterns = Field((), max_length=MAX_PATTERNS, description=ALLOW)
     min_length: MinLength = 1
     max_number: MaxNumber = 0
-    synonyms: Path | None = Field(
+    synonyms: OptionalPath = Field(
         None,
         description="File with lines such as: automobile = car. The words on the left become those "
         "on the right.",
     )
+
+    vocabulary: OptionalPath = Field(
+        None,
+        description="File with one tag on each line, which are scored against each image. A line "
+        "may set a category and a threshold: sunset = nature, 2.5.",
+    )
+    vocabulary_template: str = Field(
+        TEMPLATE,
+        max_length=200,
+        description="Text in which the tags of the vocabulary are tried. {tag} stands for a tag.",
+    )
+    vocabulary_scorer: Scorer = Field(
+        "likelihood",
+        description="What scores the tags of the vocabulary: the captioner (likelihood), or the "
+        "model of `model.matcher` (matching).",
+    )
+    vocabulary_threshold: Threshold | None = Field(
+        None, description=f"{THRESHOLD} Default: 4 by likelihood, 0 by matching."
+    )
+
+    @field_validator("vocabulary_template")
+    @classmethod
+    def check_template(cls, value: str) -> str:
+        try:
+            Template.parse(value)
+        except ValueError as error:
+            raise PydanticCustomError("template", "{problem}", {"problem": str(error)}) from None
+        return value
 
     @field_validator("language")
     @classmethod

@@ -30,6 +30,7 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 OWN_SITES = frozenset({"same-origin", "none"})  # Sec-Fetch-Site; "none" is the user's own doing
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<place>[^/?#@\s\\]+)")
+SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")  # what RFC 3986 calls unreserved
 SHOWN = 255  # characters of a header that an error shows
 
 
@@ -129,6 +130,27 @@ def is_same(origin: str, host: str | None) -> bool:
 
 
 # ---------------------------------------------------------------- entries of the settings
+
+
+def root_path_of(text: str) -> str:
+    """Return the path under which a proxy serves captiond, without a slash at its end.
+
+    Raises:
+        ValueError: it is not a path that every proxy and browser writes in the same way.
+    """
+    path = text.strip().rstrip("/")
+    segments = path.split("/")[1:]
+    # guard: plain-root-path
+    if path and not (path[0] == "/" and all(map(is_plain_segment, segments))):
+        raise ValueError(
+            f"{text!r}: must be a path such as /captions, of letters, digits, '-', '.', '_' and '~'"
+        )
+    return path
+
+
+def is_plain_segment(segment: str) -> bool:
+    """Return whether a part of a path stands for itself. `.` and `..` do not."""
+    return SEGMENT.fullmatch(segment) is not None and segment.strip(".") != ""
 
 
 def check_host_entry(entry: str) -> None:

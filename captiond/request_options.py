@@ -7,11 +7,13 @@ and descriptions, and the commands' flags and the tables in the docs take their 
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from captiond.jobs import Generation
 from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
 from captiond.textvalues import Listed, NotEmpty
+from captiond.vocabulary import check_tag
 
 DEFAULT_GENERATION = Generation()
 DEFAULT_FILTER = TagFilter()
@@ -20,6 +22,29 @@ MAX_REQUEST_PATTERNS = 100  # of one request; the settings may have more
 DENY = "Tags and lemmas that are never returned. * matches any characters."
 ALLOW = "If set, return only these tags and lemmas. * matches any characters."
 AS_WELL = "The list of the settings applies as well."
+
+
+def checked_tag(text: str) -> str:
+    """Return a tag of a vocabulary with single spaces.
+
+    Raises:
+        PydanticCustomError: a text cannot be a tag.
+    """
+    text = " ".join(text.split())
+    try:
+        check_tag(text)
+    except ValueError as error:
+        raise PydanticCustomError("tag", "{problem}", {"problem": str(error)}) from None
+    return text
+
+
+def each_once(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return texts without those that were there before in another case."""
+    firsts: dict[str, str] = {}
+    for text in texts:
+        firsts.setdefault(text.casefold(), text)
+    return tuple(firsts.values())
+
 
 LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z0-9]{2,8})*$")]
 Pattern = Annotated[str, Field(min_length=1, max_length=100)]
@@ -49,8 +74,17 @@ MaxNumber = Annotated[
 ]
 
 
+MAX_REQUEST_TAGS = 1000
+VocabularyText = Annotated[str, AfterValidator(checked_tag)]
+VocabularyTexts = Annotated[tuple[VocabularyText, ...], AfterValidator(each_once), Listed]
+Threshold = Annotated[float, Field(ge=-50, le=50, allow_inf_nan=False)]
+THRESHOLD = "Least score, in nats, of the tags of the vocabulary that an image has."
+
+
 class GenerationOptions(BaseModel):
     """How captions are generated: set for a deployment in `[generation]`, or for one request."""
+
+    model_config = ConfigDict(defer_build=True)
 
     prompt: str = Field(
         DEFAULT_GENERATION.prompt,
@@ -103,13 +137,18 @@ class RequestOptions(GenerationOptions):
     `model_fields_set` has the names of the fields that the request sets.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     num_captions: int = Field(
         DEFAULT_GENERATION.num_captions,
         ge=1,
         le=5,
         description="Number of captions for each image, returned in `captions`, best first.",
+    )
+    rerank: bool = Field(
+        False,
+        description="Order the captions by how well they fit the image, as the model of the "
+        "setting `model.matcher` says, instead of by their scores.",
     )
     no_cache: bool = Field(
         False,
@@ -120,6 +159,13 @@ class RequestOptions(GenerationOptions):
         None,
         description="Language of the tags. The setting `tags.pipelines` lists the languages.",
     )
+    vocabulary: VocabularyTexts = Field(
+        (),
+        max_length=MAX_REQUEST_TAGS,
+        description="Tags to score against the image, instead of those of the settings. Those that "
+        "fit are returned.",
+    )
+    vocabulary_threshold: Threshold | None = Field(None, description=THRESHOLD)
     tag_kinds: Kinds = DEFAULT_KINDS
     tag_categories: Annotated[Categories, NotEmpty] = ()
     tag_deny: Patterns = Field((), max_length=MAX_REQUEST_PATTERNS, description=f"{DENY} {AS_WELL}")

@@ -4,6 +4,8 @@ The environment writes `server.port` as `CAPTIOND_SERVER__PORT`, the command lin
 `--set server.port=…`. A source that sets a whole table or list replaces the one below it. A source
 that sets one entry of a table (`CAPTIOND_TAGS__PIPELINES__EN`, `--set tags.pipelines.en=…`) changes
 this entry and keeps the others.
+
+A variable without a value counts as not set: `VARIABLE: ${OTHER:-}` in a compose file gives one.
 """
 
 import tomllib
@@ -17,8 +19,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from captiond.config import Settings
 from captiond.errors import SettingsError
+from captiond.foreign_variables import is_of_kubernetes
 from captiond.option_settings import Section
-from captiond.textvalues import read_table
+from captiond.textvalues import in_home, read_table
 
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
@@ -36,7 +39,11 @@ Name = tuple[str, str]  # section and key
 
 def sections() -> dict[str, type[Section]]:
     """Return the model of each section by its name."""
-    return {name: type(info.default) for name, info in Settings.model_fields.items()}
+    return {
+        name: section
+        for name, info in Settings.model_fields.items()
+        if isinstance(section := info.annotation, type) and issubclass(section, Section)
+    }
 
 
 def find_tables() -> dict[Name, Mapping[str, Any]]:
@@ -86,6 +93,12 @@ class Origin:
     key: str
     value: Any
     source: str
+    default: Any = None
+
+    @property
+    def differs(self) -> bool:
+        """Whether the value is another one than the default."""
+        return bool(self.value != self.default)
 
 
 def load_settings(
@@ -136,9 +149,15 @@ def origins(layers: list[Layer]) -> list[Origin]:
     Raises:
         SettingsError: settings are wrong.
     """
-    settings = checked(layers).model_dump(mode="json")
+    settings, defaults = (each.model_dump(mode="json") for each in (checked(layers), Settings()))
     return [
-        Origin(section, key, value, source_text(layers, section, key, value))
+        Origin(
+            section,
+            key,
+            value,
+            source_text(layers, section, key, value),
+            defaults[section][key],
+        )
         for section, keys in settings.items()
         for key, value in keys.items()
     ]
@@ -162,7 +181,10 @@ def from_file(path: Path) -> Layer:
         SettingsError: the file cannot be read, or is not TOML.
     """
     try:
+        path = Path(str(in_home(path)))
         return Layer(str(path), tomllib.loads(path.read_text("utf-8")))
+    except PydanticCustomError as error:
+        raise SettingsError(f"{path}: {error}") from None
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -170,17 +192,23 @@ def from_file(path: Path) -> Layer:
 
 
 def from_environment(environ: Mapping[str, str]) -> Layer:
-    """Return the layer of all variables that begin with `CAPTIOND_`."""
+    """Return the layer of all variables that begin with `CAPTIOND_` and have a value."""
     values: dict[str, Any] = {}
     given: dict[str, dict[str, str]] = {}
     for name, value in environ.items():
-        if name.startswith(ENV_PREFIX) and name not in NO_SETTINGS:
+        if is_setting(name, value):
             section, _, key = name.removeprefix(ENV_PREFIX).lower().partition("__")
             if key:
                 given.setdefault(section, {})[key] = value
             else:
                 values[section] = value
     return make_layer(ENVIRONMENT, given, separator="__", wrong=values)
+
+
+def is_setting(name: str, value: str) -> bool:
+    """Return whether a variable of the environment is a setting, be it a wrong one."""
+    ours = name.startswith(ENV_PREFIX) and name not in NO_SETTINGS
+    return ours and bool(value.strip()) and not is_of_kubernetes(name, value)
 
 
 def from_flags(flags: Mapping[str, Mapping[str, Any]]) -> Layer:

@@ -1,7 +1,7 @@
 """Tags, their kinds and categories, and the filter that selects them. Pure, and without spaCy."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -11,6 +11,7 @@ class Kind(StrEnum):
     PHRASE = "phrase"
     NOUN = "noun"
     ADJECTIVE = "adjective"
+    VOCABULARY = "vocabulary"
 
 
 class Category(StrEnum):
@@ -45,19 +46,21 @@ class Tag:
     """A tag and its place in the caption: the characters from `start` to before `end`.
 
     `lemma` is the lemma of the noun, of the adjective, or of the head of the phrase. `confidence`
-    is in [0, 1], or None if it is not known how sure the model was.
+    is in [0, 1], or None if it is not known how sure the model was. A tag that a vocabulary gives
+    has a `score` in nats. If it is not one of the caption as well, it has no place there.
     """
 
     tag: str
     lemma: str
     category: Category
     kind: Kind
-    start: int
-    end: int
+    start: int | None
+    end: int | None
     confidence: float | None = None
+    score: float | None = None
 
 
-DEFAULT_KINDS = (Kind.PHRASE, Kind.NOUN)
+DEFAULT_KINDS = (Kind.PHRASE, Kind.NOUN, Kind.VOCABULARY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,31 @@ class TagFilter:
         return tuple(wanted.values())[: self.max_number or None]
 
     def _wants(self, tag: Tag) -> bool:
+        kinds = {tag.kind} if tag.score is None else {tag.kind, Kind.VOCABULARY}
         return (
-            tag.kind in self.kinds
+            not kinds.isdisjoint(self.kinds)
             and (not self.categories or tag.category in self.categories)
             and len(tag.tag) >= self.min_length
             and not listed(tag, self.deny)
             and all(listed(tag, patterns) for patterns in self.allow)
         )
+
+
+def merged(of_caption: Iterable[Tag], of_vocabulary: Iterable[Tag]) -> tuple[Tag, ...]:
+    """Return the tags of a caption, then those that only the vocabulary gives, in their orders.
+
+    A tag of both keeps its place in the caption, and has the score of the vocabulary.
+    """
+    scored = {tag.tag.casefold(): tag for tag in of_vocabulary}
+    tags: list[Tag] = []
+    common: set[str] = set()
+    for tag in of_caption:
+        key = tag.tag.casefold()
+        if key in scored:
+            common.add(key)
+            tag = replace(tag, score=scored[key].score)
+        tags.append(tag)
+    return (*tags, *(tag for key, tag in scored.items() if key not in common))
 
 
 def listed(tag: Tag, patterns: Sequence[str]) -> bool:

@@ -1,7 +1,8 @@
-"""Lists and tables that are written as text, in an environment variable, a flag or a form field."""
+"""Values that are written as text, in an environment variable, a flag, a file or a form field."""
 
 import re
-from typing import TypeVar
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError, from_json
@@ -75,6 +76,49 @@ def check_not_empty(value: Items) -> Items:
     return value
 
 
+def read_choice(value: object) -> object:
+    """Return a word in lower case: `INFO` and `info` are the same choice."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def in_home(value: object) -> object:
+    """Return a path in which `~` or `~user` at the beginning is the home folder of a user.
+
+    Only a shell replaces these, so they arrive from files, from variables and after an equals sign.
+
+    Raises:
+        PydanticCustomError: there is no such folder. Some containers have users without one.
+    """
+    if not isinstance(value, str | Path) or not str(value).startswith("~"):
+        return value
+    try:
+        return type(value)(Path(value).expanduser())
+    except RuntimeError:
+        message = "{begin} stands for a home folder, but there is none; write the whole path"
+        begin = Path(value).parts[0]
+        raise PydanticCustomError("no_home", message, {"begin": begin}) from None
+
+
+def no_path(value: object) -> object:
+    """Return None for an empty path. Otherwise it would be the current folder."""
+    return None if value == "" else value
+
+
+def check_path(value: object) -> object:
+    """Refuse an empty path: it would be the current folder.
+
+    Raises:
+        PydanticCustomError: the path is empty.
+    """
+    if value == "":
+        raise PydanticCustomError("empty_path", "Path should not be empty")
+    return value
+
+
 Listed = BeforeValidator(read_list)
 Tabled = BeforeValidator(read_table)
 NotEmpty = AfterValidator(check_not_empty)
+AnyCase = BeforeValidator(read_choice)
+InHome = BeforeValidator(in_home)
+NeededPath = Annotated[Path, InHome, BeforeValidator(check_path)]
+OptionalPath = Annotated[Path | None, InHome, BeforeValidator(no_path)]

@@ -1,9 +1,10 @@
 """Fixtures: one service for all tests that leave it as it was, and images to send.
 
 With pytest-xdist, the tests of one file run in one process, since they share servers and models.
-Only the tests of faults, which start services of their own, are spread freely.
+Only tests that start services of their own are spread freely.
 """
 
+import gc
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -13,11 +14,22 @@ import pytest
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.service import Service, running
+from tests.service import PATIENT, Service, running
 
 TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "integration")  # folders; what takes long comes first
-SPREAD = "tests/faults/"
+# Files of tests that take long and share nothing.
+SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("clients", "images", "kills"))
+
+# Test modules import torch, transformers and more. The collector of garbage would visit millions of
+# objects again and again, which live as long as the process: a fifth of the time of the imports.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Exempt all that has been imported from the search for garbage, which begins now."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,7 +43,7 @@ def folder_of(item: pytest.Item) -> str:
 
 
 class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
-    """Gives each process one file after another, but the tests of faults one by one."""
+    """Gives each process one file after another, but the tests of some files one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
         return nodeid if nodeid.startswith(SPREAD) else nodeid.partition("::")[0]
@@ -44,8 +56,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A running service with its defaults, for tests that do not harm it."""
-    with running(tmp_path_factory.mktemp("service") / "data") as running_service:
+    """A running service with its defaults, for tests that do not harm it.
+
+    A test may suspend its model process for any time.
+    """
+    with running(tmp_path_factory.mktemp("service") / "data", **PATIENT) as running_service:
         yield running_service
         assert running_service.stop() == 0
 

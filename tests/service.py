@@ -15,7 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -38,6 +38,8 @@ USUAL = {
     "CAPTIOND_MODEL__STANDBY": "false",
 }
 WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
+FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}  # every image is captioned
+PATIENT = {"CAPTIOND_MODEL__SILENCE_SECONDS": "3600"}  # a suspended model process is not replaced
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
 LOG_LINES = 30
 # A prefix: the log goes through a pipe, to which a process's limit on files does not apply.
@@ -148,6 +150,17 @@ class Service:
             wait_for(partial(bound_to_parent, model), "a model process that ends with its parent")
             model.suspend()
         return self
+
+    @contextmanager
+    def suspended_model(self) -> Iterator[None]:
+        """Stop the model process while the block runs, so that images wait for it."""
+        model = self.child("model")
+        model.suspend()
+        try:
+            yield
+        finally:
+            with suppress(psutil.NoSuchProcess):
+                model.resume()
 
     def children(self, kind: str) -> list[psutil.Process]:
         """Return the living child processes of a kind: web or model."""

@@ -11,6 +11,7 @@ import torch
 from captiond.captioners.protocol import Capabilities, Captioner, Family, Placement
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.jobs import Caption, Generation
+from captiond.vocabulary import Vocabulary
 
 SIDE = 8
 
@@ -30,7 +31,9 @@ class ToyCaptioner:
     def allocate_pixels(self, images: int) -> Pixels:
         return np.zeros((images, SIDE, SIDE, 3), dtype=np.uint8)
 
-    def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+    def caption(
+        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+    ) -> list[tuple[Caption, ...]]:
         step = 256 / len(self._words)
         words = [self._words[int(image.mean() / step)] for image in pixels]
         known = f" ({generation.context})" if generation.context else ""

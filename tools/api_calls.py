@@ -118,8 +118,9 @@ CALLS = (
     Call("readyz", "A ready service"),
     Call("version", "The version"),
 )
-# Operations whose answer is a page by itself, and those that docs/dialects.md shows.
-SILENT = {"page", "docs_page", "openapi_document"}
+# Operations whose answer is a page by itself, and those that docs/metrics.md and docs/dialects.md
+# show.
+SILENT = {"page", "docs_page", "openapi_document", "metrics"}
 SILENT |= {operation.name for operation in OPERATIONS if operation.dialect is not None}
 
 

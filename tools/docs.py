@@ -19,7 +19,7 @@ from captiond.cli.described import values_of
 from captiond.cli.main import app
 from captiond.option_settings import TagSettings
 from captiond.request_options import RequestOptions
-from tools import api_page
+from tools import api_page, log_events, metrics_page
 from tools.markdown import code, table
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -78,7 +78,7 @@ def tags_table() -> str:
                 code(f"tags.{setting}"),
                 description(name),
                 values_of(RequestOptions, name),
-                default_of(name) or code(TagSettings().language),
+                code(TagSettings().language) if name == "language" else default_of(name),
             )
             for name in RequestOptions.model_fields
             if (setting := tag_setting(name)) is not None
@@ -154,6 +154,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "common_errors": api_page.common_errors,
     "operations": api_page.operations_table,
     "reference": api_page.reference,
+    "metrics": metrics_page.reference,
+    "log_events": log_events.reference,
 }
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 import torch
-from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.models.auto.tokenization_auto import AutoTokenizer
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.captioner import CPU_ROWS
 from captiond.captioners.blip.forward import Forward

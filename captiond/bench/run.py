@@ -1,14 +1,13 @@
 """A whole run of `captiond bench`: preparation, measurement and report."""
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 
 import torch
-import transformers
 from torch import Tensor
 
 import captiond
@@ -31,6 +30,7 @@ from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.files import ModelFiles
 from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
+from captiond.machine import usable_cores
 from captiond.worker.threads import threads_of
 
 NEW_TOKENS = 19  # transformers' default limit is 20, including the first token
@@ -200,11 +200,11 @@ def last_results(samples: Samples, kind: CaseKind) -> dict[int, Tensor]:
 def describe(settings: Settings, device: torch.device, precision: Precision) -> Machine:
     return Machine(
         device=device_name(device),
-        cores=len(os.sched_getaffinity(0)),
+        cores=usable_cores(),
         threads=threads_of(settings),
         precision=precision,
         torch=torch.__version__,
-        transformers=transformers.__version__,
+        transformers=version("transformers"),
     )
 
 

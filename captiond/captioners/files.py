@@ -1,6 +1,8 @@
 """Model files: embedded, in a folder, in the cache of downloads, or on the hub."""
 
 import hashlib
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import structlog
 
 from captiond.captioners.notes import add_notes, read_notes
 from captiond.config import Settings
-from captiond.errors import ModelMissing
+from captiond.errors import ModelBroken, ModelMissing
 
 log = structlog.get_logger()
 EMBEDDED = {"captiond/scenes": Path(__file__).resolve().parent.parent / "embedded" / "scenes"}
@@ -40,6 +42,20 @@ def find_model(settings: Settings) -> ModelFiles:
         return ModelFiles(model.fallback, locate(settings, model.fallback, download=model.download))
 
 
+def find_matcher(settings: Settings) -> Path | None:
+    """Return the folder of the model for image-text matching, or None if the settings name none.
+
+    Raises:
+        ModelMissing: it is not on disk, and cannot be downloaded.
+    """
+    model = settings.model
+    if not model.matcher:
+        return None
+    # The revision of the settings is that of the captioner.
+    own = settings.model_copy(update={"model": model.model_copy(update={"revision": None})})
+    return locate(own, model.matcher, download=model.download)
+
+
 def locate(settings: Settings, name: str, *, download: bool) -> Path:
     """Return the folder of a model. With `download`, fetch the model if it is not on disk.
 
@@ -48,7 +64,7 @@ def locate(settings: Settings, name: str, *, download: bool) -> Path:
     """
     if name in EMBEDDED:
         return checked(EMBEDDED[name], name)
-    if looks_like_path(name) or Path(name).is_dir():
+    if is_folder(name):
         return checked(Path(name).expanduser(), name)
     cached = in_cache(settings, name)
     if cached is not None:
@@ -60,11 +76,13 @@ def locate(settings: Settings, name: str, *, download: bool) -> Path:
     return fetch(settings, name)
 
 
-def looks_like_path(name: str) -> bool:
-    return name.startswith(("/", ".", "~")) or name.count("/") > 1
+def is_folder(name: str) -> bool:
+    """Return whether a name stands for a folder, rather than for a model of the hub."""
+    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or Path(name).is_dir()
 
 
 def checked(folder: Path, name: str) -> Path:
+    check_readable(folder, name)
     if not (folder / "config.json").is_file() or not has_weights(folder):
         raise ModelMissing(
             f"{name}: no model there; a folder in the Hugging Face layout holds config.json and "
@@ -73,15 +91,49 @@ def checked(folder: Path, name: str) -> Path:
     return folder
 
 
+def check_readable(folder: Path, name: str) -> None:
+    """Check that this user can read the folder of a model and the files in it, if they exist.
+
+    Raises:
+        ModelMissing: it cannot.
+    """
+    for path, mode in needed_rights(folder):
+        if not os.access(path, mode):
+            raise ModelMissing(
+                f"{name}: this user cannot read {path}; change its owner or its mode, for example "
+                f"with: chmod -R a+rX {folder}"
+            )
+
+
+def needed_rights(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield each existing path that leads to a model, or is a part of it, with the needed rights.
+
+    A path behind a folder without rights seems to be missing, so folders come before their content.
+    """
+    for parent in reversed(folder.absolute().parents):
+        if not os.path.lexists(parent):
+            return
+        yield parent, os.X_OK
+    if os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises if a parent is not accessible
+        yield folder, os.R_OK | os.X_OK
+        yield from ((path, os.R_OK) for path in folder.iterdir() if path.exists())
+
+
 def has_weights(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in (SAFETENSORS, PICKLED))
 
 
 def in_cache(settings: Settings, name: str) -> Path | None:
-    """Return the folder of a model that was fetched from the hub completely, or None."""
+    """Return the folder of a model that was fetched from the hub completely, or None.
+
+    Raises:
+        ModelMissing: this user cannot read the folder.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
+    # Another user may have run `captiond pull`. The hub's client takes that for a missing model.
+    check_readable(settings.model_cache / f"models--{name.replace('/', '--')}", name)
     try:
         folder = snapshot_download(
             name,
@@ -129,13 +181,19 @@ def fingerprint(folder: Path, notes: Path | None = None) -> str:
 
     To hash a gigabyte takes seconds. So the hash of each file is kept in the file `notes`, with the
     file's path, size and time of modification, and is computed again only if one of them differs.
+
+    Raises:
+        ModelBroken: a file cannot be read.
     """
     known = read_notes(notes) if notes else {}
-    digests = {
-        path: known.get(note_key(path)) or file_digest(path)
-        for path in sorted(folder.iterdir())
-        if path.suffix in {".json", ".txt", ".safetensors", ".bin"}
-    }
+    try:
+        digests = {
+            path: known.get(note_key(path)) or file_digest(path)
+            for path in sorted(folder.iterdir())
+            if path.suffix in {".json", ".txt", ".safetensors", ".bin"}
+        }
+    except OSError as error:
+        raise ModelBroken(f"{error.filename}: cannot be read: {error.strerror}") from error
     if notes:
         add_notes(notes, {note_key(path): digest for path, digest in digests.items()})
     whole = hashlib.sha256()

@@ -8,8 +8,9 @@ import torch
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
+from captiond.vocabulary import Vocabulary
 
-CaptionBatch = Callable[[Pixels, Generation], list[tuple[Caption, ...]]]
+CaptionBatch = Callable[[Pixels, Generation, Vocabulary | None], list[tuple[Caption, ...]]]
 # Messages of a RuntimeError that has no class of its own: from the allocator of a CPU, and from a
 # driver that has no memory for something other than a tensor.
 OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "CUDA error: out of memory")
@@ -18,9 +19,11 @@ OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "CUDA error: out of memory")
 def within_memory(caption: CaptionBatch) -> CaptionBatch:
     """Return `caption`, changed to raise OutOfMemory if the device has too little memory."""
 
-    def guarded(pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+    def guarded(
+        pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None
+    ) -> list[tuple[Caption, ...]]:
         with raising_out_of_memory():
-            return caption(pixels, generation)
+            return caption(pixels, generation, vocabulary)
 
     return guarded
 
@@ -39,6 +42,22 @@ def raising_out_of_memory() -> Iterator[None]:
             raise
         release_cached_memory()
         raise OutOfMemory(str(error)) from error
+
+
+def device_memory(device: torch.device) -> dict[str, Callable[[], float]]:
+    """Return how the memory of a device is read, in bytes, by its states. A CPU has none."""
+    if device.type != "cuda":
+        return {}
+    return {
+        "allocated": lambda: torch.cuda.memory_allocated(device),
+        "reserved": lambda: torch.cuda.memory_reserved(device),
+        "used": lambda: used_of(*torch.cuda.mem_get_info(device)),
+        "total": lambda: torch.cuda.mem_get_info(device)[1],
+    }
+
+
+def used_of(free: int, total: int) -> int:
+    return total - free
 
 
 def release_cached_memory() -> None:

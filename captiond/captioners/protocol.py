@@ -17,6 +17,7 @@ from captiond.captioners.choices import Choices
 from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.jobs import Caption, Generation
+from captiond.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Capabilities:
     beams: bool = False  # search with more than one beam
     scores: bool = False  # say how likely a caption is
     several_captions: bool = False  # return more than the best caption
+    vocabulary: bool = False  # score the tags of a vocabulary
+    matching: bool = False  # say whether a text fits an image
     context: bool = False  # use what is known about the image; otherwise it is ignored
 
     @property
@@ -37,6 +40,9 @@ class Capabilities:
             "num_beams": self.beams,
             "num_captions": self.several_captions,
             "context": self.context,
+            "vocabulary": self.vocabulary,
+            "vocabulary_threshold": self.vocabulary,
+            "rerank": self.matching,
         }
         return tuple(name for name, offers in offered.items() if not offers)
 
@@ -48,6 +54,10 @@ class Capabilities:
             return "num_beams"
         if generation.num_captions > 1 and not self.several_captions:
             return "num_captions"
+        if generation.vocabulary and not self.vocabulary:
+            return "vocabulary"
+        if generation.rerank and not self.matching:
+            return "rerank"
         return None
 
 
@@ -77,8 +87,13 @@ class Captioner(Protocol):
     def allocate_pixels(self, images: int) -> Pixels:
         """Return a buffer for the pixels of a batch, uint8 [images, height, width, 3]."""
 
-    def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+    def caption(
+        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+    ) -> list[tuple[Caption, ...]]:
         """Return the captions of a batch of pixels, best first for each image.
+
+        The best caption of an image has the tags of the vocabulary whose scores are at least their
+        thresholds, in the order of their scores.
 
         Raises:
             torch.OutOfMemoryError: the device has too little memory for the batch.
@@ -93,6 +108,7 @@ class Placement:
     precision: Precision
     cuda_graphs: bool = True
     choices: Choices | None = None  # None: the defaults of the precision
+    matcher: Path | None = None  # the folder of a model for image-text matching
 
 
 TokenRun = Callable[[Tensor, int], Tensor]

@@ -21,9 +21,11 @@ class Sequences:
     `tokens` [images, captions, length] include the prompt, and are padded after the end token.
     `scores` [images, captions] are the mean log-probabilities of the new tokens, including the end
     token. `token_scores` [images, captions, length] are the log-probabilities of each; those of the
-    prompt and the padding are 0.
+    prompt and the padding are 0. `features` [images, ...] are what the captions were decoded from,
+    if the search keeps them.
     """
 
     tokens: Tensor
     scores: Tensor
     token_scores: Tensor
+    features: Tensor | None = None

@@ -1,8 +1,9 @@
 """Flags that several commands share, and the settings that result from them."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -11,6 +12,7 @@ from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.sources import Layer, checked, layers_of, sections
 
+Number = TypeVar("Number", int, float)
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -44,6 +46,21 @@ def setting(section: str, key: str, *, metavar: str | None = None) -> Any:
     return typer.Option(metavar=metavar, help=described(sections()[section], key))
 
 
+def between(least: float, most: float | None = None) -> Callable[[Number | None], Number | None]:
+    """Return a callback that refuses a number below `least` or above `most`.
+
+    Typer's own bounds appear in the help as `[1<=x<=10]`.
+    """
+
+    def checked_number(value: Number | None) -> Number | None:
+        if value is not None and (value < least or (most is not None and value > most)):
+            bounds = f"between {least:g} and {most:g}" if most is not None else f"{least:g} or more"
+            raise typer.BadParameter(f"{value} is not {bounds}")
+        return value
+
+    return checked_number
+
+
 Model = Annotated[str | None, setting("model", "name", metavar="NAME")]
 Device = Annotated[str | None, setting("model", "device", metavar="DEVICE")]
 
@@ -64,8 +81,9 @@ def layers_from(
         SettingsError: the file cannot be read, or an assignment is malformed.
     """
     named = config or (Path(path) if (path := os.environ.get("CAPTIOND_CONFIG")) else None)
-    here = Path("captiond.toml")
-    file = named or (here if here.is_file() else None)
+    # Path.is_file raises in a folder that this user cannot enter, such as the home of another one.
+    here = "captiond.toml"
+    file = named or (Path(here) if os.path.isfile(here) else None)  # noqa: PTH113
     flags = {**flags, "data": {"dir": data}}
     for assignment in assignments or []:
         section, key, value = parse_assignment(assignment)

@@ -1,9 +1,14 @@
 """`captiond bench`: measure captiond on this machine, and print tables or JSON."""
 
+import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 
 from rich import box
@@ -11,12 +16,14 @@ from rich.console import Console
 from rich.table import Table
 
 from captiond.bench.cases import Case
+from captiond.bench.load import tree
 from captiond.bench.report import Suggested
 from captiond.bench.run import Plan, Report, measured, plan_for, prepared, run
 from captiond.captioners.families import random_models
 from captiond.captioners.files import ModelFiles, locate
 from captiond.captioners.transformers import hide_progress_bars
-from captiond.cli.captioning.command import progress_bar
+from captiond.cli.captioning.progress import ProgressLines, progress_bar
+from captiond.cli.exits import ending_at_once
 from captiond.cli.formats import json_text, print_line, settings_as_toml
 from captiond.config import Settings
 from captiond.errors import ModelMissing
@@ -39,17 +46,20 @@ class BenchOptions:
 
 
 def bench(settings: Settings, options: BenchOptions, *, as_json: bool) -> None:
-    """Measure and print the report. Standard error gets a progress bar if it is a terminal.
+    """Measure and print the report. Standard error gets the progress: a bar, or else lines.
+
+    SIGINT and SIGTERM end the process at once. No file and no process is left.
 
     Raises:
         ModelMissing, ModelBroken, StartupError, OutOfMemory
-        KeyboardInterrupt: a signal has stopped it, SIGINT or SIGTERM. No file is left.
     """
     set_up_logs(settings.logs, process="bench")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     hide_progress_bars()
     plan = plan_for(settings, options.rounds, quick=options.quick, service=options.service)
-    with TemporaryDirectory(prefix="captiond-bench-", ignore_cleanup_errors=True) as folder:
+    with (
+        TemporaryDirectory(prefix="captiond-bench-", ignore_cleanup_errors=True) as folder,
+        ending_at_once(partial(leave_nothing, Path(folder))),
+    ):
         report = measure(settings, options, plan, Path(folder))
     if as_json:
         print_line(json_text(asdict(report)), sys.stdout)
@@ -57,18 +67,32 @@ def bench(settings: Settings, options: BenchOptions, *, as_json: bool) -> None:
         show(report, Console())
 
 
+def leave_nothing(folder: Path) -> None:
+    """Kill the service that was started, with its processes, and remove the files."""
+    for pid in tree(os.getpid())[1:]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    rmtree(folder, ignore_errors=True)
+
+
 def measure(settings: Settings, options: BenchOptions, plan: Plan, folder: Path) -> Report:
     console = Console(stderr=True)
+    say = ProgressLines(console)
+    say.now("preparing the model")
     with console.status("preparing the model"):
         model = choose_model(settings, options, folder / "model")
         chosen = measured(settings, model)
         config = folder / "captiond.toml"
         config.write_text(as_toml(chosen))
     with prepared(chosen, plan, config) as ready, progress_bar(console) as progress:
-        bar = progress.add_task("", total=len(ready.cases) * (1 + plan.rounds))
+        total = len(ready.cases) * (1 + plan.rounds)
+        bar = progress.add_task("", total=total)
+        begun = count(1)
 
         def report(case: Case) -> None:
-            progress.update(bar, advance=1, description=f"{case.kind} {case.name}")
+            what = f"{case.kind} {case.name}"
+            progress.update(bar, advance=1, description=what)
+            say.sometimes(f"measurement {next(begun)} of {total}: {what}")
 
         return run(ready, chosen, plan, model.name, report)
 
@@ -93,7 +117,7 @@ def choose_model(settings: Settings, options: BenchOptions, folder: Path) -> Mod
 
 def as_toml(settings: Settings) -> str:
     return settings_as_toml(
-        Origin(section, key, value, SOURCE)
+        Origin(section, key, value, SOURCE, default=value)
         for section, keys in settings.model_dump(mode="json", include=set(SECTIONS)).items()
         for key, value in keys.items()
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from captiond.captioners.files import locate
+from captiond.cli.stored_parts import stored_parts
 from captiond.cli.tune_command import summary
 from captiond.config import Settings
 from captiond.errors import CaptiondError, StartupError
@@ -22,17 +23,28 @@ BOX = "image decoders"  # they run with less protection if the kernel lacks a pa
 
 
 def check(settings: Settings) -> bool:
-    """Check every part, print a line for each, and return whether captions can be written."""
-    usable = True
+    """Check every part, print a line for each, and a verdict. Return whether captiond works."""
+    failed: list[str] = []
+    warned: list[str] = []
     for part, check_part in parts(settings):
         try:
             typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
             fallback = part in {MODEL, TUNING} and bool(settings.model.fallback)
             only_warn = part == BOX or fallback
-            usable = usable and only_warn
+            (warned if only_warn else failed).append(part)
             typer.echo(f"{'warn' if only_warn else 'FAIL'}  {part}: {error}")
-    return usable
+    typer.echo(verdict(settings, failed, warned))
+    return not failed
+
+
+def verdict(settings: Settings, failed: list[str], warned: list[str]) -> str:
+    """Return whether captiond can write captions and tags, and with which model."""
+    if failed:
+        return f"not ready: repair what is marked FAIL ({', '.join(failed)})"
+    if MODEL in warned:
+        return f"ready, but only with the fallback model {settings.model.fallback}"
+    return f"ready: captiond can write captions and tags with {settings.model.name}"
 
 
 def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -40,7 +52,7 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
 
     The function returns its result as text, and raises a CaptiondError if the part is not usable.
     """
-    yield "data folder", lambda: check_data(settings.data.dir)
+    yield from stored_parts(settings, os.environ)
     yield BOX, check_box
     yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
     if fallback := settings.model.fallback:
@@ -50,20 +62,6 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "tag synonyms", lambda: f"{len(read_synonyms(synonyms).replacements)} in {synonyms}"
     for language, pipeline in settings.tags.pipelines.items():
         yield f"tag pipeline {language}", lambda: check_pipeline(language, pipeline)  # noqa: B023 - called at once
-
-
-def check_data(folder: Path) -> str:
-    """Return where the data folder is, or where the first start will create it.
-
-    Raises:
-        StartupError: captiond cannot write there.
-    """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise StartupError(f"{there} is a file; set [data] dir to a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise StartupError(f"{there} cannot be written to; change its owner, or set [data] dir")
-    return str(folder) if folder.exists() else f"{folder} will be created at the first start"
 
 
 def check_box() -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.cli.exits import cleaning_up_on_interrupt
 from captiond.config import Settings
 
 db_app = typer.Typer(no_args_is_help=True, help="Back up, check and upgrade the database.")
@@ -41,7 +42,8 @@ def backup(
         def show(done: int, pages: int) -> None:
             progress.update(bar, completed=done, total=pages)
 
-        size = back_up(settings.database, file, overwrite=force, progress=show)
+        with cleaning_up_on_interrupt():
+            size = back_up(settings.database, file, overwrite=force, progress=show)
     typer.echo(f"{file}: {size} bytes, checked")
 
 

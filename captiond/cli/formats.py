@@ -4,7 +4,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import groupby
@@ -15,6 +15,8 @@ from captiond.errors import SettingsError
 from captiond.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
+BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
+BYTE_ORDER_MARK = "\ufeff"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -27,13 +29,12 @@ class Format(StrEnum):
     CSV = "csv"
 
 
-def pick_format(given: Mapping[Format, bool]) -> Format:
-    """Return the format whose flag is given, or else the one that suits standard output.
+def pick_format(asked: Sequence[Format]) -> Format:
+    """Return the format that is asked for, or else the one that suits standard output.
 
     Raises:
-        SettingsError: more than one flag is given.
+        SettingsError: more than one is asked for.
     """
-    asked = [chosen for chosen, is_asked in given.items() if is_asked]
     if len(asked) > 1:
         raise SettingsError("command line: choose one of " + ", ".join(f"--{f}" for f in asked))
     if asked:
@@ -42,15 +43,17 @@ def pick_format(given: Mapping[Format, bool]) -> Format:
 
 
 @contextmanager
-def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
+def printer(chosen: Format, out: TextIO, *, bom: bool = False) -> Iterator[Show]:
     """Yield a function that prints one result. The start and end of the output are printed, too.
 
-    The output is in UTF-8, whatever the locale: programs read it.
+    The output is in UTF-8, whatever the locale: programs read it. With `bom`, CSV begins with a
+    byte order mark, by which spreadsheets know UTF-8.
     """
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(encoding="utf-8")
     match chosen:
         case Format.CSV:
+            out.write((BYTE_ORDER_MARK if bom else "") + csv_header())
             yield csv_printer(out)
         case Format.JSON:
             with json_array(out) as show:
@@ -60,8 +63,7 @@ def printer(chosen: Format, out: TextIO) -> Iterator[Show]:
 
 
 def csv_printer(out: TextIO) -> Show:
-    """Print the header, and return a function that prints one result as a row."""
-    out.write(csv_header())
+    """Return a function that prints one result as a row."""
 
     def show(result: Mapping[str, Any]) -> None:
         out.write(csv_row(result))
@@ -71,13 +73,17 @@ def csv_printer(out: TextIO) -> Show:
 
 
 @contextmanager
-def json_array(out: TextIO) -> Iterator[Show]:
-    """Yield a function that prints one result. The array is closed even after an exception."""
-    between = "[\n"
+def json_array(out: TextIO, *, begun: bool = False) -> Iterator[Show]:
+    """Yield a function that prints one result. The array is closed even after an exception.
+
+    If the array is `begun`, its first items have been printed.
+    """
+    between = ",\n" if begun else "[\n"
 
     def show(result: Mapping[str, Any]) -> None:
         nonlocal between
         out.write(between + json_text(result))
+        out.flush()
         between = ",\n"
 
     try:
@@ -86,9 +92,9 @@ def json_array(out: TextIO) -> Iterator[Show]:
         print_line("[]" if between == "[\n" else "\n]", out)
 
 
-def json_text(value: Any) -> str:
+def json_text(value: Any, indent: int | None = None) -> str:
     """Return a value as JSON. Bytes of a file name that are not UTF-8 are escaped: `\\udce9`."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
     return text if text.isascii() else LONE_SURROGATE.sub(as_escape, text)
 
 
@@ -101,17 +107,29 @@ def print_line(text: str, out: TextIO) -> None:
     out.flush()
 
 
-def settings_as_toml(settings: Iterable[Origin]) -> str:
-    """Return the settings as a TOML file. The source of each setting is a comment."""
+def settings_as_toml(settings: Iterable[Origin], *, coloured: bool = False) -> str:
+    """Return the settings as a TOML file. The source of each setting is a comment.
+
+    A setting that differs from its default is marked, on a terminal also by its colour.
+    """
     lines: list[str] = []
     for section, group in groupby(settings, key=lambda origin: origin.section):
         lines += ["", f"[{section}]"]
         for origin in group:
-            entry = f"{origin.key} = {toml_value(origin.value)}"
-            if origin.value is None:
-                entry = f"# {origin.key} is not set"
-            lines.append(f"{entry}  # {origin.source}")
+            line = setting_line(origin)
+            lines.append(f"{BOLD}{line}{PLAIN}" if coloured and origin.differs else line)
     return "\n".join(lines[1:])
+
+
+def setting_line(origin: Origin) -> str:
+    """Return a setting with its source, and with its default if it differs from that."""
+    entry = f"{origin.key} = {toml_value(origin.value)}"
+    if origin.value is None:
+        entry = f"# {origin.key} is not set"
+    if not origin.differs:
+        return f"{entry}  # {origin.source}"
+    default = "not set" if origin.default is None else toml_value(origin.default)
+    return f"{entry}  # <- {origin.source}; default: {default}"
 
 
 def toml_value(value: Any) -> str:

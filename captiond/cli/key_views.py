@@ -4,9 +4,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from rich.text import Text
+
 from captiond.cli.formats import json_text, print_line, toml_value
 from captiond.cli.keys_command import ListedKey
-from captiond.cli.task_views import moment, new_table, plain, print_whole
+from captiond.cli.listings import moment, plain, print_listing
 from captiond.keys import HASH_PREFIX, Key
 from captiond.web.schemas import rfc3339
 
@@ -21,21 +23,21 @@ def show_keys(keys: Iterable[ListedKey], out: TextIO) -> None:
         for listed in keys:
             print_line(json_text(key_fields(listed)), out)
         return
-    table = new_table(*COLUMNS)
-    for listed in keys:
-        fields = key_fields(listed)
-        table.add_row(
-            plain(fields["name"]),
-            plain(fields["id"]),
-            plain(", ".join(fields["scopes"])),
-            plain(", ".join(f"{name} {value}" for name, value in fields["limits"].items())),
-            plain(f"{fields['weight']:g}"),
-            plain(f"{fields['share']:g}"),
-            plain(fields["source"]),
-            moment(fields["created_at"]),
-            moment(fields["revoked_at"]),
-        )
-    print_whole(table, out)
+    print_listing(COLUMNS, [key_cells(key_fields(listed)) for listed in keys], out)
+
+
+def key_cells(fields: dict[str, Any]) -> tuple[Text, ...]:
+    return (
+        plain(fields["name"]),
+        plain(fields["id"]),
+        plain(", ".join(fields["scopes"])),
+        plain(", ".join(f"{name} {value}" for name, value in fields["limits"].items())),
+        plain(f"{fields['weight']:g}"),
+        plain(f"{fields['share']:g}"),
+        plain(fields["source"]),
+        moment(fields["created_at"]),
+        moment(fields["revoked_at"]),
+    )
 
 
 def key_fields(listed: ListedKey) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.cli.arguments import Config, Data, Set, between, settings_from
 from captiond.client_settings import (
     LEAST_SHARE,
     LEAST_WEIGHT,
@@ -43,10 +43,13 @@ class ListedKey:
     revoked_at: float | None = None
 
 
+checked_limit = between(0, MOST)
+
+
 def checked_body_bytes(value: int | None) -> int | None:
     """Return the value of --body-bytes if a key of the settings could have it as well."""
     try:
-        return None if value is None else check_body_bytes(value)
+        return None if value is None else check_body_bytes(checked_limit(value) or 0)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
@@ -61,29 +64,39 @@ def create(
     ] = None,
     requests: Annotated[
         int | None,
-        typer.Option(min=0, max=MOST, help="Requests in a window of clients.window_seconds."),
+        typer.Option(
+            callback=checked_limit,
+            help="Number of requests in each window of clients.window_seconds. 0: no limit.",
+        ),
     ] = None,
     concurrent: Annotated[
-        int | None, typer.Option(min=0, max=MOST, help="Number of simultaneous requests.")
+        int | None,
+        typer.Option(callback=checked_limit, help="Number of simultaneous requests. 0: no limit."),
     ] = None,
     images: Annotated[
-        int | None, typer.Option(min=0, max=MOST, help="Number of waiting images.")
+        int | None,
+        typer.Option(callback=checked_limit, help="Number of waiting images. 0: no limit."),
     ] = None,
     body_bytes: Annotated[
         int | None,
         typer.Option(
-            min=0,
-            max=MOST,
             callback=checked_body_bytes,
-            help="Size of all bodies at the same time, in bytes: 0, or at least a megabyte.",
+            help="Size of all request bodies at the same time, in bytes: at least a megabyte. "
+            "0: no limit.",
         ),
     ] = None,
     weight: Annotated[
         float,
-        typer.Option(min=LEAST_WEIGHT, max=MOST_WEIGHT, help="Weight of the client in fair turns."),
+        typer.Option(
+            callback=between(LEAST_WEIGHT, MOST_WEIGHT),
+            help="Weight in fair turns. A client of weight 2 has twice as many turns as others.",
+        ),
     ] = 1.0,
     share: Annotated[
-        float, typer.Option(min=LEAST_SHARE, max=1, help="Share of the queues that it may fill.")
+        float,
+        typer.Option(
+            callback=between(LEAST_SHARE, 1), help="Part of the queues that the client may fill."
+        ),
     ] = 1.0,
     only_print: Annotated[
         bool,
@@ -100,7 +113,7 @@ def create(
     """Create a key, and print it. It is shown only now, since only its hash is stored.
 
     As soon as there is any key, every request that captions images, or that reads or cancels
-    tasks, needs one. If a limit is not given, that of the settings applies; 0 means no limit.
+    tasks, needs one. If a limit is not given, that of the settings applies.
     """
     from captiond.cli import key_views
 
@@ -128,8 +141,8 @@ def create(
 def list_keys(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
     """List all keys with their scopes and limits: as a table on a terminal, as JSON in a pipe.
 
-    The keys of the settings and of the file of keys are listed, too. A systemd credential is listed
-    only in the environment of the service.
+    The keys of the settings and of the file of keys are listed, too. Keys in a systemd credential
+    are listed only where the command has that credential, as the service has.
     """
     from captiond.cli import key_views
 
@@ -153,7 +166,7 @@ def revoke(
 ) -> None:
     """Revoke a key of the database. A running service refuses it within a second.
 
-    A key of the settings or of a file is revoked by its removal from there.
+    To revoke a key of the settings or of a file, remove it from there.
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
     asyncio.run(end_key(settings, name, delete=delete))

@@ -1,30 +1,27 @@
 """The `captiond` command: its subcommands and their flags."""
 
 import os
+import signal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.exceptions import TyperException
 
 from captiond import __version__
-from captiond.cli.arguments import (
-    Config,
-    Data,
-    Device,
-    Model,
-    Set,
-    layers_from,
-    setting,
-    settings_from,
-)
+from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
+from captiond.cli.caption_command import caption
+from captiond.cli.completion_command import completion
+from captiond.cli.config_command import config_app
 from captiond.cli.db_command import db_app
+from captiond.cli.exits import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG_USAGE, die_by, fail
 from captiond.cli.keys_command import keys_app
+from captiond.cli.plain_help import use_plain_help
+from captiond.cli.pull_command import pull
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
-from captiond.sources import KEY_VARIABLE, URL_VARIABLE, checked, origins
+from captiond.processes.collector import without_gc
 from captiond.supervisor.datafolder import provide_temporary_folder
-
-EXIT_FAILED, EXIT_WRONG_SETTING, EXIT_STOPPED = 1, 2, 130
 
 app = typer.Typer(
     name="captiond",
@@ -37,26 +34,39 @@ app = typer.Typer(
 
 
 def run() -> int:
-    """Run the command line and return its exit status, unless typer exits by itself."""
+    """Run the command line and return its exit status, unless a signal ends it."""
     # NumPy multiplies only the small matrices of tagging: more threads make that slower.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Child processes use huge pages. The kernel frees them faster when a process dies, and the
     # supervisor sees a death only when the memory is free.
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     try:
-        app(prog_name="captiond")
+        status = int(app(prog_name="captiond", standalone_mode=False) or 0)
+    except TyperException as error:
+        return fail(usage_text(error), EXIT_WRONG_USAGE)
     except SettingsError as error:
-        return fail(str(error), EXIT_WRONG_SETTING)
+        return fail(str(error), EXIT_WRONG_USAGE)
     except CaptiondError as error:
         return fail(str(error), EXIT_FAILED)
-    return 0
-
-
-def fail(message: str, status: int) -> int:
-    """Print a message to standard error and return `status`."""
-    for line in message.splitlines():
-        typer.echo(f"captiond: {line}", err=True)
+    if status == EXIT_STOPPED:
+        die_by(signal.SIGINT)
     return status
+
+
+def usage_text(error: TyperException) -> str:
+    """Return what is wrong with a command line, and where the right usage is.
+
+    It is empty if there are no arguments at all: then the help has been printed.
+    """
+    text = " ".join(error.format_message().split()).rstrip(".")
+    if not text:
+        return ""
+    if (option := getattr(error, "option_name", None)) and hasattr(error, "possibilities"):
+        near = " or ".join(sorted(error.possibilities or ()))
+        text = f"there is no option {option}" + (f", did you mean {near}?" if near else "")
+    context = getattr(error, "ctx", None)
+    where = f"; see {context.command_path} --help" if context else ""
+    return f"command line: {text[:1].lower()}{text[1:]}{where}"
 
 
 def show_version(*, value: bool) -> None:
@@ -100,7 +110,8 @@ def serve(
     The first signal lets the images in progress finish. A second one stops at once. Accepted tasks
     continue at the next start in both cases.
     """
-    from captiond.cli.serve_command import serve_forever
+    with without_gc():
+        from captiond.cli.serve_command import serve_forever
 
     flags: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port, "workers": workers},
@@ -111,84 +122,7 @@ def serve(
     serve_forever(settings, reload=reload)
 
 
-@app.command()
-def caption(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(metavar="PATH", help="Image files, and folders of image files."),
-    ],
-    *,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="Print one JSON object for each line.")
-    ] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")] = False,
-    url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            envvar=URL_VARIABLE,
-            help="Let the service at this address caption the files, instead of this process.",
-        ),
-    ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="File with the key for the service at --url. Default: the key in the environment "
-            f"variable {KEY_VARIABLE}, if it is set.",
-        ),
-    ] = None,
-    config: Config = None,
-    data: Data = None,
-    model: Model = None,
-    device: Device = None,
-    prompt: Annotated[str | None, setting("generation", "prompt", metavar="TEXT")] = None,
-    num_beams: Annotated[int | None, setting("generation", "num_beams")] = None,
-    max_new_tokens: Annotated[int | None, setting("generation", "max_new_tokens")] = None,
-    min_new_tokens: Annotated[int | None, setting("generation", "min_new_tokens")] = None,
-    repetition_penalty: Annotated[float | None, setting("generation", "repetition_penalty")] = None,
-    no_repeat_ngram_size: Annotated[
-        int | None, setting("generation", "no_repeat_ngram_size")
-    ] = None,
-    context: Annotated[str | None, setting("generation", "context", metavar="TEXT")] = None,
-    assignments: Set = None,
-) -> None:
-    """Caption and tag image files, in this process or by a service.
-
-    In a folder, all images are captioned, but no hidden files. On a terminal the results are text
-    for people, in a pipe they are JSON lines. The exit status is 1 if an image has no caption.
-    """
-    from captiond.cli.captioning.command import caption_paths
-    from captiond.cli.formats import Format, pick_format
-
-    chosen = pick_format({Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv})
-    generation = {
-        "prompt": prompt,
-        "num_beams": num_beams,
-        "max_new_tokens": max_new_tokens,
-        "min_new_tokens": min_new_tokens,
-        "repetition_penalty": repetition_penalty,
-        "no_repeat_ngram_size": no_repeat_ngram_size,
-        "context": context,
-    }
-    flags: dict[str, dict[str, Any]] = {
-        "model": {"name": model, "device": device},
-        "generation": generation,
-    }
-    if url is not None:
-        from captiond.cli.captioning.service_flags import service_captioner
-
-        others = {"model": model, "device": device, "set": assignments}
-        captioner = service_captioner(url, key_file, generation, others)
-    else:
-        settings = settings_from(config, flags, data=data, assignments=assignments)
-        provide_temporary_folder(settings.data.dir)
-        from captiond.cli.captioning.in_process import in_process  # this imports torch
-
-        captioner = in_process(settings)
-    if not caption_paths(paths, captioner, chosen):
-        raise typer.Exit(EXIT_FAILED)
+app.command()(caption)
 
 
 @app.command()
@@ -204,7 +138,7 @@ def tags(
             "--file",
             "-f",
             metavar="FILE",
-            help="File with one caption in each line. - is standard input, and the default.",
+            help="File with one caption on each line. Default: -, which is standard input.",
         ),
     ] = None,
     config: Config = None,
@@ -250,7 +184,9 @@ def bench(
     ] = False,
     rounds: Annotated[
         int | None,
-        typer.Option(min=1, help="How many times each figure is measured. Default: 5."),
+        typer.Option(
+            callback=between(1), help="How many times each figure is measured. Default: 5."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     shape: Annotated[
@@ -269,20 +205,18 @@ def bench(
 ) -> None:
     """Measure captiond on this machine, and suggest settings for it.
 
-    The command compares captiond's engine with generate of transformers, and with the least time
-    that the hardware allows. It also measures the HTTP service under load.
+    The command measures captiond's engine, the library transformers on the same model, and how fast
+    the hardware could be at best. It also measures the HTTP service under load.
     """
     flags = {"model": {"name": model, "device": device, "precision": precision}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
-    from captiond.cli.bench_command import BenchOptions  # imports torch
-    from captiond.cli.bench_command import bench as measure
+    with without_gc():
+        from captiond.cli.bench_command import BenchOptions  # imports torch
+        from captiond.cli.bench_command import bench as measure
 
     options = BenchOptions(shape, model is not None, rounds, quick, not no_service)
-    try:
-        measure(settings, options, as_json=json)
-    except KeyboardInterrupt:
-        raise typer.Exit(fail("stopped", EXIT_STOPPED)) from None
+    measure(settings, options, as_json=json)
 
 
 @app.command()
@@ -301,7 +235,9 @@ def tune(
     """
     chosen = {"model": {"name": model, "device": device}}
     settings = settings_from(config, chosen, data=data, assignments=assignments)
-    from captiond.cli.tune_command import tune as measure  # this imports torch
+    provide_temporary_folder(settings.data.dir)
+    with without_gc():
+        from captiond.cli.tune_command import tune as measure  # this imports torch
 
     if not measure(settings):
         raise typer.Exit(EXIT_FAILED)
@@ -311,36 +247,19 @@ def tune(
 def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
     """Check the data folder, the models and the tag pipelines.
 
-    Each part gets one line, which says how to repair what is wrong. The exit status is 1 if
-    captiond could not write captions and tags.
+    Each part gets one line, which says how to repair what is wrong. The last line is the verdict.
+    The exit status is 1 if captiond could not write captions and tags.
     """
     settings = settings_from(config, {}, data=data, assignments=assignments)
-    from captiond.cli.check_command import check as check_parts  # this imports torch
+    provide_temporary_folder(settings.data.dir)
+    with without_gc():
+        from captiond.cli.check_command import check as check_parts  # this imports torch
 
     if not check_parts(settings):
         raise typer.Exit(EXIT_FAILED)
 
 
-@app.command()
-def pull(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="Name of the model on the hub. Default: the model of the settings.",
-        ),
-    ] = None,
-    *,
-    config: Config = None,
-    data: Data = None,
-    assignments: Set = None,
-) -> None:
-    """Download a model from the Hugging Face hub, so that the service can start offline."""
-    from captiond.captioners.files import fetch
-
-    flags = {"model": {"name": name}}
-    settings = settings_from(config, flags, data=data, assignments=assignments)
-    typer.echo(fetch(settings, settings.model.name))
+app.command()(pull)
 
 
 @app.command()
@@ -365,29 +284,10 @@ def openapi(
         output.write_text(text + "\n", "utf-8")
 
 
+app.command()(completion)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 
-config_app = typer.Typer(no_args_is_help=True, help="Show the settings.")
 app.add_typer(config_app, name="config")
-
-
-@config_app.command()
-def show(
-    *,
-    config: Config = None,
-    data: Data = None,
-    assignments: Set = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print only the values, as one JSON object.")
-    ] = False,
-) -> None:
-    """Print every setting with its source, in the form of a settings file."""
-    from captiond.cli.formats import settings_as_toml
-
-    layers = layers_from(config, {}, data=data, assignments=assignments)
-    if as_json:
-        typer.echo(checked(layers).model_dump_json(indent=2))
-    else:
-        typer.echo(settings_as_toml(origins(layers)))
+use_plain_help(app)

@@ -12,10 +12,13 @@ from pathlib import Path
 import structlog
 
 import captiond
-from captiond.config import ServerSettings, Settings
-from captiond.errors import StartupError
+from captiond.authority import local_url
+from captiond.cli.serve_lines import ready_announcer, say_stopped
+from captiond.config import Settings
+from captiond.foreign_variables import without_effect
 from captiond.logs import set_up_logs
-from captiond.metrics import Recorder
+from captiond.messages import ModelInfo
+from captiond.recording import Recorder
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.supervisor.courier import Courier
@@ -23,19 +26,20 @@ from captiond.supervisor.datafolder import (
     check_files,
     create_privately,
     make_folders,
+    make_model_folder,
     make_private,
     provide_temporary_folder,
 )
 from captiond.supervisor.keyring import KeyRing
+from captiond.supervisor.listening import listening
 from captiond.supervisor.lock import locked
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.systemd import Notifier
+from captiond.tracing import start_tracing
 from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
-BACKLOG = 1024
-UNREAD_MS = 120_000  # a connection is closed when the client takes nothing of an answer for so long
 RELOAD_SECONDS = 1.0
 
 
@@ -49,85 +53,96 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
     """
     set_up_logs(settings.logs, process="supervisor")
     create_privately()
-    make_folders(settings.data.dir, settings.spool, settings.model_cache)
+    make_folders(settings.data.dir, settings.spool)
+    make_model_folder(settings.model_cache)
     with locked(settings.data.dir), listening(settings.server) as listener:
         make_private(settings)
         check_files(settings)
         if temporary := provide_temporary_folder(settings.data.dir):
             log.info("temporary_folder", path=str(temporary))
-        host, port = listener.getsockname()[:2]
-        log.info("listening", url=f"http://{host}:{port}", data=str(settings.data.dir))
-        changed = asyncio.run(serve(settings, listener, reload=reload))
+        if variables := without_effect(os.environ):
+            log.warning("variables_without_effect", use_instead=variables)
+        address, port = listener.getsockname()[:2]
+        url = local_url(address, port)
+        settings.address_file.write_text(f"{url}\n", "ascii")
+        log.info("listening", url=url, address=address, data=str(settings.data.dir))
+        announce = ready_announcer(url, settings.logs)
+        changed = asyncio.run(serve(settings, listener, announce, reload=reload))
     if changed:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+    say_stopped(settings.logs)
 
 
-@contextlib.contextmanager
-def listening(server: ServerSettings) -> Iterator[socket.socket]:
-    """Listen on the address of the settings while the block runs.
-
-    Raises:
-        StartupError: the address cannot be used.
-    """
-    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted connections inherit this: a client that never reads its answer is disconnected.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
-        try:
-            listener.bind((server.host, server.port))
-        except OSError as error:
-            raise StartupError(
-                f"{server.host}:{server.port}: cannot listen there: {error.strerror}; stop what "
-                "uses this port, or choose another with --port"
-            ) from error
-        listener.listen(BACKLOG)
-        yield listener
-
-
-async def serve(settings: Settings, listener: socket.socket, *, reload: bool) -> bool:
+async def serve(
+    settings: Settings,
+    listener: socket.socket,
+    announce: Callable[[ModelInfo], None],
+    *,
+    reload: bool,
+) -> bool:
     """Run the supervisor until a signal, or with `reload` until the code has changed.
 
-    Return whether the code has changed.
+    Return whether the code has changed. `announce` is called when the service can caption.
     """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, make_stopper(stop))
+    stopper = make_stopper(stop)
+    with (
+        on_signal(signal.SIGINT, stopper, after=signal.SIG_DFL),
+        on_signal(signal.SIGTERM, stopper, after=signal.SIG_DFL),
+    ):
+        return await serve_until(stop, settings, listener, announce, reload=reload)
+
+
+async def serve_until(
+    stop: asyncio.Event,
+    settings: Settings,
+    listener: socket.socket,
+    announce: Callable[[ModelInfo], None],
+    *,
+    reload: bool,
+) -> bool:
+    """Run the supervisor until `stop` is set, which a change of the code does with `reload`."""
     engine = make_engine(settings.database)
     await prepare_database(engine, settings.database)
     recorder, clock = Recorder(), SteadyClock(engine)
-    courier = Courier(settings, engine, task_status, clock, recorder)
+    traces = start_tracing("supervisor", os.environ)
+    courier = Courier(settings, engine, task_status, clock, recorder, traces)
     courier.prepare()
     keyring = KeyRing(settings, engine, os.environ)
     await keyring.prepare()
     notifier = Notifier(os.environ)
-    supervisor = Supervisor(settings, listener, engine, notifier, courier, keyring, clock, recorder)
+    supervisor = Supervisor(
+        settings, listener, engine, notifier, courier, keyring, clock, recorder, announce
+    )
     try:
-        with on_sigusr1(supervisor.dump_metrics):
+        with on_signal(signal.SIGUSR1, supervisor.dump_metrics, after=signal.SIG_IGN):
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(stop_when_code_changes(stop)) if reload else None
                 await supervisor.run(stop)
                 if watching is not None:
                     watching.cancel()
     finally:
+        if traces is not None:
+            await asyncio.to_thread(traces.close)
         await engine.dispose()
     return watching is not None and watching.done() and not watching.cancelled()
 
 
 @contextlib.contextmanager
-def on_sigusr1(callback: Callable[[], None]) -> Iterator[None]:
-    """Call `callback` in the running event loop for each SIGUSR1 while the block runs.
+def on_signal(
+    number: signal.Signals, callback: Callable[[], None], *, after: signal.Handlers
+) -> Iterator[None]:
+    """Call `callback` in the running event loop for each such signal while the block runs.
 
-    Afterwards the signal is ignored. A handler of the event loop would leave the default action
-    when the loop is closed, which ends the process.
+    `after` is the action afterwards. Handlers of the event loop would leave the default action of
+    Python when the loop is closed: a traceback for SIGINT, and the end of the process for SIGUSR1.
     """
     loop = asyncio.get_running_loop()
-    signal.signal(signal.SIGUSR1, lambda *_: loop.call_soon_threadsafe(callback))
+    signal.signal(number, lambda *_: loop.call_soon_threadsafe(callback))
     try:
         yield
     finally:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(number, after)
 
 
 def make_stopper(stop: asyncio.Event) -> Callable[[], None]:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from captiond.cli.imports import only_what_tags_need
 from captiond.config import Settings
 from captiond.errors import CaptiondError
 from captiond.logs import set_up_logs
+from captiond.processes.collector import without_gc
 
 BATCH = 64  # captions
 STANDARD_INPUT = Path("-")
@@ -38,8 +40,9 @@ def print_tags(captions: list[str], file: Path | None, settings: Settings) -> No
     """
     exit_on_signals()
     set_up_logs(settings.logs, process="tags")
-    from captiond.tagging.output import tagged
-    from captiond.tagging.tagger import Taggers
+    with without_gc(), only_what_tags_need(settings):
+        from captiond.tagging.output import tagged
+        from captiond.tagging.tagger import Taggers
 
     taggers, wanted = Taggers.load(settings.tags), settings.tags.filter
     for batch in batches(map(printable, captions or lines(file or STANDARD_INPUT)), batch_size()):

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.cli.arguments import Config, Data, Set, between, settings_from
 from captiond.config import Settings
 from captiond.errors import TaskNotFound
 from captiond.jobs import Status
 
+MOST_TASKS = 10_000
 tasks_app = typer.Typer(
     no_args_is_help=True,
     help="Show and manage tasks and their webhooks, whether or not the service runs.",
@@ -29,7 +30,11 @@ def list_tasks(
         Status | None, typer.Option(case_sensitive=False, help="List only tasks of this status.")
     ] = None,
     limit: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Largest number of tasks to list.")
+        int,
+        typer.Option(
+            callback=between(1, MOST_TASKS),
+            help=f"Largest number of tasks to list, at most {MOST_TASKS}.",
+        ),
     ] = 20,
     config: Config = None,
     data: Data = None,
@@ -85,7 +90,7 @@ def redeliver(
     ] = None,
     *,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Deliver every webhook that was given up.")
+        bool, typer.Option("--failed", help="Deliver every webhook whose attempts have all failed.")
     ] = False,
     config: Config = None,
     data: Data = None,

@@ -7,6 +7,8 @@ from rich.table import Table
 from captiond.captioners.choices import as_values
 from captiond.captioners.tuning import Timing
 from captiond.captioners.tuning_record import TuningRecord
+from captiond.cli.captioning.progress import ProgressLines
+from captiond.cli.exits import cleaning_up_on_interrupt
 from captiond.config import Settings
 from captiond.logs import set_up_logs
 from captiond.worker.tuned import measured_for_service
@@ -29,8 +31,16 @@ def tune(settings: Settings) -> bool:
     """
     set_up_logs(settings.logs, process="tune")
     console = Console()
-    with Console(stderr=True).status("measuring") as status:
-        found = measured_for_service(settings, lambda race: status.update(f"measuring {race}"))
+    progress = Console(stderr=True)
+    lines = ProgressLines(progress)
+    with cleaning_up_on_interrupt(), progress.status("measuring") as status:
+
+        def on_race(race: str) -> None:
+            status.update(f"measuring {race}")
+            lines.sometimes(f"measuring {race}")
+
+        found = measured_for_service(settings, on_race)
+    console.print(f"{found.model} on {found.device}", highlight=False, markup=False)
     if not found.record.tries:
         console.print(NOTHING, highlight=False)
         return True

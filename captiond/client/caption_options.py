@@ -18,8 +18,11 @@ class CaptionOptions(TypedDict, total=False):
     no_repeat_ngram_size: int
     context: str
     num_captions: int
+    rerank: bool
     no_cache: bool
     language: str
+    vocabulary: Sequence[str]
+    vocabulary_threshold: float
     tag_kinds: Sequence[str]
     tag_categories: Sequence[str]
     tag_deny: Sequence[str]

@@ -6,15 +6,20 @@ import msgspec
 
 
 class CaptionTag(msgspec.Struct, frozen=True, kw_only=True):
-    """A tag. `start` and `end` are the characters of the caption that it comes from."""
+    """A tag. `start` and `end` are the characters of the caption that it comes from.
+
+    A tag that the vocabulary gives has a `score`. One that only the vocabulary gives has no
+    characters.
+    """
 
     tag: str
     lemma: str
     category: str
     kind: str
-    start: int
-    end: int
+    start: int | None
+    end: int | None
     confidence: float | None = None
+    score: float | None = None
 
 
 class CaptionChoice(msgspec.Struct, frozen=True, kw_only=True):

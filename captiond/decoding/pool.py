@@ -24,6 +24,7 @@ from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageTooSlow, PoisonImage
 from captiond.jobs import BLAME_LIMIT, Death, Refused, blame
+from captiond.machine import usable_cores
 from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
@@ -43,14 +44,21 @@ class DecoderDeath:
     exit_code: int
 
 
+def ignore(_: Death) -> None:
+    """Take the death of a decoder that nobody counts."""
+
+
 class DecodePool:
     """Sends images to decode processes, and owns the slots that they write the pixels into.
 
     `running_pool` makes a pool and owns its processes.
     """
 
-    def __init__(self, settings: Settings, slots: Slots) -> None:
+    def __init__(
+        self, settings: Settings, slots: Slots, on_death: Callable[[Death], None] = ignore
+    ) -> None:
         self._settings = settings
+        self._on_death = on_death
         self._slots = slots
         self._jobs = JobQueue(slots)
         self._limits = make_limits(settings)
@@ -107,18 +115,21 @@ class DecodePool:
             # guard: idle-decoder-blames-nothing
             if not decoder.process.is_alive():  # it died while idle, so no image is the cause
                 self._jobs.leave()
+                self._on_death(Death.by(decoder.process.exitcode or 0))
                 return
             job, slot = self._jobs.take()
             begun = time.monotonic()
             reply = await self._reply(decoder, job, slot)
             self._jobs.finished(job, time.monotonic() - begun)
-            self._limits.log.printed(job.work.image.sha256, *output.take())
+            with structlog.contextvars.bound_contextvars(**job.work.ids):
+                self._limits.log.printed(job.work.image.sha256, *output.take())
             if isinstance(reply, Decoded):
                 job.resolve(DecodedImage(slot, reply))
                 continue
             self._jobs.free([slot])
             if isinstance(reply, DecoderDeath):
-                self._lost(job, reply)
+                with structlog.contextvars.bound_contextvars(**job.work.ids):
+                    self._lost(job, reply)
                 return
             job.resolve(reply)
 
@@ -145,6 +156,7 @@ class DecodePool:
     def _lost(self, job: DecodeJob, end: DecoderDeath) -> None:
         """Try a job again whose decoder ended, until its image counts as the cause."""
         # guard: decoder-death-blames-its-image
+        self._on_death(end.death)
         job.blame += max(1, blame(end.death, batch=1))
         if end.exit_code == -signal.SIGPROF:
             seconds = self._limits.seconds
@@ -181,9 +193,11 @@ async def death_of(decoder: ChildProcess) -> DecoderDeath:
 
 
 @asynccontextmanager
-async def running_pool(settings: Settings, slots: Slots) -> AsyncIterator[DecodePool]:
-    """Run a pool; its processes end with the block."""
-    pool = DecodePool(settings, slots)
+async def running_pool(
+    settings: Settings, slots: Slots, on_death: Callable[[Death], None] = ignore
+) -> AsyncIterator[DecodePool]:
+    """Run a pool; its processes end with the block. `on_death` is called for each that dies."""
+    pool = DecodePool(settings, slots, on_death)
     if missing := missing_parts():
         log.warning("decoder_box_incomplete", missing=missing)
     async with asyncio.TaskGroup() as group:
@@ -211,6 +225,6 @@ def decoder_count(settings: Settings) -> int:
     Without a setting, it is the number of cores without the one that the model process uses, or
     less if their standing memory would be more than half of the budget.
     """
-    cores = max(1, len(os.sched_getaffinity(0)) - 1)
+    cores = max(1, usable_cores() - 1)
     fitting = pool_bytes(settings) // 2 // standing_bytes(settings.limits.file_bytes)
     return settings.images.decoders or max(1, min(cores, fitting))

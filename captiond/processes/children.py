@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -13,18 +14,21 @@ from captiond.messages import Message
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN, Start, run_module
 
+SUPERVISORS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 EXIT_POLL_SECONDS = 0.002  # a process is gone a moment after its descriptors are closed
 MakeStart = Callable[[str, "Connection[Message, Message]"], Start]
 
 
 @contextmanager
-def sigusr1_blocked() -> Iterator[None]:
-    """Block SIGUSR1. A process that is started meanwhile inherits this, and so do its children.
+def signals_blocked() -> Iterator[None]:
+    """Block the supervisor's signals. A process that is started meanwhile inherits this.
 
-    It is for the supervisor. `pkill -USR1 captiond` would otherwise end children that have just
-    been started and do not ignore it yet.
+    `pkill -USR1 captiond`, Ctrl-C and a service manager send them to all processes. A child that
+    has just been started does not ignore them yet, so it would end, and the log would report that.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    # The tracker of multiprocessing's resources unblocks SIGINT when it is started.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SUPERVISORS)
     try:
         yield
     finally:
@@ -55,7 +59,7 @@ class ChildProcess:
         start = replace(make_start(name, theirs), standby=standby)
         process = SPAWN.Process(target=run_module, args=(module, start), name=name)
         try:
-            with sigusr1_blocked():
+            with signals_blocked():
                 process.start()
         except BaseException:
             ours.close()

@@ -5,7 +5,6 @@ HTTP server.
 """
 
 import ctypes
-import gc
 import importlib
 import multiprocessing
 import os
@@ -20,6 +19,7 @@ from types import ModuleType
 from captiond.config import Settings
 from captiond.logs import set_up_logs
 from captiond.messages import Message
+from captiond.processes.collector import without_gc
 from captiond.usage import UsageBoard
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -92,17 +92,9 @@ def yield_to_others() -> None:
 
 
 def import_without_gc(module: str) -> ModuleType:
-    """Import a module with the garbage collector switched off, and exempt what was imported.
-
-    The collector would traverse all objects again and again while torch and transformers are
-    imported. Measured, that is a fifth of the import time. Imported objects live as long as the
-    process, so later collections need not traverse them either.
-    """
-    gc.disable()
-    imported = importlib.import_module(module)
-    gc.freeze()
-    gc.enable()
-    return imported
+    """Import a module with the garbage collector switched off."""
+    with without_gc():
+        return importlib.import_module(module)
 
 
 def bind_to_parent(parent: int) -> None:

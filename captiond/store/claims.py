@@ -121,6 +121,7 @@ CLAIMED_TASKS = select(
     TaskRow.spool,
     TaskRow.client,
     TaskRow.weight,
+    TaskRow.created_at,
     type_coerce(TaskRow.options, Text).label("options"),
 ).where(TaskRow.id.in_(bindparam("task_ids", expanding=True)))
 START = (
@@ -140,7 +141,10 @@ UNREADABLE = Refused("what the task asked for cannot be read", "internal_error",
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claimed image. `attempt` fences its result. If `blame` is not 0, it is captioned alone."""
+    """A claimed image. `attempt` fences its result. If `blame` is not 0, it is captioned alone.
+
+    `accepted_at` is the Unix time at which its task was accepted.
+    """
 
     image_id: int
     attempt: int
@@ -149,6 +153,7 @@ class Claim:
     options: Options
     client: Client
     task_id: str
+    accepted_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +172,7 @@ class ClaimedTask:
     spool: str
     client: Client
     options: Options | None
+    accepted_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +256,10 @@ async def start_tasks(
         await connection.execute(START, {"task_ids": waiting, "now": now})
     return {
         row.id: ClaimedTask(
-            row.spool or "", Client(row.client, row.weight), readable_options(row.options)
+            row.spool or "",
+            Client(row.client, row.weight),
+            readable_options(row.options),
+            row.created_at,
         )
         for row in rows
     }
@@ -276,7 +285,16 @@ def sorted_out(
         else:
             image = SpooledImage(task.spool, row.offset, row.size, row.sha256 or "")
             claims.append(
-                Claim(row.id, row.attempt, row.blame, image, task.options, task.client, row.task_id)
+                Claim(
+                    row.id,
+                    row.attempt,
+                    row.blame,
+                    image,
+                    task.options,
+                    task.client,
+                    row.task_id,
+                    task.accepted_at,
+                )
             )
     return claims, lost
 

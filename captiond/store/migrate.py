@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, column, inspect, select, table
 
 from captiond.errors import (
     DatabaseUnusable,
     NoSpace,
     StorageFailed,
     StoreBusy,
+    StoreDamaged,
     StoreError,
     StoreReadOnly,
 )
@@ -21,18 +17,13 @@ from captiond.store.engine import Engine, reading, writing
 from captiond.store.sqlite import quick_damage
 
 PACKAGE = Path(__file__).resolve().parent.parent
+VERSION = table("alembic_version", column("version_num"))  # Alembic writes it: a row, or none
 
 
 def migrations_folder() -> Path:
     """Return the folder of the migrations: in an installed package, or beside it in a checkout."""
     shipped = PACKAGE / "migrations"
     return shipped if shipped.is_dir() else PACKAGE.parent / "migrations"
-
-
-def alembic_config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
-    return config
 
 
 async def prepare_database(engine: Engine, database: Path) -> None:
@@ -49,19 +40,19 @@ async def prepare_database(engine: Engine, database: Path) -> None:
             # guard: damaged-database
             if damage is not None:
                 raise DatabaseUnusable(unusable(database, damage))
-            await connection.run_sync(upgrade)
+            if await connection.run_sync(present_revision) != head():
+                from captiond.store.upgrade import upgrade
+
+                await connection.run_sync(upgrade, migrations_folder(), database)
     except StoreError as error:
         raise at_start(database, error) from error
-    except CommandError as error:
-        raise DatabaseUnusable(
-            f"{database}: made by a newer captiond ({error}); run that one, or restore a backup"
-        ) from error
 
 
-def upgrade(connection: Connection) -> None:
-    config = alembic_config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+def present_revision(connection: Connection) -> str | None:
+    """Return the revision of the tables, or None if there are none."""
+    if not inspect(connection).has_table(VERSION.name):
+        return None
+    return connection.scalar(select(VERSION.c.version_num))
 
 
 async def check_revision(engine: Engine, database: Path) -> None:
@@ -87,19 +78,25 @@ async def revision(engine: Engine, database: Path) -> str | None:
         StoreError: The file cannot be read now.
     """
 
-    def read(connection: Connection) -> str | None:
-        return MigrationContext.configure(connection).get_current_revision()
-
     try:
         async with reading(engine) as connection:
-            return await connection.run_sync(read)
+            return await connection.run_sync(present_revision)
     except StoreError as error:
         raise at_start(database, error) from error
 
 
-def head() -> str | None:
-    """Return the newest revision that this captiond knows."""
-    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+def head() -> str:
+    """Return the newest revision that this captiond knows. Names of migrations begin with theirs.
+
+    Alembic would read all migrations to find it.
+    """
+    return max(path.name for path in migrations_folder().glob("versions/*.py")).partition("_")[0]
+
+
+def is_older(present: str | None) -> bool:
+    """Return whether tables have an earlier revision than this captiond needs, or none yet."""
+    known = {path.name.partition("_")[0] for path in migrations_folder().glob("versions/*.py")}
+    return present is None or present in known - {head()}
 
 
 def at_start(database: Path, error: StoreError) -> StoreError | DatabaseUnusable:
@@ -113,7 +110,12 @@ def at_start(database: Path, error: StoreError) -> StoreError | DatabaseUnusable
             f"{database}: cannot be read or written: {driver_message(error)}. Nothing was changed. "
             "Check the disk, and that this user owns the data folder and the files in it"
         )
-    return DatabaseUnusable(unusable(database, driver_message(error)))
+    if isinstance(error, StoreDamaged):
+        return DatabaseUnusable(unusable(database, driver_message(error)))
+    return DatabaseUnusable(  # a statement that SQLite refuses says nothing about the file
+        f"{database}: cannot be used by this captiond: {driver_message(error)}. Nothing was "
+        "changed. Keep the file, and run the version of captiond that made it"
+    )
 
 
 def driver_message(error: StoreError) -> str:

@@ -59,8 +59,12 @@ def image_view(filename: str, sha256: str | None, status: Status, text: str | No
 
 
 def options_text(options: Options) -> str | None:
-    """Return options as the text of a JSON column, or None if they are the defaults."""
-    return None if options == DEFAULT_OPTIONS else text_of(OPTIONS, options)
+    """Return options as the text of a JSON column, or None if they are the defaults.
+
+    Their origin is stored as well, so that logs and traces of a task name it after a restart.
+    """
+    plain = options == DEFAULT_OPTIONS and options.origin is None
+    return None if plain else text_of(OPTIONS, options)
 
 
 def options_from(text: str | None) -> Options:

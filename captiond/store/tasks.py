@@ -25,12 +25,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from captiond.errors import KeyReused, NothingToRetry, TaskFinished, TaskNotFound
-from captiond.jobs import NewImage, NewTask, Status, TaskView
+from captiond.jobs import NewImage, NewTask, RequestOrigin, Status, TaskView
 from captiond.store.deliveries import announce, withhold
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.finishing import retryable
 from captiond.store.replays import find_earlier, own_key
-from captiond.store.results import options_text, result_text
+from captiond.store.results import Unreadable, options_from, options_text, result_text
 from captiond.store.snapshots import read_snapshot
 from captiond.store.sqlite import execute_many
 from captiond.store.tables import ImageRow, TaskRow
@@ -328,6 +328,21 @@ class Backlog:
 
     images: int = 0
     size: int = 0
+
+
+async def read_origin(engine: Engine, task_id: str) -> RequestOrigin | None:
+    """Return the request that a task came with, None if that is not known.
+
+    Raises:
+        StoreError: The database cannot be read now.
+    """
+    query = select(type_coerce(TaskRow.options, Text)).where(TaskRow.id == task_id)
+    async with reading(engine) as connection:
+        text = (await connection.execute(query)).scalar_one_or_none()
+    try:
+        return options_from(text).origin
+    except Unreadable:
+        return None
 
 
 async def backlog(engine: Engine, client: str | None = None) -> Backlog:

@@ -7,7 +7,8 @@ import structlog
 
 from captiond.jobs import Lane
 from captiond.messages import Work
-from captiond.metrics import CLAIMED, REQUEUED, Recorder
+from captiond.metrics import CLAIMED, REQUEUED
+from captiond.recording import Recorder
 from captiond.store import claims, leases
 from captiond.store.engine import Engine
 from captiond.store.leases import owner_of
@@ -64,7 +65,7 @@ class Assignment:
         while True:
             self._interactive.clear()
             for model, work in self._dispatcher.assign_interactive():
-                self._roster.send(ChildKind.MODEL, model, work)
+                self._send(model, work)
             await self._interactive.wait()
 
     async def run_bulk(self) -> None:
@@ -105,7 +106,7 @@ class Assignment:
         )
         if requeued:
             self._recorder.count(REQUEUED, amount=requeued)
-            log.info("requeued", images=requeued, model=model, blamed=len(blamed or {}))
+            log.info("requeued", images=requeued, child=model, blamed=len(blamed or {}))
         self.bulk_hint()
 
     async def _recover(self) -> None:
@@ -129,9 +130,13 @@ class Assignment:
                 await self.requeue(model)  # the process died during the claim
                 continue
             for claim in claimed:
-                work = bulk_work(claim)
+                work = bulk_work(claim, waiting_since(claim.accepted_at))
                 self._dispatcher.assign_bulk(model, work)
-                self._roster.send(ChildKind.MODEL, model, work)
+                self._send(model, work)
+
+    def _send(self, model: str, work: Work) -> None:
+        log.debug("image_assigned", **work.ids, child=model, lane=work.lane.value)
+        self._roster.send(ChildKind.MODEL, model, work)
 
     def _without_finished(self, claimed: claims.Claimed) -> list[claims.Claim]:
         """Return the claims, after what follows from the tasks that failed in the claim."""
@@ -143,7 +148,12 @@ class Assignment:
         return claimed.claims
 
 
-def bulk_work(claim: claims.Claim) -> Work:
+def waiting_since(accepted_at: float) -> float:
+    """Return a Unix time as one of `time.monotonic`; now if the clock was set back since then."""
+    return time.monotonic() - max(0.0, time.time() - accepted_at)
+
+
+def bulk_work(claim: claims.Claim, since: float) -> Work:
     """Return a claimed image as a message for the model process that it was claimed for."""
     return Work(
         ticket=f"image:{claim.image_id}:{claim.attempt}",
@@ -155,4 +165,5 @@ def bulk_work(claim: claims.Claim) -> Work:
         alone=claim.blame > 0,
         client=claim.client,
         task_id=claim.task_id,
+        since=since,
     )

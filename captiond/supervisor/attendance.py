@@ -10,9 +10,10 @@ import structlog
 from captiond.config import ModelSettings
 from captiond.jobs import Death
 from captiond.messages import Alive, Begun, Go, Message, Ready
-from captiond.metrics import RESTARTS, Recorder
+from captiond.metrics import RESTARTS
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import ChildProcess
+from captiond.recording import Recorder
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.restarter import Restarter
@@ -102,7 +103,8 @@ class ModelAttendance:
             standby.cancel()
         # guard: death-blames-running-images
         death = self._death(code, watching)
-        log_death(self._roster, ChildKind.MODEL, child, code)
+        ids = self._router.ids_of_running(child.name)
+        log_death(self._roster, ChildKind.MODEL, child, code, **ids)
         if not self._roster.draining:
             self._recorder.count(RESTARTS, ChildKind.MODEL, death)
         self._roster.remove(ChildKind.MODEL, child)
@@ -146,12 +148,22 @@ class ModelAttendance:
         return Death.by(exit_code)
 
 
-def log_death(roster: Roster, kind: ChildKind, child: ChildProcess, exit_code: int) -> None:
-    """Log that a child has died, unless it has ended well or a stop has killed it."""
+def log_death(
+    roster: Roster, kind: ChildKind, child: ChildProcess, exit_code: int, **ids: list[str]
+) -> None:
+    """Log that a child has died, unless it has ended well or a stop has killed it.
+
+    `ids` are those of the requests and tasks whose images it was captioning.
+    """
     wanted = roster.has_killed(child.name) and exit_code == -signal.SIGKILL
     # guard: a-stop-is-no-alarm
     if exit_code != 0 and not wanted:
-        log.error(f"{kind}_died", child=child.name, exit_code=exit_code)
+        log.error(
+            "web_died" if kind is ChildKind.WEB else "model_died",
+            child=child.name,
+            exit_code=exit_code,
+            **ids,
+        )
 
 
 async def receive_until_exit(child: ChildProcess, receive: Callable[[Message], None]) -> int:

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,14 +30,18 @@ from captiond.callbacks import (
 from captiond.config import Settings, WebhookSettings
 from captiond.errors import StoreError
 from captiond.jobs import TaskView
-from captiond.metrics import WEBHOOK_CALLS, Recorder
-from captiond.store import deliveries, snapshots
+from captiond.metrics import WEBHOOK_CALLS, WEBHOOK_SECONDS
+from captiond.recording import Recorder
+from captiond.store import deliveries, snapshots, tasks
 from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine
 from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
 from captiond.supervisor.signing import signed_headers, signing_secrets
 from captiond.supervisor.steadyclock import SteadyClock
+
+if TYPE_CHECKING:
+    from captiond.spans import Traces
 
 log = structlog.get_logger()
 PER_HOST = 4  # concurrent calls
@@ -49,7 +54,10 @@ Show = Callable[[TaskView], Mapping[str, object]]
 
 
 class Courier:
-    """Makes the calls that are due. `show` returns a task as clients read it."""
+    """Makes the calls that are due. `show` returns a task as clients read it.
+
+    `traces` is None if traces are off.
+    """
 
     def __init__(
         self,
@@ -58,7 +66,9 @@ class Courier:
         show: Show,
         clock: SteadyClock,
         recorder: Recorder | None = None,
+        traces: "Traces | None" = None,
     ) -> None:
+        self._traces = traces
         self._settings = settings
         self._engine = engine
         self._show = show
@@ -164,8 +174,10 @@ class Courier:
             log.exception("webhook_broken", webhook_id=delivery.id)
             problem = f"{type(error).__name__}: {error}"
         tried = self._result_of(delivery, response, problem, now=self._clock.wall())
+        seconds = time.monotonic() - begun
         self._recorder.count(WEBHOOK_CALLS, outcome_of(tried))
-        log_call(delivery, tried, seconds=time.monotonic() - begun)
+        self._recorder.observe(WEBHOOK_SECONDS, seconds)
+        log_call(delivery, tried, seconds=seconds)
         self._tried.append(tried)
         self._wake.set()
 
@@ -189,7 +201,12 @@ class Courier:
             "User-Agent": f"captiond/{__version__}",
             **signed_headers(keys, delivery.id, self._clock.wall(), body),
         }
-        return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
+        if self._traces is None:
+            return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
+        origin = await tasks.read_origin(self._engine, delivery.task_id)
+        with self._traces.webhook(origin, target.authority) as more:
+            headers |= more
+            return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
 
     def _result_of(
         self,

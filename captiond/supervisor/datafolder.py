@@ -49,6 +49,18 @@ def make_folders(*folders: Path) -> None:
         check_rights(folder, os.R_OK | os.W_OK | os.X_OK)
 
 
+def make_model_folder(folder: Path) -> None:
+    """Create the folder of downloaded models. Models that others have put there need no writing.
+
+    Raises:
+        StartupError: the folder cannot be created or read.
+    """
+    if os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises if a parent is not accessible
+        check_rights(folder, os.R_OK | os.X_OK)
+    else:
+        make_folders(folder)
+
+
 def provide_temporary_folder(data: Path) -> Path | None:
     """Let libraries write temporary files to `tmp` in the data folder if they can nowhere else.
 
@@ -84,13 +96,22 @@ def check_rights(path: Path, mode: int) -> None:
     """Check that this user has the rights of access(2) `mode`.
 
     Raises:
-        StartupError: it has not; the message names the owner.
+        StartupError: it has not; the message says what to do.
     """
-    if not os.access(path, mode):
+    if os.access(path, mode):
+        return
+    user, owner = os.geteuid(), path.lstat().st_uid
+    verb = "write to" if mode & os.W_OK else "read"
+    if user == owner:
+        rights = "rwx" if path.is_dir() else "rw"
         raise StartupError(
-            f"{path}: user {user_name(os.geteuid())} cannot write to it, it belongs to "
-            f"{user_name(path.lstat().st_uid)}; change its owner, or run captiond as that user"
+            f"{path}: its mode does not let its owner {user_name(user)} {verb} it; run chmod "
+            f"u+{rights} {path}"
         )
+    raise StartupError(
+        f"{path}: user {user_name(user)} cannot {verb} it, it belongs to {user_name(owner)}; "
+        "change its owner, or run captiond as that user"
+    )
 
 
 def user_name(uid: int) -> str:

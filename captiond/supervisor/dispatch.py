@@ -43,6 +43,10 @@ class AssignedWork:
             self._held[work.lane] -= 1
         return work
 
+    def held(self, lane: Lane) -> int:
+        """Return how many images of a lane the process has."""
+        return self._held[lane]
+
     def capacity(self, lane: Lane) -> int:
         """Return how many more images of a lane the process can take; negative in the reserve."""
         return self.window - self._held[lane]
@@ -109,6 +113,26 @@ class Dispatcher:
         """The number of interactive images that no model process has yet."""
         return len(self._waiting) + len(self._known_only)
 
+    @property
+    def busy(self) -> bool:
+        """Whether any image waits or is with a model process."""
+        return self.waiting > 0 or any(model.work for model in self._models.values())
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the interactive image that waits the longest began to wait; None if none waits."""
+        assigned = {ticket for each in self._models.values() for ticket in each.work}
+        waiting = (
+            requester.work.since
+            for ticket, requester in self._requesters.items()
+            if ticket not in assigned
+        )
+        return min(waiting, default=None)
+
+    def in_progress(self, lane: Lane) -> int:
+        """Return how many images of a lane model processes have."""
+        return sum(assigned.held(lane) for assigned in self._models.values())
+
     # ------------------------------------------------------------ web processes
 
     def ask(self, web: str, ask: Ask) -> list[WebAnswer]:
@@ -131,6 +155,7 @@ class Dispatcher:
                 options=ask.options,
                 known_only=ask.known_only,
                 client=ask.client,
+                since=ask.since,
             )
             self._requesters[work.ticket] = Requester(web, number, work)
             self._queue_of(work).put(work.client, work.ticket, work, cost_of(work))
@@ -212,6 +237,10 @@ class Dispatcher:
         """Return the tickets that a model process captions now, as far as it has reported."""
         assigned = self._models.get(model)
         return assigned.running & assigned.work.keys() if assigned else frozenset()
+
+    def running_work(self, model: str) -> list[Work]:
+        """Return the images that a model process captions now, as far as it has reported."""
+        return [self._models[model].work[ticket] for ticket in self.running(model)]
 
     def model_exited(self, model: str, death: Death) -> ModelExit:
         """Remove a model process; its interactive images are the next ones of their clients.

@@ -2,12 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
 
-from captiond.metrics import Registry
+from captiond.recording import Registry
 
 log = structlog.get_logger()
 
@@ -19,7 +19,9 @@ class MetricsFile:
     it is there again reads metrics from after the signal. `refresh` brings the registry up to date.
     """
 
-    def __init__(self, path: Path, registry: Registry, refresh: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, registry: Registry, refresh: Callable[[], Awaitable[None]]
+    ) -> None:
         self._path = path
         self._registry = registry
         self._refresh = refresh
@@ -34,7 +36,7 @@ class MetricsFile:
         while True:
             await self._requested.wait()
             self._requested.clear()
-            self._refresh()
+            await self._refresh()
             try:
                 await asyncio.to_thread(replace, self._path, self._registry.snapshot())
             except OSError as error:

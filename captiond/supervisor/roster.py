@@ -106,6 +106,15 @@ class Roster:
         children = self._children[kind]
         return bool(children) if name is None else name in children
 
+    def kinds(self) -> dict[int, ChildKind]:
+        """Return the kinds of the running children, by their process ids."""
+        return {
+            child.process.pid: kind
+            for kind, children in self._children.items()
+            for child in children.values()
+            if child.process.pid is not None
+        }
+
     def send(self, kind: ChildKind, name: str, message: Message) -> None:
         """Send a message to a child; it is dropped if the child has exited."""
         child = self._children[kind].get(name)

@@ -1,14 +1,16 @@
 """Routing: what the supervisor does with each message of its children."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import structlog
 
-from captiond.errors import CaptiondError, Draining, ModelNotReady
+from captiond.errors import CaptiondError, Draining, ModelNotReady, Withdrawn
 from captiond.jobs import Death, Lane, Refused
 from captiond.messages import (
     Alive,
     Ask,
+    AskMetrics,
     Begun,
     CacheReady,
     Cancelled,
@@ -21,14 +23,17 @@ from captiond.messages import (
     Ready,
     TasksChanged,
     Unready,
+    ids_of,
 )
-from captiond.metrics import Registry
+from captiond.metrics import IMAGES_FINISHED
+from captiond.recording import Recorder, Registry
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher, ModelExit, WebAnswer, Withdrawal
 from captiond.supervisor.roster import ChildKind, Roster
+from captiond.supervisor.scrapes import Scrapes
 from captiond.supervisor.statusboard import StatusBoard
 
 log = structlog.get_logger()
@@ -50,6 +55,8 @@ class Router:
         courier: Courier,
         changes: TaskChanges,
         registry: Registry,
+        recorder: Recorder,
+        scrapes: Scrapes,
     ) -> None:
         self._dispatcher = dispatcher
         self._assignment = assignment
@@ -59,6 +66,9 @@ class Router:
         self._courier = courier
         self._changes = changes
         self._registry = registry
+        self._recorder = recorder
+        self._scrapes = scrapes
+        self.finished = 0  # images, since the start
 
     def from_web(self, web: str, message: Message) -> None:
         """Handle a message of a web process."""
@@ -66,11 +76,11 @@ class Router:
             case Alive():
                 pass
             case Ask():
-                self._answer(self._dispatcher.ask(web, message))
+                self._refuse(self._dispatcher.ask(web, message))
                 # guard: answer-in-a-drain
                 self.refuse_if_stopping()
             case Drop(tickets):
-                self._withdraw(self._dispatcher.drop(web, tickets))
+                self._drop(partial(self._dispatcher.drop, web, tickets))
             case Queued():
                 self._assignment.bulk_hint()
             case Cancelled(image_ids, file):
@@ -79,7 +89,9 @@ class Router:
             case TasksChanged(task_ids):
                 self._changes.note(*task_ids)
             case Measured(measurements):
-                self._registry.add(measurements)
+                self._registry.add(measurements, web)
+            case AskMetrics(number):
+                self._scrapes.ask(web, number)
             case _:
                 raise TypeError(f"a web process sends no {type(message).__name__}")
         self._assignment.wake()
@@ -107,14 +119,15 @@ class Router:
             case Finished():
                 self._finish(model, message)
             case Measured(measurements):
-                self._registry.add(measurements)
+                self._registry.add(measurements, model)
             case _:
                 raise TypeError(f"a model process sends no {type(message).__name__}")
         self._assignment.wake()
 
     def web_exited(self, web: str) -> None:
         """Withdraw the images that a web process has asked for."""
-        self._withdraw(self._dispatcher.web_exited(web))
+        self._drop(partial(self._dispatcher.web_exited, web))
+        self._registry.forget(web)
 
     def model_exited(self, role: str, model: str, death: Death) -> ModelExit:
         """Return what follows from the exit of a model process, after its clients are answered.
@@ -123,8 +136,9 @@ class Router:
         try again.
         """
         exit_ = self._dispatcher.model_exited(model, death)
-        self._status.model_exited(role)
-        self._answer(exit_.answers)
+        self._status.model_exited(role, death)
+        self._registry.forget(model)
+        self._refuse(exit_.answers)
         self.refuse_if_stopping()
         self._assignment.wake()
         return exit_
@@ -133,12 +147,17 @@ class Router:
         """Return whether a model process captions a batch, as far as it has reported."""
         return bool(self._dispatcher.running(model))
 
+    def ids_of_running(self, model: str) -> dict[str, list[str]]:
+        """Return the requests and the tasks whose images a model process captions."""
+        return ids_of(self._dispatcher.running_work(model))
+
     def refuse_if_stopping(self) -> None:
         """In a stop without a model process, answer what waits: none is started any more."""
         if self._roster.draining and not self._roster.has(ChildKind.MODEL):
             self._refuse_waiting(Draining("captiond is stopping; try again shortly"))
 
     def _finish(self, model: str, finished: Finished) -> None:
+        self.finished += 1
         work, answers = self._dispatcher.finish(model, finished)
         self._answer(answers)
         if work is None or work.lane is not Lane.BULK:
@@ -153,7 +172,21 @@ class Router:
             self._courier.hint()
 
     def _refuse_waiting(self, error: CaptiondError) -> None:
-        self._answer(self._dispatcher.refuse_waiting(Refused.of(error)))
+        self._refuse(self._dispatcher.refuse_waiting(Refused.of(error)))
+
+    def _refuse(self, answers: Sequence[WebAnswer]) -> None:
+        """Answer images that no model process finishes, and count them."""
+        for each in answers:
+            if isinstance(each.answer.outcome, Refused):
+                self._recorder.count(IMAGES_FINISHED, Lane.INTERACTIVE, each.answer.outcome.code)
+        self._answer(answers)
+
+    def _drop(self, drop: Callable[[], list[Withdrawal]]) -> None:
+        """Withdraw images whose clients have gone. Count those that no model process has."""
+        before = self._dispatcher.waiting
+        self._withdraw(drop())
+        if dropped := before - self._dispatcher.waiting:
+            self._recorder.count(IMAGES_FINISHED, Lane.INTERACTIVE, Withdrawn.code, amount=dropped)
 
     def _answer(self, answers: Iterable[WebAnswer]) -> None:
         for answer in answers:

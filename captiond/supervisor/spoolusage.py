@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import structlog
 
 from captiond.config import Settings
-from captiond.metrics import SPOOL_BYTES, Registry
+from captiond.metrics import DISK_BYTES, DISK_FREE_BYTES, SPOOL_BYTES, SPOOL_LIMIT_BYTES
+from captiond.recording import Registry
 from captiond.spool import DiskSpace, Spool
 from captiond.store import expiry
 from captiond.store.engine import Engine
@@ -61,6 +62,9 @@ class SpoolUsage:
             self._registry.set(SPOOL_BYTES, total)
             space = await asyncio.to_thread(self._spool.disk_space)
             limits = self._settings.limits
+            self._registry.set(SPOOL_LIMIT_BYTES, limits.spool_bytes)
+            self._registry.set(DISK_FREE_BYTES, space.free)
+            self._registry.set(DISK_BYTES, space.total)
             self._status.spool_measured(
                 free_bytes(limits.spool_bytes, total), above_reserve(space, limits.reserve_bytes)
             )

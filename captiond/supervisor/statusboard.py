@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from captiond.messages import Health, Keys, Ready, State, Unready
+from captiond.jobs import Death
+from captiond.messages import Health, Keys, ModelInfo, Ready, State, Unready
 from captiond.processes.children import ChildProcess
 from captiond.supervisor.drainrate import DrainRate
 from captiond.supervisor.health import ModelHealth
@@ -22,11 +23,13 @@ class StatusBoard:
         model_roles: list[str],
         *,
         monotonic: Callable[[], float] = time.monotonic,
+        announce: Callable[[ModelInfo], None] | None = None,
     ) -> None:
         self._roster = roster
         self._notifier = notifier
         self._models = ModelHealth(dict.fromkeys(model_roles))
         self._monotonic = monotonic
+        self._announce = announce  # is called once, when the service can caption
         self._rate = DrainRate()
         self._spool_free: int | None = None
         self._disk_free: int | None = None
@@ -53,9 +56,9 @@ class StatusBoard:
         self._models.report(role, report)
         self.publish()
 
-    def model_exited(self, role: str) -> None:
+    def model_exited(self, role: str, death: Death) -> None:
         """Note and publish that a model process has exited."""
-        self._models.exited(role)
+        self._models.exited(role, death)
         self.publish()
 
     def spool_measured(self, free: int | None, disk_free: int | None) -> None:
@@ -85,5 +88,8 @@ class StatusBoard:
         self._roster.broadcast(ChildKind.WEB, state)
         if state.health is Health.HEALTHY and state.model is not None:
             self._notifier.status(f"captioning with {state.model.name}")
+            if self._announce is not None:
+                self._announce(state.model)
+                self._announce = None
         elif not draining:
             self._notifier.status("; ".join(state.reasons))

@@ -5,26 +5,28 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `changes`: which tasks have changed, for the web processes.
-- `health`, `statusboard`, `watch`: what the service can do now, and which process is hung.
-- `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`,
-  `metricsfile`: leases, webhooks, keys, the deletion of expired data, the spool, and metrics.
+- `health`, `statusboard`, `watch`, `watchdog`: what the service can do now, and what is hung.
+- `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`: leases,
+  webhooks, keys, the deletion of expired data, and the spool.
+- `gauges`, `processfigures`, `scrapes`, `metricsfile`: metrics.
 """
 
 import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 import structlog
 
+from captiond.authority import local_url
 from captiond.config import Settings
-from captiond.messages import Message
-from captiond.metrics import WAITING_IMAGES, Recorder, Registry
+from captiond.messages import Health, Message, ModelInfo
 from captiond.processes.start import ModelStart, WebStart
+from captiond.recording import Recorder, Registry
 from captiond.spool import open_spool
 from captiond.store import leases, tasks
 from captiond.store.engine import Engine
@@ -35,6 +37,7 @@ from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
+from captiond.supervisor.gauges import Gauges
 from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.metricsfile import MetricsFile
 from captiond.supervisor.outage import StorageOutage
@@ -43,9 +46,11 @@ from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.retention import tidy_forever
 from captiond.supervisor.roster import DrainStage, Roster
 from captiond.supervisor.routing import Router
+from captiond.supervisor.scrapes import Scrapes
 from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
+from captiond.supervisor.watchdog import Watchdog, asker
 from captiond.systemd import Notifier
 from captiond.usage import UsageBoard
 
@@ -69,6 +74,7 @@ class Supervisor:
         keyring: KeyRing,
         clock: SteadyClock,
         recorder: Recorder,
+        announce: Callable[[ModelInfo], None],
     ) -> None:
         self._settings = settings
         self._listener = listener
@@ -85,7 +91,7 @@ class Supervisor:
         spool = open_spool(settings)
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
-        self._status = StatusBoard(self._roster, notifier, list(self._devices()))
+        self._status = StatusBoard(self._roster, notifier, list(self._devices()), announce=announce)
         self._changes = TaskChanges(self._roster)
         self._assignment = Assignment(
             self._dispatcher,
@@ -100,6 +106,16 @@ class Supervisor:
         self._usage = SpoolUsage(
             settings, engine, spool, self._cleaner, self._status, self._registry
         )
+        gauges = Gauges(
+            settings,
+            self._registry,
+            recorder,
+            self._dispatcher,
+            self._status,
+            self._roster,
+            engine,
+        )
+        self._scrapes = Scrapes(self._registry, self._roster, gauges.refresh)
         self._router = Router(
             self._dispatcher,
             self._assignment,
@@ -109,8 +125,17 @@ class Supervisor:
             courier,
             self._changes,
             self._registry,
+            recorder,
+            self._scrapes,
         )
-        self._metrics = MetricsFile(settings.metrics_file, self._registry, self._refresh_metrics)
+        self._watchdog = Watchdog(
+            notifier,
+            asker(local_url(*listener.getsockname()[:2])),
+            lambda: self._status.state.health is Health.HEALTHY and self._dispatcher.busy,
+            lambda: self._router.finished,
+            batch_seconds=settings.model.batch_seconds,
+        )
+        self._metrics = MetricsFile(settings.metrics_file, self._registry, gauges.refresh)
 
     def dump_metrics(self) -> None:
         """Have the metrics of all processes written to `Settings.metrics_file` soon."""
@@ -150,6 +175,8 @@ class Supervisor:
             self._keyring.run(self._status.keys_changed),
             self._usage.run(),
             self._metrics.run(),
+            self._scrapes.run(),
+            self._watchdog.run(),
             tidy_forever(self._settings, self._engine, self._cleaner, self._clock),
         )
 
@@ -252,7 +279,3 @@ class Supervisor:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             with outage.tolerated():
                 await checkpoint(self._engine)
-
-    def _refresh_metrics(self) -> None:
-        self._registry.add(self._recorder.take())
-        self._registry.set(WAITING_IMAGES, self._dispatcher.waiting)

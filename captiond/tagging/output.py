@@ -12,5 +12,13 @@ def tagged(caption: str, tags: tuple[Tag, ...], tag_filter: TagFilter) -> dict[s
     return {
         "caption": caption,
         "tags": sorted(tag.tag for tag in details),
-        "tag_details": [asdict(tag) for tag in details],
+        "tag_details": [tag_fields(tag) for tag in details],
     }
+
+
+def tag_fields(tag: Tag) -> dict[str, Any]:
+    """Return the fields of a tag, as the HTTP API has them."""
+    fields = asdict(tag)
+    if tag.score is None:
+        del fields["score"]
+    return fields

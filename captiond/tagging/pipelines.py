@@ -8,10 +8,10 @@ from spacy.language import Language
 from thinc.api import use_ops
 
 from captiond.errors import ModelBroken, ModelMissing
+from captiond.tagging.embedded import EMBEDDED
 from captiond.tagging.extract import RULES_VERSION
 from captiond.tagging.lexicon import lexicon_files
 
-EMBEDDED = {"captiond/english": Path(__file__).resolve().parent.parent / "embedded" / "english"}
 UNUSED = ["ner", "entity_linker", "entity_ruler", "spancat", "senter", "textcat"]
 
 

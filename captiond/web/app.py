@@ -6,7 +6,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from captiond.errors import CaptiondError
@@ -17,13 +16,14 @@ from captiond.web.middleware import RequestContext
 from captiond.web.openapi.served import ServedDocument
 from captiond.web.operation import Operation
 from captiond.web.operations import OPERATIONS
-from captiond.web.page import STATIC
+from captiond.web.page import PageFiles
 from captiond.web.problems import on_captiond_error, on_http_error
+from captiond.web.root_path import RootPath
 from captiond.web.services import Services
 
 
 def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route | Mount]:
-    """Return one route for each operation, and one for the files of the web page."""
+    """Return one route for each operation, and one for the files of the web pages."""
     calls = [
         Route(
             operation.path.replace("{model}", "{model:path}"),  # its name may have slashes
@@ -34,7 +34,7 @@ def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route | Mount]:
         )
         for operation in operations
     ]
-    return [*calls, Mount("/static", StaticFiles(directory=STATIC))]
+    return [*calls, Mount("/static", PageFiles())]
 
 
 def guards(operation: Operation) -> list[Middleware]:
@@ -49,20 +49,34 @@ def paths(table: list[Route | Mount]) -> dict[object, str]:
     }
 
 
+def quiet_endpoints(table: list[Route | Mount], operations: Sequence[Operation]) -> set[object]:
+    """Return the endpoints whose requests are logged at the level debug."""
+    files = {route.app for route in table if isinstance(route, Mount)}
+    return files | {operation.handler for operation in operations if operation.quiet}
+
+
 def make_app(services: Services) -> ASGIApp:
     """Return the ASGI application for these services."""
     operations = [each for each in OPERATIONS if each.exists(services.settings)]
-    table, rules = routes(operations), page_rules(services.settings.server)
+    server = services.settings.server
+    table, rules = routes(operations), page_rules(server)
     app = Starlette(
         routes=table,
         middleware=[
+            Middleware(RootPath, root_path=server.root_path, routes=table),
             Middleware(ResponseHeaders, rules=rules),
-            Middleware(RequestContext, recorder=services.recorder, paths=paths(table)),
+            Middleware(
+                RequestContext,
+                recorder=services.recorder,
+                paths=paths(table),
+                quiet=quiet_endpoints(table, operations),
+                traces=services.traces,
+            ),
             Middleware(PageGuard, rules=rules),
-            Middleware(Identify, server=services.settings.server),
+            Middleware(Identify, server=server),
         ],
         exception_handlers={CaptiondError: on_captiond_error, HTTPException: on_http_error},
     )
     app.state.services = services
-    app.state.document = ServedDocument(operations)
+    app.state.document = ServedDocument(operations, server.root_path)
     return app

@@ -22,9 +22,10 @@ from captiond.web.services import services_of
 
 
 class ModelDescription(TypedDict):
-    """The model that captions. `fallback`: it is not the one that the settings name."""
+    """The model that captions. `fallback`: it is not `requested`, which the settings name."""
 
     name: str
+    requested: str
     fallback: bool
     device: str
     precision: str
@@ -116,6 +117,7 @@ async def info(request: Request) -> Response:
 def described(model: ModelInfo) -> ModelDescription:
     return {
         "name": shown_name(model.name),
+        "requested": shown_name(model.requested),
         "fallback": model.is_fallback,
         "device": model.device,
         "precision": model.precision,

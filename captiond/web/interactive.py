@@ -24,7 +24,7 @@ those of `/batch-caption`, as long as the operation stands in the table with `sc
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.requests import Request
@@ -36,6 +36,7 @@ from captiond.web.access.admission import admission_of
 from captiond.web.access.identity import client_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import form_options
+from captiond.web.origin import origin_of, trace_upload
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec, Upload
 from captiond.web.uploading.uploads import received
@@ -94,7 +95,7 @@ class InteractiveCall:
         admission_of(self.request).hold_images(len(accepted))
         work = self.services.supervisor.caption(
             accepted,
-            options,
+            replace(options, origin=origin_of(self.request)),
             client_of(self.request),
             seconds=self.services.settings.limits.request_seconds,
             known_only=self.known_only,
@@ -130,4 +131,5 @@ async def interactive_call(request: Request, spec: FormSpec) -> AsyncIterator[In
     known_only = services.supervisor.check_answerable()
     async with received(request, services, spec) as form:
         received_at = time.perf_counter()
+        trace_upload(request, started)
         yield InteractiveCall(request, services, spec, form, started, received_at, known_only)

@@ -1,9 +1,11 @@
 """Middleware: request ids, errors that no handler sees, access log and metrics."""
 
+import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -11,33 +13,54 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captiond.errors import RequestError
-from captiond.metrics import REQUEST_ERRORS, REQUESTS, Recorder
+from captiond.errors import Draining, ModelNotReady, RequestError
+from captiond.logs import shortened
+from captiond.metrics import CLIENTS_LIMITED, REQUEST_ERRORS, REQUEST_SECONDS, REQUESTS
+from captiond.recording import Recorder
 from captiond.web.connections.http1 import REFUSED
 from captiond.web.connections.inbox import Evicted
+from captiond.web.origin import SPAN
 from captiond.web.problems import on_captiond_error, on_http_error, problem
+from captiond.web.root_path import own_path
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
+# The answers of probes while no image can be captioned: statuses, and codes of errors if any.
+NOT_READY = {(503, None), (503, ModelNotReady.code), (503, Draining.code)}
 PATH_SHOWN = 200  # characters
 NO_ROUTE = "unmatched"  # the label of requests whose path has no route
 NO_STATUS = "disconnected"  # the label of requests whose client disconnected before the answer
+if TYPE_CHECKING:
+    from captiond.spans import Traces
+
+METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+OTHER_METHOD = "other"  # the label of methods that clients have invented
 OF_THE_BODY = {"content-type", "content-length"}  # headers
 log = structlog.get_logger()
 
 
 class RequestContext:
-    """Gives every request an id, and logs and counts every request.
+    """Gives every request an id, and logs, counts and times every request.
 
     An unexpected exception is logged with its traceback, and answered with 500. A request that the
     protocol refuses (`REFUSED` in its state) is answered here. `paths` maps the endpoints of the
-    routes to their path templates, which are labels of the metrics.
+    routes to their path templates, which are labels of the metrics. `quiet` has the endpoints whose
+    requests are logged at the level debug, and which have no trace. `traces` is None if there are
+    no traces.
     """
 
-    def __init__(self, app: ASGIApp, recorder: Recorder, paths: Mapping[object, str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        recorder: Recorder,
+        paths: Mapping[object, str],
+        quiet: Collection[object] = (),
+        traces: "Traces | None" = None,
+    ) -> None:
         self.app = app
         self._recorder = recorder
         self._paths = paths
+        self._quiet = quiet
+        self._traces = traces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,11 +68,34 @@ class RequestContext:
             return
         scope.setdefault("state", {})["request_id"] = request_id(Headers(scope=scope))
         exchange = Exchange(scope, send)
-        with structlog.contextvars.bound_contextvars(request_id=exchange.request_id):
+        with structlog.contextvars.bound_contextvars(**self._begun(scope, exchange)):
             await self._answer(scope, receive, exchange)
             if not exchange.evicted:  # the listener logs how many are
-                exchange.log()
+                exchange.log(quiet=scope.get("endpoint") in self._quiet)
         self._count(scope, exchange)
+        self._end_span(scope, exchange)
+
+    def _begun(self, scope: Scope, exchange: "Exchange") -> dict[str, str]:
+        """Begin the request's span, if there are traces. Return its ids, as the log shows them."""
+        ids = {"request_id": exchange.request_id}
+        if self._traces is None:
+            return ids
+        span = self._traces.begin_request(scope["method"], Headers(scope=scope))
+        scope["state"][SPAN] = span
+        return {**ids, "trace_id": self._traces.trace_id_of(span)}
+
+    def _end_span(self, scope: Scope, exchange: "Exchange") -> None:
+        """End the request's span. The spans of quiet endpoints are dropped."""
+        if self._traces is None or scope.get("endpoint") in self._quiet:
+            return
+        route = self._paths.get(scope.get("endpoint"), NO_ROUTE)
+        self._traces.end_request(
+            scope["state"][SPAN],
+            name=f"{method_label(scope)} {route}",
+            status=exchange.status,
+            code=scope["state"].get("error_code"),
+            request_id=exchange.request_id,
+        )
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: "Exchange") -> None:
         try:
@@ -73,9 +119,19 @@ class RequestContext:
 
     def _count(self, scope: Scope, exchange: "Exchange") -> None:
         route = self._paths.get(scope.get("endpoint"), NO_ROUTE)
-        self._recorder.count(REQUESTS, route, str(exchange.status or NO_STATUS))
-        if "error_code" in scope["state"]:
-            self._recorder.count(REQUEST_ERRORS, scope["state"]["error_code"])
+        method = method_label(scope)
+        self._recorder.count(REQUESTS, method, route, str(exchange.status or NO_STATUS))
+        self._recorder.observe(REQUEST_SECONDS, exchange.seconds, method, route)
+        state = scope["state"]
+        if "error_code" in state:
+            self._recorder.count(REQUEST_ERRORS, state["error_code"])
+        if "limit" in state:
+            self._recorder.count(CLIENTS_LIMITED, state["limit"])
+
+
+def method_label(scope: Scope) -> str:
+    """Return the method of a request, as a value that clients cannot make up."""
+    return scope["method"] if scope["method"] in METHODS else OTHER_METHOD
 
 
 class Exchange:
@@ -119,17 +175,30 @@ class Exchange:
         )
         await self._send({"type": body["type"], "body": response.body})
 
-    def log(self) -> None:
-        """Log the request: one line, after the response."""
+    @property
+    def seconds(self) -> float:
+        """The time since the request began."""
+        return time.perf_counter() - self._started
+
+    def log(self, *, quiet: bool) -> None:
+        """Log the request: one line, after the response.
+
+        Probes, polls and files of the page are `quiet`: their lines would hide the others. They are
+        logged at the level debug unless the answer is an error.
+        """
         client, state = self._scope.get("client"), self._scope["state"]
         reasons = {"code": state.get("error_code"), "reason": state.get("error_detail")}
         key = state.get("key")
-        log.info(
+        not_ready = (self.status, state.get("error_code")) in NOT_READY
+        failed = (self.status or 0) >= 400 and not not_ready
+        level = logging.DEBUG if quiet and not failed else logging.INFO
+        log.log(
+            level,
             "client_gone" if self.gone else "request",
             method=self._scope["method"],
-            path=loggable(self._scope["path"]),
+            path=loggable(own_path(self._scope)),
             status=self.status,
-            ms=round((time.perf_counter() - self._started) * 1000, 1),
+            ms=round(self.seconds * 1000, 1),
             client=client[0] if client else None,
             **({"key": key.name} if key is not None else {}),
             **{name: value for name, value in reasons.items() if value is not None},
@@ -137,12 +206,8 @@ class Exchange:
 
 
 def loggable(path: str) -> str:
-    """Return a path as the log may show it: not longer than PATH_SHOWN, and with no whole task id.
-
-    Whoever has the id of a task can read its results. The part that is left is enough to find the
-    task in `captiond tasks list`.
-    """
-    return TASK_ID.sub(r"\1…", path)[:PATH_SHOWN]
+    """Return a path as the log may show it: not longer than PATH_SHOWN, with no whole task id."""
+    return shortened(path)[:PATH_SHOWN]
 
 
 def is_foreign_error(start: Message) -> bool:

@@ -146,7 +146,8 @@ class Operation:
     answer the whole request, `image_errors` those that stand as `code` in the result of one image.
     `scope` is what a key must permit; None means that no key is needed and that no limits of
     clients apply. `description` is Markdown and follows the summary. An operation of a `dialect`
-    does not exist if the settings switch the dialect off.
+    does not exist if the settings switch the dialect off. A `quiet` operation is called again and
+    again by programs, so its requests are logged at the level debug.
     """
 
     method: str
@@ -164,6 +165,7 @@ class Operation:
     body: BodySpec | None = None
     error_form: ErrorForm = ErrorForm()
     dialect: Dialect | None = None
+    quiet: bool = False
 
     def exists(self, settings: Settings) -> bool:
         """Return whether the settings allow it."""

@@ -26,7 +26,7 @@ from captiond.errors import (
 from captiond.jobs import Status
 from captiond.keys import Scope
 from captiond.store.results import Unreadable
-from captiond.web import captioning, info, page, probes, schemas, task_schemas
+from captiond.web import captioning, info, page, probes, schemas, scrape, task_schemas
 from captiond.web.async_tasks import (
     async_captioning,
     event_stream,
@@ -105,6 +105,13 @@ WAIT = ParameterSpec(
     "until the task has another revision than the ETag.",
     Annotated[int, Field(ge=0, le=MOST_SECONDS)],
 )
+FOLLOW = ParameterSpec(
+    "follow",
+    "query",
+    "false: send the events that there are, and end. A proxy may hold a stream back, and too many "
+    "clients may wait; a client can then ask again and again.",
+    bool,
+)
 LAST_EVENT_ID = ParameterSpec(
     "Last-Event-ID",
     "header",
@@ -116,6 +123,11 @@ FORMAT = ParameterSpec(
 )
 ACCEPT = ParameterSpec(
     "Accept", "header", "application/json (the default), application/x-ndjson or text/csv."
+)
+METRICS_ACCEPT = ParameterSpec(
+    "Accept",
+    "header",
+    "application/openmetrics-text for OpenMetrics. Anything else, and no header, is text/plain.",
 )
 STATUS = ParameterSpec("status", "query", "List only tasks of this status.", Status)
 LIST_LIMIT = ParameterSpec(
@@ -210,6 +222,7 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=(TASK_ID, WAIT, OFFSET, LIMIT, IF_NONE_MATCH),
         group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+        quiet=True,
     ),
     Operation(
         "GET",
@@ -234,9 +247,10 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         scope=Scope.READ,
         errors=(*ADMISSION, TaskNotFound, InvalidRequest, TooManyWaiting, Draining, *STORE),
-        parameters=(TASK_ID, LAST_EVENT_ID),
+        parameters=(TASK_ID, FOLLOW, LAST_EVENT_ID),
         group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+        quiet=True,
     ),
     Operation(
         "GET",
@@ -301,6 +315,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "The service.", info.ServiceInfo),),
         scope=Scope.READ,
         errors=(*ADMISSION, *STORE),
+        quiet=True,
     ),
     Operation(
         "DELETE",
@@ -323,6 +338,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ResponseSpec(200, "Images can be captioned.", schemas.HealthReport),
             ResponseSpec(503, "No image can be captioned now.", schemas.HealthReport),
         ),
+        quiet=True,
     ),
     Operation(
         "GET",
@@ -330,6 +346,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Liveness: a web process answers.",
         probes.livez,
         (ResponseSpec(200, "The process answers.", schemas.ProbeStatus),),
+        quiet=True,
     ),
     Operation(
         "GET",
@@ -338,6 +355,7 @@ OPERATIONS: tuple[Operation, ...] = (
         probes.readyz,
         (ResponseSpec(200, "Images can be captioned.", schemas.ProbeStatus),),
         errors=NOT_READY,
+        quiet=True,
     ),
     Operation(
         "GET",
@@ -345,6 +363,28 @@ OPERATIONS: tuple[Operation, ...] = (
         "Show the name and the version of the service.",
         probes.version,
         (ResponseSpec(200, "Name and version.", schemas.VersionInfo),),
+        quiet=True,
+    ),
+    Operation(
+        "GET",
+        "/metrics",
+        "Show the metrics of all processes, in Prometheus' text format or in OpenMetrics.",
+        scrape.metrics,
+        (
+            ResponseSpec(
+                200, "The metrics, in Prometheus' text format 0.0.4.", None, media_type="text/plain"
+            ),
+            ResponseSpec(
+                200,
+                "The metrics, in OpenMetrics 1.0.",
+                None,
+                media_type="application/openmetrics-text",
+            ),
+        ),
+        scope=Scope.METRICS,
+        errors=(*ADMISSION, scrape.MetricsUnavailable),
+        parameters=(METRICS_ACCEPT,),
+        quiet=True,
     ),
     Operation(
         "GET",
@@ -352,6 +392,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "The web page, on which images can be captioned.",
         page.page,
         (ResponseSpec(200, "The page.", None, media_type="text/html"),),
+        quiet=True,
     ),
     Operation(
         "GET",
@@ -363,13 +404,15 @@ OPERATIONS: tuple[Operation, ...] = (
             ResponseSpec(304, "The document is as it was with this ETag.", None, DOCUMENT_ETAG),
         ),
         parameters=(IF_NONE_MATCH,),
+        quiet=True,
     ),
     Operation(
         "GET",
         "/docs",
         "The web page that shows the API, with a form to try each call.",
-        served.docs_page,
+        page.docs_page,
         (ResponseSpec(200, "The page.", None, media_type="text/html"),),
+        quiet=True,
     ),
     *DIALECT_OPERATIONS,
 )

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from captiond.config import Settings
 from captiond.jobs import DEFAULT_OPTIONS, Generation, Options
 from captiond.request_options import RequestOptions
-from captiond.tags import TagOptions
+from captiond.tags import Kind, TagOptions
 from captiond.web.async_tasks import callback_url
 from captiond.web.field_problems import MISSPELT, Problem, extra, nearest, problem
 from captiond.web.problems import InvalidRequest
@@ -139,6 +139,9 @@ def conflicts(
     if given.keys() >= {"num_captions", "num_beams"} and wanted.num_captions > wanted.num_beams:
         message = f"Input should be at most num_beams, which is {wanted.num_beams}"
         yield problem("num_captions", "num_captions", message, given["num_captions"])
+    if given.keys() >= {"vocabulary", "tag_kinds"} and Kind.VOCABULARY not in wanted.tag_kinds:
+        message = "Input should include vocabulary, because the request has one"
+        yield problem("tag_kinds", "tag_kinds", message, given["tag_kinds"])
     longest = settings.generation.max_new_tokens
     if "max_new_tokens" in given:
         longest = wanted.max_new_tokens

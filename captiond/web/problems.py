@@ -9,9 +9,11 @@ from starlette.responses import JSONResponse
 
 from captiond.errors import CaptiondError, ModelNotReady, Unauthorized, Unavailable
 from captiond.jobs import Refused
+from captiond.web.access.admission import ClientLimited
 from captiond.web.dialects.error_forms import error_body, fault_of
 from captiond.web.field_problems import Problem
 from captiond.web.field_problems import problem as field_problem
+from captiond.web.root_path import own_path
 
 HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 416: "range_not_satisfiable"}
 RETRY_SECONDS = 5  # Retry-After of an image that was refused with one of these statuses
@@ -85,7 +87,7 @@ def problem(
     request.state.error_code = code
     if status >= 500:
         request.state.error_detail = detail
-    if (dialect := error_body(request.url.path)) is not None:
+    if (dialect := error_body(own_path(request.scope))) is not None:
         fault = fault_of(status, code, detail, request.state.request_id)
         return JSONResponse(dialect(fault), status_code=fault.status, headers=headers)
     body = {"detail": detail, "code": code, "request_id": request.state.request_id, **more}
@@ -107,6 +109,8 @@ async def on_captiond_error(request: Request, error: Exception) -> JSONResponse:
             return problem(request, error.status, error.code, problems, headers, **more)
         case ModelNotReady(reasons=reasons):
             more = {"reasons": list(reasons)}
+        case ClientLimited(limit=limit):
+            request.state.limit = limit
     return problem(request, error.status, error.code, str(error), headers, **more)
 
 

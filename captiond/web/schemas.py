@@ -32,16 +32,18 @@ from captiond.tags import Category, Kind, Tag
 class TagDetail(TypedDict):
     """A tag, its lemma and category, and the characters of the caption that it comes from.
 
-    `confidence` is how sure the model is of these characters, or null if that is not known.
+    `confidence` is how sure the model is of these characters, or null if that is not known. A tag
+    that the vocabulary gives has a `score`; one that only the vocabulary gives has no characters.
     """
 
     tag: str
     lemma: str
     category: Category
     kind: Kind
-    start: int
-    end: int
+    start: int | None
+    end: int | None
     confidence: float | None
+    score: NotRequired[float]
 
 
 class ScoredCaption(TypedDict):
@@ -300,7 +302,7 @@ def raw_text(text: str, raw: str | None) -> str:
 
 def tag_detail(tag: Tag) -> TagDetail:
     """Return a tag's fields. `dataclasses.asdict` would take ten times as long."""
-    return {
+    detail: TagDetail = {
         "tag": tag.tag,
         "lemma": tag.lemma,
         "category": tag.category,
@@ -309,6 +311,9 @@ def tag_detail(tag: Tag) -> TagDetail:
         "end": tag.end,
         "confidence": tag.confidence,
     }
+    if tag.score is not None:
+        detail["score"] = tag.score
+    return detail
 
 
 def task_accepted(task_id: str, files: int) -> TaskAccepted:

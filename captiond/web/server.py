@@ -1,17 +1,20 @@
 """A web process: it serves the application on a socket that all web processes share."""
 
 import asyncio
+import os
 
 import structlog
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from captiond.config import LimitSettings
-from captiond.metrics import Recorder
+from captiond.metrics import CONNECTIONS, CONNECTIONS_LIMIT
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
+from captiond.recording import Recorder
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
+from captiond.tracing import start_tracing
 from captiond.usage import ClientUsage
 from captiond.web.access.allowances import Allowances
 from captiond.web.app import make_app
@@ -66,11 +69,15 @@ async def run(start: WebStart) -> None:
         ]
         await supervisor.keys_received()
         listener = Listener(start.listener, server, patience(settings.limits), most=most)
+        services.recorder.watch(CONNECTIONS, lambda: listener.opened)
+        services.recorder.watch(CONNECTIONS_LIMIT, lambda: most)
         await listener.serve(supervisor.closed, drain_seconds=settings.server.shutdown_seconds)
         for loop in loops:
             loop.cancel()
     supervisor.send_measurements(services.recorder)
     await supervisor.flush()
+    if services.traces is not None:
+        await asyncio.to_thread(services.traces.close)
     await services.engine.dispose()
 
 
@@ -96,6 +103,7 @@ def make_services(start: WebStart, supervisor: SupervisorClient, *, connections:
         allowances=Allowances(start.settings),
         usage=ClientUsage(start.usage, start.number, window=start.settings.clients.window_seconds),
         recorder=Recorder(),
+        traces=start_tracing(start.name, os.environ),
     )
 
 

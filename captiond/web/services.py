@@ -1,11 +1,12 @@
 """The objects that request handlers share, made once when the web process starts."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
 from captiond.config import Settings
-from captiond.metrics import Recorder
+from captiond.recording import Recorder
 from captiond.spool import Spool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage
@@ -18,10 +19,16 @@ from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.uploading.spool_room import SpoolRoom
 from captiond.web.uploading.upload_memory import UploadMemory
 
+if TYPE_CHECKING:
+    from captiond.spans import Traces
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What request handlers use. `owner` is this process's name: its spool files begin with it."""
+    """What request handlers use. `owner` is this process's name: its spool files begin with it.
+
+    `traces` is None if traces are off.
+    """
 
     settings: Settings
     engine: Engine
@@ -37,6 +44,7 @@ class Services:
     usage: ClientUsage
     allowances: Allowances
     recorder: Recorder
+    traces: "Traces | None" = None
 
 
 def services_of(request: Request) -> Services:

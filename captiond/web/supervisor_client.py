@@ -1,6 +1,7 @@
 """The web process's end of the pipe to the supervisor."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 from captiond.clients import Client
@@ -11,18 +12,20 @@ from captiond.messages import (
     Alive,
     Answer,
     Ask,
+    AskMetrics,
     Cancelled,
     Drain,
     Drop,
     Health,
     Keys,
     Measured,
+    MetricsAnswer,
     Queued,
     State,
     TasksChanged,
 )
-from captiond.metrics import Recorder
 from captiond.processes.channel import Channel, ChannelClosed
+from captiond.recording import Measurements, Recorder
 
 REPORT_SECONDS = 1.0  # how often measurements are sent
 
@@ -42,6 +45,8 @@ class SupervisorClient:
         self._channel = channel
         self._next_ticket = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._scrape: asyncio.Future[Measurements] | None = None
+        self._next_scrape = 0
         self._on_changes: Callable[[tuple[str, ...]], None] = ignore
 
     async def listen(self) -> None:
@@ -57,6 +62,8 @@ class SupervisorClient:
                         self.state = state
                     case Answer() as answer:
                         self._resolve(answer)
+                    case MetricsAnswer(number, metrics):
+                        self._resolve_scrape(number, metrics)
                     case TasksChanged(task_ids):
                         self._on_changes(task_ids)
                     case Drain():
@@ -149,7 +156,8 @@ class SupervisorClient:
         loop = asyncio.get_running_loop()
         answers: dict[int, asyncio.Future[Answer]] = {n: loop.create_future() for n in tickets}
         self._waiting.update(answers)
-        self._channel.send(Ask(tickets.start, tuple(images), options, known_only, client))
+        ask = Ask(tickets.start, tuple(images), options, known_only, client, time.monotonic())
+        self._channel.send(ask)
         try:
             await asyncio.wait(answers.values(), timeout=seconds)
         finally:
@@ -162,6 +170,26 @@ class SupervisorClient:
             answer.result() if answer.done() else Answer(ticket, timeout)
             for ticket, answer in answers.items()
         ]
+
+    async def metrics(self, recorder: Recorder, *, seconds: float) -> Measurements:
+        """Return the metrics of all processes, with what `recorder` has measured until now.
+
+        Those who ask at the same time share one question to the supervisor.
+
+        Raises:
+            TimeoutError: the supervisor does not answer within `seconds`.
+        """
+        if self._scrape is None:
+            self._scrape = asyncio.get_running_loop().create_future()
+            self.send_measurements(recorder)
+            self._next_scrape += 1
+            self._channel.send(AskMetrics(self._next_scrape))
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(self._scrape)
+        except TimeoutError:
+            self._scrape = None  # the next one asks anew
+            raise
 
     def on_changes(self, function: Callable[[tuple[str, ...]], None]) -> None:
         """Have `function` called with the ids of tasks that have changed."""
@@ -182,6 +210,12 @@ class SupervisorClient:
         the supervisor is to remove.
         """
         self._channel.send(Cancelled(image_ids, file))
+
+    def _resolve_scrape(self, number: int, metrics: Measurements) -> None:
+        """Give the metrics to those who wait. A late answer is ignored: a newer one follows."""
+        if self._scrape is not None and number == self._next_scrape:
+            self._scrape.set_result(metrics)
+            self._scrape = None
 
     def _resolve(self, answer: Answer) -> None:
         waiting = self._waiting.get(answer.ticket)

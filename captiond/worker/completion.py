@@ -32,6 +32,11 @@ class FinishedImage:
     timings: Timings = NO_TIMINGS
     whole: Captioned | None = None
 
+    @property
+    def finished(self) -> tuple[Work, Outcome, Timings]:
+        """What a trace of the image shows."""
+        return self.work, self.outcome, self.timings
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -60,14 +65,16 @@ class Completion:
 
     async def finish(self, image: FinishedImage) -> None:
         """Finish an image that was not in a batch."""
-        self._reporter.image_finished(image.work.lane, image.outcome)
+        self._reporter.image_finished(image.work, image.outcome)
+        self._reporter.images_traced([image.finished], batch=False)
         await self._deliver([image])
 
     async def finish_batch(self, images: Sequence[FinishedImage]) -> None:
         """Finish the images of a batch. Its measurements are sent before its results."""
         for image in images:
-            self._reporter.image_finished(image.work.lane, image.outcome)
+            self._reporter.image_finished(image.work, image.outcome)
             self._reporter.stages_timed(image.timings)
+        self._reporter.images_traced([image.finished for image in images], batch=True)
         self._reporter.send_measurements()
         await self._deliver(images)
 
@@ -93,9 +100,9 @@ class Completion:
         """Store the outcome of a bulk image, then report it."""
         work, stored = image.work, Stored(taken=False)
         if image.outcome is not WITHDRAWN and work.image_id is not None:
-            stored = await self._store_outcome(
-                ImageOutcome(work.image_id, work.attempt, image.outcome)
-            )
+            outcome = ImageOutcome(work.image_id, work.attempt, image.outcome)
+            with structlog.contextvars.bound_contextvars(**work.ids):
+                stored = await self._store_outcome(outcome)
         self._report(image, stored)
 
     async def _store_outcome(self, outcome: ImageOutcome) -> Stored:

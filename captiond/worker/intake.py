@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import structlog
+
 from captiond.captioners.protocol import Capabilities
 from captiond.clients import Client
 from captiond.decoding.jobqueue import DecodedImage
@@ -93,11 +95,17 @@ class ImageIntake:
 
         From this call on the work can be withdrawn, also before the coroutine runs.
         """
-        self._reporter.accepted(work.ticket)
-        return self._prepare(work)
+        self._reporter.accepted(work)
+        return self._prepare_logged(work)
+
+    async def _prepare_logged(self, work: Work) -> None:
+        """Prepare an image. Each log entry about it has its ids."""
+        with structlog.contextvars.bound_contextvars(**work.ids):
+            await self._prepare(work)
 
     async def _prepare(self, work: Work) -> None:
         known = await self._known.look_up(work)
+        self._reporter.cache_looked_up(hit=known is not None, used=self._recipe.is_cacheable(work))
         if known is not None:
             outcome = self._recipe.selected(known, work)
             await self._completion.finish(FinishedImage(work, outcome, whole=known))

@@ -14,7 +14,7 @@ from captiond.captioners import sizing
 from captiond.captioners.choices import as_values
 from captiond.captioners.devices import pick_device
 from captiond.captioners.families import load_captioner
-from captiond.captioners.files import ModelFiles, find_model, fingerprint
+from captiond.captioners.files import ModelFiles, find_matcher, find_model, fingerprint
 from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner, Placement
 from captiond.captioners.tuning_record import TuningRecord, write_record
@@ -25,6 +25,8 @@ from captiond.jobs import Generation
 from captiond.machine import trim_heap
 from captiond.messages import ModelInfo
 from captiond.tagging.tagger import Taggers
+from captiond.tagging.vocabulary_tags import vocabulary_of
+from captiond.vocabulary import Vocabulary
 from captiond.worker.tuned import measured_anew, tuned, tuning_key
 
 DEFAULT_ON_CPU, DEFAULT_ON_GPU = 8, 64  # images in a batch, if none was set, measured or remembered
@@ -39,6 +41,8 @@ class Identity:
     placement: Placement
     tuning: TuningRecord
     taggers: Taggers
+    vocabulary: Vocabulary
+    matcher_fingerprint: str  # "" if there is no matching model
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Loaded:
     taggers: Taggers
     info: ModelInfo
     pixels: Pixels
+    vocabulary: Vocabulary | None
 
 
 def identify(
@@ -63,6 +68,7 @@ def identify(
         ModelMissing, ModelBroken, SettingsError: captions or tags cannot be made here.
     """
     taggers = Taggers.load(settings.tags)
+    vocabulary = vocabulary_of(settings.tags)
     files = find_model(settings)
     device = pick_device(device_setting)
     mark = fingerprint(files.folder, notes)
@@ -71,8 +77,10 @@ def identify(
         with suppress(ModelBroken):  # `load` reports it; known images need no model
             tuning = measured_anew(settings, device, files.folder, mark, tuning)
     graphs = settings.model.cuda_graphs
-    placement = Placement(device, tuning.precision, graphs, tuning.choices)
-    return Identity(files, mark, placement, tuning, taggers)
+    matcher = find_matcher(settings)
+    placement = Placement(device, tuning.precision, graphs, tuning.choices, matcher)
+    matcher_mark = fingerprint(matcher, notes) if matcher is not None else ""
+    return Identity(files, mark, placement, tuning, taggers, vocabulary, matcher_mark)
 
 
 def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
@@ -90,13 +98,15 @@ def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
         torch.set_num_threads(identity.tuning.threads)
     captioner = load_captioner(identity.files.folder, identity.placement)
     check_defaults(captioner, settings.default_generation)
+    vocabulary = checked_vocabulary(captioner, identity.vocabulary)
     trim_heap()  # unpacked weights were copied to the heap, up to 0.4 GB for BLIP-base
-    warm_up(captioner, taggers, settings)
+    warm_up(captioner, taggers, settings, vocabulary)
     tuning = with_batch_size(settings, captioner, identity) if trial else identity.tuning
     info = describe(settings, identity, captioner, tuning)
     if trial and device.type == "cuda":
         run_each_size(captioner, info.batch_size, settings.default_generation)
-    return Loaded(captioner, taggers, info, captioner.allocate_pixels(info.batch_size))
+    pixels = captioner.allocate_pixels(info.batch_size)
+    return Loaded(captioner, taggers, info, pixels, vocabulary)
 
 
 def check_defaults(captioner: Captioner, defaults: Generation) -> None:
@@ -110,11 +120,34 @@ def check_defaults(captioner: Captioner, defaults: Generation) -> None:
         raise SettingsError(f"[generation] {option}: this model does not support it; remove it")
 
 
-def warm_up(captioner: Captioner, taggers: Taggers, settings: Settings) -> None:
-    """Run everything once, because a first run takes longer than the ones after it."""
+def checked_vocabulary(captioner: Captioner, vocabulary: Vocabulary) -> Vocabulary | None:
+    """Return a vocabulary that has tags, and None for one that has none.
+
+    Raises:
+        SettingsError: the captioner cannot score its tags.
+    """
+    if not vocabulary.tags:
+        return None
+    if not captioner.capabilities.vocabulary:
+        raise SettingsError("[tags] vocabulary: this model cannot score tags; remove it")
+    if vocabulary.scorer == "matching" and not captioner.capabilities.matching:
+        raise SettingsError(
+            "[tags] vocabulary_scorer = matching: needs a model in [model] matcher, such as "
+            "Salesforce/blip-itm-base-coco"
+        )
+    return vocabulary
+
+
+def warm_up(
+    captioner: Captioner, taggers: Taggers, settings: Settings, vocabulary: Vocabulary | None
+) -> None:
+    """Run everything once, because a first run takes longer than the ones after it.
+
+    The scores of the vocabulary's tags about a blank image are computed here as well.
+    """
     languages = list(settings.tags.pipelines)
     pixels = captioner.allocate_pixels(1)
-    ((caption, *_),) = captioner.caption(pixels, settings.default_generation)
+    ((caption, *_),) = captioner.caption(pixels, settings.default_generation, vocabulary)
     taggers.tag([caption.text] * len(languages), languages)
 
 

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from structlog.contextvars import bound_contextvars
+
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Captioned, Refused
-from captiond.messages import Timings
-from captiond.tags import Tag
+from captiond.messages import Timings, ids_of
+from captiond.tagging.vocabulary_tags import tag_of
+from captiond.tags import Tag, merged
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
 from captiond.worker.idle import IdleCause, IdleTime
 from captiond.worker.intake import ModelInput, PreparedImage
@@ -77,7 +80,8 @@ class Pipeline:
             await self._wait_for_more()
             batch = self._without_withdrawn(self._batcher.take(), group)
             if batch:
-                await self._run_batch(batch, group)
+                with bound_contextvars(**ids_of(image.work for image in batch)):
+                    await self._run_batch(batch, group)
             elif not self._batcher and not self._stop:
                 await self._wait_for_images()
 
@@ -120,10 +124,13 @@ class Pipeline:
         self._at_work.append(batch)
         self._report_captioning()
         idle, begun = self._idle.batch_begins(), time.perf_counter()
-        captions = await self._model.caption(pixels, batch[0].generation)
+        generation = batch[0].generation
+        vocabulary = self._recipe.vocabulary_of(generation)
+        captions = await self._model.caption(pixels, generation, vocabulary)
         self._idle.batch_ended()
         ended = time.perf_counter()
         self._batcher.batch_ended(batch, begun, ended)
+        self._reporter.captions_generated(chain.from_iterable(captions))
         self._reporter.batch_captioned(batch[0].work.lane, len(batch), ended - begun, idle)
         texts = [best[0].text if best else None for best in captions]
         tags = self._taggers.start(texts, [image.work.options.language for image in batch])
@@ -182,7 +189,7 @@ class Pipeline:
             self._recipe.model,
             image.decoded.width,
             image.decoded.height,
-            tag_details=best.tagged(tags),
+            tag_details=merged(best.tagged(tags), map(tag_of, best.scored)),
             score=best.score,
             captions=tuple(stored(each) for each in captions if len(captions) > 1),
             confidence=best.confidence,

@@ -19,7 +19,7 @@ from typing import TypeVar
 import structlog
 
 from captiond.captioners.families import uses_context
-from captiond.captioners.memory import within_memory
+from captiond.captioners.memory import device_memory, within_memory
 from captiond.captioners.worded import worded
 from captiond.config import Settings
 from captiond.decoding.pool import DecodePool, running_pool
@@ -29,6 +29,7 @@ from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.store.engine import make_engine
+from captiond.tracing import start_tracing
 from captiond.wording.tidying import TextRules
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
@@ -66,11 +67,14 @@ async def run(start: ModelStart) -> None:
         return
     assert isinstance(message, Go), message
     sys.setswitchinterval(SWITCH_SECONDS)
-    reporter = Reporter(channel, start.name)
+    traces = start_tracing(start.name, os.environ)
+    reporter = Reporter(channel, start.name, traces)
     async with asyncio.TaskGroup() as group:
         alive = group.create_task(report_alive(channel, reporter))
         await serve(start, channel, reporter)
         alive.cancel()
+    if traces is not None:
+        await asyncio.to_thread(traces.close)
 
 
 async def report_alive(channel: Channel, reporter: Reporter) -> None:
@@ -145,7 +149,8 @@ async def caption(
         else:
             window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
             slots = Slots(2 * (window + reserve), loaded.captioner.geometry)
-            async with running_pool(settings, slots) as pool:
+            reporter.watch_device(device_memory(loaded.captioner.device))
+            async with running_pool(settings, slots, reporter.decoder_died) as pool:
                 source = model_input(loaded, pool)
                 runners = make_runners(loaded, device, settings.captions.text_rules)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
@@ -188,6 +193,8 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     rules = settings.captions.text_rules
     if rules != TextRules():  # so that captions that are stored already keep their keys
         parts.append(repr(rules))
+    if identity.matcher_fingerprint:
+        parts.append(identity.matcher_fingerprint)
     return Recipe(
         model=identity.files.name,
         fingerprint=recipe_fingerprint(*parts),
@@ -197,4 +204,5 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         cached=settings.cache.enabled,
         hedge_below=settings.captions.hedge_below,
         uses_context=uses_context(identity.files.folder),
+        vocabulary=identity.vocabulary,
     )

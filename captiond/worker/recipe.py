@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 from captiond.jobs import NO_CONTEXT, Captioned, Generation
 from captiond.messages import Work
+from captiond.tagging.vocabulary_tags import tags_of_request
 from captiond.tags import TagFilter
+from captiond.vocabulary import TEMPLATE, Template, Vocabulary
 from captiond.wording.alt_text import alt_text
 
 # These fields were part of the cache's keys from the beginning, also with their default values.
@@ -22,13 +25,17 @@ FIRST_FIELDS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+NO_VOCABULARY = Vocabulary((), Template.parse(TEMPLATE), 0.0)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What all captions of this process have in common.
 
     `fingerprint` stands for the model's files, its precision and the way images are decoded.
     `tagger_fingerprint` returns the same for the tagger of a language. `defaults` and `wanted`
     apply to requests that ask for nothing in particular. `cached` says whether there is a cache.
+    The tags of `vocabulary`, or those of a request, are scored against each image.
     An alternative text says that it may be wrong if the confidence is below `hedge_below`.
     `uses_context` says whether the captioner uses the context of a request.
     """
@@ -41,6 +48,7 @@ class Recipe:
     cached: bool
     hedge_below: float = 0.0
     uses_context: bool = True
+    vocabulary: Vocabulary = NO_VOCABULARY
 
     def generation_of(self, work: Work) -> Generation:
         """Return how the caption of this work is searched for."""
@@ -53,6 +61,15 @@ class Recipe:
     def _asked_by(self, work: Work) -> Generation:
         return work.options.generation or self.defaults
 
+    def vocabulary_of(self, generation: Generation) -> Vocabulary | None:
+        """Return the vocabulary for captions of this kind: the request's, or else the settings'."""
+        vocabulary = self.vocabulary
+        if generation.vocabulary:
+            vocabulary = replace(vocabulary, tags=tags_of_request(generation.vocabulary))
+        if generation.vocabulary_threshold is not None:
+            vocabulary = replace(vocabulary, threshold=generation.vocabulary_threshold)
+        return vocabulary if vocabulary.tags else None
+
     def is_cacheable(self, work: Work) -> bool:
         """Return whether the cache may answer this work, and may store its caption."""
         return self.cached and not work.options.no_cache and not work.alone
@@ -63,11 +80,20 @@ class Recipe:
         Each key of a client has its own captions, so that neither `cached` nor the time of a
         response shows what another client has sent.
         """
-        generation = generation_key(self.generation_of(work))
+        generation = self.generation_of(work)
         tagger = self.tagger_fingerprint(work.options.language)
+        vocabulary = ""
+        if generation.vocabulary:
+            vocabulary = "\0vocabulary=" + replace(self.vocabulary, tags=()).fingerprint
+        elif self.vocabulary.tags:
+            vocabulary = "\0vocabulary=" + self._vocabulary_fingerprint
         # guard: cache-of-each-key
         owner = f"\0{work.client.name}" if work.client.has_key else ""
-        return f"{self.fingerprint}\0{generation}\0{tagger}{owner}"
+        return f"{self.fingerprint}\0{generation_key(generation)}\0{tagger}{vocabulary}{owner}"
+
+    @cached_property
+    def _vocabulary_fingerprint(self) -> str:
+        return self.vocabulary.fingerprint
 
     def selected(self, whole: Captioned, work: Work) -> Captioned:
         """Return a caption with only those of its tags that the request wants.

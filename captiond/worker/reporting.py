@@ -1,23 +1,36 @@
 """What a model process reports to the supervisor: progress, results and measurements."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import structlog
 
-from captiond.jobs import Captioned, Lane, Outcome
-from captiond.messages import Begun, Finished, Measured, Timings
+from captiond.errors import Withdrawn
+from captiond.jobs import Caption, Captioned, Death, Lane, Outcome
+from captiond.messages import Begun, Finished, Measured, Timings, Work
 from captiond.metrics import (
     BATCH_IMAGES,
+    BATCH_SECONDS,
     BATCHES,
+    CACHE_LOOKUPS,
+    CAPTION_TOKENS,
+    DEVICE_MEMORY,
+    IMAGE_SECONDS,
+    IMAGE_WAIT_SECONDS,
     IMAGES_FINISHED,
     MODEL_BUSY,
     MODEL_IDLE,
+    RESTARTS,
     STAGE_SECONDS,
     TAGGING_FAILURES,
-    Recorder,
 )
 from captiond.processes.channel import Channel
+from captiond.recording import Recorder
 from captiond.worker.idle import IdleCause
+
+if TYPE_CHECKING:
+    from captiond.spans import FinishedWork, Traces
 
 log = structlog.get_logger()
 
@@ -25,8 +38,12 @@ log = structlog.get_logger()
 class Reporter:
     """Sends messages to the supervisor, and tracks the tickets that it still has to answer."""
 
-    def __init__(self, channel: Channel, process: str) -> None:
-        """Report for a process; its name ends with a random part, which metrics leave out."""
+    def __init__(self, channel: Channel, process: str, traces: "Traces | None" = None) -> None:
+        """Report for a process; its name ends with a random part, which metrics leave out.
+
+        `traces` is None if traces are off.
+        """
+        self._traces = traces
         self._channel = channel
         self._process = process.rpartition("-")[0] or process
         self._recorder = Recorder()
@@ -36,9 +53,13 @@ class Reporter:
 
     # ------------------------------------------------------------ tickets
 
-    def accepted(self, ticket: str) -> None:
+    def accepted(self, work: Work) -> None:
         """Note that the supervisor has sent this work."""
-        self._tickets.add(ticket)
+        self._tickets.add(work.ticket)
+        if self._traces is not None:
+            self._traces.image_accepted(work)
+        if work.since:
+            self._recorder.observe(IMAGE_WAIT_SECONDS, time.monotonic() - work.since, work.lane)
 
     def withdraw(self, ticket: str) -> None:
         """Note that the result of this work is not wanted. Finished work is ignored."""
@@ -66,6 +87,7 @@ class Reporter:
         """Record a batch: how long it took, and what the model waited for before it."""
         self._recorder.count(BATCHES, self._process, lane.value)
         self._recorder.observe(BATCH_IMAGES, images, self._process, lane.value)
+        self._recorder.observe(BATCH_SECONDS, seconds, lane.value)
         self._recorder.count(MODEL_BUSY, self._process, amount=seconds)
         for cause, waited in idle.items():
             self._recorder.count(MODEL_IDLE, self._process, cause.value, amount=waited)
@@ -77,9 +99,47 @@ class Reporter:
             idle={cause.value: round(waited, 6) for cause, waited in idle.items()},
         )
 
-    def image_finished(self, lane: Lane, outcome: Outcome) -> None:
-        """Count a finished image."""
-        self._recorder.count(IMAGES_FINISHED, lane.value, outcome_label(outcome))
+    def image_finished(self, work: Work, outcome: Outcome) -> None:
+        """Count a finished image, and record how long it took since its acceptance."""
+        label = outcome_label(outcome)
+        self._recorder.count(IMAGES_FINISHED, work.lane, label)
+        seconds = time.monotonic() - work.since
+        if work.since and label != Withdrawn.code:
+            self._recorder.observe(IMAGE_SECONDS, seconds, work.lane)
+        log.debug(
+            "image_finished",
+            **work.ids,
+            lane=work.lane.value,
+            outcome=label,
+            seconds=round(seconds, 3) if work.since else None,
+        )
+
+    def images_traced(self, finished: "Sequence[FinishedWork]", *, batch: bool) -> None:
+        """Make the traces of finished images, which were in one batch or in none."""
+        if self._traces is None:
+            return
+        if batch:
+            self._traces.batch_finished(finished, self._process)
+        else:
+            self._traces.images_finished(finished)
+
+    def captions_generated(self, captions: Iterable[Caption]) -> None:
+        """Count the tokens of new captions."""
+        tokens = sum(len(caption.tokens) for caption in captions)
+        self._recorder.count(CAPTION_TOKENS, amount=tokens)
+
+    def cache_looked_up(self, *, hit: bool, used: bool) -> None:
+        """Count what the cache knows of an image. It is not `used` for every image."""
+        self._recorder.count(CACHE_LOOKUPS, "hit" if hit else "miss" if used else "unused")
+
+    def decoder_died(self, death: Death) -> None:
+        """Count an image decoder that is replaced."""
+        self._recorder.count(RESTARTS, "decoder", death)
+
+    def watch_device(self, memory: Mapping[str, Callable[[], float]]) -> None:
+        """Report the memory of the device from now on, by its states."""
+        for state, read in memory.items():
+            self._recorder.watch(DEVICE_MEMORY, read, self._process, state)
 
     def stages_timed(self, timings: Timings) -> None:
         """Record where the time of an image went that was in a batch."""

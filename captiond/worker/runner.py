@@ -6,6 +6,8 @@ torch and spaCy must not be entered twice, but one may run beside the other.
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 
 import structlog
 
@@ -15,6 +17,7 @@ from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
 from captiond.tagging.tagger import Taggers
 from captiond.tags import Tag
+from captiond.vocabulary import Vocabulary
 
 log = structlog.get_logger()
 
@@ -27,7 +30,9 @@ class ModelRunner:
         self._thread = thread
         self.buffer = buffer
 
-    async def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+    async def caption(
+        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+    ) -> list[tuple[Caption, ...]]:
         """Return the captions of a batch, uint8 [images, height, width, 3]; best first.
 
         A batch that does not fit into memory is halved. An image that does not fit alone has no
@@ -35,15 +40,17 @@ class ModelRunner:
         """
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._thread, self._caption, pixels, generation)
+            return await loop.run_in_executor(
+                self._thread, self._caption, pixels, generation, vocabulary
+            )
         # guard: split-batch
         except OutOfMemory as error:
             log.warning("out_of_memory", images=len(pixels), reason=str(error))
         if len(pixels) == 1:
             return [()]
         half = len(pixels) // 2
-        first = await self.caption(pixels[:half], generation)
-        return [*first, *await self.caption(pixels[half:], generation)]
+        first = await self.caption(pixels[:half], generation, vocabulary)
+        return [*first, *await self.caption(pixels[half:], generation, vocabulary)]
 
 
 class TagRunner:
@@ -63,7 +70,9 @@ class TagRunner:
     ) -> "asyncio.Future[list[tuple[Tag, ...]]]":
         """Begin to tag captions, and return the future of their tags."""
         loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._thread, self._taggers.tag, texts, languages)
+        # The context has the ids that log entries about these captions show.
+        tag = partial(copy_context().run, self._taggers.tag, texts, languages)
+        return loop.run_in_executor(self._thread, tag)
 
     async def wait(self) -> None:
         """Wait until everything that was started is tagged."""

@@ -32,10 +32,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class MachineMeasured:
-    """A record, and the timings if it has just been measured."""
+    """A record, and the timings if it has just been measured: of which model, on which device."""
 
     record: TuningRecord
     timings: tuple[Timing, ...] = ()
+    model: str = ""
+    device: str = ""
 
 
 def tuned(settings: Settings, device: torch.device, mark: str) -> TuningRecord:
@@ -129,7 +131,7 @@ def measured_for_service(settings: Settings, on_race: Callable[[str], None]) -> 
     if found.record.tries and found.record.quiet:
         mark = fingerprint(files.folder, settings.fingerprints)
         write_record(settings.tuning, tuning_key(settings, device, mark), found.record)
-    return found
+    return replace(found, model=files.name, device=str(device))
 
 
 def remembered_for_service(settings: Settings) -> TuningRecord | None:

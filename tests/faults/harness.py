@@ -26,7 +26,6 @@ from tests.service import Service, http_client, query, wait_for
 
 SOAK = "FAULT_SOAK" in os.environ
 FIGURES = Path("build/soak/figures.jsonl")
-FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}  # every image is captioned
 MOST_OPEN = 200  # images of the newest tasks, so that a run ends
 
 

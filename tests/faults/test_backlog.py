@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 
 from tests.conftest import png
-from tests.faults.harness import FRESH, SOAK, median, record, rounds
+from tests.faults.harness import SOAK, median, record, rounds
 from tests.patience import PATIENCE
-from tests.service import Service, query, running, running_without_model
+from tests.service import FRESH, Service, query, running, running_without_model
 
 FILES = 100
 

@@ -6,19 +6,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.conftest import png
-from tests.faults.harness import FRESH, new_seed, progress, record, rounds
+from tests.faults.harness import new_seed, progress, record, rounds
 from tests.faults.raw_requests import MULTIPART, part, request
 from tests.patience import PATIENCE
 from tests.service import (
+    FRESH,
     Service,
     check_nothing_lost,
     http_client,
@@ -30,7 +31,6 @@ from tests.service import (
 )
 
 LARGE = 3_000_000  # bytes; more than an upload may keep in memory
-Started = Callable[..., AbstractContextManager[Service]]
 
 
 @pytest.fixture
@@ -159,19 +159,16 @@ def test_the_same_key_at_once_is_one_task(data: Path) -> None:
     record("the same Idempotency-Key at once", rounds=100, images=1, lost=0, doubled=0)
 
 
-def test_no_image_of_a_client_that_is_gone_is_captioned(data: Path) -> None:
-    with running(data, **FRESH) as service:
-        model = service.child("model")
-        model.suspend()
+def test_no_image_of_a_client_that_is_gone_is_captioned(service: Service) -> None:
+    gone = len(service.logged("client_gone"))
+    with service.suspended_model():
         with connect(service) as connection:
-            body = part("a.png", png(1)).replace(b'"images"', b'"image"') + b"--edge--\r\n"
+            body = part("a.png", png(1, 95)).replace(b'"images"', b'"image"') + b"--edge--\r\n"
             whole = request(body).replace(b"/async-batch-caption", b"/caption")
             connection.sendall(whole)
-        wait_for(lambda: service.logged("client_gone"), "the client to be missed")
-        model.resume()
-        wait_for(lambda: not list((data / "spool").iterdir()), "an empty spool")
-        assert service.stop() == 0
-        assert "Traceback" not in service.log_text
+        service.wait_for_entries("client_gone", gone + 1)
+    wait_for(lambda: not list((service.data / "spool").iterdir()), "an empty spool")
+    assert "Traceback" not in service.log_text
 
 
 def begin_upload(service: Service, connection: socket.socket, path: str) -> bytes:
@@ -210,13 +207,13 @@ def test_an_upload_that_ends_in_a_stop_without_a_model_is_answered(data: Path) -
         assert service.process.wait(PATIENCE) == 0
 
 
-@pytest.mark.parametrize(("kind", "started"), [("web", running_without_model), ("model", running)])
-def test_a_stop_cuts_short_a_process_that_does_not_react(
-    data: Path, kind: str, started: Started
-) -> None:
-    with started(data, "--set", "server.shutdown_seconds=3") as service:
-        deaf = service.child(kind)
-        deaf.suspend()
+def test_a_stop_cuts_short_processes_that_do_not_react(data: Path) -> None:
+    with running(data, "--set", "server.shutdown_seconds=3") as service:
+        deaf = [service.child(kind) for kind in ("web", "model")]
+        for process in deaf:
+            process.suspend()
         assert service.stop() == 0
-        assert any(kind in entry["child"] for entry in service.logged("drain_overdue"))
-        wait_until_gone([deaf])
+        overdue = " ".join(entry["child"] for entry in service.logged("drain_overdue"))
+        assert "web" in overdue
+        assert "model" in overdue
+        wait_until_gone(deaf)

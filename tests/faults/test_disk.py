@@ -1,5 +1,6 @@
 """A disk that is full, that fails, or that has damaged what was on it."""
 
+import asyncio
 import random
 import resource
 import shutil
@@ -7,17 +8,21 @@ import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from captiond.cli.database import created
+from captiond.config import DataSettings, Settings
 from tests.conftest import png
-from tests.faults.harness import FRESH, new_seed, record, rounds
+from tests.faults.harness import new_seed, record, rounds
 from tests.faults.mounts import mount_in, own_mounts, read_only, writable_again
 from tests.service import (
+    FRESH,
     NO_FILE_LIMIT_FOR_LOGS,
     Service,
     captiond,
@@ -40,12 +45,52 @@ def rng() -> random.Random:
     return random.Random(new_seed())
 
 
-def limit_files(process: psutil.Process, size: int) -> None:
-    """Let all writes of the process fail that make a file larger than `size` bytes.
+@contextmanager
+def limited_files(process: psutil.Process, size: int) -> Iterator[None]:
+    """While the block runs, let all writes of the process fail that make a file larger than `size`.
 
-    Only the soft limit is set, so that it can be lifted again.
+    `size` is in bytes. Only the soft limit is set, so that it can be lifted again.
     """
     process.rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.rlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+
+
+@dataclass
+class Healing:
+    """A running service whose disk fails for a while, and the number of images of each task."""
+
+    service: Service
+    accepted: dict[str, int] = field(default_factory=dict)
+
+    def accept(self, images: list[bytes]) -> str:
+        """Send a task that is accepted, and return its id."""
+        response = post(self.service, images)
+        assert response.status_code == 202, response.text
+        task_id: str = response.json()["task_id"]
+        self.accepted[task_id] = len(images)
+        return task_id
+
+    def tasks(self) -> int:
+        """Return how many tasks the database has."""
+        ((number,),) = query(self.service.data, "SELECT count(*) FROM tasks")
+        return int(number)
+
+
+@pytest.fixture(scope="module")
+def healing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Healing]:
+    """A service for all tests after which it works as before. At its end, nothing is lost."""
+    data = tmp_path_factory.mktemp("healing") / "data"
+    flags = ("--set", f"model.batch_seconds={BATCH_SECONDS}")
+    with running(data, *flags, prefix=NO_FILE_LIMIT_FOR_LOGS, **FRESH) as service:
+        healing = Healing(service)
+        yield healing
+        assert service.logged("model_hung") == service.logged("model_died") == []
+        assert service.stop() == 0
+    check_nothing_lost(data, healing.accepted)
 
 
 def post(service: Service, images: list[bytes]) -> httpx.Response:
@@ -57,38 +102,30 @@ def spooled(service: Service) -> list[Path]:
     return list((service.data / "spool").iterdir())
 
 
-def test_a_full_disk_refuses_uploads_and_heals(data: Path) -> None:
-    with running(data) as service:
-        web = service.child("web")
-        first = post(service, [png(1)]).json()["task_id"]
-        service.finished(first)
-        limit_files(web, MIB)
-        large = png(2) + b"\0" * (2 * MIB)
+def test_a_full_disk_refuses_uploads_and_heals(healing: Healing) -> None:
+    service = healing.service
+    first = healing.accept([png(1)])
+    service.finished(first)
+    large, before = png(2) + b"\0" * (2 * MIB), healing.tasks()
+    with limited_files(service.child("web"), MIB):
         for _ in range(3):
             refused = post(service, [large])
             assert (refused.status_code, refused.json()["code"]) == (507, "no_space")
             alone = service.client.post("/caption", files={"image": ("a.png", large)})
             assert alone.status_code == 507
         assert spooled(service) == []
-        assert query(data, "SELECT count(*) FROM tasks") == [(1,)]
+        assert healing.tasks() == before
         assert service.task(first)["status"] == "COMPLETED", "reading works"
-        limit_files(web, resource.RLIM_INFINITY)
-        second = post(service, [large]).json()["task_id"]
-        assert service.finished(second)["status"] == "COMPLETED"
-        assert service.stop() == 0
-    check_nothing_lost(data, {first: 1, second: 1})
+    assert service.finished(healing.accept([large]))["status"] == "COMPLETED"
 
 
-def test_a_database_that_cannot_grow_accepts_nothing_and_heals(data: Path) -> None:
-    with running_without_model(data) as service:
-        web = service.child("web")
-        limit_files(web, 0)
-        refused = post(service, [b""])  # an empty image: only rows are written
+def test_a_database_that_cannot_grow_accepts_nothing_and_heals(healing: Healing) -> None:
+    before = healing.tasks()
+    with limited_files(healing.service.child("web"), 0):
+        refused = post(healing.service, [b""])  # an empty image: only rows are written
         assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
-        assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
-        limit_files(web, resource.RLIM_INFINITY)
-        assert post(service, [b""]).status_code == 202
-        assert service.stop() == 0
+        assert healing.tasks() == before
+    healing.accept([b""])
 
 
 def batched(service: Service, lane: str) -> int:
@@ -97,35 +134,39 @@ def batched(service: Service, lane: str) -> int:
     return sum(batch["images"] for batch in batches if batch["lane"] == lane)
 
 
-def test_results_wait_until_the_disk_has_space(data: Path) -> None:
-    flags = ("--set", f"model.batch_seconds={BATCH_SECONDS}")
-    with running(data, *flags, prefix=NO_FILE_LIMIT_FOR_LOGS, **FRESH) as service:
-        model = service.child("model")
-        limit_files(model, 0)
-        accepted = post(service, [png(number) for number in range(20)]).json()["task_id"]
-        wait_for(lambda: batched(service, "bulk") == 20, "all images to be captioned")
-        service.wait_for_entries("store_waits", 1)
+def test_results_wait_until_the_disk_has_space(healing: Healing) -> None:
+    service, model = healing.service, healing.service.child("model")
+    before, waiting = batched(service, "bulk"), len(service.logged("store_waits"))
+    with limited_files(model, 0):
+        accepted = healing.accept([png(number) for number in range(20)])
+        wait_for(lambda: batched(service, "bulk") == before + 20, "all images to be captioned")
+        service.wait_for_entries("store_waits", waiting + 1)
         time.sleep(BATCH_SECONDS + 2)  # nothing happens, though the results wait so long
         alone = service.client.post("/caption", files={"image": ("a.png", png(99))})
         assert alone.status_code == 200, "an interactive client does not wait for the disk"
         assert service.task(accepted)["progress"]["done"] == 0
-        limit_files(model, resource.RLIM_INFINITY)
-        assert service.finished(accepted)["status"] == "COMPLETED"
-        assert service.logged("model_hung") == service.logged("model_died") == []
-        assert service.stop() == 0
-    check_nothing_lost(data, {accepted: 20})
+    assert service.finished(accepted)["status"] == "COMPLETED"
+
+
+def test_a_supervisor_that_cannot_write_claims_later(healing: Healing) -> None:
+    service = healing.service
+    failures = len(service.logged("storage_failing"))
+    with limited_files(psutil.Process(service.process.pid), 0):
+        accepted = healing.accept([png(1)])
+        service.wait_for_entries("storage_failing", failures + 1)
+        assert query(service.data, CLAIMED) == [(0,)]
+    assert service.finished(accepted)["status"] == "COMPLETED"
 
 
 def test_a_stop_does_not_wait_for_space_on_the_disk(data: Path) -> None:
     flags = ("--set", "server.shutdown_seconds=2")
     with running(data, *flags, prefix=NO_FILE_LIMIT_FOR_LOGS, **FRESH) as service:
-        model = service.child("model")
-        limit_files(model, 0)
-        accepted = post(service, [png(number) for number in range(20)]).json()["task_id"]
-        wait_for(lambda: batched(service, "bulk") == 20, "all images to be captioned")
-        service.wait_for_entries("store_waits", 1)
-        limit_files(psutil.Process(service.process.pid), 0)
-        assert service.stop() == 0
+        with limited_files(service.child("model"), 0):
+            accepted = post(service, [png(number) for number in range(20)]).json()["task_id"]
+            wait_for(lambda: batched(service, "bulk") == 20, "all images to be captioned")
+            service.wait_for_entries("store_waits", 1)
+            with limited_files(psutil.Process(service.process.pid), 0):
+                assert service.stop() == 0
         assert service.logged("drain_overdue")
     with running(data, **FRESH) as service:
         assert service.finished(accepted)["status"] == "COMPLETED"
@@ -133,24 +174,10 @@ def test_a_stop_does_not_wait_for_space_on_the_disk(data: Path) -> None:
     check_nothing_lost(data, {accepted: 20})
 
 
-def test_a_supervisor_that_cannot_write_claims_later(data: Path) -> None:
-    with running(data, prefix=NO_FILE_LIMIT_FOR_LOGS) as service:
-        supervisor = psutil.Process(service.process.pid)
-        limit_files(supervisor, 0)
-        accepted = post(service, [png(1)]).json()["task_id"]
-        service.wait_for_entries("storage_failing", 1)
-        assert query(data, CLAIMED) == [(0,)]
-        limit_files(supervisor, resource.RLIM_INFINITY)
-        assert service.finished(accepted)["status"] == "COMPLETED"
-        assert service.stop() == 0
-    check_nothing_lost(data, {accepted: 1})
-
-
 @contextmanager
 def running_on_broken_disk(data: Path, call: str) -> Iterator[Service]:
     """A service in which the system call `call` fails, on a data folder that is there already."""
-    with running_without_model(data) as service:
-        assert service.stop() == 0
+    asyncio.run(created(Settings(data=DataSettings(dir=data))))
     prefix = (sys.executable, str(ROOT / "tests" / "faults" / "seccomp.py"), call)
     with running(data, prefix=prefix) as service:
         yield service

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
-from pathlib import Path
 
 import httpx
 from PIL import Image
@@ -15,7 +14,7 @@ from PIL import Image
 from tests.conftest import png
 from tests.faults.harness import SOAK, median, record, rounds
 from tests.patience import PATIENCE
-from tests.service import Service, running
+from tests.service import Service
 
 SECONDS = 2.0  # and two batches: how long another client's image may take
 ASKED = rounds(3, 5)  # images of the other client, one after the other
@@ -70,9 +69,8 @@ def client_at(service: Service, address: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_no_client_makes_another_wait(data: Path) -> None:
+def test_no_client_makes_another_wait(service: Service) -> None:
     with (
-        running(data) as service,
         client_at(service, "127.0.0.1") as greedy,
         client_at(service, "127.0.0.2") as other,
     ):
@@ -87,7 +85,6 @@ def test_no_client_makes_another_wait(data: Path) -> None:
             check_all_captioned(sent, flood)
             longest = max(batch["seconds"] for batch in service.logged("batch")[batches:])
             judge(flood, waits, longest, (time.monotonic() - begun) / len(flood.images))
-        assert service.stop() == 0
 
 
 def images_beside(flood: Flood) -> list[bytes]:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import png
 from tests.faults.harness import (
-    FRESH,
+    Ledger,
     Load,
     check,
     median,
@@ -22,6 +22,7 @@ from tests.faults.harness import (
 )
 from tests.patience import PATIENCE
 from tests.service import (
+    FRESH,
     WITH_STANDBY,
     Service,
     bound_to_parent,
@@ -101,23 +102,20 @@ def test_web_processes_are_killed_during_uploads(data: Path, rng: random.Random)
     )
 
 
-def test_images_that_a_killed_supervisor_had_claimed_are_captioned_later(
-    data: Path,
-) -> None:
-    with running(data, **FRESH) as service:
-        for model in service.children("model"):
-            model.suspend()
-        files = [("images", (f"{number}.png", png(number))) for number in range(3)]
+def kill_with_claims(data: Path, ledger: Ledger) -> None:
+    """Kill a supervisor that has claimed the images of a task, which are captioned later."""
+    ledger.sent.add("claimed")
+    with running(data, **FRESH) as service, service.suspended_model():
+        files = [("images", (f"claimed-{number}.png", png(number))) for number in range(3)]
         task_id = service.client.post("/async-batch-caption", files=files).json()["task_id"]
+        ledger.accepted[task_id] = len(files)
         wait_for(lambda: service.task(task_id)["status"] == "PROCESSING", "the claim")
         service.kill()
-    with running(data, **FRESH) as service:
-        assert service.finished(task_id)["status"] == "COMPLETED"
-        assert service.stop() == 0
 
 
 def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
     load, times = Load(rng), rounds(3, 200)
+    kill_with_claims(data, load.ledger)
     for number in range(times):
         service = Service(data, **FRESH)
         try:

@@ -4,6 +4,8 @@ import os
 import random
 import signal
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,21 @@ from PIL import Image
 
 from tests.commands import command
 from tests.conftest import png
-from tests.faults.harness import FRESH, Load, check, new_seed, record, rounds, wait_for_the_end
-from tests.service import WITH_STANDBY, Service, captiond, check_nothing_lost, running, wait_for
+from tests.faults.harness import Load, check, new_seed, record, rounds, wait_for_the_end
+from tests.faults.inject.sitecustomize import COLOURS, MENDED
+from tests.service import (
+    FRESH,
+    WITH_STANDBY,
+    Service,
+    captiond,
+    check_nothing_lost,
+    query,
+    running,
+    wait_for,
+)
 
 INJECT = str(Path(__file__).parent / "inject")
+BATCH_SECONDS = 5
 NEIGHBOURS = 15
 
 
@@ -25,37 +38,61 @@ def rng() -> random.Random:
     return random.Random(new_seed())
 
 
-def marked() -> bytes:
-    """Return an image that triggers the injected faults."""
+def marked(fault: str) -> bytes:
+    """Return an image that causes a fault."""
     buffer = BytesIO()
-    Image.new("RGB", (32, 32), (255, 0, 255)).save(buffer, "PNG")
+    Image.new("RGB", (32, 32), COLOURS[fault]).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def injected(fault: str, data: Path) -> dict[str, str]:
-    return {
-        "PYTHONPATH": os.pathsep.join([INJECT, os.environ.get("PYTHONPATH", "")]),
-        "FAULT_INJECT": fault,
-        "FAULT_INJECT_ONCE": str(data.with_suffix(".once")),
-        **FRESH,
-    }
+@dataclass
+class Faulty:
+    """A running service into which faults are injected, and the number of images of each task."""
+
+    service: Service
+    faults: Path  # the folder of `sitecustomize`
+    accepted: dict[str, int] = field(default_factory=dict)
+
+    def send_among_neighbours(self, fault: str, place: int) -> str:
+        """Send a task of 16 images, of which the one at `place` causes a fault. Return its id."""
+        images = [png(number) for number in range(NEIGHBOURS)]
+        images.insert(place, marked(fault))
+        files = [("images", (f"{number}.png", image)) for number, image in enumerate(images)]
+        response = self.service.client.post("/async-batch-caption", files=files)
+        assert response.status_code == 202
+        task_id: str = response.json()["task_id"]
+        self.accepted[task_id] = len(images)
+        return task_id
+
+    def deaths(self, kind: str = "model") -> int:
+        """Return how many processes of a kind have died so far."""
+        return len(self.service.logged(f"{kind}_died"))
+
+    def wait_ready_after(self, deaths: int) -> None:
+        """Wait until the model is ready after so many deaths in all."""
+        self.service.wait_for_entries("model_died", deaths)
+        self.service.wait_for_entries("model_ready", deaths + 1)
+        self.service.wait_ready()
 
 
-def send_among_neighbours(
-    service: Service, rng: random.Random, *, first: int = NEIGHBOURS + 1
-) -> tuple[str, int]:
-    """Send a task of 16 images, of which one is marked: any of the `first` first ones.
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    """A service for all faults. At its end, nothing is lost."""
+    folder = tmp_path_factory.mktemp("faulty")
+    path = os.pathsep.join([INJECT, os.environ.get("PYTHONPATH", "")])
+    environ = {"PYTHONPATH": path, "FAULT_INJECT": str(folder), **FRESH}
+    flags = ("--set", f"model.batch_seconds={BATCH_SECONDS}")
+    with running(folder / "data", *flags, **environ) as service:
+        faulty = Faulty(service, folder)
+        yield faulty
+        assert service.stop() == 0
+    check_nothing_lost(folder / "data", faulty.accepted)
 
-    Returns:
-        The id of the task, and the index of the marked image.
-    """
-    place = rng.randrange(first)
-    images = [png(number) for number in range(NEIGHBOURS)]
-    images.insert(place, marked())
-    files = [("images", (f"{number}.png", image)) for number, image in enumerate(images)]
-    response = service.client.post("/async-batch-caption", files=files)
-    assert response.status_code == 202
-    return response.json()["task_id"], place
+
+@pytest.fixture
+def place(rng: random.Random) -> int:
+    """Any place of the marked image among its neighbours."""
+    return rng.randrange(NEIGHBOURS + 1)
 
 
 def check_only_one_failed(task: dict[str, Any], place: int, code: str) -> None:
@@ -63,96 +100,91 @@ def check_only_one_failed(task: dict[str, Any], place: int, code: str) -> None:
     assert codes == [None] * place + [code] + [None] * (NEIGHBOURS - place)
 
 
+def check_none_failed(task: dict[str, Any]) -> None:
+    assert [result["error"] for result in task["result"]] == [None] * (NEIGHBOURS + 1)
+
+
+def test_a_model_that_cannot_be_started_says_why_and_is_tried_again(faulty: Faulty) -> None:
+    (entry,) = faulty.service.logged("model_not_ready")
+    assert "CUDA driver initialization failed" in entry["reason"]
+    assert entry["code"] == "model_broken"
+
+
 def test_an_image_that_kills_decoders_is_poison_and_can_be_retried(
-    data: Path, rng: random.Random
+    faulty: Faulty, place: int
 ) -> None:
-    with running(data, **injected("decoder_crash", data)) as service:
-        task_id, place = send_among_neighbours(service, rng)
-        check_only_one_failed(service.finished(task_id), place, "poison_image")
-        assert len(service.logged("decoder_died")) == 2
-        alone = service.client.post("/caption", files={"image": ("x.png", marked())})
-        assert (alone.status_code, alone.json()["code"]) == (400, "poison_image")
-        assert service.logged("model_died") == []
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
-    with running(data, **FRESH) as well:
-        result = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
-        assert (result.returncode, result.stdout) == (0, f"{task_id}: 1 images wait again\n")
-        wait_for(lambda: well.task(task_id)["progress"]["failed"] == 0, "the retry to be seen")
-        codes = [entry.get("code") for entry in well.finished(task_id)["result"]]
-        assert codes == [None] * (NEIGHBOURS + 1)
-        again = command("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
-        assert (again.returncode, again.stderr.count("\n")) == (1, 1)
-        assert "no image to try again" in again.stderr
-        assert well.stop() == 0
-    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
-    assert list((data / "spool").iterdir()) == []
+    service, data = faulty.service, faulty.service.data
+    deaths, deaths_of_models = faulty.deaths("decoder"), faulty.deaths()
+    task_id = faulty.send_among_neighbours("decoder_crash", place)
+    check_only_one_failed(service.finished(task_id), place, "poison_image")
+    assert faulty.deaths("decoder") == deaths + 2
+    alone = service.client.post("/caption", files={"image": ("x.png", marked("decoder_crash"))})
+    assert (alone.status_code, alone.json()["code"]) == (400, "poison_image")
+    assert faulty.deaths() == deaths_of_models
+    (faulty.faults / MENDED.name).touch()
+    result = captiond("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
+    assert (result.returncode, result.stdout) == (0, f"{task_id}: 1 images wait again\n")
+    wait_for(lambda: service.task(task_id)["progress"]["failed"] == 0, "the retry to be seen")
+    check_none_failed(service.finished(task_id))
+    assert query(data, f"SELECT spool FROM tasks WHERE id = '{task_id}'") == [(None,)]
+    again = command("tasks", "retry", task_id, "--data-dir", str(data), cwd=data.parent)
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+    assert "no image to try again" in again.stderr
     record("a decoder dies on an image", rounds=1, images=16, lost=0, doubled=0, deaths=2)
 
 
-def test_an_image_that_kills_model_processes_is_poison(data: Path, rng: random.Random) -> None:
+def test_an_image_that_kills_model_processes_is_poison(faulty: Faulty, place: int) -> None:
     """The other images of its task are captioned. An interactive client gets the error."""
-    with running(data, **injected("model_crash", data)) as service:
-        task_id, place = send_among_neighbours(service, rng)
-        check_only_one_failed(service.finished(task_id), place, "poison_image")
-        deaths = len(service.logged("model_died"))
-        assert deaths <= 3  # once in a batch, then twice alone
-        service.wait_for_entries("model_ready", deaths + 1)
-        service.wait_ready()
-        answer = service.client.post("/caption", files={"image": ("x.png", marked())})
-        assert (answer.status_code, answer.json()["code"]) == (503, "worker_lost")
-        service.wait_for_entries("model_died", deaths + 2)
-        service.wait_ready()
-        assert service.client.post("/caption", files={"image": ("x.png", png(1))}).is_success
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    service, before = faulty.service, faulty.deaths()
+    task_id = faulty.send_among_neighbours("model_crash", place)
+    check_only_one_failed(service.finished(task_id), place, "poison_image")
+    deaths = faulty.deaths() - before
+    assert deaths <= 3  # once in a batch, then twice alone
+    faulty.wait_ready_after(before + deaths)
+    answer = service.client.post("/caption", files={"image": ("x.png", marked("model_crash"))})
+    assert (answer.status_code, answer.json()["code"]) == (503, "worker_lost")
+    faulty.wait_ready_after(before + deaths + 2)
+    assert service.client.post("/caption", files={"image": ("x.png", png(1))}).is_success
     record(
         "a model process dies on an image", rounds=1, images=16, lost=0, doubled=0, deaths=deaths
     )
 
 
-def test_an_image_whose_caption_kills_its_tagger_is_poison(data: Path, rng: random.Random) -> None:
+def test_an_image_whose_caption_kills_its_tagger_is_poison(
+    faulty: Faulty, rng: random.Random
+) -> None:
     """Even though the model captions the next batch by then."""
-    with running(data, **injected("tagger_crash", data)) as service:
-        task_id, place = send_among_neighbours(service, rng, first=8)  # of the first batch
-        check_only_one_failed(service.finished(task_id), place, "poison_image")
-        assert service.stop() == 0
+    place = rng.randrange(8)  # in the first batch
+    task_id = faulty.send_among_neighbours("tagger_crash", place)
+    check_only_one_failed(faulty.service.finished(task_id), place, "poison_image")
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_split(data: Path, rng: random.Random) -> None:
-    with running(data, **injected("out_of_memory", data)) as service:
-        task_id, _ = send_among_neighbours(service, rng)
-        task = service.finished(task_id)
-        assert [result["error"] for result in task["result"]] == [None] * (NEIGHBOURS + 1)
-        assert service.logged("out_of_memory")
-        assert service.logged("model_died") == []
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+def test_a_batch_that_does_not_fit_into_memory_is_split(faulty: Faulty, place: int) -> None:
+    deaths = faulty.deaths()
+    task_id = faulty.send_among_neighbours("out_of_memory", place)
+    check_none_failed(faulty.service.finished(task_id))
+    assert faulty.service.logged("out_of_memory")
+    assert faulty.deaths() == deaths
 
 
 def test_a_device_error_ends_the_process_and_its_work_is_done_again(
-    data: Path, rng: random.Random
+    faulty: Faulty, place: int
 ) -> None:
-    with running(data, **injected("device_error", data)) as service:
-        task_id, _ = send_among_neighbours(service, rng)
-        task = service.finished(task_id)
-        assert [result["error"] for result in task["result"]] == [None] * (NEIGHBOURS + 1)
-        assert [entry["exit_code"] for entry in service.logged("model_died")] == [1]
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    deaths = faulty.deaths()
+    task_id = faulty.send_among_neighbours("device_error", place)
+    check_none_failed(faulty.service.finished(task_id))
+    new = faulty.service.logged("model_died")[deaths:]
+    assert [entry["exit_code"] for entry in new] == [1]
 
 
 def test_a_batch_that_never_ends_is_given_up_and_its_image_is_poison(
-    data: Path, rng: random.Random
+    faulty: Faulty, place: int
 ) -> None:
-    with running(data, "--set", "model.batch_seconds=5", **injected("model_hang", data)) as service:
-        task_id, place = send_among_neighbours(service, rng)
-        check_only_one_failed(service.finished(task_id), place, "poison_image")
-        assert {entry["reason"] for entry in service.logged("model_hung")} == {
-            "one batch takes more than 5 seconds"
-        }
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: NEIGHBOURS + 1})
+    task_id = faulty.send_among_neighbours("model_hang", place)
+    check_only_one_failed(faulty.service.finished(task_id), place, "poison_image")
+    assert {entry["reason"] for entry in faulty.service.logged("model_hung")} == {
+        f"one batch takes more than {BATCH_SECONDS} seconds"
+    }
 
 
 def test_model_processes_are_stopped(data: Path, rng: random.Random) -> None:
@@ -170,12 +202,3 @@ def test_model_processes_are_stopped(data: Path, rng: random.Random) -> None:
         assert all(entry["stopped"] for entry in service.logged("model_hung"))
         assert service.stop() == 0
     check(data, load.ledger, "SIGSTOP of a model process", rounds=times)
-
-
-def test_a_model_that_cannot_be_started_says_why_and_is_tried_again(data: Path) -> None:
-    with Service(data, **injected("no_driver", data)) as service:
-        service.wait_ready()
-        (entry,) = service.logged("model_not_ready")
-        assert "CUDA driver initialization failed" in entry["reason"]
-        assert entry["code"] == "model_broken"
-        assert service.stop() == 0

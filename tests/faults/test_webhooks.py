@@ -6,7 +6,14 @@ from pathlib import Path
 from tests.faults.harness import rounds
 from tests.integration.test_webhooks import PATIENT, secret_of, send
 from tests.receiver import HANG, receiving
-from tests.service import check_nothing_lost, query, running, wait_for, wait_until_gone
+from tests.service import (
+    check_nothing_lost,
+    query,
+    running,
+    running_without_model,
+    wait_for,
+    wait_until_gone,
+)
 
 PENDING = "SELECT count(*) FROM deliveries WHERE status = 'PENDING'"
 
@@ -28,7 +35,7 @@ def test_pending_webhooks_of_a_killed_service_are_delivered_later(
                 service.process.wait()
                 wait_until_gone(tree)
             assert query(data, PENDING)[0][0] >= 6
-        with running(data, **PATIENT) as service:
+        with running_without_model(data, **PATIENT) as service:
             wait_for(lambda: query(data, PENDING) == [(0,)], "every delivery")
             secret = secret_of(service)
             assert service.stop() == 0

@@ -131,9 +131,9 @@ def test_an_unknown_task(client: Captiond) -> None:
         next(client.task("task_1_none").results())
 
 
-def test_a_task_that_is_cancelled(tmp_path: Path) -> None:
-    with running_without_model(tmp_path / "data") as service, Captiond(service.url) as client:
-        task = client.submit([png(1), png(2)])
+def test_a_task_that_is_cancelled(service: Service, client: Captiond) -> None:
+    with service.suspended_model():
+        task = client.submit([png(1, 92), png(2, 92)])
         with pytest.raises(WaitTimeout):
             task.wait(0.1)
         assert task.cancel().status == "CANCELLED"
@@ -249,29 +249,33 @@ def test_the_asynchronous_client_does_the_same(service: Service) -> None:
 
 def test_a_key_is_sent(tmp_path: Path) -> None:
     created = captiond("keys", "create", "tester", "--data-dir", "data", cwd=tmp_path)
-    with running(tmp_path / "data") as service:
+    with running_without_model(tmp_path / "data") as service:
         with Captiond(service.url, key=created.stdout.strip()) as client:
-            assert client.caption(png(1)).succeeded
+            assert client.submit([png(1)]).report().status == "PENDING"
         with Captiond(service.url, key="wrong") as client:
             with pytest.raises(RequestRefused) as caught:
-                client.caption(png(1))
+                client.submit([png(1)])
             assert caught.value.status == 401
 
 
 def test_the_command_line_can_use_a_service(service: Service, tmp_path: Path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
-    paths = (str(DATA), str(bad), "gone.png")
-    by_service = captiond("caption", "--url", service.url, *paths, cwd=tmp_path)
+    shutil.copytree(DATA, tmp_path / "in", ignore=shutil.ignore_patterns("*.json"))
+    paths = ("in", str(bad), "gone.png")
+    run = ("caption", "--url", service.url, "--sidecar", "xmp", *paths)
+    by_service = captiond(*run, cwd=tmp_path)
     here = captiond("caption", "--model", MODEL, *paths, cwd=tmp_path, **ONE_THREAD)
     assert (by_service.returncode, by_service.stderr) == (1, "")
     assert results_without_scores(by_service.stdout) == results_without_scores(here.stdout)
+    assert b"a black cat" in (tmp_path / "in" / "black_cat.jpg.xmp").read_bytes()
 
 
 def results_without_scores(lines: str) -> list[dict[str, object]]:
     """Return results without what depends on the size of a batch in its last digits."""
     results = [json.loads(line) for line in lines.splitlines()]
     for result in results:
+        result.pop("files", None)
         for fields in (result, *result.get("tag_details", ())):
             fields.pop("score", None)
             fields.pop("confidence", None)

@@ -2,7 +2,6 @@
 
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +9,7 @@ import pytest
 
 from captiond import __version__
 from tests.conftest import png
-from tests.service import Service, running, wait_for
+from tests.service import Service, wait_for
 
 GOOD, BAD = ("a.png", png(1)), ("b.jpg", b"this is no image")
 LARGE = ("large.png", png(1) + bytes(20_000))  # more than a field without a file may have
@@ -219,11 +218,10 @@ def test_a_file_name_is_echoed_and_used_for_nothing(service: Service, name: str)
 # ---------------------------------------------------------------- cancel, idempotency
 
 
-def test_a_task_is_cancelled_once_and_for_all(data: Path) -> None:
-    with running(data, CAPTIOND_CACHE__ENABLED="false") as service:
-        model = service.child("model")
-        model.suspend()  # or the last task might be finished before it is cancelled
-        files = [("images", (f"{n}.png", png(n))) for n in range(30)]  # more than it may claim
+def test_a_task_is_cancelled_once_and_for_all(service: Service) -> None:
+    with service.suspended_model():  # or the last task might be finished before it is cancelled
+        # More images than the model process may claim, which no other test has sent.
+        files = [("images", (f"{n}.png", png(n, 94))) for n in range(30)]
         accepted = [
             service.client.post("/async-batch-caption", files=files).json()["task_id"]
             for _ in range(3)
@@ -233,15 +231,14 @@ def test_a_task_is_cancelled_once_and_for_all(data: Path) -> None:
             cancelled = service.client.delete(f"/async-batch-caption/{last}")
             assert (cancelled.status_code, cancelled.json()["status"]) == (200, "CANCELLED")
             assert cancelled.json()["message"].startswith("Task was cancelled. ")
-        model.resume()
-        service.finished(accepted[0])
-        service.finished(accepted[1])
-        assert service.task(last) == cancelled.json(), "nothing of it came later"
-        done = service.client.delete(f"/async-batch-caption/{accepted[0]}")
-        assert (done.status_code, done.json()["code"]) == (409, "task_finished")
-        unknown = service.client.delete("/async-batch-caption/task_1_00")
-        assert (unknown.status_code, unknown.json()["detail"]) == (404, "Task not found.")
-        wait_for(lambda: not list((data / "spool").iterdir()), "an empty spool")
+    service.finished(accepted[0])
+    service.finished(accepted[1])
+    assert service.task(last) == cancelled.json(), "nothing of it came later"
+    done = service.client.delete(f"/async-batch-caption/{accepted[0]}")
+    assert (done.status_code, done.json()["code"]) == (409, "task_finished")
+    unknown = service.client.delete("/async-batch-caption/task_1_00")
+    assert (unknown.status_code, unknown.json()["detail"]) == (404, "Task not found.")
+    wait_for(lambda: not list((service.data / "spool").iterdir()), "an empty spool")
 
 
 def test_the_same_request_with_the_same_key_is_the_same_task(service: Service) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from tests.answers import BY_NAME, check
 from tests.patience import PATIENCE
 from tests.recorded import TAGS, data_url, message_of, recorded, responses_of
-from tests.service import DATA, Service, running
+from tests.service import DATA, Service, running_without_model
 
 SCENES: dict[str, str] = json.loads((DATA / "scenes.json").read_text())
 CAT = (DATA / "black_cat.jpg").read_bytes()
@@ -208,7 +208,7 @@ def test_openai_errors(
 def test_a_bearer_is_the_key(tmp_path: Path) -> None:
     secret = "cpd_" + "a" * 43
     environ = {"CAPTIOND_KEYS__NAMED__WEBUI": secret}
-    with running(tmp_path / "data", **environ) as service:
+    with running_without_model(tmp_path / "data", **environ) as service:
         for key, works in ((secret, True), ("wrong", False)):
             url = f"{service.url}/v1"
             with openai.OpenAI(base_url=url, api_key=key, max_retries=0) as client:

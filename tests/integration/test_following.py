@@ -89,32 +89,42 @@ def test_clients_of_both_processes_get_each_result_once(two: Service) -> None:
     wait_for(lambda: len(processes(two, path)) == 2, "streams of both processes")
 
 
-@pytest.mark.parametrize("death", ["killed", "stopped"])
-def test_a_client_goes_on_after_a_restart(data: Path, death: str) -> None:
+def test_a_client_goes_on_after_a_restart(data: Path) -> None:
     """Whatever happens to the supervisor, the streams end, and no result is lost or doubled."""
-    with running(data, *TWO, **PATIENT, **SOON) as service:
-        task_id = accept(service, IMAGES, **SLOW)
-        ending = threading.Thread(target=service.kill if death == "killed" else service.stop)
-        with connection(service) as client, followed(client, task_id) as events:
-            before = [next(event for event in events if event.name == "image")]
-            service.child("model").suspend()  # so that the task is not finished before the end
-            ending.start()
-            try:
-                before.extend(events)
-                ended = True
-            except httpx.RemoteProtocolError:
-                ended = False
-        ending.join()
+    followed_tasks: list[tuple[str, list[ServerEvent]]] = []
+    for end in ("kill", "stop", ""):
+        with running(data, *TWO, **PATIENT, **SOON) as service:
+            for task_id, before in followed_tasks[-1:]:
+                with followed(service.client, task_id, before[-1].id) as events:
+                    after = [*events]
+                assert after[-1].name == "end"
+                assert images(before) + images(after) == Counter(range(IMAGES))
+            if end:
+                followed_tasks.append(follow_until_the_end_of(service, end))
+            else:
+                assert service.stop() == 0
+
+
+def follow_until_the_end_of(service: Service, end: str) -> tuple[str, list[ServerEvent]]:
+    """Kill or stop a service whose task is followed. Return the id of the task, and its events."""
+    task_id = accept(service, IMAGES, **SLOW)
+    ending = threading.Thread(target=service.kill if end == "kill" else service.stop)
+    with connection(service) as client, followed(client, task_id) as events:
+        before = [next(event for event in events if event.name == "image")]
+        service.child("model").suspend()  # so that the task is not finished before the end
+        ending.start()
+        try:
+            before.extend(events)
+            ended = True
+        except httpx.RemoteProtocolError:
+            ended = False
+    ending.join()
     # The kernel kills the web processes of a supervisor that was killed. It closes the supervisor's
     # channels before, so a fast web process may end its streams in time.
-    assert ended or death == "killed"
+    assert ended or end == "kill"
     assert (before[-1].name == "reconnect") == ended
     assert 0 < images(before).total() < IMAGES
-    with running(data) as service, followed(service.client, task_id, before[-1].id) as events:
-        after = [*events]
-        assert after[-1].name == "end"
-        assert images(before) + images(after) == Counter(range(IMAGES))
-        assert service.stop() == 0
+    return task_id, before
 
 
 def test_a_stop_waits_for_nobody_who_waits(data: Path) -> None:

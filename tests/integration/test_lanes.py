@@ -10,20 +10,22 @@ from tests.service import Service, query, running, wait_for
 
 BACKLOG, FILES = 1000, 100
 ASKED = 20
-FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}
+SIDE = 93  # pixels; no other test has images of this size, whose captions might be known
 LARGE_BATCHES = {"CAPTIOND_MODEL__BATCH_SIZE": "32"}
 
 
-def test_an_interactive_image_waits_for_two_bulk_batches(data: Path) -> None:
+def test_an_interactive_image_waits_for_two_bulk_batches(service: Service) -> None:
     """The count begins when it is decoded: that may take any time on a busy machine."""
-    with running(data, **FRESH) as service:
-        tasks = [accept(service, first) for first in range(0, BACKLOG, FILES)]
-        for number in range(BACKLOG, BACKLOG + ASKED):
-            image = {"image": ("one.png", png(number))}
-            assert service.client.post("/caption", files=image).status_code == 200
-        assert not service.task(tasks[-1])["finished_at"], "there was a backlog all the time"
-        timings = service.wait_for_entries("processing_time", ASKED)
-        batches = service.logged("batch")
+    before, earlier = (len(service.logged(event)) for event in ("processing_time", "batch"))
+    tasks = [accept(service, first) for first in range(0, BACKLOG, FILES)]
+    for number in range(BACKLOG, BACKLOG + ASKED):
+        image = {"image": ("one.png", png(number, SIDE))}
+        assert service.client.post("/caption", files=image).status_code == 200
+    assert not service.task(tasks[-1])["finished_at"], "there was a backlog all the time"
+    timings = service.wait_for_entries("processing_time", before + ASKED)[before:]
+    batches = service.logged("batch")[earlier:]
+    for task_id in tasks:
+        service.client.delete(f"/async-batch-caption/{task_id}")
     asked = [batch for batch in batches if batch["lane"] == "interactive"]
     bulk = [seconds_of(batch) for batch in batches if batch["lane"] == "bulk"]
     for batch, timing in zip(asked, timings, strict=True):
@@ -34,7 +36,7 @@ def test_an_interactive_image_waits_for_two_bulk_batches(data: Path) -> None:
 
 def accept(service: Service, first: int) -> str:
     """Send a task of `FILES` images, and return its id."""
-    files = [("images", (f"{n}.png", png(n))) for n in range(first, first + FILES)]
+    files = [("images", (f"{n}.png", png(n, SIDE))) for n in range(first, first + FILES)]
     response = service.client.post("/async-batch-caption", files=files)
     task_id: str = response.json()["task_id"]
     return task_id
@@ -51,7 +53,7 @@ def test_an_interactive_image_does_not_wait_for_the_same_one_in_a_task(data: Pat
         model.suspend()
         accept(service, 0)
         ((name,),) = wait_for(lambda: query(data, newest), "a claim")
-        image = {"image": ("one.png", png(int(Path(name).stem)))}
+        image = {"image": ("one.png", png(int(Path(name).stem), SIDE))}
         answer = pool.submit(service.client.post, "/caption", files=image)
         wait_for(lambda: len(list((data / "spool").iterdir())) == 2, "the upload of the image")
         model.resume()

@@ -15,7 +15,7 @@ from captiond.decoding.decode import Geometry
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
-from captiond.jobs import BLAME_LIMIT, RETRYABLE, Lane, Refused, SpooledImage
+from captiond.jobs import BLAME_LIMIT, RETRYABLE, Death, Lane, Refused, SpooledImage
 from captiond.messages import Work
 from captiond.processes.box import missing_parts
 from tests.conftest import png
@@ -50,7 +50,8 @@ async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) ->
     (settings.spool / "a").write_bytes(content)
     work = bulk(SpooledImage("a", 0, len(content), "sha"))
     before = set(multiprocessing.active_children())
-    async with running_pool(settings, Slots(SLOTS, GEOMETRY)) as pool:
+    deaths: list[Death] = []
+    async with running_pool(settings, Slots(SLOTS, GEOMETRY), deaths.append) as pool:
         first = await pool.decode(work)
         assert isinstance(first, DecodedImage), first
         pool.free([first.slot])
@@ -60,6 +61,7 @@ async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) ->
             decoder.kill()
             decoder.join()
         assert await pool.decode(work) == first
+        assert set(deaths) == {Death.KILLED}
         pool.free([first.slot])
         assert await pool.decode(work, lambda: False) is None, "nobody wants it any more"
         assert await pool.decode(work) == first, "its slot is free"

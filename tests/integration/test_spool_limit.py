@@ -70,7 +70,8 @@ def test_a_signal_writes_the_metrics_of_the_supervisor(data: Path) -> None:
                 "value": 1,
             }
         ]
-        assert found["captiond_waiting_images"][0]["value"] == 0
+        waiting = {each["labels"]["lane"]: each["value"] for each in found["captiond_queue_images"]}
+        assert waiting == {"interactive": 0, "bulk": 0}
         assert service.stop() == 0
 
 

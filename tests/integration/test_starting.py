@@ -70,7 +70,10 @@ def test_a_damaged_database(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_keeps_the_service_up_and_tasks_wait_for_it(data: Path) -> None:
-    with Service(data, *NO_MODEL, **NOWHERE) as service:
+    with Service(data, *NO_MODEL, **NOWHERE, MODEL_NAME="of the replaced service") as service:
+        (ignored,) = service.logged("variables_without_effect")
+        assert ignored["use_instead"]["MODEL_NAME"] == "CAPTIOND_MODEL__NAME"
+        assert (data / "captiond.url").read_text() == f"{service.url}\n"
 
         def unhealthy() -> dict[str, object] | None:
             body: dict[str, object] = service.client.get("/health").json()

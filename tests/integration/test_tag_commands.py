@@ -160,8 +160,9 @@ def test_a_good_installation_passes_the_check(tmp_path: Path) -> None:
     (tmp_path / "captiond.toml").write_text('[model]\nname = "captiond/scenes"')
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
-    verdicts = [line.split()[0] for line in done.stdout.decode().splitlines()]
-    assert verdicts == ["ok", CONFINED, "ok", "ok", "ok"]
+    *lines, last = done.stdout.decode().splitlines()
+    assert [line.split()[0] for line in lines] == ["ok", CONFINED, "ok", "ok", "ok"]
+    assert last == "ready: captiond can write captions and tags with captiond/scenes"
     assert b"data folder: data will be created at the first start" in done.stdout
     assert not (tmp_path / "data").exists()
 
@@ -188,7 +189,8 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
         """
     )
     done = run("check", cwd=tmp_path)
-    told = dict(line.split(": ", 1) for line in done.stdout.decode().splitlines())
+    *lines, last = done.stdout.decode().splitlines()
+    told = dict(line.split(": ", 1) for line in lines)
     assert done.returncode == 1
     assert [part.split(maxsplit=1) for part in told] == [
         ["FAIL", "data folder"],
@@ -201,6 +203,10 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
         ["FAIL", "tag pipeline de"],
         ["FAIL", "tag pipeline fr"],
     ]
+    assert last == (
+        "not ready: repair what is marked FAIL "
+        "(data folder, tag synonyms, tag pipeline de, tag pipeline fr)"
+    )
     assert "captiond pull somebody/a-model" in told["warn  model"]
     assert "somebody/a-model" in told["warn  measured on this machine"]
     assert "line 1" in told["FAIL  tag synonyms"]

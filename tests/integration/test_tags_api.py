@@ -1,5 +1,6 @@
 """Tags over HTTP: details, filters of a request, languages, and the options of a task."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import spacy
 from tests.service import Service, query, running, running_without_model, upload, wait_for
 from tests.tagging import GERMAN, add_german_words
 
+DATA = Path(__file__).parents[1] / "data"
 BOAT = "boat_and_sun.png"  # a red boat to the left of a yellow sun
 KEYS = ["tag", "lemma", "category", "kind", "start", "end", "confidence"]
 GERMAN["NOUN"] |= {"Boot": "boat", "Sonne": "sun"}
@@ -111,7 +113,7 @@ def test_a_request_chooses_and_one_cache_entry_serves_all(
             {
                 "type": "enum",
                 "loc": ["body", "tag_kinds", 0],
-                "msg": "Input should be 'phrase', 'noun' or 'adjective'",
+                "msg": "Input should be 'phrase', 'noun', 'adjective' or 'vocabulary'",
                 "input": "verb",
             },
         ),
@@ -194,3 +196,59 @@ def test_a_wrong_synonyms_file_is_reported_and_needs_no_restart(
         path.write_text("boat = ship\n")
         service.wait_ready()
         assert caption(service)["tags"] == ["red ship", "ship", "sun", "yellow sun"]
+
+
+THINGS = "red boat, yellow sun, blue boat, sun, green tree, zebra"
+
+
+def scored(body: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    """Return the kind of each tag that has a score, and whether it has a place in the caption."""
+    return {
+        detail["tag"]: (detail["kind"], detail["start"] is not None)
+        for detail in body["tag_details"]
+        if "score" in detail
+    }
+
+
+def test_a_request_has_its_own_vocabulary(service: Service) -> None:
+    body = caption(service, vocabulary=THINGS, tag_kinds="vocabulary")
+    assert body["tags"] == ["red boat", "yellow sun"]
+    assert scored(body) == {"red boat": ("phrase", True), "yellow sun": ("phrase", True)}
+    more = caption(service, vocabulary=THINGS, vocabulary_threshold="-20", tag_deny="red*")
+    assert "green tree" in more["tags"]
+    assert "zebra" not in more["tags"], "a word that the model does not know has no score"
+    assert scored(more)["green tree"] == ("vocabulary", False)
+    assert "score" not in str(caption(service)["tag_details"])
+
+
+def test_the_cache_knows_which_vocabulary_a_caption_had(service: Service) -> None:
+    fields = {"vocabulary": "red boat, blue star", "vocabulary_threshold": "2"}
+    wait_for(lambda: caption(service, **fields)["cached"], "the caption in the cache")
+    assert scored(caption(service, **fields)).keys() == {"red boat"}
+    assert not caption(service, vocabulary="yellow sun", vocabulary_threshold="2")["cached"]
+    assert scored(caption(service)) == {}
+
+
+def test_json_and_tasks_have_vocabularies(service: Service) -> None:
+    document = {
+        "image": base64.b64encode((DATA / BOAT).read_bytes()).decode(),
+        "vocabulary": ["yellow sun", "red fish"],
+        "tag_kinds": ["vocabulary"],
+    }
+    assert service.client.post("/caption", json=document).json()["tags"] == ["yellow sun"]
+    files = [("images", upload(BOAT))]
+    fields = {"vocabulary": '["yellow sun", "red fish"]', "tag_kinds": "vocabulary"}
+    accepted = service.client.post("/async-batch-caption", files=files, data=fields).json()
+    (result,) = service.finished(accepted["task_id"])["result"]
+    assert result["tags"] == ["yellow sun"]
+    csv = service.client.get(f"/async-batch-caption/results/{accepted['task_id']}?format=csv")
+    assert "yellow sun" in csv.text
+
+
+def test_reranking_needs_a_matching_model(service: Service) -> None:
+    response = service.client.post(
+        "/caption", files={"image": upload(BOAT)}, data={"rerank": "true", "num_captions": "2"}
+    )
+    assert response.status_code == 422
+    assert response.json()["code"] == "option_not_supported"
+    assert response.json()["detail"] == "the model does not support rerank"

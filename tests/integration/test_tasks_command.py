@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from captiond.cli.listings import moment
 from tests.commands import command
 from tests.conftest import png
 from tests.integration.test_commands import read_terminal
-from tests.service import Service, captiond, running_without_model, upload
+from tests.service import Service, captiond, query, upload
 
 
 def accept(service: Service, *files: tuple[str, bytes]) -> str:
@@ -56,26 +57,28 @@ def test_tasks_are_listed_and_shown(service: Service) -> None:
     assert good in table
     assert "2/2" in table
     narrow = on_terminal(service.data, "list", "--limit", "2", columns=80)
-    for cell in (good, "COMPLETED", "accepted", newest[1]["created_at"].replace("T", " ")[:19]):
-        assert cell in narrow, "a narrow table has whole cells"
+    for cell in (good, "COMPLETED", "accepted", moment(newest[1]["created_at"]).plain):
+        assert cell in narrow, "a narrow terminal has whole cells"
     page = on_terminal(service.data, "show", good)
     assert shown["result"][0]["caption"] in page
     assert "not_an_image" in page
     assert "\x1b[2J" not in page, "a file name is no command to the terminal"
 
 
-def test_a_waiting_task_is_cancelled(data: Path) -> None:
-    with running_without_model(data) as service:
-        task_id = accept(service, ("a.png", png(1)), ("b.png", png(2)))
+def test_a_waiting_task_is_cancelled(service: Service) -> None:
+    data = service.data
+    with service.suspended_model():
+        task_id = accept(service, ("a.png", png(1, 91)), ("b.png", png(2, 91)))
         for run in (captiond, command):
             result = run("tasks", "cancel", task_id, "--data-dir", str(data), cwd=data.parent)
             assert (result.returncode, result.stdout) == (0, f"{task_id}: cancelled\n")
         assert service.task(task_id)["status"] == "CANCELLED"
-        assert list((data / "spool").iterdir()) == []
+        assert query(data, f"SELECT spool FROM tasks WHERE id = '{task_id}'") == [(None,)]
         ended = accept(service, ("x.png", b"x"))
         assert "has finished already" in tasks(data, "cancel", ended).stderr
-        assert service.stop() == 0
-    assert [task["status"] for task in listed(data)] == ["FAILED", "CANCELLED"]
+    newest = listed(data, "--limit", "2")
+    assert [task["task_id"] for task in newest] == [ended, task_id]
+    assert [task["status"] for task in newest] == ["FAILED", "CANCELLED"]
 
 
 def test_what_is_wrong_is_one_line(data: Path, service: Service) -> None:

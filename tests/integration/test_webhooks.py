@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
+from captiond.logs import shortened
 from tests.commands import command
 from tests.conftest import png
 from tests.receiver import CERTIFICATE, CLOSE, HANG, receiving
@@ -77,7 +78,7 @@ def ended(service: Service, task_id: str) -> tuple[Any, ...]:
 
 
 def tries(service: Service, event: str, task_id: str) -> list[dict[str, Any]]:
-    return [entry for entry in service.logged(event) if entry["task_id"] == task_id]
+    return [entry for entry in service.logged(event) if entry["task_id"] == shortened(task_id)]
 
 
 def test_the_finished_task_is_posted_and_signed(hooked: Service) -> None:
@@ -259,8 +260,8 @@ def test_other_hosts_and_odd_urls_are_refused(hooked: Service, url: str, reason:
 def test_a_host_that_is_no_longer_listed_is_not_called(data: Path) -> None:
     elsewhere = {**QUICK, "CAPTIOND_WEBHOOKS__ALLOW": "example.com"}
     with receiving(HANG) as receiver:
-        with running(data, **PATIENT) as service:
-            task_id = send(service, receiver.url())
+        with running_without_model(data, **PATIENT) as service:
+            task_id = send(service, receiver.url(), ("bad.png", b"no image"))
             wait_for(lambda: receiver.hanging == 1, "a call under way")
             assert service.stop() == 0
         with running_without_model(data, **elsewhere) as service:

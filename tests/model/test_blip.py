@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.captioner import Blip, Normalization
 from captiond.captioners.devices import pick_device

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoTokenizer, BlipTextConfig, BlipVisionConfig
+from transformers.models.auto.tokenization_auto import AutoTokenizer
+from transformers.models.blip.configuration_blip import BlipTextConfig, BlipVisionConfig
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
 from captiond.captioners.blip import by_transformers

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BlipConfig, BlipForConditionalGeneration, BlipTextConfig
+from transformers.models.blip.configuration_blip import BlipConfig, BlipTextConfig
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 
 from captiond.captioners.blip.attention import plain

@@ -11,7 +11,8 @@ from spacy.tokens import Doc
 from structlog.testing import capture_logs
 
 from captiond.errors import ModelBroken, ModelMissing
-from captiond.tagging.pipelines import EMBEDDED, fingerprint, load_pipeline
+from captiond.tagging.embedded import EMBEDDED
+from captiond.tagging.pipelines import fingerprint, load_pipeline
 from captiond.tagging.tagger import MAX_CHARACTERS, Tagger
 from tests.tagging import ENGLISH_RULES, tags_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import AutoTokenizer
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 import captiond
 from tools.scenes.dataset import EMPTY, cells_of, draw_sample, open_picture, thing_class

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BlipConfig, BlipForConditionalGeneration
+from transformers.models.blip.configuration_blip import BlipConfig
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.by_transformers import required_search
 from captiond.captioners.blip.forward import USUAL, Forward

@@ -12,9 +12,9 @@ from typing import Any
 
 from captiond.config import DataSettings, Settings
 from captiond.messages import Message
-from captiond.metrics import Recorder, Registry
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start
+from captiond.recording import Recorder, Registry
 from captiond.spool import open_spool
 from captiond.store import tasks
 from captiond.store.engine import Engine
@@ -26,6 +26,7 @@ from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.routing import Router
+from captiond.supervisor.scrapes import Scrapes
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
@@ -116,6 +117,10 @@ class Parts:
         )
 
 
+async def nothing() -> None:
+    """Bring no metrics up to date."""
+
+
 @asynccontextmanager
 async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     """The parts, with a cleaner that works while the block runs."""
@@ -127,7 +132,19 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
     changes = TaskChanges(roster)
     assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier, changes)
-    router = Router(dispatcher, assignment, roster, status, cleaner, courier, changes, registry)
+    scrapes = Scrapes(registry, roster, nothing)
+    router = Router(
+        dispatcher,
+        assignment,
+        roster,
+        status,
+        cleaner,
+        courier,
+        changes,
+        registry,
+        recorder,
+        scrapes,
+    )
     parts = Parts(
         settings,
         roster,

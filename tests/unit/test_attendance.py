@@ -9,18 +9,32 @@ import pytest
 from structlog.testing import capture_logs
 
 from captiond.errors import StorageFailed, StoreRefused
-from captiond.jobs import Captioned, FinishedTask, Lane, SpooledImage, Status
-from captiond.messages import Answer, Ask, Cancelled, Finished, Measured, Queued, Ready, Work
-from captiond.metrics import CLAIMED, REQUEUED, RESTARTS, Measurements
+from captiond.jobs import Captioned, Death, FinishedTask, Lane, SpooledImage, Status
+from captiond.messages import (
+    Answer,
+    Ask,
+    Cancelled,
+    Drop,
+    Finished,
+    Measured,
+    MetricsAnswer,
+    Queued,
+    Ready,
+    Work,
+)
+from captiond.metrics import CLAIMED, IMAGES_FINISHED, REQUEUED, RESTARTS, SPOOL_BYTES
 from captiond.processes.children import ChildProcess
+from captiond.recording import Measurements
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, DrainStage
+from captiond.supervisor.scrapes import Scrapes
 from tests.unit.supervised import (
     DRAINABLE,
     Parts,
     background,
+    nothing,
     spawned,
     starting,
     supervised,
@@ -233,6 +247,54 @@ async def test_measurements_of_all_processes_are_added_up(store: Engine, tmp_pat
         parts.router.from_web("web0-1", Measured(Measurements({series: 1.0})))
         parts.router.from_model("model0", "model0-1", Measured(Measurements({series: 2.0})))
         assert parts.registry.total.counts == {series: 3.0}
+
+
+async def test_the_gauges_of_a_process_that_has_exited_do_not_count(
+    store: Engine, tmp_path: Path
+) -> None:
+    def gauge(value: float) -> Measured:
+        return Measured(Measurements(gauges={("captiond_connections", ()): value}))
+
+    async with supervised(tmp_path, store) as parts:
+        parts.router.from_web("web0-1", gauge(3))
+        parts.router.from_web("web1-1", gauge(4))
+        parts.router.from_model("model0", "model0-1", gauge(5))
+        parts.router.web_exited("web0-1")
+        assert [*parts.registry.total.gauges.values()] == [9]
+        parts.router.model_exited("model0", "model0-1", Death.KILLED)
+        assert [*parts.registry.total.gauges.values()] == [4]
+
+
+async def test_images_that_no_model_process_finishes_are_counted(
+    store: Engine, tmp_path: Path
+) -> None:
+    async with supervised(tmp_path, store) as parts:
+        parts.router.from_web("web0-1", Ask(1, (IMAGE,), known_only=True))
+        parts.router.from_web("web0-1", Ask(2, (IMAGE, IMAGE)))
+        parts.router.from_web("web0-1", Ask(4, (IMAGE,)))
+        parts.router.from_web("web0-1", Drop((2,)))
+        parts.router.web_exited("web0-1")
+        counts = parts.recorder.take().counts
+        assert counts == {
+            (IMAGES_FINISHED.name, ("interactive", "model_not_ready")): 1,
+            (IMAGES_FINISHED.name, ("interactive", "withdrawn")): 3,
+        }
+
+
+async def test_a_question_for_the_metrics_is_answered(store: Engine, tmp_path: Path) -> None:
+    async with supervised(tmp_path, store) as parts:
+        sent = record_sent(parts)
+        scrapes = Scrapes(parts.registry, parts.roster, nothing)
+        async with background(scrapes.run()):
+            parts.registry.set(SPOOL_BYTES, 7)
+            scrapes.ask("web0-1", 1)
+            scrapes.ask("web1-1", 5)
+            await until(lambda: len(sent) == 2)
+        metrics = parts.registry.total
+        assert sent == [
+            (ChildKind.WEB, "web0-1", MetricsAnswer(1, metrics)),
+            (ChildKind.WEB, "web1-1", MetricsAnswer(5, metrics)),
+        ]
 
 
 async def test_a_message_that_a_process_never_sends_is_an_error(

@@ -16,7 +16,8 @@ from captiond.bench.report import Best, Figures, PrecisionFloor, figures, sugges
 from captiond.captioners.arithmetic import Arithmetic, CrossAttentionCost
 from captiond.config import Precision
 from captiond.errors import OutOfMemory
-from captiond.metrics import MODEL_BUSY, MODEL_IDLE, Recorder, Registry
+from captiond.metrics import MODEL_BUSY, MODEL_IDLE
+from captiond.recording import Recorder, Registry
 from tests.service import wait_for, wait_until_gone
 
 LOAD = Load(2.0, [0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})

@@ -100,7 +100,8 @@ async def test_known_images_of_a_task_take_a_handful_of_transactions(store: Engi
     view = await tasks.read_task(store, "t")
     assert view is not None
     assert view.status is Status.COMPLETED
-    assert {image.outcome for image in view.images} == {replace(CAPTION, cached=True)}
+    expected = replace(CAPTION, cached=True, alt_text="A cat.")
+    assert {image.outcome for image in view.images} == {expected}
 
 
 async def test_measurements_of_a_batch_are_sent_before_its_results(store: Engine) -> None:

@@ -61,10 +61,11 @@ def test_a_list_is_written_with_commas_or_as_json(text: str, items: tuple[str, .
     assert load(flags={"images": {"types": text}}).images.types == items
 
 
-def test_an_empty_list_is_written_as_nothing_or_as_json(tmp_path: Path) -> None:
+def test_an_empty_list_is_written_as_json(tmp_path: Path) -> None:
     file = write(tmp_path, "[tags]\ndeny = ['cat']")
+    assert load(file, {"CAPTIOND_TAGS__DENY": "[]"}).tags.deny == ()
     for empty in ("", "[]"):
-        assert load(file, {"CAPTIOND_TAGS__DENY": empty}).tags.deny == ()
+        assert load(file, flags={"tags": {"deny": empty}}).tags.deny == ()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,12 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("", {"CAPTIOND_TAGS__PIPELINES": "{'en'"}, "CAPTIOND_TAGS__PIPELINES = \"{'en'\": Input"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "1x=a"}, "CAPTIOND_TAGS__PIPELINES = '1x': String"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "{}"}, "CAPTIOND_TAGS__PIPELINES = {}: Dictionary"),
-        ("", {"CAPTIOND_TAGS__PIPELINES__DE": ""}, "CAPTIOND_TAGS__PIPELINES__DE = '': String"),
+        ("[tags.pipelines]\nde = ''", {}, "captiond.toml: tags.pipelines.de = '': String"),
+        (
+            "[model]\ndevice = 'gpu'",
+            {},
+            "model.device = 'gpu': Value error, must be auto, cpu, cuda",
+        ),
         ("", {"CAPTIOND_TAGS__PIPELINES__1X": "a"}, "CAPTIOND_TAGS__PIPELINES__1X = '1x': String"),
         (
             "[tags]\npipelines = 3",

@@ -11,12 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from captiond.config import DataSettings, Settings
-from captiond.errors import StartupError
+from captiond.errors import CaptiondError, StartupError
 from captiond.spool import FolderSpool
 from captiond.supervisor.datafolder import (
     check_files,
     create_privately,
     make_folders,
+    make_model_folder,
     make_private,
     provide_temporary_folder,
     user_name,
@@ -116,21 +117,26 @@ def let_others_pass(folder: Path) -> None:
             parent.chmod(mode | stat.S_IXGRP | stat.S_IXOTH)
 
 
-def as_nobody(call: Callable[[], None]) -> tuple[str, list[dict[str, object]]]:
-    """Run a function as another user. Return the message of its StartupError, and its log."""
+def as_nobody(call: Callable[[], object]) -> tuple[str, list[dict[str, object]]]:
+    """Run a function as another user. Return the message of its error, and its log.
+
+    The child process never returns, whatever the function raises.
+    """
     reader, writer = os.pipe()
     if os.fork() == 0:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
-        message = ""
+        message = "an unexpected error"
         with capture_logs() as logs:
             try:
+                os.setgroups([])
+                os.setgid(NOBODY)
+                os.setuid(NOBODY)
                 call()
-            except StartupError as error:
+                message = ""
+            except CaptiondError as error:
                 message = str(error)
-        os.write(writer, json.dumps([message, logs]).encode())
-        os._exit(0)
+            finally:
+                os.write(writer, json.dumps([message, logs]).encode())
+                os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as result:
         message, logs = json.load(result)
@@ -157,6 +163,40 @@ def test_files_of_another_owner_are_named_with_their_owner(open_folder: Path) ->
     os.chown(open_folder / "spool", 0, 0)
     message, _ = as_nobody(lambda: make_folders(open_folder / "spool"))
     assert f"it belongs to {root}" in message
+
+
+@as_root
+def test_a_file_whose_mode_forbids_its_owner_to_write_is_named_with_the_cure(
+    open_folder: Path,
+) -> None:
+    let_others_pass(open_folder)
+    for path in (open_folder, *open_folder.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    database = open_folder / "captiond.db"
+    database.chmod(0o444)
+    message, _ = as_nobody(lambda: check_files(settings_of(open_folder)))
+    assert message == (
+        f"{database}: its mode does not let its owner {user_name(NOBODY)} write to it; run chmod "
+        f"u+rw {database}"
+    )
+    open_folder.chmod(0o555)
+    message, _ = as_nobody(lambda: make_folders(open_folder))
+    assert message.endswith(f"run chmod u+rwx {open_folder}")
+
+
+@as_root
+def test_models_that_another_user_has_downloaded_are_enough(open_folder: Path) -> None:
+    let_others_pass(open_folder)
+    models = open_folder / "models"
+    open_folder.chmod(0o755)
+    models.mkdir(mode=0o755)
+    models.chmod(0o755)
+    assert as_nobody(lambda: make_model_folder(models)) == ("", [])
+    models.chmod(0o700)
+    message, _ = as_nobody(lambda: make_model_folder(models))
+    assert f"{models}: user {user_name(NOBODY)} cannot read it, it belongs to" in message
+    message, _ = as_nobody(lambda: make_model_folder(models / "hub"))
+    assert f"{models / 'hub'}: cannot be made: Permission denied" in message
 
 
 @as_root

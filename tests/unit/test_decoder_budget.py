@@ -6,7 +6,7 @@ import os
 import pytest
 from structlog.testing import capture_logs
 
-from captiond import machine
+from captiond import cgroups, machine
 from captiond.decoding.budget import MemoryBudget, budget_bytes
 from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decode import READERS
@@ -98,7 +98,7 @@ async def test_the_budget_follows_from_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory: int, setting: int, processes: int, expected: int
 ) -> None:
     monkeypatch.setattr(machine, "meminfo", lambda *_: memory)
-    monkeypatch.setattr(machine, "cgroup_limit", lambda: machine.UNLIMITED)
+    monkeypatch.setattr(cgroups, "memory_limit", lambda: cgroups.UNLIMITED)
     assert budget_bytes(setting, processes) == expected
 
 

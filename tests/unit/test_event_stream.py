@@ -109,6 +109,39 @@ async def test_a_client_goes_on_after_any_event(app: ASGIApp, store: Engine, ima
         assert await request.answered() == 204  # a browser stops to reconnect
 
 
+async def test_a_client_may_ask_for_the_events_so_far(
+    web: WebProcess, app: ASGIApp, store: Engine
+) -> None:
+    """They need no waiting place, and go on from call to call."""
+    await add_task(store, "t", RESULTS + 3)
+    seen: list[int] = []
+    last: str | None = None
+    for _ in range(3):
+        headers = {"Last-Event-ID": last} if last else {}
+        response = await web.client.get(f"{EVENTS}?follow=false", headers=headers)
+        assert response.status_code == 200
+        found = events(response.content)
+        seen += positions(response.content)
+        assert found[-1][0] == "progress" or len(seen) == RESULTS + 3
+        last = next((each for _, each, _ in reversed(found) if each), last)
+        await run_task(store, RESULTS // 2 + 2)
+    assert found[-1][0] == "end"
+    assert seen == [*range(RESULTS + 3)]
+    assert web.services.watch.waiters == 0
+    response = await web.client.get(f"{EVENTS}?follow=no")
+    assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["query", "follow"])
+
+
+async def test_the_events_so_far_are_sent_while_too_many_wait(
+    store: Engine, web: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_task(store, "t", 1)
+    monkeypatch.setattr(web.services.watch, "_most", 0)
+    assert (await web.client.get(EVENTS)).json()["code"] == "too_many_waiting"
+    response = await web.client.get(f"{EVENTS}?follow=false")
+    assert [name for name, *_ in events(response.content)] == ["progress"]
+
+
 async def test_a_retry_sends_new_results_and_a_new_end(app: ASGIApp, store: Engine) -> None:
     await add_task(store, "t", 2)
     await run_task(store, 1)

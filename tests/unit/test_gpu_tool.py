@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from transformers import BlipForConditionalGeneration
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.cost import BlipShape
 from captiond.captioners.blip.random_weights import config_of

@@ -52,7 +52,8 @@ async def send(
     web: WebProcess, operation: Operation, headers: dict[str, str] | dict[bytes, bytes]
 ) -> httpx.Response:
     """Send a request for an unknown task, or one without its form: no work follows."""
-    return await web.client.request(operation.method, path_of(operation), headers=headers)
+    request = web.client.request(operation.method, path_of(operation), headers=headers)
+    return await web.with_metrics(request)
 
 
 def is_admitted(operation: Operation, response: httpx.Response) -> bool:
@@ -83,7 +84,7 @@ async def test_without_keys_everyone_may(web: WebProcess, operation: Operation) 
 
 @pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: operation.name)
 async def test_with_keys_a_request_needs_one(web: WebProcess, operation: Operation) -> None:
-    await web.set_keys(made())
+    await web.set_keys(made(SECRET, *Scope))
     for headers in (
         {},
         bearer("x"),

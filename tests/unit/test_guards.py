@@ -1,6 +1,7 @@
 """The guards that `make guards` removes are in the code, and each can be removed."""
 
 import ast
+import re
 
 import pytest
 
@@ -62,3 +63,10 @@ def test_only_the_marked_statement_is_changed(
     whole = ast.unparse(ast.parse(SOURCE))
     assert whole.count(before) == 1
     assert changed(SOURCE, line, change) == whole.replace(before, after)
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.mark)
+def test_a_guard_has_a_test(guard: Guard) -> None:
+    file, *chosen = guard.test.split()
+    tests = re.findall(r"^(?:async )?def (test_\w+)", (PROJECT / file).read_text(), re.MULTILINE)
+    assert any(not chosen or chosen[-1] in test for test in tests)

@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 
 from captiond.config import ImageSettings, LimitSettings
 from captiond.jobs import Captioned
-from captiond.messages import Answer, Ask
+from captiond.messages import Answer, Ask, AskMetrics, MetricsAnswer
 from captiond.processes.channel import ChannelClosed
+from captiond.recording import Measurements
 from captiond.store.engine import Engine
 from captiond.web.operation import ErrorForm, Operation
 from captiond.web.operations import OPERATIONS
@@ -36,12 +37,14 @@ async def web(store: Engine, tmp_path: Path) -> AsyncIterator[WebProcess]:
 
 @asynccontextmanager
 async def answering(web: WebProcess) -> AsyncIterator[None]:
-    """Answer every image that the web process asks for."""
+    """Answer whatever the web process asks for."""
 
     async def answer() -> None:
         with suppress(ChannelClosed):
             while True:
                 message = await web.channel.receive()
+                if isinstance(message, AskMetrics):
+                    web.channel.send(MetricsAnswer(message.number, Measurements()))
                 if isinstance(message, Ask):
                     caption = Captioned("a cat", ("cat",), "m", 4, 3)
                     for number in range(len(message.images)):

@@ -74,7 +74,10 @@ REFUSED = {
     "small letters": (head(b"get /version HTTP/1.1"), (405, "method_not_allowed")),
     "TRACE": (head(b"TRACE /version HTTP/1.1"), (405, "method_not_allowed")),
     "everything": (head(b"OPTIONS * HTTP/1.1"), (404, "not_found")),
-    "bad range": (head(b"GET / HTTP/1.1", b"Range: bytes=x-\r\n"), (400, "http_error")),
+    "bad range": (
+        head(b"GET /static/page.js HTTP/1.1", b"Range: bytes=x-\r\n"),
+        (400, "http_error"),
+    ),
     "far range": (
         head(b"GET /static/page.js HTTP/1.1", b"Range: bytes=9999999-\r\n"),
         (416, "range_not_satisfiable"),
@@ -145,7 +148,7 @@ SERVED = {
         b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
     ),
     "another upgrade": head(b"GET /version HTTP/1.1", b"Upgrade: TLS/1.0\r\n"),
-    "range": head(b"GET / HTTP/1.1", b"Range: bytes=0-3\r\n"),
+    "range": head(b"GET /static/page.js HTTP/1.1", b"Range: bytes=0-3\r\n"),
     "task": upload(),
     "preamble": upload(body=b"preamble\r\n" + BODY + b"epilogue"),
     "chunks": head(b"POST /async-batch-caption HTTP/1.1", FORM, b"Transfer-Encoding: chunked\r\n")

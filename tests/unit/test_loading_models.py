@@ -49,7 +49,7 @@ def test_the_state_says_whether_known_images_are_answered() -> None:
     models.report("model0", Unready("broken", "model_broken"))
     states.append(models.state(draining=False))
     models.loading("model0")
-    models.exited("model0")
+    models.exited("model0", Death.CRASHED)
     states.append(models.state(draining=False))
     assert [state.cache for state in states] == [False, True, False, False]
     assert [state.health for state in states] == [

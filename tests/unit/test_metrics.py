@@ -12,16 +12,21 @@ from captiond import metrics
 from captiond.metrics import (
     BATCH_IMAGES,
     BATCHES,
+    CONNECTIONS,
     IMAGES,
     METRICS,
+    PROCESSES,
     SPOOL_BYTES,
     Counter,
     Metric,
-    Recorder,
-    Registry,
 )
+from captiond.recording import Recorder, Registry
 from captiond.supervisor.metricsfile import MetricsFile
 from tests.patience import PATIENCE
+
+
+async def nothing() -> None:
+    """Bring nothing up to date."""
 
 
 def test_counts_of_several_processes_are_added_up() -> None:
@@ -50,10 +55,31 @@ def test_a_value_counts_in_the_first_interval_that_holds_it() -> None:
     assert distribution.sum == 1008.5
 
 
-def test_every_metric_that_is_declared_is_listed() -> None:
-    """A snapshot looks up the labels of each series in the list."""
+def test_no_two_metrics_have_one_name() -> None:
+    """A snapshot looks up the labels of each series by the name."""
     declared = [value for value in vars(metrics).values() if isinstance(value, Metric)]
     assert declared == list(METRICS.values())
+
+
+def test_the_gauges_of_several_processes_are_added_up_until_they_exit() -> None:
+    registry, recorders = Registry(), {name: Recorder() for name in ("web0-a", "web1-b")}
+    for name, recorder in recorders.items():
+        recorder.watch(CONNECTIONS, iter([3, 3, 5]).__next__)
+        registry.add(recorder.take(), name)
+    assert registry.total.gauges == {(CONNECTIONS.name, ()): 6}
+    assert not recorders["web0-a"].take(), "a gauge that has not changed is not sent again"
+    registry.add(recorders["web0-a"].take(), "web0-a")
+    assert registry.total.gauges == {(CONNECTIONS.name, ()): 8}
+    registry.forget("web1-b")
+    assert registry.total.gauges == {(CONNECTIONS.name, ()): 5}
+
+
+def test_a_gauge_that_is_set_as_a_whole_has_no_other_series() -> None:
+    registry = Registry()
+    registry.set(SPOOL_BYTES, 9)
+    registry.set_all(PROCESSES, {("web",): 2, ("model",): 1})
+    registry.set_all(PROCESSES, {("web",): 3})
+    assert registry.total.gauges == {(SPOOL_BYTES.name, ()): 9, (PROCESSES.name, ("web",)): 3}
 
 
 def test_labels_must_be_those_of_the_metric() -> None:
@@ -94,7 +120,7 @@ async def test_the_file_is_written_when_it_is_requested(tmp_path: Path) -> None:
     """A reader that removes the file and then asks for it reads what is true after that."""
     path, registry, refreshed = tmp_path / "metrics.json", Registry(), 0
 
-    def refresh() -> None:
+    async def refresh() -> None:
         nonlocal refreshed
         refreshed += 1
         registry.set(SPOOL_BYTES, refreshed)
@@ -115,7 +141,7 @@ async def test_the_file_is_written_when_it_is_requested(tmp_path: Path) -> None:
 @pytest.mark.anyio
 async def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "data"
-    file = MetricsFile(folder / "metrics.json", Registry(), lambda: None)
+    file = MetricsFile(folder / "metrics.json", Registry(), nothing)
     work = asyncio.create_task(file.run())
     with capture_logs() as logged:
         file.request()

@@ -4,18 +4,20 @@ from pathlib import Path
 
 import pytest
 from alembic import command
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from captiond.store import consistency, leases, tasks
 from captiond.store.engine import Engine, make_engine, writing
-from captiond.store.migrate import alembic_config, prepare_database
+from captiond.store.migrate import head, migrations_folder, prepare_database
+from captiond.store.upgrade import alembic_config
 
 pytestmark = pytest.mark.anyio
 
 
 async def migrate_to(engine: Engine, revision: str) -> None:
     def upgrade(connection: Connection) -> None:
-        config = alembic_config()
+        config = alembic_config(migrations_folder())
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
@@ -48,6 +50,11 @@ async def insert_task(engine: Engine, task_id: str, status: str, *images: str) -
                     "result": "{}" if image in {"COMPLETED", "FAILED"} else None,
                 },
             )
+
+
+def test_the_newest_revision_is_that_of_alembic() -> None:
+    migrations = ScriptDirectory.from_config(alembic_config(migrations_folder()))
+    assert head() == migrations.get_current_head()
 
 
 async def test_open_images_are_counted_and_claims_of_the_earlier_version_wait_again(

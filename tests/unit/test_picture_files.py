@@ -88,6 +88,7 @@ def test_links(folder: Path) -> None:
     assert names(folder) == ["a.png", "z_link.png"]
     found = problems(folder)
     assert found.keys() == {"self.png", "dangling.png"}
+    assert found["self.png"] == "a link that leads back to itself"
     assert found["dangling.png"] == "a link to gone.png, which does not exist"
 
 

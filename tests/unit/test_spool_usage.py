@@ -10,7 +10,8 @@ from captiond.config import DataSettings, LimitSettings, Settings
 from captiond.errors import NothingToRetry
 from captiond.jobs import Refused
 from captiond.kept_settings import RetentionSettings
-from captiond.metrics import SPOOL_BYTES, Registry
+from captiond.metrics import SPOOL_BYTES
+from captiond.recording import Registry
 from captiond.spool import DiskSpace, open_spool
 from captiond.store import claims, expiry, tasks
 from captiond.store.engine import Engine

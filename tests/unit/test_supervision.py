@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from captiond.cli.serve_command import on_sigusr1
+from captiond.cli.serve_command import on_signal
 from captiond.config import DataSettings, Settings
 from captiond.errors import StorageFailed
+from captiond.jobs import Death
 from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.children import ChildProcess
@@ -35,7 +36,7 @@ def test_from_starting_over_healthy_to_degraded_and_back() -> None:
     health.report("model0", Ready(MODEL, 24))
     assert health.state(draining=False).health is Health.HEALTHY
     assert health.state(draining=False).model == MODEL
-    health.exited("model0")
+    health.exited("model0", Death.CRASHED)
     assert health.state(draining=False).health is Health.DEGRADED
     health.report("model0", Ready(MODEL, 24))
     assert health.state(draining=False).health is Health.HEALTHY
@@ -45,10 +46,35 @@ def test_from_starting_over_healthy_to_degraded_and_back() -> None:
 def test_a_missing_model_stays_the_reason_while_the_next_attempt_is_made() -> None:
     health = ModelHealth({"model0": None})
     health.report("model0", Unready("run captiond pull", "model_missing"))
-    health.exited("model0")
+    health.exited("model0", Death.CRASHED)
     state = health.state(draining=False)
     assert (state.health, state.code) == (Health.UNHEALTHY, "model_missing")
     assert state.reasons == ("run captiond pull",)
+
+
+@pytest.mark.parametrize(
+    ("death", "words"),
+    [
+        (Death.KILLED, "more memory"),
+        (Death.CRASHED, "the log has the reason"),
+        (Death.HUNG, "the log has more"),
+    ],
+)
+def test_a_process_that_never_reports_does_not_load_for_ever(death: Death, words: str) -> None:
+    """torch cannot be imported, or the kernel kills each process because memory is short."""
+    health = ModelHealth({"model0": None})
+    health.exited("model0", death)
+    assert health.state(draining=False).health is Health.STARTING, "it may have been an accident"
+    for _ in range(2):
+        health.exited("model0", death)
+        state = health.state(draining=False)
+        assert (state.health, state.code) == (Health.UNHEALTHY, "model_broken")
+        assert words in state.reasons[0]
+    health.report("model0", Ready(MODEL, 24))
+    assert health.state(draining=False).health is Health.HEALTHY
+    health.exited("model0", death)
+    health.exited("model0", death)
+    assert health.state(draining=False).health is Health.DEGRADED, "one silent exit so far"
 
 
 def test_one_device_of_two_is_enough() -> None:
@@ -66,7 +92,7 @@ def test_every_state_says_how_much_the_spool_can_take() -> None:
     states.append(board.state)
     board.model_reported("model0", Ready(MODEL, 24))
     states.append(board.state)
-    board.model_exited("model0")
+    board.model_exited("model0", Death.CRASHED)
     states.append(board.state)
     assert [state.health for state in states] == [
         Health.STARTING,
@@ -259,7 +285,7 @@ def test_the_signal_for_metrics_is_ignored_after_the_stop() -> None:
     called = asyncio.Event()
 
     async def signalled() -> None:
-        with on_sigusr1(called.set):
+        with on_signal(signal.SIGUSR1, called.set, after=signal.SIG_IGN):
             os.kill(os.getpid(), signal.SIGUSR1)
             await called.wait()
 

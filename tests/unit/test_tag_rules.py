@@ -199,6 +199,8 @@ def test_any_document_has_well_formed_tags(drawn: list[tuple[str, str, bool]]) -
     assert not ENGLISH_RULES.words.generic.intersection(tag_texts)
     for tag in extract_tags(doc, ENGLISH_RULES):
         assert tag.tag == tag.tag.strip().lower() != ""
+        assert tag.start is not None
+        assert tag.end is not None
         assert 0 <= tag.start < tag.end <= len(doc.text)
 
 

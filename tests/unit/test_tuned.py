@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BlipConfig, BlipForConditionalGeneration
+from transformers.models.blip.configuration_blip import BlipConfig
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond import machine
 from captiond.captioners import tuning
@@ -179,7 +180,9 @@ def test_the_command_has_nothing_to_choose_for_the_embedded_model(
 ) -> None:
     small = settings.model.model_copy(update={"name": "captiond/scenes"})
     assert tune_command.tune(settings.model_copy(update={"model": small}))
-    assert "nothing to choose" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert output.startswith("captiond/scenes on cpu\n")
+    assert "nothing to choose" in output
 
 
 # ---------------------------------------------------------------- the machine

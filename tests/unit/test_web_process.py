@@ -4,20 +4,28 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from captiond.client_settings import ClientSettings
 from captiond.config import LimitSettings
-from captiond.messages import Ask, Drop, Measured
+from captiond.keys import Key, Scope, digest_of, new_secret
+from captiond.messages import Ask, AskMetrics, Drop, Measured, MetricsAnswer, State
 from captiond.metrics import (
+    CLIENTS_LIMITED,
     FILES_REFUSED,
     REQUEST_ERRORS,
+    REQUEST_SECONDS,
     REQUESTS,
+    SPOOL_BYTES,
     UPLOAD_BYTES,
-    Measurements,
-    Registry,
 )
+from captiond.recording import Measurements, Registry
 from captiond.store.engine import Engine
+from captiond.web import scrape
+from captiond.web.exposition import TextFormat
+from tests.patience import PATIENCE
 from tests.unit.webprocess import PNG, WebProcess, web_process
 
 pytestmark = pytest.mark.anyio
@@ -46,20 +54,121 @@ async def test_requests_are_counted_by_route_and_status(web: WebProcess) -> None
     for task_id in ("a", "b"):
         await web.client.get(SENT_STATUS.format(task_id=task_id))
     await web.client.delete("/livez")
-    counts = (await measured(web)).counts
+    await web.client.request("INVENTED", "/livez")
+    total = await measured(web)
+    counts = total.counts
     assert {series: n for series, n in counts.items() if series[0] == REQUESTS.name} == {
-        (REQUESTS.name, ("/livez", "200")): 2,
-        (REQUESTS.name, ("/livez", "405")): 1,
-        (REQUESTS.name, ("/static", "200")): 1,
-        (REQUESTS.name, ("unmatched", "404")): 1,
-        (REQUESTS.name, ("unmatched", "307")): 1,
-        (REQUESTS.name, (SENT_STATUS, "404")): 2,
+        (REQUESTS.name, ("GET", "/livez", "200")): 2,
+        (REQUESTS.name, ("DELETE", "/livez", "405")): 1,
+        (REQUESTS.name, ("other", "/livez", "405")): 1,
+        (REQUESTS.name, ("GET", "/static", "200")): 1,
+        (REQUESTS.name, ("GET", "unmatched", "404")): 1,
+        (REQUESTS.name, ("GET", "unmatched", "307")): 1,
+        (REQUESTS.name, ("GET", SENT_STATUS, "404")): 2,
     }
     assert {series: n for series, n in counts.items() if series[0] == REQUEST_ERRORS.name} == {
         (REQUEST_ERRORS.name, ("not_found",)): 1,
-        (REQUEST_ERRORS.name, ("method_not_allowed",)): 1,
+        (REQUEST_ERRORS.name, ("method_not_allowed",)): 2,
         (REQUEST_ERRORS.name, ("task_not_found",)): 2,
     }
+    timed = total.distributions[REQUEST_SECONDS.name, ("GET", "/livez")]
+    assert sum(timed.counts) == 2
+    assert 0 < timed.sum < PATIENCE
+
+
+async def test_probes_polls_and_files_are_logged_at_debug_unless_they_fail(web: WebProcess) -> None:
+    with capture_logs() as logs:
+        for path in ("/livez", "/readyz", "/health", "/static/page.css", "/docs", "/", "/version"):
+            await web.client.get(path)
+        await web.set_state(State())
+        await web.client.get("/readyz")  # 503: a probe while the model is being loaded
+        await web.client.get("/static/nothing")
+        await web.client.get(SENT_STATUS.format(task_id="a"))
+        await web.client.post("/caption")
+    levels = {(each["path"], each["status"]): each["log_level"] for each in logs}
+    info = {path for (path, _), level in levels.items() if level == "info"}
+    assert info == {"/static/nothing", SENT_STATUS.format(task_id="a"), "/caption"}
+    assert levels["/readyz", 503] == "debug"
+    assert levels["/readyz", 200] == "debug"
+
+
+async def test_a_client_over_a_limit_is_counted_by_the_limit(store: Engine, tmp_path: Path) -> None:
+    limits = ClientSettings(requests=1, window_seconds=3600)
+    async with web_process(store, tmp_path, clients=limits) as web:
+        for status in (200, 429, 429):
+            assert (await web.client.get("/info")).status_code == status
+        counts = (await measured(web)).counts
+        assert counts[CLIENTS_LIMITED.name, ("requests",)] == 2
+        assert counts[REQUEST_ERRORS.name, ("too_many_requests",)] == 2
+
+
+# ---------------------------------------------------------------- the metrics of all processes
+
+
+async def scraped(web: WebProcess, registry: Registry) -> httpx.Response:
+    """Get the metrics, with `registry` as that of the supervisor."""
+    asking = asyncio.create_task(web.client.get("/metrics"))
+    asked = None
+    while asked is None:
+        match await web.channel.receive():
+            case Measured(measurements):
+                registry.add(measurements)
+            case AskMetrics(number):
+                asked = number
+    web.channel.send(MetricsAnswer(asked, registry.total))
+    return await asking
+
+
+async def test_metrics_are_those_of_the_supervisor_with_what_is_new_here(web: WebProcess) -> None:
+    await web.client.get("/livez")
+    registry = Registry()
+    registry.set(SPOOL_BYTES, 12)
+    response = await scraped(web, registry)
+    assert response.headers["content-type"] == TextFormat.PROMETHEUS
+    assert "\ncaptiond_spool_bytes 12\n" in response.text
+    livez = 'captiond_http_requests_total{method="GET",route="/livez",status="200"} 1'
+    assert livez in response.text.splitlines()
+
+
+async def test_those_who_ask_at_the_same_time_share_one_question(web: WebProcess) -> None:
+    first = asyncio.create_task(web.client.get("/metrics"))
+    ask: AskMetrics = await web.message(AskMetrics)
+    second = asyncio.create_task(web.client.get("/metrics"))
+    await web.set_keys(required=False)  # a round trip, in which the second request arrives
+    web.channel.send(MetricsAnswer(ask.number, Registry().total))
+    assert [(await each).status_code for each in (first, second)] == [200, 200]
+
+
+async def test_a_supervisor_that_is_too_busy_is_a_503(
+    web: WebProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its late answer is not taken for the answer to the next question."""
+    monkeypatch.setattr(scrape, "ANSWER_SECONDS", 0.001)
+    busy = await web.client.get("/metrics")
+    assert (busy.status_code, busy.json()["code"]) == (503, "metrics_unavailable")
+    assert int(busy.headers["retry-after"]) > 0
+    late: AskMetrics = await web.message(AskMetrics)
+    monkeypatch.undo()
+    registry = Registry()
+    registry.set(SPOOL_BYTES, 1)
+    web.channel.send(MetricsAnswer(late.number, registry.total))
+    assert "captiond_spool_bytes 1\n" not in (await scraped(web, Registry())).text
+
+
+async def test_the_metrics_need_a_key_with_their_scope(web: WebProcess) -> None:
+    secrets = {scope: new_secret() for scope in Scope}
+    keys = [
+        Key(scope, digest_of(secret.encode()), frozenset({scope}))
+        for scope, secret in secrets.items()
+    ]
+    await web.set_keys(*keys)
+    assert (await web.client.get("/metrics")).status_code == 401
+    for scope in (Scope.CAPTION, Scope.READ):
+        web.client.headers["X-API-Key"] = secrets[scope]
+        assert (await web.client.get("/metrics")).status_code == 403
+    for scope in (Scope.METRICS, Scope.ADMIN):
+        web.client.headers["X-API-Key"] = secrets[scope]
+        assert (await scraped(web, Registry())).status_code == 200
 
 
 async def test_the_log_shows_no_whole_task_id_and_no_endless_path(web: WebProcess) -> None:

@@ -133,6 +133,6 @@ def test_a_loop_that_is_all_there_is_stays() -> None:
 def test_the_captions_of_every_captioner_are_worded() -> None:
     raw = Caption("a t - shirt", -1.0, 0.5)
     wanted = Caption("a t-shirt", -1.0, 0.5, raw="a t - shirt")
-    caption = worded(lambda pixels, generation: [(raw, raw), (raw,)], RULES)
+    caption = worded(lambda *_: [(raw, raw), (raw,)], RULES)
     pixels = np.zeros((2, 1, 1, 3), dtype=np.uint8)
-    assert caption(pixels, Generation()) == [(wanted, wanted), (wanted,)]
+    assert caption(pixels, Generation(), None) == [(wanted, wanted), (wanted,)]

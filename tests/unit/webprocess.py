@@ -4,7 +4,7 @@ The test itself is the supervisor at the other end of the pipe.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +15,22 @@ import httpx
 from captiond.config import DataSettings, Settings
 from captiond.jobs import Outcome
 from captiond.keys import Key
-from captiond.messages import Alive, Answer, Ask, Cancelled, Health, Keys, Message, ModelInfo, State
-from captiond.metrics import Recorder
+from captiond.messages import (
+    Alive,
+    Answer,
+    Ask,
+    AskMetrics,
+    Cancelled,
+    Health,
+    Keys,
+    Message,
+    MetricsAnswer,
+    ModelInfo,
+    State,
+)
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN
+from captiond.recording import Measurements, Recorder
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage, UsageBoard
@@ -64,6 +76,19 @@ class WebProcess:
         """Answer the next image that the web process asks for."""
         ask: Ask = await self.message(Ask)
         self.channel.send(Answer(ask.ticket, outcome))
+
+    async def with_metrics(self, request: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
+        """Make a request, and answer if it makes the web process ask for metrics."""
+
+        async def answer() -> None:
+            ask: AskMetrics = await self.message(AskMetrics)
+            self.channel.send(MetricsAnswer(ask.number, Measurements()))
+
+        answering = asyncio.create_task(answer())
+        try:
+            return await request
+        finally:
+            answering.cancel()
 
     async def set_keys(self, *keys: Key, required: bool = True) -> None:
         """Send the valid keys, and wait until the web process has them."""

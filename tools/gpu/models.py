@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BlipConfig, BlipForConditionalGeneration
+from transformers.models.blip.configuration_blip import BlipConfig
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.captioner import CPU_ROWS, GPU_ROWS, Normalization
 from captiond.captioners.blip.capture import CudaCapture, Run

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from tools.scenes.dataset import Sample, draw_sample, open_picture
 

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import torch
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
+from transformers.models.bert.tokenization_bert import BertTokenizer
+from transformers.models.blip.configuration_blip import BlipConfig
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from tools.scenes.dataset import GRID
 from tools.scenes.scene import vocabulary

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from tools.scenes.dataset import EMPTY, Drawn
 from tools.scenes.model import PAD, WIDTH, caption_ids, new_model, new_tokenizer

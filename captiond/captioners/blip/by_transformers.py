@@ -9,10 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, BlipForConditionalGeneration
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import (
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+)
 
 from captiond.captioners.blip.checkpoint import CHANGES_TOKENS, Checkpoint, SearchTokens
+from captiond.captioners.blip.matching_weights import MatchingCheckpoint
 from captiond.captioners.devices import dtype_of
 from captiond.captioners.logits import BannedTokens
 from captiond.captioners.protocol import Placement
@@ -35,6 +40,31 @@ def read_checkpoint(folder: Path, placement: Placement) -> Checkpoint:
     processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
     torch.nn.Module.to(model, placement.device)
     return Checkpoint(model, tokenizer.backend_tokenizer, processor, required_search(model))
+
+
+def read_matching(folder: Path, placement: Placement) -> MatchingCheckpoint:
+    """Read any checkpoint with image-text matching. Pickles are read as weights only.
+
+    Raises:
+        Exception: the files do not make such a model.
+    """
+    hide_progress_bars()
+    kind: Any = BlipForImageTextRetrieval  # its types know only the call without a report
+    model, report = kind.from_pretrained(
+        folder,
+        dtype=dtype_of(placement.precision, placement.device),
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    missing = sorted(
+        name for name in report["missing_keys"] if name.startswith(("text_encoder.", "itm_head."))
+    )
+    if missing:
+        raise ValueError(f"{missing[0]} is missing")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    processor = BlipImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    torch.nn.Module.to(model, placement.device)
+    return MatchingCheckpoint(model, tokenizer.backend_tokenizer, processor)
 
 
 def required_search(model: BlipForConditionalGeneration) -> SearchTokens | None:

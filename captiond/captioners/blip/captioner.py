@@ -17,12 +17,20 @@ from captiond.captioners.blip.capture import CudaCapture
 from captiond.captioners.blip.checkpoint import Checkpoint, SearchTokens, read_plain
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import captured
+from captiond.captioners.blip.image_matching import ImageTextMatching, check_size
+from captiond.captioners.blip.matching import Matcher
+from captiond.captioners.blip.matching_weights import read_matching, share_encoding
 from captiond.captioners.blip.search import Search
-from captiond.captioners.blip.weights import BlipModel
+from captiond.captioners.blip.tag_likelihood import TagLikelihood
+from captiond.captioners.blip.tag_scorer import TagScorer
+from captiond.captioners.blip.vision import VisionEncoder
+from captiond.captioners.blip.weights import CHANNELS, BlipModel
 from captiond.captioners.choices import ROWS, Choices, default_choices
 from captiond.captioners.devices import allocate_pixels, dtype_of, on_device, set_up_cuda
+from captiond.captioners.fusion import kernels_for
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.logits import BannedTokens
+from captiond.captioners.norm import norms
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.captioners.spelling import banned_sequences
@@ -31,6 +39,7 @@ from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Caption, Generation, SearchRules
+from captiond.vocabulary import Vocabulary
 
 CPU_ROWS, GPU_ROWS = ROWS[0], 40_000  # patches that go through the vision transformer at a time
 
@@ -73,10 +82,14 @@ class TextTokens:
     end: int
 
 
+def normalization_of(processor: Any) -> Normalization:
+    """Return the normalization of an image processor of transformers."""
+    mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+    return Normalization(processor.rescale_factor, mean, std)
+
+
 class Blip:
     """A BLIP model on its device, as `protocol.Captioner` describes a captioner."""
-
-    capabilities = Capabilities(prompt=True, beams=True, scores=True, several_captions=True)
 
     def __init__(
         self,
@@ -86,8 +99,19 @@ class Blip:
         placement: Placement,
         image_bytes: int,
         tokens: TextTokens,
+        scorer: TagScorer | None = None,
+        matching: ImageTextMatching | None = None,
     ) -> None:
         self._search = search
+        self._scorer, self._matching = scorer, matching
+        self.capabilities = Capabilities(
+            prompt=True,
+            beams=True,
+            scores=True,
+            several_captions=True,
+            vocabulary=scorer is not None,
+            matching=matching is not None,
+        )
         # Special tokens in a prompt are text: "[SEP]" must not end it.
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
@@ -100,9 +124,7 @@ class Blip:
         self.geometry = Geometry(
             processor.size["height"], processor.size["width"], int(processor.resample)
         )
-        self._normalize = Normalization(
-            processor.rescale_factor, tuple(processor.image_mean), tuple(processor.image_std)
-        )
+        self._normalize = normalization_of(processor)
 
     @classmethod
     def load(cls, folder: Path, placement: Placement) -> "Blip":
@@ -120,21 +142,28 @@ class Blip:
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         model, tokenizer, processor = checkpoint.model, checkpoint.tokenizer, checkpoint.processor
         size, text = image_bytes(model), model.config.text_config
-        search = checkpoint.search or search_for(
-            model, precision, cuda_graphs=placement.cuda_graphs, choices=placement.choices
-        )
+        search, scorer, matching = checkpoint.search, None, None
+        if search is None:
+            choices = placement.choices or default_choices(precision)
+            forward = forward_of(model, precision, choices)
+            search = search_over(forward, model, cuda_graphs=placement.cuda_graphs)
+            matching = load_matching(folder, placement, choices, processor)
+            scorer = TagScorer(tag_likelihood(forward, tokenizer, model, placement), matching)
         del model, checkpoint  # reference cycles within it would keep the mapped file in memory
         gc.collect()
         tokens = TextTokens(text.vocab_size, text.sep_token_id)
-        return cls(search, tokenizer, processor, placement, size, tokens)
+        return cls(search, tokenizer, processor, placement, size, tokens, scorer, matching)
 
     def allocate_pixels(self, images: int) -> Pixels:
         return allocate_pixels(images, self.geometry, self.device)
 
     @torch.inference_mode()
-    def caption(self, pixels: Pixels, generation: Generation) -> list[tuple[Caption, ...]]:
+    def caption(
+        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+    ) -> list[tuple[Caption, ...]]:
         """Return the captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
-        sequences = self.search(on_device(pixels, self.device), generation)
+        on_model = on_device(pixels, self.device)
+        sequences = self.search(on_model, generation)
         texts: list[str] = self._tokenizer.decode_batch(
             sequences.tokens.flatten(0, 1).tolist(), skip_special_tokens=True
         )
@@ -150,7 +179,33 @@ class Blip:
             )
         ]
         each = sequences.tokens.shape[1]
-        return [tuple(captions[n : n + each]) for n in range(0, len(captions), each)]
+        of_images = [tuple(captions[n : n + each]) for n in range(0, len(captions), each)]
+        if generation.rerank and each > 1:
+            of_images = self.reranked(on_model, sequences, of_images)
+        if vocabulary is None:
+            return of_images
+        assert self._scorer is not None  # or else the capabilities have no vocabulary
+        assert sequences.features is not None
+        best_tokens = sequences.tokens[:, 0].tolist()
+        scored = self._scorer.scored(on_model, sequences.features, best_tokens, vocabulary)
+        # A note on the vocabulary of the settings would be the same in all results.
+        more = self._scorer.notes(vocabulary) if generation.vocabulary else ()
+        return [
+            (replace(best, scored=tags, notes=best.notes + more), *others)
+            for (best, *others), tags in zip(of_images, scored, strict=True)
+        ]
+
+    def reranked(
+        self, pixels: torch.Tensor, sequences: Sequences, captions: list[tuple[Caption, ...]]
+    ) -> list[tuple[Caption, ...]]:
+        """Return the captions of each image, those first that fit it best."""
+        assert self._matching is not None  # or else the capabilities have no matching
+        texts = [[caption.text for caption in of_image] for of_image in captions]
+        scores = self._matching.scores(pixels, sequences.features, texts).tolist()
+        return [
+            tuple(of_image[n] for n in sorted(range(len(row)), key=row.__getitem__, reverse=True))
+            for of_image, row in zip(captions, scores, strict=True)
+        ]
 
     def _caption(
         self, text: str, score: float, ids: list[int], log_probabilities: list[float], prompt: int
@@ -224,9 +279,14 @@ def search_for(
     choices: Choices | None = None,
 ) -> Search:
     """Return captiond's own search."""
+    forward = forward_of(model, precision, choices or default_choices(precision))
+    return search_over(forward, model, cuda_graphs=cuda_graphs)
+
+
+def search_over(forward: Forward, model: BlipModel, *, cuda_graphs: bool) -> Search:
+    """Return a search over the forward pass of a model."""
     config: Any = model.config.text_config
     tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
-    forward = forward_of(model, precision, choices or default_choices(precision))
     if model.device.type == "cuda" and cuda_graphs:
         return Search(captured(forward, CudaCapture(model.device), model.device), tokens)
     return Search(forward, tokens)
@@ -243,6 +303,53 @@ def forward_of(model: BlipModel, precision: Precision, choices: Choices) -> Forw
         make_text=linears(precision, model.device, choices.text_linear),
         choices=choices,
     )
+
+
+def load_matching(
+    captioner: Path, placement: Placement, choices: Choices, processor: Any
+) -> ImageTextMatching | None:
+    """Load the matching model of a placement, or None if it has none.
+
+    `captioner` is the folder of the captioner, and `processor` its image processor.
+
+    Raises:
+        ModelBroken: the files do not make such a model, or it takes images of another size.
+    """
+    folder = placement.matcher
+    if folder is None:
+        return None
+    checkpoint = read_matching(folder, placement)
+    model, device, precision = checkpoint.model, placement.device, placement.precision
+    make_text = linears(precision, device, choices.text_linear)
+    if share_encoding(folder, captioner):
+        return ImageTextMatching(Matcher(model, checkpoint.tokenizer, make_text), None)
+    check_size(checkpoint.processor, processor, folder)
+    make = linears(precision, device, choices.image_linear)
+    rows = choices.rows if device.type == "cpu" else GPU_ROWS
+    vision = VisionEncoder(
+        model, make, norms(kernels_for(model.dtype, device)), rows=rows, way=choices.attention
+    )
+    normalize = normalization_of(checkpoint.processor)
+    dtype = dtype_of(precision, device)
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        return vision.encode(normalize.to(pixels, dtype))
+
+    return ImageTextMatching(Matcher(model, checkpoint.tokenizer, make_text), encode)
+
+
+def tag_likelihood(
+    forward: Forward, tokenizer: Tokenizer, model: BlipModel, placement: Placement
+) -> TagLikelihood:
+    """Return what scores tags with the forward pass of a model.
+
+    The blank image has the mean colour of the images that the model was trained on.
+    """
+    config: Any = model.config
+    side: int = config.vision_config.image_size
+    dtype = dtype_of(placement.precision, placement.device)
+    blank = torch.zeros(1, CHANNELS, side, side, dtype=dtype, device=placement.device)
+    return TagLikelihood(forward, tokenizer, config.text_config.bos_token_id, blank)
 
 
 def image_bytes(model: BlipModel) -> int:

@@ -18,55 +18,16 @@ from captiond.captioners.blip import attention
 from captiond.captioners.blip.attention import Attention
 from captiond.captioners.blip.cross import Block, CrossAttention, ImageContext
 from captiond.captioners.blip.keys_values import KeysValues
-from captiond.captioners.blip.patches import PatchEmbeddings
+from captiond.captioners.blip.layers import TextLayer, text_layer
+from captiond.captioners.blip.vision import VisionEncoder
 from captiond.captioners.blip.weights import BlipModel
 from captiond.captioners.choices import Choices
 from captiond.captioners.fusion import kernels_for
-from captiond.captioners.linear import (
-    Int8Linear,
-    Linear,
-    MakeLinear,
-    balance,
-    linear_of,
-    unquantized,
-)
-from captiond.captioners.norm import MakeNorm, Norm, norms
+from captiond.captioners.linear import Int8Linear, MakeLinear, linear_of
+from captiond.captioners.norm import norms
 
 USUAL = Choices()
 SHRINK_BELOW = 0.7  # images that have ended are dropped once at most this part of a batch is open
-
-
-@dataclass(frozen=True, slots=True)
-class Mlp:
-    """down(gelu(up(x)))"""
-
-    up: Linear  # with GELU
-    down: Linear
-
-
-@dataclass(frozen=True, slots=True)
-class VisionLayer:
-    """A layer of the vision transformer: normalized before attention and before the MLP."""
-
-    attention_norm: Norm
-    qkv: Linear
-    attention_output: Linear
-    mlp_norm: Norm
-    mlp: Mlp
-
-
-@dataclass(frozen=True, slots=True)
-class TextLayer:
-    """A layer of the text decoder: normalized after attention and after the MLP, as in BERT."""
-
-    qkv: Linear
-    attention_output: Linear
-    attention_norm: Norm
-    cross_query: Linear
-    cross_output: Linear
-    cross_norm: Norm
-    mlp: Mlp
-    mlp_norm: Norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,19 +144,12 @@ class Forward:
         config: Any = model.config
         self.kernels = kernels_for(model.dtype, model.device)
         norm = norms(self.kernels)
-        self._image_attention = attention.for_images(choices.attention, model.dtype, model.device)
         self.text_attention = attention.for_text(model.device)
-        self._vision_heads = config.vision_config.num_attention_heads
         self._heads = config.text_config.num_attention_heads
         self._head_width = config.text_config.hidden_size // self._heads
         self.positions: int = config.text_config.max_position_embeddings
-        embeddings: Block = model.vision_model.embeddings
-        self._patch_embeddings = PatchEmbeddings(embeddings, unquantized(make))
-        patches: int = embeddings.position_embedding.shape[1]
-        self.chunk = max(1, rows // patches)
-        vision: Block = model.vision_model
-        self._vision = [vision_layer(layer, make, norm) for layer in vision.encoder.layers]
-        self._vision_norm = norm(vision.post_layernorm)
+        self.vision = VisionEncoder(model, make, norm, rows=rows, way=choices.attention)
+        self.chunk = self.vision.chunk
         make_text = make_text or make
         text: Block = model.text_decoder.bert
         self._embeddings = TokenEmbeddings.of(text.embeddings)
@@ -206,7 +160,7 @@ class Forward:
             self.text_attention,
             heads=self._heads,
             chunk=self.chunk,
-            absorb=absorb and patches >= attention.MANY_TOKENS,
+            absorb=absorb and self.vision.patches >= attention.MANY_TOKENS,
             way=choices.cross,
         )
         self._text = [text_layer(layer, make_text, norm) for layer in text.encoder.layer]
@@ -227,28 +181,11 @@ class Forward:
         """Return image features [images, 1 + patches, width] of normalized pixels
         [images, 3, height, width].
         """
-        return torch.cat([self.encode_chunk(chunk) for chunk in torch.split(pixels, self.chunk)])
+        return self.vision.encode(pixels)
 
     def encode_chunk(self, pixels: Tensor) -> Tensor:
         """Encode as `encode` does, all images at once."""
-        hidden = self._patch_embeddings(pixels)  # [images, 1 + patches, width]
-        normalized = self._vision[0].attention_norm(hidden)
-        following = [*(layer.attention_norm for layer in self._vision[1:]), self._vision_norm]
-        for layer, next_norm in zip(self._vision, following, strict=True):
-            # The last linear layer of each block adds the residual stream.
-            attended = self._vision_self_attention(layer, normalized)
-            hidden, normalized = layer.mlp_norm.with_sum(layer.attention_output, attended, hidden)
-            expanded = layer.mlp.up(normalized)
-            hidden, normalized = next_norm.with_sum(layer.mlp.down, expanded, hidden)
-        return normalized
-
-    def _vision_self_attention(self, layer: VisionLayer, hidden: Tensor) -> Tensor:
-        images, patches, width = hidden.shape
-        qkv = layer.qkv(hidden).view(images, patches, 3, self._vision_heads, -1)
-        # each [images, heads, patches, head width]
-        query, keys, values = qkv.permute(2, 0, 3, 1, 4)
-        attended = self._image_attention(query, keys, values)
-        return attended.transpose(1, 2).reshape(images, patches, width)
+        return self.vision.encode_chunk(pixels)
 
     # ------------------------------------------------------------ text
 
@@ -331,36 +268,3 @@ class Forward:
     def _join_heads(self, attended: Tensor) -> Tensor:
         """[images, heads, columns, head width] → [images, columns, width]"""
         return attended.transpose(1, 2).flatten(2)
-
-
-def vision_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> VisionLayer:
-    balance(make, layer.layer_norm1, layer.self_attn.qkv)
-    balance(make, layer.layer_norm2, layer.mlp.fc1)
-    return VisionLayer(
-        attention_norm=norm(layer.layer_norm1),
-        qkv=linear_of(make, layer.self_attn.qkv, inputs="normalized"),
-        attention_output=linear_of(make, layer.self_attn.projection),
-        mlp_norm=norm(layer.layer_norm2),
-        mlp=Mlp(
-            up=linear_of(make, layer.mlp.fc1, activation="gelu", inputs="normalized"),
-            down=linear_of(make, layer.mlp.fc2, inputs="gelu"),
-        ),
-    )
-
-
-def text_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> TextLayer:
-    self_attention, cross_attention = layer.attention, layer.crossattention
-    projections = self_attention.self
-    return TextLayer(
-        qkv=linear_of(make, projections.query, projections.key, projections.value),
-        attention_output=linear_of(make, self_attention.output.dense),
-        attention_norm=norm(self_attention.output.LayerNorm),
-        cross_query=linear_of(make, cross_attention.self.query),
-        cross_output=linear_of(make, cross_attention.output.dense),
-        cross_norm=norm(cross_attention.output.LayerNorm),
-        mlp=Mlp(
-            up=linear_of(make, layer.intermediate.dense, activation="gelu"),
-            down=linear_of(make, layer.output.dense, inputs="gelu"),
-        ),
-        mlp_norm=norm(layer.output.LayerNorm),
-    )

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 import torch
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
+from transformers.models.bert.tokenization_bert import BertTokenizer
+from transformers.models.blip.configuration_blip import BlipConfig
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.files import EMBEDDED
 

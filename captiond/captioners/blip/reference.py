@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BlipForConditionalGeneration
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.blip.cost import BlipShape, arithmetic

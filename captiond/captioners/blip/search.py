@@ -76,7 +76,8 @@ class Search:
         adjust = LogitsProcessor(generation, len(prompt), self._tokens.end, banned)
         search = self._greedy if generation.num_beams == 1 else self._beam_search
         try:
-            return search(self._model.encode(pixels), prompt, adjust)
+            features = self._model.encode(pixels)
+            return replace(search(features, prompt, adjust), features=features)
         except torch.OutOfMemoryError:
             # Buffers of a larger batch would take the memory that half of this batch needs.
             self._model.release_buffers()

@@ -51,8 +51,8 @@ TIED = {
 }
 
 
-class BlipModel(Protocol):
-    """A model whose weights can be read by their names: `Weights`, or transformers' model."""
+class VisionWeights(Protocol):
+    """A model with a vision transformer, whose weights can be read by their names."""
 
     @property
     def config(self) -> Any: ...
@@ -65,6 +65,10 @@ class BlipModel(Protocol):
 
     @property
     def vision_model(self) -> Any: ...
+
+
+class BlipModel(VisionWeights, Protocol):
+    """A model that writes captions: `Weights`, or transformers' model."""
 
     @property
     def text_decoder(self) -> Any: ...

@@ -10,7 +10,7 @@ from typing import Any, Unpack
 import msgspec
 from rich.console import Console
 
-from captiond.cli.captioning.command import Captioner, Result, failed_result, unreadable_result
+from captiond.cli.captioning.command import Captioner, Result, failed_result, problem_result
 from captiond.cli.captioning.picture_files import FoundFile
 from captiond.client import Captiond, ImageCaption, RequestRefused, RetryPolicy, ServiceError
 from captiond.client.caption_options import CaptionOptions
@@ -90,7 +90,7 @@ def results_of(files: list[FoundFile], service: Captiond, options: CaptionOption
         if isinstance(error, RequestRefused) and error.status in FATAL_STATUSES:
             raise
         captions = iter([caption_alone(found, service, options) for found in readable])
-    return [unreadable_result(found) if found.problem else next(captions) for found in files]
+    return [problem_result(found) if found.problem else next(captions) for found in files]
 
 
 def caption_some(
@@ -108,7 +108,7 @@ def caption_alone(found: FoundFile, service: Captiond, options: CaptionOptions) 
     try:
         return fields(found, service.caption(found.path, **options))
     except OSError as error:
-        return unreadable_result(found, error.strerror or str(error))
+        return problem_result(found, error.strerror or str(error))
     except RequestRefused as error:
         if error.status in FATAL_STATUSES:
             raise

@@ -20,7 +20,8 @@ from captiond.errors import ImageError
 from captiond.jobs import NO_CONTEXT, Caption
 from captiond.logs import set_up_logs
 from captiond.tagging.output import tagged
-from captiond.tags import Tag
+from captiond.tagging.vocabulary_tags import tag_of
+from captiond.tags import Tag, merged
 from captiond.wording.alt_text import alt_text
 from captiond.worker.loading import Loaded, identify, load
 
@@ -41,15 +42,15 @@ def in_process(settings: Settings) -> Captioner:
 
     @contextmanager
     def caption(files: list[FoundFile], console: Console) -> Iterator[Iterable[list[Result]]]:
-        if not files:
-            yield ()
-            return
         set_up_logs(settings.logs, process="caption")
         set_up_pillow(settings.images)
         with console.status("loading the model"):
             loaded = load(identify(settings, settings.model.devices[0]), settings, trial=False)
-        with ThreadPoolExecutor() as pool:
+        pool = ThreadPoolExecutor()
+        try:
             yield captioned_batches(files, loaded, settings, pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     return caption
 
@@ -75,14 +76,14 @@ def read(found: FoundFile, loaded: Loaded, settings: Settings) -> Read:
     """Read and decode one file."""
     path = found.path
     if found.problem:
-        return Read(path, error=found.problem, code="unreadable_file")
+        return Read(path, error=found.problem, code=found.code)
     try:
         with path.open("rb") as file:
             pixels, size = decode(file, loaded.captioner.geometry, settings.images)
     except ImageError as error:
         return Read(path, error=str(error), code=error.code)
     except OSError as error:
-        return Read(path, error=error.strerror or str(error), code="unreadable_file")
+        return Read(path, error=error.strerror or str(error), code=found.code)
     return Read(path, pixels, size)
 
 
@@ -106,7 +107,7 @@ def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> l
     if not pixels:
         return []
     caption_batch = worded(loaded.captioner.caption, settings.captions.text_rules)
-    captions = caption_batch(np.stack(pixels), settings.default_generation)
+    captions = caption_batch(np.stack(pixels), settings.default_generation, loaded.vocabulary)
     return [best for best, *_ in captions]
 
 
@@ -114,7 +115,11 @@ def captioned(
     image: Read, caption: Caption, tags: tuple[Tag, ...], loaded: Loaded, settings: Settings
 ) -> dict[str, Any]:
     """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
-    fields = tagged(caption.text, caption.tagged(tags), settings.tags.filter)
+    fields = tagged(
+        caption.text,
+        merged(caption.tagged(tags), map(tag_of, caption.scored)),
+        settings.tags.filter,
+    )
     details = fields.pop("tag_details")
     width, height = image.size
     return {

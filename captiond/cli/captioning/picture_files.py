@@ -1,5 +1,6 @@
 """Which files to caption: those that are named, and the images in the folders that are named."""
 
+import errno
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -20,10 +21,14 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """An entry that may be an image. `problem` says why it cannot be read; empty if it can."""
+    """An entry that may be an image.
+
+    `problem` says why it is not captioned; empty if it is. `code` is the code of this error.
+    """
 
     path: Path
     problem: str = ""
+    code: str = "unreadable_file"
 
 
 def found_files(paths: Iterable[Path]) -> Iterator[FoundFile]:
@@ -91,6 +96,8 @@ def reason(path: Path, error: OSError) -> str:
     """Return what an error of the file system means for people."""
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return f"a link to {path.readlink()}, which does not exist"
+    if error.errno == errno.ELOOP:
+        return "a link that leads back to itself"
     return error.strerror or str(error)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from captiond.cli.captioning.by_service import by_service
 from captiond.cli.captioning.command import Captioner
 from captiond.errors import SettingsError
+from captiond.request_options import MAX_REQUEST_TAGS
 from captiond.sources import KEY_VARIABLE
+from captiond.vocabulary import read_tags
 
 
 def service_captioner(
@@ -30,6 +32,26 @@ def service_captioner(
             )
     given = {name: value for name, value in options.items() if value is not None}
     return by_service(url, service_key(key_file), **given)
+
+
+def texts_of(vocabulary: Path) -> tuple[str, ...]:
+    """Return the tags of a file, for a request. The service has its own threshold and lexicon.
+
+    Raises:
+        SettingsError: the file is wrong, or has more tags than a request may have.
+    """
+    tags = read_tags(vocabulary)
+    if len(tags) > MAX_REQUEST_TAGS:
+        raise SettingsError(
+            f"--vocabulary {vocabulary}: has {len(tags)} tags; with --url the most are "
+            f"{MAX_REQUEST_TAGS}, so name the file in the settings of the service instead"
+        )
+    if any(tag.category is not None or tag.threshold is not None for tag in tags):
+        raise SettingsError(
+            f"--vocabulary {vocabulary}: with --url, a line has a tag only; a category or a "
+            "threshold needs a file in the settings of the service"
+        )
+    return tuple(tag.text for tag in tags)
 
 
 def service_key(file: Path | None) -> str | None:

@@ -6,6 +6,7 @@ TIFF 6.0 (Adobe, 1992), BigTIFF (Aware Systems, 2007), EXIF 2.32 (CIPA DC-008).
 import re
 import struct
 from dataclasses import dataclass
+from typing import Protocol
 
 from captiond.decoding.files.plain import UPRIGHT
 
@@ -19,6 +20,14 @@ SIZES = {BYTE: 1, ASCII: 1, SHORT: 2, LONG: 4, RATIONAL: 8, 6: 1, 7: 1, 8: 2, 9:
 SIZES |= {11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:=[\"']|>)\s*([1-8])")
 MAX_XMP = 1 << 20  # bytes that are searched
+
+
+class Sliceable(Protocol):
+    """The content of a file: bytes, or what reads them when a part is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +46,7 @@ class Directory:
     it; `big` says that this is a BigTIFF.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Sliceable) -> None:
         self._data = data
         self.order = ">" if data[:2] == b"MM" else "<"
         self.big = data[2:4] in {b"+\0", b"\0+"}

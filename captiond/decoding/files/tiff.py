@@ -9,6 +9,7 @@ from captiond.decoding.files.directory import (
     INTEGERS,
     Directory,
     Entry,
+    Sliceable,
     bounded_orientation,
     orientation_of,
 )
@@ -63,7 +64,7 @@ def plain_tiff(content: bytes) -> PlainFile:
     )
 
 
-def check_camera(content: bytes, directory: Directory) -> None:
+def check_camera(content: Sliceable, directory: Directory) -> None:
     """Refuse the raw file of a camera, whose first image is only a preview."""
     preview = directory.number(SUBFILE_TYPE) & REDUCED and SUB_DIRECTORIES in directory.entries
     if (

@@ -30,6 +30,14 @@ class ClientBodyTooLarge(RequestError):
     status = 413
 
 
+class ClientLimited(TooManyRequests):
+    """The client of the request is over one of its limits, whose name is a label of the metrics."""
+
+    def __init__(self, message: str, *, limit: str, retry_after: int) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.limit = limit
+
+
 class Admission:
     """A request, and what it adds to the usage of its client until it is finished.
 
@@ -59,7 +67,8 @@ class Admission:
         counted = self._counters.counted(self._client.name, now)
         total = self._counters.total(counted)
         self._check_rate(total, now)
-        check(total.concurrent + 1, self.limits.concurrent, "requests at the same time")
+        limit = self.limits.concurrent
+        check(total.concurrent + 1, limit, "requests at the same time", "concurrent")
         counted.usage.current += 1
         counted.usage.concurrent += 1
         self._counted = counted
@@ -87,7 +96,7 @@ class Admission:
         if self._counted is not None and self.limits.images:
             check_images(self._images + number, self.limits.images)
             total = self._counters.total(self._counted)
-            check(total.images + number, self.limits.images, "waiting images")
+            check(total.images + number, self.limits.images, "waiting images", "images")
             self._images += number
             self._counted.usage.images += number
             self._counters.publish(self._counted)
@@ -103,7 +112,8 @@ class Admission:
             # guard: no-retry-of-what-never-fits
             check_body(self._body_bytes + size, self.limits.body_bytes)
             total = self._counters.total(self._counted)
-            check(total.body_bytes + size, self.limits.body_bytes, "bytes of bodies")
+            limit = self.limits.body_bytes
+            check(total.body_bytes + size, limit, "bytes of bodies", "body_bytes")
             self._body_bytes += size
             self._counted.usage.body_bytes += size
             self._counters.publish(self._counted)
@@ -123,16 +133,17 @@ class Admission:
             return
         seconds = seconds_until_allowed(total, limit, window=window, elapsed=now % window)
         if seconds > 0:
-            raise TooManyRequests(
+            raise ClientLimited(
                 f"this client may send {limit} requests in {window:g} seconds",
+                limit="requests",
                 retry_after=math.ceil(seconds),
             )
 
 
-def check(number: int, limit: int | None, what: str) -> None:
-    """Return if `number` is within the limit; 0 and None are no limit. Raises TooManyRequests."""
+def check(number: int, limit: int | None, what: str, name: str) -> None:
+    """Return if `number` is within the limit; 0 and None are no limit. Raises ClientLimited."""
     if limit and number > limit:
-        raise TooManyRequests(f"this client may have {limit} {what}", retry_after=SOON)
+        raise ClientLimited(f"this client may have {limit} {what}", limit=name, retry_after=SOON)
 
 
 def check_images(number: int, most: int) -> None:

@@ -17,11 +17,12 @@ from captiond.origins import ANY, Caller, PageRules
 from captiond.web.problems import on_captiond_error
 
 Header = tuple[bytes, bytes]
-# The page loads its own files only, shows the chosen images (blob:) and an empty icon (data:), and
-# no other page may frame it.
+# The pages load files of captiond only, and show the chosen images (blob:). They make no HTML from
+# text, and no other page may frame them.
 CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 SECURITY_HEADERS = tuple(
     (name.encode(), value.encode())

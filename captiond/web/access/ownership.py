@@ -2,10 +2,10 @@
 
 from starlette.requests import Request
 
-from captiond.errors import TaskNotFound, TooManyRequests
+from captiond.errors import TaskNotFound
 from captiond.keys import Scope
 from captiond.store import tasks
-from captiond.web.access.admission import admission_of, check_images
+from captiond.web.access.admission import ClientLimited, admission_of, check_images
 from captiond.web.access.guard import key_in
 from captiond.web.access.identity import client_of
 from captiond.web.problems import ListRefused
@@ -72,7 +72,8 @@ async def check_waiting(request: Request, images: int) -> None:
     check_images(images, most)
     backlog = await tasks.backlog(services_of(request).engine, client_of(request).name)
     if backlog.images + images > most:
-        raise TooManyRequests(
+        raise ClientLimited(
             f"{most} images of this client may wait in tasks, and {backlog.images} do",
+            limit="task_images",
             retry_after=RETRY_SECONDS,
         )

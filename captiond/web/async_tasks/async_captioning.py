@@ -28,6 +28,8 @@ from captiond.web.async_tasks.status_response import present_status, status_resp
 from captiond.web.async_tasks.task_queue import TaskQueue, backlog_of
 from captiond.web.disconnects import unless_disconnected
 from captiond.web.options import form_options
+from captiond.web.origin import origin_of, trace_upload
+from captiond.web.root_path import root_of
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
 from captiond.web.uploading.uploads import received, shielded
@@ -48,12 +50,14 @@ async def async_batch_caption(request: Request) -> Response:
     length = request.headers.get("content-length", "")
     await check_room(services, Backlog(1, int(length) if length.isdigit() else 1))
     await check_waiting(request, 1)
+    begun = time.perf_counter()
     async with received(request, services, TASK_IMAGES) as form:
+        trace_upload(request, begun)
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
         generation = options.generation or services.settings.default_generation
         task = replace(
-            new_task(form, options, key, time.time()),
+            new_task(form, replace(options, origin=origin_of(request)), key, time.time()),
             callback_url=callback_url,
             client=client_of(request),
             cost=generation.cost / Generation().cost,
@@ -89,7 +93,8 @@ async def replayed(request: Request, earlier: EarlierTask) -> Response:
 
 def accepted(request: Request, task_id: str, images: int) -> Response:
     """Return the response for a task that is stored."""
-    status_url = str(request.app.url_path_for("task_status", task_id=task_id))
+    path = request.app.url_path_for("task_status", task_id=task_id)
+    status_url = root_of(request.scope) + str(path)
     return JSONResponse(
         schemas.task_accepted(task_id, images),
         status_code=202,

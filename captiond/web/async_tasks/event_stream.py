@@ -6,7 +6,10 @@ stop from uvicorn only, and cuts a stream off in a stop instead of ending it.
 """
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -37,18 +40,24 @@ EVENT_ID = re.compile(r"(\d{1,18})-(\d{1,9}|end)")
 
 
 class EventStream(Response):
-    """Sends the events of a task that follow `place`, until it is finished or the service stops."""
+    """Sends the events of a task that follow `place`, until it is finished or the service stops.
 
-    def __init__(self, watch: TaskWatch, log: EventLog, task_id: str, place: Place) -> None:
+    Unless it `follows` the task, it sends those that there are in this `state` of the task.
+    """
+
+    def __init__(
+        self, watch: TaskWatch, log: EventLog, state: TaskState, place: Place, *, follows: bool
+    ) -> None:
         super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._watch = watch
         self._log = log
-        self._task_id = task_id
+        self._state = state
         self._place = place
+        self._follows = follows
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._watch.watching(self._task_id) as task:
+        async with self._task() as task:
             await send(
                 {
                     "type": "http.response.start",
@@ -60,8 +69,19 @@ class EventStream(Response):
                 await unless_disconnected(Request(scope, receive), self._send_events(task, send))
             await send({"type": "http.response.body", "body": b""})
 
+    @asynccontextmanager
+    async def _task(self) -> AsyncIterator[WatchedTask]:
+        """Watch the task, or keep it as it is: a client that does not follow it does not wait."""
+        if self._follows:
+            async with self._watch.watching(self._state.id) as watched:
+                yield watched
+        else:
+            task = WatchedTask()
+            task.update(self._state)
+            yield task
+
     async def _send_events(self, task: WatchedTask, send: Send) -> None:
-        """Send all events. A stream that does not reach the end of the task says so."""
+        """Send all events. A stream that ends too early says so."""
         await self._send(send, BEGIN)
         try:
             reached = await self._follow(task, send)
@@ -72,7 +92,7 @@ class EventStream(Response):
             await self._send(send, RECONNECT)
 
     async def _follow(self, task: WatchedTask, send: Send) -> bool:
-        """Send what there is, then what comes. Return whether the task is finished.
+        """Send what there is, then what comes. Return whether that is all the client has to get.
 
         Raises:
             StoreError: The database cannot be read now.
@@ -90,6 +110,8 @@ class EventStream(Response):
                 # Each piece costs about the same, so the results and the progress are one.
                 await self._send(send, part.data, await self._progress(state))
                 reported = state.revision
+            elif not self._follows:
+                return True
             elif state == task.state and not await task.change(HEARTBEAT_SECONDS):
                 await self._send(send, HEARTBEAT)
         return False
@@ -112,6 +134,7 @@ async def task_events(request: Request) -> Response:
     services, task_id = services_of(request), request.path_params["task_id"]
     await check_owner(request, task_id)
     place = place_of(request.headers.get("last-event-id"))
+    follows = follows_of(request.query_params)
     state = await read_state(services.engine, task_id)
     if state is None:
         raise TaskNotFound("Task not found.")
@@ -121,7 +144,22 @@ async def task_events(request: Request) -> Response:
         return Response(status_code=204)  # a browser then stops to reconnect
     if services.supervisor.closed.is_set():
         raise Draining("captiond is stopping; try again shortly")
-    return EventStream(services.watch, services.events, task_id, place)
+    return EventStream(services.watch, services.events, state, place, follows=follows)
+
+
+def follows_of(query: QueryParams) -> bool:
+    """Return whether the stream is to follow the task until its end.
+
+    Raises:
+        InvalidRequest: `follow` is neither true nor false.
+    """
+    given = query.get("follow", "true")
+    if given not in {"true", "false"}:
+        message, place = "follow must be true or false", ["query", "follow"]
+        raise InvalidRequest(
+            [{"type": "bool_parsing", "loc": place, "msg": message, "input": given[:50]}]
+        )
+    return given == "true"
 
 
 def place_of(event_id: str | None) -> Place:

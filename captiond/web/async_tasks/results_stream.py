@@ -16,6 +16,7 @@ from captiond.jobs import TaskState
 from captiond.store.engine import Engine
 from captiond.store.history import StoredResult, results_from
 from captiond.store.snapshots import read_state
+from captiond.web.acceptance import qualities
 from captiond.web.access.ownership import check_owner
 from captiond.web.async_tasks.event_log import image_of_result
 from captiond.web.async_tasks.status_response import headers_of, matches
@@ -84,18 +85,8 @@ def format_of(request: Request) -> ResultFormat:
 
 def accepted(accept: str) -> ResultFormat:
     """Return the format that an Accept header prefers, JSON if it names none (RFC 9110, 12.5.1)."""
-    quality = dict(media_range(entry) for entry in accept.split(","))
+    quality = qualities(accept)
     return max(ResultFormat, key=lambda chosen: quality.get(MEDIA_TYPES[chosen], 0.0))
-
-
-def media_range(entry: str) -> tuple[str, float]:
-    """Return the media type of an entry of Accept, and how much the client wants it."""
-    name, *parameters = (part.strip().lower() for part in entry.split(";"))
-    weight = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-    try:
-        return name, float(weight)
-    except ValueError:
-        return name, 0.0
 
 
 # ---------------------------------------------------------------- the body

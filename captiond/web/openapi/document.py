@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document: a pure function from the table of operations.
 
-The document is the same for every deployment of a version. What a deployment can change, such as
-its keys and limits, is described in words.
+The document is the same for every deployment of a version, but for the path in `servers`. What else
+a deployment can change, such as its keys and limits, is described in words.
 """
 
 import hashlib
@@ -45,14 +45,19 @@ class Encoded:
     etag: str
 
 
-def encoded_document(operations: Sequence[Operation], examples: Examples) -> Encoded:
+def encoded_document(
+    operations: Sequence[Operation], examples: Examples, root_path: str = ""
+) -> Encoded:
     """Return the document of these operations as JSON. It takes a tenth of a second."""
-    content = json.dumps(document(operations, examples), ensure_ascii=False).encode()
+    content = json.dumps(document(operations, examples, root_path), ensure_ascii=False).encode()
     return Encoded(content, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
-def document(operations: Sequence[Operation], examples: Examples) -> Schema:
-    """Return the OpenAPI document of these operations, with these recorded examples."""
+def document(operations: Sequence[Operation], examples: Examples, root_path: str = "") -> Schema:
+    """Return the OpenAPI document of these operations, with these recorded examples.
+
+    `root_path` is the path under which a proxy serves them.
+    """
     schemas = SchemaSet(operations)
     paths: Schema = {}
     for operation in operations:
@@ -68,7 +73,7 @@ def document(operations: Sequence[Operation], examples: Examples) -> Schema:
             "description": INTRODUCTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/", "description": "This service."}],
+        "servers": [{"url": root_path or "/", "description": "This service."}],
         "tags": [{"name": group.name, "description": group.description} for group in groups],
         "paths": paths,
         "components": {

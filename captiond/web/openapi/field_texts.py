@@ -28,7 +28,6 @@ FIELDS = {
     "or wrong.",
     "device": "The device that the model runs on.",
     "done": "The number of images that are finished.",
-    "end": "Where the tag ends in the caption: the position after its last character.",
     "error": "Why the image has no caption, for people. It is null if the image has one.",
     "error_details": "Always null. The errors of images are in their results.",
     "eta_seconds": "In how many seconds the task is finished, if images are finished as fast as "
@@ -76,6 +75,7 @@ FIELDS = {
     "reasons": "Why no image can be captioned now.",
     "request_id": "The id of the request, which is also in its log entry and in `X-Request-ID`.",
     "request_seconds": "How long an image that a client waits for may take.",
+    "requested": "The model that the settings name. It is `name` unless that is a fallback.",
     "requests": "The number of requests in a window.",
     "response_time": "How long the answer took, in milliseconds, with the unit.",
     "result": "The results of the finished images in upload order, or null while all images wait.",
@@ -83,7 +83,6 @@ FIELDS = {
     "score": "The mean log-probability of the caption's tokens. It is 0 at most.",
     "service": "The name of the service.",
     "sha256": "The SHA-256 of the file in hexadecimal, or null if the file was refused.",
-    "start": "Where the tag begins in the caption, in characters from 0 on.",
     "started_at": "When the first image of the task was begun (RFC 3339, UTC), or null.",
     "status": "The state.",
     "tag": "The tag.",
@@ -111,6 +110,12 @@ FIELDS = {
     "ServiceInfo.model": "The model that captions, or null until one was loaded.",
     "ServiceInfo.status": "Whether images can be captioned, as in `/health`.",
     "ServiceInfo.tags": "What tags there can be.",
+    "TagDetail.end": "Where the tag ends in the caption: the position after its last character. "
+    "It is null for a tag that only the vocabulary gives.",
+    "TagDetail.score": "How much likelier the image makes a tag of the vocabulary, in nats, see "
+    "docs/vocabulary.md. The field is there if the vocabulary gives the tag.",
+    "TagDetail.start": "Where the tag begins in the caption, in characters from 0 on. It is null "
+    "for a tag that only the vocabulary gives.",
     "TaskItem.status": "The state of the task.",
     "TaskProgress.total": "The number of images of the task.",
     "TaskStatus.status": "The state of the task. The last three are final: COMPLETED has at least "

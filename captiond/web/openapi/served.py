@@ -4,20 +4,20 @@ import asyncio
 from collections.abc import Sequence
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from captiond.web.async_tasks.status_response import matches
 from captiond.web.openapi.document import Encoded, encoded_document
 from captiond.web.openapi.examples import stored_examples
 from captiond.web.operation import Operation
-from captiond.web.page import STATIC
 
 
 class ServedDocument:
     """The document of an application's operations. It is made when somebody first asks for it."""
 
-    def __init__(self, operations: Sequence[Operation]) -> None:
+    def __init__(self, operations: Sequence[Operation], root_path: str = "") -> None:
         self._operations = operations
+        self._root_path = root_path
         self._encoded: Encoded | None = None
         self._making = asyncio.Lock()
 
@@ -29,7 +29,7 @@ class ServedDocument:
             return self._encoded
 
     def _make(self) -> Encoded:
-        return encoded_document(self._operations, stored_examples())
+        return encoded_document(self._operations, stored_examples(), self._root_path)
 
 
 async def openapi_document(request: Request) -> Response:
@@ -40,8 +40,3 @@ async def openapi_document(request: Request) -> Response:
     if matches(request.headers.get("if-none-match", ""), encoded.etag):
         return Response(status_code=304, headers=headers)
     return Response(encoded.content, headers=headers, media_type="application/json")
-
-
-async def docs_page(_: Request) -> Response:
-    """Return the page that shows the document."""
-    return FileResponse(STATIC / "docs.html")

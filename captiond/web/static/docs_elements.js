@@ -1,12 +1,8 @@
 // Elements of the page of the API, and the part of Markdown that its texts use.
 
-export const at = (id) => document.getElementById(id);
+import { at, element } from "./page/dom.js";
 
-export function element(tag, properties, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
+export { at, element };
 
 export const inside = (...children) => element("div", { className: "inside" }, ...children);
 

@@ -1,157 +1,176 @@
-// This page sends images to the API as any client would, and shows the results.
+// The page that captions images. It sends them as tasks, as any client would, and shows the results.
 
-const at = (id) => document.getElementById(id);
-const POLL_MS = 500, HEALTH_MS = 5000;
+import { ApiClient } from "./page/api_client.js";
+import { Batch } from "./page/batch.js";
+import { loadRecord, loadThumbnails, saveRecord, saveThumbnails } from "./page/browser_store.js";
+import { at, say } from "./page/dom.js";
+import { OptionsForm } from "./page/options_form.js";
+import { ACCEPTED, chosen, dropped, pasted, pictures } from "./page/picture_files.js";
+import { RecentTasks } from "./page/recent_tasks.js";
+import { ServiceState } from "./page/service_state.js";
+import { Snippets } from "./page/snippets.js";
+import { TaskRun } from "./page/task_run.js";
+import { TaskView } from "./page/task_view.js";
+import { ThumbnailMaker } from "./page/thumbnails.js";
+import { images } from "./page/wording.js";
 
-function element(tag, text, className) {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
+const TASK_IDS = /task_\d+_[0-9a-f]{32}/g;
+const NOTE_MS = 1000; // between two changes of the list of recent tasks
 
-function say(text, isError = false) {
-  at("message").textContent = text;
-  at("message").className = isError ? "error" : "";
-}
+const client = new ApiClient();
+const options = new OptionsForm();
+const service = new ServiceState(client, (info) => options.show(info));
+const thumbnails = new ThumbnailMaker(pictureReady);
+const recent = new RecentTasks();
+const snippets = new Snippets();
+const view = new TaskView(client, thumbnails, {
+  send, leave: () => go(""), cancel: () => runs.get(batch).cancel(), retry: () => runs.get(batch).retry(),
+});
+const known = new Map(); // the batches of this page's life, by the id of their first task
+const owners = new WeakMap(); // the batch of an item
+const runs = new WeakMap();
+const sending = new Set();
+let batch = null;
 
-async function call(path, field, files) {
-  const form = new FormData();
-  for (const file of files) form.append(field, file);
-  return read(await request(path, { method: "POST", body: form }));
-}
+// ---------------------------------------------------------------- images come
 
-// Asks for the key once the service has refused a request without one.
-async function request(path, options = {}) {
-  const key = at("key").value;
-  const response = await fetch(path, { ...options, headers: key ? { "X-API-Key": key } : {} });
-  if (response.status === 401) at("key-field").hidden = false;
-  return response;
-}
-
-async function read(response) {
-  const body = await response.json();
-  if (response.ok) return body;
-  const detail = body.detail;
-  throw new Error(Array.isArray(detail) ? detail.map((d) => d.msg).join("; ") : detail);
-}
-
-function show(results, files) {
-  at("results").replaceChildren(...results.map((result) => row(result, files)));
-}
-
-function row(result, files) {
-  const item = document.createElement("li");
-  const file = files.find((candidate) => candidate.name === result.image_path);
-  if (file) item.append(thumbnail(file));
-  const text = document.createElement("div");
-  text.append(
-    result.error === null
-      ? element("h2", result.caption)
-      : element("p", result.error, "error"),
-    element("p", result.image_path, "name"),
-  );
-  const tags = element("ul", "", "tags");
-  tags.append(...(result.tags ?? []).map((tag) => element("li", tag)));
-  text.append(tags);
-  item.append(text);
-  return item;
-}
-
-function thumbnail(file) {
-  const image = document.createElement("img");
-  image.alt = "";
-  const url = URL.createObjectURL(file);
-  image.src = url;
-  image.onload = () => URL.revokeObjectURL(url);
-  image.onerror = () => {
-    URL.revokeObjectURL(url);
-    image.replaceWith(element("div", "", "no-preview")); // no sign of the browser for a broken image
-  };
-  return image;
-}
-
-async function captionOne(file) {
-  const body = await call("/caption", "image", [file]);
-  show([{ image_path: body.filename, error: null, ...body }], [file]);
-  say(`Captioned in ${body.processing_time.toFixed(2)} s.`);
-}
-
-async function captionSeveral(files) {
-  const body = await call("/batch-caption", "images", files);
-  show(body.results, files);
-  say(`${body.results.length} images in ${body.total_processing_time.toFixed(2)} s.`);
-}
-
-async function captionAsTask(files) {
-  const { task_id: id, message } = await call("/async-batch-caption", "images", files);
-  say(`${message} (${id})`);
-  for (;;) {
-    const task = await read(await request(`/async-batch-caption/status/${id}`));
-    at("progress").max = task.progress.total;
-    at("progress").value = task.progress.done;
-    show(task.result ?? [], files);
-    say(task.message);
-    if (!["PENDING", "PROCESSING"].includes(task.status)) return;
-    await new Promise((done) => setTimeout(done, POLL_MS));
-  }
-}
-
-async function submit(event) {
-  event.preventDefault();
-  const files = [...at("files").files];
-  const asTask = event.submitter?.value === "task";
-  busy(true);
-  at("results").replaceChildren();
-  say("Sending …");
-  try {
-    if (asTask) await captionAsTask(files);
-    else if (files.length === 1) await captionOne(files[0]);
-    else await captionSeveral(files);
-  } catch (error) {
-    say(error.message, true);
-  }
-  busy(false);
-  // A button that is disabled loses the focus, and with it the place of whoever uses the keyboard.
-  if (document.activeElement === document.body) event.submitter?.focus();
-}
-
-function busy(yes) {
-  for (const button of document.querySelectorAll("button")) button.disabled = yes;
-  at("progress").hidden = !yes;
-  at("progress").removeAttribute("value");
-}
-
-async function watchHealth() {
-  try {
-    const health = await (await fetch("/health")).json();
-    at("health").className = health.status;
-    at("health").textContent = [health.status, health.model, ...(health.reasons ?? [])]
-      .filter(Boolean).join(" · ");
-    at("warning").textContent = health.warning ?? "";
-    at("warning").hidden = !health.warning;
-  } catch {
-    at("health").className = "unhealthy";
-    at("health").textContent = "The service does not answer.";
-  }
-  setTimeout(watchHealth, HEALTH_MS);
-}
-
-function chosen() {
-  const names = [...at("files").files].map((file) => file.name);
-  at("chosen").textContent = names.length ? names.join(", ") : "No image chosen.";
-}
-
-at("form").addEventListener("submit", submit);
-at("files").addEventListener("change", chosen);
-for (const kind of ["dragover", "dragleave", "drop"]) {
-  at("drop").addEventListener(kind, (event) => {
-    event.preventDefault();
-    at("drop").classList.toggle("over", kind === "dragover");
-    if (kind === "drop") {
-      at("files").files = event.dataTransfer.files;
-      chosen();
+function add({ wanted, others }) {
+  if (wanted.length > 0) {
+    if (!batch || batch.running) show(new Batch());
+    for (const item of batch.add(wanted)) {
+      owners.set(item, batch);
+      thumbnails.add(item);
     }
+    requestAnimationFrame(() => at("send").focus()); // once it is there
+  }
+  const left = others ? `${others} other ${others === 1 ? "file was" : "files were"} left out.` : "";
+  if (wanted.length + others > 0) say(`${images(wanted.length)} added. ${left}`);
+}
+
+for (const id of ["files", "folder", "camera"]) {
+  at(`choose-${id}`).addEventListener("click", () => at(id).click());
+  at(id).addEventListener("change", () => {
+    add(pictures(chosen(at(id).files)));
+    at(id).value = ""; // so that the same file can be chosen again
   });
 }
-watchHealth();
+at("files").accept = ACCEPTED;
+
+const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
+let entered = 0; // each element that the pointer passes is entered and left
+
+for (const [kind, step] of [["dragenter", 1], ["dragleave", -1]]) {
+  addEventListener(kind, (event) => {
+    if (!hasFiles(event)) return;
+    entered += step;
+    document.body.classList.toggle("dragging", entered > 0);
+  });
+}
+addEventListener("dragover", (event) => hasFiles(event) && event.preventDefault());
+addEventListener("drop", async (event) => {
+  if (!hasFiles(event)) return;
+  event.preventDefault();
+  entered = 0;
+  document.body.classList.remove("dragging");
+  add(pictures(await dropped(event.dataTransfer)));
+});
+addEventListener("paste", (event) => {
+  if (event.clipboardData?.files.length) add(pictures(pasted(event.clipboardData)));
+});
+
+// ---------------------------------------------------------------- a batch is sent and kept
+
+async function send() {
+  if (!options.valid || batch.running) return;
+  const sent = batch;
+  sent.begin();
+  await service.ready; // the limits
+  sent.options = options.values;
+  const { files } = service.info?.limits ?? { files: sent.items.length };
+  sent.request = { names: sent.items.slice(0, files).map((item) => item.name), options: sent.options };
+  snippets.show({ ...sent.request, hasKey: client.hasKey });
+  at("grid-region").focus({ preventScroll: true });
+  sending.add(sent);
+  sent.addEventListener("state", () => keepNew(sent));
+  await begin(sent).send(service.info?.limits);
+  sending.delete(sent);
+}
+
+function begin(begun) {
+  const run = new TaskRun(client, begun);
+  runs.set(begun, run);
+  let timer = 0;
+  const note = () => {
+    timer = 0;
+    if (begun.id && begun.items.length > 0) recent.note(begun);
+  };
+  begun.addEventListener("state", () => { timer ||= setTimeout(note, NOTE_MS); });
+  return run;
+}
+
+// A task is accepted: its id comes into the address, and what a reload needs into the browser.
+function keepNew(sent) {
+  if (!sent.id || sent.kept === sent.tasks.length) return;
+  sent.kept = sent.tasks.length;
+  if (!known.has(sent.id)) {
+    const ready = sent.items.filter((item) => item.thumbnail instanceof Blob);
+    saveThumbnails(sent.id, ready.map((item) => [item.index, item.thumbnail]));
+    known.set(sent.id, sent);
+    recent.note(sent);
+  }
+  saveRecord(sent.id, sent.record);
+  if (sent === batch) {
+    history.replaceState(null, "", sent.address);
+    recent.mark(sent.id);
+  }
+}
+
+function pictureReady(item) {
+  view.pictureReady(item);
+  const { id } = owners.get(item);
+  if (id && item.thumbnail) saveThumbnails(id, [[item.index, item.thumbnail]]);
+}
+
+addEventListener("beforeunload", (event) => {
+  if (sending.size > 0 || (batch && !batch.running)) event.preventDefault(); // the browser asks
+});
+
+// ---------------------------------------------------------------- the address says what is shown
+
+function go(address) {
+  if (location.hash === address) open();
+  else if (address) location.hash = address;
+  else {
+    history.pushState(null, "", location.pathname + location.search);
+    open();
+  }
+}
+
+async function open() {
+  const ids = [...new Set(location.hash.match(TASK_IDS))];
+  if (ids.length === 0) return show(null);
+  if (known.get(ids[0])) return show(known.get(ids[0]));
+  const opened = Batch.restored(ids, await loadRecord(ids[0]));
+  opened.request = { names: opened.items.map((item) => item.name), options: opened.options };
+  known.set(ids[0], opened);
+  show(opened);
+  begin(opened).follow(opened.tasks);
+  const kept = await loadThumbnails(ids[0]);
+  for (const item of opened.items) {
+    item.thumbnail ??= kept.get(item.index) ?? false;
+    view.pictureReady(item);
+  }
+}
+
+function show(shown) {
+  batch = shown;
+  view.show(shown);
+  recent.mark(shown?.id);
+  if (shown?.request) snippets.show({ ...shown.request, hasKey: client.hasKey });
+  if (!shown) at("choose-files").focus({ preventScroll: true });
+}
+
+addEventListener("hashchange", open);
+addEventListener("popstate", open);
+service.watch();
+open();

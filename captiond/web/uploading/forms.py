@@ -16,7 +16,8 @@ from captiond.errors import (
 )
 from captiond.imagetypes import check_type
 from captiond.jobs import Refused, SpooledImage
-from captiond.metrics import FILES_REFUSED, Recorder
+from captiond.metrics import FILES_REFUSED
+from captiond.recording import Recorder
 from captiond.spool import SpoolWriter
 from captiond.web.services import Services
 from captiond.web.uploading.jsonscanner import EACH, Place

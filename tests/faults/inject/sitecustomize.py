@@ -1,15 +1,18 @@
 """Faults that a test cannot cause with a signal, injected into the processes of a service.
 
 Python runs this file at the start of each process whose PYTHONPATH has its folder. `FAULT_INJECT`
-names the fault. It happens to images whose first pixel is magenta (255, 0, 255):
+is a folder, in which faults that happen once note that they have happened. Each fault happens to
+images whose first pixel has its colour (`COLOURS`):
 
-decoder_crash   a decode process dies of a segmentation fault, as in a C library
+decoder_crash   a decode process dies of a segmentation fault, as in a C library; until the folder
+                has the file `decoders_are_mended`
 model_crash     the model process dies, with the image in its batch
 tagger_crash    the model process dies while its captions are tagged and the next batch is captioned
 model_hang      the model process never finishes the batch
-out_of_memory   the device has memory for two images at a time (images of any colour)
-no_driver       the model cannot be loaded onto its device, the first time
+out_of_memory   the device has memory for two images at a time
 device_error    the first batch with the image fails with an error that the device cannot survive
+
+The first time, the model cannot be loaded onto its device.
 """
 
 import importlib.abc
@@ -24,20 +27,38 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-MAGENTA = (255, 0, 255)
-FAULT = os.environ.get("FAULT_INJECT", "")
-captioned: list[bool] = []  # whether a marked image is in each batch that waits for its tags
-ONCE = Path(os.environ.get("FAULT_INJECT_ONCE", os.devnull))
+COLOURS = {
+    "decoder_crash": (255, 0, 255),
+    "model_crash": (255, 0, 0),
+    "tagger_crash": (0, 255, 0),
+    "model_hang": (0, 0, 255),
+    "out_of_memory": (255, 255, 0),
+    "device_error": (0, 255, 255),
+}
+FOLDER = Path(os.environ.get("FAULT_INJECT", os.devnull))
+MENDED = FOLDER / "decoders_are_mended"
+captioned: list[bool] = []  # whether each batch that waits for its tags has a tagger_crash
 
 
 def die() -> None:
     signal.raise_signal(signal.SIGSEGV)  # which an image decoder in its box may do
 
 
-def is_marked(pixels: Any) -> bool:
-    """Whether the first pixel of an image of [height, width, 3] is nearly magenta."""
-    red, green, blue = (int(value) for value in pixels[0, 0])
-    return red > 240 and green < 15 and blue > 240
+def is_marked(pixels: Any, fault: str) -> bool:
+    """Whether the first pixel of an image of [height, width, 3] has the colour of a fault."""
+    return all(
+        abs(int(value) - wanted) < 15
+        for value, wanted in zip(pixels[0, 0], COLOURS[fault], strict=True)
+    )
+
+
+def is_first(fault: str) -> bool:
+    """Whether a fault happens for the first time. The next call is too late."""
+    note = FOLDER / fault
+    if note.exists():
+        return False
+    note.touch()
+    return True
 
 
 def into_decoder(module: ModuleType) -> None:
@@ -45,7 +66,7 @@ def into_decoder(module: ModuleType) -> None:
 
     def decoding(*arguments: Any) -> Any:
         decoded = decode(*arguments)
-        if is_marked(decoded[0]):
+        if is_marked(decoded[0], "decoder_crash") and not MENDED.exists():
             die()
         return decoded
 
@@ -53,15 +74,21 @@ def into_decoder(module: ModuleType) -> None:
 
 
 def into_model(module: ModuleType) -> None:
-    caption = module.Blip.caption
+    caption, load = module.Blip.caption, module.Blip.load
 
     def captioning(self: Any, pixels: Any, *how: Any) -> Any:
         misbehave(pixels)
         captions = caption(self, pixels, *how)
-        captioned.append(any(is_marked(image) for image in pixels))
+        captioned.append(any(is_marked(image, "tagger_crash") for image in pixels))
         return captions
 
+    def loading(*arguments: Any, **how: Any) -> Any:
+        if is_first("no_driver"):
+            raise RuntimeError("CUDA driver initialization failed")
+        return load(*arguments, **how)
+
     module.Blip.caption = captioning
+    module.Blip.load = loading
 
 
 def into_tagger(module: ModuleType) -> None:
@@ -76,31 +103,21 @@ def into_tagger(module: ModuleType) -> None:
     module.Taggers.tag = tagging
 
 
-def into_loading(module: ModuleType) -> None:
-    load = module.Blip.load
-
-    def loading(*arguments: Any, **how: Any) -> Any:
-        if not ONCE.exists():
-            ONCE.touch()
-            raise RuntimeError("CUDA driver initialization failed")
-        return load(*arguments, **how)
-
-    module.Blip.load = loading
-
-
 def misbehave(pixels: Any) -> None:
-    if FAULT == "out_of_memory" and len(pixels) > 2:
+    """Do what the images of a batch cause."""
+
+    def marked(fault: str) -> bool:
+        return any(is_marked(image, fault) for image in pixels)
+
+    if marked("out_of_memory") and len(pixels) > 2:
         import torch
 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate more than there is")
-    if not any(is_marked(image) for image in pixels):
-        return
-    if FAULT == "model_crash":
+    if marked("model_crash"):
         die()
-    if FAULT == "model_hang":
+    if marked("model_hang"):
         time.sleep(10**6)
-    if FAULT == "device_error" and not ONCE.exists():
-        ONCE.touch()
+    if marked("device_error") and is_first("device_error"):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
 
@@ -130,11 +147,9 @@ class AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
-if FAULT == "decoder_crash":
-    sys.meta_path.insert(0, AfterImport("captiond.decoding.decoder", into_decoder))
-elif FAULT == "no_driver":
-    sys.meta_path.insert(0, AfterImport("captiond.captioners.blip.captioner", into_loading))
-elif FAULT:
-    if FAULT == "tagger_crash":
-        sys.meta_path.insert(0, AfterImport("captiond.tagging.tagger", into_tagger))
-    sys.meta_path.insert(0, AfterImport("captiond.captioners.blip.captioner", into_model))
+if "FAULT_INJECT" in os.environ:
+    sys.meta_path[:0] = [
+        AfterImport("captiond.decoding.decoder", into_decoder),
+        AfterImport("captiond.captioners.blip.captioner", into_model),
+        AfterImport("captiond.tagging.tagger", into_tagger),
+    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers.models.auto.tokenization_auto import AutoTokenizer
 
 from captiond.config import ImageSettings, Precision
 from captiond.decoding.decode import Geometry, Pixels, decode

@@ -1,0 +1,144 @@
+"""The output file of `captiond caption`, which a later run can continue."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from captiond.cli.captioning.planning import Existing
+from captiond.cli.formats import (
+    BYTE_ORDER_MARK,
+    Format,
+    Show,
+    csv_printer,
+    json_array,
+    json_text,
+    print_line,
+)
+from captiond.csvrows import COLUMNS, csv_header, csv_line, harmless
+from captiond.errors import SettingsError
+from captiond.photofiles.replacement import may_write_to, write_whole
+
+SUFFIXES = {".json": Format.JSON, ".csv": Format.CSV}
+
+
+class OutputFile:
+    """A file of results in one format.
+
+    Results with a caption that are in it already are kept if the run continues it. Errors are not
+    kept, since their images are tried again. Neither is a last line that a kill has cut off.
+
+    Raises:
+        SettingsError: the file exists, and it was not said what to do with it; or it is not an
+            output of this command; or it cannot be read.
+    """
+
+    def __init__(self, path: Path, chosen: Format, existing: Existing, *, bom: bool) -> None:
+        self._path = path
+        self._format = chosen
+        self._bom = bom
+        self._kept: list[str] = []
+        self._listed: set[str] = set()
+        folder = path.resolve().parent
+        if not may_write_to(folder):
+            raise SettingsError(f"command line: --output {path}: cannot write to {folder}")
+        if path.exists():
+            self._read(existing)
+
+    def lists(self, image: Path) -> bool:
+        """Return whether the file has a caption of this image."""
+        path = str(image)
+        return (harmless(path) if self._format is Format.CSV else path) in self._listed
+
+    @contextmanager
+    def opened(self) -> Iterator[Show]:
+        """Yield a function that adds a result. The file is complete after the block.
+
+        Raises:
+            NotWritten: the file cannot be written.
+        """
+        write_whole(self._path, self._beginning().encode())
+        with self._path.open("a", encoding="utf-8", newline="") as out:
+            match self._format:
+                case Format.CSV:
+                    yield csv_printer(out)
+                case Format.JSON:
+                    with json_array(out, begun=bool(self._kept)) as show:
+                        yield show
+                case _:
+                    yield lambda result: print_line(json_text(result), out)
+
+    def _beginning(self) -> str:
+        """Return the text of a file that has the results which are kept."""
+        if self._format is Format.CSV:
+            return (BYTE_ORDER_MARK if self._bom else "") + csv_header() + "".join(self._kept)
+        if self._format is Format.JSON:
+            return "[\n" + ",\n".join(self._kept) if self._kept else ""
+        return "".join(f"{line}\n" for line in self._kept)
+
+    def _read(self, existing: Existing) -> None:
+        if existing is Existing.REFUSE:
+            raise SettingsError(
+                f"command line: {self._path} exists; --skip-existing continues it, --overwrite "
+                "replaces it"
+            )
+        if existing is Existing.OVERWRITE:
+            return
+        try:
+            text = self._path.read_bytes().decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._foreign(f"cannot be read: {error}") from error
+        self._bom = self._bom or text.startswith(BYTE_ORDER_MARK)
+        keep = self._keep_rows if self._format is Format.CSV else self._keep_lines
+        keep(text.removeprefix(BYTE_ORDER_MARK))
+
+    def _keep_lines(self, text: str) -> None:
+        """Keep what is complete of JSON lines, or of an array with an object on each line."""
+        *lines, last = text.split("\n")
+        for number, line in enumerate([*lines, last]):
+            content = line.removesuffix(",")
+            if not content or content in "[]":
+                continue
+            try:
+                result = json.loads(content)
+                path, error = result["image_path"], result["error"]
+            except (ValueError, TypeError, KeyError) as problem:
+                if number == len(lines):  # it was cut off
+                    return
+                raise self._foreign(f"line {number + 1} is not a result") from problem
+            if error is None:
+                self._kept.append(content)
+                self._listed.add(path)
+
+    def _keep_rows(self, text: str) -> None:
+        rows = csv.reader(io.StringIO(text, newline=""))
+        if next(rows, [*COLUMNS]) != [*COLUMNS]:
+            raise self._foreign("it has other columns")
+        complete = text.endswith("\r\n")
+        before: list[str] | None = None
+        for row in rows:
+            self._keep_row(before)
+            before = row
+        self._keep_row(before if complete else None)
+
+    def _keep_row(self, row: list[str] | None) -> None:
+        if row is None:
+            return
+        if len(row) != len(COLUMNS):
+            raise self._foreign("a row has another number of columns")
+        cells = dict(zip(COLUMNS, row, strict=True))
+        if not cells["error"]:
+            self._kept.append(csv_line(row))
+            self._listed.add(cells["image_path"])
+
+    def _foreign(self, problem: str) -> SettingsError:
+        return SettingsError(
+            f"command line: {self._path}: {problem}; give another --output, or --overwrite"
+        )
+
+
+def output_format(path: Path, given: Format | None) -> Format:
+    """Return the format of an output file: that of the flags, or else that of its name."""
+    return given or SUFFIXES.get(path.suffix.lower(), Format.JSONL)

@@ -1,0 +1,77 @@
+"""What is written about an image, and what is already written there."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Cameras write these into each image. They describe nothing.
+CAMERA_WORDS = frozenset(
+    {
+        "digital camera", "dcim", "default", "konica minolta digital camera",
+        "minolta digital camera", "olympus digital camera", "photo", "samsung",
+        "samsung camera pictures", "sony dsc",
+    }
+)  # fmt: skip
+OTHER = "other"  # the category of tags that have none
+
+
+@dataclass(frozen=True, slots=True)
+class NewWords:
+    """A caption, its tags with the category of each, the model, and the alternative text."""
+
+    caption: str
+    tags: tuple[tuple[str, str], ...]
+    model: str
+    alt_text: str
+
+    @property
+    def flat(self) -> list[str]:
+        """Return the tags alone."""
+        return [tag for tag, _ in self.tags]
+
+    def paths(self, separator: str) -> list[str]:
+        """Return each tag below its category, as `animal|cat`. Tags of no category are alone."""
+        return [
+            tag.replace(separator, " ")
+            if category == OTHER
+            else f"{category}{separator}{tag.replace(separator, ' ')}"
+            for tag, category in self.tags
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class OtherWords:
+    """What other fields or files say, which photo programs show if this packet says nothing.
+
+    `paths` are keywords below others, as digiKam writes them: `Places/Rome`.
+    """
+
+    description: str = ""
+    keywords: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+    def __or__(self, other: "OtherWords") -> "OtherWords":
+        return OtherWords(
+            self.description or other.description,
+            tuple(united(self.keywords, other.keywords)),
+            tuple(united(self.paths, other.paths)),
+        )
+
+
+def described_by(text: str) -> str:
+    """Return a description that a person may have written: empty if a camera has written it."""
+    text = text.strip(" \0\t\r\n")
+    return "" if text.lower() in CAMERA_WORDS else text
+
+
+def united(first: Iterable[str], second: Iterable[str]) -> list[str]:
+    """Return the words of both lists. Words that differ in case only are the same word."""
+    words: dict[str, str] = {}
+    for word in (*first, *second):
+        words.setdefault(word.casefold(), word)
+    return list(words.values())
+
+
+def without(words: Iterable[str], removed: Iterable[str]) -> list[str]:
+    """Return the words that are not among the removed ones."""
+    gone = {word.casefold() for word in removed}
+    return [word for word in words if word.casefold() not in gone]

@@ -1,0 +1,40 @@
+"""Numbers of the database for the metrics."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Float, Integer, case, func, select, type_coerce
+
+from captiond.callbacks import DeliveryStatus
+from captiond.store.engine import Engine, reading
+from captiond.store.tables import DeliveryRow, TaskRow
+
+PENDING = DeliveryStatus.PENDING.value
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """`open_images` of tasks wait or are being captioned. `oldest` is the time at which the oldest
+    task was accepted that has a waiting image, None if no image waits. `webhooks` are not delivered
+    and not given up.
+    """
+
+    open_images: int
+    oldest: float | None
+    webhooks: int
+
+
+async def store_figures(engine: Engine) -> StoreFigures:
+    """Read the numbers. The rows of all unfinished tasks are read for it.
+
+    Raises:
+        StoreError: The database cannot be read now.
+    """
+    images = type_coerce(func.coalesce(func.sum(TaskRow.open_images), 0), Integer)
+    waiting = case((TaskRow.turn.is_not(None), TaskRow.created_at), else_=None)
+    oldest = type_coerce(func.min(waiting), Float)
+    of_tasks = select(images, oldest).where(TaskRow.finished_at.is_(None))
+    pending = select(func.count()).where(DeliveryRow.status == PENDING)
+    async with reading(engine) as connection:
+        row = (await connection.execute(of_tasks)).one()
+        webhooks = (await connection.execute(pending)).scalar_one()
+    return StoreFigures(row[0], row[1], webhooks)

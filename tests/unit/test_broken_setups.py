@@ -1,0 +1,257 @@
+"""`captiond check` on broken set-ups. Each message is followed word for word, and then it is right.
+
+The parts are checked as the command does it, but only the one that is broken: to load a tag
+pipeline or a model takes longer than everything else here.
+"""
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from captiond.cli.check_command import parts
+from captiond.config import Settings
+from captiond.errors import (
+    CaptiondError,
+    NoSpace,
+    SettingsError,
+    StorageFailed,
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreReadOnly,
+    StoreRefused,
+)
+from captiond.keys import new_secret
+from captiond.sources import load_settings
+from captiond.store.migrate import at_start
+from tests.unit.test_datafolder import NOBODY, as_nobody, as_root, let_others_pass
+
+Sections = dict[str, dict[str, object]]
+
+
+def settings_with(data: Path, **sections: dict[str, object]) -> Settings:
+    given: Sections = {"model": {"name": "captiond/scenes"}, **sections}
+    given.setdefault("data", {})["dir"] = data
+    return load_settings(file=None, environ={}, flags=given)
+
+
+def problem(settings: Settings, part: str) -> str:
+    """Return what the check says of a part that is broken."""
+    with pytest.raises(CaptiondError) as caught:
+        dict(parts(settings))[part]()
+    return str(caught.value)
+
+
+def result(settings: Settings, part: str) -> str:
+    """Return what the check says of a part that is right."""
+    return dict(parts(settings))[part]()
+
+
+def test_the_data_folder_is_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "data"
+    file.write_text("")
+    assert problem(settings_with(file), "data folder") == (
+        f"{file} is a file; set [data] dir to a folder"
+    )
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert result(settings_with(folder), "data folder") == str(folder)
+    assert "will be created" in result(settings_with(tmp_path / "new" / "one"), "data folder")
+
+
+def said_to_nobody(settings: Settings, part: str) -> str:
+    check = dict(parts(settings))[part]
+    return as_nobody(check)[0]
+
+
+@as_root
+@pytest.mark.parametrize("name", [".", "spool", "captiond.db", "captiond.db-wal", "spool/web0-1"])
+def test_a_part_of_the_data_folder_belongs_to_somebody_else(tmp_path: Path, name: str) -> None:
+    data = tmp_path / "data"
+    (data / "spool").mkdir(parents=True)
+    for file in ("captiond.db", "captiond.db-wal", "spool/web0-1"):
+        (data / file).write_text("")
+    let_others_pass(data)
+    for path in (data, *data.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    path = data / name
+    os.chown(path, 0, 0)
+    path.chmod(0o755 if path.is_dir() else 0o644)
+    settings = settings_with(data)
+    message = said_to_nobody(settings, "data folder")
+    assert message.startswith(f"{path}: user ")
+    assert "change its owner" in message
+    os.chown(path, NOBODY, NOBODY)
+    assert said_to_nobody(settings, "data folder") == ""
+
+
+@as_root
+def test_a_database_that_nobody_may_write(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    let_others_pass(settings.database)
+    settings.database.write_text("")
+    for path in (tmp_path, settings.database):
+        os.chown(path, NOBODY, NOBODY)
+    settings.database.chmod(0o400)
+    message = said_to_nobody(settings, "database")
+    _, _, command = message.partition("; run ")
+    assert command == f"chmod u+rw {settings.database}"
+    settings.database.chmod(0o600)
+    assert said_to_nobody(settings, "database") == ""
+
+
+def test_a_damaged_database(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    assert "will be created" in result(settings, "database")
+    settings.database.write_bytes(b"damaged" * 1000)
+    message = problem(settings, "database")
+    assert (
+        "Restore a backup, or move captiond.db, captiond.db-wal and captiond.db-shm away" in message
+    )
+    settings.database.rename(tmp_path / "elsewhere.db")
+    assert "will be created" in result(settings, "database")
+
+
+def test_a_database_of_a_newer_captiond(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    with closing(sqlite3.connect(settings.database)) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
+        message = problem(settings, "database")
+        assert "use the captiond that made the database" in message
+        assert "move" not in message, "the database is good"
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
+    assert "will be updated at the next start" in result(settings, "database")
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
+def test_an_incomplete_model(tmp_path: Path, missing: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in {"config.json", "model.safetensors"} - {missing}:
+        (folder / name).write_text("{}")
+    settings = settings_with(tmp_path, model={"name": str(folder)})
+    assert "holds config.json and model.safetensors" in problem(settings, "model")
+    (folder / missing).write_text("{}")
+    assert str(folder) in result(settings, "model")
+
+
+def test_a_model_that_was_not_pulled(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, model={"name": "nobody/nothing"})
+    message = problem(settings, "model")
+    assert message.endswith("fetch it with: captiond pull nobody/nothing")
+    pulled = settings.model_cache / "models--nobody--nothing" / "snapshots" / "1"
+    pulled.mkdir(parents=True)
+    (pulled.parents[1] / "refs").mkdir()
+    (pulled.parents[1] / "refs" / "main").write_text("1")
+    for name in ("config.json", "model.safetensors"):
+        (pulled / name).write_text("{}")
+    assert str(pulled) in result(settings, "model")
+
+
+def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, model={"name": "captiond/scenes", "device": "cuda:99"})
+    assert "set it to cpu or auto" in problem(settings, "measured on this machine")
+    for device in ("cpu", "auto"):
+        right = settings_with(tmp_path, model={"name": "captiond/scenes", "device": device})
+        assert result(right, "measured on this machine")
+
+
+def test_a_pipeline_that_is_not_installed(tmp_path: Path) -> None:
+    tags: dict[str, object] = {"pipelines": "en=captiond/english,de=de_nothing_sm"}
+    settings = settings_with(tmp_path, tags=tags)
+    message = problem(settings, "tag pipeline de")
+    assert message == (
+        "tags.pipelines.de = de_nothing_sm: no such package is installed; try: python -m spacy "
+        "download de_nothing_sm"
+    )
+    tags = {"pipelines": "en=captiond/english,de=nowhere/here"}
+    message = problem(settings_with(tmp_path, tags=tags), "tag pipeline de")
+    assert "must be captiond/english, an installed package, or the folder" in message
+    tags = {"pipelines": "en=captiond/english,de=captiond/english"}
+    assert result(settings_with(tmp_path, tags=tags), "tag pipeline de") == "captiond/english"
+
+
+def test_a_file_of_synonyms_with_a_wrong_line(tmp_path: Path) -> None:
+    file = tmp_path / "synonyms.txt"
+    settings = settings_with(tmp_path, tags={"synonyms": file})
+    assert "cannot be read: No such file or directory" in problem(settings, "tag synonyms")
+    file.write_text("automobile car\n")
+    assert "'automobile car' is not of the form: automobile = car" in problem(
+        settings, "tag synonyms"
+    )
+    file.write_text("automobile = car\n")
+    assert result(settings, "tag synonyms").startswith("1 in ")
+
+
+def test_a_file_of_keys_with_a_wrong_entry(tmp_path: Path) -> None:
+    file = tmp_path / "keys.toml"
+    settings = settings_with(tmp_path, keys={"file": file})
+    assert problem(settings, "keys") == f"{file}: cannot be read: No such file or directory"
+    file.write_text("[frontend]\nkey = 'short'\n")
+    message = problem(settings, "keys")
+    assert message.startswith(f"{file}: frontend.key: ")
+    assert "short" not in message, "no message shows a key"
+    file.write_text(f"[frontend]\nkey = '{new_secret()}'\n")
+    assert result(settings, "keys") == f"1 in {file}"
+
+
+def test_a_folder_of_images_that_is_not_there(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    settings = settings_with(tmp_path, images={"root": root})
+    assert problem(settings, "images on the server").endswith("correct [images] root")
+    root.mkdir()
+    assert result(settings, "images on the server") == str(root)
+
+
+def test_a_secret_of_webhooks_that_is_none(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path, webhooks={"allow": "hooks.example.com"})
+    assert "will be created" in result(settings, "webhooks")
+    settings.signing_secret.write_text("hunter2")
+    assert problem(settings, "webhooks").endswith("correct it, or remove the file")
+    settings.signing_secret.unlink()
+    assert "will be created" in result(settings, "webhooks")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "words"),
+    [
+        (
+            {"tags": {"language": "de"}},
+            {"tags": {"language": "de", "pipelines": "de=de_core_news_sm"}},
+            "tags.pipelines has no pipeline for this language, only for: en",
+        ),
+        ({"server": {"prot": 80}}, {"server": {"port": 80}}, "there is no such setting"),
+        ({"server": {"port": "http"}}, {"server": {"port": "80"}}, "should be a valid integer"),
+        ({"logs": {"level": "loud"}}, {"logs": {"level": "DEBUG"}}, "'debug', 'info', 'warning'"),
+        ({"model": {"device": "gpu"}}, {"model": {"device": "cuda"}}, "must be auto, cpu, cuda"),
+        ({"data": {"dir": ""}}, {"data": {"dir": "data"}}, "Path should not be empty"),
+    ],
+)
+def test_a_wrong_setting(wrong: Sections, right: Sections, words: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file=None, environ={}, flags=wrong)
+    assert words in str(caught.value)
+    load_settings(file=None, environ={}, flags=right)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreRefused("no such table: tasks"),
+        StoreReadOnly("attempt to write a readonly database"),
+        StorageFailed("disk I/O error"),
+        StoreBusy("the database is busy"),
+        NoSpace("no space left"),
+    ],
+)
+def test_only_a_damaged_database_is_to_be_moved_away(tmp_path: Path, error: StoreError) -> None:
+    assert "move" not in str(at_start(tmp_path / "captiond.db", error))
+    damaged = str(at_start(tmp_path / "captiond.db", StoreDamaged("file is not a database")))
+    assert "Restore a backup, or move captiond.db" in damaged
