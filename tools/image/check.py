@@ -190,6 +190,10 @@ def check_image(name: str, dockerfile: str, folder: Path, checks: Checks) -> Non
                 answer = again.caption(PICTURES / "boat_and_sun.png").json()
                 checks.that(answer["cached"], "read-only: keeps its captions", answer)
                 checks.that(again.healthy().returncode == 0, "read-only: healthy")
+        bare = container_of(image, folder, read_only=True, temporary=False)
+        for command in (("check",), ("tags", "a red car")):
+            done = bare.run("captiond", *command)
+            checks.that(done.returncode == 0, f"read-only, without /tmp: {command[0]}", done)
         other = Service(container_of(image, folder, "4711:4711", read_only=True), log)
         with other.container.running(log):
             wait_for(other.ready, f"a service of a user without a name; see {log}")
