@@ -17,9 +17,9 @@ SIDE = 8
 
 
 class ToyCaptioner:
-    """Captions an image with the word of its brightness."""
+    """Captions an image with the word of its brightness, and with what is known about it."""
 
-    capabilities = Capabilities()
+    capabilities = Capabilities(context=True)
     geometry = Geometry(SIDE, SIDE, 3)
     image_bytes = 1000
 
@@ -36,7 +36,8 @@ class ToyCaptioner:
     ) -> list[tuple[Caption, ...]]:
         step = 256 / len(self._words)
         words = [self._words[int(image.mean() / step)] for image in pixels]
-        return [(Caption(f"a {word} image", 0.0),) for word in words]
+        known = f" ({generation.context})" if generation.context else ""
+        return [(Caption(f"a {word} image{known}", 0.0),) for word in words]
 
 
 def toy_family(may_load: threading.Event | None = None) -> Family:
@@ -48,7 +49,7 @@ def toy_family(may_load: threading.Event | None = None) -> Family:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text())
         return ToyCaptioner(config["words"], placement)
 
-    return Family(load)
+    return Family(load, uses_context=True)
 
 
 def write_toy(folder: Path) -> Path:

@@ -43,6 +43,25 @@ def test_a_request_chooses_how_captions_are_generated(
     assert caption(service, **fields)["caption"].startswith(expected)
 
 
+def test_what_has_no_effect_is_noted(service: Service) -> None:
+    body = caption(service, prompt="a fotograf", context="place: Lisbon")
+    assert body["notes"] == [
+        "prompt: the model does not know 'fotograf'",
+        "context: the model cannot use it",
+    ]
+    assert "notes" not in caption(service)
+    assert "context" not in service.client.get("/info").json()["options"]
+
+
+def test_what_a_limit_has_cut_ends_after_a_phrase(service: Service) -> None:
+    body = caption(service, max_new_tokens="7")
+    assert body["caption"] == "a red boat"
+    assert body["raw_caption"] == "a red boat to the left of"
+    assert [detail["tag"] for detail in body["tag_details"]] == ["red boat", "boat"]
+    assert body["alt_text"] == "A red boat."
+    assert caption(service)["raw_caption"] == GREEDY
+
+
 def test_several_captions_best_first(service: Service) -> None:
     body = caption(service, num_captions="3")
     texts = [entry["caption"] for entry in body["captions"]]
@@ -60,7 +79,7 @@ def test_several_captions_best_first(service: Service) -> None:
         ({"num_beams": "9"}, "num_beams", "less_than_equal"),
         ({"max_new_tokens": "0"}, "max_new_tokens", "greater_than_equal"),
         ({"prompt": "x" * 201}, "prompt", "string_too_long"),
-        ({"repetition_penalty": "nan"}, "repetition_penalty", "less_than_equal"),
+        ({"repetition_penalty": "nan"}, "repetition_penalty", "finite_number"),
         ({"repetition_penalty": "1e-300"}, "repetition_penalty", "greater_than_equal"),
         ({"num_captions": "6"}, "num_captions", "less_than_equal"),
         ({"num_captions": "3", "num_beams": "2"}, "num_captions", "num_captions"),

@@ -19,7 +19,7 @@ from captiond.captioners.protocol import Placement
 from captiond.config import ImageSettings
 from captiond.decoding.decode import decode, set_up_pillow
 from captiond.errors import ModelBroken
-from captiond.jobs import Generation
+from captiond.jobs import Generation, SearchRules
 from tests.conftest import png
 
 FOLDER = EMBEDDED["captiond/scenes"]
@@ -127,6 +127,42 @@ def test_a_prompt_begins_every_caption(files: list[Path]) -> None:
         assert len(found) == 2
         assert all(caption.text.startswith("a blue") for caption in found)
         assert found[0].score > found[1].score
+
+
+def test_special_tokens_in_a_prompt_are_text(files: list[Path]) -> None:
+    """[SEP] would end the text that the caption continues."""
+    blip, end = load(), 3
+    generation = Generation(prompt="a [SEP] blue [PAD]")
+    pixels = pixels_of(blip, files[:2])
+    tokens = blip.search(torch.from_numpy(pixels), generation).tokens[0, 0].tolist()
+    assert end not in tokens[: len(["[DEC]", "a", "[", "sep", "]", "blue", "[", "pad", "]"])]
+    note = "prompt: the model does not know '[', 'SEP', ']', 'PAD'"
+    assert [best.notes for (best,) in blip.caption(pixels, generation)] == [(note,)] * 2
+    known = blip.caption(pixels, Generation(prompt="a blue"))
+    assert [best.notes for (best,) in known] == [(), ()]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_caption_may_take_more_tokens_to_end(files: list[Path], beams: int) -> None:
+    blip = load()
+    pixels = pixels_of(blip, files)
+    whole = blip.caption(pixels, Generation(num_beams=beams, max_new_tokens=40))
+    assert all(best.ended for (best,) in whole)
+    cut = blip.caption(pixels, Generation(num_beams=beams, max_new_tokens=3))
+    assert not all(best.ended for (best,) in cut)
+    rules = SearchRules(finish_tokens=37)
+    finished = blip.caption(pixels, Generation(num_beams=beams, max_new_tokens=3, rules=rules))
+    assert finished == whole
+
+
+def test_a_word_that_is_banned_is_not_written(files: list[Path]) -> None:
+    blip, rules = load(), SearchRules(banned_words=("red", "to the l*", "日本"))
+    pixels = pixels_of(blip, files)
+    free = [best.text for (best,) in blip.caption(pixels, Generation())]
+    assert any("red" in text or "to the l" in text for text in free)
+    for beams in (1, 3):
+        captions = blip.caption(pixels, Generation(num_beams=beams, rules=rules))
+        assert not any("red" in each.text or "to the l" in each.text for (each,) in captions)
 
 
 def test_a_gpu_is_named_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from captiond.captioners import files
-from captiond.captioners.families import FAMILIES, load_comparison
+from captiond.captioners.blip.captioner import Blip
+from captiond.captioners.families import FAMILIES, load_comparison, uses_context
 from captiond.captioners.files import fingerprint
 from captiond.captioners.protocol import Capabilities, Placement
 from captiond.config import (
@@ -49,6 +50,27 @@ def test_a_second_captioner_is_one_line_in_the_table(tmp_path: Path) -> None:
         "a bright image",
         "a dark image",
     ]
+
+
+def test_a_captioner_that_can_uses_the_context(tmp_path: Path) -> None:
+    folder = write_toy(tmp_path / "toy")
+    toy, known = loaded(folder), Generation(context="place: Lisbon")
+    (caption,), *_ = toy.captioner.caption(toy.pixels, known)
+    assert caption.text == "a dark image (place: Lisbon)"
+    assert uses_context(folder)
+    assert not uses_context(files.EMBEDDED["captiond/scenes"])
+    assert not uses_context(tmp_path), "which has no model"
+
+
+def test_a_family_says_of_the_context_what_its_captioners_say() -> None:
+    captioners: dict[str, Capabilities] = {
+        "blip": Blip.capabilities,
+        "toy": ToyCaptioner.capabilities,
+    }
+    assert {name: each.uses_context for name, each in FAMILIES.items()} == {
+        name: each.context for name, each in captioners.items()
+    }
+    assert "context" in Blip.capabilities.unsupported
 
 
 def test_settings_that_a_captioner_cannot_serve_are_an_error(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ KEY = "sha256:" + 64 * "0"
 SECRET = "whsec_" + "QUJD" * 8
 # A value of each setting that is not its default, where it does not follow from the type.
 VALUES: dict[str, Any] = {
-    "server.root_path": "/captions",
     "server.host": "::1",
     "server.hosts": ["a.example.com", "b.example.com"],
     "server.cors_origins": ["https://a.example.com", "https://b.example.com"],

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import replace
 
 import pytest
+from pydantic import ValidationError
 
 from captiond.config import Settings
 from captiond.jobs import Generation, Options
@@ -197,6 +198,17 @@ def test_all_problems_are_reported_at_once() -> None:
         ("enum", ["body", "tag_kinds", 0]),
     ]
     assert all(set(problem) == {"type", "loc", "msg", "input"} for problem in problems)
+
+
+@pytest.mark.parametrize("value", ["nan", "-nan", "inf", "0", "-1", "1e-310", "5e-324", "1e999"])
+def test_a_penalty_is_a_number_that_makes_sense(value: str) -> None:
+    """The loop over tokens would otherwise compare what is no number."""
+    (problem,) = problems_of({"repetition_penalty": value})
+    assert problem["loc"] == ["body", "repetition_penalty"]
+    with pytest.raises(InvalidRequest):
+        options_of({"repetition_penalty": float(value)}, Settings(), typed=True)
+    with pytest.raises(ValidationError):
+        GenerationSettings.model_validate({"repetition_penalty": float(value)})
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertTokenizer, BlipForConditionalGeneration, BlipForImageTextRetrieval
+from transformers.models.bert.tokenization_bert import BertTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import (
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+)
 
 from tools.scenes.dataset import Drawn
 from tools.scenes.model import SIDE, new_tokenizer
