@@ -133,6 +133,7 @@ class Supervisor:
             asker(local_url(*listener.getsockname()[:2])),
             lambda: self._status.state.health is Health.HEALTHY and self._dispatcher.busy,
             lambda: self._router.finished,
+            lambda: self._roster.draining,
             batch_seconds=settings.model.batch_seconds,
         )
         self._metrics = MetricsFile(settings.metrics_file, self._registry, gauges.refresh)

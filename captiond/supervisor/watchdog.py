@@ -43,7 +43,8 @@ class Watchdog:
     """Tells systemd again and again that captions work.
 
     `waiting` returns whether images wait for a model that is ready, and `finished` how many images
-    have been finished so far.
+    have been finished so far. In a stop (`stopping`), nobody accepts requests any more, and the
+    deadlines of the stop apply instead.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Watchdog:
         ask: Callable[[], Awaitable[bool]],
         waiting: Callable[[], bool],
         finished: Callable[[], int],
+        stopping: Callable[[], bool],
         *,
         batch_seconds: float,
     ) -> None:
@@ -59,6 +61,7 @@ class Watchdog:
         self._ask = ask
         self._waiting = waiting
         self._finished = finished
+        self._stopping = stopping
         self._progress = Progress(BATCHES * batch_seconds)
 
     async def run(self) -> None:
@@ -71,7 +74,8 @@ class Watchdog:
             stuck = self._progress.stuck(
                 waiting=self._waiting(), finished=self._finished(), now=now()
             )
-            if not stuck and await self._ask():
+            works = not stuck and await self._ask()
+            if works or self._stopping():  # a stop may have begun while it was asked
                 self._notifier.alive()
             else:
                 log.error("watchdog_withheld", images_stuck=stuck)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from captiond.supervisor.watchdog import Progress, Watchdog, asker
 from captiond.systemd import Notifier, watchdog_seconds
@@ -96,6 +97,7 @@ class Situation:
         self.answers = True
         self.waiting = False
         self.finished = 0
+        self.stopping = False
         self.looks = 0
 
     async def ask(self) -> bool:
@@ -111,6 +113,7 @@ class Situation:
             self.ask,
             self.is_waiting,
             lambda: self.finished,
+            lambda: self.stopping,
             batch_seconds=batch_seconds,
         )
 
@@ -132,6 +135,16 @@ async def test_the_watchdog_is_not_told_while_images_are_stuck(manager: socket.s
         await silent(manager, situation)
         situation.waiting = False
         await until(lambda: "WATCHDOG=1" in received(manager))
+
+
+async def test_the_watchdog_is_told_in_a_stop(manager: socket.socket) -> None:
+    """Nobody answers then. It is no fault, and systemd has a deadline of its own for the stop."""
+    situation, notifier = Situation(), Notifier(environ(manager, **WATCHED))
+    situation.answers, situation.stopping = False, True
+    with capture_logs() as logs:
+        async with background(situation.watchdog(notifier).run()):
+            await until(lambda: received(manager) == ["WATCHDOG=1"])
+    assert logs == []
 
 
 async def silent(manager: socket.socket, situation: Situation) -> None:
