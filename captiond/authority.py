@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
+from urllib.parse import unquote, urlsplit
 
 # RFC 3986, section 3.2.2, without what no client sends in a name: percent-encoding, sub-delims.
 NAME = re.compile(r"(?P<host>[a-z0-9_~.-]+)(:(?P<port>\d{0,5}))?")
@@ -66,6 +67,12 @@ def local_url(address: str, port: int) -> str:
     if found.is_unspecified:
         plain = "127.0.0.1" if found.version == 4 else "::1"
     return f"http://{host_text(f'{plain}%25{zone}' if zone else plain)}:{port}"
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Return the address and the port in a URL of `local_url`, as a program connects to them."""
+    parts = urlsplit(url)
+    return unquote(parts.hostname or ""), parts.port or 80
 
 
 def host_text(host: str) -> str:

@@ -9,8 +9,8 @@ import http.client
 import os
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from captiond.authority import address_of
 from captiond.errors import SettingsError
 from captiond.sources import CONFIG_VARIABLE, load_settings
 
@@ -20,8 +20,8 @@ TIMEOUT = 8.0  # seconds
 def check(url: str) -> str | None:
     """Return why the service at this URL cannot caption images, or None if it can."""
     try:
-        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT)
-        connection.request("GET", "/readyz")
+        connection = http.client.HTTPConnection(*address_of(url), timeout=TIMEOUT)
+        connection.request("GET", "/readyz", headers={"Host": "localhost"})
         response = connection.getresponse()
         text = response.read().decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:

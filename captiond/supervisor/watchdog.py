@@ -10,10 +10,10 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import structlog
 
+from captiond.authority import address_of
 from captiond.systemd import Notifier
 
 log = structlog.get_logger()
@@ -84,12 +84,12 @@ class Watchdog:
 
 def asker(url: str) -> Callable[[], Awaitable[bool]]:
     """Return a function that asks the service at a URL whether it answers requests at all."""
-    parts = urlsplit(url)
+    host, port = address_of(url)
 
     async def ask() -> bool:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await answers(str(parts.hostname), parts.port or 80)
+                return await answers(host, port)
         return False
 
     return ask

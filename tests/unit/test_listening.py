@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from captiond.authority import host_text, local_url
+from captiond.authority import address_of, host_text, local_url
 from captiond.errors import StartupError
 from captiond.server_settings import ServerSettings
 from captiond.supervisor.listening import cure, listening
@@ -26,6 +26,11 @@ from captiond.supervisor.listening import cure, listening
 )
 def test_the_printed_url_can_be_opened(address: str, url: str) -> None:
     assert local_url(address, 80) == url
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "fe80::1%eth0"])
+def test_a_program_of_this_machine_connects_to_that_address(address: str) -> None:
+    assert address_of(local_url(address, 8080)) == (address, 8080)
 
 
 def connects(host: str, port: int) -> bool:
