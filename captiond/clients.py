@@ -128,3 +128,12 @@ def forwarded(value: str) -> list[str]:
             hops.append("")
         position = pair.end()
     return hops
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """The request that images came with, for logs and traces: its id, and its W3C trace context."""
+
+    request_id: str = ""
+    traceparent: str = ""
+    tracestate: str = ""

@@ -3,12 +3,11 @@
 Pure functions and data: no I/O, no clock, no randomness.
 """
 
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from captiond.clients import Client
+from captiond.clients import Client, RequestOrigin
 from captiond.confidence import Token, of_part
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
@@ -163,26 +162,14 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True)
-class RequestOrigin:
-    """The request that images came with, for logs and traces: its id, and its W3C trace context."""
-
-    request_id: str = ""
-    traceparent: str = ""
-    tracestate: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for, the same for all its images. The settings decide the rest.
-
-    Options are equal if they ask for the same, whatever their `origin` is.
-    """
+    """What one request asks for, the same for all its images. The settings decide the rest."""
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
-    origin: RequestOrigin | None = field(default=None, compare=False)
+    origin: RequestOrigin | None = field(default=None, compare=False)  # it changes no result
 
 
 DEFAULT_OPTIONS = Options()
@@ -364,49 +351,8 @@ class TaskView:
         )
 
 
-# Points of blame for the death of a process. An image that has any is captioned alone from then on,
-# so that the next death proves which image is the cause.
-BLAME_LIMIT = 6
-WITH_OTHERS = 1  # the image was in a batch with others, any of which may be the cause
-ALONE = 3  # the process crashed or hung while it worked on this image alone
-KILLED_ALONE = 1  # the same, but somebody, or the kernel for lack of memory, killed the process
-
-
-class Death(StrEnum):
-    """How a process died. It decides how much the images that it worked on are blamed."""
-
-    CRASHED = "crashed"
-    HUNG = "hung"
-    KILLED = "killed"
-    ORDERLY = "orderly"
-
-    @classmethod
-    def by(cls, exit_code: int) -> "Death":
-        """Return the kind of death for an exit code, which is negative for a signal."""
-        if exit_code == 0:
-            return cls.ORDERLY
-        # guard: kill-weighs-less
-        return cls.KILLED if exit_code == -signal.SIGKILL else cls.CRASHED
-
-
-def blame(death: Death, batch: int) -> int:
-    """Return the points of blame for each image that a process worked on when it died.
-
-    `batch` is the number of these images. An image is poison after two crashes or six kills alone.
-    When the whole service dies, no image is blamed, because no process is left to count.
-    """
-    if death is Death.ORDERLY or batch == 0:
-        return 0
-    if batch > 1:
-        return WITH_OTHERS
-    return KILLED_ALONE if death is Death.KILLED else ALONE
-
-
 def task_id(now: float, token: str) -> str:
-    """Return `task_<unix second>_<token>`.
-
-    `token` is 128 random bits in hex: whoever knows the id may read the task.
-    """
+    """Return an id. `token` is 128 random bits in hex: whoever knows the id may read the task."""
     return f"task_{int(now)}_{token}"
 
 

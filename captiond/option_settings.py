@@ -27,7 +27,7 @@ from captiond.request_options import (
     Threshold,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import InHome, Listed, OptionalPath, Tabled
+from captiond.textvalues import AnyCase, InHome, Listed, OptionalPath, Tabled
 from captiond.vocabulary import TEMPLATE, Scorer, Template
 from captiond.wording.tidying import TextRules
 
@@ -154,7 +154,7 @@ class TagSettings(Section):
         max_length=200,
         description="Text in which the tags of the vocabulary are tried. {tag} stands for a tag.",
     )
-    vocabulary_scorer: Scorer = Field(
+    vocabulary_scorer: Annotated[Scorer, AnyCase] = Field(
         "likelihood",
         description="What scores the tags of the vocabulary: the captioner (likelihood), or the "
         "model of `model.matcher` (matching).",

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 
 from opentelemetry.context import Context
@@ -36,7 +37,8 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 import captiond
-from captiond.jobs import Captioned, Outcome, RequestOrigin
+from captiond.clients import RequestOrigin
+from captiond.jobs import Captioned, Outcome
 from captiond.messages import Timings, Work
 from captiond.tracing import EXPORTERS
 
@@ -133,7 +135,11 @@ class Traces:
     def batch_finished(self, finished: Sequence[FinishedWork], process: str) -> None:
         """Make the spans of a batch and of its images. Their tags have just been made."""
         now, at = time.monotonic(), unix_clock()
-        images = [(self._image(work, outcome, now, at), each) for work, outcome, each in finished]
+        images = [
+            (self._image(work, outcome, now, at), timings)
+            for work, outcome, timings in finished
+            if is_traced(work)
+        ]
         traced = [(span, each) for span, each in images if span.is_recording()]
         if not traced:
             return
@@ -172,22 +178,15 @@ class Traces:
     # ------------------------------------------------------------ the supervisor
 
     @contextmanager
-    def webhook(self, origin: RequestOrigin | None, host: str) -> Iterator[dict[str, str]]:
-        """Trace the call of a webhook. The value has the headers that continue the trace."""
+    def webhook(self, origin: RequestOrigin | None, host: str) -> Iterator["TracedCall"]:
+        """Trace the call of a webhook. An exception in the block is recorded."""
         attributes = {"http.request.method": "POST", "server.address": host}
-        span = self._tracer.start_span(
-            "webhook", parent_of(origin), SpanKind.CLIENT, attributes=attributes
-        )
-        headers: dict[str, str] = {}
-        PROPAGATOR.inject(headers, set_span_in_context(span, ROOT))
-        try:
-            yield headers
-        except Exception as error:
-            span.record_exception(error)
-            span.set_status(StatusCode.ERROR)
-            raise
-        finally:
-            span.end()
+        with self._tracer.start_as_current_span(
+            "webhook", parent_of(origin), SpanKind.CLIENT, attributes
+        ) as span:
+            headers: dict[str, str] = {}
+            PROPAGATOR.inject(headers, set_span_in_context(span, ROOT))
+            yield TracedCall(span, headers)
 
     def _stage(
         self,
@@ -200,6 +199,20 @@ class Traces:
     ) -> None:
         span = self._tracer.start_span(name, context, links=links, start_time=at(begun))
         span.end(at(ended))
+
+
+@dataclass(frozen=True)
+class TracedCall:
+    """A call that is traced. `headers` continue the trace in the receiver."""
+
+    span: Span
+    headers: dict[str, str]
+
+    def answered(self, status: int) -> None:
+        """Note the status of the response."""
+        self.span.set_attribute("http.response.status_code", status)
+        if status >= 400:
+            self.span.set_status(StatusCode.ERROR)
 
 
 def parent_of(origin: RequestOrigin | None) -> Context:

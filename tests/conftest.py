@@ -20,6 +20,8 @@ TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "integration")  # folders; what takes long comes first
 # Files of tests that take long and share nothing.
 SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("clients", "images", "kills"))
+# Files of tests that compare with the same texts, which are generated once.
+TOGETHER = {"tests/model/test_graphs.py": "tests/model/test_search.py"}
 
 # Test modules import torch, transformers and more. The collector of garbage would visit millions of
 # objects again and again, which live as long as the process: a fifth of the time of the imports.
@@ -46,7 +48,8 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Gives each process one file after another, but the tests of some files one by one."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid if nodeid.startswith(SPREAD) else nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return nodeid if file in SPREAD else TOGETHER.get(file, file)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -155,6 +155,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "operations": api_page.operations_table,
     "reference": api_page.reference,
     "metrics": metrics_page.reference,
+    "alerts": metrics_page.alerts,
     "log_events": log_events.reference,
 }
 

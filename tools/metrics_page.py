@@ -1,7 +1,35 @@
-"""The tables of docs/metrics.md, from the declarations in the code."""
+"""The tables of docs/metrics.md, from the declarations in the code and the rules of the alerts."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from captiond.metrics import METRICS, Area, Counter, Histogram, Metric
 from tools.markdown import code, table
+
+ALERTS = Path(__file__).parents[1] / "config" / "prometheus" / "alerts.yml"
+PLACEHOLDER = re.compile(r"\{\{ \$(?:labels\.)?(\w+)[^}]*\}\}")
+
+
+def alerts() -> str:
+    """Return the table of the alerts."""
+    (group,) = yaml.safe_load(ALERTS.read_text("utf-8"))["groups"]
+    header = ("alert", "severity", "after", "meaning", "what to do")
+    return table(header, map(alert_row, group["rules"]))
+
+
+def alert_row(rule: dict[str, Any]) -> tuple[str, ...]:
+    summary = PLACEHOLDER.sub(r"*\1*", rule["annotations"]["summary"])
+    description = rule["annotations"]["description"]
+    return (
+        code(rule["alert"]),
+        rule["labels"]["severity"],
+        rule.get("for", ""),
+        summary,
+        description,
+    )
 
 
 def reference() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from transformers import BlipForImageTextRetrieval
+from transformers.models.blip.modeling_blip import BlipForImageTextRetrieval
 
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.blip.random_weights import (

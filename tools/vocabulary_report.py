@@ -25,7 +25,7 @@ from captiond.captioners.blip.tag_scorer import CANDIDATES
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
 from captiond.jobs import Generation
-from captiond.vocabulary import Template, Vocabulary, VocabularyTag
+from captiond.vocabulary import THRESHOLDS, Template, Vocabulary, VocabularyTag
 from tools.scenes.dataset import draw_sample, open_picture
 from tools.scenes.evaluation import EVALUATION_SEED
 from tools.scenes.scene import HUES, NOUNS
@@ -119,13 +119,14 @@ def blank_likelihoods(likelihood: TagLikelihood, vocabulary: Vocabulary) -> torc
 
 def print_row(name: str, scores: Scores, truth: Truth) -> None:
     half = len(scores) // 2
-    threshold = best_threshold(scores[:half], truth[:half])
+    calibrated = best_threshold(scores[:half], truth[:half])
+    default = THRESHOLDS["matching" if name.startswith("matching") else "likelihood"]
     scores, truth = scores[half:], truth[half:]
-    precision, recall = precision_recall(scores >= threshold, truth)
-    print(
-        f"{name:26} AUC {auc(scores, truth):.4f}  threshold {threshold:5.1f}  "
-        f"precision {precision:.3f}  recall {recall:.3f}"
-    )
+    print(f"{name:26} AUC {auc(scores, truth):.4f}", end="")
+    for threshold in (calibrated, default):
+        precision, recall = precision_recall(scores >= threshold, truth)
+        print(f"  at {threshold:5.1f}: precision {precision:.3f} recall {recall:.3f}", end="")
+    print()
 
 
 def best_threshold(scores: Scores, truth: Truth) -> float:

@@ -111,7 +111,7 @@ def needed_rights(folder: Path) -> Iterator[tuple[Path, int]]:
     A path behind a folder without rights seems to be missing, so folders come before their content.
     """
     for parent in reversed(folder.absolute().parents):
-        if not os.path.lexists(parent):
+        if not os.path.isdir(parent):  # noqa: PTH112 - as below; a file has nothing in it
             return
         yield parent, os.X_OK
     if os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises if a parent is not accessible

@@ -27,11 +27,22 @@ def read_notes(path: Path) -> dict[str, Any]:
 def add_notes(path: Path, entries: Mapping[str, Any]) -> None:
     """Add entries to a file of notes. If the disk refuses, the next start repeats the work."""
     known = read_notes(path)
-    if known | dict(entries) == known:
-        return
+    if known | dict(entries) != known:
+        write_notes(path, known | dict(entries))
+
+
+def remove_note(path: Path, key: str) -> None:
+    """Remove an entry from a file of notes, if it is there."""
+    known = read_notes(path)
+    if known.pop(key, None) is not None:
+        write_notes(path, known)
+
+
+def write_notes(path: Path, notes: Mapping[str, Any]) -> None:
+    """Replace a file of notes as a whole."""
     draft = path.with_suffix(f".{os.getpid()}")
     try:
-        draft.write_text(json.dumps(known | dict(entries), indent=1))
+        draft.write_text(json.dumps(notes, indent=1))
         draft.replace(path)
     except OSError as error:
         log.warning("notes_not_written", path=str(path), reason=str(error))

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import captiond
 from captiond.captioners.choices import Choices, default_choices
-from captiond.captioners.notes import add_notes, read_notes
+from captiond.captioners.notes import add_notes, read_notes, remove_note
 from captiond.config import Precision
 from captiond.machine import processor
 
@@ -66,6 +66,11 @@ def read_record(path: Path, key: str) -> TuningRecord | None:
 def write_record(path: Path, key: str, record: TuningRecord) -> None:
     """Keep a record. If the disk refuses, the next start measures again."""
     add_notes(path, {key: asdict(record)})
+
+
+def forget_record(path: Path, key: str) -> None:
+    """Remove a record, so that the next start measures again."""
+    remove_note(path, key)
 
 
 def key_of(device: torch.device, fingerprint: str, *asked: object) -> str:

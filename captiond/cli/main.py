@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from captiond import __version__
 from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
+from captiond.cli.calibrate_command import calibrate
 from captiond.cli.caption_command import caption
 from captiond.cli.completion_command import completion
 from captiond.cli.config_command import config_app
@@ -260,6 +261,7 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
 
 
 app.command()(pull)
+app.command()(calibrate)
 
 
 @app.command()

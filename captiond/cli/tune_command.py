@@ -19,7 +19,7 @@ BUSY = (
 )
 NOTHING = (
     "There is nothing to choose for this model on this device. Only large models on a CPU have "
-    "alternatives."
+    "alternatives. The next start of the service measures the batch size again."
 )
 
 

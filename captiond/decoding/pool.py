@@ -14,6 +14,7 @@ import structlog
 
 from captiond.backoff import backoff
 from captiond.config import Settings
+from captiond.deaths import BLAME_LIMIT, Death, blame
 from captiond.decoding.budget import MemoryBudget, budget_bytes, standing_bytes
 from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decode import Pixels
@@ -23,7 +24,7 @@ from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
 from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageTooSlow, PoisonImage
-from captiond.jobs import BLAME_LIMIT, Death, Refused, blame
+from captiond.jobs import Refused
 from captiond.machine import usable_cores
 from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts

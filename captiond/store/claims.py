@@ -27,16 +27,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import ReturningUpdate, Update
 
 from captiond.clients import Client
+from captiond.deaths import BLAME_LIMIT
 from captiond.errors import PoisonImage
-from captiond.jobs import (
-    BLAME_LIMIT,
-    FinishedTask,
-    Options,
-    Outcome,
-    Refused,
-    SpooledImage,
-    Status,
-)
+from captiond.jobs import FinishedTask, Options, Outcome, Refused, SpooledImage, Status
 from captiond.store.engine import Engine, writing
 from captiond.store.finishing import count_closed
 from captiond.store.leases import hold, release_claims

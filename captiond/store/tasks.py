@@ -24,8 +24,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
+from captiond.clients import RequestOrigin
 from captiond.errors import KeyReused, NothingToRetry, TaskFinished, TaskNotFound
-from captiond.jobs import NewImage, NewTask, RequestOrigin, Status, TaskView
+from captiond.jobs import NewImage, NewTask, Status, TaskView
 from captiond.store.deliveries import announce, withhold
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.finishing import retryable

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from captiond.config import ModelSettings
-from captiond.jobs import Death
+from captiond.deaths import Death
 from captiond.messages import Alive, Begun, Go, Message, Ready
 from captiond.metrics import RESTARTS
 from captiond.processes.channel import ChannelClosed

@@ -204,9 +204,12 @@ class Courier:
         if self._traces is None:
             return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
         origin = await tasks.read_origin(self._engine, delivery.task_id)
-        with self._traces.webhook(origin, target.authority) as more:
-            headers |= more
-            return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
+        with self._traces.webhook(origin, target.authority) as call:
+            headers |= call.headers
+            seconds = settings.timeout_seconds
+            response = await post(target, headers, body.encode(), seconds=seconds)
+            call.answered(response.status)
+            return response
 
     def _result_of(
         self,

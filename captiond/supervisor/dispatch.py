@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from captiond.clients import Client
+from captiond.deaths import Death, blame
 from captiond.errors import CaptiondError, ModelNotReady, QueueFull, WorkerLost
 from captiond.fairqueue import FairQueue
-from captiond.jobs import Death, Generation, Lane, Refused, blame
+from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Answer, Ask, Finished, Withdraw, Work
 
 MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 503

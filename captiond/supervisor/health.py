@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from captiond.deaths import Death
 from captiond.errors import ModelBroken
-from captiond.jobs import Death
 from captiond.messages import Health, ModelInfo, Ready, State, Unready
 
 SILENT_EXITS = 2  # of one role in a row, before any report: one may be an accident

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from captiond.authority import host_text
-from captiond.config import ServerSettings
 from captiond.errors import StartupError
+from captiond.server_settings import ServerSettings
 
 BACKLOG = 1024
 UNREAD_MS = 120_000  # a connection is closed when the client takes nothing of an answer for so long

@@ -5,8 +5,9 @@ from functools import partial
 
 import structlog
 
+from captiond.deaths import Death
 from captiond.errors import CaptiondError, Draining, ModelNotReady, Withdrawn
-from captiond.jobs import Death, Lane, Refused
+from captiond.jobs import Lane, Refused
 from captiond.messages import (
     Alive,
     Ask,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from captiond.jobs import Death
+from captiond.deaths import Death
 from captiond.messages import Health, Keys, ModelInfo, Ready, State, Unready
 from captiond.processes.children import ChildProcess
 from captiond.supervisor.drainrate import DrainRate

@@ -80,7 +80,7 @@ class RequestContext:
         ids = {"request_id": exchange.request_id}
         if self._traces is None:
             return ids
-        span = self._traces.begin_request(scope["method"], Headers(scope=scope))
+        span = self._traces.begin_request(method_label(scope), Headers(scope=scope))
         scope["state"][SPAN] = span
         return {**ids, "trace_id": self._traces.trace_id_of(span)}
 

@@ -6,11 +6,6 @@ Every operation may also answer with an error of ANY_REQUEST or BY_THE_PROTOCOL,
 code of CaptiondError if captiond itself fails.
 """
 
-from dataclasses import replace
-from typing import Annotated
-
-from pydantic import Field
-
 from captiond.errors import (
     BadKey,
     Draining,
@@ -23,7 +18,6 @@ from captiond.errors import (
     TaskFinished,
     TaskNotFound,
 )
-from captiond.jobs import Status
 from captiond.keys import Scope
 from captiond.store.results import Unreadable
 from captiond.web import captioning, info, page, probes, schemas, scrape, task_schemas
@@ -34,12 +28,7 @@ from captiond.web.async_tasks import (
     task_list,
 )
 from captiond.web.async_tasks.async_captioning import TASK_IMAGES
-from captiond.web.async_tasks.event_stream import EVENT_ID
-from captiond.web.async_tasks.idempotency import KEY
-from captiond.web.async_tasks.long_poll import MOST_SECONDS
 from captiond.web.async_tasks.results_stream import MEDIA_TYPES, ResultFormat
-from captiond.web.async_tasks.status_response import MAX_DIGITS, MAX_PAGE
-from captiond.web.async_tasks.task_list import MOST
 from captiond.web.captioning import ONE_IMAGE, SEVERAL_IMAGES
 from captiond.web.dialects.table import DIALECT_OPERATIONS
 from captiond.web.openapi import served
@@ -54,101 +43,31 @@ from captiond.web.operation import (
     UPLOAD,
     WHILE_WAITING,
     Operation,
-    ParameterSpec,
     ResponseSpec,
+)
+from captiond.web.parameters import (
+    ACCEPT,
+    CALLBACK_URL,
+    CURSOR,
+    FOLLOW,
+    FORMAT,
+    IDEMPOTENCY_KEY,
+    IF_NONE_MATCH,
+    IMAGE_PATH,
+    IMAGE_PATHS,
+    LAST_EVENT_ID,
+    LIMIT,
+    LIST_LIMIT,
+    METRICS_ACCEPT,
+    OFFSET,
+    STATUS,
+    TASK_ID,
+    WAIT,
 )
 from captiond.web.problems import InvalidRequest, ListRefused, TooManyWaiting
 
-TASK_ID = ParameterSpec(
-    "task_id",
-    "path",
-    "The id that the task got.",
-    Annotated[str, Field(pattern="^task_[0-9]+_[0-9a-f]{32}$")],
-    required=True,
-)
-IDEMPOTENCY_KEY = ParameterSpec(
-    "Idempotency-Key",
-    "header",
-    "1 to 255 printable ASCII characters. A request with the key and the content of an earlier one "
-    "returns the earlier task.",
-    Annotated[str, Field(pattern=f"^{KEY.pattern}$")],
-)
-IMAGE_PATH = ParameterSpec(
-    "path",
-    "form",
-    "The path of an image under [images] root, in place of a file.",
-)
-IMAGE_PATHS = replace(
-    IMAGE_PATH,
-    description="The path of an image under [images] root. The field may be repeated, and there "
-    "may be files as well.",
-)
-OFFSET = ParameterSpec(
-    "offset",
-    "query",
-    "Return only the results of images from this position on, counted from 0 in upload order.",
-    Annotated[int, Field(ge=0, lt=10**MAX_DIGITS)],
-)
-LIMIT = ParameterSpec(
-    "limit",
-    "query",
-    "Return only the results of so many images.",
-    Annotated[int, Field(ge=1, le=MAX_PAGE)],
-)
-IF_NONE_MATCH = ParameterSpec(
-    "If-None-Match", "header", "The ETag of an earlier answer. The answer is 304 if it is the same."
-)
-WAIT = ParameterSpec(
-    "wait",
-    "query",
-    "Wait up to so many seconds, at most 60, until the task is finished. With If-None-Match, only "
-    "until the task has another revision than the ETag.",
-    Annotated[int, Field(ge=0, le=MOST_SECONDS)],
-)
-FOLLOW = ParameterSpec(
-    "follow",
-    "query",
-    "false: send the events that there are, and end. A proxy may hold a stream back, and too many "
-    "clients may wait; a client can then ask again and again.",
-    bool,
-)
-LAST_EVENT_ID = ParameterSpec(
-    "Last-Event-ID",
-    "header",
-    "The id of the last event that the client has. The stream goes on with the next one.",
-    Annotated[str, Field(pattern=f"^({EVENT_ID.pattern})$")],
-)
-FORMAT = ParameterSpec(
-    "format", "query", "json, ndjson or csv. Without it, Accept decides.", ResultFormat
-)
-ACCEPT = ParameterSpec(
-    "Accept", "header", "application/json (the default), application/x-ndjson or text/csv."
-)
-METRICS_ACCEPT = ParameterSpec(
-    "Accept",
-    "header",
-    "application/openmetrics-text for OpenMetrics. Anything else, and no header, is text/plain.",
-)
-STATUS = ParameterSpec("status", "query", "List only tasks of this status.", Status)
-LIST_LIMIT = ParameterSpec(
-    "limit",
-    "query",
-    "List at most so many tasks, usually 20.",
-    Annotated[int, Field(ge=1, le=MOST)],
-)
-CURSOR = ParameterSpec(
-    "cursor",
-    "query",
-    "The field next of an earlier answer: list the tasks that follow. It stays valid when tasks "
-    "are added or deleted.",
-)
 ETAG = {"ETag": "Identifies this state of the task, for If-None-Match."}
 DOCUMENT_ETAG = {"ETag": "Identifies this version of the document, for If-None-Match."}
-CALLBACK_URL = ParameterSpec(
-    "callback_url",
-    "form",
-    "A URL that is called once the task is finished. [webhooks] allow must list its host.",
-)
 ACCEPTED_HEADERS = {
     "Location": "The path of the task's status.",
     "Retry-After": "After how many seconds to ask for it.",

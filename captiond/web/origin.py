@@ -4,7 +4,7 @@ import time
 
 from starlette.requests import Request
 
-from captiond.jobs import RequestOrigin
+from captiond.clients import RequestOrigin
 from captiond.web.services import services_of
 
 SPAN = "span"  # the key of a request's span in its state

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from captiond.deaths import Death
 from captiond.errors import Withdrawn
-from captiond.jobs import Caption, Captioned, Death, Lane, Outcome
+from captiond.jobs import Caption, Captioned, Lane, Outcome
 from captiond.messages import Begun, Finished, Measured, Timings, Work
 from captiond.metrics import (
     BATCH_IMAGES,

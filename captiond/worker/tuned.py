@@ -16,6 +16,7 @@ from captiond.captioners.protocol import Placement
 from captiond.captioners.tuning import Timing, Tuner
 from captiond.captioners.tuning_record import (
     TuningRecord,
+    forget_record,
     key_of,
     read_record,
     usual_record,
@@ -123,14 +124,19 @@ def thread_counts(settings: Settings) -> tuple[int, ...]:
 def measured_for_service(settings: Settings, on_race: Callable[[str], None]) -> MachineMeasured:
     """Measure the model of the settings on the first device; remember a trustworthy result.
 
+    If there is nothing to choose for the model, forget its batch size: the next start measures it
+    again, with the model itself.
+
     Raises:
         ModelMissing, ModelBroken: there is no model to measure.
     """
     files, device = find_model(settings), pick_device(settings.model.devices[0])
     found = measured(settings, device, files.folder, on_race)
-    if found.record.tries and found.record.quiet:
-        mark = fingerprint(files.folder, settings.fingerprints)
-        write_record(settings.tuning, tuning_key(settings, device, mark), found.record)
+    key = tuning_key(settings, device, fingerprint(files.folder, settings.fingerprints))
+    if not found.record.tries:
+        forget_record(settings.tuning, key)
+    elif found.record.quiet:
+        write_record(settings.tuning, key, found.record)
     return replace(found, model=files.name, device=str(device))
 
 

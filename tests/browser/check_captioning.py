@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from PIL import Image
@@ -169,6 +171,27 @@ def test_results_are_downloaded(page: CaptionPage, service: Service, tmp_path: P
         assert downloaded(page, text, tmp_path) == answer.content
     lines = downloaded(page, "Text: a line for each image", tmp_path).decode()
     assert lines == f"boat_and_sun.png\t{A_BOAT}\nstar_inside_circle.png\t{A_STAR}\n"
+
+
+def test_a_zip_has_a_text_for_each_image(
+    page: CaptionPage, service: Service, tmp_path: Path
+) -> None:
+    """Programs for training sets expect it. Files of the same name get numbers."""
+    other = tmp_path / "other"
+    other.mkdir()
+    files = [BOAT, NO_IMAGE, Path(shutil.copy(STAR, other / BOAT.name)), STAR]
+    files.append(Path(shutil.copy(STAR, other / "bäum.tiff.png")))
+    page.open(f"{service.url}/").caption(*files)
+    content = downloaded(page, "Text files in a zip: one for each image", tmp_path)
+    with ZipFile(BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert texts == {
+        "boat_and_sun.txt": f"{A_BOAT}\n",
+        "boat_and_sun-2.txt": f"{A_STAR}\n",
+        "star_inside_circle.txt": f"{A_STAR}\n",
+        "bäum.tiff.txt": f"{A_STAR}\n",
+    }
 
 
 def test_images_are_filtered(page: CaptionPage, service: Service) -> None:

@@ -7,6 +7,7 @@ evaluates expressions instead.
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,9 +56,10 @@ URL.revokeObjectURL = (url) => { liveUrls.delete(url); free.call(URL, url); };
 def chromium() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         expect.set_options(timeout=PATIENCE * 1000)
-        program = os.environ.get("BROWSER", "chromium")
+        program = shutil.which(os.environ.get("BROWSER", "chromium"))
+        assert program is not None, "Chromium is not installed; BROWSER names another browser"
         browser = playwright.chromium.launch(
-            executable_path=which(program),
+            executable_path=program,
             args=["--disable-dev-shm-usage", f"--host-resolver-rules=MAP {NAS} 127.0.0.1"],
         )
         yield browser
@@ -68,15 +70,6 @@ def profile(browser: Browser, width: int, *, dark: bool, **more: Any) -> Browser
     """Return a new profile, whose windows have this width."""
     size: ViewportSize = {"width": width, "height": 740}
     return browser.new_context(viewport=size, color_scheme="dark" if dark else "light", **more)
-
-
-def which(program: str) -> Path:
-    """Return the path of a program."""
-    folders = map(Path, os.environ["PATH"].split(os.pathsep))
-    found = [path for path in (Path(program), *(each / program for each in folders))
-             if path.is_absolute() and path.is_file()]  # fmt: skip
-    assert found, f"{program} is not installed; BROWSER names another browser"
-    return found[0]
 
 
 class WebPage:

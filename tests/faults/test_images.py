@@ -77,9 +77,12 @@ class Decoders:
         return code
 
     def peak(self) -> int:
-        """Return the greatest resident size that the decoder had, in bytes."""
-        status = [Path(f"/proc/{child}/status").read_text() for child in children()]
-        return 1024 * max(int(re.findall(r"VmHWM:\s*(\d+)", text)[0]) for text in status)
+        """Return the greatest resident size that the decoder had, in bytes.
+
+        A child that is about to begin or to end has no size.
+        """
+        status = "".join(Path(f"/proc/{child}/status").read_text() for child in children())
+        return 1024 * max(map(int, re.findall(r"VmHWM:\s*(\d+)", status)))
 
 
 def stored(spool: Path, content: bytes) -> Work:

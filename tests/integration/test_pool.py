@@ -10,12 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from captiond.config import DataSettings, ImageSettings, Settings
+from captiond.deaths import BLAME_LIMIT, Death
 from captiond.decoding import pool as pool_module
 from captiond.decoding.decode import Geometry
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
-from captiond.jobs import BLAME_LIMIT, RETRYABLE, Death, Lane, Refused, SpooledImage
+from captiond.jobs import RETRYABLE, Lane, Refused, SpooledImage
 from captiond.messages import Work
 from captiond.processes.box import missing_parts
 from tests.conftest import png

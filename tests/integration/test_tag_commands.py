@@ -161,7 +161,7 @@ def test_a_good_installation_passes_the_check(tmp_path: Path) -> None:
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     *lines, last = done.stdout.decode().splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", CONFINED, "ok", "ok", "ok"]
+    assert [line.split()[0] for line in lines] == ["ok", "ok", CONFINED, "ok", "ok", "ok"]
     assert last == "ready: captiond can write captions and tags with captiond/scenes"
     assert b"data folder: data will be created at the first start" in done.stdout
     assert not (tmp_path / "data").exists()
@@ -194,6 +194,7 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert [part.split(maxsplit=1) for part in told] == [
         ["FAIL", "data folder"],
+        ["ok", "database"],
         [CONFINED, "image decoders"],
         ["warn", "model"],
         ["ok", "fallback model"],

@@ -114,6 +114,7 @@ def test_the_trace_of_a_task_goes_on_in_its_webhook(traced: Traced) -> None:
     request, webhook = of_name(spans, "POST /async-batch-caption"), of_name(spans, "webhook")
     assert of_name(spans, "image").parent == webhook.parent == request.id
     assert webhook.resource["captiond.process"] == "supervisor"
+    assert webhook.attributes["http.response.status_code"] == "204"
     (call,) = traced.receiver.calls
     assert call.headers["traceparent"] == f"00-{trace}-{webhook.id}-01"
 

@@ -25,7 +25,6 @@ from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.graphs import SHORT_PROMPT, Graphs, rounded_up
 from captiond.captioners.blip.keys_values import KeysValues
 from captiond.captioners.blip.search import Search
-from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
 from captiond.captioners.logits import BannedTokens
 from captiond.captioners.sequences import Sequences, SpecialTokens
@@ -38,10 +37,11 @@ from tests.model.test_search import (
     generated,
     images,
     random_weights,
+    scenes,
     texts_of,
 )
 
-__all__ = ["random_weights"]  # a fixture
+__all__ = ["random_weights", "scenes"]  # fixtures
 
 CPU = torch.device("cpu")
 SIZES = (17, 3, 1, 7, 3)  # a large batch first, and again what was captured before
@@ -77,14 +77,6 @@ class Searcher:
         self, pixels: torch.Tensor, prompt: tuple[int, ...], generation: Generation
     ) -> Sequences:
         return self.search(pixels, torch.tensor([0, *prompt]), generation)
-
-
-@pytest.fixture(scope="module")
-def scenes() -> BlipForConditionalGeneration:
-    model: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
-        EMBEDDED["captiond/scenes"]
-    )
-    return model
 
 
 @torch.inference_mode()

@@ -1,5 +1,6 @@
 """Image-text matching gives the scores of transformers' `BlipForImageTextRetrieval`."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from transformers.models.blip.modeling_blip import BlipForImageTextRetrieval
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
+from captiond.config import Precision
 from captiond.decoding.decode import Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Generation
@@ -141,3 +143,33 @@ def test_tags_are_scored_by_matching(beside_scenes: Path, pixels: Pixels) -> Non
         assert found == pytest.approx({t.text: s for t, s in zip(tags, row, strict=True)}, abs=1e-3)
         assert all(0 <= (scored.confidence or 0) <= 1 for scored in best.scored)
         assert all((scored.score > 0) == ((scored.confidence or 0) > 0.5) for scored in best.scored)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_other_precisions_give_nearly_the_same_scores(
+    beside_scenes: Path, pixels: Pixels, precision: Precision
+) -> None:
+    exact = captiond_scores(Blip.load(SCENES, replace(PLACEMENT, matcher=beside_scenes)), pixels)
+    placement = replace(PLACEMENT, precision=precision, matcher=beside_scenes)
+    scores = captiond_scores(Blip.load(SCENES, placement), pixels)
+    torch.testing.assert_close(scores, exact, atol=0.3, rtol=0.1)
+
+
+def test_an_unknown_activation_is_refused(tmp_path: Path) -> None:
+    folder = random_matching(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["hidden_act"] = "relu"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelBroken, match="gelu, relu"):
+        Blip.load(SCENES, replace(PLACEMENT, matcher=folder))
+
+
+def test_special_tokens_in_a_tag_are_text(beside_scenes: Path, pixels: Pixels) -> None:
+    blip = Blip.load(SCENES, replace(PLACEMENT, matcher=beside_scenes))
+    assert blip._matching is not None
+    tensor = torch.from_numpy(pixels)
+    with torch.inference_mode():
+        features = blip.search(tensor, Generation()).features
+        texts = [["a cat", "a cat [SEP]"]] * 3
+        one, other = blip._matching.scores(tensor, features, texts).T
+    assert not torch.allclose(one, other)

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,7 +51,10 @@ LIMITS = (
 )
 
 
+# Another file uses these two fixtures as well. The models are the same there, and so are the texts
+# that `generated` keeps for them.
 @pytest.fixture(scope="session")
+@cache
 def scenes() -> BlipForConditionalGeneration:
     model: BlipForConditionalGeneration = BlipForConditionalGeneration.from_pretrained(
         EMBEDDED["captiond/scenes"]
@@ -59,6 +63,7 @@ def scenes() -> BlipForConditionalGeneration:
 
 
 @pytest.fixture(scope="session")
+@cache
 def random_weights() -> BlipForConditionalGeneration:
     """BLIP-base's proportions in small, with logits far enough apart to leave no ties."""
     torch.manual_seed(5)
@@ -123,7 +128,8 @@ def generate(
     **also: object,
 ) -> list[list[int]]:
     wanted = {**asdict(generation), "max_new_tokens": generation.longest, **also}
-    for name in ("prompt", "context", "rules"):
+    ours = ("prompt", "context", "rules", "vocabulary", "vocabulary_threshold", "rerank")
+    for name in ours:  # which `generate` does not have
         del wanted[name]
     wanted["num_return_sequences"] = wanted.pop("num_captions")
     if not generation.min_new_tokens:

@@ -24,6 +24,7 @@ from captiond.config import Precision
 from captiond.decoding.decode import Pixels
 from captiond.jobs import Generation
 from captiond.vocabulary import Template, Vocabulary, VocabularyTag
+from tests.model.test_graphs import Searcher
 from tools.scenes.scene import HUES, NOUNS
 
 DATA = Path(__file__).parents[1] / "data"
@@ -237,3 +238,26 @@ def test_in_other_precisions(pixels: Pixels, precision: Precision) -> None:
     )
     for (best,), things in zip(captions, PICTURES.values(), strict=True):
         assert {scored.tag.text for scored in best.scored[: len(things)]} == things
+
+
+def test_scores_between_captured_batches_change_nothing(
+    blip: Blip, pixels: Pixels, reference: Reference
+) -> None:
+    """On a GPU, captions are decoded in fixed memory, part of which the scores use as well."""
+    searcher = Searcher(reference.model)
+    side = reference.model.config.vision_config.image_size
+    begin = reference.tokenizer.bos_token_id
+    tokenizer = reference.tokenizer.backend_tokenizer
+    likelihood = TagLikelihood(searcher.forward, tokenizer, begin, torch.zeros(1, 3, side, side))
+    tags = vocabulary(*TAGS)
+    everything = exact(blip, pixels, tags)
+    with torch.inference_mode():
+        normalized = blip._normalize(torch.from_numpy(pixels))
+        for images in (5, 2, 5, 1):
+            chunk = normalized[:images]
+            before = searcher(chunk, (), Generation())
+            assert before.features is not None
+            texts = before.tokens[:, 0].tolist()
+            _, scores = likelihood.scores(before.features, texts, tags, None)
+            torch.testing.assert_close(scores, everything[:images], atol=1e-3, rtol=0)
+            assert torch.equal(searcher(chunk, (), Generation()).tokens, before.tokens)

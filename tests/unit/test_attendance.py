@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from captiond.deaths import Death
 from captiond.errors import StorageFailed, StoreRefused
-from captiond.jobs import Captioned, Death, FinishedTask, Lane, SpooledImage, Status
+from captiond.jobs import Captioned, FinishedTask, Lane, SpooledImage, Status
 from captiond.messages import (
     Answer,
     Ask,

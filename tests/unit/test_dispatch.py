@@ -5,7 +5,8 @@ from itertools import count
 import pytest
 
 from captiond.clients import Client
-from captiond.jobs import Captioned, Death, Generation, Lane, Options, Refused, SpooledImage
+from captiond.deaths import Death
+from captiond.jobs import Captioned, Generation, Lane, Options, Refused, SpooledImage
 from captiond.messages import Ask, Finished, Withdraw, Work
 from captiond.supervisor.dispatch import Dispatcher, WebAnswer, Withdrawal
 

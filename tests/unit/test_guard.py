@@ -52,8 +52,7 @@ async def send(
     web: WebProcess, operation: Operation, headers: dict[str, str] | dict[bytes, bytes]
 ) -> httpx.Response:
     """Send a request for an unknown task, or one without its form: no work follows."""
-    request = web.client.request(operation.method, path_of(operation), headers=headers)
-    return await web.with_metrics(request)
+    return await web.request(operation.method, path_of(operation), headers)
 
 
 def is_admitted(operation: Operation, response: httpx.Response) -> bool:

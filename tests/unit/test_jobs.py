@@ -5,19 +5,16 @@ import signal
 
 import pytest
 
+from captiond.deaths import ALONE, KILLED_ALONE, Death, blame
 from captiond.jobs import (
-    ALONE,
     IMAGE_TRANSITIONS,
-    KILLED_ALONE,
     TASK_TRANSITIONS,
     Captioned,
-    Death,
     ImageView,
     Refused,
     Status,
     TaskView,
     Transitions,
-    blame,
     message,
     states_before,
     task_id,

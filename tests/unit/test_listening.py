@@ -6,8 +6,8 @@ import socket
 import pytest
 
 from captiond.authority import host_text, local_url
-from captiond.config import ServerSettings
 from captiond.errors import StartupError
+from captiond.server_settings import ServerSettings
 from captiond.supervisor.listening import cure, listening
 
 

@@ -1,6 +1,7 @@
 """What the supervisor gives to a model process that is still loading its model."""
 
-from captiond.jobs import Death, Lane, Refused, SpooledImage
+from captiond.deaths import Death
+from captiond.jobs import Lane, Refused, SpooledImage
 from captiond.messages import Ask, Health, Unready, Work
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.health import ModelHealth

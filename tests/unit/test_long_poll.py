@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import event
 from starlette.types import ASGIApp
 
-from captiond.config import ServerSettings
 from captiond.keys import Key, Scope, digest_of, new_secret
 from captiond.messages import Drain, Queued, TasksChanged
+from captiond.server_settings import ServerSettings
 from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.web.app import make_app

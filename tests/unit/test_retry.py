@@ -2,8 +2,9 @@
 
 import pytest
 
+from captiond.deaths import BLAME_LIMIT
 from captiond.errors import NothingToRetry, TaskNotFound
-from captiond.jobs import BLAME_LIMIT, Captioned, FinishedTask, Refused, Status, TaskView
+from captiond.jobs import Captioned, FinishedTask, Refused, Status, TaskView
 from captiond.store import claims, expiry, tasks
 from captiond.store.engine import Engine
 from tests.unit.filling import CAPTION, add_task

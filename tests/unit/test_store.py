@@ -12,16 +12,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from captiond.deaths import BLAME_LIMIT, Death, blame
 from captiond.errors import (
     DatabaseUnusable,
     KeyReused,
     TaskFinished,
 )
 from captiond.jobs import (
-    BLAME_LIMIT,
     DEFAULT_OPTIONS,
     Captioned,
-    Death,
     FinishedTask,
     NewImage,
     NewTask,
@@ -30,7 +29,6 @@ from captiond.jobs import (
     SpooledImage,
     Status,
     TaskView,
-    blame,
 )
 from captiond.store import captions, claims, leases, sqlite, tasks
 from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing

@@ -12,8 +12,8 @@ import pytest
 
 from captiond.cli.serve_command import on_signal
 from captiond.config import DataSettings, Settings
+from captiond.deaths import Death
 from captiond.errors import StorageFailed
-from captiond.jobs import Death
 from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.children import ChildProcess

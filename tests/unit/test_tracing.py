@@ -6,7 +6,8 @@ import sys
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.jobs import DEFAULT_OPTIONS, NewImage, NewTask, Options, RequestOrigin, SpooledImage
+from captiond.clients import RequestOrigin
+from captiond.jobs import DEFAULT_OPTIONS, NewImage, NewTask, Options, SpooledImage
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.store.results import options_from, options_text

@@ -11,11 +11,24 @@ from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond import machine
 from captiond.captioners import tuning
-from captiond.captioners.tuning_record import MOST_TRIES, TuningRecord, usual_record
+from captiond.captioners.files import find_model, fingerprint
+from captiond.captioners.notes import add_notes, read_notes
+from captiond.captioners.tuning_record import (
+    MOST_TRIES,
+    TuningRecord,
+    usual_record,
+    write_record,
+)
 from captiond.cli import tune_command
 from captiond.cli.check_command import check_tuning
 from captiond.config import Settings
-from captiond.worker.tuned import measured_anew, precisions_of, remembered_for_service, tuned
+from captiond.worker.tuned import (
+    measured_anew,
+    precisions_of,
+    remembered_for_service,
+    tuned,
+    tuning_key,
+)
 
 CPU = torch.device("cpu")
 MARK = "fingerprint"
@@ -178,8 +191,16 @@ def test_the_command_keeps_nothing_of_a_busy_machine(
 def test_the_command_has_nothing_to_choose_for_the_embedded_model(
     settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Its batch size may have been measured on a busy machine. The next start measures it again."""
     small = settings.model.model_copy(update={"name": "captiond/scenes"})
-    assert tune_command.tune(settings.model_copy(update={"model": small}))
+    settings = settings.model_copy(update={"model": small})
+    files = find_model(settings)
+    key = tuning_key(settings, CPU, fingerprint(files.folder))
+    write_record(settings.tuning, key, usual_record("fp32", 1).with_batch_size(2))
+    add_notes(settings.tuning, {"of another model": {}})
+    assert tune_command.tune(settings)
+    assert remembered_for_service(settings) is None
+    assert list(read_notes(settings.tuning)) == ["of another model"]
     output = capsys.readouterr().out
     assert output.startswith("captiond/scenes on cpu\n")
     assert "nothing to choose" in output

@@ -26,6 +26,7 @@ from captiond.vocabulary import (
     VocabularyTag,
     read_tags,
 )
+from captiond.web.dialects.findings import Findings
 from captiond.web.options import options_of
 from captiond.web.problems import InvalidRequest
 from captiond.web.schemas import tag_detail
@@ -138,9 +139,12 @@ def test_a_template_needs_one_place_and_a_word_before_it(template: str) -> None:
 
 def test_a_request_has_its_own_vocabulary() -> None:
     options = options_of({"vocabulary": "cat,  red  fox ,Cat", "tag_deny": "x"}, Settings())
-    assert options.generation == Generation(vocabulary=("cat", "red fox"))
+    assert options.generation is not None
+    assert options.generation.vocabulary == ("cat", "red fox")
     typed = options_of({"vocabulary": ["a, b"], "vocabulary_threshold": 3}, Settings(), typed=True)
-    assert typed.generation == Generation(vocabulary=("a, b",), vocabulary_threshold=3.0)
+    assert typed.generation is not None
+    assert typed.generation.vocabulary == ("a, b",)
+    assert typed.generation.vocabulary_threshold == 3.0
 
 
 @pytest.mark.parametrize(
@@ -283,6 +287,16 @@ def test_a_result_has_the_score_and_no_place_in_the_caption() -> None:
         "score": 4.1235,
     }
     assert "score" not in tag_detail(of_caption("cat"))
+
+
+def test_the_tags_of_a_vocabulary_are_labels_of_dialects() -> None:
+    tags = merged(
+        [of_caption("red boat", Kind.PHRASE), of_caption("boats")],
+        [tag_of(ScoredTag(VocabularyTag(text), 5.0)) for text in ("red boat", "sailing trip")],
+    )
+    found = Findings.of(Captioned("c", (), "m", 1, 1, tag_details=tags))
+    assert [label.name for label in found.labels] == ["red boat", "boats", "sailing trip"]
+    assert found.labels[-1].confidence is None
 
 
 # ---------------------------------------------------------------- captioners and commands

@@ -1,6 +1,6 @@
 """When a model process counts as hung."""
 
-from captiond.jobs import BLAME_LIMIT, Death, blame
+from captiond.deaths import BLAME_LIMIT, Death, blame
 from captiond.supervisor.watch import START_TICKS, Watch
 
 

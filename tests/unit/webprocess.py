@@ -4,7 +4,7 @@ The test itself is the supervisor at the other end of the pipe.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +77,9 @@ class WebProcess:
         ask: Ask = await self.message(Ask)
         self.channel.send(Answer(ask.ticket, outcome))
 
-    async def with_metrics(self, request: Coroutine[Any, Any, httpx.Response]) -> httpx.Response:
+    async def request(
+        self, method: str, path: str, headers: dict[str, str] | dict[bytes, bytes]
+    ) -> httpx.Response:
         """Make a request, and answer if it makes the web process ask for metrics."""
 
         async def answer() -> None:
@@ -86,7 +88,7 @@ class WebProcess:
 
         answering = asyncio.create_task(answer())
         try:
-            return await request
+            return await self.client.request(method, path, headers=headers)
         finally:
             answering.cancel()
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from tools.image.base import local_folders, make_base
-from tools.image.container import Container, Image, buildah, unpacked
+from tools.image.container import Container, Image, buildah, enter_namespace, unpacked
 
 PROJECT = Path(__file__).parents[2]
 PICTURES = PROJECT / "tests" / "data"
@@ -165,7 +165,7 @@ def check_commands(container: Container, checks: Checks) -> None:
         ("captiond", "--version"),
         ("captiond", "check"),
         ("captiond", "tags", "a red car in front of two houses"),
-        ("captiond", "bench", "--quick", "--no-service", "--rounds", "1", "--shape", "base"),
+        ("captiond", "bench", "--quick", "--no-service", "--rounds", "1", "--precision", "int8"),
         ("python", "-c", "import blis, numpy, sympy, thinc.api, torch.distributed, transformers"),
     ):
         done = container.run(*command)
@@ -190,6 +190,10 @@ def check_image(name: str, dockerfile: str, folder: Path, checks: Checks) -> Non
                 answer = again.caption(PICTURES / "boat_and_sun.png").json()
                 checks.that(answer["cached"], "read-only: keeps its captions", answer)
                 checks.that(again.healthy().returncode == 0, "read-only: healthy")
+        bare = container_of(image, folder, read_only=True, temporary=False)
+        for command in (("check",), ("tags", "a red car")):
+            done = bare.run("captiond", *command)
+            checks.that(done.returncode == 0, f"read-only, without /tmp: {command[0]}", done)
         other = Service(container_of(image, folder, "4711:4711", read_only=True), log)
         with other.container.running(log):
             wait_for(other.ready, f"a service of a user without a name; see {log}")
@@ -203,6 +207,7 @@ def main() -> None:
     parser.add_argument("dockerfile", nargs="?", default="Dockerfile.cpu")
     parser.add_argument("--built", action="store_true", help="use the image that is there")
     arguments = parser.parse_args()
+    enter_namespace()
     name = f"captiond-check-{arguments.dockerfile.rpartition('.')[2]}"
     checks = Checks()
     if not arguments.built:

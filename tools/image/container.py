@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,19 @@ from typing import Any
 
 import psutil
 
-os.environ.setdefault("STORAGE_DRIVER", "vfs")  # buildah's driver that mounts nothing
+IN_NAMESPACE = "CAPTIOND_IMAGE_NAMESPACE"  # set in the namespace that `enter_namespace` makes
 STOP_SECONDS = 60
+
+
+def enter_namespace() -> None:
+    """Run this program again in a mount namespace of its own, unless it already does.
+
+    What buildah and debootstrap mount then disappears with the program, also if it is killed.
+    """
+    if IN_NAMESPACE not in os.environ:
+        environ = {**os.environ, IN_NAMESPACE: "1"}
+        command = ["unshare", "--mount", sys.executable, *sys.orig_argv[1:]]
+        os.execvpe(command[0], command, environ)
 
 
 def buildah(*arguments: str) -> str:

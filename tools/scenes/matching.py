@@ -13,8 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import BertTokenizer, BlipForConditionalGeneration, BlipForImageTextRetrieval
+from transformers.models.bert.tokenization_bert import BertTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
+from transformers.models.blip.modeling_blip import (
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+)
 
 from tools.scenes.dataset import Drawn
 from tools.scenes.model import SIDE, new_tokenizer
@@ -30,10 +34,10 @@ class MatchingRecipe:
     """The parameters of a run."""
 
     seed: int = 1
-    scenes: int = 8000
-    steps: int = 1500
-    batch: int = 48
-    rate: float = 4e-4
+    scenes: int = 5000
+    steps: int = 500
+    batch: int = 24
+    rate: float = 6e-4
 
 
 def new_matching_model(captioner: Path) -> BlipForImageTextRetrieval:

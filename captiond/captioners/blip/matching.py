@@ -34,6 +34,7 @@ class Matcher:
         config: Any = model.config.text_config
         norm = norms(kernels_for(model.dtype, model.device))
         text: Block = model.text_encoder
+        tokenizer.encode_special_tokens = True  # "[SEP]" in a tag is text
         self._tokenizer = tokenizer
         self._device = model.device
         self._chunk = GPU_IMAGES if model.device.type == "cuda" else CPU_IMAGES
@@ -52,10 +53,6 @@ class Matcher:
             absorb=False,
         )
         self._head = linear_of(make, model.itm_head)
-
-    def of_texts(self, features: Tensor, texts: Sequence[str]) -> Tensor:
-        """Return the scores of texts that are the same for all images, float32 [images, texts]."""
-        return self.of_each(features, [texts] * len(features))
 
     def of_each(self, features: Tensor, texts: Sequence[Sequence[str]]) -> Tensor:
         """Return the scores of as many texts for each image, float32 [images, texts].

@@ -87,12 +87,29 @@ def read_matching(folder: Path, placement: Placement) -> MatchingCheckpoint:
         if not (folder / WEIGHTS).is_file() or not (folder / "tokenizer.json").is_file():
             from captiond.captioners.blip import by_transformers
 
-            return by_transformers.read_matching(folder, placement)
-        return read_plain_matching(folder, placement)
+            checkpoint = by_transformers.read_matching(folder, placement)
+        else:
+            checkpoint = read_plain_matching(folder, placement)
+        check_activations(checkpoint.model.config, folder)
+        return checkpoint
     except ModelBroken:
         raise
     except Exception as error:  # libraries raise whatever the damage of a file leads to
         raise ModelBroken(f"{folder}: cannot be loaded as a matching model: {error}") from error
+
+
+def check_activations(config: Any, folder: Path) -> None:
+    """Return if a model has the activations that captiond computes.
+
+    Raises:
+        ModelBroken: it has not.
+    """
+    activations = {config.vision_config.hidden_act, config.text_config.hidden_act}
+    if activations != {"gelu"}:
+        raise ModelBroken(
+            f"{folder}: has the activations {', '.join(sorted(activations))}; captiond computes "
+            "matching models with gelu only"
+        )
 
 
 def read_plain_matching(folder: Path, placement: Placement) -> MatchingCheckpoint:

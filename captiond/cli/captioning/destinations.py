@@ -2,9 +2,10 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from captiond.photofiles.replacement import not_written, rewrite_image, write_wh
 from captiond.photofiles.xmp_packet import EMPTY
 
 Result = Mapping[str, Any]
+SIDECARS = {f".{kind}" for kind in SidecarKind}
 XML_DECLARATION = b'<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
@@ -123,12 +125,29 @@ class JsonSidecar:
         return WrittenFile(path)
 
 
+class Namesakes:
+    """How many files of each name there are in a folder, apart from sidecars. It is read once."""
+
+    def __init__(self) -> None:
+        self._names: dict[Path, Counter[str]] = {}
+
+    def is_alone(self, image: Path) -> bool:
+        """Return whether an image is the only file of its name."""
+        folder = image.parent
+        if folder not in self._names:
+            self._names[folder] = Counter(
+                path.stem for path in folder.iterdir() if path.suffix.lower() not in SIDECARS
+            )
+        return self._names[folder][image.stem] <= 1
+
+
 @dataclass(frozen=True, slots=True)
 class XmpSidecar:
     """An XMP file, which may have other words and settings of a person."""
 
     name: XmpName
     overwrite: bool
+    namesakes: Namesakes = field(default_factory=Namesakes)
 
     def path_for(self, image: Path) -> Path:
         """Return the XMP file that there is, of either form, or else the one to create.
@@ -139,9 +158,10 @@ class XmpSidecar:
         full, stem = image.with_name(f"{image.name}.xmp"), image.with_suffix(".xmp")
         for path in (full, stem):
             for there in (path, path.with_suffix(".XMP")):
-                if there.is_file() and (path is full or is_alone(image)):
+                if there.is_file() and (path is full or self.namesakes.is_alone(image)):
                     return there
-        return stem if self.name is XmpName.STEM and is_alone(image) else full
+        alone = self.name is XmpName.STEM and self.namesakes.is_alone(image)
+        return stem if alone else full
 
     def is_written(self, image: Path) -> bool:
         """Return whether captiond has written into the file.
@@ -224,16 +244,6 @@ def content_of(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise NotWritten(f"cannot be read: {error.strerror}") from error
-
-
-def is_alone(image: Path) -> bool:
-    """Return whether an image is the only file of its name, apart from sidecars."""
-    sidecars = {f".{kind}" for kind in SidecarKind}
-    return not any(
-        other.stem == image.stem and other.suffix.lower() not in sidecars
-        for other in image.parent.iterdir()
-        if other.name != image.name
-    )
 
 
 def is_result(content: bytes) -> bool:

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captiond.config import ServerSettings
 from captiond.errors import CaptiondError
 from captiond.origins import ANY, Caller, PageRules
+from captiond.server_settings import ServerSettings
 from captiond.web.problems import on_captiond_error
 
 Header = tuple[bytes, bytes]

@@ -44,13 +44,13 @@ class Findings:
     def of(cls, outcome: Captioned) -> "Findings":
         """Return what is known about one image."""
         tags = outcome.tag_details
-        nouns = [tag for tag in tags if tag.kind is Kind.NOUN]
+        named = [(label_name(tag), tag) for tag in tags if is_label(tag)]
         return cls(
             caption=outcome.caption,
             captions=tuple(each.text for each in outcome.captions) or (outcome.caption,),
             confidence=outcome.confidence,
             tags=labels_of((tag.tag, tag) for tag in tags),
-            labels=labels_of((tag.lemma, tag) for tag in nouns or tags),
+            labels=labels_of(named or [(tag.lemma, tag) for tag in tags]),
             width=outcome.width,
             height=outcome.height,
         )
@@ -76,6 +76,16 @@ class Findings:
     def categories(self) -> list[str]:
         """The categories of all labels, each once."""
         return list(dict.fromkeys(name for each in self.labels for name in each.categories))
+
+
+def is_label(tag: Tag) -> bool:
+    """Return whether a tag names a thing: a noun does, and what the vocabulary gives."""
+    return tag.kind is Kind.NOUN or tag.score is not None
+
+
+def label_name(tag: Tag) -> str:
+    """Return the name of a label: the lemma of a noun, or the whole tag of a vocabulary."""
+    return tag.lemma if tag.score is None else tag.tag
 
 
 def labels_of(named: Iterable[tuple[str, Tag]]) -> tuple[Label, ...]:

@@ -147,10 +147,11 @@ function go(address) {
 }
 
 async function open() {
-  const ids = [...new Set(location.hash.match(TASK_IDS))];
+  const address = location.hash, ids = [...new Set(address.match(TASK_IDS))];
   if (ids.length === 0) return show(null);
   if (known.get(ids[0])) return show(known.get(ids[0]));
   const opened = Batch.restored(ids, await loadRecord(ids[0]));
+  if (location.hash !== address) return;
   opened.request = { names: opened.items.map((item) => item.name), options: opened.options };
   known.set(ids[0], opened);
   show(opened);

@@ -140,7 +140,8 @@ export class Batch extends EventTarget {
   static restored(ids, record) {
     const batch = new Batch();
     batch.running = true;
-    if (record?.tasks.map((task) => task.id).join() !== ids.join()) {
+    const kept = record?.tasks.map((task) => task.id) ?? [];
+    if (!ids.every((id, n) => id === kept[n])) { // an address that was copied early has only the first ones
       batch.tasks = ids.map((id) => ({ id, items: null, status: "PENDING" }));
       return batch;
     }

@@ -46,11 +46,12 @@ function lines(batch) {
 
 // boat.png gets boat.txt, as programs for training sets expect it. Files of the same name are numbered.
 function sidecars(batch) {
-  const used = new Map();
+  const used = new Set(); // in small letters, as some file systems compare names
   return captioned(batch).map((item) => {
     const stem = item.name.replace(/\.\w{1,5}$/, "").replace(/(^|\/)\.+(?=\/|$)/g, "$1_").replace(/^\/+/, "") || "image";
-    const before = used.get(stem) ?? 0;
-    used.set(stem, before + 1);
-    return [before ? `${stem}-${before + 1}.txt` : `${stem}.txt`, `${item.result.caption}\n`];
+    let name = stem;
+    for (let n = 2; used.has(name.toLowerCase()); n += 1) name = `${stem}-${n}`;
+    used.add(name.toLowerCase());
+    return [`${name}.txt`, `${item.result.caption}\n`];
   });
 }
