@@ -114,7 +114,7 @@ def scene_captions(
         pixels = np.stack([decode(file, blip.geometry, ImageSettings())[0] for file in files])
         for captions, (generation, rules) in zip(found, ways, strict=True):
             caption = worded(blip.caption, rules)
-            captions += [best for best, *_ in caption(pixels, generation)]
+            captions += [best for best, *_ in caption(pixels, generation, None)]
     return found
 
 
