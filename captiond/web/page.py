@@ -92,6 +92,6 @@ def encoded_response(content: bytes, media_type: str, asked: Headers) -> Respons
 
 @cache
 def encoded_text(content: bytes, compresses: bool) -> tuple[bytes, str]:
-    """Return a text as it is sent, and its entity tag. A third of the bytes is left."""
+    """Return a text as it is sent, and its entity tag."""
     body = gzip.compress(content, mtime=0) if compresses else content
     return body, f'"{sha256(body).hexdigest()[:32]}"'

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from captiond.captioners import files
-from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.families import FAMILIES, load_comparison, uses_context
 from captiond.captioners.files import fingerprint
 from captiond.captioners.protocol import Capabilities, Placement
@@ -62,15 +61,13 @@ def test_a_captioner_that_can_uses_the_context(tmp_path: Path) -> None:
     assert not uses_context(tmp_path), "which has no model"
 
 
-def test_a_family_says_of_the_context_what_its_captioners_say() -> None:
-    captioners: dict[str, Capabilities] = {
-        "blip": Blip.capabilities,
-        "toy": ToyCaptioner.capabilities,
-    }
+def test_a_family_says_of_the_context_what_its_captioners_say(tmp_path: Path) -> None:
+    folders = {"blip": files.EMBEDDED["captiond/scenes"], "toy": write_toy(tmp_path / "toy")}
+    can = {name: loaded(folder).captioner.capabilities for name, folder in folders.items()}
     assert {name: each.uses_context for name, each in FAMILIES.items()} == {
-        name: each.context for name, each in captioners.items()
+        name: each.context for name, each in can.items()
     }
-    assert "context" in Blip.capabilities.unsupported
+    assert "context" in can["blip"].unsupported
 
 
 def test_settings_that_a_captioner_cannot_serve_are_an_error(tmp_path: Path) -> None:

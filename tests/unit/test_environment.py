@@ -20,6 +20,7 @@ SECRET = "whsec_" + "QUJD" * 8
 # A value of each setting that is not its default, where it does not follow from the type.
 VALUES: dict[str, Any] = {
     "server.host": "::1",
+    "server.root_path": "/captions",
     "server.hosts": ["a.example.com", "b.example.com"],
     "server.cors_origins": ["https://a.example.com", "https://b.example.com"],
     "server.trusted_proxies": ["10.0.0.1", "192.168.0.0/16"],
@@ -161,8 +162,15 @@ def test_choices_in_lists_and_devices_are_read_in_any_case() -> None:
 
 # ---------------------------------------------------------------- paths
 
-PATHS = ["data.dir", "model.cache", "images.root", "tags.synonyms", "keys.file"]
-FOLDERS_OR_NAMES = ["model.name", "model.fallback"]
+PATHS = [
+    "data.dir",
+    "model.cache",
+    "images.root",
+    "tags.synonyms",
+    "tags.vocabulary",
+    "keys.file",
+]
+FOLDERS_OR_NAMES = ["model.name", "model.fallback", "model.matcher"]
 
 
 @pytest.mark.parametrize("name", [*PATHS, *FOLDERS_OR_NAMES])
