@@ -314,6 +314,8 @@ def test_matching_needs_a_model() -> None:
     assert checked_vocabulary(blip, VOCABULARY) == VOCABULARY
     with pytest.raises(SettingsError, match=r"\[model\] matcher"):
         checked_vocabulary(blip, replace(VOCABULARY, scorer="matching"))
+    with pytest.raises(SettingsError, match=r"\[model\] matcher"):  # requests may have a list
+        checked_vocabulary(blip, replace(VOCABULARY, tags=(), scorer="matching"))
 
 
 def test_a_file_becomes_a_list_for_a_service(tmp_path: Path) -> None:
