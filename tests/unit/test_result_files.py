@@ -435,6 +435,16 @@ def test_an_image_that_is_captioned_again_for_its_sidecar_is_in_the_output_once(
     assert len(rows(out)) == 3
 
 
+@pytest.mark.parametrize(("skip", "overwrite"), [(False, False), (True, False), (False, True)])
+def test_a_pipe_is_no_output_file(folder: Path, skip: bool, overwrite: bool) -> None:
+    """It would be read for ever, or replaced by a file, as /dev/null for root."""
+    out = folder / "pipe.csv"
+    os.mkfifo(out)
+    with pytest.raises(SettingsError, match="this is not a file"):
+        run(folder, asked(output=out, skip=skip, overwrite=overwrite))
+    assert out.is_fifo()
+
+
 @FORMATS
 def test_a_killed_run_continues_too(folder: Path, name: str) -> None:
     """A kill leaves a part of a line, and an array without its end."""

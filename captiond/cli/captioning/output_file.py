@@ -44,8 +44,10 @@ class OutputFile:
         folder = path.resolve().parent
         if not may_write_to(folder):
             raise SettingsError(f"command line: --output {path}: cannot write to {folder}")
-        if path.exists():
+        if path.is_file():
             self._read(existing)
+        elif path.exists():  # as /dev/null, which must not become a file
+            raise SettingsError(f"command line: --output {path}: this is not a file")
 
     def lists(self, image: Path) -> bool:
         """Return whether the file has a caption of this image."""
