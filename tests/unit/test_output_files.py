@@ -71,6 +71,31 @@ def test_a_stopped_run_continues_without_captioning_anything_twice(
 
 
 @FORMATS
+def test_an_image_that_is_captioned_again_for_its_sidecar_is_in_the_output_once(
+    folder: Path, name: str
+) -> None:
+    out = folder / name
+    run(folder, asked("txt", output=out))
+    (folder / "b.txt").unlink()
+    captions = Captions("later")
+    assert run(folder, asked("txt", output=out, skip=True), captions)
+    assert captions.asked == ["b.png"]
+    found = {Path(row["image_path"]).name: row["caption"] for row in rows(out)}
+    assert found == {"a.png": "a boat", "b.png": "later", "c.png": "a boat"}
+    assert len(rows(out)) == 3
+
+
+@pytest.mark.parametrize(("skip", "overwrite"), [(False, False), (True, False), (False, True)])
+def test_a_pipe_is_no_output_file(folder: Path, skip: bool, overwrite: bool) -> None:
+    """It would be read for ever, or replaced by a file, as /dev/null for root."""
+    out = folder / "pipe.csv"
+    os.mkfifo(out)
+    with pytest.raises(SettingsError, match="this is not a file"):
+        run(folder, asked(output=out, skip=skip, overwrite=overwrite))
+    assert out.is_fifo()
+
+
+@FORMATS
 def test_a_killed_run_continues_too(folder: Path, name: str) -> None:
     """A kill leaves a part of a line, and an array without its end."""
     out = folder / name
