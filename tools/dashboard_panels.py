@@ -70,7 +70,7 @@ def gauge(metric: str, by: str, labels: str = "") -> str:
     return f"sum by ({by}) ({metric}{{{matchers(labels)}}})"
 
 
-NOT_PROBES = 'route!~"/health|/readyz"'
+NOT_PROBES = 'route!~"/health|/readyz|/livez|/metrics"'
 SECTIONS = (
     Section(
         "Overview",
