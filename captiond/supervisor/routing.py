@@ -113,8 +113,7 @@ class Router:
             case Unready(reason, code):
                 log.error("model_not_ready", reason=reason, code=code)
                 self._status.model_reported(role, message)
-                if self._status.state.health is Health.UNHEALTHY:
-                    self._refuse_waiting(ModelNotReady(self._status.state.reasons))
+                self._refuse_if_unhealthy()
             case Begun(tickets):
                 self._dispatcher.model_begun(model, tickets)
             case Finished():
@@ -141,6 +140,7 @@ class Router:
         self._registry.forget(model)
         self._refuse(exit_.answers)
         self.refuse_if_stopping()
+        self._refuse_if_unhealthy()
         self._assignment.wake()
         return exit_
 
@@ -156,6 +156,11 @@ class Router:
         """In a stop without a model process, answer what waits: none is started any more."""
         if self._roster.draining and not self._roster.has(ChildKind.MODEL):
             self._refuse_waiting(Draining("captiond is stopping; try again shortly"))
+
+    def _refuse_if_unhealthy(self) -> None:
+        """Answer what waits while no process can load the model: it would wait for its deadline."""
+        if self._status.state.health is Health.UNHEALTHY:
+            self._refuse_waiting(ModelNotReady(self._status.state.reasons))
 
     def _finish(self, model: str, finished: Finished) -> None:
         self.finished += 1

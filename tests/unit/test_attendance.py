@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from captiond.deaths import BLAME_LIMIT, Death
 from captiond.errors import StorageFailed, StoreRefused
-from captiond.jobs import Captioned, FinishedTask, Lane, SpooledImage, Status
+from captiond.jobs import Captioned, FinishedTask, Lane, Refused, SpooledImage, Status
 from captiond.messages import (
     Answer,
     Ask,
@@ -299,6 +299,21 @@ async def test_images_that_no_model_process_finishes_are_counted(
         }
 
 
+async def test_what_waits_is_answered_when_model_processes_die_before_they_report(
+    store: Engine, tmp_path: Path
+) -> None:
+    """A client that sends an image now gets this answer at once as well."""
+    async with supervised(tmp_path, store) as parts:
+        sent = record_sent(parts)
+        parts.router.from_web("web0-1", Ask(1, (IMAGE,)))
+        parts.router.model_exited("model0", "model0-1", Death.KILLED)
+        assert [*answers_in(sent)] == [], "the next process may load the model"
+        parts.router.model_exited("model0", "model0-2", Death.KILLED)
+        (answer,) = answers_in(sent)
+        assert isinstance(answer.outcome, Refused)
+        assert (answer.ticket, answer.outcome.code) == (1, "model_not_ready")
+
+
 async def test_a_question_for_the_metrics_is_answered(store: Engine, tmp_path: Path) -> None:
     async with supervised(tmp_path, store) as parts:
         sent = record_sent(parts)
@@ -334,9 +349,13 @@ async def test_in_a_stop_without_a_model_process_every_request_is_answered(
         parts.roster.advance(DrainStage.ANNOUNCED)
         parts.router.refuse_if_stopping()
         parts.router.from_web("web0-1", Ask(2, (IMAGE,)))
-        answers = [message for _, _, message in sent if isinstance(message, Answer)]
+        answers = answers_in(sent)
         assert [answer.ticket for answer in answers] == [1, 2]
         assert "draining" in str(answers[1].outcome)
+
+
+def answers_in(sent: Collection[tuple[ChildKind, str, object]]) -> list[Answer]:
+    return [message for _, _, message in sent if isinstance(message, Answer)]
 
 
 def record_sent(parts: Parts) -> Collection[tuple[ChildKind, str, object]]:
