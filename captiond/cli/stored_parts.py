@@ -10,7 +10,7 @@ from captiond.errors import StartupError
 from captiond.keyfiles import key_files, read_keys
 from captiond.store.engine import make_engine
 from captiond.store.migrate import check_revision, is_older, revision
-from captiond.supervisor.datafolder import check_files, check_rights, is_read_only
+from captiond.supervisor.datafolder import check_files, check_rights, is_read_only, no_folder
 from captiond.supervisor.signing import signing_secrets
 
 
@@ -46,7 +46,9 @@ def check_data(settings: Settings) -> str:
         raise StartupError(f"{place}: its file system is read-only; mount it writable")
     if place != folder.absolute():
         return f"{folder} will be created at the first start"
-    if settings.spool.is_dir():
+    if os.path.lexists(settings.spool):
+        if not settings.spool.is_dir():
+            raise StartupError(no_folder(settings.spool))
         check_rights(settings.spool, os.R_OK | os.W_OK | os.X_OK)
         check_files(settings)
     return str(folder)

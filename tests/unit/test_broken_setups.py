@@ -20,6 +20,7 @@ from captiond.errors import (
     CaptiondError,
     NoSpace,
     SettingsError,
+    StartupError,
     StorageFailed,
     StoreBusy,
     StoreDamaged,
@@ -30,6 +31,7 @@ from captiond.errors import (
 from captiond.keys import new_secret
 from captiond.sources import load_settings
 from captiond.store.migrate import at_start
+from captiond.supervisor.datafolder import make_folders
 from tests.unit.test_datafolder import NOBODY, as_nobody, as_root, let_others_pass
 
 Sections = dict[str, dict[str, object]]
@@ -63,6 +65,18 @@ def test_the_data_folder_is_a_file(tmp_path: Path) -> None:
     folder.mkdir()
     assert result(settings_with(folder), "data folder") == str(folder)
     assert "will be created" in result(settings_with(tmp_path / "new" / "one"), "data folder")
+
+
+def test_the_spool_is_a_link_to_nothing(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    settings.spool.symlink_to(tmp_path / "gone")
+    message = f"{settings.spool}: this is not a folder, or a link to none; move it away"
+    assert problem(settings, "data folder") == message
+    with pytest.raises(StartupError) as caught:
+        make_folders(settings.spool)
+    assert str(caught.value) == message
+    settings.spool.rename(tmp_path / "elsewhere")
+    assert result(settings, "data folder") == str(tmp_path)
 
 
 def said_to_nobody(settings: Settings, part: str) -> str:
