@@ -106,7 +106,8 @@ def lines_of(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableExamples(f"{path}: cannot be read: {error}") from error
-    return [line for line in text.splitlines() if line.strip()]
+    # Names of files in JSON may contain other characters that `splitlines` takes for line ends.
+    return [line for line in text.split("\n") if line.strip()]
 
 
 def scores_of(result: Mapping[str, Any]) -> dict[str, float]:

@@ -167,7 +167,7 @@ def upload(
 
 def form_value(value: object) -> str:
     """Return an option as text: lists and booleans as JSON has them."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def answered(call: Call, retry: RetryPolicy, clock: Clock) -> Steps[dict[str, Any]]:

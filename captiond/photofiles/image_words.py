@@ -1,5 +1,6 @@
 """What is written about an image, and what is already written there."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ CAMERA_WORDS = frozenset(
     }
 )  # fmt: skip
 OTHER = "other"  # the category of tags that have none
+# XML 1.0 has no place for these characters, not even as escapes.
+NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,14 @@ class NewWords:
     tags: tuple[tuple[str, str], ...]
     model: str
     alt_text: str
+
+    def writable(self) -> "NewWords":
+        """Return the words without the characters that XML cannot have."""
+        caption, model, alt_text = (
+            NO_XML.sub("", text) for text in (self.caption, self.model, self.alt_text)
+        )
+        tags = tuple((NO_XML.sub("", tag), category) for tag, category in self.tags)
+        return NewWords(caption, tags, model, alt_text)
 
     @property
     def flat(self) -> list[str]:

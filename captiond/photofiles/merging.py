@@ -68,6 +68,7 @@ def merge(packet: bytes, new: NewWords, other: OtherWords, *, overwrite: bool) -
         MetadataUnreadable: the packet is not XMP.
     """
     xmp = XmpPacket(packet or EMPTY)
+    new = new.writable()
     merger = Merger(xmp, new, other, overwrite)
     merger.merge_text(DESCRIPTION, OWN_CAPTION, new.caption, other.description, DESCRIPTION_KEPT)
     merger.merge_text(ALT_TEXT, OWN_ALT_TEXT, new.alt_text, "", ALT_TEXT_KEPT)

@@ -28,7 +28,7 @@ SUBJECT, TAGS_LIST = (DC, "subject"), (DIGIKAM, "TagsList")
 HIERARCHY = (LIGHTROOM, "hierarchicalSubject")
 OWN_CAPTION, OWN_ALT_TEXT = (OWN, "Caption"), (OWN, "AltText")
 OWN_TAGS, OWN_MODEL = (OWN, "Tags"), (OWN, "Model")
-ABOUT, ITEM = (RDF, "about"), (RDF, "li")
+ABOUT, VALUE, RESOURCE, NODE = ((RDF, n) for n in ("about", "value", "resource", "Description"))
 CONTAINERS = tuple((RDF, kind) for kind in ("Alt", "Bag", "Seq"))
 BAG, SEQUENCE = "Bag", "Seq"
 EMPTY = (
@@ -66,7 +66,7 @@ class XmpPacket:
         if rdf is None:
             raise MetadataUnreadable("it is XML, but not XMP")
         self._rdf = rdf
-        self._subjects = list(rdf.find_all((RDF, "Description")))
+        self._subjects = list(rdf.find_all(NODE))
 
     def elements(self, name: Name) -> list[Element]:
         """Return the elements of a property. A packet should have one at most."""
@@ -75,7 +75,7 @@ class XmpPacket:
     def texts(self, name: Name) -> list[str]:
         """Return the values of a property that are not blank."""
         short = (subject.attributes.get(name, "") for subject in self._subjects)
-        long = (item.text for element in self.elements(name) for item in items_of(element))
+        long = (value_of(item) for element in self.elements(name) for item in items_of(element))
         return [text.strip() for text in (*short, *long) if text.strip()]
 
     def text(self, name: Name) -> str:
@@ -106,7 +106,7 @@ class XmpPacket:
         gone = set(removed)
         for element in self.elements(name):
             for item in items_of(element):
-                if item is not element and item.text.strip() in gone:
+                if item is not element and value_of(item).strip() in gone:
                     self.edits.append(Edit(item.begin, item.end))
 
     def add_text(self, name: Name, text: str) -> None:
@@ -179,7 +179,20 @@ def container_of(element: Element) -> Element | None:
 def items_of(element: Element) -> list[Element]:
     """Return the items of a property's list, or the property itself if it has no list."""
     container = container_of(element)
-    return [element] if container is None else list(container.find_all(ITEM))
+    return [element] if container is None else container.children
+
+
+def value_of(item: Element) -> str:
+    """Return the text of an item. If it has qualifiers, it is a structure with a `rdf:value`.
+
+    Of another structure, return all of its text: something is there, which must not be lost.
+    """
+    for holder in (item, *item.find_all(NODE)):
+        if value := holder.find(VALUE):
+            return value.text
+        if plain := holder.attributes.get(VALUE) or holder.attributes.get(RESOURCE):
+            return plain
+    return item.text + "".join(map(value_of, item.children))
 
 
 def prefix_of(content: bytes, element: Element) -> str:

@@ -80,7 +80,7 @@ def options_of(
     problems += conflicts(wanted, known, settings)
     if problems:
         raise InvalidRequest(problems)
-    return to_options(wanted, settings.default_generation)
+    return to_options(wanted, settings)
 
 
 def is_absent(value: object, *, typed: bool) -> bool:
@@ -150,15 +150,17 @@ def conflicts(
         yield problem("min_new_tokens", "min_new_tokens", message, given["min_new_tokens"])
 
 
-def to_options(wanted: RequestOptions, defaults: Generation) -> Options:
+def to_options(wanted: RequestOptions, settings: Settings) -> Options:
     given = {name: getattr(wanted, name) for name in wanted.model_fields_set}
     tags = {
         name.removeprefix(TAG_PREFIX): value
         for name, value in given.items()
         if name.startswith(TAG_PREFIX)
     }
+    if wanted.vocabulary and Kind.VOCABULARY not in tags.get("kinds", settings.tags.kinds):
+        tags["kinds"] = (*settings.tags.kinds, Kind.VOCABULARY)  # the request wants its tags
     return Options(
-        generation=to_generation(given, defaults),
+        generation=to_generation(given, settings.default_generation),
         no_cache=wanted.no_cache,
         language=wanted.language,
         tags=TagOptions(**tags),

@@ -5,7 +5,9 @@ import re
 from captiond.wording.openings import without_opening
 
 HEDGE = "Possibly"
-SENTENCE_END = re.compile(r"(\w*)[.!?]+[\"')]*(?=\s|$)")
+# "approx. 5" and "dec. 2020" go on.
+SENTENCE_END = re.compile(r"(\w*)[.!?]+(?=\s+\D|\s*$)")
+MARK_IN_QUOTES = re.compile(r"[.!?]+(?=[\"')]+$)")
 ABBREVIATIONS = frozenset({"mrs", "prof", "etc", "inc", "ltd"})
 SHORT = 2  # letters: a shorter word before a full stop is an abbreviation, such as "st."
 
@@ -25,12 +27,16 @@ def alt_text(caption: str, confidence: float | None, hedge_below: float) -> str 
 
 
 def first_sentence(text: str) -> str:
-    """Return the first sentence of a text, without the mark that ends it."""
+    """Return the first sentence of a text, without the mark that ends it.
+
+    A quotation may have several: a sign that says "hello! welcome".
+    """
     for end in SENTENCE_END.finditer(text):
         word = end[1].lower()
-        if len(word) > SHORT and word not in ABBREVIATIONS:
+        is_quoted = text.count('"', 0, end.start()) % 2 == 1
+        if len(word) > SHORT and word not in ABBREVIATIONS and not is_quoted:
             return text[: end.end(1)].strip()
-    return text.rstrip(" .!?,;:-")
+    return MARK_IN_QUOTES.sub("", text.rstrip(" .!?,;:-"))
 
 
 def capitalized(text: str) -> str:

@@ -8,7 +8,8 @@ PICTURE = (
     r"|close ?-? ?up(?: (?:image|picture|photo|photograph|shot|view))?"
 )
 OPENING = re.compile(
-    r"(?:(?:there (?:is|are)|this is|here is|it is)"
+    # "it is raining" and "this is how" say something; "it is a cat" does not.
+    r"(?:(?:there (?:is|are)|(?:this|here|it) is(?= (?:an?|the|some|my|his|her|their|our) ))"
     rf"|(?:(?:an?|the|this|some) )?(?:{PICTURE}) (?:of|showing|shows|depicting|depicts)) (?=\S)",
     re.IGNORECASE,
 )

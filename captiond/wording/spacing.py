@@ -24,6 +24,8 @@ PATTERNS = tuple(
         ),
     )
 )
+# Verbs and nouns in -s behind which a quotation begins.
+BEFORE_QUOTES = frozenset(("says", "reads", "spells", "words", "letters", "is", "as", "this"))
 QUOTE = re.compile(r"(?:(?<=\s)|^)[\"'](?=\s|$)")
 
 
@@ -37,16 +39,27 @@ def needless_spaces(text: str) -> list[int]:
 
 
 def within_quotes(text: str) -> list[int]:
-    """Return the positions of the spaces within pairs of quotation marks.
-
-    A single mark behind an "s" is a genitive: "the boys ' room".
-    """
+    """Return the positions of the spaces within pairs of quotation marks, or before a genitive."""
     marks = [match.start() for match in QUOTE.finditer(text)]
     for mark in ("'", '"'):
         same = [at for at in marks if text[at] == mark]
-        if len(same) == 1 and mark == "'" and text[: same[0]].endswith("s "):
-            return [same[0] - 1]
+        if mark == "'" and (genitive := first_genitive(text, same)):
+            return [genitive - 1]
         for opening, closing in zip(same[::2], same[1::2], strict=False):
             if closing - opening >= len("' x "):
                 return [opening + 1, closing - 1]
     return []
+
+
+def first_genitive(text: str, marks: list[int]) -> int | None:
+    """Return the first of some single marks that is a genitive: "the boys ' room".
+
+    It stands behind an "s", and is one too many for pairs. If all marks do, it is one as well.
+    """
+    behind_s = [
+        at
+        for at in marks
+        if text[:at].endswith("s ") and text[:at].split()[-1] not in BEFORE_QUOTES
+    ]
+    is_genitive = len(marks) % 2 == 1 or len(behind_s) == len(marks)
+    return behind_s[0] if behind_s and is_genitive else None

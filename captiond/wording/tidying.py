@@ -35,6 +35,8 @@ def tidied(caption: Caption, rules: TextRules, *, prompted: bool = False) -> Cap
     looped = rules.end_loops and without_loops(draft, begin)
     if rules.complete_phrases:
         complete_phrases(draft, begin, cut=not (caption.ended or looped))
+        if looped or not caption.ended:
+            close_quotation(draft, begin)
     if rules.repair_spacing:
         repair_spacing(draft)
     if rules.drop_openings and not prompted:
@@ -72,6 +74,16 @@ def complete_phrases(draft: Draft, begin: int, *, cut: bool) -> None:
     end = end_of_phrases(draft.text, begin) if cut else end_of_sentence(draft.text, begin)
     if draft.text[begin:end].strip():
         draft.cut(end)
+
+
+def close_quotation(draft: Draft, begin: int) -> None:
+    """Close a quotation that was cut, or remove the mark that opened it if nothing else is left."""
+    if draft.text.count('"', begin) % 2 == 0:
+        return
+    if draft.text.endswith('"'):
+        draft.cut(len(draft.text) - 1)
+    else:
+        draft.replace(len(draft.text), len(draft.text), ' "')
 
 
 def repair_spacing(draft: Draft) -> None:

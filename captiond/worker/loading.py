@@ -130,13 +130,11 @@ def checked_vocabulary(captioner: Captioner, vocabulary: Vocabulary) -> Vocabula
     Raises:
         SettingsError: the captioner cannot score its tags.
     """
-    if not vocabulary.tags:
-        return None
-    if not captioner.capabilities.vocabulary:
+    if vocabulary.tags and not captioner.capabilities.vocabulary:
         raise SettingsError("[tags] vocabulary: this model cannot score tags; remove it")
     if vocabulary.scorer == "matching" and not captioner.capabilities.matching:
         raise SettingsError(NO_MATCHER)
-    return vocabulary
+    return vocabulary if vocabulary.tags else None
 
 
 def warm_up(

@@ -221,6 +221,12 @@ def test_a_request_has_its_own_vocabulary(service: Service) -> None:
     assert "score" not in str(caption(service)["tag_details"])
 
 
+def test_a_form_has_room_for_as_many_tags_as_a_request_may_have(service: Service) -> None:
+    tags = ["red boat", *(f"the tag of the number {number}" for number in range(1, 1000))]
+    body = caption(service, vocabulary=json.dumps(tags), tag_kinds="vocabulary")
+    assert body["tags"] == ["red boat"]
+
+
 def test_the_cache_knows_which_vocabulary_a_caption_had(service: Service) -> None:
     fields = {"vocabulary": "red boat, blue star", "vocabulary_threshold": "2"}
     wait_for(lambda: caption(service, **fields)["cached"], "the caption in the cache")

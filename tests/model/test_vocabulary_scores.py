@@ -14,9 +14,9 @@ from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
-from captiond.captioners.blip import tag_likelihood
+from captiond.captioners.blip import tag_likelihood, token_trie
 from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.blip.tag_likelihood import SMOOTHING, TagLikelihood
+from captiond.captioners.blip.tag_likelihood import MOST_TOKENS, SMOOTHING, TagLikelihood
 from captiond.captioners.blip.tag_reading import TagReading, places_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
@@ -197,6 +197,20 @@ def test_scores_do_not_depend_on_the_batch_nor_on_the_other_tags(
     torch.testing.assert_close(together[:, 5:9], few, atol=1e-3, rtol=0)
 
 
+def test_what_is_read_of_an_image_does_not_depend_on_the_batch(
+    blip: Blip, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tag_likelihood, "MOST_NODES", 2)
+    tags = vocabulary(*THINGS, threshold=-10.0)
+    together = blip.caption(pixels, Generation(), tags)
+    for image, (best,) in zip(pixels, together, strict=True):
+        ((alone,),) = blip.caption(image[None], Generation(), tags)
+        scores = {scored.tag.text: scored.score for scored in alone.scored}
+        assert {scored.tag.text: scored.score for scored in best.scored} == pytest.approx(
+            scores, abs=1e-3
+        )
+
+
 def test_a_tag_with_an_unknown_word_is_left_out(blip: Blip, pixels: Pixels) -> None:
     captions = blip.caption(
         pixels[:1], Generation(), vocabulary("zebra", "red boat", "red zebra", threshold=-50)
@@ -205,9 +219,52 @@ def test_a_tag_with_an_unknown_word_is_left_out(blip: Blip, pixels: Pixels) -> N
     assert captions[0][0].notes == ()
     asked = Generation(vocabulary=("zebra", "red boat"))
     ((best,),) = blip.caption(pixels[:1], asked, vocabulary(*asked.vocabulary))
-    assert best.notes == ("vocabulary: the model does not know a word of: zebra",)
+    reason = "too long, or with a word that the model does not know"
+    assert best.notes == (f"vocabulary: {reason}: zebra",)
     captions = blip.caption(pixels[:1], Generation(), vocabulary("zebra", threshold=-50))
     assert captions[0][0].scored == ()
+
+
+def test_a_sentence_is_no_tag(blip: Blip, pixels: Pixels) -> None:
+    longest, longer = " red" * MOST_TOKENS, " red" * (MOST_TOKENS + 1)
+    asked = Generation(vocabulary=(longest, longer))
+    for template in (TEMPLATE, Template.parse("to the left of a {tag} and a red boat")):
+        tags = vocabulary(*asked.vocabulary, threshold=-50, template=template)
+        ((best,),) = blip.caption(pixels[:1], asked, tags)
+        (note,) = best.notes
+        assert note.endswith(f": {longer}")
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 7])
+def test_dividing_the_tags_among_passes_changes_no_score(
+    blip: Blip, pixels: Pixels, monkeypatch: pytest.MonkeyPatch, nodes: int
+) -> None:
+    tags = vocabulary(
+        *TAGS, *(f"red boat {word} a {noun}" for word in ("above", "inside") for noun in NOUNS)
+    )
+    whole = exact(blip, pixels, tags)
+    monkeypatch.setattr(token_trie, "NODES_OF_A_PASS", nodes)
+    _, trie = likelihood_of(blip).trie(tags.texts, TEMPLATE)
+    assert trie is not None
+    assert trie.longest_pass < nodes + trie.depth
+    # A list of its own, as the model keeps the form of a list that it has read.
+    divided = exact(blip, pixels, replace(tags, tags=tags.tags[::-1]))
+    torch.testing.assert_close(divided.flip(1), whole, atol=1e-3, rtol=0)
+
+
+def test_the_chosen_tags_may_fill_a_pass_better_than_all_tags_do(
+    blip: Blip, pixels: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Subtrees of 6, 4, 6, 4, 6 and 4 nodes make passes of at most 6 nodes; 4 and 4 are more."""
+    monkeypatch.setattr(token_trie, "NODES_OF_A_PASS", 8)
+    firsts = {"red": 5, "boat": 3, "green": 5, "star": 3, "blue": 5, "moon": 3}
+    tags = tuple(
+        VocabularyTag(f"{first} {noun} red", None, 60.0 if number == 5 else -50.0)
+        for first, number in firsts.items()
+        for noun in NOUNS[:number]
+    )
+    ((best,),) = blip.caption(pixels[:1], Generation(), Vocabulary(tags, TEMPLATE, 0.0))
+    assert {scored.tag.text.split()[0] for scored in best.scored} == {"boat", "star", "moon"}
 
 
 def test_a_tag_can_have_its_own_threshold(blip: Blip, pixels: Pixels) -> None:

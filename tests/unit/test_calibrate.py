@@ -1,6 +1,5 @@
 """`captiond calibrate` finds the thresholds that part right tags from wrong ones."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captiond.cli.calibrate_command import best_threshold
+from captiond.cli.formats import json_text
 from captiond.cli.main import run
 from captiond.vocabulary import read_tags
 
@@ -57,8 +57,8 @@ def written(tmp_path: Path) -> list[str]:
         results.append({"image_path": f"{number}.jpg", "tag_details": details})
         tags = ["cat"] * has_cat + ["SOFA"] * has_sofa
         right.append(f"{number}.jpg = {', '.join(tags)}")
-    results.append({"image_path": "broken.jpg", "tag_details": None})
-    (tmp_path / "results.jsonl").write_text("\n".join(map(json.dumps, results)))
+    results.append({"image_path": "bro\u2028ken.jpg", "tag_details": None})
+    (tmp_path / "results.jsonl").write_text("\n".join(map(json_text, results)))
     (tmp_path / "right.txt").write_text("\n".join([*right, "other.jpg = rain"]))
     return [str(tmp_path / name) for name in ("tags.txt", "results.jsonl", "right.txt")]
 

@@ -147,6 +147,16 @@ def test_a_request_has_its_own_vocabulary() -> None:
     assert typed.generation.vocabulary_threshold == 3.0
 
 
+def test_a_request_gets_the_tags_of_its_vocabulary_whatever_kinds_the_settings_have() -> None:
+    settings = Settings.model_validate({"tags": {"kinds": ["noun"]}})
+    asked = options_of({"vocabulary": "cat"}, settings)
+    assert asked.tags.kinds == (Kind.NOUN, Kind.VOCABULARY)
+    chosen = options_of({"vocabulary": "cat", "tag_kinds": "vocabulary"}, settings)
+    assert chosen.tags.kinds == (Kind.VOCABULARY,)
+    for fields, known in (({"num_beams": "2"}, settings), ({"vocabulary": "cat"}, Settings())):
+        assert options_of(fields, known).tags.kinds is None
+
+
 @pytest.mark.parametrize(
     ("fields", "place", "problem"),
     [
@@ -314,6 +324,8 @@ def test_matching_needs_a_model() -> None:
     assert checked_vocabulary(blip, VOCABULARY) == VOCABULARY
     with pytest.raises(SettingsError, match=r"\[model\] matcher"):
         checked_vocabulary(blip, replace(VOCABULARY, scorer="matching"))
+    with pytest.raises(SettingsError, match=r"\[model\] matcher"):  # requests may have a list
+        checked_vocabulary(blip, replace(VOCABULARY, tags=(), scorer="matching"))
 
 
 def test_a_file_becomes_a_list_for_a_service(tmp_path: Path) -> None:

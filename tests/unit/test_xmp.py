@@ -85,6 +85,41 @@ def test_texts_are_escaped_and_separators_leave_the_names_of_tags() -> None:
     assert found["hierarchy"] == ["vehicle|car", "animal|dog", "b/w x"]
 
 
+def test_characters_that_xml_cannot_have_are_left_out() -> None:
+    new = NewWords("a \x01boat\ud800", (("red\x0bboat\ufffe", "vehicle"),), "m\udce9", "A \0boat.")
+    packet = merged(merged(b"", new), new, overwrite=True)
+    assert fields(packet) == {
+        "description": ["a boat"],
+        "alt": ["A boat."],
+        "subject": ["redboat"],
+        "tags_list": ["vehicle/redboat"],
+        "hierarchy": ["vehicle|redboat"],
+    }
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        '<r:li xml:lang="x-default" r:parseType="Resource"><r:value>Our boat</r:value></r:li>',
+        "<r:li><r:Description><r:value>Our boat</r:value><dc:type/></r:Description></r:li>",
+        '<r:li><r:Description r:value="Our boat"/></r:li>',
+        '<r:li r:parseType="Resource"><dc:title>Our boat</dc:title></r:li>',
+        '<r:li r:resource="Our boat"/>',
+        "<r:_1>Our boat</r:_1>",
+    ],
+)
+def test_values_with_qualifiers_are_a_persons(item: str) -> None:
+    packet = PERSONS.replace(b'<r:li xml:lang="de-DE">Unser Boot</r:li>', item.encode())
+    packet = packet.replace(b"<r:li>Boat</r:li>", item.encode())
+    assert packet.count(b"Our boat") == 2
+    result = merge(packet, BOAT, NOTHING, overwrite=True)
+    assert result.kept == ("description",)
+    assert result.packet.count(b"Our boat") >= 2
+    words = words_in(result.packet)
+    assert words.description == "Our boat"
+    assert "Our boat" in words.keywords
+
+
 def test_what_a_person_wrote_stays_and_tags_are_united() -> None:
     result = merge(PERSONS, BOAT, NOTHING, overwrite=False)
     assert result.kept == ("description",)

@@ -30,6 +30,9 @@ MARGIN = 0.01  # nats; rounding must not exclude a tag whose score is exactly it
 # On a CPU, an image of BLIP-base takes as long as some 450 nodes. So the tags of an image never
 # take much longer than its caption, however many tags there are: docs/vocabulary.md has figures.
 MOST_NODES = 512
+# Of a tag. A longer text is no tag: the 100 characters that a tag may have are some 20 tokens of
+# usual words, but 100 tokens of marks, and each token costs as much.
+MOST_TOKENS = 24
 GPU_IMAGES = 16  # in one pass, so that the logits of all its nodes take less than a gigabyte
 KEPT_TEXTS = 20_000  # whose likelihoods about the blank image are remembered
 KEPT_LISTS = 4  # lists of tags that stay in the form that the model reads
@@ -37,8 +40,8 @@ KEPT_LISTS = 4  # lists of tags that stay in the form that the model reads
 
 @dataclass(frozen=True, slots=True)
 class TagTexts:
-    """Tags as a model reads them. `numbers` are the places of these tags in their list: a tag with
-    a word that the tokenizer does not know is left out.
+    """Tags as a model reads them. `numbers` are the places of these tags in their list: a tag
+    that is too long, or has a word that the tokenizer does not know, is left out.
     """
 
     numbers: list[int]
@@ -106,6 +109,8 @@ class TagLikelihood:
         needs = None if least is None else least_of_firsts(trie, least)
         size = GPU_IMAGES if features.is_cuda else self._forward.chunk
         most = None if features.is_cuda else MOST_NODES
+        if most is not None and RANKS * trie.nodes > most:
+            size = 1  # which tags are read for an image must not depend on the other images
         found = []
         for number, chunk in enumerate(torch.split(features, size)):
             texts = captions[number * size : (number + 1) * size]
@@ -114,11 +119,16 @@ class TagLikelihood:
         return torch.cat(found)
 
     def trie(self, tags: Sequence[str], template: Template) -> tuple[list[int], TokenTrie | None]:
-        """Return the trie of those tags whose words the tokenizer knows, and their places."""
+        """Return the trie of those tags whose words the tokenizer knows, and their places.
+
+        Tags that are too long are left out as well.
+        """
         encoded = self._tokenizer.encode_batch(
             [f"{tag} {template.after}" for tag in tags], add_special_tokens=False
         )
+        after = self._tokenizer.encode(template.after, add_special_tokens=False)
         room = self._forward.positions - len(self._heads(template)[0]) - 1
+        room = min(room, MOST_TOKENS + len(after.ids))
         known = [
             number
             for number, each in enumerate(encoded)
@@ -209,7 +219,7 @@ def promising(trie: TokenTrie, promise: Tensor, most: int | None) -> list[list[i
     ]
     nodes = 0
     for _, rank, first in sorted(entries, reverse=True):
-        nodes += len(trie.subtrees[first].tokens)
+        nodes += sum(len(part.tokens) for part in trie.subtrees[first])
         if most is not None and nodes > most:
             break
         chosen[rank].append(first)

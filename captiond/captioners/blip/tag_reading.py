@@ -146,9 +146,8 @@ class TagReading:
         room = forward.positions - trie.depth - 1
         places = [places_of(caption, head, leads, room) for caption in captions]
         begun = Beginnings.of(captions, head, places, features.device)
-        most = max((len(nodes.tokens) for nodes in trie.passes), default=0)
         layers, heads, width = forward.text_shape
-        columns = begun.columns + begun.ends.shape[1] * len(leads) + most
+        columns = begun.columns + begun.ends.shape[1] * len(leads) + trie.longest_pass
         shape = (len(features), heads, columns, width)
         return cls(
             forward,

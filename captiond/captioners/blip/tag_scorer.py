@@ -24,12 +24,12 @@ class TagScorer:
         self._likelihood, self._matching = likelihood, matching
 
     def notes(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Return a note on the tags with words that the model does not know, if there are any."""
+        """Return a note on the tags that the model cannot score, if there are any."""
         unknown = self._likelihood.unknown(vocabulary)
         if not unknown:
             return ()
         some = ", ".join(unknown[:MOST_NAMED]) + (", ..." if len(unknown) > MOST_NAMED else "")
-        return (f"vocabulary: the model does not know a word of: {some}",)
+        return (f"vocabulary: too long, or with a word that the model does not know: {some}",)
 
     def scored(
         self,

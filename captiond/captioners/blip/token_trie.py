@@ -7,11 +7,13 @@ one token costs nothing beyond the text before it.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
 
-NODES_OF_A_PASS = 256  # so that their logits stay small; a subtree is never divided
+# So that the logits and the masks of a pass stay small. A part of a subtree has a few nodes more.
+NODES_OF_A_PASS = 256
 NONE = -1
 
 
@@ -25,7 +27,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class NodePass:
-    """Nodes that are read in one pass: whole subtrees of first tokens.
+    """Nodes that are read in one pass: subtrees of first tokens, or parts of them.
 
     All have one entry for each node. `depths` are 1 for the first token of a text. `firsts` are the
     edges of the first tokens that they come from. `ancestors` [nodes, nodes] is True where the
@@ -58,8 +60,8 @@ class TokenTrie:
     Edges are numbered with those of first tokens first. `leads` [first edges] say behind which of
     the leading words a text stands. `parents` [edges] are the edges before them. `levels` are the
     edges behind the first ones, by depth. `last` [texts] is the last edge of each text, and `first`
-    [texts] its first one. `subtrees` have the nodes of each first edge that has any; they are in
-    the memory of the host. `passes` have all nodes.
+    [texts] its first one. `subtrees` have the nodes of each first edge that has any, in one part or
+    several; they are in the memory of the host. `passes` have all nodes.
     """
 
     leads: Tensor
@@ -68,7 +70,7 @@ class TokenTrie:
     levels: tuple[Tensor, ...]
     first: Tensor
     last: Tensor
-    subtrees: dict[int, NodePass]
+    subtrees: dict[int, tuple[NodePass, ...]]
     passes: tuple[NodePass, ...]
 
     @property
@@ -85,10 +87,16 @@ class TokenTrie:
     def nodes(self) -> int:
         return sum(len(each.tokens) for each in self.passes)
 
+    @property
+    def longest_pass(self) -> int:
+        """The largest number of nodes in a pass, over all nodes or below some first edges."""
+        largest = max((len(each.tokens) for each in self.passes), default=0)
+        return max(largest, min(self.nodes, NODES_OF_A_PASS))
+
     def passes_below(self, firsts: Iterable[int]) -> tuple[NodePass, ...]:
         """Return passes over the nodes below some first edges."""
-        subtrees = [self.subtrees[first] for first in firsts]
-        return tuple(joined(group).to(self.tokens.device) for group in grouped(subtrees))
+        parts = chain.from_iterable(self.subtrees[first] for first in firsts)
+        return tuple(joined(group).to(self.tokens.device) for group in grouped(parts))
 
 
 @dataclass(slots=True)
@@ -98,6 +106,7 @@ class EdgeNumbers:
     tokens: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
+    children: list[list[int]] = field(default_factory=list)
     ends: dict[int, int] = field(default_factory=dict)  # from text to its last edge
 
     def add(self, token: int, parent: int, branch: Branch) -> int:
@@ -105,6 +114,9 @@ class EdgeNumbers:
         self.tokens.append(token)
         self.parents.append(parent)
         self.depths.append(1 if parent == NONE else self.depths[parent] + 1)
+        self.children.append([])
+        if parent != NONE:
+            self.children[parent].append(number)
         self.ends.update(dict.fromkeys(branch.ends, number))
         return number
 
@@ -117,6 +129,13 @@ class EdgeNumbers:
         yield edge
         for token, child in branch.children.items():
             yield from self.add_below(self.add(token, edge, child), child)
+
+    def above(self, edge: int) -> list[int]:
+        """Return the edges before an edge, the first one first."""
+        before = []
+        while (edge := self.parents[edge]) != NONE:
+            before.append(edge)
+        return before[::-1]
 
 
 def trie_of(
@@ -132,7 +151,7 @@ def trie_of(
     edges = EdgeNumbers()
     firsts = {key: edges.add(key[1], NONE, branch) for key, branch in roots.items()}
     nodes = {firsts[key]: [*edges.add_below(firsts[key], root)] for key, root in roots.items()}
-    subtrees = {first: subtree_of(edges, first, below) for first, below in nodes.items() if below}
+    subtrees = {first: (*parts_of(edges, below),) for first, below in nodes.items() if below}
     levels = [
         [edge for edge, depth in enumerate(edges.depths) if depth == level]
         for level in range(2, max(edges.depths) + 1)
@@ -142,7 +161,8 @@ def trie_of(
         return torch.tensor(numbers, dtype=torch.int64, device=device)
 
     ends = [edges.ends[text] for text in range(len(texts))]
-    passes = (joined(group).to(device) for group in grouped(list(subtrees.values())))
+    parts = grouped(chain.from_iterable(subtrees.values()))
+    passes = (joined(group).to(device) for group in parts)
     return TokenTrie(
         leads=tensor([lead for lead, _ in roots]),
         tokens=tensor(edges.tokens),
@@ -155,41 +175,55 @@ def trie_of(
     )
 
 
-def subtree_of(edges: EdgeNumbers, first: int, nodes: Sequence[int]) -> NodePass:
-    """Return the nodes below a first edge, given by the edges that lead to them."""
+def parts_of(edges: EdgeNumbers, nodes: Sequence[int]) -> Iterator[NodePass]:
+    """Yield the nodes below a first edge, given by the edges that lead to them.
+
+    A part begins with the nodes that its other nodes follow, which an earlier part has as well.
+    """
+    above = 0
+    part: list[int] = []
+    for node in nodes:
+        if len(part) - above >= NODES_OF_A_PASS:
+            yield part_of(edges, part, above)
+            part = edges.above(node)
+            above = len(part)
+        part.append(node)
+    yield part_of(edges, part, above)
+
+
+def part_of(edges: EdgeNumbers, nodes: Sequence[int], above: int) -> NodePass:
+    """Return nodes as a pass. An earlier part has the edges that follow the first `above` ones."""
     place = {edge: number for number, edge in enumerate(nodes)}
     ancestors = torch.eye(len(nodes), dtype=torch.bool)
     for number, edge in enumerate(nodes[1:], start=1):  # a node comes after the one before it
         ancestors[number] |= ancestors[place[edges.parents[edge]]]
-    following = [
-        edge for edge in range(nodes[0] + 1, len(edges.parents)) if edges.parents[edge] in place
-    ]
+    following = [child for edge in nodes[above:] for child in edges.children[edge]]
     return NodePass(
         tokens=torch.tensor([edges.tokens[edge] for edge in nodes]),
         depths=torch.tensor([edges.depths[edge] for edge in nodes]),
-        firsts=torch.full((len(nodes),), first),
+        firsts=torch.full((len(nodes),), nodes[0]),
         ancestors=ancestors,
         edges=torch.tensor(following),
         sources=torch.tensor([place[edges.parents[edge]] for edge in following]),
     )
 
 
-def grouped(subtrees: Sequence[NodePass]) -> Iterator[list[NodePass]]:
-    """Yield the subtrees in groups of about `NODES_OF_A_PASS` nodes."""
+def grouped(parts: Iterable[NodePass]) -> Iterator[list[NodePass]]:
+    """Yield parts of subtrees in groups of at most `NODES_OF_A_PASS` nodes, or of one part."""
     group: list[NodePass] = []
     nodes = 0
-    for subtree in subtrees:
-        if group and nodes + len(subtree.tokens) > NODES_OF_A_PASS:
+    for part in parts:
+        if group and nodes + len(part.tokens) > NODES_OF_A_PASS:
             yield group
             group, nodes = [], 0
-        group.append(subtree)
-        nodes += len(subtree.tokens)
+        group.append(part)
+        nodes += len(part.tokens)
     if group:
         yield group
 
 
 def joined(subtrees: Sequence[NodePass]) -> NodePass:
-    """Return subtrees as one pass."""
+    """Return parts of subtrees as one pass."""
     begins = [0]
     for subtree in subtrees:
         begins.append(begins[-1] + len(subtree.tokens))

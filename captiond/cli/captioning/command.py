@@ -80,7 +80,7 @@ def caption_planned(
     with (
         captioning(plan.files, caption, console) as batches,
         progress_bar(console, "images") as progress,
-        result_printer(progress, options, resumes=bool(plan.files)) as show,
+        result_printer(progress, options, plan.files) as show,
     ):
         bar = progress.add_task("captioning", total=len(plan.files))
         images = iter(plan.files)
@@ -123,13 +123,15 @@ def written(found: FoundFile, result: Result, options: ResultOptions) -> Result:
 
 
 @contextmanager
-def result_printer(progress: Progress, options: ResultOptions, *, resumes: bool) -> Iterator[Show]:
+def result_printer(
+    progress: Progress, options: ResultOptions, files: list[FoundFile]
+) -> Iterator[Show]:
     """Yield what shows a result: in the output file, or on standard output."""
     if options.output is not None:
-        if not resumes:
+        if not files:
             yield show_nothing
             return
-        with options.output.opened() as show:
+        with options.output.opened(file.path for file in files if not file.problem) as show:
             yield partial(show_beside, show, progress.console)
     elif options.chosen is Format.PEOPLE:
         yield partial(show_for_people, progress.console)

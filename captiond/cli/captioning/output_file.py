@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,7 +28,8 @@ class OutputFile:
     """A file of results in one format.
 
     Results with a caption that are in it already are kept if the run continues it. Errors are not
-    kept, since their images are tried again. Neither is a last line that a kill has cut off.
+    kept, since their images are tried again. Neither is a last line that a kill has cut off, nor
+    the result of an image that is captioned again because another file of it is missing.
 
     Raises:
         SettingsError: the file exists, and it was not said what to do with it; or it is not an
@@ -39,26 +40,33 @@ class OutputFile:
         self._path = path
         self._format = chosen
         self._bom = bom
-        self._kept: list[str] = []
-        self._listed: set[str] = set()
+        self._kept: dict[str, str] = {}  # from the name of an image to its line
         folder = path.resolve().parent
         if not may_write_to(folder):
             raise SettingsError(f"command line: --output {path}: cannot write to {folder}")
-        if path.exists():
+        if path.is_file():
             self._read(existing)
+        elif path.exists():  # as /dev/null, which must not become a file
+            raise SettingsError(f"command line: --output {path}: this is not a file")
 
     def lists(self, image: Path) -> bool:
         """Return whether the file has a caption of this image."""
-        path = str(image)
-        return (harmless(path) if self._format is Format.CSV else path) in self._listed
+        return self._name_of(image) in self._kept
+
+    def _name_of(self, image: Path) -> str:
+        return harmless(str(image)) if self._format is Format.CSV else str(image)
 
     @contextmanager
-    def opened(self) -> Iterator[Show]:
+    def opened(self, images: Iterable[Path]) -> Iterator[Show]:
         """Yield a function that adds a result. The file is complete after the block.
+
+        `images` are those that get a new result.
 
         Raises:
             NotWritten: the file cannot be written.
         """
+        for image in images:
+            self._kept.pop(self._name_of(image), None)
         write_whole(self._path, self._beginning().encode())
         with self._path.open("a", encoding="utf-8", newline="") as out:
             match self._format:
@@ -73,10 +81,12 @@ class OutputFile:
     def _beginning(self) -> str:
         """Return the text of a file that has the results which are kept."""
         if self._format is Format.CSV:
-            return (BYTE_ORDER_MARK if self._bom else "") + csv_header() + "".join(self._kept)
+            return (
+                (BYTE_ORDER_MARK if self._bom else "") + csv_header() + "".join(self._kept.values())
+            )
         if self._format is Format.JSON:
-            return "[\n" + ",\n".join(self._kept) if self._kept else ""
-        return "".join(f"{line}\n" for line in self._kept)
+            return "[\n" + ",\n".join(self._kept.values()) if self._kept else ""
+        return "".join(f"{line}\n" for line in self._kept.values())
 
     def _read(self, existing: Existing) -> None:
         if existing is Existing.REFUSE:
@@ -109,8 +119,7 @@ class OutputFile:
                     return
                 raise self._foreign(f"line {number + 1} is not a result") from problem
             if error is None:
-                self._kept.append(content)
-                self._listed.add(path)
+                self._kept[path] = content
 
     def _keep_rows(self, text: str) -> None:
         rows = csv.reader(io.StringIO(text, newline=""))
@@ -130,8 +139,7 @@ class OutputFile:
             raise self._foreign("a row has another number of columns")
         cells = dict(zip(COLUMNS, row, strict=True))
         if not cells["error"]:
-            self._kept.append(csv_line(row))
-            self._listed.add(cells["image_path"])
+            self._kept[cells["image_path"]] = csv_line(row)
 
     def _foreign(self, problem: str) -> SettingsError:
         return SettingsError(

@@ -28,6 +28,7 @@ from captiond.web.uploading.unstored import UnstoredFile
 
 IMAGE, FILENAME = "image", "filename"  # keys of an object that describes an image
 MAX_FIELDS, MAX_FIELD_BYTES = 100, 16 * 1024
+LONG_FIELDS = {"vocabulary": 48 * 1024}  # 1,000 tags, each of one word or a few
 FORM_BYTES = 64 * 1024  # how much a form may have beside its single file
 DOCUMENT_BYTES = 1024 * 1024  # how much a document of another API may have beside its images
 DOCUMENT_VALUES, FORM_VALUES = 10_000, 2000  # how many values a JSON body may have
@@ -263,8 +264,9 @@ class FieldPart:
 
     def write(self, data: memoryview) -> None:
         self._value += data
-        if len(self._value) > MAX_FIELD_BYTES:
-            raise MalformedBody(f"the field {self._name!r} is over {MAX_FIELD_BYTES} bytes")
+        most = LONG_FIELDS.get(self._name, MAX_FIELD_BYTES)
+        if len(self._value) > most:
+            raise MalformedBody(f"the field {self._name!r} is over {most} bytes")
 
     def end(self, form: Form) -> None:
         form.fields[self._name] = self.value
