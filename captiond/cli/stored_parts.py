@@ -9,7 +9,7 @@ from captiond.config import Settings
 from captiond.errors import StartupError
 from captiond.keyfiles import key_files, read_keys
 from captiond.store.engine import make_engine
-from captiond.store.migrate import check_revision, is_older, revision
+from captiond.store.migrate import check_revision, check_undamaged, is_older, revision
 from captiond.supervisor.datafolder import check_files, check_rights, is_read_only, no_folder
 from captiond.supervisor.signing import signing_secrets
 
@@ -75,6 +75,7 @@ def check_database(settings: Settings) -> str:
 async def state_of(database: Path) -> str:
     engine = make_engine(database)
     try:
+        await check_undamaged(engine, database)
         if is_older(await revision(engine, database)):
             return f"{database} will be updated at the next start"
         await check_revision(engine, database)
