@@ -19,6 +19,7 @@ Config = Annotated[
         "--config",
         "-c",
         metavar="FILE",
+        readable=False,  # captiond checks it, and says what to do
         help="Settings file. Default: the file that CAPTIOND_CONFIG names, else captiond.toml in "
         "the current folder if it exists.",
     ),
@@ -28,6 +29,7 @@ Data = Annotated[
     typer.Option(
         "--data-dir",
         metavar="DIR",
+        readable=False,  # as above
         help="Data folder: the database, the spool of uploaded files, downloaded models.",
     ),
 ]

@@ -50,11 +50,12 @@ def calibrate(
         ),
     ],
 ) -> None:
-    """Print a vocabulary with the thresholds that fit images best whose right tags are known.
+    """Find the best thresholds of a vocabulary, from images whose right tags are known.
 
-    A threshold fits best if the F1 of precision and recall is the greatest. A tag that is right for
-    five images gets its own. The first line of the output is a comment with the threshold for all
-    other tags, which is for tags.vocabulary_threshold.
+    The output is the vocabulary with these thresholds. The best threshold gives the greatest F1,
+    the harmonic mean of precision and recall. A tag that is right for at least five images gets its
+    own threshold. The first line is a comment with the threshold of all other tags, for
+    tags.vocabulary_threshold.
     """
     tags = read_tags(vocabulary)
     typer.echo("\n".join(calibrated_lines(tags, examples_of(results, right))))

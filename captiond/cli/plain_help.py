@@ -1,9 +1,10 @@
 """How `--help` writes the values of flags: none for a flag that takes none, NUMBER for a number."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 NUMBERS = (int, float)
 
@@ -13,13 +14,26 @@ class PlainHelpCommand(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters with names for their values."""
-        params: list[Any] = [*super().get_params(ctx)]
-        for param in params:
-            if param.param_type_name == "argument":
-                param.display_type_rich = no_type
-            elif param.metavar is None:
-                param.metavar = value_name(param)
-        return params
+        return with_value_names(super().get_params(ctx))
+
+
+class PlainHelpGroup(TyperGroup):
+    """A group of commands whose help has no names of Python's types."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters with names for their values."""
+        return with_value_names(super().get_params(ctx))
+
+
+def with_value_names(params: Iterable[Any]) -> list[Any]:
+    """Return parameters, whose values have got the names that the help shows."""
+    named = [*params]
+    for param in named:
+        if param.param_type_name == "argument":
+            param.display_type_rich = no_type
+        elif param.metavar is None:
+            param.metavar = value_name(param)
+    return named
 
 
 def no_type(**_: Any) -> str:
@@ -36,6 +50,7 @@ def value_name(option: Any) -> str | None:
 
 def use_plain_help(app: typer.Typer) -> None:
     """Give all commands of an application, and of its groups, a plain help."""
+    app.info.cls = PlainHelpGroup
     for command in app.registered_commands:
         command.cls = PlainHelpCommand
     for group in app.registered_groups:

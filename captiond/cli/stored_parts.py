@@ -9,8 +9,8 @@ from captiond.config import Settings
 from captiond.errors import StartupError
 from captiond.keyfiles import key_files, read_keys
 from captiond.store.engine import make_engine
-from captiond.store.migrate import check_revision, is_older, revision
-from captiond.supervisor.datafolder import check_files, check_rights, is_read_only
+from captiond.store.migrate import check_revision, check_undamaged, is_older, revision
+from captiond.supervisor.datafolder import check_files, check_rights, is_read_only, no_folder
 from captiond.supervisor.signing import signing_secrets
 
 
@@ -46,7 +46,9 @@ def check_data(settings: Settings) -> str:
         raise StartupError(f"{place}: its file system is read-only; mount it writable")
     if place != folder.absolute():
         return f"{folder} will be created at the first start"
-    if settings.spool.is_dir():
+    if os.path.lexists(settings.spool):
+        if not settings.spool.is_dir():
+            raise StartupError(no_folder(settings.spool))
         check_rights(settings.spool, os.R_OK | os.W_OK | os.X_OK)
         check_files(settings)
     return str(folder)
@@ -73,6 +75,7 @@ def check_database(settings: Settings) -> str:
 async def state_of(database: Path) -> str:
     engine = make_engine(database)
     try:
+        await check_undamaged(engine, database)
         if is_older(await revision(engine, database)):
             return f"{database} will be updated at the next start"
         await check_revision(engine, database)

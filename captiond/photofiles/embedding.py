@@ -32,7 +32,8 @@ def place_in(content: Sliceable) -> PacketPlace:
     kind = image_type(content[:HEAD]) or "unknown"
     if kind not in PLACES:
         raise NoPlaceForMetadata(
-            f"captiond cannot write into files of the type {kind}; use --sidecar xmp"
+            f"captiond cannot write into files of the type {kind}; use --sidecar xmp instead of "
+            "--embed"
         )
     return PLACES[kind](content)
 

@@ -63,13 +63,15 @@ class JpegPacket:
         self._check_extension()
         packet = packet if len(packet) <= LARGEST else unpadded(packet)
         if len(packet) > LARGEST:
-            raise NoPlaceForMetadata("its XMP packet is full; use --sidecar xmp")
+            raise NoPlaceForMetadata("its XMP packet is full; use --sidecar xmp instead of --embed")
         body = XMP_HEADER + packet
         segment = b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
         begin, end = self._place()
         several = self._first(APP2, SEVERAL_PICTURES)
         if several and several.begin < begin and len(segment) != end - begin:
-            raise NoPlaceForMetadata("it has several pictures; use --sidecar xmp")
+            raise NoPlaceForMetadata(
+                "it has several pictures; use --sidecar xmp instead of --embed"
+            )
         return self._content[:begin] + segment + self._content[end:]
 
     def _place(self) -> tuple[int, int]:
@@ -88,7 +90,9 @@ class JpegPacket:
         parts = (each.body for each in self._segments if each.has(APP1, EXTENSION))
         extension = b"".join(part[len(EXTENSION) + 40 :] for part in parts)
         if any(uri.encode() in extension for uri in PREFIXES):
-            raise NoPlaceForMetadata("its XMP packet has a second part; use --sidecar xmp")
+            raise NoPlaceForMetadata(
+                "its XMP packet has a second part; use --sidecar xmp instead of --embed"
+            )
 
 
 def segments_of(content: Sliceable) -> list[Segment]:

@@ -29,7 +29,9 @@ class PacketPlace(Protocol):
 
 def damaged(form: str) -> NoPlaceForMetadata:
     """Return the error for a file whose structure is not what it should be."""
-    return NoPlaceForMetadata(f"the structure of this {form} file is unusual; use --sidecar xmp")
+    return NoPlaceForMetadata(
+        f"the structure of this {form} file is unusual; use --sidecar xmp instead of --embed"
+    )
 
 
 def unpadded(packet: bytes) -> bytes:

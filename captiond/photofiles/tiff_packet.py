@@ -34,7 +34,7 @@ class TiffPacket:
         try:
             check_camera(content, self._directory)
         except ImageTypeRefused as error:
-            raise NoPlaceForMetadata(f"{error}, or use --sidecar xmp") from error
+            raise NoPlaceForMetadata(f"{error}, or use --sidecar xmp instead of --embed") from error
 
     @property
     def packet(self) -> bytes:
@@ -59,7 +59,9 @@ class TiffPacket:
         header = struct.pack(self._order + self._number, len(directory))
         appended = packet + b"\0" * (len(packet) % 2) + header + b"".join(directory) + following
         if not self._big and at + len(appended) > LARGEST_CLASSIC:
-            raise NoPlaceForMetadata("it is too large for another directory; use --sidecar xmp")
+            raise NoPlaceForMetadata(
+                "it is too large for another directory; use --sidecar xmp instead of --embed"
+            )
         place = 8 if self._big else 4
         pointed = struct.pack(self._order + self._pointer, at)
         rest = content[place + len(pointed) :]

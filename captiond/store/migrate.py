@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sqlalchemy import Connection, column, inspect, select, table
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.errors import (
     DatabaseUnusable,
@@ -36,16 +37,34 @@ async def prepare_database(engine: Engine, database: Path) -> None:
     """
     try:
         async with writing(engine) as connection:
-            damage = await quick_damage(connection)
-            # guard: damaged-database
-            if damage is not None:
-                raise DatabaseUnusable(unusable(database, damage))
+            await refuse_damaged(connection, database)
             if await connection.run_sync(present_revision) != head():
                 from captiond.store.upgrade import upgrade
 
                 await connection.run_sync(upgrade, migrations_folder(), database)
     except StoreError as error:
         raise at_start(database, error) from error
+
+
+async def check_undamaged(engine: Engine, database: Path) -> None:
+    """Return if a start would find no damage in the file.
+
+    Raises:
+        DatabaseUnusable: The file is damaged, or not a database.
+        StoreError: The file cannot be read now.
+    """
+    try:
+        async with reading(engine) as connection:
+            await refuse_damaged(connection, database)
+    except StoreError as error:
+        raise at_start(database, error) from error
+
+
+async def refuse_damaged(connection: AsyncConnection, database: Path) -> None:
+    damage = await quick_damage(connection)
+    # guard: damaged-database
+    if damage is not None:
+        raise DatabaseUnusable(unusable(database, damage))
 
 
 def present_revision(connection: Connection) -> str | None:

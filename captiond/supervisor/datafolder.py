@@ -37,6 +37,8 @@ def make_folders(*folders: Path) -> None:
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise StartupError(no_folder(folder)) from error
         except OSError as error:
             raise StartupError(
                 f"{folder}: cannot be made: {error.strerror}; choose another with --data-dir"
@@ -47,6 +49,11 @@ def make_folders(*folders: Path) -> None:
                 "folder with --data-dir"
             )
         check_rights(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def no_folder(path: Path) -> str:
+    """Return what to do about something else where a folder has to be."""
+    return f"{path}: this is not a folder, or a link to none; move it away"
 
 
 def make_model_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ The parts are checked as the command does it, but only the one that is broken: t
 pipeline or a model takes longer than everything else here.
 """
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -20,6 +21,7 @@ from captiond.errors import (
     CaptiondError,
     NoSpace,
     SettingsError,
+    StartupError,
     StorageFailed,
     StoreBusy,
     StoreDamaged,
@@ -29,7 +31,9 @@ from captiond.errors import (
 )
 from captiond.keys import new_secret
 from captiond.sources import load_settings
-from captiond.store.migrate import at_start
+from captiond.store.engine import make_engine
+from captiond.store.migrate import at_start, prepare_database
+from captiond.supervisor.datafolder import make_folders
 from tests.unit.test_datafolder import NOBODY, as_nobody, as_root, let_others_pass
 
 Sections = dict[str, dict[str, object]]
@@ -63,6 +67,18 @@ def test_the_data_folder_is_a_file(tmp_path: Path) -> None:
     folder.mkdir()
     assert result(settings_with(folder), "data folder") == str(folder)
     assert "will be created" in result(settings_with(tmp_path / "new" / "one"), "data folder")
+
+
+def test_the_spool_is_a_link_to_nothing(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    settings.spool.symlink_to(tmp_path / "gone")
+    message = f"{settings.spool}: this is not a folder, or a link to none; move it away"
+    assert problem(settings, "data folder") == message
+    with pytest.raises(StartupError) as caught:
+        make_folders(settings.spool)
+    assert str(caught.value) == message
+    settings.spool.rename(tmp_path / "elsewhere")
+    assert result(settings, "data folder") == str(tmp_path)
 
 
 def said_to_nobody(settings: Settings, part: str) -> str:
@@ -117,6 +133,24 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     )
     settings.database.rename(tmp_path / "elsewhere.db")
     assert "will be created" in result(settings, "database")
+
+
+def test_a_database_that_is_damaged_in_the_middle(tmp_path: Path) -> None:
+    settings = settings_with(tmp_path)
+    asyncio.run(make_database(settings.database))
+    content = settings.database.read_bytes()
+    # The first page has the names of the tables, which are read in any case.
+    settings.database.write_bytes(content[:8192] + b"damaged!" * 2048 + content[24576:])
+    message = problem(settings, "database")
+    assert "Restore a backup, or move captiond.db" in message
+    settings.database.write_bytes(content)  # the backup
+    assert result(settings, "database") == str(settings.database)
+
+
+async def make_database(database: Path) -> None:
+    engine = make_engine(database)
+    await prepare_database(engine, database)
+    await engine.dispose()
 
 
 def test_a_database_of_a_newer_captiond(tmp_path: Path) -> None:

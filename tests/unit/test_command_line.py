@@ -43,7 +43,13 @@ def test_wrong_usage_is_one_line_and_status_2(tmp_path: Path, arguments: str, me
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [name for name, _ in leaves("captiond", click_app())])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name, _ in leaves("captiond", click_app())),
+        *("captiond", "captiond tasks", "captiond keys", "captiond db", "captiond config"),
+    ],
+)
 def test_every_help_can_be_read_by_people(name: str, tmp_path: Path) -> None:
     result = command(*name.split()[1:], "--help", cwd=tmp_path, COLUMNS="100")
     assert result.returncode == 0
