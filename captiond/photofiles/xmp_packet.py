@@ -192,7 +192,7 @@ def value_of(item: Element) -> str:
             return value.text
         if plain := holder.attributes.get(VALUE) or holder.attributes.get(RESOURCE):
             return plain
-    return item.text + "".join(map(value_of, item.children))
+    return item.whole_text
 
 
 def prefix_of(content: bytes, element: Element) -> str:

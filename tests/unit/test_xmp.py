@@ -106,7 +106,9 @@ def test_characters_that_xml_cannot_have_are_left_out() -> None:
         '<r:li r:parseType="Resource"><dc:title>Our boat</dc:title></r:li>',
         '<r:li r:resource="Our boat"/>',
         "<r:_1>Our boat</r:_1>",
+        "<r:li>" + "<r:Bag>" * 5000 + "Our boat" + "</r:Bag>" * 5000 + "</r:li>",
     ],
+    ids=["resource", "description", "attribute", "structure", "address", "number", "depth"],
 )
 def test_values_with_qualifiers_are_a_persons(item: str) -> None:
     packet = PERSONS.replace(b'<r:li xml:lang="de-DE">Unser Boot</r:li>', item.encode())
