@@ -14,6 +14,8 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 # Of images in a queue: a client waits for seconds, a large task for hours.
 WAITS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
 LANES = ("interactive", "bulk")
+# Codes of images that fail though they may be good. An alert is to see the first one.
+BY_THE_MACHINE = ("out_of_memory", "poison_image", "spool_error", "internal_error")
 IMAGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
 
 
@@ -111,7 +113,7 @@ IMAGES_FINISHED = Counter(
     "Images that are finished, by lane and by outcome: captioned, cached, withdrawn (nobody waits "
     "for the image any more), or the error's code.",
     ("lane", "outcome"),
-    (LANES, ("captioned", "cached", "withdrawn")),
+    (LANES, ("captioned", "cached", "withdrawn", *BY_THE_MACHINE)),
 )
 IMAGE_SECONDS = Histogram(
     "captiond_image_seconds",
@@ -244,6 +246,7 @@ REQUEST_ERRORS = Counter(
     Area.HTTP,
     "HTTP requests that were answered with an error, by the error's code.",
     ("code",),
+    (("queue_full",),),
 )
 CLIENTS_LIMITED = Counter(
     "captiond_clients_limited_total",

@@ -113,7 +113,6 @@ class GenerationOptions(BaseModel):
         DEFAULT_GENERATION.repetition_penalty,
         ge=0.1,
         le=10,
-        allow_inf_nan=False,
         description="A value above 1 makes words less likely that the caption already contains.",
     )
 

@@ -97,8 +97,8 @@ TEXTS = {
     "the page have the level debug. `ms` is its duration, `key` the name of its key, `code` that "
     "of its error; a response with 5xx has its `reason`.",
     "request_failed": "A request ended by a fault of captiond, and was answered with 500.",
-    "requeued": "The images that a model process had claimed wait again. `blamed` is how many got "
-    "points of blame.",
+    "requeued": "The images that a model process had claimed wait again. `poison` is how many of "
+    "them failed, and `blamed` how many got points of blame.",
     "retention": "Expired tasks, captions and files were removed.",
     "retry_files_released": "Files that were kept for a retry were removed, because "
     "`[retention] retry_bytes` was exceeded.",

@@ -42,7 +42,7 @@ def find_model(settings: Settings) -> ModelFiles:
         return ModelFiles(model.fallback, locate(settings, model.fallback, download=model.download))
 
 
-def find_matcher(settings: Settings) -> Path | None:
+def find_matcher(settings: Settings, *, download: bool) -> Path | None:
     """Return the folder of the model for image-text matching, or None if the settings name none.
 
     Raises:
@@ -53,7 +53,7 @@ def find_matcher(settings: Settings) -> Path | None:
         return None
     # The revision of the settings is that of the captioner.
     own = settings.model_copy(update={"model": model.model_copy(update={"revision": None})})
-    return locate(own, model.matcher, download=model.download)
+    return locate(own, model.matcher, download=download)
 
 
 def locate(settings: Settings, name: str, *, download: bool) -> Path:
@@ -121,6 +121,24 @@ def needed_rights(folder: Path) -> Iterator[tuple[Path, int]]:
 
 def has_weights(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in (SAFETENSORS, PICKLED))
+
+
+def check_weights(folder: Path) -> None:
+    """Check that the safetensors files in a folder are whole. The weights are not read.
+
+    Raises:
+        ModelBroken: a file is cut off, or is no safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for file in sorted(folder.glob(SAFETENSORS)):
+        try:
+            with safe_open(file, "numpy"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise ModelBroken(
+                f"{file} is damaged or not complete: {error}; copy or download it again"
+            ) from error
 
 
 def in_cache(settings: Settings, name: str) -> Path | None:

@@ -6,17 +6,22 @@ from pathlib import Path
 
 import typer
 
-from captiond.captioners.files import locate
+from captiond.captioners.devices import pick_device, pick_precision
+from captiond.captioners.families import family_of
+from captiond.captioners.files import check_weights, find_matcher, locate
 from captiond.cli.stored_parts import stored_parts
 from captiond.cli.tune_command import summary
 from captiond.config import Settings
-from captiond.errors import CaptiondError, StartupError
+from captiond.errors import CaptiondError, ModelMissing, SettingsError, StartupError
 from captiond.processes.box import missing_parts
 from captiond.tagging.synonyms import read_synonyms
 from captiond.tagging.tagger import Tagger
+from captiond.tagging.vocabulary_tags import vocabulary_of
+from captiond.worker.loading import NO_MATCHER
 from captiond.worker.tuned import remembered_for_service
 
 SAMPLE = "a red car"
+DEVICE = "device"
 MODEL = "model"  # if there is a fallback, a missing model is a warning only
 TUNING = "measured on this machine"
 BOX = "image decoders"  # they run with less protection if the kernel lacks a part of it
@@ -27,15 +32,21 @@ def check(settings: Settings) -> bool:
     failed: list[str] = []
     warned: list[str] = []
     for part, check_part in parts(settings):
+        if part == TUNING and {MODEL, DEVICE} & {*failed, *warned}:
+            continue  # nothing can have been measured, and the reason has been told
         try:
             typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
-            fallback = part in {MODEL, TUNING} and bool(settings.model.fallback)
-            only_warn = part == BOX or fallback
+            only_warn = part == BOX or (part == MODEL and is_replaced(settings, error))
             (warned if only_warn else failed).append(part)
             typer.echo(f"{'warn' if only_warn else 'FAIL'}  {part}: {error}")
     typer.echo(verdict(settings, failed, warned))
     return not failed
+
+
+def is_replaced(settings: Settings, error: CaptiondError) -> bool:
+    """Return whether the fallback captions instead. It does so for a missing model only."""
+    return bool(settings.model.fallback) and isinstance(error, ModelMissing)
 
 
 def verdict(settings: Settings, failed: list[str], warned: list[str]) -> str:
@@ -54,12 +65,17 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     """
     yield from stored_parts(settings, os.environ)
     yield BOX, check_box
+    yield DEVICE, lambda: check_devices(settings)
     yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
     if fallback := settings.model.fallback:
         yield "fallback model", lambda: f"{fallback} in {check_model(settings, fallback)}"
+    if settings.model.matcher:
+        yield "matching model", lambda: f"{settings.model.matcher} in {check_matcher(settings)}"
     yield TUNING, lambda: check_tuning(settings)
     if synonyms := settings.tags.synonyms:
         yield "tag synonyms", lambda: f"{len(read_synonyms(synonyms).replacements)} in {synonyms}"
+    if vocabulary := settings.tags.vocabulary:
+        yield "tag vocabulary", lambda: f"{check_vocabulary(settings)} tags in {vocabulary}"
     for language, pipeline in settings.tags.pipelines.items():
         yield f"tag pipeline {language}", lambda: check_pipeline(language, pipeline)  # noqa: B023 - called at once
 
@@ -78,13 +94,54 @@ def check_box() -> str:
     return "confined by landlock and seccomp"
 
 
+def check_devices(settings: Settings) -> str:
+    """Return the devices that the model runs on.
+
+    Raises:
+        ModelBroken: torch cannot use one of them, or not in the precision of the settings.
+    """
+    devices = [pick_device(device) for device in settings.model.devices]
+    for device in devices:
+        pick_precision(settings.model.precision, device)
+    return ", ".join(map(str, devices))
+
+
 def check_model(settings: Settings, name: str) -> Path:
-    """Return the folder of a model that is on disk. A check downloads nothing.
+    """Return the folder of a model that is on disk and whole. A check downloads nothing.
 
     Raises:
         ModelMissing: the model is not on disk.
+        ModelBroken: captiond knows no model of this type, or a file is damaged.
     """
-    return locate(settings, name, download=False)
+    folder = locate(settings, name, download=False)
+    family_of(folder)
+    check_weights(folder)
+    return folder
+
+
+def check_matcher(settings: Settings) -> Path:
+    """Return the folder of the model for image-text matching. A check downloads nothing.
+
+    Raises:
+        ModelMissing: the model is not on disk.
+        ModelBroken: a file is damaged.
+    """
+    folder = find_matcher(settings, download=False)
+    assert folder is not None, "asked only if the settings name one"
+    check_weights(folder)
+    return folder
+
+
+def check_vocabulary(settings: Settings) -> int:
+    """Return how many tags the vocabulary of the settings has.
+
+    Raises:
+        SettingsError: its file cannot be read or has a wrong line, or nothing can score its tags.
+    """
+    vocabulary = vocabulary_of(settings.tags)
+    if vocabulary.tags and vocabulary.scorer == "matching" and not settings.model.matcher:
+        raise SettingsError(NO_MATCHER)
+    return len(vocabulary.tags)
 
 
 def check_tuning(settings: Settings) -> str:

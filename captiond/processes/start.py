@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
@@ -81,6 +82,8 @@ def import_when_idle(module: str) -> ModuleType:
     A thread imports it at the priority SCHED_IDLE of sched(7), so images that are being captioned
     do not wait for a standby process. The priority ends with the thread. A process that has lowered
     the priority of its main thread could not raise it again without a privilege.
+
+    Some sandboxes know no such priority. The thread then has that of all others.
     """
     with ThreadPoolExecutor(1, "import", initializer=yield_to_others) as thread:
         return thread.submit(import_without_gc, module).result()
@@ -88,7 +91,8 @@ def import_when_idle(module: str) -> ModuleType:
 
 def yield_to_others() -> None:
     """Run the calling thread only while no other thread of the machine wants its processor."""
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def import_without_gc(module: str) -> ModuleType:

@@ -129,6 +129,7 @@ START = (
     )
 )
 ClaimedRow = Row[int, int, int, str, int, int, str | None]
+POISON = Refused.of(PoisonImage("the process that captioned this image died, more than once"))
 UNREADABLE = Refused("what the task asked for cannot be read", "internal_error", 500)
 
 
@@ -172,12 +173,22 @@ class ClaimedTask:
 class Claimed:
     """What a claim brought: images, and the spool files of tasks that failed in it.
 
-    `failed` are the ids of those tasks, whose receivers are to be notified.
+    `failed` are the ids of those tasks, whose receivers are to be notified. `refused` has the
+    outcomes of their images.
     """
 
     claims: list[Claim]
     unneeded: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """The images that a dead process had claimed: those that wait again, and those that failed."""
+
+    waiting: int
+    refused: tuple[Refused, ...] = ()
 
 
 async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> Claimed:
@@ -217,6 +228,7 @@ async def claim_turn(
         [*so_far.claims, *readable],
         [*so_far.unneeded, *unneeded],
         [*so_far.failed, *ended],
+        [*so_far.refused, *[UNREADABLE] * len(finished)],
     )
 
 
@@ -328,8 +340,8 @@ def finished_row(result: ImageOutcome) -> tuple[int, int, str, str]:
 
 async def requeue(
     engine: Engine, *, owner: str, now: float, blamed: Mapping[int, int] | None = None
-) -> int:
-    """Release the claims of a process that has died. Return their number.
+) -> Requeued:
+    """Release the claims of a process that has died.
 
     `blamed` holds points of blame by image id. An image that reaches BLAME_LIMIT fails as poison;
     the others wait for the next claim.
@@ -343,7 +355,7 @@ async def requeue(
             await connection.execute(add_blame(image_id, points).where(mine))
         poisoned = (await connection.execute(fail_poison().where(mine))).scalars().all()
         await count_closed(connection, Counter(poisoned), now)
-        return len(poisoned) + await release_claims(connection, mine)
+        return Requeued(await release_claims(connection, mine), (POISON,) * len(poisoned))
 
 
 def add_blame(image_id: int, points: int) -> Update:
@@ -352,10 +364,9 @@ def add_blame(image_id: int, points: int) -> Update:
 
 
 def fail_poison() -> ReturningUpdate[str]:
-    error = PoisonImage("the process that captioned this image died, more than once")
     poison = update(ImageRow).where(
         image_moves(Status.PROCESSING, Status.FAILED, by_state=True), ImageRow.blame >= BLAME_LIMIT
     )
-    result = type_coerce(result_text(Refused.of(error)), Text)
+    result = type_coerce(result_text(POISON), Text)
     values = {"status": FAILED, "owner": None, "result": result, "revision": NEXT_REVISION}
     return poison.values(values).returning(ImageRow.task_id)

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 import structlog
 
-from captiond.jobs import Lane
+from captiond.jobs import Lane, Refused
 from captiond.messages import Work
-from captiond.metrics import CLAIMED, REQUEUED
+from captiond.metrics import CLAIMED, IMAGES_FINISHED, REQUEUED
 from captiond.recording import Recorder
 from captiond.store import claims, leases
 from captiond.store.engine import Engine
@@ -104,9 +105,17 @@ class Assignment:
                 blamed=blamed,
             )
         )
-        if requeued:
-            self._recorder.count(REQUEUED, amount=requeued)
-            log.info("requeued", images=requeued, child=model, blamed=len(blamed or {}))
+        self._count_refused(requeued.refused)
+        if requeued.waiting:
+            self._recorder.count(REQUEUED, amount=requeued.waiting)
+        if requeued.waiting or requeued.refused:
+            log.info(
+                "requeued",
+                images=requeued.waiting,
+                poison=len(requeued.refused),
+                child=model,
+                blamed=len(blamed or {}),
+            )
         self.bulk_hint()
 
     async def _recover(self) -> None:
@@ -134,6 +143,11 @@ class Assignment:
                 self._dispatcher.assign_bulk(model, work)
                 self._send(model, work)
 
+    def _count_refused(self, outcomes: Iterable[Refused]) -> None:
+        """Count images that failed in the database: no model process reports them."""
+        for outcome in outcomes:
+            self._recorder.count(IMAGES_FINISHED, Lane.BULK, outcome.code)
+
     def _send(self, model: str, work: Work) -> None:
         log.debug("image_assigned", **work.ids, child=model, lane=work.lane.value)
         self._roster.send(ChildKind.MODEL, model, work)
@@ -142,6 +156,7 @@ class Assignment:
         """Return the claims, after what follows from the tasks that failed in the claim."""
         # guard: tasks-that-fail-in-a-claim
         self._cleaner.remove(claimed.unneeded)
+        self._count_refused(claimed.refused)
         if claimed.failed:
             self._courier.hint()
         self._changes.note(*claimed.failed, *{claim.task_id for claim in claimed.claims})

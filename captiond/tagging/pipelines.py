@@ -1,6 +1,7 @@
 """Loading spaCy pipelines: the embedded one, an installed package, or a folder."""
 
 import hashlib
+import sys
 from pathlib import Path
 
 import spacy
@@ -66,5 +67,5 @@ def _advice(name: str) -> str:
     if name in EMBEDDED:
         return f"its folder {EMBEDDED[name]} is missing; install captiond again"
     if name.isidentifier():
-        return f"no such package is installed; try: python -m spacy download {name}"
+        return f"no such package is installed; try: {sys.executable} -m spacy download {name}"
     return "must be captiond/english, an installed package, or the folder of a pipeline (meta.json)"

@@ -184,11 +184,13 @@ class SupervisorClient:
             self.send_measurements(recorder)
             self._next_scrape += 1
             self._channel.send(AskMetrics(self._next_scrape))
+        scrape = self._scrape
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.shield(self._scrape)
+                return await asyncio.shield(scrape)
         except TimeoutError:
-            self._scrape = None  # the next one asks anew
+            if self._scrape is scrape:  # nobody has asked again meanwhile
+                self._scrape = None  # the next one asks anew
             raise
 
     def on_changes(self, function: Callable[[tuple[str, ...]], None]) -> None:

@@ -29,6 +29,10 @@ from captiond.tagging.vocabulary_tags import vocabulary_of
 from captiond.vocabulary import Vocabulary
 from captiond.worker.tuned import measured_anew, tuned, tuning_key
 
+NO_MATCHER = (
+    "[tags] vocabulary_scorer = matching: needs a model in [model] matcher, such as "
+    "Salesforce/blip-itm-base-coco"
+)
 DEFAULT_ON_CPU, DEFAULT_ON_GPU = 8, 64  # images in a batch, if none was set, measured or remembered
 
 
@@ -77,7 +81,7 @@ def identify(
         with suppress(ModelBroken):  # `load` reports it; known images need no model
             tuning = measured_anew(settings, device, files.folder, mark, tuning)
     graphs = settings.model.cuda_graphs
-    matcher = find_matcher(settings)
+    matcher = find_matcher(settings, download=settings.model.download)
     placement = Placement(device, tuning.precision, graphs, tuning.choices, matcher)
     matcher_mark = fingerprint(matcher, notes) if matcher is not None else ""
     return Identity(files, mark, placement, tuning, taggers, vocabulary, matcher_mark)
@@ -129,10 +133,7 @@ def checked_vocabulary(captioner: Captioner, vocabulary: Vocabulary) -> Vocabula
     if vocabulary.tags and not captioner.capabilities.vocabulary:
         raise SettingsError("[tags] vocabulary: this model cannot score tags; remove it")
     if vocabulary.scorer == "matching" and not captioner.capabilities.matching:
-        raise SettingsError(  # it is the scorer for the vocabularies of requests as well
-            "[tags] vocabulary_scorer = matching: needs a model in [model] matcher, such as "
-            "Salesforce/blip-itm-base-coco"
-        )
+        raise SettingsError(NO_MATCHER)
     return vocabulary if vocabulary.tags else None
 
 

@@ -24,6 +24,14 @@ from tests.service import Service, running
 
 ABSENT = "Salesforce/blip-image-captioning-base"
 MENDS = f"captiond pull {ABSENT}"
+# As Chromium does where a person forbids all cookies.
+NO_STORAGE = """
+for (const name of ["sessionStorage", "localStorage", "indexedDB"]) {
+  Object.defineProperty(window, name, {
+    get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
+  });
+}
+"""
 FALLBACK = {"CAPTIOND_MODEL__FALLBACK": "captiond/scenes", "CAPTIOND_MODEL__DOWNLOAD": "false"}
 
 
@@ -88,6 +96,18 @@ def test_an_upload_waits_for_a_key(
     enter(page, secrets["user"])
     page.finished()
     assert page.captions() == [A_BOAT]
+
+
+def test_a_browser_that_keeps_nothing_can_caption(
+    page: CaptionPage, context: BrowserContext, closed: Service, secrets: dict[str, str]
+) -> None:
+    context.add_init_script(NO_STORAGE)
+    page.open(f"{closed.url}/")
+    enter(page, secrets["user"])
+    page.caption(BOAT)
+    assert page.captions() == [A_BOAT]
+    page["#key-forget"].click()
+    expect(page["#key"]).to_be_visible()
 
 
 def test_a_key_that_may_not_read_is_explained(

@@ -139,6 +139,7 @@ def make_plausible_body(body: dict[str, Any], *, in_json: bool) -> None:
         "callback_url": "http://hooks.example/",
         "language": "en",
         "path": "red_circle.png",
+        "rerank": False,  # this model cannot do it
     }
     body |= {name: value for name, value in usual.items() if name in body}
     if "image" in body:

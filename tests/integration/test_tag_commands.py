@@ -109,7 +109,7 @@ def test_settings_are_tried_by_flags_and_by_a_file(tmp_path: Path) -> None:
     ("arguments", "status", "told"),
     [
         (("--language", "fr"), 2, "command line: tags.language = 'fr': tags.pipelines has no"),
-        (("--kinds", "verb"), 2, "tags.kinds = 'verb': Input should be 'phrase', 'noun' or"),
+        (("--kinds", "verb"), 2, "tags.kinds = 'verb': Input should be 'phrase', 'noun'"),
         (("--categories", "fod"), 2, "tags.categories = 'fod': Input should be 'person'"),
         (("--synonyms", "none.txt"), 2, "tags.synonyms = none.txt: cannot be read"),
         (("--file", "none.txt"), 1, "none.txt: cannot be read: No such file or directory"),
@@ -161,7 +161,7 @@ def test_a_good_installation_passes_the_check(tmp_path: Path) -> None:
     done = run("check", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     *lines, last = done.stdout.decode().splitlines()
-    assert [line.split()[0] for line in lines] == ["ok", "ok", CONFINED, "ok", "ok", "ok"]
+    assert [line.split()[0] for line in lines] == ["ok", "ok", CONFINED, "ok", "ok", "ok", "ok"]
     assert last == "ready: captiond can write captions and tags with captiond/scenes"
     assert b"data folder: data will be created at the first start" in done.stdout
     assert not (tmp_path / "data").exists()
@@ -196,9 +196,9 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
         ["FAIL", "data folder"],
         ["ok", "database"],
         [CONFINED, "image decoders"],
+        ["ok", "device"],
         ["warn", "model"],
         ["ok", "fallback model"],
-        ["warn", "measured on this machine"],
         ["FAIL", "tag synonyms"],
         ["ok", "tag pipeline en"],
         ["FAIL", "tag pipeline de"],
@@ -209,9 +209,8 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
         "(data folder, tag synonyms, tag pipeline de, tag pipeline fr)"
     )
     assert "captiond pull somebody/a-model" in told["warn  model"]
-    assert "somebody/a-model" in told["warn  measured on this machine"]
     assert "line 1" in told["FAIL  tag synonyms"]
-    assert "python -m spacy download de_nothing_sm" in told["FAIL  tag pipeline de"]
+    assert f"{sys.executable} -m spacy download de_nothing_sm" in told["FAIL  tag pipeline de"]
     assert "cannot be loaded" in told["FAIL  tag pipeline fr"]
 
 

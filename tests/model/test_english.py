@@ -146,7 +146,7 @@ def test_a_pipeline_that_does_not_exist(name: str) -> None:
 
 
 def test_the_message_says_how_to_install_a_package() -> None:
-    with pytest.raises(ModelMissing, match="python -m spacy download en_nothing_sm"):
+    with pytest.raises(ModelMissing, match="-m spacy download en_nothing_sm"):
         load_pipeline("en", "en_nothing_sm")
 
 

@@ -18,6 +18,8 @@ DASHBOARD = CONFIG / "grafana" / "captiond.json"
 OF_PROMETHEUS = {"instance", "job"}  # labels that each series gets from the scrape
 SELECTOR = re.compile(r"\b((?:captiond_\w+|up)\b)(\{[^}]*\})?")
 MATCHER = re.compile(r'(\w+)\s*(?:=~|!~|!=|=)\s*"')
+SELECTED = re.compile(r'\w+\s*=~?\s*"([^"]*)"')
+INCREASE = re.compile(r"\bincrease\((captiond_\w+)(\{[^}]*\})?")
 GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
 SERIES_OF_HISTOGRAM = ("_bucket", "_sum", "_count")
 
@@ -46,6 +48,13 @@ def dashboard_queries() -> Iterator[Query]:
 def selectors(query: Query) -> Iterator[tuple[str, str]]:
     """Yield the name of each metric in a query, and the matchers of its labels in braces."""
     yield from SELECTOR.findall(query.text)
+
+
+def increases(query: Query) -> Iterator[tuple[str, str]]:
+    """Yield the counters whose increase a query computes, with each value of a label it selects."""
+    for name, braces in INCREASE.findall(query.text):
+        for value in SELECTED.findall(braces):
+            yield name, value
 
 
 def unknown_names(query: Query) -> Iterator[str]:

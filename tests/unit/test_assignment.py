@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from captiond.jobs import Status
+from captiond.metrics import CLAIMED, IMAGES_FINISHED
 from captiond.store import tasks
 from captiond.store.engine import Engine, writing
 from tests.unit.supervised import background, supervised, until
@@ -26,6 +27,10 @@ async def test_the_file_of_a_task_that_fails_in_a_claim_is_removed(
         parts.dispatcher.model_ready("model0", 8, 0)
         async with background(parts.assignment.run_bulk()):
             await until(lambda: not any(parts.settings.spool.iterdir()))
+        assert parts.recorder.take().counts == {
+            (CLAIMED.name, ()): 0,
+            (IMAGES_FINISHED.name, ("bulk", "internal_error")): 2,
+        }
     ended = await tasks.read_task(store, "t")
     assert ended is not None
     assert ended.status is Status.FAILED

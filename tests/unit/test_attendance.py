@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.deaths import Death
+from captiond.deaths import BLAME_LIMIT, Death
 from captiond.errors import StorageFailed, StoreRefused
 from captiond.jobs import Captioned, FinishedTask, Lane, SpooledImage, Status
 from captiond.messages import (
@@ -28,11 +28,13 @@ from captiond.processes.children import ChildProcess
 from captiond.recording import Measurements
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine
+from captiond.store.leases import owner_of
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, DrainStage
 from captiond.supervisor.scrapes import Scrapes
 from tests.unit.supervised import (
     DRAINABLE,
+    NODE,
     Parts,
     background,
     nothing,
@@ -142,6 +144,21 @@ async def test_the_claims_of_a_dead_model_process_are_requeued(
         assert counts[RESTARTS.name, ("model", "killed")] == 1
 
 
+async def test_an_image_that_is_poison_is_counted_as_failed_and_not_as_requeued(
+    store: Engine, tmp_path: Path
+) -> None:
+    """No model process reports it, and an alert is to see it."""
+    async with supervised(tmp_path, store) as parts:
+        await tasks.create_task(store, task("t", images=2))
+        owner = owner_of(NODE, "model0-1")
+        guilty, _ = (await claims.claim(store, 2, owner=owner, now=2.0)).claims
+        await parts.assignment.requeue("model0-1", {guilty.image_id: BLAME_LIMIT})
+        assert counted(parts) == {
+            (IMAGES_FINISHED.name, ("bulk", "poison_image")): 1,
+            (REQUEUED.name, ()): 1,
+        }
+
+
 async def has_pending(store: Engine, images: int) -> bool:
     view = await tasks.read_task(store, "t")
     assert view is not None
@@ -198,7 +215,7 @@ async def test_a_requeue_that_is_refused_does_not_pass_unnoticed(
 ) -> None:
     """Otherwise the images would stay claimed for as long as the service lives."""
 
-    async def refuse(*_: object, **__: object) -> int:
+    async def refuse(*_: object, **__: object) -> None:
         raise StoreRefused("no such column")
 
     monkeypatch.setattr(claims, "requeue", refuse)

@@ -5,13 +5,16 @@ pipeline or a model takes longer than everything else here.
 """
 
 import os
+import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from captiond.cli.check_command import parts
+from captiond.captioners.files import EMBEDDED
+from captiond.cli.check_command import check, parts
 from captiond.config import Settings
 from captiond.errors import (
     CaptiondError,
@@ -130,16 +133,42 @@ def test_a_database_of_a_newer_captiond(tmp_path: Path) -> None:
     assert "will be updated at the next start" in result(settings, "database")
 
 
+def model_in(folder: Path) -> Path:
+    """Make a folder with a model that is whole."""
+    shutil.copytree(EMBEDDED["captiond/scenes"], folder)
+    return folder
+
+
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
 def test_an_incomplete_model(tmp_path: Path, missing: str) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    for name in {"config.json", "model.safetensors"} - {missing}:
-        (folder / name).write_text("{}")
+    folder = model_in(tmp_path / "model")
+    (folder / missing).rename(tmp_path / missing)
     settings = settings_with(tmp_path, model={"name": str(folder)})
     assert "holds config.json and model.safetensors" in problem(settings, "model")
-    (folder / missing).write_text("{}")
+    (tmp_path / missing).rename(folder / missing)
     assert str(folder) in result(settings, "model")
+
+
+@pytest.mark.parametrize("part", ["model", "matching model"])
+def test_a_model_whose_copy_was_interrupted(tmp_path: Path, part: str) -> None:
+    folder = model_in(tmp_path / "model")
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[: len(content) // 2])
+    name = "name" if part == "model" else "matcher"
+    settings = settings_with(tmp_path, model={"name": "captiond/scenes", name: str(folder)})
+    message = problem(settings, part)
+    assert message.startswith(f"{weights} is damaged or not complete: ")
+    assert message.endswith("; copy or download it again")
+    weights.write_bytes(content)
+    assert result(settings, part) == f"{folder} in {folder}"
+
+
+def test_a_model_of_an_unknown_type(tmp_path: Path) -> None:
+    folder = model_in(tmp_path / "model")
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    settings = settings_with(tmp_path, model={"name": str(folder)})
+    assert problem(settings, "model").endswith("'llama'; captiond knows: blip")
 
 
 def test_a_model_that_was_not_pulled(tmp_path: Path) -> None:
@@ -147,20 +176,55 @@ def test_a_model_that_was_not_pulled(tmp_path: Path) -> None:
     message = problem(settings, "model")
     assert message.endswith("fetch it with: captiond pull nobody/nothing")
     pulled = settings.model_cache / "models--nobody--nothing" / "snapshots" / "1"
-    pulled.mkdir(parents=True)
+    model_in(pulled)
     (pulled.parents[1] / "refs").mkdir()
     (pulled.parents[1] / "refs" / "main").write_text("1")
-    for name in ("config.json", "model.safetensors"):
-        (pulled / name).write_text("{}")
     assert str(pulled) in result(settings, "model")
+
+
+def test_a_matching_model_that_is_not_there(tmp_path: Path) -> None:
+    folder = tmp_path / "matcher"
+    model: dict[str, object] = {"name": "captiond/scenes", "matcher": str(folder)}
+    settings = settings_with(tmp_path, model=model)
+    assert "holds config.json and model.safetensors" in problem(settings, "matching model")
+    model_in(folder)
+    assert str(folder) in result(settings, "matching model")
 
 
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, model={"name": "captiond/scenes", "device": "cuda:99"})
-    assert "set it to cpu or auto" in problem(settings, "measured on this machine")
+    assert "set it to cpu or auto" in problem(settings, "device")
     for device in ("cpu", "auto"):
         right = settings_with(tmp_path, model={"name": "captiond/scenes", "device": device})
+        assert result(right, "device")
         assert result(right, "measured on this machine")
+
+
+@pytest.mark.parametrize(
+    ("model", "failed"),
+    [
+        ({"name": "nobody/nothing"}, "model"),
+        ({"name": "captiond/scenes", "device": "cuda:99"}, "device"),
+    ],
+)
+@pytest.mark.parametrize("fallback", ["", "captiond/scenes"])
+def test_one_cause_is_told_once(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    model: dict[str, object],
+    failed: str,
+    fallback: str,
+) -> None:
+    """A fallback captions instead of a missing model. It does not help against a missing GPU."""
+    settings = settings_with(tmp_path, model=model | {"fallback": fallback})
+    replaced = failed == "model" and fallback != ""
+    assert check(settings) is replaced
+    *lines, last = capsys.readouterr().out.splitlines()
+    marked = [line.partition(": ")[0] for line in lines if not line.startswith("ok ")]
+    assert [each for each in marked if "image decoders" not in each] == [
+        f"{'warn' if replaced else 'FAIL'}  {failed}"
+    ]
+    assert ("only with the fallback model" in last) is replaced
 
 
 def test_a_pipeline_that_is_not_installed(tmp_path: Path) -> None:
@@ -168,8 +232,8 @@ def test_a_pipeline_that_is_not_installed(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, tags=tags)
     message = problem(settings, "tag pipeline de")
     assert message == (
-        "tags.pipelines.de = de_nothing_sm: no such package is installed; try: python -m spacy "
-        "download de_nothing_sm"
+        "tags.pipelines.de = de_nothing_sm: no such package is installed; try: "
+        f"{sys.executable} -m spacy download de_nothing_sm"
     )
     tags = {"pipelines": "en=captiond/english,de=nowhere/here"}
     message = problem(settings_with(tmp_path, tags=tags), "tag pipeline de")
@@ -188,6 +252,25 @@ def test_a_file_of_synonyms_with_a_wrong_line(tmp_path: Path) -> None:
     )
     file.write_text("automobile = car\n")
     assert result(settings, "tag synonyms").startswith("1 in ")
+
+
+def test_a_vocabulary_that_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "vocabulary.txt"
+    settings = settings_with(tmp_path, tags={"vocabulary": file})
+    assert "cannot be read: No such file or directory" in problem(settings, "tag vocabulary")
+    file.write_text("boat\nsun\n")
+    assert result(settings, "tag vocabulary") == f"2 tags in {file}"
+
+
+def test_a_vocabulary_that_nothing_can_score(tmp_path: Path) -> None:
+    file = tmp_path / "vocabulary.txt"
+    file.write_text("boat\n")
+    tags: dict[str, object] = {"vocabulary": file, "vocabulary_scorer": "matching"}
+    message = problem(settings_with(tmp_path, tags=tags), "tag vocabulary")
+    assert "needs a model in [model] matcher" in message
+    model: dict[str, object] = {"name": "captiond/scenes", "matcher": str(tmp_path / "matcher")}
+    right = settings_with(tmp_path, model=model, tags=tags)
+    assert result(right, "tag vocabulary") == f"1 tags in {file}"
 
 
 def test_a_file_of_keys_with_a_wrong_entry(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ async def test_a_dead_process_loses_its_claims_and_no_other_process_does(store: 
         for process in ("model0", "model1"):
             await claim(store, node, process, 1)
     owner = leases.owner_of(HERE, "model0")
-    assert await claims.requeue(store, owner=owner, now=3.0) == 1
+    assert await claims.requeue(store, owner=owner, now=3.0) == claims.Requeued(1)
     assert await owners(store) == [None, f"{HERE}/model1", f"{THERE}/model0", f"{THERE}/model1"]
 
 

@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from captiond.metrics import METRICS
+from captiond.metrics import METRICS, Counter
 from tests.monitoring.queries import (
     ALERT_TESTS,
     ALERTS,
@@ -17,6 +17,7 @@ from tests.monitoring.queries import (
     Query,
     alerts,
     dashboard_queries,
+    increases,
     selectors,
     unknown_names,
 )
@@ -43,6 +44,16 @@ def test_a_query_names_what_captiond_has(query: Query) -> None:
 )
 def test_what_captiond_does_not_have_is_found(text: str, unknown: list[str]) -> None:
     assert [*unknown_names(Query("here", text))] == unknown
+
+
+@pytest.mark.parametrize("query", alerts().values(), ids=lambda query: query.place)
+def test_an_alert_sees_the_first_event(query: Query) -> None:
+    """Prometheus sees no increase in a series that appears with the event."""
+    for name, value in increases(query):
+        counter = METRICS[name]
+        assert isinstance(counter, Counter)
+        there = {label for labels in counter.first_series for label in labels}
+        assert there.issuperset(value.split("|")), name
 
 
 def test_the_dashboard_shows_every_metric() -> None:

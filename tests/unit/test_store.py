@@ -132,8 +132,8 @@ async def test_images_are_claimed_in_order_and_the_last_one_finishes_the_task(
 async def test_a_late_result_of_a_lost_attempt_is_dropped(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
     (lost,) = (await claims.claim(engine, 1, owner="dead", now=2.0)).claims
-    assert await claims.requeue(engine, now=2.0, owner="another") == 0
-    assert await claims.requeue(engine, now=2.0, owner="dead") == 1
+    assert await claims.requeue(engine, now=2.0, owner="another") == claims.Requeued(0)
+    assert await claims.requeue(engine, now=2.0, owner="dead") == claims.Requeued(1)
     (again,) = (await claims.claim(engine, 1, owner="alive", now=3.0)).claims
     assert again.attempt == lost.attempt + 1
     late = claims.ImageOutcome(lost.image_id, lost.attempt, CAPTION)
@@ -190,7 +190,9 @@ async def test_blame_adds_up_to_poison_and_the_other_images_go_on(engine: Engine
         guilty, _ = (await claims.claim(engine, 2, owner="m", now=2.0)).claims
         assert guilty.blame == sum(points[:round_])
         blamed = {guilty.image_id: more}
-        assert await claims.requeue(engine, now=3.0, owner="m", blamed=blamed) == 2
+        requeued = await claims.requeue(engine, now=3.0, owner="m", blamed=blamed)
+        poison = [outcome.code for outcome in requeued.refused]
+        assert (requeued.waiting, poison) == ((1, ["poison_image"]) if round_ == 2 else (2, []))
     (innocent,) = (await claims.claim(engine, 2, owner="m", now=4.0)).claims
     assert innocent.blame == 0
     await claims.finish(

@@ -182,6 +182,16 @@ def test_a_standby_imports_at_idle_priority_and_runs_at_normal_priority() -> Non
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
+def test_a_standby_imports_where_the_kernel_refuses_idle_priority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
+    assert import_when_idle("tests.unit.priority_of_import").__name__
+
+
 @pytest.mark.anyio
 async def test_a_child_whose_channel_cannot_be_opened_is_killed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,7 @@ from captiond.metrics import (
     SPOOL_BYTES,
     UPLOAD_BYTES,
 )
-from captiond.recording import Measurements, Registry
+from captiond.recording import Measurements, Recorder, Registry
 from captiond.store.engine import Engine
 from captiond.web import scrape
 from captiond.web.exposition import TextFormat
@@ -153,6 +153,24 @@ async def test_a_supervisor_that_is_too_busy_is_a_503(
     registry.set(SPOOL_BYTES, 1)
     web.channel.send(MetricsAnswer(late.number, registry.total))
     assert "captiond_spool_bytes 1\n" not in (await scraped(web, Registry())).text
+
+
+async def test_who_has_waited_too_long_does_not_end_the_question_of_the_next_one(
+    web: WebProcess,
+) -> None:
+    client, recorder = web.services.supervisor, Recorder()
+    first, second = (
+        asyncio.create_task(client.metrics(recorder, seconds=seconds)) for seconds in (0.001, 0.2)
+    )
+    with pytest.raises(TimeoutError):
+        await first
+    await web.message(AskMetrics)
+    third = asyncio.create_task(client.metrics(recorder, seconds=PATIENCE))
+    ask: AskMetrics = await web.message(AskMetrics)
+    with pytest.raises(TimeoutError):
+        await second
+    web.channel.send(MetricsAnswer(ask.number, Registry().total))
+    assert await third == Registry().total
 
 
 async def test_the_metrics_need_a_key_with_their_scope(web: WebProcess) -> None:

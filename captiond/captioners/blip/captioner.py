@@ -91,6 +91,9 @@ def normalization_of(processor: Any) -> Normalization:
 class Blip:
     """A BLIP model on its device, as `protocol.Captioner` describes a captioner."""
 
+    # of every BLIP model; a model has more if captiond's own search runs it
+    capabilities = Capabilities(prompt=True, beams=True, scores=True, several_captions=True)
+
     def __init__(
         self,
         search: SearchTokens,
@@ -104,13 +107,8 @@ class Blip:
     ) -> None:
         self._search = search
         self._scorer, self._matching = scorer, matching
-        self.capabilities = Capabilities(
-            prompt=True,
-            beams=True,
-            scores=True,
-            several_captions=True,
-            vocabulary=scorer is not None,
-            matching=matching is not None,
+        self.capabilities = replace(
+            self.capabilities, vocabulary=scorer is not None, matching=matching is not None
         )
         # Special tokens in a prompt are text: "[SEP]" must not end it.
         tokenizer.encode_special_tokens = True

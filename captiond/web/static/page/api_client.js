@@ -22,7 +22,7 @@ export class ServiceError extends Error {
 }
 
 export class ApiClient extends EventTarget {
-  #key = sessionStorage.getItem(STORED_KEY) ?? "";
+  #key = rememberedKey();
 
   get hasKey() {
     return this.#key !== "";
@@ -30,8 +30,7 @@ export class ApiClient extends EventTarget {
 
   setKey(key) {
     this.#key = key;
-    if (key) sessionStorage.setItem(STORED_KEY, key);
-    else sessionStorage.removeItem(STORED_KEY);
+    rememberKey(key);
     this.dispatchEvent(new Event("key"));
   }
 
@@ -138,6 +137,23 @@ export class ApiClient extends EventTarget {
       this.dispatchEvent(new CustomEvent("refused", { detail: error }));
     }
     return error;
+  }
+}
+
+// A browser that keeps nothing refuses sessionStorage. The key is then gone with the page.
+function rememberedKey() {
+  try {
+    return sessionStorage.getItem(STORED_KEY) ?? "";
+  } catch {
+    return "";
+  }
+}
+
+function rememberKey(key) {
+  try {
+    if (key) sessionStorage.setItem(STORED_KEY, key);
+    else sessionStorage.removeItem(STORED_KEY);
+  } catch { // see above
   }
 }
 
