@@ -135,13 +135,16 @@ def make_plausible_document(name: str, body: Any) -> None:
 
 
 def make_plausible_body(body: dict[str, Any], *, in_json: bool) -> None:
-    usual = {
+    usual: dict[str, Any] = {
         "callback_url": "http://hooks.example/",
         "language": "en",
         "path": "red_circle.png",
         "rerank": False,  # this model cannot do it
+        "vocabulary": ["boat", "red sun"] if in_json else "boat, red sun",  # a tag has a letter
     }
     body |= {name: value for name, value in usual.items() if name in body}
+    if "vocabulary" in body:
+        body.pop("tag_kinds", None)  # they would have to include its tags
     if "image" in body:
         body.pop("path", None)  # one image only
         if in_json:
