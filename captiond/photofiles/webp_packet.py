@@ -78,6 +78,8 @@ class WebpPacket:
             width, height = frame_size({picture.kind: picture.data})
         except CorruptImage as error:
             raise damaged("WebP") from error
+        if not (width and height):
+            raise damaged("WebP")
         lossless = picture.kind == LOSSLESS
         alpha = lossless and number(picture.data[1:5]) >> ALPHA_BIT & 1
         flags = HAS_XMP | (HAS_ALPHA if alpha else 0)

@@ -35,6 +35,16 @@ class Element:
     text: str = ""
     children: list["Element"] = field(default_factory=list)
 
+    @property
+    def whole_text(self) -> str:
+        """Its text and that of everything in it. A file may nest elements thousands of times."""
+        texts, waiting = [], [self]
+        while waiting:
+            element = waiting.pop()
+            texts.append(element.text)
+            waiting += reversed(element.children)
+        return "".join(texts)
+
     def find(self, name: Name) -> "Element | None":
         """Return the first child of this name."""
         return next(self.find_all(name), None)

@@ -8,7 +8,6 @@ anew later, and never takes a person's words for its own.
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from html import unescape
 from xml.sax.saxutils import escape, quoteattr
 
 from captiond.photofiles.metadata_errors import MetadataUnreadable
@@ -31,6 +30,7 @@ OWN_TAGS, OWN_MODEL = (OWN, "Tags"), (OWN, "Model")
 ABOUT, VALUE, RESOURCE, NODE = ((RDF, n) for n in ("about", "value", "resource", "Description"))
 CONTAINERS = tuple((RDF, kind) for kind in ("Alt", "Bag", "Seq"))
 BAG, SEQUENCE = "Bag", "Seq"
+ATTRIBUTE = re.compile(rb"\s+([^\s=\"'<>/]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 EMPTY = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="captiond">\n'
     f' <rdf:RDF xmlns:rdf="{RDF}">\n'
@@ -94,12 +94,12 @@ class XmpPacket:
 
     def _remove_attribute(self, subject: Element, name: Name) -> None:
         start = self.content[subject.begin : subject.inner]
-        value = subject.attributes[name]
-        for found in re.finditer(rb"\s[^\s=:]+:([^\s=]+)\s*=\s*(\"[^\"]*\"|'[^']*')", start):
-            if found[1].decode() == name[1] and unescape(found[2][1:-1].decode()) == value:
-                begin = subject.begin + found.start()
-                self.edits.append(Edit(begin, begin + len(found[0])))
-                return
+        found = [
+            each for each in ATTRIBUTE.finditer(start) if each[1].partition(b":")[0] != b"xmlns"
+        ]
+        # The parser gives the attributes in the order of the text, without the prefixes.
+        place = found[list(subject.attributes).index(name)]
+        self.edits.append(Edit(subject.begin + place.start(), subject.begin + place.end()))
 
     def remove_items(self, name: Name, removed: Iterable[str]) -> None:
         """Remove some values of a list."""
@@ -192,7 +192,7 @@ def value_of(item: Element) -> str:
             return value.text
         if plain := holder.attributes.get(VALUE) or holder.attributes.get(RESOURCE):
             return plain
-    return item.text + "".join(map(value_of, item.children))
+    return item.whole_text
 
 
 def prefix_of(content: bytes, element: Element) -> str:

@@ -64,7 +64,7 @@ def without_loops(draft: Draft, begin: int) -> bool:
             return False  # nothing would be left
         draft.replace(repeat.start, repeat.end)
         if repeat.runs_out:
-            draft.cut(end_of_last_word(draft.text, begin))
+            cut_unless_blank(draft, begin, end_of_last_word(draft.text, begin))
             return True
     return False
 
@@ -72,6 +72,11 @@ def without_loops(draft: Draft, begin: int) -> bool:
 def complete_phrases(draft: Draft, begin: int, *, cut: bool) -> None:
     """End a text after a complete phrase."""
     end = end_of_phrases(draft.text, begin) if cut else end_of_sentence(draft.text, begin)
+    cut_unless_blank(draft, begin, end)
+
+
+def cut_unless_blank(draft: Draft, begin: int, end: int) -> None:
+    """Cut a text, unless nothing would be left of what the model has written."""
     if draft.text[begin:end].strip():
         draft.cut(end)
 
@@ -81,7 +86,7 @@ def close_quotation(draft: Draft, begin: int) -> None:
     if draft.text.count('"', begin) % 2 == 0:
         return
     if draft.text.endswith('"'):
-        draft.cut(len(draft.text) - 1)
+        cut_unless_blank(draft, begin, len(draft.text) - 1)
     else:
         draft.replace(len(draft.text), len(draft.text), ' "')
 

@@ -247,13 +247,24 @@ def test_a_packet_in_two_parts_is_left_alone_if_the_second_one_has_the_fields() 
         (saved("JPEG")[:40], "unusual"),
         (saved("PNG")[:-6], "unusual"),
         (saved("WEBP")[:-6], "unusual"),
+        (saved("WEBP")[:26] + b"\0\0" + saved("WEBP")[28:], "unusual"),
         (saved("TIFF")[:9], "unusual"),
         (
             b"II*\0\x08\0\0\0" + struct.pack("<HHHI4s", 1, 50706, 1, 4, b"\1\4\0\0") + bytes(4),
             "raw",
         ),
     ],
-    ids=["gif", "bmp", "text", "cut jpeg", "cut png", "cut webp", "cut tiff", "raw"],
+    ids=[
+        "gif",
+        "bmp",
+        "text",
+        "cut jpeg",
+        "cut png",
+        "cut webp",
+        "webp without a width",
+        "cut tiff",
+        "raw",
+    ],
 )
 def test_files_without_a_place_are_refused_with_what_to_do(content: bytes, reason: str) -> None:
     with pytest.raises(NoPlaceForMetadata, match=reason) as raised:

@@ -33,6 +33,12 @@ def test_a_bad_caption_becomes_a_better_one(kind: str) -> None:
         assert tidied(replace(mended, ended=True), RULES).text == better, "once is enough"
 
 
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize(("text", "better"), [("the the the", "the"), ("on on", "on"), ('"', '"')])
+def test_a_caption_is_never_emptied(text: str, better: str, ended: bool) -> None:
+    assert tidied(Caption(text, -1.0, ended=ended), RULES).text == better
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 def test_no_spelling_of_an_invented_word_is_left(beams: int) -> None:
     """The model tries every other spelling of a word before it leaves it out."""

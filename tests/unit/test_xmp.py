@@ -7,7 +7,7 @@ import pytest
 from captiond.photofiles.image_words import NewWords, OtherWords
 from captiond.photofiles.merging import has_own_words, merge, words_in
 from captiond.photofiles.metadata_errors import MetadataUnreadable
-from captiond.photofiles.xmp_packet import EMPTY, XmpPacket
+from captiond.photofiles.xmp_packet import EMPTY, OWN_CAPTION, OWN_MODEL, XmpPacket
 
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 FIELDS = {
@@ -106,7 +106,9 @@ def test_characters_that_xml_cannot_have_are_left_out() -> None:
         '<r:li r:parseType="Resource"><dc:title>Our boat</dc:title></r:li>',
         '<r:li r:resource="Our boat"/>',
         "<r:_1>Our boat</r:_1>",
+        "<r:li>" + "<r:Bag>" * 5000 + "Our boat" + "</r:Bag>" * 5000 + "</r:li>",
     ],
+    ids=["resource", "description", "attribute", "structure", "address", "number", "depth"],
 )
 def test_values_with_qualifiers_are_a_persons(item: str) -> None:
     packet = PERSONS.replace(b'<r:li xml:lang="de-DE">Unser Boot</r:li>', item.encode())
@@ -185,6 +187,18 @@ def test_captionds_note_is_found_where_other_programs_move_it() -> None:
     assert fields(again)["description"] == ["a car <&> a dog"]
     assert again.count(b"captiond:Caption=") == 0
     assert not has_own_words(PERSONS)
+
+
+def test_a_persons_attribute_of_the_same_name_and_value_stays() -> None:
+    person = b'xmlns:p="urn:p" p:Model="m" p:note=" captiond:Model=\'m\' " p:Caption="a &gt;&#10;b"'
+    own = b'xmlns:captiond="urn:captiond:1.0/" captiond:Model="m" captiond:Caption=\'a >\nb\''
+    for attributes in (person + b" " + own, own + b"\n" + person):
+        packet = PERSONS.replace(b'xmp:Rating="4"', attributes)
+        after = merged(packet, BOAT, overwrite=True)
+        assert person.partition(b" ")[2] in after
+        assert own.partition(b" ")[2] not in after
+        assert XmpPacket(after).texts(OWN_MODEL) == [BOAT.model]
+        assert XmpPacket(after).text(OWN_CAPTION) == BOAT.caption
 
 
 def test_a_blank_caption_is_noted_but_writes_no_description() -> None:
