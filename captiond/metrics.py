@@ -220,7 +220,7 @@ DEVICE_MEMORY = Gauge(
     "captiond_device_memory_bytes",
     Area.MODEL,
     "Memory of a GPU: allocated (tensors of the model process), reserved (the process has it from "
-    "the driver), used (by all programs), total. Absent for a model on the CPU.",
+    "the driver). Absent for a model on the CPU.",
     ("process", "state"),
 )
 

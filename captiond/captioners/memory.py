@@ -45,19 +45,17 @@ def raising_out_of_memory() -> Iterator[None]:
 
 
 def device_memory(device: torch.device) -> dict[str, Callable[[], float]]:
-    """Return how the memory of a device is read, in bytes, by its states. A CPU has none."""
+    """Return how the memory of a device is read, in bytes, by its states. A CPU has none.
+
+    The event loop reads it, while the model's thread may be capturing a CUDA graph. These numbers
+    are torch's own. A question to the driver could break the capture.
+    """
     if device.type != "cuda":
         return {}
     return {
         "allocated": lambda: torch.cuda.memory_allocated(device),
         "reserved": lambda: torch.cuda.memory_reserved(device),
-        "used": lambda: used_of(*torch.cuda.mem_get_info(device)),
-        "total": lambda: torch.cuda.mem_get_info(device)[1],
     }
-
-
-def used_of(free: int, total: int) -> int:
-    return total - free
 
 
 def release_cached_memory() -> None:

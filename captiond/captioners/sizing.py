@@ -7,7 +7,7 @@ does not fall, the memory is sufficient, and a batch does not take longer than `
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 import torch
@@ -26,13 +26,28 @@ LONGEST_SECONDS = 10.0  # for a batch, because an interactive image may have to 
 MOST_ON_CPU, MOST_ON_GPU = 32, 256
 MEMORY_SHARE = 0.5  # of the free memory, for what a batch keeps
 TYPICAL_TOKENS = 10  # in a caption
+LEAST_SHARE = 0.85  # of the time of a measurement in which its thread must have had a processor
 TRIES, TRY_SECONDS = 4, 0.5  # measure a size this often or this long, but at least twice
 log = structlog.get_logger()
 
 
-def measured_size(captioner: Captioner, generation: Generation) -> int:
-    """Measure the sizes in which a captioner is fastest, which takes about ten batches."""
-    return best_size(timer(captioner, generation), memory_capacity(captioner))
+@dataclass(frozen=True, slots=True)
+class MeasuredSize:
+    """A batch size, and whether the machine was idle enough to trust it."""
+
+    size: int
+    quiet: bool
+
+
+def measured_size(captioner: Captioner, generation: Generation) -> MeasuredSize:
+    """Measure the sizes in which a captioner is fastest, which takes about ten batches.
+
+    On an idle machine, the thread that runs the captioner always has a processor.
+    """
+    begun, used = time.perf_counter(), time.thread_time()
+    size = best_size(timer(captioner, generation), memory_capacity(captioner))
+    share = (time.thread_time() - used) / (time.perf_counter() - begun)
+    return MeasuredSize(size, captioner.device.type != "cpu" or share >= LEAST_SHARE)
 
 
 def best_size(seconds: Seconds, most: int) -> int:

@@ -38,9 +38,10 @@ class TuningRecord:
         """Whether a start does not measure again."""
         return self.tries > 0 and (self.quiet or self.tries >= MOST_TRIES)
 
-    def with_batch_size(self, size: int) -> "TuningRecord":
-        """Return the record with a measured batch size."""
-        return replace(self, batch_size=size, tries=max(1, self.tries))
+    def with_batch_size(self, size: int, *, quiet: bool = True) -> "TuningRecord":
+        """Return the record with a measured batch size. `quiet` says whether it can be trusted."""
+        quiet = quiet and self.quiet
+        return replace(self, batch_size=size, quiet=quiet, tries=max(1, self.tries))
 
 
 RECORD = TypeAdapter(TuningRecord)

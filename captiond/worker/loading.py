@@ -195,8 +195,8 @@ def with_batch_size(settings: Settings, captioner: Captioner, identity: Identity
     record = identity.tuning
     if settings.model.batch_size or record.batch_size:
         return record
-    size = sizing.measured_size(captioner, settings.default_generation)
-    record = record.with_batch_size(size)
+    measured = sizing.measured_size(captioner, settings.default_generation)
+    record = record.with_batch_size(measured.size, quiet=measured.quiet)
     key = tuning_key(settings, captioner.device, identity.fingerprint)
     write_record(settings.tuning, key, record)
     return record

@@ -4,6 +4,7 @@ import errno
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from captiond.captioners.notes import add_notes
 from captiond.captioners.sizing import Seconds, best_size
 from captiond.captioners.tuning_record import usual_record
 from captiond.errors import OutOfMemory
+from captiond.jobs import Generation
 from captiond.worker.loading import DEFAULT_ON_CPU, batch_size
 
 
@@ -83,6 +85,22 @@ def test_a_remembered_size_is_limited_by_the_free_memory(monkeypatch: pytest.Mon
     for remembered, expected in ((32, 4), (2, 2)):
         record = usual_record("fp32", 1).with_batch_size(remembered)
         assert batch_size(blip, record) == expected
+
+
+@pytest.mark.parametrize("used", [0.5, 0.95])
+def test_a_busy_machine_is_noticed(used: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process then has the processor for a part of the time."""
+    blip: Blip = object.__new__(Blip)
+    blip.device = torch.device("cpu")
+    clocks = {"perf_counter": iter([0.0, 1.0]), "thread_time": iter([0.0, used])}
+    readings = {name: times.__next__ for name, times in clocks.items()}
+    monkeypatch.setattr(sizing, "time", SimpleNamespace(**readings))
+    monkeypatch.setattr(sizing, "memory_capacity", lambda _: 1)
+    monkeypatch.setattr(sizing, "timer", lambda *_: lambda _: 1.0)
+    measured = sizing.measured_size(blip, Generation())
+    assert measured == sizing.MeasuredSize(1, quiet=used == 0.95)
+    record = usual_record("fp32", 1).with_batch_size(1, quiet=used == 0.95)
+    assert record.settled == (used == 0.95)
 
 
 def test_a_size_of_a_busy_machine_is_at_least_the_usual_one(
