@@ -111,12 +111,20 @@ def needed_rights(folder: Path) -> Iterator[tuple[Path, int]]:
     A path behind a folder without rights seems to be missing, so folders come before their content.
     """
     for parent in reversed(folder.absolute().parents):
-        if not os.path.isdir(parent):  # noqa: PTH112 - as below; a file has nothing in it
+        if not may_be_folder(parent):  # a file has nothing in it
             return
         yield parent, os.X_OK
-    if os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises if a parent is not accessible
+    if may_be_folder(folder):
         yield folder, os.R_OK | os.X_OK
         yield from ((path, os.R_OK) for path in folder.iterdir() if path.exists())
+
+
+def may_be_folder(path: Path) -> bool:
+    """Return whether a path is a folder, or one that this user may not even ask for."""
+    try:
+        return path.is_dir()
+    except PermissionError:
+        return True
 
 
 def has_weights(folder: Path) -> bool:

@@ -56,6 +56,8 @@ def test_a_download_of_another_user_is_not_taken_for_a_missing_one(tmp_path: Pat
     settings = Settings(data=DataSettings(dir=tmp_path / "data"))
     folder = settings.model_cache / "models--someone--blip"
     (folder / "snapshots").mkdir(parents=True)
+    for each in (folder, folder / "snapshots"):  # whatever the umask is
+        each.chmod(0o755)
     let_others_pass(folder)
     check_missing(settings)  # the other user may not be able to read the hub's client
     assert as_nobody(lambda: check_missing(settings)) == ("", [])
