@@ -5,6 +5,7 @@ Only tests that start services of their own are spread freely.
 """
 
 import gc
+import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -55,6 +56,12 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
+
+
+@pytest.fixture(autouse=True)
+def usual_umask() -> None:
+    """Start each test with the usual umask: commands of captiond that an earlier one ran set it."""
+    os.umask(0o022)
 
 
 @pytest.fixture(scope="session")

@@ -142,6 +142,8 @@ def make_plausible_body(body: dict[str, Any], *, in_json: bool) -> None:
         "rerank": False,  # this model cannot do it
         "vocabulary": ["boat", "red sun"] if in_json else "boat, red sun",  # a tag has a letter
     }
+    if not in_json:  # a list is one text there, and the document does not bound its parts
+        usual |= {"tag_allow": "cat*, dog", "tag_deny": "sky"}
     body |= {name: value for name, value in usual.items() if name in body}
     if "vocabulary" in body:
         body.pop("tag_kinds", None)  # they would have to include its tags
