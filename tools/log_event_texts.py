@@ -6,6 +6,8 @@ COMMON_FIELDS = {
     "timestamp": "The time: UTC in JSON, local time in text for people.",
     "process": "The process: `supervisor`, or the name of a web or model process, such as "
     "`model0-1f2e3d4c`. A replacement gets another ending.",
+    "listening_interrupted": "The connection on which the server of the database says that images "
+    "wait was lost. captiond opens another one, and asks the database every few seconds meanwhile.",
     "request_id": "The request that the entry is about, in all processes. It is also the header "
     "`X-Request-ID` of the response. For images of tasks, it is the request that sent the task.",
     "task_id": "The task that the entry is about, without the end of its id: whoever has the whole "
@@ -120,7 +122,11 @@ TEXTS = {
     "its data folder.",
     "tracing_unavailable": "The variables of OpenTelemetry ask for traces, which are not possible. "
     "The service runs without them.",
+    "transaction_repeated": "A transaction was rolled back, because another one was in its way or "
+    "its connection was lost. It is tried again a few times.",
     "tuning_record_ignored": "What an earlier start measured is damaged. It is measured again.",
+    "unanswered_claim_requeued": "The answer to a claim was lost with the connection to the "
+    "database. The images that it had claimed wait again.",
     "variables_without_effect": "Variables of the service that captiond replaces are set, and have "
     "no effect. The field names those of captiond.",
     "watchdog_withheld": "No image was finished although images wait, so that systemd is not told "

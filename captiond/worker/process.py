@@ -133,7 +133,7 @@ async def caption(
     settings: Settings, identity: Identity, device: Device, channel: Channel, reporter: Reporter
 ) -> None:
     """Finish known images while the model is being loaded, then caption until the end."""
-    engine = make_engine(settings.database)
+    engine = make_engine(settings.database_address)
     recipe = make_recipe(settings, identity)
     known = KnownCaptions(recipe, engine)
     completion = Completion(known, engine, reporter)

@@ -48,7 +48,7 @@ def settings(tmp_path: Path, migrated_file: Path) -> Settings:
         images=ImageSettings(decoders=1),
     )
     settings.spool.mkdir(parents=True)
-    shutil.copy(migrated_file, settings.database)
+    shutil.copy(migrated_file, data / "captiond.db")
     return settings
 
 
