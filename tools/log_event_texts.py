@@ -6,8 +6,6 @@ COMMON_FIELDS = {
     "timestamp": "The time: UTC in JSON, local time in text for people.",
     "process": "The process: `supervisor`, or the name of a web or model process, such as "
     "`model0-1f2e3d4c`. A replacement gets another ending.",
-    "listening_interrupted": "The connection on which the server of the database says that images "
-    "wait was lost. captiond opens another one, and asks the database every few seconds meanwhile.",
     "request_id": "The request that the entry is about, in all processes. It is also the header "
     "`X-Request-ID` of the response. For images of tasks, it is the request that sent the task.",
     "task_id": "The task that the entry is about, without the end of its id: whoever has the whole "
@@ -68,6 +66,8 @@ TEXTS = {
     "keys_damaged": "Keys in the database cannot be read, and are refused.",
     "keys_unreadable": "Keys could not be read again. Those that were read last stay valid.",
     "listening": "The service accepts connections at this address.",
+    "listening_interrupted": "The connection on which the server of the database says that images "
+    "wait was lost. captiond opens another one, and asks the database every few seconds meanwhile.",
     "machine_measured": "The ways to compute were measured, and the fastest are used. `trusted` is "
     "false if the machine was busy.",
     "metrics_not_written": "The file of metrics could not be written.",
