@@ -31,6 +31,7 @@ NO_SETTINGS = frozenset({CONFIG_VARIABLE, URL_VARIABLE, KEY_VARIABLE})
 DEFAULT, ENVIRONMENT, COMMAND_LINE = "default", "environment", "command line"
 SECRETS = {
     ("webhooks", "secret"),
+    ("uploads", "secret_access_key"),
     ("keys", "named"),
 }  # no message shows the values of these settings
 

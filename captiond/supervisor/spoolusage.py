@@ -18,6 +18,7 @@ from captiond.supervisor.statusboard import StatusBoard
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 5.0
+REMOTE_PERIOD_SECONDS = 60.0  # between two listings of object storage, which cost time and money
 PAUSE = 20  # times the duration of the last measurement, so that at most 5 % of the time is spent
 LARGEST_RESERVE = 0.05  # of the disk
 DISK_STEP = 16 * 1024 * 1024
@@ -27,8 +28,8 @@ TASKS = 200  # whose files are released in one transaction
 class SpoolUsage:
     """Measures the spool every few seconds. To measure it for every upload would take much longer.
 
-    Web processes get the result a few seconds late, so they can exceed the limit by what they
-    accept within that time.
+    Object storage is measured every minute. Web processes get the result late, so they can exceed
+    the limit by what they accept within that time.
     """
 
     def __init__(
@@ -53,7 +54,13 @@ class SpoolUsage:
         while True:
             begun = time.monotonic()
             await self.measure()
-            await asyncio.sleep(max(PERIOD_SECONDS, PAUSE * (time.monotonic() - begun)))
+            period = REMOTE_PERIOD_SECONDS if self._spool.remote else PERIOD_SECONDS
+            await asyncio.sleep(max(period, PAUSE * (time.monotonic() - begun)))
+
+    async def measure_at_start(self) -> None:
+        """Measure the spool, unless it is on other machines. A start must not wait for them."""
+        if not self._spool.remote:
+            await self.measure()
 
     async def measure(self) -> None:
         """Measure the spool once, publish the result, and release files beyond `retry_bytes`."""
