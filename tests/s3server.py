@@ -23,7 +23,7 @@ from tests.service import wait_for
 
 BUCKET, PREFIX, REGION = "captiond-test", "uploads/of-tasks", "us-east-1"
 URL = f"s3://{BUCKET}/{PREFIX}"
-LISTENING = re.compile(r"Running on (http://127\.0\.0\.1:\d+)")
+LISTENING = re.compile(r"Running on (https?)://127\.0\.0\.1:(\d+)")
 USER, OTHER_USER, ADMIN = "captiond", "nobody", "admin"
 POLICIES = Path(__file__).parents[1] / "config" / "s3"
 # The requests of `prepared`, which nobody has to sign. From then on the server checks signatures.
@@ -81,15 +81,20 @@ class S3Server:
         keys = (each["Key"] for page in pages for each in page.get("Contents", ()))
         return {key.removeprefix(f"{PREFIX}/") for key in keys}
 
+    def put(self, name: str, content: bytes) -> None:
+        """Store an object."""
+        self.client.put_object(Bucket=BUCKET, Key=f"{PREFIX}/{name}", Body=content)
+
     def clear(self) -> None:
         """Delete all objects."""
         for name in self.names():
             self.client.delete_object(Bucket=BUCKET, Key=f"{PREFIX}/{name}")
 
 
-def client_of(endpoint: str, service: str, keys: Keys) -> Any:
+def client_of(endpoint: str, service: str, keys: Keys, ca: Path | None = None) -> Any:
     return boto3.client(
         service,
+        verify=str(ca) if ca else None,
         endpoint_url=endpoint,
         region_name=REGION,
         aws_access_key_id=keys.access_key_id,
@@ -98,11 +103,12 @@ def client_of(endpoint: str, service: str, keys: Keys) -> Any:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
-    """Run a server while the block runs."""
+def s3_server(certificates: tuple[Path, Path, Path] | None = None) -> Iterator[S3Server]:
+    """Run a server while the block runs, with TLS if it has an authority, a certificate, a key."""
+    tls = ("-c", certificates[1], "-k", certificates[2]) if certificates else ()
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, "-H", "127.0.0.1", "-p", "0"],
+            [sys.executable, "-m", MODULE, "-H", "127.0.0.1", "-p", "0", *tls],
             stdout=log,
             stderr=log,
             env={"INITIAL_NO_AUTH_ACTION_COUNT": str(UNSIGNED), "PATH": ""},
@@ -112,20 +118,21 @@ def s3_server() -> Iterator[S3Server]:
             assert process.poll() is None, "the S3 server has ended"
             log.seek(0)
             found = LISTENING.search(log.read().decode())
-            return found and found[1]
+            return found and f"{found[1]}://{'localhost' if tls else '127.0.0.1'}:{found[2]}"
 
         try:
-            yield prepared(wait_for(listening, "the S3 server"))
+            endpoint = wait_for(listening, "the S3 server")
+            yield prepared(endpoint, certificates[0] if certificates else None)
         finally:
             process.kill()
             process.wait()
 
 
-def prepared(endpoint: str) -> S3Server:
+def prepared(endpoint: str, ca: Path | None) -> S3Server:
     """Create the bucket, and the users with their keys."""
     nobody = Keys("none", "none")
-    iam = client_of(endpoint, "iam", nobody)
-    client_of(endpoint, "s3", nobody).create_bucket(Bucket=BUCKET)
+    iam = client_of(endpoint, "iam", nobody, ca)
+    client_of(endpoint, "s3", nobody, ca).create_bucket(Bucket=BUCKET)
     keys = []
     for name in (USER, OTHER_USER, ADMIN):
         iam.create_user(UserName=name)

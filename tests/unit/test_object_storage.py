@@ -16,7 +16,8 @@ from captiond.spool.bucket import PART_BYTES, Bucket, open_bucket
 from captiond.spool.trial import try_storage
 from captiond.spool.unavailable import StorageUnavailable
 from captiond.upload_settings import UploadSettings
-from tests.s3server import BUCKET, POLICIES, PREFIX, S3Server
+from tests.certificates import write_certificates
+from tests.s3server import BUCKET, POLICIES, PREFIX, S3Server, s3_server
 from tests.spools import home_in, stored
 from tests.wire import Wire, wire
 
@@ -283,6 +284,15 @@ def test_a_certificate_authority_that_cannot_be_read(server: S3Server, tmp_path:
             path.write_text("-----BEGIN CERTIFICATE-----\nwrong\n-----END CERTIFICATE-----\n")
         with pytest.raises(SettingsError, match=r"cannot be (read|used)"):
             bucket_with(server, ca=path)
+
+
+def test_a_private_authority_is_trusted_if_the_settings_name_it(tmp_path: Path) -> None:
+    certificates = write_certificates(tmp_path)
+    with s3_server(certificates) as server:
+        assert server.endpoint.startswith("https://")
+        try_storage(open_bucket(server.settings(ca=certificates[0])))
+        with pytest.raises(StorageUnavailable, match="cannot be reached"):
+            try_storage(open_bucket(server.settings()))
 
 
 def test_the_rules_of_the_bucket_are_what_a_bucket_takes(server: S3Server) -> None:
