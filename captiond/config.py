@@ -22,6 +22,7 @@ from captiond.kept_settings import CacheSettings, RetentionSettings
 from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
 from captiond.server_settings import ServerSettings
 from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
+from captiond.upload_settings import UploadSettings
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -276,6 +277,7 @@ class Settings(Section):
     images: ImageSettings = Field(default_factory=ImageSettings)
     tags: TagSettings = Field(default_factory=TagSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    uploads: UploadSettings = Field(default_factory=UploadSettings)
     clients: ClientSettings = Field(default_factory=ClientSettings)
     keys: KeySettings = Field(default_factory=KeySettings)
     cache: CacheSettings = Field(default_factory=CacheSettings)

@@ -127,6 +127,11 @@ TEXTS = {
     "tuning_record_ignored": "What an earlier start measured is damaged. It is measured again.",
     "unanswered_claim_requeued": "The answer to a claim was lost with the connection to the "
     "database. The images that it had claimed wait again.",
+    "upload_not_stored": "The object storage has not taken the upload of a task. Its client "
+    "got 503.",
+    "uploads_not_readable": "Images of tasks cannot be fetched from the object storage. They wait, "
+    "and it is tried again.",
+    "uploads_readable_again": "Images of tasks can be fetched from the object storage again.",
     "variables_without_effect": "Variables of the service that captiond replaces are set, and have "
     "no effect. The field names those of captiond.",
     "watchdog_withheld": "No image was finished although images wait, so that systemd is not told "

@@ -44,6 +44,11 @@ VALUES: dict[str, Any] = {
     "keys.named": {"a": {"key": KEY, "scopes": ["read", "caption"]}, "b": KEY},
     "webhooks.allow": ["a.example.com", "[::1]:80"],
     "webhooks.secret": SECRET,
+    "uploads.url": "s3://bucket/prefix",
+    "uploads.endpoint": "https://minio.example.com",
+    "uploads.credentials": "/run/secrets/aws",
+    "uploads.ca": "/etc/ssl/ca.pem",
+    "uploads.secret_access_key": SECRET,
     "dialects.models": ["llava", "gpt-4o-mini"],
 }
 BYTES = 768 * 1024 * 1024  # within the bounds of every size in bytes
