@@ -120,6 +120,14 @@ TEXTS = {
     "its data folder.",
     "tracing_unavailable": "The variables of OpenTelemetry ask for traces, which are not possible. "
     "The service runs without them.",
+    "translation_failed": "Captions could not be translated at once. They are translated one by "
+    "one. One that cannot be translated stays in English.",
+    "translation_not_started": "The model of a language could not be run. Captions in this "
+    "language are in English.",
+    "translation_out_of_memory": "The device had too little memory to translate a batch, which is "
+    "halved.",
+    "translation_unavailable": "The model of a language is missing or broken. Captions in this "
+    "language are in English. `captiond check` tells the reason as well.",
     "tuning_record_ignored": "What an earlier start measured is damaged. It is measured again.",
     "variables_without_effect": "Variables of the service that captiond replaces are set, and have "
     "no effect. The field names those of captiond.",
