@@ -117,10 +117,8 @@ def by_transformers(model: Any) -> Way:
 
 
 def by_ctranslate2(folder: Path, kind: str) -> Way:
-    import ctranslate2  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    from ctranslate2.converters import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
-        TransformersConverter,
-    )
+    import ctranslate2
+    from ctranslate2.converters import TransformersConverter
 
     converted = str(folder / kind)
     TransformersConverter(str(folder / "opus")).convert(converted, quantization=kind)
