@@ -31,7 +31,7 @@ MIB = 1024 * 1024
 GIB = 1024 * MIB
 
 ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
 DEVICES = re.compile(r"auto|cpu(,cpu)*|cuda(:\d+)?(,cuda:\d+)*")
 PrecisionSetting = Annotated[Literal["auto", Precision], AnyCase]
 
@@ -74,7 +74,8 @@ class ModelSettings(Section):
     precision: PrecisionSetting = Field(
         "auto",
         description="Number format of the model. auto is fp32 on a CPU, or bf16 where that is "
-        "measured to be faster; on a GPU it is bf16 or else fp16. int8 is for CPUs only.",
+        "measured to be faster; on a GPU it is bf16 or else fp16. int8 is for CPUs only, fp8 for "
+        "GPUs that have it.",
     )
     batch_size: int = Field(
         0,

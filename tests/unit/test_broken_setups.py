@@ -345,7 +345,7 @@ def test_a_secret_of_webhooks_that_is_none(tmp_path: Path) -> None:
             "tags.pipelines has no pipeline for this language, only for: en",
         ),
         ({"server": {"prot": 80}}, {"server": {"port": 80}}, "there is no such setting"),
-        ({"server": {"port": "http"}}, {"server": {"port": "80"}}, "should be a valid integer"),
+        ({"server": {"port": "http"}}, {"server": {"port": "80"}}, "must be a whole number"),
         ({"logs": {"level": "loud"}}, {"logs": {"level": "DEBUG"}}, "'debug', 'info', 'warning'"),
         ({"model": {"device": "gpu"}}, {"model": {"device": "cuda"}}, "must be auto, cpu, cuda"),
         ({"data": {"dir": ""}}, {"data": {"dir": "data"}}, "Path should not be empty"),
