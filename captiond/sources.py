@@ -33,6 +33,7 @@ DEFAULT, ENVIRONMENT, COMMAND_LINE = "default", "environment", "command line"
 SECRETS = {
     ("database", "url"),
     ("webhooks", "secret"),
+    ("uploads", "secret_access_key"),
     ("keys", "named"),
 }  # no message shows the values of these settings
 

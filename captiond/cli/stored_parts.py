@@ -23,6 +23,8 @@ def stored_parts(
     The function returns its result as text, and raises a CaptiondError if the part is not usable.
     """
     yield "data folder", lambda: check_data(settings)
+    if settings.uploads.url:
+        yield "uploads", lambda: check_uploads(settings)
     yield "database", lambda: check_database(settings)
     if files := key_files(settings.keys, environ):
         yield "keys", lambda: check_keys(files)
@@ -88,6 +90,19 @@ async def state_of(address: DatabaseAddress) -> str:
     finally:
         await engine.dispose()
     return str(address)
+
+
+def check_uploads(settings: Settings) -> str:
+    """Return the object storage of uploads, after a trial.
+
+    Raises:
+        SettingsError, StartupError, StoreError: the service could not use it.
+    """
+    from captiond.spool.bucket import open_bucket
+    from captiond.spool.trial import try_storage
+
+    try_storage(open_bucket(settings.uploads))
+    return f"{settings.uploads.url} can be written, read, listed and cleaned"
 
 
 def check_keys(files: tuple[Path, ...]) -> str:

@@ -235,9 +235,9 @@ class Supervisor:
 
     async def _measure_spool_at_start(self) -> None:
         """Remove what an earlier run left in the spool, while no web process writes to it."""
-        swept = await self._cleaner.sweep()
+        swept = await self._cleaner.sweep_at_start()
         log.info("spool_swept", files_removed=swept)
-        await self._usage.measure()
+        await self._usage.measure_at_start()
 
     async def _drain(self, webs: list[Running], models: list[Running]) -> None:
         """Let web processes answer what they have, then let model processes finish their batch.

@@ -137,6 +137,11 @@ POSTGRES = "tests/unit/test_postgres.py -k "
 CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
+    Guard(
+        "passing-failures-are-not-cached",
+        value("False"),
+        "tests/unit/test_model_process.py -k fails_once",
+    ),
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
     Guard("damaged-caption", uncaught, "tests/unit/test_store.py -k damaged_caption"),
     Guard("damaged-options", uncaught, "tests/unit/test_store.py -k options_are_damaged"),
@@ -205,6 +210,7 @@ GUARDS = (
     Guard("replay-of-a-full-queue", never, "tests/unit/test_queue_limit.py -k sent_again"),
     Guard("pipelined-requests-are-paced", remove, "tests/unit/test_pipelining.py"),
     Guard("missing-heif", never, "tests/unit/test_config.py -k heif"),
+    Guard("missing-s3", never, "tests/unit/test_config.py -k object_storage_without"),
     Guard("a-stop-is-no-alarm", always, "tests/unit/test_attendance.py -k too_late_in_a_stop"),
     Guard("named-files-count", never, "tests/unit/test_named_files.py -k as_much_as_sent"),
     Guard("reserve-of-disk-space", never, "tests/unit/test_spool_room.py -k reserve"),
