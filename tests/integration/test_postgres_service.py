@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.conftest import png
+from tests.on_postgres import check_each_once, on, send
 from tests.postgres import PostgresServer, postgres_server
-from tests.service import FRESH, Service, captiond, running, running_without_model, wait_for
+from tests.service import FRESH, captiond, running, running_without_model, wait_for
 
 NO_VARIABLES: Mapping[str, str] = {}
-ENDED = "('COMPLETED', 'FAILED', 'CANCELLED')"
 
 
 @pytest.fixture(scope="module")
@@ -25,29 +25,6 @@ def server() -> Iterator[PostgresServer]:
 def name(server: PostgresServer) -> str:
     """The name of an empty database."""
     return server.create_database()
-
-
-def on(server: PostgresServer, name: str) -> dict[str, str]:
-    """Return the settings of a service on this database."""
-    return {**FRESH, "CAPTIOND_DATABASE__URL": server.url(name)}
-
-
-def send(service: Service, first: int, images: int) -> str:
-    files = [("images", (f"{n}.png", png(n))) for n in range(first, first + images)]
-    response = service.client.post("/async-batch-caption", files=files)
-    assert response.status_code == 202, response.text
-    return str(response.json()["task_id"])
-
-
-def check_each_once(server: PostgresServer, name: str, accepted: dict[str, int]) -> None:
-    query = "SELECT task_id, count(*) FROM images GROUP BY task_id"
-    assert dict(server.execute(query, name)) == accepted  # type: ignore[arg-type]
-    for table in ("images", "tasks"):
-        open_rows = f"SELECT id, status FROM {table} WHERE status NOT IN {ENDED}"
-        assert server.execute(open_rows, name) == []
-    assert server.execute("SELECT id FROM images WHERE result IS NULL", name) == []
-    counted = "SELECT id FROM tasks WHERE open_images <> 0 OR turn IS NOT NULL"
-    assert server.execute(counted, name) == []
 
 
 def captions(task: dict[str, Any]) -> list[bool]:
