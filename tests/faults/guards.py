@@ -153,7 +153,7 @@ GUARDS = (
     Guard("dead-connections-replaced", never, POSTGRES + "old_connections"),
     Guard("file-of-an-uncertain-task", uncaught, "tests/unit/test_acceptance.py -k may_have_been"),
     Guard("repeat-after-conflict", uncaught, POSTGRES + "deadlock"),
-    Guard("tasks-locked-before-images", never, POSTGRES + "revisions"),
+    Guard("tasks-locked-before-results", remove, POSTGRES + "revisions"),
     Guard("no-copy-of-a-running-service", never, "tests/unit/test_moving.py -k in_use"),
     Guard("copies-compared", never, "tests/unit/test_moving.py -k differs"),
     Guard("no-service-on-an-unfinished-copy", never, "tests/unit/test_moving.py -k interrupted"),
