@@ -42,12 +42,12 @@ class Reporter:
     def __init__(self, channel: Channel, process: str, traces: "Traces | None" = None) -> None:
         """Report for a process; its name ends with a random part, which metrics leave out.
 
-        `traces` is None if traces are off.
+        `traces` is None if traces are off. Other parts of the process measure with `recorder`.
         """
         self._traces = traces
         self._channel = channel
         self._process = process.rpartition("-")[0] or process
-        self._recorder = Recorder()
+        self.recorder = Recorder()
         self._tickets: set[str] = set()
         self._withdrawn: set[str] = set()
         self._tagging_failures = 0
@@ -60,7 +60,7 @@ class Reporter:
         if self._traces is not None:
             self._traces.image_accepted(work)
         if work.since:
-            self._recorder.observe(IMAGE_WAIT_SECONDS, time.monotonic() - work.since, work.lane)
+            self.recorder.observe(IMAGE_WAIT_SECONDS, time.monotonic() - work.since, work.lane)
 
     def withdraw(self, ticket: str) -> None:
         """Note that the result of this work is not wanted. Finished work is ignored."""
@@ -86,12 +86,12 @@ class Reporter:
         self, lane: Lane, images: int, seconds: float, idle: dict[IdleCause, float]
     ) -> None:
         """Record a batch: how long it took, and what the model waited for before it."""
-        self._recorder.count(BATCHES, self._process, lane.value)
-        self._recorder.observe(BATCH_IMAGES, images, self._process, lane.value)
-        self._recorder.observe(BATCH_SECONDS, seconds, lane.value)
-        self._recorder.count(MODEL_BUSY, self._process, amount=seconds)
+        self.recorder.count(BATCHES, self._process, lane.value)
+        self.recorder.observe(BATCH_IMAGES, images, self._process, lane.value)
+        self.recorder.observe(BATCH_SECONDS, seconds, lane.value)
+        self.recorder.count(MODEL_BUSY, self._process, amount=seconds)
         for cause, waited in idle.items():
-            self._recorder.count(MODEL_IDLE, self._process, cause.value, amount=waited)
+            self.recorder.count(MODEL_IDLE, self._process, cause.value, amount=waited)
         log.debug(
             "batch",
             images=images,
@@ -103,10 +103,10 @@ class Reporter:
     def image_finished(self, work: Work, outcome: Outcome) -> None:
         """Count a finished image, and record how long it took since its acceptance."""
         label = outcome_label(outcome)
-        self._recorder.count(IMAGES_FINISHED, work.lane, label)
+        self.recorder.count(IMAGES_FINISHED, work.lane, label)
         seconds = time.monotonic() - work.since
         if work.since and label != Withdrawn.code:
-            self._recorder.observe(IMAGE_SECONDS, seconds, work.lane)
+            self.recorder.observe(IMAGE_SECONDS, seconds, work.lane)
         log.debug(
             "image_finished",
             **work.ids,
@@ -127,35 +127,35 @@ class Reporter:
     def captions_generated(self, captions: Iterable[Caption]) -> None:
         """Count the tokens of new captions."""
         tokens = sum(len(caption.tokens) for caption in captions)
-        self._recorder.count(CAPTION_TOKENS, amount=tokens)
+        self.recorder.count(CAPTION_TOKENS, amount=tokens)
 
     def cache_looked_up(self, *, hit: bool, used: bool) -> None:
         """Count what the cache knows of an image. It is not `used` for every image."""
-        self._recorder.count(CACHE_LOOKUPS, "hit" if hit else "miss" if used else "unused")
+        self.recorder.count(CACHE_LOOKUPS, "hit" if hit else "miss" if used else "unused")
 
     def decoder_died(self, death: Death) -> None:
         """Count an image decoder that is replaced."""
-        self._recorder.count(RESTARTS, "decoder", death)
+        self.recorder.count(RESTARTS, "decoder", death)
 
     def watch_device(self, memory: Mapping[str, Callable[[], float]]) -> None:
         """Report the memory of the device from now on, by its states."""
         for state, read in memory.items():
-            self._recorder.watch(DEVICE_MEMORY, read, self._process, state)
+            self.recorder.watch(DEVICE_MEMORY, read, self._process, state)
 
     def stages_timed(self, timings: Timings) -> None:
         """Record where the time of an image went that was in a batch."""
         for stage in ("decode", "queue", "model", "tags"):
-            self._recorder.observe(STAGE_SECONDS, getattr(timings, stage), stage)
+            self.recorder.observe(STAGE_SECONDS, getattr(timings, stage), stage)
 
     def tagging_failed(self, total: int) -> None:
         """Count failures of the taggers; `total` is their number since this process started."""
         if total > self._tagging_failures:
-            self._recorder.count(TAGGING_FAILURES, amount=total - self._tagging_failures)
+            self.recorder.count(TAGGING_FAILURES, amount=total - self._tagging_failures)
             self._tagging_failures = total
 
     def send_measurements(self) -> None:
         """Send what was recorded since the last call, if there is anything."""
-        measurements = self._recorder.take()
+        measurements = self.recorder.take()
         if measurements:
             self._channel.send(Measured(measurements))
 
