@@ -134,7 +134,8 @@ STAGE_SECONDS = Histogram(
     "captiond_stage_seconds",
     Area.IMAGES,
     "Time of an image in each stage of a model process: decode (with the wait for a decoder), "
-    "queue (the wait for the batch), model, tags.",
+    "queue (the wait for the batch), model, translation (in batches with "
+    "images to translate), tags.",
     SECONDS,
     ("stage",),
 )
@@ -151,6 +152,13 @@ CAPTION_TOKENS = Counter(
 )
 TAGGING_FAILURES = Counter(
     "captiond_tagging_failures_total", Area.IMAGES, "Captions whose tags could not be made."
+)
+TRANSLATIONS = Counter(
+    "captiond_translations_total",
+    Area.IMAGES,
+    "Images whose captions were to be translated, by language and by what became of them: "
+    "translated, or in English because the translation is degenerate or the model unavailable.",
+    ("language", "outcome"),
 )
 CLAIMED = Counter(
     "captiond_images_claimed_total",

@@ -166,6 +166,15 @@ SECTIONS = (
                 stacked=True,
             ),
             Panel(
+                "Translations",
+                (
+                    Query(
+                        rate("captiond_translations_total", "language, outcome"),
+                        "{{language}}: {{outcome}}",
+                    ),
+                ),
+            ),
+            Panel(
                 "Failures",
                 (
                     Query(rate("captiond_tagging_failures_total", "instance"), "no tags"),

@@ -35,7 +35,7 @@ async def check_all(settings: Settings, report: Reporter) -> int:
     for problem in problems:
         report(problem)
     state = "ok" if not problems else f"problems: {len(problems)}"
-    report(f"{settings.database}: {state}: {summary}")
+    report(f"{settings.database_address}: {state}: {summary}")
     return len(problems)
 
 

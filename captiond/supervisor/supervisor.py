@@ -36,6 +36,7 @@ from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
+from captiond.supervisor.datafolder import home_of
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.gauges import Gauges
 from captiond.supervisor.keyring import KeyRing
@@ -79,7 +80,7 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._engine = engine
-        self._node = leases.new_node(socket.gethostname())
+        self._node = leases.new_node(socket.gethostname(), home_of(settings.data.dir))
         self._notifier = notifier
         self._courier = courier
         self._keyring = keyring
@@ -169,6 +170,7 @@ class Supervisor:
             self._assignment.run_interactive(),
             self._assignment.run_bulk(),
             self._assignment.run_poll(),
+            self._assignment.run_wakeups(),
             self._changes.run(),
             self._checkpoint_forever(),
             renew_forever(self._engine, self._node, self._assignment.bulk_hint),

@@ -83,7 +83,7 @@ async def run(start: WebStart) -> None:
 
 def make_services(start: WebStart, supervisor: SupervisorClient, *, connections: int) -> Services:
     """Return what the request handlers of a process with so many connections share."""
-    engine = make_engine(start.settings.database)
+    engine = make_engine(start.settings.database_address)
     queue = TaskQueue(engine)
     places = QueuePlaces(engine, queue, lambda: supervisor.state.bulk_rate)
     watch = TaskWatch(engine, waiters_for(connections))

@@ -25,6 +25,7 @@ from captiond.metrics import (
     RESTARTS,
     STAGE_SECONDS,
     TAGGING_FAILURES,
+    TRANSLATIONS,
 )
 from captiond.processes.channel import Channel
 from captiond.recording import Recorder
@@ -42,15 +43,20 @@ class Reporter:
     def __init__(self, channel: Channel, process: str, traces: "Traces | None" = None) -> None:
         """Report for a process; its name ends with a random part, which metrics leave out.
 
-        `traces` is None if traces are off. Other parts of the process measure with `recorder`.
+        `traces` is None if traces are off.
         """
         self._traces = traces
         self._channel = channel
         self._process = process.rpartition("-")[0] or process
-        self.recorder = Recorder()
+        self._recorder = Recorder()
         self._tickets: set[str] = set()
         self._withdrawn: set[str] = set()
         self._tagging_failures = 0
+
+    @property
+    def recorder(self) -> Recorder:
+        """What other parts of the process measure with."""
+        return self._recorder
 
     # ------------------------------------------------------------ tickets
 
@@ -60,7 +66,7 @@ class Reporter:
         if self._traces is not None:
             self._traces.image_accepted(work)
         if work.since:
-            self.recorder.observe(IMAGE_WAIT_SECONDS, time.monotonic() - work.since, work.lane)
+            self._recorder.observe(IMAGE_WAIT_SECONDS, time.monotonic() - work.since, work.lane)
 
     def withdraw(self, ticket: str) -> None:
         """Note that the result of this work is not wanted. Finished work is ignored."""
@@ -86,12 +92,12 @@ class Reporter:
         self, lane: Lane, images: int, seconds: float, idle: dict[IdleCause, float]
     ) -> None:
         """Record a batch: how long it took, and what the model waited for before it."""
-        self.recorder.count(BATCHES, self._process, lane.value)
-        self.recorder.observe(BATCH_IMAGES, images, self._process, lane.value)
-        self.recorder.observe(BATCH_SECONDS, seconds, lane.value)
-        self.recorder.count(MODEL_BUSY, self._process, amount=seconds)
+        self._recorder.count(BATCHES, self._process, lane.value)
+        self._recorder.observe(BATCH_IMAGES, images, self._process, lane.value)
+        self._recorder.observe(BATCH_SECONDS, seconds, lane.value)
+        self._recorder.count(MODEL_BUSY, self._process, amount=seconds)
         for cause, waited in idle.items():
-            self.recorder.count(MODEL_IDLE, self._process, cause.value, amount=waited)
+            self._recorder.count(MODEL_IDLE, self._process, cause.value, amount=waited)
         log.debug(
             "batch",
             images=images,
@@ -103,10 +109,10 @@ class Reporter:
     def image_finished(self, work: Work, outcome: Outcome) -> None:
         """Count a finished image, and record how long it took since its acceptance."""
         label = outcome_label(outcome)
-        self.recorder.count(IMAGES_FINISHED, work.lane, label)
+        self._recorder.count(IMAGES_FINISHED, work.lane, label)
         seconds = time.monotonic() - work.since
         if work.since and label != Withdrawn.code:
-            self.recorder.observe(IMAGE_SECONDS, seconds, work.lane)
+            self._recorder.observe(IMAGE_SECONDS, seconds, work.lane)
         log.debug(
             "image_finished",
             **work.ids,
@@ -127,35 +133,42 @@ class Reporter:
     def captions_generated(self, captions: Iterable[Caption]) -> None:
         """Count the tokens of new captions."""
         tokens = sum(len(caption.tokens) for caption in captions)
-        self.recorder.count(CAPTION_TOKENS, amount=tokens)
+        self._recorder.count(CAPTION_TOKENS, amount=tokens)
+
+    def captions_translated(self, outcomes: Iterable[tuple[str, str]]) -> None:
+        """Count images whose captions were to be translated, by language and outcome."""
+        for language, outcome in outcomes:
+            self._recorder.count(TRANSLATIONS, language, outcome)
 
     def cache_looked_up(self, *, hit: bool, used: bool) -> None:
         """Count what the cache knows of an image. It is not `used` for every image."""
-        self.recorder.count(CACHE_LOOKUPS, "hit" if hit else "miss" if used else "unused")
+        self._recorder.count(CACHE_LOOKUPS, "hit" if hit else "miss" if used else "unused")
 
     def decoder_died(self, death: Death) -> None:
         """Count an image decoder that is replaced."""
-        self.recorder.count(RESTARTS, "decoder", death)
+        self._recorder.count(RESTARTS, "decoder", death)
 
     def watch_device(self, memory: Mapping[str, Callable[[], float]]) -> None:
         """Report the memory of the device from now on, by its states."""
         for state, read in memory.items():
-            self.recorder.watch(DEVICE_MEMORY, read, self._process, state)
+            self._recorder.watch(DEVICE_MEMORY, read, self._process, state)
 
     def stages_timed(self, timings: Timings) -> None:
         """Record where the time of an image went that was in a batch."""
         for stage in ("decode", "queue", "model", "tags"):
-            self.recorder.observe(STAGE_SECONDS, getattr(timings, stage), stage)
+            self._recorder.observe(STAGE_SECONDS, getattr(timings, stage), stage)
+        if timings.translation:
+            self._recorder.observe(STAGE_SECONDS, timings.translation, "translation")
 
     def tagging_failed(self, total: int) -> None:
         """Count failures of the taggers; `total` is their number since this process started."""
         if total > self._tagging_failures:
-            self.recorder.count(TAGGING_FAILURES, amount=total - self._tagging_failures)
+            self._recorder.count(TAGGING_FAILURES, amount=total - self._tagging_failures)
             self._tagging_failures = total
 
     def send_measurements(self) -> None:
         """Send what was recorded since the last call, if there is anything."""
-        measurements = self.recorder.take()
+        measurements = self._recorder.take()
         if measurements:
             self._channel.send(Measured(measurements))
 

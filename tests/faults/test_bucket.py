@@ -57,7 +57,7 @@ def disturb(service: Service, line: Wire, rng: random.Random) -> None:
     else:
         line.rule = refuses
     time.sleep(rng.uniform(0, 1))
-    if kind := rng.choice(["web", "model", None]):
+    if kind := rng.choice(["web", "web", "model", None, None, None]):
         for process in service.children(kind)[:1]:
             process.kill()
     time.sleep(rng.uniform(0, 1))
