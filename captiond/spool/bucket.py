@@ -38,10 +38,12 @@ PROFILE, ACCESS_KEY, SECRET_KEY = "default", "aws_access_key_id", "aws_secret_ac
 SESSION_TOKEN = "aws_session_token"  # noqa: S105 - the name of an entry
 CODE = re.compile(r"(?:<Code>|\(code: )(\w+)")  # of a response, or of one object of several
 STATUS = re.compile(r"status code: (\d{3})")
+HOST = re.compile(r"(https?://[^/\s]+)")
+CAUSE = re.compile(r'(?:message|error): "([^"]+)"')  # of the operating system, or of a name
+CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
 FULL = {"QuotaExceeded", "QuotaExceededException", "InsufficientCapacity", "StorageFull"}
 FULL |= {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 INSUFFICIENT_STORAGE, REFUSED = "507", {"401", "403"}  # statuses of responses
-REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,24 @@ def translated(error: Exception, url: str, done: str) -> SpoolError | NoSpace | 
         )
     if code or status:
         return StorageUnavailable(f"{url}: objects cannot be {done}: {code or f'status {status}'}")
-    reason = " ".join(text.split())[:REASON_CHARACTERS]
-    return StorageUnavailable(f"{url}: the storage cannot be reached: {reason}")
+    return unreachable(str(error), url)
+
+
+def unreachable(text: str, url: str) -> StorageUnavailable:
+    """Return what to do about a storage that gives no answer.
+
+    Why it gives none is at the end of what obstore prints for programmers. The rest of it differs
+    from time to time, and would give each failure a log line of its own.
+    """
+    if untrusted := first(CERTIFICATE, text):
+        why, what = f"its certificate is not trusted ({untrusted})", "[uploads] ca"
+    else:
+        causes = CAUSE.findall(text) or [text.partition("\n")[0].rpartition(" - ")[2]]
+        why, what = causes[-1], "[uploads] endpoint and region, and the network"
+    host = first(HOST, text)
+    return StorageUnavailable(
+        f"{url}: the storage{f' at {host}' if host else ''} cannot be reached: {why}; check {what}"
+    )
 
 
 def first(pattern: re.Pattern[str], text: str) -> str:

@@ -200,7 +200,8 @@ def test_a_trial_leaves_nothing_behind(server: S3Server) -> None:
     [
         ({"secret_access_key": "wrong"}, r"objects cannot be written \(SignatureDoesNotMatch\)"),
         ({"access_key_id": "wrong"}, r"objects cannot be written \(InvalidAccessKeyId\)"),
-        ({"endpoint": "http://127.0.0.1:1"}, "the storage cannot be reached"),
+        ({"endpoint": "http://127.0.0.1:1"}, "at http://127.0.0.1:1 cannot be reached: Connection"),
+        ({"endpoint": "http://no.invalid"}, "reached: failed to lookup.*check .uploads. endpoint"),
     ],
 )
 def test_a_trial_says_what_is_wrong_and_no_secret(
@@ -291,7 +292,8 @@ def test_a_private_authority_is_trusted_if_the_settings_name_it(tmp_path: Path) 
     with s3_server(certificates) as server:
         assert server.endpoint.startswith("https://")
         try_storage(open_bucket(server.settings(ca=certificates[0])))
-        with pytest.raises(StorageUnavailable, match="cannot be reached"):
+        untrusted = r"certificate is not trusted \(UnknownIssuer\); check \[uploads\] ca"
+        with pytest.raises(StorageUnavailable, match=untrusted):
             try_storage(open_bucket(server.settings()))
 
 
