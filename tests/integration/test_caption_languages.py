@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from captiond.client import Captiond
 from tests.answers import BY_NAME, check
 from tests.conftest import png
 from tests.marian import write_marian
@@ -165,6 +166,17 @@ def test_a_json_request_and_a_batch_with_other_languages(german: Service) -> Non
     typed = {"path": SUN, "caption_language": 3}
     response = german.client.post("/caption", json=typed)
     assert response.status_code == 422
+
+
+def test_the_python_client_has_both_captions(german: Service) -> None:
+    with Captiond(german.url) as client:
+        result = client.caption(DATA / SUN, caption_language="de", num_captions=2)
+        assert (result.caption, result.caption_en) == (GERMAN, ENGLISH)
+        assert result.caption_language == "de"
+        assert result.captions[0].caption_en == ENGLISH
+        assert "red boat" in {tag.tag_en for tag in result.tag_details}
+        plain = client.caption(DATA / SUN)
+        assert (plain.caption_en, plain.caption_language) == (None, None)
 
 
 def test_time_and_outcomes_are_measured(german: Service) -> None:
