@@ -31,7 +31,9 @@ URL_VARIABLE, KEY_VARIABLE = f"{ENV_PREFIX}URL", f"{ENV_PREFIX}KEY"  # of a serv
 NO_SETTINGS = frozenset({CONFIG_VARIABLE, URL_VARIABLE, KEY_VARIABLE})
 DEFAULT, ENVIRONMENT, COMMAND_LINE = "default", "environment", "command line"
 SECRETS = {
+    ("database", "url"),
     ("webhooks", "secret"),
+    ("uploads", "secret_access_key"),
     ("keys", "named"),
 }  # no message shows the values of these settings
 

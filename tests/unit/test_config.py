@@ -14,6 +14,7 @@ from captiond.config import MIB, ImageSettings, Settings
 from captiond.errors import SettingsError
 from captiond.keys import new_secret
 from captiond.sources import checked, layers_of, load_settings, origins
+from captiond.upload_settings import UploadSettings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -294,6 +295,46 @@ def test_heif_without_its_library_is_an_error_at_the_start(
     with pytest.raises(ValidationError, match=re.escape("captiond[heif]")):
         ImageSettings(types=("jpeg", "heif"))
     ImageSettings()
+
+
+def test_object_storage_without_its_library_is_an_error_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert UploadSettings(url="s3://bucket").url == "s3://bucket"
+    monkeypatch.setattr("captiond.upload_settings.find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=re.escape("captiond[s3]")):
+        UploadSettings(url="s3://bucket")
+    UploadSettings()
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "prefix"),
+    [
+        ("s3://my-bucket", "my-bucket", ""),
+        ("s3://my.bucket//a/b/", "my.bucket", "a/b"),
+        ("", "", ""),
+    ],
+)
+def test_a_bucket_and_its_prefix(url: str, bucket: str, prefix: str) -> None:
+    settings = UploadSettings(url=url)
+    assert (settings.bucket, settings.prefix) == (bucket, prefix)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["/srv/spool", "s3://", "s3://A/b", "s3://key:secret@bucket", "gs://bucket", "s3://b?a=b"],
+)
+def test_what_is_no_bucket_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="must be s3://bucket or s3://bucket/prefix"):
+        UploadSettings(url=url)
+
+
+def test_no_message_shows_the_secret_of_the_object_storage(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"uploads\.secret_access_key") as error:
+        load(write(tmp_path, "[uploads]\nsecret_access_key = ['hidden']"))
+    assert "hidden" not in str(error.value)
+    settings = load(environ={"CAPTIOND_UPLOADS__SECRET_ACCESS_KEY": "hidden"})
+    assert "hidden" not in repr(settings)
 
 
 @pytest.mark.parametrize("size", [1, MIB - 1])
