@@ -141,7 +141,7 @@ async def caption(
     recipe = make_recipe(settings, identity)
     known = KnownCaptions(recipe, engine)
     completion = Completion(known, engine, reporter)
-    fetcher = ImageFetcher(open_objects(settings))
+    fetcher = ImageFetcher(open_objects(settings), reporter.recorder)
     intake = ImageIntake(recipe, known, fetcher, completion, reporter)
     receiver = Receiver(channel, intake, reporter)
     async with asyncio.TaskGroup() as group:
