@@ -145,6 +145,12 @@ class FileTooLarge(ImageError):
     status = 413
 
 
+class ReferenceUnreadable(ImageError):
+    """The file or the object at an address cannot be read. Only commands read such addresses."""
+
+    code = "reference_unreadable"
+
+
 class PathRefused(ImageError):
     """The field `path` names no regular file under `[images] root`."""
 

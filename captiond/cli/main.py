@@ -19,6 +19,7 @@ from captiond.cli.exits import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG_USAGE, die_
 from captiond.cli.keys_command import keys_app
 from captiond.cli.plain_help import use_plain_help
 from captiond.cli.pull_command import pull
+from captiond.cli.ray_command import ray
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
 from captiond.processes.collector import without_gc
@@ -262,6 +263,7 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
 
 app.command()(pull)
 app.command()(calibrate)
+app.command()(ray)
 
 
 @app.command()
