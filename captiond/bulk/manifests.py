@@ -17,9 +17,12 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import IO, cast
+from typing import IO
+
+from typing_extensions import Buffer
 
 from captiond.bulk.references import bucket_store, first_line, is_object, local_path, split_object
 from captiond.errors import SettingsError
@@ -28,7 +31,7 @@ from captiond.imagetypes import SUFFIXES
 COLUMN = "uri"
 LISTED_AT_ONCE = 1000  # objects: as many as a page of S3 has
 ROWS_AT_ONCE = 10_000  # of a Parquet file
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 4 << 20  # of a manifest in object storage, read in one request
 SYSTEM_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"})
 NO_PYARROW = "Parquet needs the extra captiond[parquet]: pip install 'captiond[parquet]'"
 
@@ -78,18 +81,13 @@ def files(path: Path) -> Iterator[str]:
 
 def objects(source: str) -> Iterator[str]:
     """Yield the images beneath a prefix, or the one object of this name."""
-    from obstore.exceptions import BaseError
-
     bucket, prefix = split_object(source)
     if is_image(prefix):
         yield source
         return
-    try:
-        listing = bucket_store(bucket).list(prefix or None, chunk_size=LISTED_AT_ONCE)
-        for page in listing:
+    with as_settings_error(source):
+        for page in bucket_store(bucket).list(prefix or None, chunk_size=LISTED_AT_ONCE):
             yield from (f"{bucket}/{each['path']}" for each in page if is_image(each["path"]))
-    except BaseError as error:
-        raise SettingsError(f"{source}: {first_line(error)}") from error
 
 
 def is_image(name: str) -> bool:
@@ -107,7 +105,7 @@ def rows_of_parquet(source: str, column: str) -> Iterator[str]:
     from pyarrow import ArrowInvalid
     from pyarrow.parquet import ParquetFile
 
-    with opened(source, seekable=True) as file:
+    with opened(source) as file:
         try:
             table = ParquetFile(file)
         except ArrowInvalid as error:
@@ -176,7 +174,7 @@ def check_column(source: str, column: str, columns: Iterable[str]) -> None:
         )
 
 
-def opened(source: str, *, seekable: bool = False) -> IO[bytes]:
+def opened(source: str) -> IO[bytes]:
     """Open a manifest for reading.
 
     Raises:
@@ -184,33 +182,52 @@ def opened(source: str, *, seekable: bool = False) -> IO[bytes]:
     """
     if not is_object(source):
         return local_path(source).open("rb")
-    from obstore import open_reader
-    from obstore.exceptions import BaseError
-
-    bucket, key = split_object(source)
-    try:
-        if seekable:
-            return cast(IO[bytes], open_reader(bucket_store(bucket), key))
-        return io.BufferedReader(ObjectBytes(iter(bucket_store(bucket).get(key).stream())))
-    except BaseError as error:
-        raise SettingsError(f"{source}: {first_line(error)}") from error
+    return io.BufferedReader(ObjectFile(source), PIECE_BYTES)
 
 
-class ObjectBytes(io.RawIOBase):
-    """The bytes of an object as a file that is read from its beginning to its end."""
+class ObjectFile(io.RawIOBase):
+    """An object as a file. Each read is a request, so it is buffered in large pieces.
 
-    def __init__(self, pieces: Iterator[object]) -> None:
-        self._pieces = pieces
-        self._left = memoryview(b"")
+    Raises:
+        FileNotFoundError, SettingsError: the object cannot be read.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        bucket, self._key = split_object(address)
+        self._store = bucket_store(bucket)
+        self._place = 0
+        with as_settings_error(address):
+            self._size = self._store.head(self._key)["size"]
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int:
-        target = memoryview(cast(bytearray, buffer))
-        if not self._left:
-            self._left = memoryview(bytes(cast(bytes, next(self._pieces, b""))))
-        size = min(len(target), len(self._left))
-        target[:size] = self._left[:size]
-        self._left = self._left[size:]
-        return size
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place}.get(whence, self._size)
+        return self._place
+
+    def readinto(self, buffer: Buffer) -> int:
+        target = memoryview(buffer)
+        end = min(self._place + len(target), self._size)
+        if end <= self._place:
+            return 0
+        with as_settings_error(self._address):
+            piece = bytes(self._store.get_range(self._key, start=self._place, end=end))
+        target[: len(piece)] = piece
+        self._place += len(piece)
+        return len(piece)
+
+
+@contextmanager
+def as_settings_error(address: str) -> Iterator[None]:
+    """Turn an error of object storage into one that names the address."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except BaseError as error:
+        raise SettingsError(f"{address}: {first_line(error)}") from error

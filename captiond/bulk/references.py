@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
 STORES = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss"})
-NO_OBSTORE = "object storage needs the extra captiond[objects]: pip install 'captiond[objects]'"
+NO_OBSTORE = "object storage needs the extra captiond[s3]: pip install 'captiond[s3]'"
 
 
 def is_object(address: str) -> bool:
