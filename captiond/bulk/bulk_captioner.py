@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captiond.bulk.hosted_model import HostedModel, hosted_model
+from captiond.bulk.interim import interim_folder
 from captiond.bulk.references import ReferenceReader
 from captiond.config import Settings
 from captiond.errors import FileTooLarge, ImageError, SpoolError
@@ -121,8 +122,8 @@ class BulkCaptioner:
 @asynccontextmanager
 async def bulk_captioner(settings: Settings, device: str) -> AsyncIterator[BulkCaptioner]:
     """Run a model process, its decoders and a temporary folder within the block."""
-    with tempfile.TemporaryDirectory(prefix="captiond-", ignore_cleanup_errors=True) as folder:
-        host = host_settings(settings, Path(folder))
+    with interim_folder(Path(tempfile.gettempdir())) as folder:
+        host = host_settings(settings, folder)
         async with hosted_model(host, device) as model:
             yield BulkCaptioner(settings, model, FolderSpool(host.spool))
 

@@ -8,14 +8,17 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
 from captiond.cli.exits import EXIT_FAILED, cleaning_up_on_interrupt, print_error
 from captiond.config import Settings
-from captiond.store.shards import ImportState, NewImport
+from captiond.jobs import Status
+
+if TYPE_CHECKING:
+    from captiond.store.shards import ImportState, NewImport
 
 STOPPED = "captiond: stopped; the same command goes on with the shards that are not finished"
 
@@ -73,6 +76,7 @@ def import_images(
     - captiond import s3://bucket/photos --output s3://bucket/captions --format parquet
     """
     from captiond.bulk.references import is_object
+    from captiond.store.shards import NewImport
 
     flags: dict[str, dict[str, Any]] = {
         "model": {"name": model, "device": device, "precision": precision}
@@ -94,11 +98,11 @@ def import_images(
         print_error(STOPPED)
         raise
     typer.echo(summary(state))
-    if state.failed or not state.captioned:
+    if state.failed or state.status is not Status.COMPLETED:
         raise typer.Exit(EXIT_FAILED)
 
 
-async def work_at(new: NewImport, settings: Settings) -> ImportState:
+async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
     """Make the import, or join the one that writes to the same output, until it is finished."""
     from captiond.bulk.importing import ImportRun, run_import
     from captiond.bulk.shard_files import ShardFiles
@@ -133,7 +137,7 @@ def shown_progress() -> Iterator[Any]:
     with progress_bar(console, "images") as bar:
         task = bar.add_task("captioning", total=None)
 
-        def show(state: ImportState) -> None:
+        def show(state: "ImportState") -> None:
             bar.update(task, total=state.images or None, completed=state.done)
             more = "" if state.listed else " so far"
             lines.sometimes(f"{state.done} of {state.images}{more} done, {state.failed} failed")
@@ -141,7 +145,7 @@ def shown_progress() -> Iterator[Any]:
         yield show
 
 
-def summary(state: ImportState) -> str:
+def summary(state: "ImportState") -> str:
     """Return what came of an import, as a line."""
     return (
         f"{state.id}: {state.status.value}: {state.captioned} of {state.images} images captioned, "

@@ -3,13 +3,15 @@
 import asyncio
 import sys
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, between, settings_from
 from captiond.config import Settings
-from captiond.store.shards import ImportState
+
+if TYPE_CHECKING:
+    from captiond.store.shards import ImportState
 
 MOST_IMPORTS = 10_000
 IMPORT_COLUMNS = ("import", "status", "images", "failed", "begun", "finished", "output")
@@ -59,7 +61,7 @@ def cancel_import(
     typer.echo(f"{name}: cancelled")
 
 
-async def newest(settings: Settings, limit: int) -> list[ImportState]:
+async def newest(settings: Settings, limit: int) -> "list[ImportState]":
     from captiond.cli.database import opened
     from captiond.store.shards import newest_imports
 
@@ -67,7 +69,7 @@ async def newest(settings: Settings, limit: int) -> list[ImportState]:
         return await newest_imports(engine, limit)
 
 
-async def read(settings: Settings, name: str) -> ImportState:
+async def read(settings: Settings, name: str) -> "ImportState":
     """Return an import.
 
     Raises:
@@ -93,7 +95,7 @@ async def cancel(settings: Settings, name: str) -> None:
         await shards.cancel_import(engine, name, time.time())
 
 
-def show_imports(states: list[ImportState]) -> None:
+def show_imports(states: "list[ImportState]") -> None:
     from captiond.cli.formats import json_text, print_line
     from captiond.cli.listings import moment, plain, print_listing
 
@@ -117,7 +119,7 @@ def show_imports(states: list[ImportState]) -> None:
     print_listing(IMPORT_COLUMNS, rows, sys.stdout)
 
 
-def item(state: ImportState) -> dict[str, Any]:
+def item(state: "ImportState") -> dict[str, Any]:
     """Return an import in the fields of a task in the HTTP API, as far as it has them."""
     from captiond.web.schemas import rfc3339
 

@@ -28,6 +28,7 @@ from captiond.ray.jsonl_sink import JsonlSink
 CHECKPOINT = "_checkpoint"  # readers of a folder of Parquet files skip names with an underscore
 # Of addresses in a task for an actor, some 2,500 of them. An actor that dies repeats its tasks.
 BLOCK_BYTES = 256 * 1024
+TASKS_AT_ONCE = 2  # of an actor: while the last images of one are captioned, the next one is read
 SMALL_TASK = 0.1  # of a core: reading addresses and writing results
 LEFT_CPUS = 0.5  # of each machine, for these tasks
 
@@ -98,7 +99,7 @@ def captioned(job: CaptionJob, settings: Settings) -> Dataset:
         RayCaptioner,
         batch_size=job.batch,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=pool.actors),
+        compute=ActorPoolStrategy(size=pool.actors, max_concurrent_calls_per_actor=TASKS_AT_ONCE),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
         fn_constructor_kwargs={"settings": settings, "column": COLUMN},

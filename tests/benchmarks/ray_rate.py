@@ -5,6 +5,9 @@ python -m tests.benchmarks.ray_rate [--images 64] [--rounds 3] [--shape base | -
 Both read the same files, and caption with the same threads. The engine is the one of `captiond
 caption`. Of both, the time begins when the first images are captioned, so that no start counts.
 Without --model, the weights are random ones in the shape of BLIP.
+
+On a machine that others use as well, the rates depend on how many threads wait for a core. So the
+processor time of an image is shown too: that of this process, and of all processes of Ray together.
 """
 
 import argparse
@@ -17,8 +20,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from logging import ERROR
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import psutil
 import ray
 from PIL import Image
 
@@ -30,6 +34,7 @@ from captiond.decoding.decode import set_up_pillow
 from captiond.logs import set_up_logs
 from captiond.machine import usable_cores
 from captiond.ray import Captioner
+from captiond.ray.caption_job import TASKS_AT_ONCE
 from captiond.worker.loading import Loaded, identify, load
 
 BLOCKS = 8
@@ -77,26 +82,46 @@ def measure(settings: Settings, paths: list[Path], rounds: int) -> None:
     set_up_pillow(settings.images)
     ray.init(include_dashboard=False, log_to_driver=False, logging_level=ERROR)
     loaded = load(identify(settings, "cpu", trial=True), settings, trial=True)
-    rates: dict[str, list[float]] = {"engine": [], "actor": []}
+    rates: dict[str, list[Rate]] = {"engine": [], "actor": []}
     for _ in range(rounds):
-        rates["engine"].append(rate(batches_of_engine(settings, loaded, paths)))
-        rates["actor"].append(rate(batches_of_actor(settings, paths)))
+        rates["engine"].append(rate(batches_of_engine(settings, loaded, paths), of_ray=False))
+        rates["actor"].append(rate(batches_of_actor(settings, paths), of_ray=True))
     ray.shutdown()
-    engine, actor = (statistics.median(of_kind) for of_kind in rates.values())
-    rounded = {kind: [round(each, 3) for each in of_kind] for kind, of_kind in rates.items()}
-    figures = {"images_per_second": rounded, "actor_of_engine": round(actor / engine, 3)}
-    sys.stdout.write(json.dumps(figures) + "\n")
+    engine, actor = (
+        Rate(*map(statistics.median, zip(*of_kind, strict=True))) for of_kind in rates.values()
+    )
+    figures = {
+        **{kind: [each._asdict() for each in of_kind] for kind, of_kind in rates.items()},
+        "rate_of_actor": round(actor.images_per_second / engine.images_per_second, 3),
+        "processor_time_of_actor": round(actor.cpu_seconds / engine.cpu_seconds, 3),
+    }
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 
-def rate(batches: Iterable[int]) -> float:
-    """Return the images a second after the first batch, given the sizes of the batches."""
-    begun, images = 0.0, 0
+class Rate(NamedTuple):
+    """Images a second, and the seconds of a core that each of them takes."""
+
+    images_per_second: float
+    cpu_seconds: float
+
+
+def rate(batches: Iterable[int], *, of_ray: bool) -> Rate:
+    """Return the rate after the first batch, given the sizes of the batches."""
+    begun, images, before = 0.0, 0, 0.0
     for size in batches:
         if begun:
             images += size
         else:
-            begun = time.perf_counter()
-    return images / (time.perf_counter() - begun)
+            begun, before = time.perf_counter(), processor_seconds(of_ray=of_ray)
+        used = processor_seconds(of_ray=of_ray) - before
+    return Rate(round(images / (time.perf_counter() - begun), 3), round(used / images, 5))
+
+
+def processor_seconds(*, of_ray: bool) -> float:
+    """Return the processor time of this process, or of those of Ray."""
+    this = psutil.Process()
+    times = [each.cpu_times() for each in (this.children(recursive=True) if of_ray else [this])]
+    return sum(each.user + each.system for each in times)
 
 
 def batches_of_engine(settings: Settings, loaded: Loaded, paths: list[Path]) -> Iterator[int]:
@@ -112,7 +137,7 @@ def batches_of_actor(settings: Settings, paths: list[Path]) -> Iterator[int]:
     results = ray.data.from_items(rows, override_num_blocks=BLOCKS).map_batches(
         Captioner,
         batch_size=64,
-        compute=ray.data.ActorPoolStrategy(size=1),
+        compute=ray.data.ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=TASKS_AT_ONCE),
         num_cpus=1,
         fn_constructor_kwargs={"settings": settings},
     )

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult, bulk_captioner
+from captiond.bulk.interim import interim_folder
 from captiond.config import DataSettings, ImageSettings, LimitSettings, ModelSettings, Settings
 from captiond.errors import ModelBroken
 from captiond.jobs import Captioned, Refused
@@ -114,6 +115,17 @@ def model_process() -> psutil.Process:
     """Return the one model process of this test: the child that has children."""
     children = psutil.Process().children()
     return wait_for(lambda: next((each for each in children if each.children()), None), "a model")
+
+
+def test_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
+    with interim_folder(tmp_path) as living:
+        dead = tmp_path / living.name.replace(living.name[-4:], "dead")
+        dead.mkdir()
+        for name in ("lock", "bulk-1"):
+            (dead / name).touch()
+        with interim_folder(tmp_path) as other:
+            assert {*tmp_path.iterdir()} == {living, other}
+        assert {*tmp_path.iterdir()} == {living}
 
 
 async def test_a_missing_model_is_an_error_for_everybody_who_waits(tmp_path: Path) -> None:
