@@ -325,10 +325,14 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Decode an image into a slot of the memory that both processes share."""
+    """Decode an image into a slot of the memory that both processes share.
+
+    The image is in the spool's folder, or in the decoder's `Handover` if it is `handed_over`.
+    """
 
     image: SpooledImage
     slot: int
+    handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,7 @@ class Traces:
         """Return the traces of a process that are exported as the variables say.
 
         Raises:
+            ImportError: an exporter lacks a package that it needs.
             LookupError: there is no exporter of that name.
             ValueError: a variable has a wrong value.
         """
@@ -267,6 +268,7 @@ def exporters(environ: Mapping[str, str]) -> Iterator[SpanExporter]:
     """Yield the exporters that the variables name.
 
     Raises:
+        ImportError: one of them lacks a package that it needs.
         LookupError: there is none of that name.
     """
     for name in environ.get(EXPORTERS, "").split(",") if environ.get(EXPORTERS) else ["otlp"]:

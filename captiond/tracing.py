@@ -44,6 +44,6 @@ def start_tracing(process: str, environ: Mapping[str, str]) -> "Traces | None":
         return None
     try:
         return Traces.started(process, environ)
-    except (LookupError, ValueError) as error:
+    except (ImportError, LookupError, ValueError) as error:
         log.warning("tracing_unavailable", reason=str(error))
         return None

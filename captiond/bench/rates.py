@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from captiond.bench.cases import Case, CaseKind
-from captiond.captioners.devices import DTYPES
-from captiond.captioners.linear import Int8Linear, PackedLinear, linears, quantize_rows
+from captiond.captioners.devices import DTYPES, has_fp8
+from captiond.captioners.fp8 import Fp8Linear, to_fp8
+from captiond.captioners.linear import Int8Linear, PackedLinear, quantize_rows
+from captiond.captioners.quantization import image_linears
 from captiond.config import Precision
 
 Product = Callable[[], Tensor]
@@ -30,7 +32,8 @@ def shapes(device: torch.device) -> Shapes:
 
 def other_product_cases(device: torch.device, precision: Precision) -> Iterator[Case]:
     """Yield the first shape in the other precisions of a device, each in its fastest way."""
-    for other in PRECISIONS[device.type]:
+    others = (*PRECISIONS[device.type], *(("fp8",) if has_fp8(device) else ()))
+    for other in others:
         if other != precision:
             *_, fastest = product_cases(device, other, shapes(device)[:1])
             yield fastest
@@ -59,10 +62,13 @@ def products(
 
     inputs, weight, bias = random(rows, before), random(after, before), random(after)
     yield "linear", lambda: linear(inputs, weight, bias)
-    ours = linears(precision, device)(weight, bias, "none")
+    ours = image_linears(precision, device)(weight, bias, "none")
     if isinstance(ours, Int8Linear):
         quantized = quantize_rows(inputs.float())
         yield "8-bit linear", lambda: ours.product(quantized.integers, quantized.zero)
+    elif isinstance(ours, Fp8Linear):
+        stored = to_fp8(inputs, "any")
+        yield "FP8 linear", lambda: ours(stored)
     elif isinstance(ours, PackedLinear):
         yield "packed linear", lambda: ours(inputs)
 

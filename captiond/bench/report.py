@@ -12,7 +12,13 @@ from captiond.bench.load import Load
 from captiond.captioners.arithmetic import Arithmetic
 from captiond.config import Precision
 
-WIDTHS: dict[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}  # bytes of a number
+WIDTHS: dict[Precision, int] = {
+    "fp32": 4,
+    "fp16": 2,
+    "bf16": 2,
+    "fp8": 1,
+    "int8": 1,
+}  # bytes of a number
 ENOUGH = 0.97  # a batch size is good enough at this part of the best rate
 AHEAD = 2  # decoders can decode this many times as many images as the model captions
 

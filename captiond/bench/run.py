@@ -107,6 +107,7 @@ def measured(settings: Settings, model: ModelFiles) -> Settings:
         "server": {"host": "127.0.0.1", "port": 0},
         "model": plain,
         "generation": {**Settings().generation.model_dump(), "max_new_tokens": NEW_TOKENS},
+        "captions": {"finish_tokens": 0},  # random weights never end a caption
         "cache": {"enabled": False},
         "logs": {"level": "info", "format": "json"},
     }

@@ -20,6 +20,7 @@ from captiond.errors import FileTooLarge, ImageError, SpoolError
 from captiond.jobs import DEFAULT_OPTIONS, Options, Outcome, Refused
 from captiond.messages import ModelInfo
 from captiond.spool import FolderSpool, Spool
+from captiond.upload_settings import UploadSettings
 
 AHEAD_BATCHES = 6  # images in memory or in files: three are with the model process, three are read
 MOST_AHEAD = 1024
@@ -107,11 +108,11 @@ class BulkCaptioner:
         return self._ahead
 
     async def _caption_content(self, content: bytes, options: Options) -> BulkResult:
-        writer = self._spool.writer("bulk")
+        writer = self._spool.writer("bulk", durable=False)
         writer.begin()
         writer.write(memoryview(content))
         image = writer.end()
-        await asyncio.to_thread(writer.commit, durable=False)
+        await writer.commit()
         del content, writer  # the writer has the bytes as well
         try:
             return BulkResult(await self._model.caption(image, options), image.sha256)
@@ -135,5 +136,6 @@ def host_settings(settings: Settings, interim: Path) -> HostSettings:
     """
     sections = {name: getattr(settings, name) for name in Settings.model_fields}
     sections["cache"] = settings.cache.model_copy(update={"enabled": False})
+    sections["uploads"] = UploadSettings()  # they are in the interim folder
     sections["model"] = settings.model.model_copy(update={"standby": False, "fallback": ""})
     return HostSettings(**sections, interim=interim)

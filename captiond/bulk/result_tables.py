@@ -28,3 +28,8 @@ def type_of(field: str) -> pa.DataType:
 def result_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, pa.Array]:
     """Return the columns of some results by their names."""
     return {field: pa.array([row[field] for row in rows], type=type_of(field)) for field in FIELDS}
+
+
+def valid_text(address: str) -> str:
+    """Return an address in which bytes that are not UTF-8 are escaped: a column has none."""
+    return address.encode(errors="backslashreplace").decode()

@@ -22,9 +22,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def as_jsonl(rows: Rows) -> bytes:
-    """Return rows as lines of JSON."""
+    """Return rows as lines of JSON. Bytes of a file name that are not UTF-8 are escaped."""
     lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return "".join(lines).encode(errors="replace")
+    return "".join(lines).encode(errors="backslashreplace")  # as JSON escapes them
 
 
 def as_parquet(rows: Rows) -> bytes:
@@ -32,9 +32,9 @@ def as_parquet(rows: Rows) -> bytes:
     import pyarrow as pa
     from pyarrow.parquet import write_table
 
-    from captiond.bulk.result_tables import result_columns
+    from captiond.bulk.result_tables import result_columns, valid_text
 
-    addresses = pa.array([row[COLUMN] for row in rows], type=pa.string())
+    addresses = pa.array([valid_text(row[COLUMN]) for row in rows], type=pa.string())
     file = io.BytesIO()
     write_table(pa.table({COLUMN: addresses, **result_columns(rows)}), file)
     return file.getvalue()

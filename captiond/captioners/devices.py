@@ -11,8 +11,10 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
+    "fp8": torch.bfloat16,  # of everything except the products of images; see `fp8`
     "int8": torch.float32,  # of everything except the linear layers; see `dtype_of`
 }
+FP8_CAPABILITY = (8, 9)  # the first compute capability with products in FP8
 
 
 def dtype_of(precision: Precision, device: torch.device) -> torch.dtype:
@@ -60,12 +62,22 @@ def pick_precision(setting: PrecisionSetting, device: torch.device) -> Precision
     """
     if setting == "int8" and device.type != "cpu":
         raise ModelBroken("[model] precision = int8 is for CPUs; a GPU takes bf16 or fp16")
+    if setting == "fp8" and not has_fp8(device):
+        raise ModelBroken(
+            "[model] precision = fp8 is for GPUs that multiply FP8, from Ada and Hopper on; "
+            "set it to auto"
+        )
     if setting != "auto":
         return setting
     if device.type == "cpu":
         return "fp32"
     with torch.cuda.device(device):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def has_fp8(device: torch.device) -> bool:
+    """Return whether a device multiplies FP8."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= FP8_CAPABILITY
 
 
 def set_up_cuda(device: torch.device) -> None:

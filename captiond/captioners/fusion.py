@@ -13,10 +13,23 @@ log = structlog.get_logger()
 class Kernels(Protocol):
     """Operations that take one kernel instead of several; `kernels` explains them."""
 
-    def layer_norm(self, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor: ...
+    def layer_norm(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor: ...
 
     def add_layer_norm(
-        self, x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor, eps: float
+        self,
+        x: Tensor,
+        residual: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        dtype: torch.dtype | None = None,
     ) -> tuple[Tensor, Tensor]: ...
 
     def layer_norm_of_sum(

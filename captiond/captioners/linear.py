@@ -218,7 +218,7 @@ def linears(precision: Precision, device: torch.device, way: LinearWay = "onednn
             return Int8Linear
         case "fp32" | "bf16":
             return PackedLinear
-        case "fp16":
+        case "fp16" | "fp8":
             return PlainLinear
 
 
@@ -239,36 +239,12 @@ def linear_of(
     return make(weight, bias, activation, inputs)
 
 
-def balance(make: MakeLinear, norm: nn.LayerNorm, layer: nn.Linear) -> None:
-    """Before a layer is quantized, let its inputs and its weight have channels of similar sizes.
-
-    Channel j of the normalization that makes the inputs is divided by a power of two, which is
-    exact, and column j of the weight is multiplied by it: Xiao et al., "SmoothQuant", 2023. Without
-    a sample of inputs, their sizes follow from the normalization: its results have variance 1
-    before they are scaled by `norm`.
-    """
-    if make is not Int8Linear:
-        return
-    inputs = 3 * norm.weight.detach().abs() + norm.bias.detach().abs()
-    columns = layer.weight.detach().abs().amax(0)
-    factors = (inputs.float() / columns.float().clamp(min=SMALLEST)).clamp(min=SMALLEST).sqrt()
-    factors = torch.exp2((factors / factors.mean()).log2().round()).to(norm.weight.dtype)
-    norm.weight.data = norm.weight.detach() / factors
-    norm.bias.data = norm.bias.detach() / factors
-    layer.weight.data = layer.weight.detach() * factors
-
-
 def write(linear_: Linear, x: Tensor, out: Tensor) -> None:
     """Write the result of a layer without activation for rows x [rows, in] to `out` [rows, out]."""
     if isinstance(linear_, PlainLinear):
         linear_.write(x, out)
     else:
         out.copy_(linear_(x))
-
-
-def unquantized(make: MakeLinear) -> MakeLinear:
-    """Return the kind of layer for inputs that need all of their precision."""
-    return PackedLinear if make is Int8Linear else make
 
 
 def has_onednn() -> bool:

@@ -1,10 +1,10 @@
 """Layer normalization, alone or together with the addition of a residual before it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
@@ -24,7 +24,10 @@ class Norm(Protocol):
         """Return linear(x) + residual, and the same normalized."""
 
 
-MakeNorm = Callable[[nn.LayerNorm], Norm]
+class MakeNorm(Protocol):
+    """Makes the normalization of a module. Its results are a `dtype`, or else as its inputs."""
+
+    def __call__(self, module: nn.LayerNorm, dtype: torch.dtype | None = None) -> Norm: ...
 
 
 def norms(kernels: Kernels | None) -> MakeNorm:
@@ -48,12 +51,13 @@ class NormWeights:
 class PlainNorm:
     """Normalization by torch. The linear layer adds the residual, in the same pass if it can."""
 
-    def __init__(self, module: nn.LayerNorm) -> None:
-        self._weights = NormWeights.of(module)
+    def __init__(self, module: nn.LayerNorm, dtype: torch.dtype | None = None) -> None:
+        self._weights, self._dtype = NormWeights.of(module), dtype
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias, eps = self._weights.weight, self._weights.bias, self._weights.eps
-        return layer_norm(x, weight.shape, weight, bias, eps)
+        normalized = layer_norm(x, weight.shape, weight, bias, eps)
+        return normalized if self._dtype is None else normalized.to(self._dtype)
 
     def of_sum(self, linear: Linear, x: Tensor, residual: Tensor) -> Tensor:
         return self(linear(x, residual=residual))
@@ -66,16 +70,18 @@ class PlainNorm:
 class FusedNorm:
     """Normalization by a kernel that also adds the residual."""
 
-    def __init__(self, module: nn.LayerNorm, kernels: Kernels) -> None:
+    def __init__(
+        self, module: nn.LayerNorm, dtype: torch.dtype | None = None, *, kernels: Kernels
+    ) -> None:
         weights = NormWeights.of(module)
         self._weights = weights.weight, weights.bias, weights.eps
-        self._kernels = kernels
+        self._kernels, self._dtype = kernels, dtype
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._kernels.layer_norm(x, *self._weights)
+        return self._kernels.layer_norm(x, *self._weights, self._dtype)
 
     def of_sum(self, linear: Linear, x: Tensor, residual: Tensor) -> Tensor:
         return self._kernels.layer_norm_of_sum(linear(x), residual, *self._weights)
 
     def with_sum(self, linear: Linear, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
-        return self._kernels.add_layer_norm(linear(x), residual, *self._weights)
+        return self._kernels.add_layer_norm(linear(x), residual, *self._weights, self._dtype)

@@ -106,13 +106,13 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
     """Make the import, or join the one that writes to the same output, until it is finished."""
     from captiond.bulk.importing import ImportRun, run_import
     from captiond.bulk.shard_files import ShardFiles
-    from captiond.cli.database import created, opened
+    from captiond.cli.database import created, has_database, opened
     from captiond.logs import set_up_logs
     from captiond.store.shards import join_import
 
     set_up_logs(settings.logs, process="import")
     files = ShardFiles(new.output, new.form)
-    if not settings.database.is_file():
+    if not has_database(settings):
         os.umask(umask := os.umask(0))
         await created(settings)
         os.umask(umask)  # results are for others as well; the data folder is not

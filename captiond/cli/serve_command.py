@@ -15,6 +15,7 @@ import captiond
 from captiond.authority import local_url
 from captiond.cli.serve_lines import ready_announcer, say_stopped
 from captiond.config import Settings
+from captiond.errors import StartupError
 from captiond.foreign_variables import without_effect
 from captiond.logs import set_up_logs
 from captiond.messages import ModelInfo
@@ -64,13 +65,25 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
             log.warning("variables_without_effect", use_instead=variables)
         address, port = listener.getsockname()[:2]
         url = local_url(address, port)
-        settings.address_file.write_text(f"{url}\n", "ascii")
+        write_address(settings.address_file, url)
         log.info("listening", url=url, address=address, data=str(settings.data.dir))
         announce = ready_announcer(url, settings.logs)
         changed = asyncio.run(serve(settings, listener, announce, reload=reload))
     if changed:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     say_stopped(settings.logs)
+
+
+def write_address(path: Path, url: str) -> None:
+    """Write the URL of the service to a file, where other commands find it.
+
+    Raises:
+        StartupError: the file cannot be written.
+    """
+    try:
+        path.write_text(f"{url}\n", "ascii")
+    except OSError as error:
+        raise StartupError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 async def serve(
@@ -102,8 +115,8 @@ async def serve_until(
     reload: bool,
 ) -> bool:
     """Run the supervisor until `stop` is set, which a change of the code does with `reload`."""
-    engine = make_engine(settings.database)
-    await prepare_database(engine, settings.database)
+    engine = make_engine(settings.database_address)
+    await prepare_database(engine)
     recorder, clock = Recorder(), SteadyClock(engine)
     traces = start_tracing("supervisor", os.environ)
     courier = Courier(settings, engine, task_status, clock, recorder, traces)

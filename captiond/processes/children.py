@@ -102,6 +102,11 @@ class ChildProcess:
         """Send SIGKILL; a process that has exited ignores it."""
         self.process.kill()
 
+    def discard(self) -> None:
+        """Kill the process and release its channel. multiprocessing buries it at the next start."""
+        self.process.kill()
+        self.channel.close()
+
     def close(self) -> None:
         """Release the channel and the process object of a child that has exited."""
         self.channel.close()

@@ -10,6 +10,7 @@ from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
 from captiond.bulk.manifests import COLUMN, addresses
+from captiond.bulk.result_tables import valid_text
 
 ROWS_AT_ONCE = 1000
 
@@ -42,4 +43,4 @@ def tables(source: str, column: str) -> Iterator[pa.Table]:
     """Yield the addresses of a source as tables."""
     listed = addresses(source, column)
     while some := list(islice(listed, ROWS_AT_ONCE)):
-        yield pa.table({COLUMN: pa.array(some, type=pa.string())})
+        yield pa.table({COLUMN: pa.array([*map(valid_text, some)], type=pa.string())})

@@ -19,4 +19,4 @@ class JsonlSink(BlockBasedFileDatasink):
     def write_block_to_file(self, block: BlockAccessor, file: Any) -> None:
         """Write the rows of a block."""
         for row in block.to_arrow().to_pylist():
-            file.write(json.dumps(row, ensure_ascii=False).encode(errors="replace") + b"\n")
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")

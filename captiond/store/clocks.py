@@ -2,17 +2,19 @@
 
 from sqlalchemy import Float, String, bindparam, select
 
+from captiond.store.backend import Statement
 from captiond.store.engine import Engine, reading, writing
-from captiond.store.sqlite import insert_or_update
 from captiond.store.tables import ClockRow
 
 NEW = select(bindparam("clock", type_=String), bindparam("time", type_=Float))
-SET = insert_or_update(
-    ClockRow,
-    ("name", "reached"),
-    NEW.where(bindparam("clock", type_=String) != ""),
-    key="name",
-    changes=lambda new: {"reached": new.reached},
+SET = Statement(
+    lambda sql: sql.insert_or_update(
+        ClockRow,
+        ("name", "reached"),
+        NEW.where(bindparam("clock", type_=String) != ""),
+        key="name",
+        changes=lambda new: {"reached": new.reached},
+    )
 )
 
 
@@ -34,4 +36,4 @@ async def set_reached(engine: Engine, name: str, time: float) -> None:
         StoreError: It was not stored.
     """
     async with writing(engine) as connection:
-        await connection.execute(SET, {"clock": name, "time": time})
+        await connection.execute(SET.on(connection), {"clock": name, "time": time})

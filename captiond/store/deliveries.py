@@ -171,7 +171,7 @@ def outcome_of(tried: Attempt) -> Update:
             due_at=tried.due_at,
             tried_at=tried.at,
             response=tried.response,
-            error=tried.error[:MAX_ERROR] if tried.error else None,
+            error=tried.error[:MAX_ERROR].replace("\0", "") if tried.error else None,
         )
     )
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, select,
 
 from captiond.callbacks import DeliveryStatus
 from captiond.store.engine import Engine, reading, writing
-from captiond.store.sqlite import unindexed
+from captiond.store.expressions import unindexed
 from captiond.store.tables import CaptionRow, DeliveryRow, ImageRow, TaskRow
 from captiond.store.transitions import OPEN, TASK_STATE
 

@@ -5,6 +5,7 @@ the store: a claim raises the shard's attempt, and only the present attempt can 
 that its owner does not extend ends by the database's clock.
 """
 
+import hashlib
 import json
 import zlib
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ from sqlalchemy.orm import aliased
 from captiond.errors import ImportNotFound, SettingsError, TaskFinished
 from captiond.jobs import Status
 from captiond.store.engine import Engine, reading, writing
-from captiond.store.sqlite import clock
+from captiond.store.expressions import clock
+from captiond.store.patience import repeated
 from captiond.store.tables import ImportRow, ShardRow
 from captiond.store.transitions import CANCELLED, COMPLETED, FAILED, OPEN, PENDING, PROCESSING
 
@@ -94,6 +96,7 @@ def state_of(row: Any) -> ImportState:
 # ---------------------------------------------------------------- an import as a whole
 
 
+@repeated
 async def join_import(engine: Engine, new: NewImport) -> ImportState:
     """Return the import that writes to this output. It is made if there is none.
 
@@ -150,6 +153,7 @@ async def newest_imports(engine: Engine, limit: int) -> list[ImportState]:
         return [state_of(row) for row in (await connection.execute(query.limit(limit))).all()]
 
 
+@repeated
 async def cancel_import(engine: Engine, import_id: str, now: float) -> None:
     """Cancel an import. The results of its finished shards stay.
 
@@ -179,6 +183,7 @@ async def cancel_import(engine: Engine, import_id: str, now: float) -> None:
 # ---------------------------------------------------------------- listing
 
 
+@repeated
 async def begin_listing(engine: Engine, import_id: str, lister: str) -> bool:
     """Let a process be the one that adds shards. Return whether it is.
 
@@ -197,6 +202,7 @@ async def begin_listing(engine: Engine, import_id: str, lister: str) -> bool:
         return (await connection.execute(begin, {"seconds": CLAIM_SECONDS})).rowcount > 0
 
 
+@repeated
 async def add_shards(
     engine: Engine, import_id: str, lister: str, shards: Sequence[Sequence[str]]
 ) -> bool:
@@ -209,7 +215,7 @@ async def add_shards(
         .values(
             status=PROCESSING,
             lister_until=clock() + SECONDS,
-            last_address=shards[-1][-1],
+            last_address=mark_of(shards[-1][-1]),
             shards=ImportRow.shards + len(shards),
             open_shards=ImportRow.open_shards + len(shards),
             images=ImportRow.images + images,
@@ -234,6 +240,7 @@ async def add_shards(
         return True
 
 
+@repeated
 async def end_listing(engine: Engine, import_id: str, lister: str, now: float) -> None:
     """Note that all shards are there."""
     async with writing(engine) as connection:
@@ -243,6 +250,11 @@ async def end_listing(engine: Engine, import_id: str, lister: str, now: float) -
             .values(listed=True, lister=None, lister_until=None)
         )
         await finish_import(connection, import_id, now)
+
+
+def mark_of(address: str) -> str:
+    """Return what `last_address` keeps of an address, which may be long or no valid text."""
+    return hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
 
 
 def packed(addresses: Sequence[str]) -> bytes:
@@ -263,6 +275,7 @@ def claimable(shard: type[ShardRow]) -> ColumnElement[bool]:
     return and_(shard.status.in_(OPEN), waits)
 
 
+@repeated
 async def claim_shard(engine: Engine, import_id: str, owner: str) -> ShardClaim | None:
     """Claim the first shard that waits, or whose claim has ended. Return None if there is none."""
     first = (
@@ -291,6 +304,7 @@ async def claim_shard(engine: Engine, import_id: str, owner: str) -> ShardClaim 
     return ShardClaim(import_id, row.number, row.attempt, unpacked(row.addresses))
 
 
+@repeated
 async def extend(engine: Engine, import_id: str, owner: str) -> ImportState:
     """Extend all claims of a process. Return the import, which may be cancelled."""
     held = update(ShardRow).where(
@@ -303,6 +317,7 @@ async def extend(engine: Engine, import_id: str, owner: str) -> ImportState:
     return await read_import(engine, import_id)
 
 
+@repeated
 async def finish_shard(
     engine: Engine, claim: ShardClaim, *, captioned: int, failed: int, now: float
 ) -> bool:
@@ -339,6 +354,7 @@ async def finish_import(connection: AsyncConnection, import_id: str, now: float)
     )
 
 
+@repeated
 async def release_shards(engine: Engine, import_id: str, owner: str) -> None:
     """Release all that a process holds of an import: its claims, and the listing."""
     async with writing(engine) as connection:

@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status, TaskCounts, TaskState, TaskView
 from captiond.store.engine import Engine, reading
+from captiond.store.expressions import rows_of
 from captiond.store.results import image_view
-from captiond.store.sqlite import rows_of
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import FAILED
 

@@ -53,7 +53,7 @@ class Restarter:
         finally:
             self._closed = True
             if self._standby is not None:
-                self._standby.kill()
+                self._standby.discard()
 
     async def prepare_standby(self) -> None:
         """Start the next child in advance. It waits, with its libraries imported, for `Go`.
@@ -71,10 +71,10 @@ class Restarter:
         try:
             await child.channel.receive()  # Imported
         except BaseException:
-            child.kill()
+            child.discard()
             raise
         if self._closed:  # the service stopped meanwhile: nobody would ever end this child
-            child.kill()
+            child.discard()
         else:
             self._standby = child
 
@@ -89,7 +89,7 @@ class Restarter:
         try:
             await self._attend(self, child)
         except BaseException:
-            child.kill()
+            child.discard()
             raise
         killed = child.process.exitcode == -signal.SIGKILL
         child.close()

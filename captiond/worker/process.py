@@ -28,11 +28,13 @@ from captiond.errors import CaptiondError, ModelBroken
 from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
+from captiond.spool import open_objects
 from captiond.store.engine import make_engine
 from captiond.tracing import start_tracing
 from captiond.wording.tidying import TextRules
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
+from captiond.worker.fetching import ImageFetcher
 from captiond.worker.intake import ImageIntake, ModelInput
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
@@ -133,11 +135,12 @@ async def caption(
     settings: Settings, identity: Identity, device: Device, channel: Channel, reporter: Reporter
 ) -> None:
     """Finish known images while the model is being loaded, then caption until the end."""
-    engine = make_engine(settings.database)
+    engine = make_engine(settings.database_address)
     recipe = make_recipe(settings, identity)
     known = KnownCaptions(recipe, engine)
     completion = Completion(known, engine, reporter)
-    intake = ImageIntake(recipe, known, completion, reporter)
+    fetcher = ImageFetcher(open_objects(settings))
+    intake = ImageIntake(recipe, known, fetcher, completion, reporter)
     receiver = Receiver(channel, intake, reporter)
     async with asyncio.TaskGroup() as group:
         receiving = group.create_task(receiver.run(group))

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0012"
-down_revision = "0010"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("listed", sa.Boolean(), nullable=False),
         sa.Column("lister", sa.String(64)),
         sa.Column("lister_until", sa.Float()),
-        sa.Column("last_address", sa.Text()),
+        sa.Column("last_address", sa.String(64)),
         sa.Column("shards", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("open_shards", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("images", sa.BigInteger(), nullable=False, server_default=sa.text("0")),

@@ -43,7 +43,7 @@ class LongListing:
 
 async def measure(objects: int, shard_images: int, database: Path) -> None:
     engine = make_engine(database)
-    await prepare_database(engine, database)
+    await prepare_database(engine)
     new = NewImport(
         "import_1", ("s3://bucket/photos",), "uri", "/results", "jsonl", shard_images, time.time()
     )

@@ -8,11 +8,13 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from torch.testing import assert_close
 
-from captiond.captioners import kernels
+from captiond.captioners import fp8, kernels
 from captiond.captioners.blip.attention import attend_newest
-from captiond.captioners.linear import PlainLinear
+from captiond.captioners.linear import Activation, PlainLinear
 from captiond.captioners.norm import FusedNorm, PlainNorm, norms
 
+# Triton's interpreter, not its compiler, halves a number in FP8 if rounding raises its exponent.
+NEARLY_ALL = 0.96
 CLOSE = {torch.float32: 1e-5, torch.bfloat16: 0.05}
 
 
@@ -62,3 +64,41 @@ def test_a_fused_norm_does_what_a_plain_one_does() -> None:
     assert_close(fused(x), plain(x))
     assert_close(fused.of_sum(linear, x, residual), plain.of_sum(linear, x, residual))
     assert_close(fused.with_sum(linear, x, residual), plain.with_sum(linear, x, residual))
+
+
+@pytest.mark.parametrize("activation", ["none", "gelu"])
+def test_numbers_in_fp8_are_those_of_torch(activation: Activation) -> None:
+    x = 40 * random(7, 700, dtype=torch.bfloat16)  # some are cut off
+    ours = torch.empty(x.shape, dtype=fp8.FP8)
+    kernels.to_fp8(x, ours, fp8.FACTORS["any"], activation)
+    theirs = fp8.to_fp8(x.float(), "any", activation=activation)
+    assert near(ours, theirs.float(), 0.13) > NEARLY_ALL  # at most one step of the format apart
+    assert ours.float().abs().max() == fp8.GREATEST
+
+
+def test_a_norm_stores_fp8() -> None:
+    x, residual = random(4, 96, seed=1), random(4, 96, seed=2)
+    weight, bias = torch.ones(96), torch.zeros(96)
+    exact = kernels.layer_norm(x, weight, bias, 1e-5)
+    stored = kernels.layer_norm(x, weight, bias, 1e-5, fp8.FP8)
+    assert stored.dtype == fp8.FP8
+    assert near(stored, exact, 0.07) > NEARLY_ALL
+    total, stored = kernels.add_layer_norm(x, residual, weight, bias, 1e-5, fp8.FP8)
+    assert torch.equal(total, x + residual)
+    assert near(stored, layer_norm(total, (96,)), 0.07) > NEARLY_ALL
+
+
+def near(stored: Tensor, exact: Tensor, relative: float) -> float:
+    """Return the part of the numbers that are near exact ones."""
+    return torch.isclose(stored.float(), exact, atol=0.002, rtol=relative).float().mean().item()
+
+
+@pytest.mark.parametrize("columns", [1, 3, 20])
+@pytest.mark.parametrize("patches", [5, 64, 150])
+def test_attention_to_fp8_is_that_of_torch(columns: int, patches: int) -> None:
+    images, heads, width = 2, 3, 32
+    memory = random(images, patches, 2, heads, width, seed=1)
+    keys, values = fp8.to_fp8(memory, "keys").permute(2, 0, 3, 1, 4)
+    query = random(images, columns, heads, width, seed=2).transpose(1, 2)
+    ours = kernels.attend_fp8(query, keys, values, fp8.FACTORS["keys"])
+    assert_close(ours, fp8.attend(query, keys, values), atol=2e-3, rtol=0.01)

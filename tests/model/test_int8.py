@@ -19,7 +19,6 @@ from captiond.captioners.linear import (
     Int8Rows,
     PackedLinear,
     PlainLinear,
-    balance,
     integers_of,
     linear_of,
     quantize_all,
@@ -27,6 +26,7 @@ from captiond.captioners.linear import (
     quantize_probabilities,
     quantize_rows,
 )
+from captiond.captioners.quantization import balance
 
 IN, OUT = 96, 160
 NEAR = 0.03  # of the norm of the exact result

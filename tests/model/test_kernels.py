@@ -16,7 +16,7 @@ from triton.compiler import ASTSource
 from captiond.captioners import fusion, kernels
 
 INTERPRETED = Path(__file__).with_name("interpreted_kernels.py")
-AMPERE, HOPPER = 80, 90  # compute capabilities
+AMPERE, ADA, HOPPER = 80, 89, 90  # compute capabilities
 
 
 def test_the_kernels_compute_what_torch_computes() -> None:
@@ -38,6 +38,29 @@ def test_the_kernels_compile_for_gpus(capability: int) -> None:
     strides = {f"{name}_stride": "i32" for name in ("row", "cache_row", "cache_head")}
     signature = {**dict.fromkeys(tensors, "*bf16"), "position": "*i64", **strides, "scale": "fp32"}
     assert compiled(attention, signature, {"heads": 12, "width": 64, "block": 32}, capability)
+
+
+@pytest.mark.parametrize("capability", [ADA, HOPPER])
+def test_the_kernels_of_fp8_compile_for_gpus_that_have_it(capability: int) -> None:
+    norm: Any = kernels._layer_norm
+    tensors = dict.fromkeys(("x", "residual", "weight", "bias", "total"), "*bf16")
+    constants = {"width": 768, "block": 1024, "adds": True, "keeps": True}
+    assert compiled(
+        norm, {**tensors, "normalized": "*fp8e4nv", "eps": "fp32"}, constants, capability
+    )
+    convert: Any = kernels._to_fp8
+    signature = {"x": "*bf16", "out": "*fp8e4nv", "factor": "fp32", "count": "i32"}
+    assert compiled(convert, signature, {"block": 4096, "gelu": True}, capability)
+    attention: Any = kernels._attend_fp8
+    tensors = {"query": "*bf16", "attended": "*bf16", "keys": "*fp8e4nv", "values": "*fp8e4nv"}
+    numbers = ("columns", "query_image", "query_head", "query_column")
+    strides = ("image_stride", "head_stride", "token_stride")
+    factors = {"score_factor": "fp32", "value_factor": "fp32"}
+    signature = {**tensors, **dict.fromkeys((*numbers, *strides), "i32"), **factors}
+    constants = {"heads": 12, "tokens": 577, "width": 64}
+    for block in (kernels.PATCHES_OF_MANY[0], kernels.PATCHES_OF_FEW[0]):
+        constants |= {"block": block, "rows": kernels.QUERIES}
+        assert compiled(attention, signature, constants, capability)
 
 
 def compiled(

@@ -1,4 +1,4 @@
-"""Captions in bf16 and int8 are those in fp32, whatever instructions the processor has."""
+"""Captions in bf16, int8 and FP8 are those in fp32, whatever instructions the processor has."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -21,6 +21,7 @@ from captiond.captioners.devices import DTYPES
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import linears
 from captiond.captioners.protocol import Placement
+from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import SpecialTokens
 from captiond.config import Precision
 from captiond.jobs import Generation
@@ -102,6 +103,21 @@ def test_captions_are_those_in_fp32(
     context = less_exact.cross_attention.context_of(less_exact.encode(pixels[:2].to(dtype)), beams)
     assert isinstance(context, AbsorbedContext) == (cross != "keys")
     same = (captions(less_exact, pixels.to(dtype), beams) == wanted[beams]).all(1)
+    assert same.float().mean() >= SAME
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("beams", [1, 2])
+def test_captions_in_fp8_are_those_in_fp32(
+    model: BlipForConditionalGeneration, pixels: Tensor, wanted: dict[int, Tensor], beams: int
+) -> None:
+    if beams not in wanted:
+        wanted[beams] = captions(forward_of(model, "fp32", DTYPES["fp32"]), pixels, beams)
+    copied: Any = deepcopy(model)
+    dtype = DTYPES["fp8"]
+    make, make_text = image_linears("fp8", CPU), linears("fp8", CPU)
+    forward = Forward(copied.to(dtype), make, rows=128, make_text=make_text)
+    same = (captions(forward, pixels.to(dtype), beams) == wanted[beams]).all(1)
     assert same.float().mean() >= SAME
 
 

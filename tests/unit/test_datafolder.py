@@ -1,5 +1,6 @@
 """No other user can use the data folder, and a folder that cannot be used is named."""
 
+import asyncio
 import json
 import os
 import stat
@@ -60,10 +61,10 @@ def test_what_the_service_creates_is_private_whatever_the_umask(tmp_path: Path, 
         (folder / "metrics.json").write_text("{}")
         with locked(folder):
             pass
-        writer = FolderSpool(folder / "spool").writer("web0")
+        writer = FolderSpool(folder / "spool").writer("web0", durable=False)
         writer.write(memoryview(b"image"))
         writer.end()
-        writer.commit(durable=False)
+        asyncio.run(writer.commit())
     finally:
         os.umask(before)
     assert modes(folder) == {"0o700", "0o600"}

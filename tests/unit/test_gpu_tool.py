@@ -79,13 +79,13 @@ EACH: dict[str, list[Row]] = {
 # ---------------------------------------------------------------- the plan
 
 
-def test_all_parts_fit_into_seven_minutes_together() -> None:
+def test_all_parts_fit_into_nine_minutes_together() -> None:
     left = TOTAL_SECONDS
     for part in PARTS:
         left -= allowance(part, left) or 0
     assert left >= 0
     installing, ending = 20, 10
-    assert TOTAL_SECONDS + installing + ending <= 7 * 60
+    assert TOTAL_SECONDS + installing + ending <= 9 * 60
 
 
 def test_a_part_gets_what_is_left_and_none_if_that_is_too_little() -> None:

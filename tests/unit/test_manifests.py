@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -142,9 +143,11 @@ def test_a_shard_is_replaced_as_a_whole(bucket: str, tmp_path: Path, form: Form)
     fields = ("caption", "tags", "score", "confidence", "alt_text", "raw_caption")
     empty = dict.fromkeys([*fields, "width", "height", "sha256", "model", "error", "code"])
     rows = [{"uri": "ä", **empty, "tags": ["a"]}, {"uri": "b", **empty, "width": 640}]
+    invalid = [{**rows[0], "uri": os.fsdecode(b"\xe9.png")}]
     for place in (str(tmp_path / "new" / "results"), f"{bucket}/results"):
         files = ShardFiles(place, form)
-        files.write(7, rows[:1])
+        files.write(7, invalid)
+        assert files.read(7)[0]["uri"] in {"\udce9.png", "\\udce9.png"}
         files.write(7, rows)
         assert files.read(7) == rows
         with pytest.raises(StorageFailed):

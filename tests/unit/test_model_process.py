@@ -48,7 +48,7 @@ def settings(tmp_path: Path, migrated_file: Path) -> Settings:
         images=ImageSettings(decoders=1),
     )
     settings.spool.mkdir(parents=True)
-    shutil.copy(migrated_file, settings.database)
+    shutil.copy(migrated_file, data / "captiond.db")
     return settings
 
 
@@ -72,13 +72,15 @@ async def next_message(channel: Channel) -> Message:
     return message
 
 
-def spooled(settings: Settings, ticket: str, number: int, options: Options | None = None) -> Work:
+async def spooled(
+    settings: Settings, ticket: str, number: int, options: Options | None = None
+) -> Work:
     """Work for an image that is in the spool."""
-    writer = open_spool(settings).writer("web0")
+    writer = open_spool(settings).writer("web0", durable=False)
     writer.begin()
     writer.write(memoryview(png(number)))
     image = writer.end()
-    writer.commit(durable=False)
+    await writer.commit()
     return Work(ticket, Lane.BULK, image, options=options or Options())
 
 
@@ -89,7 +91,7 @@ async def test_known_images_are_finished_while_the_model_is_loading(
     async with model_process(settings) as channel:
         assert isinstance(await next_message(channel), CacheReady)
         assert isinstance(await next_message(channel), Ready)
-        channel.send(spooled(settings, "first", 1))
+        channel.send(await spooled(settings, "first", 1))
         finished = await next_message(channel)
         assert isinstance(finished, Finished)
         assert isinstance(finished.outcome, Captioned)
@@ -100,18 +102,18 @@ async def test_known_images_are_finished_while_the_model_is_loading(
     async with model_process(settings) as channel:
         try:
             assert isinstance(await next_message(channel), CacheReady)
-            channel.send(spooled(settings, "new", 2))
-            channel.send(spooled(settings, "known", 1))
+            channel.send(await spooled(settings, "new", 2))
+            channel.send(await spooled(settings, "known", 1))
             known = await next_message(channel)
             assert isinstance(known, Finished)
             assert known.ticket == "known"
             assert isinstance(known.outcome, Captioned)
             assert known.outcome.cached
-            channel.send(replace(spooled(settings, "known too", 1), known_only=True))
+            channel.send(replace(await spooled(settings, "known too", 1), known_only=True))
             known = await next_message(channel)
             assert isinstance(known, Finished)
             assert isinstance(known.outcome, Captioned)
-            channel.send(replace(spooled(settings, "unknown", 3), known_only=True))
+            channel.send(replace(await spooled(settings, "unknown", 3), known_only=True))
             unknown = await next_message(channel)
             assert isinstance(unknown, Finished)
             assert isinstance(unknown.outcome, Refused)
@@ -140,7 +142,7 @@ async def test_more_images_than_slots_wait_for_a_slot(
             count = 20
             assert count <= message.window
             for number in range(count):
-                channel.send(spooled(settings, str(number), number))
+                channel.send(await spooled(settings, str(number), number))
         finally:
             may_load.set()
         ready = await next_message(channel)
@@ -160,7 +162,7 @@ async def test_an_option_that_the_model_does_not_support_is_refused(
     async with model_process(settings) as channel:
         assert isinstance(await next_message(channel), CacheReady)
         assert isinstance(await next_message(channel), Ready)
-        channel.send(spooled(settings, "1", 1, Options(generation=Generation(prompt="a"))))
+        channel.send(await spooled(settings, "1", 1, Options(generation=Generation(prompt="a"))))
         finished = await next_message(channel)
         assert isinstance(finished, Finished)
         assert isinstance(finished.outcome, Refused)

@@ -83,9 +83,13 @@ async def test_one_process_lists_at_a_time(store: Engine, monkeypatch: pytest.Mo
         assert await shards.add_shards(store, NEW.id, "one", [("/a.png",), ("/b.png",)])
     assert await shards.begin_listing(store, NEW.id, "two")  # the first one is silent
     assert not await shards.add_shards(store, NEW.id, "one", [("/c.png",)])
-    assert await shards.add_shards(store, NEW.id, "two", [("/c.png",)])
+    assert await shards.add_shards(store, NEW.id, "two", [("/c\udce9.png",)])
     state = await shards.read_import(store, NEW.id)
-    assert (state.shards, state.images, state.last_address) == (3, 3, "/c.png")
+    assert (state.shards, state.images, state.last_address) == (
+        3,
+        3,
+        shards.mark_of("/c\udce9.png"),
+    )
     assert not state.listed
 
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
@@ -61,6 +62,23 @@ def test_an_exporter_that_is_not_installed_stops_no_process(environ: dict[str, s
     (entry,) = logs
     assert entry["event"] == "tracing_unavailable"
     assert "install the package" in entry["reason"]
+
+
+def test_an_exporter_that_lacks_a_package_stops_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distribution = tmp_path / "broken-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text(
+        "[opentelemetry_traces_exporter]\nbroken = a_package_that_is_missing:Exporter\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with capture_logs() as logs:
+        assert start_tracing("web0", {"OTEL_TRACES_EXPORTER": "broken"}) is None
+    (entry,) = logs
+    assert entry["event"] == "tracing_unavailable"
+    assert "a_package_that_is_missing" in entry["reason"]
 
 
 def test_options_are_equal_whatever_they_come_with() -> None:

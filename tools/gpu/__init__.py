@@ -1,1 +1,1 @@
-"""What captiond does on a GPU: one command that measures it in at most seven minutes."""
+"""What captiond does on a GPU: one command that measures it in at most nine minutes."""

@@ -1,4 +1,4 @@
-"""Measure captiond on a GPU, in at most seven minutes.
+"""Measure captiond on a GPU, in at most nine minutes.
 
 python -m tools.gpu [--device cuda] [--counts full] [--out build/gpu/out] [--parts engine,service]
 """

@@ -52,10 +52,11 @@ class Job:
 
 
 def best_way(timings: Sequence[Timing]) -> tuple[str, int]:
-    """Return the engine's best way, and its smallest batch whose rate is nearly the best.
+    """Return the engine's best way in bf16, and its smallest batch whose rate is nearly the best.
 
     Without timings, the way that captiond takes by itself, and a usual batch.
     """
+    timings = [timing for timing in timings if timing.precision == "bf16"]
     if not timings:
         return PROJECTED_WITH_GRAPHS, 64
     best = max(timings, key=lambda timing: timing.images_per_second)

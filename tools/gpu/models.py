@@ -23,6 +23,7 @@ from captiond.captioners.blip.search import Search
 from captiond.captioners.devices import DTYPES, set_up_cuda
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import PlainLinear, linears
+from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import SpecialTokens
 from captiond.config import Precision
 from captiond.jobs import Generation
@@ -106,8 +107,9 @@ class Ours:
         device = model.device
         rows = CPU_ROWS if device.type == "cpu" else GPU_ROWS
         # Packed weights cannot stay in place; without graphs a CPU takes them.
-        make = PlainLinear if way.graphs else linears(precision, device)
-        forward = Forward(copy, make, rows=rows, absorb=way.absorbed)
+        make_text = PlainLinear if way.graphs else linears(precision, device)
+        make = image_linears(precision, device) if precision == "fp8" else make_text
+        forward = Forward(copy, make, rows=rows, absorb=way.absorbed, make_text=make_text)
         tokens = SpecialTokens(config.bos_token_id, config.sep_token_id, config.pad_token_id)
         engine = captured(forward, capture(device), device) if way.graphs else forward
         self._search, self._encode = Search(engine, tokens), engine.encode

@@ -38,8 +38,8 @@ def section(name: str, done: Outcome, floor: Floor) -> str:
 
 def headlines(parts: Parts) -> Iterator[str]:
     engine, theirs = of_type(parts, "engine", Timing), of_type(parts, "generate", Timing)
-    if engine:
-        yield engine_line(fastest(engine), theirs)
+    for precision in dict.fromkeys(row.precision for row in engine):
+        yield engine_line(fastest([row for row in engine if row.precision == precision]), theirs)
     if large := [row for row in of_type(parts, "large", Timing) if row.engine == "captiond"]:
         yield engine_line(fastest(large), [])
     if served := of_type(parts, "service", Served):

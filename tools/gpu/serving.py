@@ -29,6 +29,8 @@ standby = false
 jpeg_draft = {jpeg_draft}
 [generation]
 max_new_tokens = {tokens}
+[captions]
+finish_tokens = 0
 [cache]
 enabled = false
 [logs]

@@ -29,7 +29,7 @@ SHAPES = {
         BASE, vision_width=1024, vision_inner=4096, vision_layers=24, feature_width=1024
     ),
 }
-BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}  # of a number
+BYTES = {"bf16": 2, "fp16": 2, "fp8": 1, "fp32": 4}  # of a number
 MEASURED_AS = {"fp16": "bf16"}  # both go through the same units of a GPU
 Floor = Callable[[Timing], float | None]  # seconds of a batch; None where no rate was measured
 Table = Callable[[Sequence[Any], Floor], str]

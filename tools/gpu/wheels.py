@@ -3,9 +3,10 @@
 python -m tools.gpu.wheels [--into build/gpu/wheels] [--limit 50]
 
 The machine is expected to have CPython 3.12 on x86-64 Linux, and torch for CUDA, transformers,
-numpy, pillow and safetensors. Those five are left out; everything else that captiond's dependencies
-need is gathered in the versions of constraints.txt, so that nothing is missing however little else
-is installed there.
+numpy, pillow and safetensors. Those are left out, and so are two packages that come with
+transformers, because it refuses other versions of them. Everything else that captiond's
+dependencies need is gathered in the versions of constraints.txt, so that nothing is missing however
+little else is installed there.
 
 Compiled modules are published with the symbols of a debugger, which are two thirds of spaCy's size.
 They are removed with binutils' `strip`.
@@ -29,6 +30,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 THERE = {"torch", "transformers", "numpy", "pillow", "safetensors"}
+THERE |= {"huggingface-hub", "tokenizers"}  # in the versions that transformers accepts there
 GLIBC = 28  # the newest minor version of glibc 2 that a wheel may ask for
 OLDER_NAMES = ("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64")
 TARGET = {
@@ -46,7 +48,7 @@ Requires = Callable[[str], list[str] | None]  # of a distribution by its name
 
 
 def missing(direct: Iterable[str], requires: Requires = requires) -> list[str]:
-    """Return the names of all that these requirements need on the target, the five left out.
+    """Return the names of all that these requirements need on the target and may lack there.
 
     Raises:
         PackageNotFoundError: one of them is not installed here, so that its own needs are unknown.

@@ -32,6 +32,7 @@ from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.logits import BannedTokens
 from captiond.captioners.norm import norms
 from captiond.captioners.protocol import Capabilities, Placement
+from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.captioners.spelling import banned_sequences
 from captiond.confidence import of_caption, tokens_of
@@ -139,7 +140,7 @@ class Blip:
         except Exception as error:  # libraries raise whatever the damage of a file leads to
             raise ModelBroken(f"{folder}: cannot be loaded as a BLIP model: {error}") from error
         model, tokenizer, processor = checkpoint.model, checkpoint.tokenizer, checkpoint.processor
-        size, text = image_bytes(model), model.config.text_config
+        size, text = image_bytes(model, placement.precision), model.config.text_config
         search, scorer, matching = checkpoint.search, None, None
         if search is None:
             choices = placement.choices or default_choices(precision)
@@ -291,11 +292,17 @@ def search_over(forward: Forward, model: BlipModel, *, cuda_graphs: bool) -> Sea
 
 
 def forward_of(model: BlipModel, precision: Precision, choices: Choices) -> Forward:
-    """Return the forward pass that computes in the chosen ways, where the device has them."""
+    """Return the forward pass that computes in the chosen ways, where the device has them.
+
+    Raises:
+        ModelBroken: the precision needs kernels that do not work here.
+    """
     on_cpu = model.device.type == "cpu"
+    if precision == "fp8" and not on_cpu and kernels_for(model.dtype, model.device) is None:
+        raise ModelBroken("[model] precision = fp8 needs Triton, which does not work here")
     return Forward(
         model,
-        linears(precision, model.device, choices.image_linear),
+        image_linears(precision, model.device, choices.image_linear),
         rows=choices.rows if on_cpu else GPU_ROWS,
         absorb=on_cpu and precision != "fp16" and has_onednn(),
         make_text=linears(precision, model.device, choices.text_linear),
@@ -322,7 +329,7 @@ def load_matching(
     if share_encoding(folder, captioner):
         return ImageTextMatching(Matcher(model, checkpoint.tokenizer, make_text), None)
     check_size(checkpoint.processor, processor, folder)
-    make = linears(precision, device, choices.image_linear)
+    make = image_linears(precision, device, choices.image_linear)
     rows = choices.rows if device.type == "cpu" else GPU_ROWS
     vision = VisionEncoder(
         model, make, norms(kernels_for(model.dtype, device)), rows=rows, way=choices.attention
@@ -350,7 +357,7 @@ def tag_likelihood(
     return TagLikelihood(forward, tokenizer, config.text_config.bos_token_id, blank)
 
 
-def image_bytes(model: BlipModel) -> int:
+def image_bytes(model: BlipModel, precision: Precision) -> int:
     """Return the memory of the keys and values of cross-attention for one image, in bytes.
 
     The rest of an image takes little. A batch with absorbed cross-attention takes less.
@@ -358,4 +365,4 @@ def image_bytes(model: BlipModel) -> int:
     text: Any = model.config.text_config
     patches: int = model.vision_model.embeddings.position_embedding.shape[1]
     numbers: int = 2 * text.num_hidden_layers * patches * text.hidden_size
-    return numbers * model.dtype.itemsize
+    return numbers * (1 if precision == "fp8" else model.dtype.itemsize)

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from captiond.captioners import fp8
 from captiond.captioners.blip.attention import MaskedAttention
 from captiond.captioners.blip.int8_features import Int8Features, Int8Image
 from captiond.captioners.blip.keys_values import KeysValues, KeyValueBuffer, buffer_for
 from captiond.captioners.choices import CrossWay
 from captiond.captioners.linear import (
+    Inputs,
     Int8Linear,
-    Linear,
     MakeLinear,
     PackedLinear,
     has_onednn,
@@ -275,14 +276,16 @@ class CrossAttention:
         absorb: bool,
         way: CrossWay = "packed",
     ) -> None:
-        self._head_width = len(layers[0].key.weight) // heads
+        weight: Tensor = layers[0].key.weight
+        self._head_width, on_cpu = len(weight) // heads, weight.device.type == "cpu"
         absorb = absorb and way != "keys"
         self._absorbed = [AbsorbedWeights.of(layer, heads) for layer in layers] if absorb else []
-        self._project: list[Linear] = [
-            linear_of(make, layer.key, layer.value, inputs="normalized") for layer in layers
-        ]
-        self._attention, self._heads, self._chunk = attention, heads, chunk
-        self._packs = way == "packed" and has_onednn()
+        self._in_fp8 = make is fp8.Fp8Linear
+        inputs: Inputs = "any" if self._in_fp8 else "normalized"
+        self._project = [linear_of(make, layer.key, layer.value, inputs=inputs) for layer in layers]
+        self._attention: MaskedAttention = fp8.attend if self._in_fp8 else attention
+        self._heads, self._chunk = heads, chunk
+        self._packs = way == "packed" and on_cpu and has_onednn()
         self._in_integers = make is Int8Linear
         self._buffer: KeyValueBuffer | None = None
         self._features: Tensor | None = None  # a copy that stays at its address
@@ -346,9 +349,10 @@ class CrossAttention:
         if self.capacity < capacity:
             self._buffer = None  # release it before the larger one is allocated
             shape = len(self._project), capacity, self._heads, patches, self._head_width
-            self._buffer = buffer_for(features, shape)
+            self._buffer = buffer_for(features, shape, in_fp8=self._in_fp8)
         assert self._buffer is not None  # its capacity would be 0
         for number, chunk in enumerate(torch.split(features, self._chunk)):
+            chunk = fp8.to_fp8(chunk, "any") if self._in_fp8 else chunk  # once for all layers
             for layer, project in enumerate(self._project):
                 self._buffer.fill(layer, number * self._chunk, chunk, project)
         return ProjectedContext(self._buffer.layers(capacity), self._attention)

@@ -156,7 +156,7 @@ class Forward:
         self._embeddings_norm = norm(text.embeddings.LayerNorm)
         self.cross_attention = CrossAttention(
             [layer.crossattention.self for layer in text.encoder.layer],
-            make_text,
+            make,
             self.text_attention,
             heads=self._heads,
             chunk=self.chunk,

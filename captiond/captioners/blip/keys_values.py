@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from captiond.captioners.fp8 import FP8, to_fp8
 from captiond.captioners.linear import Linear, write
 
 KeysValues = tuple[Tensor, Tensor]  # of one layer, each [rows, heads, tokens, head width]
@@ -63,6 +64,21 @@ class AsProjected:
         return [(keys, values) for keys, values in views]
 
 
-def buffer_for(like: Tensor, shape: tuple[int, int, int, int, int]) -> KeyValueBuffer:
+class AsFp8(AsProjected):
+    """The same memory in FP8, for attention by `fp8.attend`."""
+
+    def __init__(self, like: Tensor, shape: tuple[int, int, int, int, int]) -> None:
+        super().__init__(like.new_empty(0, dtype=FP8), shape)
+
+    def fill(self, layer: int, begin: int, features: Tensor, project: Linear) -> None:
+        target = self._memory[layer, begin : begin + len(features)]
+        to_fp8(project(features), "keys", out=target.flatten(2))
+
+
+def buffer_for(
+    like: Tensor, shape: tuple[int, int, int, int, int], *, in_fp8: bool = False
+) -> KeyValueBuffer:
     """Return a buffer for a device; `shape` is as for `DenseHeads`."""
+    if in_fp8:
+        return AsFp8(like, shape)
     return DenseHeads(like, shape) if like.device.type == "cpu" else AsProjected(like, shape)

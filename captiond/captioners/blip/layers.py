@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from captiond.captioners.blip.cross import Block
-from captiond.captioners.linear import Linear, MakeLinear, balance, linear_of
+from captiond.captioners.linear import Linear, MakeLinear, linear_of
 from captiond.captioners.norm import MakeNorm, Norm
+from captiond.captioners.quantization import balance, normalized_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +44,12 @@ class TextLayer:
 def vision_layer(layer: Block, make: MakeLinear, norm: MakeNorm) -> VisionLayer:
     balance(make, layer.layer_norm1, layer.self_attn.qkv)
     balance(make, layer.layer_norm2, layer.mlp.fc1)
+    dtype = normalized_dtype(make)
     return VisionLayer(
-        attention_norm=norm(layer.layer_norm1),
+        attention_norm=norm(layer.layer_norm1, dtype),
         qkv=linear_of(make, layer.self_attn.qkv, inputs="normalized"),
         attention_output=linear_of(make, layer.self_attn.projection),
-        mlp_norm=norm(layer.layer_norm2),
+        mlp_norm=norm(layer.layer_norm2, dtype),
         mlp=Mlp(
             up=linear_of(make, layer.mlp.fc1, activation="gelu", inputs="normalized"),
             down=linear_of(make, layer.mlp.fc2, inputs="gelu"),

@@ -28,6 +28,7 @@ TOKENS = {
     30523: "[ENC]",
 }
 END, VOCABULARY = 102, 30524
+CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 LOWEST = -1e4  # a logit lower than every other, also in half precision
 
 VISION: dict[ShapeName, dict[str, int]] = {
@@ -66,12 +67,24 @@ def config_of(name: ShapeName) -> BlipConfig:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write a vocabulary that has a word for every token id."""
-    words = (TOKENS.get(number, f"[unused{number}]") for number in range(VOCABULARY))
+    """Write a vocabulary that has a word for every token id.
+
+    The words have letters only: the taggers then find as many words as there are tokens.
+    """
+    words = (TOKENS.get(number) or word_of(number) for number in range(VOCABULARY))
     (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
     copy_json("tokenizer_config.json", folder, {})
     tokenizer = BertTokenizer.from_pretrained(folder, local_files_only=True)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def word_of(number: int) -> str:
+    """Return a word of syllables, another for each number."""
+    word = ""
+    while number or not word:
+        number, syllable = divmod(number, len(CONSONANTS) * len(VOWELS))
+        word += CONSONANTS[syllable // len(VOWELS)] + VOWELS[syllable % len(VOWELS)]
+    return word
 
 
 def write_processor(folder: Path) -> None:

@@ -11,8 +11,9 @@ from captiond.captioners.blip.layers import VisionLayer, vision_layer
 from captiond.captioners.blip.patches import PatchEmbeddings
 from captiond.captioners.blip.weights import VisionWeights
 from captiond.captioners.choices import AttentionWay
-from captiond.captioners.linear import MakeLinear, unquantized
+from captiond.captioners.linear import MakeLinear
 from captiond.captioners.norm import MakeNorm
+from captiond.captioners.quantization import unquantized
 
 
 class VisionEncoder:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from captiond.errors import CaptiondError, TaskNotFound
+from captiond.errors import CaptiondError, StoreUncertain, TaskNotFound
 from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.keys import Scope
@@ -166,6 +166,9 @@ async def accept(queue: TaskQueue, form: Form, task: NewTask) -> str:
     form.kept = True
     try:
         task_id = await queue.add(task)
+    # guard: file-of-an-uncertain-task
+    except StoreUncertain:
+        raise
     except CaptiondError:
         form.kept = False
         raise

@@ -1,4 +1,4 @@
-"""How many captions of the embedded model are right in bf16, and how many are those of fp32."""
+"""How many captions of the embedded model are right in each precision, and equal those of fp32."""
 
 import os
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from tools.scenes.evaluation import EVALUATION_SEED
 
 BATCH = 250
 BICUBIC = 3  # as the embedded model's images are resized
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp8")
 SEARCH = Generation(max_new_tokens=24)
 
 

@@ -11,7 +11,7 @@ from tools.gpu.job import Job
 from tools.gpu.models import ready
 from tools.gpu.rows import Rate
 
-PRECISIONS: tuple[Precision, ...] = ("bf16", "fp32")
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8", "fp32")
 
 
 def run(job: Job) -> Iterator[Rate]:

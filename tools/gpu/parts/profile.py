@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from captiond.config import Precision
 from tools.gpu.job import Job, best_way
-from tools.gpu.models import NAMED_WAYS, Ours, prompt_of, random_model, random_pixels, ready
+from tools.gpu.models import NAMED_WAYS, Model, Ours, prompt_of, random_model, random_pixels, ready
 from tools.gpu.rows import WHOLE, Kernel
 from tools.gpu.timing import GREEDY, SIDE, WARM_UPS
 
+PRECISIONS: tuple[Precision, ...] = ("bf16", "fp8")
 MOST = 25  # kinds of kernels
 NAME_LENGTH = 90
 
@@ -20,7 +22,14 @@ def run(job: Job) -> Iterator[Kernel]:
     device = ready(job.device)
     model = random_model("base", job.counts.layers, device)
     way, batch = best_way(job.timings)
-    ours, prompt = Ours(model, "bf16", NAMED_WAYS[way]), prompt_of(device=device)
+    for precision in PRECISIONS:
+        yield from profiled_in(precision, model, way, batch)
+
+
+def profiled_in(precision: Precision, model: Model, way: str, batch: int) -> Iterator[Kernel]:
+    """Yield the whole batch and then its kernels, in a precision."""
+    device = model.device
+    ours, prompt = Ours(model, precision, NAMED_WAYS[way]), prompt_of(device=device)
     pixels = random_pixels(batch, SIDE, device)
     for _ in range(WARM_UPS):
         ours(pixels, prompt, GREEDY)
@@ -29,7 +38,7 @@ def run(job: Job) -> Iterator[Kernel]:
         begun = time.perf_counter()
         ours(pixels, prompt, GREEDY)
         took = time.perf_counter() - begun
-    yield Kernel(f"{WHOLE} of {batch}, {way}", 1000 * took, 1)
+    yield Kernel(f"{WHOLE} of {batch}, {precision}, {way}", 1000 * took, 1)
     yield from kernels(profiled.key_averages(), device)
 
 
