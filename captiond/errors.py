@@ -272,14 +272,12 @@ class ImportNotFound(CaptiondError):
     """The database has no import with this id."""
 
     code = "import_not_found"
-    status = 404
 
 
 class ImportCancelled(CaptiondError):
     """The import is cancelled. Its finished results stay."""
 
     code = "import_cancelled"
-    status = 409
 
 
 class TaskFinished(CaptiondError):

@@ -7,24 +7,22 @@ number of images, and no copy of an image outlives its result.
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from captiond.bulk.hosted_model import HostedModel, hosted_model
-from captiond.bulk.interim import interim_folder
-from captiond.bulk.references import ReferenceReader
+from captiond.bulk.interim import InterimFiles, interim_folder
+from captiond.bulk.references import ReferenceReader, is_object
 from captiond.config import Settings
-from captiond.errors import FileTooLarge, ImageError, SpoolError
-from captiond.jobs import DEFAULT_OPTIONS, Options, Outcome, Refused
+from captiond.errors import ImageError
+from captiond.jobs import DEFAULT_OPTIONS, Options, Outcome, Refused, SpooledImage
 from captiond.messages import ModelInfo
-from captiond.spool import FolderSpool, Spool
 from captiond.upload_settings import UploadSettings
 
 AHEAD_BATCHES = 6  # images in memory or in files: three are with the model process, three are read
 MOST_AHEAD = 1024
-Read = Callable[[], Awaitable[bytes]]
 
 
 class HostSettings(Settings):
@@ -51,11 +49,10 @@ class BulkResult:
 class BulkCaptioner:
     """Captions images with one model process. `bulk_captioner` makes one."""
 
-    def __init__(self, settings: Settings, model: HostedModel, spool: Spool) -> None:
-        self._most_bytes = settings.limits.file_bytes
-        self._references = ReferenceReader(settings.limits.file_bytes)
+    def __init__(self, settings: Settings, model: HostedModel, files: InterimFiles) -> None:
+        self._reader = ReferenceReader(settings.limits.file_bytes)
         self._model = model
-        self._spool = spool
+        self._files = files
         self._ahead: asyncio.Semaphore | None = None
 
     async def model(self) -> ModelInfo:
@@ -75,30 +72,43 @@ class BulkCaptioner:
             ModelBroken: the model cannot be loaded any more.
             OSError: the temporary folder has no space.
         """
+        async with await self._room():
+            stored = asyncio.to_thread(self._checked_and_stored, content or b"")
+            return await self._caption(stored, options)
 
-        async def read() -> bytes:
-            return content or b""
-
-        return await self._caption(read, options)
-
-    async def caption_at(self, uri: str, options: Options = DEFAULT_OPTIONS) -> BulkResult:
+    async def caption_at(self, address: str, options: Options = DEFAULT_OPTIONS) -> BulkResult:
         """Return the result of the image at an address, see `references`.
 
         Raises:
             ModelBroken: the model cannot be loaded any more.
             OSError: the temporary folder has no space.
         """
-        return await self._caption(lambda: self._references.read(uri), options)
-
-    async def _caption(self, read: Read, options: Options) -> BulkResult:
         async with await self._room():
-            try:
-                content = await read()
-                if len(content) > self._most_bytes:
-                    raise FileTooLarge(f"the file is over {self._most_bytes} bytes")
-            except (ImageError, SpoolError) as error:
-                return BulkResult(Refused.of(error))
-            return await self._caption_content(content, options)
+            return await self._caption(self._fetched(address), options)
+
+    async def _fetched(self, address: str) -> SpooledImage:
+        """Read an image into a file. What blocks is done in one call in a thread."""
+        if is_object(address):
+            content = await self._reader.read_object(address)
+            return await asyncio.to_thread(self._files.store, content)
+        return await asyncio.to_thread(self._copied, address)
+
+    def _copied(self, address: str) -> SpooledImage:
+        return self._files.store(self._reader.read_file(address))
+
+    def _checked_and_stored(self, content: bytes) -> SpooledImage:
+        self._reader.check(len(content))
+        return self._files.store(content)
+
+    async def _caption(self, stored: Awaitable[SpooledImage], options: Options) -> BulkResult:
+        try:
+            image = await stored
+        except ImageError as error:
+            return BulkResult(Refused.of(error))
+        try:
+            return BulkResult(await self._model.caption(image, options), image.sha256)
+        finally:
+            self._files.remove(image)
 
     async def _room(self) -> asyncio.Semaphore:
         """Return the semaphore that bounds the images in memory and in files."""
@@ -107,18 +117,6 @@ class BulkCaptioner:
             self._ahead = self._ahead or asyncio.Semaphore(min(MOST_AHEAD, AHEAD_BATCHES * batch))
         return self._ahead
 
-    async def _caption_content(self, content: bytes, options: Options) -> BulkResult:
-        writer = self._spool.writer("bulk", durable=False)
-        writer.begin()
-        writer.write(memoryview(content))
-        image = writer.end()
-        await writer.commit()
-        del content, writer  # the writer has the bytes as well
-        try:
-            return BulkResult(await self._model.caption(image, options), image.sha256)
-        finally:
-            self._spool.remove([image.file])
-
 
 @asynccontextmanager
 async def bulk_captioner(settings: Settings, device: str) -> AsyncIterator[BulkCaptioner]:
@@ -126,7 +124,7 @@ async def bulk_captioner(settings: Settings, device: str) -> AsyncIterator[BulkC
     with interim_folder(Path(tempfile.gettempdir())) as folder:
         host = host_settings(settings, folder)
         async with hosted_model(host, device) as model:
-            yield BulkCaptioner(settings, model, FolderSpool(host.spool))
+            yield BulkCaptioner(settings, model, InterimFiles(host.spool))
 
 
 def host_settings(settings: Settings, interim: Path) -> HostSettings:

@@ -1,14 +1,40 @@
 """A temporary folder, which the next process removes if its own process is killed."""
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
+from captiond.jobs import SpooledImage
+
 PREFIX, LOCK = "captiond-images-", "lock"
+
+
+class InterimFiles:
+    """Images in files of a folder, where image decoders can read them. All methods block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = count()
+
+    def store(self, content: bytes) -> SpooledImage:
+        """Write an image to a file of its own.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        name = f"image-{next(self._numbers)}"
+        (self._folder / name).write_bytes(content)
+        return SpooledImage(name, 0, len(content), hashlib.sha256(content).hexdigest())
+
+    def remove(self, image: SpooledImage) -> None:
+        """Remove the file of an image."""
+        (self._folder / image.file).unlink(missing_ok=True)
 
 
 @contextmanager

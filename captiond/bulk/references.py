@@ -7,7 +7,6 @@ from the environment, as for its own tools: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_U
 Addresses come from an operator's command line only. A client of the HTTP API cannot name any.
 """
 
-import asyncio
 import os
 import stat
 from functools import lru_cache
@@ -78,18 +77,14 @@ class ReferenceReader:
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
 
-    async def read(self, address: str) -> bytes:
-        """Return the bytes at an address.
+    def read_file(self, address: str) -> bytes:
+        """Return the bytes of a file. Blocking.
 
         Raises:
             ReferenceUnreadable: there is nothing that can be read.
             FileTooLarge: there is more than may be read. Then nothing is read.
         """
-        if is_object(address):
-            return await self._read_object(address)
-        return await asyncio.to_thread(self._read_file, local_path(address))
-
-    def _read_file(self, path: Path) -> bytes:
+        path = local_path(address)
         try:
             # A pipe that nobody writes to would block for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,27 +92,29 @@ class ReferenceReader:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise ReferenceUnreadable("not a regular file")
-                self._check(status.st_size)
+                self.check(status.st_size)
                 return file.read(self._most_bytes + 1)
         except OSError as error:
             raise ReferenceUnreadable(error.strerror or str(error)) from error
         except ValueError as error:  # a null byte
             raise ReferenceUnreadable(str(error)) from error
 
-    async def _read_object(self, address: str) -> bytes:
+    async def read_object(self, address: str) -> bytes:
+        """Return the bytes of an object. Raises the same errors as `read_file`."""
         from obstore.exceptions import BaseError
 
         bucket, key = split_object(address)
         try:
             found = await bucket_store(bucket).get_async(key)
-            self._check(found.meta["size"])
+            self.check(found.meta["size"])
             return bytes(await found.bytes_async())
         except FileNotFoundError as error:
             raise ReferenceUnreadable("there is no such object") from error
         except (BaseError, OSError) as error:
             raise ReferenceUnreadable(first_line(error)) from error
 
-    def _check(self, size: int) -> None:
+    def check(self, size: int) -> None:
+        """Return if an image may have so many bytes. Raises FileTooLarge."""
         if size > self._most_bytes:
             raise FileTooLarge(f"the file is over {self._most_bytes} bytes")
 

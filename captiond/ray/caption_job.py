@@ -26,8 +26,8 @@ from captiond.ray.address_source import AddressSource
 from captiond.ray.jsonl_sink import JsonlSink
 
 CHECKPOINT = "_checkpoint"  # readers of a folder of Parquet files skip names with an underscore
-# Of addresses in a task for an actor, some 2,500 of them. An actor that dies repeats its tasks.
-BLOCK_BYTES = 256 * 1024
+# Of addresses in a task for an actor, some 700 of them. An actor that dies repeats its tasks.
+BLOCK_BYTES = 64 * 1024
 TASKS_AT_ONCE = 2  # of an actor: while the last images of one are captioned, the next one is read
 SMALL_TASK = 0.1  # of a core: reading addresses and writing results
 LEFT_CPUS = 0.5  # of each machine, for these tasks
@@ -126,15 +126,18 @@ def actor_pool(job: CaptionJob, nodes: Sequence[dict[str, object]]) -> ActorPool
     """Return the actors of a job on these machines of a cluster.
 
     Raises:
-        SettingsError: there are more actors than GPUs.
+        SettingsError: there are more actors than GPUs, or nothing that could run one.
     """
     alive = [resources_of(node) for node in nodes if node["Alive"]]
     gpus = int(sum(resources.get("GPU", 0) for resources in alive))
-    actors = job.actors or gpus or len(alive)
+    machines = [each for each in alive if each.get("GPU" if gpus else "CPU", 0)]
+    if not machines:
+        raise SettingsError("the cluster has no machine with a core")
+    actors = job.actors or gpus or len(machines)
     if gpus and actors > gpus:
         raise SettingsError(f"--actors {actors}: the cluster has {gpus} GPUs, one for each actor")
-    on_each = math.ceil(actors / len(alive))
-    fewest = min(resources.get("CPU", 0) for resources in alive)
+    on_each = math.ceil(actors / len(machines))
+    fewest = min(resources.get("CPU", 0) for resources in machines)
     cpus = job.cpus if job.cpus is not None else max(0.0, (fewest - LEFT_CPUS) / on_each)
     return ActorPool(actors, cpus, 1 if gpus else 0)
 

@@ -131,11 +131,11 @@ def test_a_list_may_be_an_object(bucket: str, tmp_path: Path, suffix: str) -> No
 @pytest.mark.anyio
 async def test_objects_are_read_by_their_addresses(bucket: str) -> None:
     bucket_store(bucket).put("a b/ü%20.png", b"12345")
-    assert await ReferenceReader(5).read(f"{bucket}/a b/ü%20.png") == b"12345"
+    assert await ReferenceReader(5).read_object(f"{bucket}/a b/ü%20.png") == b"12345"
     with pytest.raises(FileTooLarge):
-        await ReferenceReader(4).read(f"{bucket}/a b/ü%20.png")
+        await ReferenceReader(4).read_object(f"{bucket}/a b/ü%20.png")
     with pytest.raises(ReferenceUnreadable, match="no such object"):
-        await ReferenceReader(5).read(f"{bucket}/none.png")
+        await ReferenceReader(5).read_object(f"{bucket}/none.png")
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
