@@ -19,7 +19,13 @@ from captiond.databaseurl import DatabaseAddress
 from captiond.dialect_settings import DialectSettings
 from captiond.jobs import Generation
 from captiond.kept_settings import CacheSettings, RetentionSettings
-from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
+from captiond.option_settings import (
+    CaptionSettings,
+    GenerationSettings,
+    Section,
+    TagSettings,
+    TranslationSettings,
+)
 from captiond.server_settings import ServerSettings
 from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
 from captiond.upload_settings import UploadSettings
@@ -276,6 +282,7 @@ class Settings(Section):
     captions: CaptionSettings = Field(default_factory=CaptionSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
     tags: TagSettings = Field(default_factory=TagSettings)
+    translation: TranslationSettings = Field(default_factory=TranslationSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     uploads: UploadSettings = Field(default_factory=UploadSettings)
     clients: ClientSettings = Field(default_factory=ClientSettings)

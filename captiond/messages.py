@@ -48,6 +48,7 @@ class ModelInfo:
     batch_size: int
     unsupported: tuple[str, ...] = ()  # options of requests that this model cannot serve
     choices: Mapping[str, str | int] = field(default_factory=dict)  # how it computes on a CPU
+    untranslated: tuple[str, ...] = ()  # languages of the settings whose model does not work
 
     @property
     def is_fallback(self) -> bool:
@@ -113,6 +114,7 @@ class Timings:
     decode: float = 0.0
     queue: float = 0.0
     model: float = 0.0
+    translation: float = 0.0
     tags: float = 0.0
 
 

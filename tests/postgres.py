@@ -13,11 +13,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from captiond.databaseurl import DatabaseAddress
@@ -115,6 +116,18 @@ class PostgresServer:
     def restart(self, number: signal.Signals = signal.SIGINT) -> None:
         self.stop(number)
         self.start()
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that the server has used so far, with all its processes."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        own = server.cpu_times()
+        seconds = own.user + own.system + own.children_user + own.children_system
+        for child in server.children():
+            with suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                seconds += times.user + times.system
+        return seconds
 
     def dsn(self, database: str) -> str:
         """Return the connection string of a database for psycopg and psql."""

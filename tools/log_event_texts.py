@@ -126,6 +126,14 @@ TEXTS = {
     "The service runs without them.",
     "transaction_repeated": "A transaction was rolled back, because another one was in its way or "
     "its connection was lost. It is tried again a few times.",
+    "translation_failed": "Captions could not be translated at once. They are translated one by "
+    "one. One that cannot be translated stays in English.",
+    "translation_not_started": "The model of a language could not be run. Captions in this "
+    "language are in English.",
+    "translation_out_of_memory": "The device had too little memory to translate a batch, which is "
+    "halved.",
+    "translation_unavailable": "The model of a language is missing or broken. Captions in this "
+    "language are in English. `captiond check` tells the reason as well.",
     "tuning_record_ignored": "What an earlier start measured is damaged. It is measured again.",
     "unanswered_claim_requeued": "The answer to a claim was lost with the connection to the "
     "database. The images that it had claimed wait again.",

@@ -15,7 +15,8 @@ def pull(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="Name of the model on the hub. Default: the model of the settings.",
+            help="Name of the model on the hub. Default: the models of the settings, with those "
+            "for translation.",
         ),
     ] = None,
     *,
@@ -30,6 +31,10 @@ def pull(
     flags = {"model": {"name": name}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
     typer.echo(pulled(settings))
+    if name is None:
+        for further in dict.fromkeys(settings.translation.models.values()):
+            model = settings.model.model_copy(update={"name": further, "revision": None})
+            typer.echo(pulled(settings.model_copy(update={"model": model})))
 
 
 def pulled(settings: Settings) -> Path:

@@ -5,6 +5,7 @@ the store: a claim raises the shard's attempt, and only the present attempt can 
 that its owner does not extend ends by the database's clock.
 """
 
+import base64
 import hashlib
 import json
 import zlib
@@ -257,13 +258,13 @@ def mark_of(address: str) -> str:
     return hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
 
 
-def packed(addresses: Sequence[str]) -> bytes:
-    """Return addresses as compressed bytes. They have beginnings in common."""
-    return zlib.compress(json.dumps(addresses).encode(), 6)
+def packed(addresses: Sequence[str]) -> str:
+    """Return addresses as a text, compressed. They have beginnings in common."""
+    return base64.b64encode(zlib.compress(json.dumps(addresses).encode(), 6)).decode()
 
 
-def unpacked(content: bytes | None) -> tuple[str, ...]:
-    return tuple(json.loads(zlib.decompress(content or b"")))
+def unpacked(content: str | None) -> tuple[str, ...]:
+    return tuple(json.loads(zlib.decompress(base64.b64decode(content or ""))))
 
 
 # ---------------------------------------------------------------- shards

@@ -11,7 +11,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Text,
@@ -315,27 +314,28 @@ class ShardRow(Table):
     """Some hundred images of an import, which are claimed and finished together.
 
     `number` is its place, and the number of its file of results. `addresses` are those of its
-    images, compressed, and NULL once it is finished. `attempt` counts the claims and fences their
-    results. `owner` holds the claim until `claimed_until` by the database's clock.
+    images, compressed and in base64, and NULL once it is finished. `attempt` counts the claims and
+    fences their results. `owner` holds the claim until `claimed_until` by the database's clock.
     """
 
     __tablename__ = "shards"
     __table_args__ = (
+        UniqueConstraint("import_id", "number"),
         Index(
             "ix_shards_import_id_number_open",
             "import_id",
             "number",
             **only("status IN ('PENDING', 'PROCESSING')"),
         ),
+        {"sqlite_autoincrement": True},
     )
 
-    import_id: Mapped[str] = mapped_column(
-        ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True
-    )
-    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(LONG, primary_key=True, autoincrement=True)
+    import_id: Mapped[str] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     owner: Mapped[str | None] = mapped_column(String(64))
     claimed_until: Mapped[float | None] = mapped_column(Float)
     images: Mapped[int] = mapped_column(Integer)
-    addresses: Mapped[bytes | None] = mapped_column(LargeBinary)
+    addresses: Mapped[str | None] = mapped_column(Text)

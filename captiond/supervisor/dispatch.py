@@ -355,7 +355,7 @@ class Dispatcher:
 
 def cost_of(work: Work) -> float:
     """Return the estimated cost of a caption. The settings' defaults count as the usual ones."""
-    return (work.options.generation or USUAL).cost
+    return work.options.cost(USUAL)
 
 
 def refused_whole(web: str, ask: Ask, error: CaptiondError) -> list[WebAnswer]:

@@ -33,6 +33,7 @@ class PreparedImage:
 
     work: Work
     generation: Generation
+    cost: float  # the estimated cost of its captions
     slot: int
     decoded: Decoded
     begun: float
@@ -49,11 +50,6 @@ class PreparedImage:
     @property
     def ticket(self) -> str:
         return self.work.ticket
-
-    @property
-    def cost(self) -> float:
-        """The estimated cost of its caption."""
-        return self.generation.cost
 
     @property
     def group(self) -> Hashable:
@@ -155,7 +151,8 @@ class ImageIntake:
             await self._completion.finish(FinishedImage(work, result or WITHDRAWN))
             return
         now = time.perf_counter()
-        image = PreparedImage(work, generation, result.slot, result.decoded, begun, now)
+        cost = self._recipe.cost_of(work)
+        image = PreparedImage(work, generation, cost, result.slot, result.decoded, begun, now)
         model.batcher.put(image)
 
     def _is_wanted(self, work: Work) -> bool:

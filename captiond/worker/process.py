@@ -42,7 +42,7 @@ from captiond.worker.pipeline import Pipeline, Runners
 from captiond.worker.receiver import Receiver
 from captiond.worker.recipe import Recipe, recipe_fingerprint
 from captiond.worker.reporting import Reporter
-from captiond.worker.runner import ModelRunner, TagRunner
+from captiond.worker.runner import ModelRunner, TagRunner, TranslationRunner
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -139,7 +139,7 @@ async def caption(
     recipe = make_recipe(settings, identity)
     known = KnownCaptions(recipe, engine)
     completion = Completion(known, engine, reporter)
-    fetcher = ImageFetcher(open_objects(settings))
+    fetcher = ImageFetcher(open_objects(settings), reporter.recorder)
     intake = ImageIntake(recipe, known, fetcher, completion, reporter)
     receiver = Receiver(channel, intake, reporter)
     async with asyncio.TaskGroup() as group:
@@ -172,7 +172,8 @@ def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
 def make_runners(loaded: Loaded, device: Device, rules: TextRules) -> Runners:
     caption = worded(within_memory(loaded.captioner.caption), rules)
     model = ModelRunner(caption, device.thread, loaded.pixels)
-    return Runners(model, TagRunner(loaded.taggers))
+    translation = TranslationRunner(loaded.translators, device.thread)
+    return Runners(model, translation, TagRunner(loaded.taggers))
 
 
 async def run_until_stopped(
@@ -208,4 +209,7 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         hedge_below=settings.captions.hedge_below,
         uses_context=uses_context(identity.files.folder),
         vocabulary=identity.vocabulary,
+        language=settings.translation.language,
+        translator_fingerprint=identity.translators.fingerprint,
+        dictionaries=identity.dictionaries,
     )

@@ -37,6 +37,12 @@ def upgrade() -> None:
     op.create_index("ix_imports_created_at_id", "imports", ["created_at", "id"])
     op.create_table(
         "shards",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+            autoincrement=True,
+        ),
         sa.Column("import_id", sa.String(64), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
@@ -44,11 +50,13 @@ def upgrade() -> None:
         sa.Column("owner", sa.String(64)),
         sa.Column("claimed_until", sa.Float()),
         sa.Column("images", sa.Integer(), nullable=False),
-        sa.Column("addresses", sa.LargeBinary()),
+        sa.Column("addresses", sa.Text()),
         sa.ForeignKeyConstraint(
             ["import_id"], ["imports.id"], name="fk_shards_import_id", ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("import_id", "number", name="pk_shards"),
+        sa.PrimaryKeyConstraint("id", name="pk_shards"),
+        sa.UniqueConstraint("import_id", "number", name="uq_shards_import_id_number"),
+        sqlite_autoincrement=True,
     )
     op.create_index(
         "ix_shards_import_id_number_open",

@@ -137,6 +137,11 @@ POSTGRES = "tests/unit/test_postgres.py -k "
 CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
+    Guard(
+        "passing-failures-are-not-cached",
+        value("False"),
+        "tests/unit/test_model_process.py -k fails_once",
+    ),
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
     Guard("damaged-caption", uncaught, "tests/unit/test_store.py -k damaged_caption"),
     Guard("damaged-options", uncaught, "tests/unit/test_store.py -k options_are_damaged"),

@@ -14,6 +14,7 @@ from pyarrow.parquet import write_table
 
 from captiond.bulk.manifests import addresses
 from captiond.bulk.references import ReferenceReader, bucket_store
+from captiond.bulk.result_rows import FIELDS
 from captiond.bulk.shard_files import ShardFiles
 from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError, StorageFailed
 from captiond.store.shards import Form
@@ -140,8 +141,7 @@ async def test_objects_are_read_by_their_addresses(bucket: str) -> None:
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_a_shard_is_replaced_as_a_whole(bucket: str, tmp_path: Path, form: Form) -> None:
-    fields = ("caption", "tags", "score", "confidence", "alt_text", "raw_caption")
-    empty = dict.fromkeys([*fields, "width", "height", "sha256", "model", "error", "code"])
+    empty = dict.fromkeys(FIELDS)
     rows = [{"uri": "ä", **empty, "tags": ["a"]}, {"uri": "b", **empty, "width": 640}]
     invalid = [{**rows[0], "uri": os.fsdecode(b"\xe9.png")}]
     for place in (str(tmp_path / "new" / "results"), f"{bucket}/results"):

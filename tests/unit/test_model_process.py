@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +28,16 @@ from captiond.messages import (
     Unready,
     Work,
 )
+from captiond.option_settings import TranslationSettings
 from captiond.processes.channel import Channel
 from captiond.processes.start import ModelStart
 from captiond.spool import open_spool
+from captiond.translation.marian import MarianTranslator
+from captiond.translation.translations import UNAVAILABLE
+from captiond.translation.translator import Sentence
 from captiond.worker.process import run
 from tests.conftest import png
+from tests.marian import write_marian
 from tests.patience import PATIENCE
 from tests.toy import toy_family, write_toy
 
@@ -177,3 +182,45 @@ async def test_a_model_that_cannot_be_loaded_is_reported(settings: Settings) -> 
         assert isinstance(unready, Unready)
         assert unready.code == "model_broken"
         assert "'toy'" in unready.reason
+
+
+async def test_a_translation_that_fails_once_is_tried_again_the_next_time(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The English caption must not be in the cache as the German one."""
+    monkeypatch.setitem(FAMILIES, "toy", toy_family())
+    models = {"de": str(write_marian(tmp_path / "opus"))}
+    german = settings.model_copy(update={"translation": TranslationSettings(models=models)})
+    outcomes = []
+    async with model_process(german) as channel:
+        assert isinstance(await next_message(channel), CacheReady)
+        assert isinstance(await next_message(channel), Ready)
+        for ticket in ("no memory", "first", "known"):
+            with monkeypatch.context() as patched:
+                patched.setattr(MarianTranslator, "translate", answering(ticket))
+                asked = Options(caption_language="de")
+                channel.send(await spooled(german, ticket, 1, asked))
+                finished = await next_message(channel)
+            assert isinstance(finished, Finished)
+            assert isinstance(finished.outcome, Captioned)
+            outcomes.append(finished.outcome)
+        channel.send(Drain())
+    failed, first, known = outcomes
+    assert (failed.caption, failed.caption_en, failed.notes) == (
+        "a dark image",
+        None,
+        (UNAVAILABLE,),
+    )
+    assert (first.caption, first.caption_en, first.cached) == ("ein Bild", "a dark image", False)
+    assert known == replace(first, cached=True)
+
+
+def answering(ticket: str) -> Callable[[object, list[str]], list[Sentence]]:
+    """Return what a translator does for the image with this ticket."""
+
+    def translate(_: object, texts: list[str]) -> list[Sentence]:
+        if ticket == "no memory":
+            raise MemoryError
+        return [Sentence("ein Bild")] * len(texts)
+
+    return translate
