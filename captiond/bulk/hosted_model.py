@@ -210,6 +210,7 @@ class HostedModel:
             log.error("model_died", child="model", exit_code=code)
         points = blame(death, len(running))
         for ticket, image in reversed(self._held.items()):
+            # guard: hosted-death-blames-running-images
             image.blame += points if ticket in running else 0
             if image.blame >= BLAME_LIMIT:
                 image.resolve(POISON)

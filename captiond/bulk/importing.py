@@ -137,6 +137,7 @@ def rest_of_listing(state: ImportState) -> Iterator[str]:
     """
     listed = (each for source in state.sources for each in addresses(source, state.column))
     last = deque(islice(listed, state.images), maxlen=1)
+    # guard: changed-listing
     if state.images and [shards.mark_of(each) for each in last] != [state.last_address]:
         raise SettingsError(
             f"{state.sources[0]}: the images have changed since {state.id} began to list them; "

@@ -211,8 +211,13 @@ async def add_shards(
     images = sum(map(len, shards))
     extend = (
         update(ImportRow)
-        .where(ImportRow.id == import_id, ImportRow.lister == lister)
-        .where(ImportRow.listed.is_(False), ImportRow.status.in_(OPEN))
+        .where(
+            ImportRow.id == import_id,
+            # guard: one-lister
+            ImportRow.lister == lister,
+            ImportRow.listed.is_(False),
+            ImportRow.status.in_(OPEN),
+        )
         .values(
             status=PROCESSING,
             lister_until=clock() + SECONDS,
@@ -326,7 +331,11 @@ async def finish_shard(
     finish = (
         update(ShardRow)
         .where(ShardRow.import_id == claim.import_id, ShardRow.number == claim.number)
-        .where(ShardRow.attempt == claim.attempt, ShardRow.status == PROCESSING)
+        .where(
+            # guard: shard-attempt-fence
+            ShardRow.attempt == claim.attempt,
+            ShardRow.status == PROCESSING,
+        )
         .values(status=COMPLETED, owner=None, claimed_until=None, addresses=None)
     )
     async with writing(engine) as connection:
