@@ -143,6 +143,11 @@ class ImageSettings(Section):
     decode_seconds: float = Field(
         2, gt=0, le=600, description="Processor time that decoding one image may take."
     )
+    color: Literal["convert", "ignore"] = Field(
+        "convert",
+        description="What to do with ICC profiles and HDR: convert colours to sRGB, as viewers "
+        "show them, or ignore them, as the models' own processors do.",
+    )
     jpeg_draft: bool = Field(
         False,
         description="Decode large JPEGs at a fraction of their size: faster, and nearly the same.",

@@ -7,7 +7,7 @@ removes them.
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import BinaryIO
 
@@ -17,7 +17,15 @@ from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from captiond.config import ImageSettings
 from captiond.decoding import bmpruns
-from captiond.decoding.colours import converter, is_converted, part_mode, to_srgb
+from captiond.decoding.colours import (
+    Source,
+    converter,
+    deepened,
+    is_converted,
+    part_mode,
+    to_srgb,
+)
+from captiond.decoding.deep import DeepImage, read_rows
 from captiond.decoding.files.bmp import plain_bmp
 from captiond.decoding.files.boxes import plain_boxes
 from captiond.decoding.files.directory import exif_orientation
@@ -27,7 +35,14 @@ from captiond.decoding.files.plain import Canvas, PlainFile
 from captiond.decoding.files.png import plain_png
 from captiond.decoding.files.tiff import plain_tiff
 from captiond.decoding.files.webp import plain_webp
-from captiond.decoding.parts import LONGEST_SIDE, PART_PIXELS, Picture, boxes_of, resized
+from captiond.decoding.parts import (
+    LONGEST_SIDE,
+    PART_PIXELS,
+    Picture,
+    boxes_of,
+    resized,
+    upright_size,
+)
 from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
 from captiond.imagetypes import check_type
 
@@ -99,21 +114,31 @@ def decode(
         raise EmptyImage("the file is empty")
     format_, read_plain = READERS[check_type(content[:HEAD_BYTES], settings.types)]
     try:
-        plain = read_plain(content)
+        plain = as_wanted(read_plain(content), settings)
+        format_ = plain.format or format_
         check_size(plain.area, settings.max_pixels)
         check_parts(plain, settings.decode_seconds)
         reserve(memory_needed(plain, geometry))
         if plain.other_end:
             check_end(plain, format_)
+        if plain.samples and plain.planes:
+            planes = (Image.open(BytesIO(rows), formats=(format_,)) for rows in plain.planes())
+            deep = DeepImage(read_rows(planes, plain.samples), plain.samples)
+            return pixels_of(deep, plain, geometry)
         with Image.open(BytesIO(plain.content), formats=(format_,)) as image:
             check_size(Canvas(*image.size), settings.max_pixels)
-            return pixels_of(image, plain, geometry, draft=settings.jpeg_draft)
+            return loaded_pixels(image, plain, geometry, settings)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         raise CorruptImage("the image's header cannot be read") from error
     except Exception as error:  # Pillow raises whatever the damage of a file leads to
         raise CorruptImage(f"the image is truncated or damaged: {error}") from error
+
+
+def as_wanted(plain: PlainFile, settings: ImageSettings) -> PlainFile:
+    """Return the file without what its colours mean, if the settings say that."""
+    return plain if settings.color == "convert" else replace(plain, profile=b"", coding=None)
 
 
 def check_end(plain: PlainFile, format_: str) -> None:
@@ -162,29 +187,40 @@ def memory_needed(plain: PlainFile, geometry: Geometry) -> int:
     )
 
 
-def pixels_of(
-    image: Image.Image, plain: PlainFile, geometry: Geometry, *, draft: bool
+def loaded_pixels(
+    image: Image.Image, plain: PlainFile, geometry: Geometry, settings: ImageSettings
 ) -> tuple[Pixels, tuple[int, int]]:
-    """Return the pixels of an opened image, and its upright size before any reduction."""
-    area = plain.area if plain.canvas else Canvas(*image.size)
-    orientation = plain.orientation
+    """Load an opened image, and return its pixels and its upright size before any reduction."""
+    size = image.size
     if exif := image.info.get("exif"):  # how an AVIF is turned; all other EXIF data are removed
-        orientation = exif_orientation(exif)
-    if draft and image.format == "JPEG":
+        plain = replace(plain, orientation=exif_orientation(exif))
+    if settings.jpeg_draft and image.format == "JPEG":
         least = max(geometry.width, geometry.height)  # it may still be rotated
         image.draft("RGB", (least, least))
     image.load()
-    drafted = plain.canvas or Canvas(*image.size)
+    profile = image.info.get("icc_profile") or b""
+    if profile and not plain.profile and settings.color == "convert":
+        plain = replace(plain, profile=profile)
+    return pixels_of(deepened(image), plain, geometry, size)
+
+
+def pixels_of(
+    image: Source, plain: PlainFile, geometry: Geometry, size: tuple[int, int] | None = None
+) -> tuple[Pixels, tuple[int, int]]:
+    """Return the pixels of an image, and its upright size; `size` is that before a draft."""
     mode = part_mode(image, plain)
-    picture = Picture(image, drafted, orientation, mode, converter(image, plain, mode))
+    area = plain.canvas or Canvas(*image.size)
+    picture = Picture(image, area, plain.orientation, mode, converter(image, plain, mode))
     reduced = reduce_picture(picture, geometry)
-    size = Picture(image, area, orientation, mode, picture.convert).size
-    return np.asarray(to_srgb(reduced, plain.profile)), size
+    whole = (area.width, area.height) if plain.canvas else size or image.size
+    shown = upright_size(plain.full_size or whole, plain.orientation)
+    return np.asarray(to_srgb(reduced, plain)), shown
 
 
 def reduce_picture(picture: Picture, geometry: Geometry) -> Image.Image:
     size, resample = (geometry.width, geometry.height), Image.Resampling(geometry.resample)
     image = picture.image
-    if picture.is_plain() and (is_converted(image, picture.mode) or is_converted(image, "L")):
+    whole = isinstance(image, Image.Image) and picture.is_plain()
+    if whole and (is_converted(image, picture.mode) or is_converted(image, "L")):
         return image.resize(size, resample)
     return resized(picture, size, resample)

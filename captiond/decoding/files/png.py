@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+from captiond.decoding.files.colour_coding import ColourCoding
 from captiond.decoding.files.directory import orientation_of
 from captiond.decoding.files.plain import PlainFile
 from captiond.errors import CorruptImage, ImageTooSlow
@@ -45,14 +46,14 @@ def plain_png(content: bytes) -> PlainFile:
         row_bytes=2 * width * bits * CHANNELS.get(colour, 4) // 8,
         orientation=orientation_of(exif_of(chunks), xmp_of(chunks)),
         profile=profile_of(chunks),
-        depth=bits if bits == 16 and colour == 0 else 0,
+        coding=coding_of(chunks),
     )
 
 
 def bytes_in_memory(bits: int, channels: int) -> float:
     if channels > 1:
         return 4.0
-    return 2.0 if bits == 16 else 1.0
+    return 4.0 if bits == 16 else 1.0  # Pillow's pixels, and an array of them
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -107,6 +108,11 @@ def profile_of(chunks: dict[bytes, list[bytes]]) -> bytes:
     """Return the ICC profile; empty if there is none, or it cannot be read."""
     name, _, packed = chunks.get(b"iCCP", [b""])[0].partition(b"\0")
     return inflated(packed[1:]) if name and packed[:1] == b"\0" else b""
+
+
+def coding_of(chunks: dict[bytes, list[bytes]]) -> ColourCoding | None:
+    data = chunks.get(b"cICP", [b""])[0]
+    return ColourCoding(data[0], data[1]) if len(data) == 4 else None
 
 
 def inflated(data: bytes) -> bytes:
