@@ -19,6 +19,7 @@ from captiond.decoding.files.colour_coding import (
 
 WHITE_NITS, PQ_NITS, HLG_NITS = 203.0, 10_000.0, 1000.0
 KNEE = 0.6  # of white: darker lights stay as they are
+BRIGHTEST = 0.999  # share of the pixels that are not brighter than the end of the curve
 # To the primaries of sRGB, in linear light.
 TO_SRGB = {
     BT2020: (
@@ -52,7 +53,8 @@ def linear_light(values: Linear, transfer: int) -> Linear:
         return hlg_light(values)
     if transfer == LINEAR:
         return values
-    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    light: Linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return light
 
 
 def pq_light(values: Linear) -> Linear:
@@ -69,15 +71,23 @@ def hlg_light(values: Linear) -> Linear:
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
     system = (scene @ LUMINANCE)[..., None] ** 0.2
-    return scene * system * HLG_NITS / WHITE_NITS
+    light: Linear = scene * system * HLG_NITS / WHITE_NITS
+    return light
 
 
 def compressed(linear: Linear) -> Linear:
-    """Return light between 0 and 1. All three colours are scaled alike."""
+    """Return light between 0 and 1: what is brighter than `KNEE` moves below white.
+
+    All three colours are scaled alike, by the curve of Reinhard and others (2002), whose end is the
+    brightest light of the image. If that is white, nothing changes.
+    """
     peak = linear.max(axis=-1, keepdims=True)
     above = np.maximum(peak - KNEE, 0) / (1 - KNEE)
-    target = np.where(peak > KNEE, KNEE + (1 - KNEE) * (1 - np.exp(-above)), peak)
-    return linear * np.divide(target, peak, out=np.ones_like(peak), where=peak > 0)
+    most = max(1.0, float(np.quantile(above, BRIGHTEST)))
+    target = KNEE + (1 - KNEE) * above * (1 + above / most**2) / (1 + above)
+    scale = np.divide(target, peak, out=np.ones_like(peak), where=peak > KNEE)
+    reduced: Linear = linear * scale
+    return reduced
 
 
 def srgb_values(linear: Linear) -> Linear:

@@ -7,6 +7,8 @@ from PIL import Image
 
 from captiond.decoding.coded_colours import from_coding
 from captiond.decoding.deep import DeepImage
+from captiond.decoding.files.colour_coding import ColourCoding
+from captiond.decoding.files.icc import coding_of_profile
 from captiond.decoding.files.plain import PlainFile
 from captiond.decoding.files.sample_layout import SampleFormat, SampleLayout
 from captiond.decoding.profiles import lab_transform, srgb_transform
@@ -92,15 +94,21 @@ def is_clear(image: Image.Image) -> bool:
 def to_srgb(reduced: Image.Image, plain: PlainFile) -> Image.Image:
     """Return a reduced image as RGB, by its profile or by its coding if that matters.
 
-    A profile that cannot be used is ignored.
+    A profile that cannot be used is ignored. HDR goes by its coding: profiles do not say what to do
+    with lights that are brighter than white.
     """
     if reduced.mode == "LAB":
-        transform = lab_transform()
-    else:
-        transform = srgb_transform(plain.profile, reduced.mode)
-    if transform is not None:
-        converted = transform.apply(reduced)
-        return converted
+        return lab_transform().apply(reduced)
+    if reduced.mode == "RGB" and (coding := hdr_coding(plain)):
+        return from_coding(reduced, coding)
+    if transform := srgb_transform(plain.profile, reduced.mode):
+        return transform.apply(reduced)
     if reduced.mode != "RGB":
         return reduced.convert("RGB")
     return reduced if plain.coding is None or plain.profile else from_coding(reduced, plain.coding)
+
+
+def hdr_coding(plain: PlainFile) -> ColourCoding | None:
+    """Return the numbers of HDR, of the file or of its profile; None if it is not HDR."""
+    codings = (plain.coding, coding_of_profile(plain.profile))
+    return next((coding for coding in codings if coding and coding.is_hdr), None)

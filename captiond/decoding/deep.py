@@ -73,7 +73,8 @@ class DeepImage:
 
     def _colours(self, samples: Samples) -> npt.NDArray[np.uint8]:
         layout = self._layout
-        values = (self._numbers(samples[..., : layout.colours]) - self._low) * self._factor
+        with np.errstate(all="ignore"):  # of values that are no numbers, or huge
+            values = (self._numbers(samples[..., : layout.colours]) - self._low) * self._factor
         values = np.nan_to_num(values, nan=0.0, posinf=255.0, neginf=0.0).clip(0, 255)
         if layout.photometric is Photometric.WHITE_IS_ZERO:
             values = WHITE - values
@@ -83,11 +84,12 @@ class DeepImage:
             values = (values + WHITE * (1 - opacity)).clip(0, 255)
         if layout.clear is not None:
             values[samples[..., :1] == layout.clear] = WHITE
-        return np.rint(values).astype(np.uint8)
+        rounded: npt.NDArray[np.uint8] = np.rint(values).astype(np.uint8)
+        return rounded
 
     def _lab(self, samples: Samples) -> npt.NDArray[np.uint8]:
         """Return 8 bits of L*, a* and b* as Pillow reads them: a* and b* have a sign."""
-        top = samples[..., :3] >> (self._layout.bits - 8)
+        top = samples[..., :3].astype(np.uint32) >> (self._layout.bits - 8)
         if self._layout.photometric is Photometric.ICC_LAB:
             top[..., 1:] ^= 128
         eight: npt.NDArray[np.uint8] = top.astype(np.uint8)
@@ -95,7 +97,8 @@ class DeepImage:
 
     def _numbers(self, samples: Samples) -> Floats:
         if self._layout.format is not SampleFormat.SIGNED:
-            return samples.astype(np.float32)
+            with np.errstate(over="ignore"):
+                return samples.astype(np.float32)
         sign = 1 << (self._layout.bits - 1)
         return ((samples.astype(np.int64) ^ sign) - sign).astype(np.float32)
 
@@ -103,7 +106,8 @@ class DeepImage:
         layout = self._layout
         most = 1.0 if layout.format is SampleFormat.FLOAT else (1 << layout.bits) - 1.0
         raw = samples[..., layout.colours : layout.colours + 1].astype(np.float32)
-        return np.nan_to_num(raw / np.float32(most), nan=1.0).clip(0, 1)
+        opacity: Floats = np.nan_to_num(raw / np.float32(most), nan=1.0).clip(0, 1)
+        return opacity
 
     def _is_clear(self) -> bool:
         """Return whether no pixel has any opacity. Then the sample means something else."""

@@ -23,7 +23,8 @@ class Generated:
     """One file. `viewer` shows it; `profiled` says that it has an ICC profile.
 
     Some viewers misread some files. Such a file has a `twin`: a file with the same pixels in a
-    form that the viewer reads rightly, and which it shows instead. `refused` is what the message
+    form that the viewer reads rightly, and which it shows instead. `size` is the upright width and
+    height that are told, if they are not those of what is shown. `refused` is what the message
     says if captiond refuses the file by its kind.
     """
 
@@ -35,6 +36,7 @@ class Generated:
     twin: bytes = b""
     hdr: bool = False
     refused: str = ""
+    size: tuple[int, int] | None = None
 
 
 def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:

@@ -1,9 +1,9 @@
 """Generated JPEG, PNG, GIF, WebP and BMP files."""
 
-import io
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,7 +12,6 @@ from tests.imagefiles import chunk, with_chunks, with_segment
 from tests.pictures.generated import Generated, encoded, exif, turned, xmp
 from tests.pictures.sample import (
     SPACES,
-    alpha,
     grey_profile,
     in_space,
     picture,
@@ -52,7 +51,11 @@ def jpegs() -> Iterator[Generated]:
     yield Generated("JPEG", "RGB.jpg", encoded(picture(), "JPEG", quality=92, keep_rgb=True))
     yield Generated("JPEG", "no end.jpg", plain[:-2])
     yield Generated("JPEG", "trailing.jpg", plain + b"trailing text")
-    yield Generated("JPEG", "MPO.jpg", encoded(picture(), "MPO", save_all=True, append_images=[picture().rotate(90)]))
+    yield Generated(
+        "JPEG",
+        "MPO.jpg",
+        encoded(picture(), "MPO", save_all=True, append_images=[picture().rotate(90)]),
+    )
     cmyk = encoded(picture().convert("CMYK"), "JPEG", quality=92)
     yield Generated("JPEG CMYK", "CMYK Adobe.jpg", cmyk)
     at = cmyk.index(b"\xff\xee")
@@ -76,7 +79,9 @@ def as_ycck(cmyk: bytes, flag: int) -> bytes:
 # ---------------------------------------------------------------- PNG
 
 
-def png(rows: bytes, bits: int, colour: int, *chunks: bytes, width: int = 0, height: int = 0) -> bytes:
+def png(
+    rows: bytes, bits: int, colour: int, *chunks: bytes, width: int = 0, height: int = 0
+) -> bytes:
     """Return a PNG of rows that have their filters."""
     size = struct.pack(">II", width or picture().width, height or picture().height)
     return b"".join(
@@ -136,7 +141,7 @@ def pngs() -> Iterator[Generated]:
     content = encoded(picture(), "PNG", save_all=True, append_images=frames)
     yield Generated("PNG", "APNG.png", content)
     whole = encoded(picture(), "PNG")
-    yield Generated("PNG", "no end.png", whole[:-12])
+    yield Generated("PNG", "no end.png", whole[:-12], twin=whole)
 
 
 # ---------------------------------------------------------------- GIF, WebP, BMP
@@ -165,7 +170,9 @@ def gifs() -> Iterator[Generated]:
 
 def webps() -> Iterator[Generated]:
     for quality in (50, 95):
-        yield Generated("WebP", f"lossy {quality}.webp", encoded(picture(), "WEBP", quality=quality))
+        yield Generated(
+            "WebP", f"lossy {quality}.webp", encoded(picture(), "WEBP", quality=quality)
+        )
         content = encoded(with_alpha(), "WEBP", quality=quality)
         yield Generated("WebP", f"lossy alpha {quality}.webp", content)
     yield Generated("WebP", "lossless.webp", encoded(picture(), "WEBP", lossless=True))
@@ -188,7 +195,9 @@ def bmps() -> Iterator[Generated]:
         for clear in (False, True):
             pixels = rgba.copy()
             pixels[..., 3] = 0 if clear else 255
-            yield Generated("BMP", f"{name}{' clear' * clear}.bmp", bmp(pixels, masks, bits))
+            twin = encoded(picture(), "PNG") if clear else b""  # as Windows shows it
+            content = bmp(pixels, masks, bits)
+            yield Generated("BMP", f"{name}{' clear' * clear}.bmp", content, twin=twin)
 
 
 def bmp(pixels: np.ndarray, masks: tuple[int, ...], bits: int) -> bytes:
@@ -199,7 +208,9 @@ def bmp(pixels: np.ndarray, masks: tuple[int, ...], bits: int) -> bytes:
         if mask:
             shift = (mask & -mask).bit_length() - 1
             most = mask >> shift
-            value |= (np.rint(pixels[..., channel] * most / 255).astype(np.uint32) << shift).astype(np.uint32)
+            value |= (
+                np.rint(pixels[..., channel].astype(float) * most / 255).astype(np.uint32) << shift
+            ).astype(np.uint32)
     raw = value.astype("<u2" if bits == 16 else "<u4").tobytes()
     info = struct.pack("<IiiHHIIiiII", 124, width, -height, 1, bits, 3, len(raw), 0, 0, 0, 0)
     info = (info + struct.pack("<4I", *masks) + b"BGRs").ljust(124, b"\0")
@@ -210,7 +221,11 @@ def bmp(pixels: np.ndarray, masks: tuple[int, ...], bits: int) -> bytes:
 
 
 def profiles() -> Iterator[Generated]:
-    formats = {"JPEG": {"quality": 95, "subsampling": 0}, "PNG": {}, "WEBP": {"lossless": True}}
+    formats: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "PNG": {},
+        "WEBP": {"lossless": True},
+    }
     for space in SPACES:
         profile = rgb_profile(space)
         for format_, options in formats.items():
@@ -236,11 +251,12 @@ def orientations() -> Iterator[Generated]:
         for format_ in ("JPEG", "PNG", "WEBP"):
             name = f"{orientation}.{format_.lower()}"
             content = encoded(stored, format_, exif=exif(orientation), quality=95)
-            twin = encoded(picture(), "PNG") if format_ == "WEBP" else b""
+            twin = b"" if format_ == "JPEG" else encoded(picture(), format_, quality=95)
             yield Generated("orientation", name, content, twin=twin)
-        twin = encoded(picture(), "PNG")
+        twin = encoded(picture(), "JPEG", quality=95)
         content = with_segment(encoded(stored, "JPEG", quality=95), 0xE1, XAP + xmp(orientation))
         yield Generated("orientation by XMP", f"{orientation}.jpg", content, twin=twin)
+        twin = encoded(picture(), "PNG")
         extra = chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp(orientation))
         content = with_chunks(encoded(stored, "PNG"), extra)
         yield Generated("orientation by XMP", f"{orientation}.png", content, twin=twin)

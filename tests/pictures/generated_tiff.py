@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -24,7 +25,7 @@ from tests.pictures.tiff_writer import (
 )
 
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
-LAYOUTS = {
+LAYOUTS: dict[str, dict[str, Any]] = {
     "big endian": {"order": ">"},
     "deflated": {"deflated": True},
     "predictor": {"deflated": True, "predictor": 2},
@@ -58,7 +59,11 @@ def file(
 ) -> Generated:
     """Return a TIFF of values of 0…1; its twin has others, as plain grey of 8 bits."""
     content = tiff(scaled(values, layout), layout)
-    plain = b"" if twin is None else encoded(Image.fromarray(np.rint(twin[..., 0] * 255).astype(np.uint8)), "PNG")
+    plain = (
+        b""
+        if twin is None
+        else encoded(Image.fromarray(np.rint(twin[..., 0] * 255).astype(np.uint8)), "PNG")
+    )
     return Generated(kind, f"{name}.tif", content, profiled=bool(layout.profile), twin=plain)
 
 
@@ -151,7 +156,9 @@ def others() -> Iterator[Generated]:
         for bits in (8, 16):
             profile = rgb_profile(space)
             layout = Layout(RGB, bits, profile=profile)
-            yield file("TIFF profile", f"{space} {bits}", values_of(in_space(profile, picture())), layout)
+            yield file(
+                "TIFF profile", f"{space} {bits}", values_of(in_space(profile, picture())), layout
+            )
     for gamma in (1.0, 1.8):
         layout = Layout(BLACK_IS_ZERO, 16, profile=grey_profile(gamma))
         values = values_of(picture().convert("L")) ** (2.2 / gamma)

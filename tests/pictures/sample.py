@@ -16,9 +16,11 @@ from PIL import Image, ImageCms
 WIDTH, HEIGHT = 192, 128
 # The 24 patches of the ColorChecker chart.
 CHART = (
-    "735244 c29682 627a9d 576c43 8580b1 67bdaa d67e2c 505ba6 c15a63 5e3c6c 9dbc40 e0a32e "
-    "383d96 469449 af363c e7c71f bb5695 0885a1 f3f3f2 c8c8c8 a0a0a0 7a7a79 555555 343434"
-).split()
+    (0x735244, 0xC29682, 0x627A9D, 0x576C43, 0x8580B1, 0x67BDAA),
+    (0xD67E2C, 0x505BA6, 0xC15A63, 0x5E3C6C, 0x9DBC40, 0xE0A32E),
+    (0x383D96, 0x469449, 0xAF363C, 0xE7C71F, 0xBB5695, 0x0885A1),
+    (0xF3F3F2, 0xC8C8C8, 0xA0A0A0, 0x7A7A79, 0x555555, 0x343434),
+)
 # The primaries of colour spaces, as xy, their white, and the exponent of their curve.
 D65, D50 = (0.3127, 0.3290), (0.3457, 0.3585)
 SPACES = {
@@ -28,10 +30,13 @@ SPACES = {
     "p3": ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06), D65, 2.2),
     "prophoto": ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001), D50, 1.8),
     "rec2020": ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046), D65, 2.4),
+    "bt2020": ((0.708, 0.292), (0.17, 0.797), (0.131, 0.046), D65, 2.2),
     "swapped": ((0.30, 0.60), (0.64, 0.33), (0.15, 0.06), D65, 2.2),
 }
 Array = npt.NDArray[np.float64]
-BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+BRADFORD = np.array(
+    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
+)
 
 
 @cache
@@ -47,11 +52,12 @@ def picture() -> Image.Image:
     skin = np.array((222.0, 172.0, 146.0)) * (1.08 - 0.3 * face)
     pixels = np.where(face < 1, skin, pixels) + grain
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    for number, colour in enumerate(CHART):
-        left, top = 6 + number % 6 * 16, 40 + number // 6 * 16
-        image.paste(f"#{colour}", (left, top, left + 14, top + 14))
-    for number, colour in enumerate(("red", "lime", "blue", "cyan", "magenta", "yellow")):
-        image.paste(colour, (6 + number * 16, 108, 20 + number * 16, 122))
+    for row, colours in enumerate(CHART):
+        for column, colour in enumerate(colours):
+            left, top = 6 + column * 16, 40 + row * 16
+            image.paste(f"#{colour:06x}", (left, top, left + 14, top + 14))
+    for number, name in enumerate(("red", "lime", "blue", "cyan", "magenta", "yellow")):
+        image.paste(name, (6 + number * 16, 108, 20 + number * 16, 122))
     scale = np.linspace(0, 255, WIDTH, dtype=np.uint8)
     image.paste(Image.fromarray(np.tile(scale, (8, 1))), (0, 0))
     return image
@@ -136,4 +142,5 @@ def in_space(profile: bytes, image: Image.Image) -> Image.Image:
     there = ImageCms.ImageCmsProfile(BytesIO(profile))
     converted = ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), there)
     assert converted is not None
+    del converted.info["icc_profile"]  # it would be saved
     return converted

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ STRUCT = {SHORT: "H", LONG: "I"}
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 DEFLATE, ROWS, TILE = 8, 32, 64
-Samples = npt.NDArray[np.generic]
+Samples = npt.NDArray[Any]
 Values = npt.NDArray[np.float64]
 
 

@@ -27,18 +27,19 @@ def by_imagemagick(path: Path, *, profile: bool, before: tuple[str, ...] = ()) -
     srgb.write_bytes(srgb_profile())
     convert = ("-profile", str(srgb)) if profile else ("-colorspace", "sRGB")
     return shown(
-        MAGICK, *before, f"{path}[0]", "-auto-orient", *convert, "-background", "white",
-        "-alpha", "remove", "-alpha", "off", "-type", "TrueColor", "-depth", "8", "PNG24:-",
+        MAGICK, *before, f"{path}[0]", "-background", "white", "-flatten", "-auto-orient", *convert,
+        "-alpha", "off", "-type", "TrueColor", "-depth", "8", "PNG24:-",
     )  # fmt: skip
 
 
 def by_vips(path: Path) -> Image.Image:
     """Return what libvips shows."""
-    upright, coloured, flat = (path.with_suffix(end) for end in (".up.v", ".srgb.v", ".out.png"))
+    upright, coloured = path.with_suffix(".up.v"), path.with_suffix(".out.png")
     run(VIPS, "autorot", str(path), str(upright))
-    run(VIPS, "thumbnail", str(upright), str(coloured), "10000", "--size", "down", "--export-profile", "srgb")
-    run(VIPS, "flatten", str(coloured), f"{flat}[bitdepth=8]", "--background", "255")
-    return Image.open(flat).convert("RGB")
+    size = ("10000", "--size", "down", "--export-profile", "srgb")
+    run(VIPS, "thumbnail", str(upright), f"{coloured}[bitdepth=8]", *size)
+    rgba = Image.open(coloured).convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def shown(*command: str) -> Image.Image:

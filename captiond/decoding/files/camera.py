@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from captiond.decoding.files.directory import Directory
+from captiond.decoding.files.directory import Directory, Sliceable
 from captiond.decoding.files.jpeg import Segments, plain_jpeg, read_segments
 from captiond.decoding.files.plain import PlainFile
 from captiond.errors import CorruptImage, ImageTooSlow, ImageTypeRefused
@@ -27,7 +27,7 @@ MAKERS = {b"NIKON": "NEF", b"SONY": "ARW", b"PENTAX": "PEF", b"Canon": "CR2"}
 LEAST_SIDE = 384  # of a preview, unless the image itself is smaller: what a captioner takes
 
 
-def camera_name(content: bytes, directory: Directory) -> str:
+def camera_name(content: Sliceable, directory: Directory) -> str:
     """Return the name of the kind of raw file, or an empty text if it is none."""
     preview = directory.number(SUBFILE_TYPE) & REDUCED and SUB_DIRECTORIES in directory.entries
     canon = content[8:10] == CR2_HEADER
@@ -53,7 +53,9 @@ def preview_of(content: bytes, first: Directory, name: str) -> PlainFile:
     size = true_size(content, first, directories)
     advice = "export it as JPEG"
     if size is None:
-        raise ImageTypeRefused(f"this is the raw file of a camera ({name}) of unknown size; {advice}")
+        raise ImageTypeRefused(
+            f"this is the raw file of a camera ({name}) of unknown size; {advice}"
+        )
     if largest is None or max(largest.width, largest.height) < min(LEAST_SIDE, max(size)):
         raise ImageTypeRefused(
             f"this is the raw file of a camera ({name}) without a preview of its image; {advice}"

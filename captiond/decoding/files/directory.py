@@ -53,7 +53,9 @@ class Directory:
         self.order = ">" if data[:2] == b"MM" else "<"
         self.big = data[2:4] in {b"+\0", b"\0+"}
         self.entries: dict[int, Entry] = {}
-        raw, self.next = self._raw_entries(self._pointer(8 if self.big else 4) if at is None else at)
+        raw, self.next = self._raw_entries(
+            self._pointer(8 if self.big else 4) if at is None else at
+        )
         for tag, kind, count, field in raw:
             self.entries.setdefault(tag, Entry(kind, count, field))
 

@@ -36,7 +36,8 @@ class PlainFile:
     or empty. `coding` says what the values of colours mean, if it is not that of sRGB. `canvas` is
     None if the first frame is the whole image. `blank_alpha` means that an alpha channel without
     any opaque pixel does not count. `other_end` is the content with another end, if the file lacks
-    one: the pixels are whole if both give the same.
+    one: the pixels are whole if both give the same. `ends` returns two such files for a file
+    that has an end, but may have lost what is before it.
 
     If `samples` is set, the pixels of the content are bytes of rows, whose samples are described by
     it, and `planes` returns such a file for each plane. `format` is Pillow's name of the format of
@@ -59,6 +60,7 @@ class PlainFile:
     other_end: bytes = b""
     samples: SampleLayout | None = None
     planes: Callable[[], Iterator[bytes]] | None = None
+    ends: Callable[[], tuple[bytes, bytes]] | None = None
     format: str = ""
     full_size: tuple[int, int] | None = None
 

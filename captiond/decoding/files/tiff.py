@@ -118,9 +118,7 @@ def layout_of(directory: Directory, width: int, height: int) -> SampleLayout | N
     return with_opacity(layout, extra)
 
 
-def is_read_by_pillow(
-    directory: Directory, number: int, bits: set[int], formats: set[int]
-) -> bool:
+def is_read_by_pillow(directory: Directory, number: int, bits: set[int], formats: set[int]) -> bool:
     """Return whether Pillow reads these samples rightly, or captiond cannot read them."""
     colours = directory.number(PHOTOMETRIC)
     if directory.number(COMPRESSION, 1) not in BYTE_COMPRESSIONS or colours not in KNOWN_COLOURS:
@@ -164,9 +162,7 @@ def memory_of_samples(layout: SampleLayout) -> float:
     return 3 * raw + (whole if layout.planes or 8 * layout.array_bytes != layout.bits else 0)
 
 
-def plane_files(
-    content: bytes, directory: Directory, layout: SampleLayout
-) -> Iterator[bytes]:
+def plane_files(content: bytes, directory: Directory, layout: SampleLayout) -> Iterator[bytes]:
     """Yield a file whose pixels are the bytes of the rows; one for each plane."""
     shared = {tag: directory.entries[tag] for tag in OF_ROWS & directory.entries.keys()}
     shared[WIDTH] = number_entry(directory, layout.row_bytes)
@@ -178,7 +174,9 @@ def plane_files(
     planes = layout.number if layout.planes else 1
     for plane in range(planes):
         lists = {
-            tag: part_of(directory, shared[tag], plane * (count := shared[tag].count // planes), count)
+            tag: part_of(
+                directory, shared[tag], plane * (count := shared[tag].count // planes), count
+            )
             for tag in LISTS & shared.keys()
         }
         yield with_directory(content, directory, shared | lists)
