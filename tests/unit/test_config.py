@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from captiond.cli.arguments import parse_assignment
 from captiond.cli.main import app
 from captiond.client_settings import ClientSettings, KeyEntry
-from captiond.config import MIB, ImageSettings, Settings
+from captiond.config import MIB, ImageSettings, ImageType, Settings
 from captiond.errors import SettingsError
 from captiond.keys import new_secret
 from captiond.sources import checked, layers_of, load_settings, origins
