@@ -13,11 +13,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
+import psutil
 import psycopg
 
 from captiond.databaseurl import DatabaseAddress
@@ -31,8 +32,18 @@ SMALL = ("shared_buffers=32MB", "max_connections=100", "autovacuum_naptime=5s")
 PORT = 5432  # part of the socket's name only
 
 
+def installed() -> dict[str, Path]:
+    """Return the folders of the programs of each server on this machine, by a name for it.
+
+    The one of the package comes first; Debian has one folder for each major version.
+    """
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    servers = {f"debian-{folder.parent.name}": folder for folder in system}
+    return {"package": programs(), **{n: p for n, p in servers.items() if (p / "initdb").exists()}}
+
+
 def programs() -> Path:
-    """Return the folder of the server's programs."""
+    """Return the folder of the programs of the server that tests use."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen)
@@ -57,8 +68,11 @@ def unprivileged() -> tuple[list[str], int | None]:
 class PostgresServer:
     """A server with its own folder. It can be stopped, killed and started again."""
 
-    def __init__(self, folder: Path, settings: Sequence[str] = QUICK) -> None:
+    def __init__(
+        self, folder: Path, settings: Sequence[str] = QUICK, server: Path | None = None
+    ) -> None:
         self.folder = folder
+        self._programs = server or programs()
         self._settings = (*SMALL, *settings)
         self._prefix, owner = unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +82,7 @@ class PostgresServer:
             os.chown(folder, owner, -1)
         self._run(
             "initdb", "--pgdata", str(self.data), "--username", ROLE, "--auth", "trust",
-            "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
+            "--encoding", "UTF8", "--locale", "C", "--no-sync",
         )  # fmt: skip
 
     @property
@@ -80,14 +94,14 @@ class PostgresServer:
         return self.folder / "log"
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._prefix, str(programs() / program), *arguments]
+        command = [*self._prefix, str(self._programs / program), *arguments]
         subprocess.run(command, check=True, capture_output=True, cwd="/")
 
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""
         settings = [part for setting in self._settings for part in ("-c", setting)]
         command = [
-            *self._prefix, str(programs() / "postgres"), "-D", str(self.data),
+            *self._prefix, str(self._programs / "postgres"), "-D", str(self.data),
             "-k", str(self.folder), "-h", "", "-p", str(PORT), *settings,
         ]  # fmt: skip
         with self.log.open("ab") as log:
@@ -115,6 +129,18 @@ class PostgresServer:
     def restart(self, number: signal.Signals = signal.SIGINT) -> None:
         self.stop(number)
         self.start()
+
+    def processor_seconds(self) -> float:
+        """Return the processor time that the server has used so far, with all its processes."""
+        assert self._process is not None
+        server = psutil.Process(self._process.pid)
+        own = server.cpu_times()
+        seconds = own.user + own.system + own.children_user + own.children_system
+        for child in server.children():
+            with suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                seconds += times.user + times.system
+        return seconds
 
     def dsn(self, database: str) -> str:
         """Return the connection string of a database for psycopg and psql."""
@@ -144,14 +170,16 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(settings: Sequence[str] = QUICK) -> Iterator[PostgresServer]:
+def postgres_server(
+    settings: Sequence[str] = QUICK, server: Path | None = None
+) -> Iterator[PostgresServer]:
     """Run a server in a temporary folder. Its path is short, as the name of a socket has to be."""
     folder = Path(tempfile.mkdtemp(prefix="captiond-pg-"))
     folder.chmod(0o755)
-    server = PostgresServer(folder, settings)
+    running = PostgresServer(folder, settings, server)
     try:
-        server.start()
-        yield server
+        running.start()
+        yield running
     finally:
-        server.stop()
+        running.stop()
         shutil.rmtree(folder)

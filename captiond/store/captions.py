@@ -9,7 +9,7 @@ from sqlalchemy import Text, bindparam, select, type_coerce
 
 from captiond.jobs import Captioned
 from captiond.store.backend import Statement, execute_many
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.results import Unreadable, captioned_from, result_text
 from captiond.store.tables import CaptionRow
 
@@ -40,7 +40,7 @@ async def look_up(engine: Engine, keys: Sequence[str]) -> list[Captioned | None]
     """
     text = type_coerce(CaptionRow.result, Text).label("text")
     query = select(CaptionRow.key, text).where(CaptionRow.key.in_(keys))
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         rows = {row.key: row.text for row in await connection.execute(query)}
     return [cached(key, rows[key]) if key in rows else None for key in keys]
 

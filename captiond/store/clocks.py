@@ -3,7 +3,7 @@
 from sqlalchemy import Float, String, bindparam, select
 
 from captiond.store.backend import Statement
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.tables import ClockRow
 
 NEW = select(bindparam("clock", type_=String), bindparam("time", type_=Float))
@@ -25,7 +25,7 @@ async def reached(engine: Engine, name: str) -> float | None:
         StoreError: It cannot be read now.
     """
     query = select(ClockRow.reached).where(ClockRow.name == name)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return (await connection.execute(query)).scalar_one_or_none()
 
 

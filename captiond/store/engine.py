@@ -72,6 +72,19 @@ async def reading(engine: Engine) -> AsyncIterator[AsyncConnection]:
 
 
 @asynccontextmanager
+async def looking_up(engine: Engine) -> AsyncIterator[AsyncConnection]:
+    """Run one statement that reads. It sees one snapshot without a transaction around it.
+
+    On a server, this saves two of three round trips.
+
+    Raises:
+        StoreError: The database cannot be read now.
+    """
+    async with outside_transaction(engine) as connection:
+        yield connection
+
+
+@asynccontextmanager
 async def outside_transaction(engine: Engine) -> AsyncIterator[AsyncConnection]:
     """Run the block on a connection for statements that must not be in a transaction.
 

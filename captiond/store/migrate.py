@@ -16,7 +16,7 @@ from captiond.errors import (
     StoreReadOnly,
     StoreUnreachable,
 )
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.engine import Engine, looking_up, reading, writing
 from captiond.store.tables import ClockRow
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -54,7 +54,7 @@ async def copy_under_way(engine: Engine) -> str | None:
         StoreError: The database cannot be read now.
     """
     query = select(ClockRow.name).where(ClockRow.name.startswith(UNFINISHED_COPY))
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return (await connection.execute(query)).scalar_one_or_none()
 
 

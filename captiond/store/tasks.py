@@ -37,7 +37,7 @@ from captiond.errors import (
 from captiond.jobs import NewImage, NewTask, Status, TaskView
 from captiond.store.backend import Statement, execute_many
 from captiond.store.deliveries import announce, withhold
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.finishing import retryable
 from captiond.store.locks import lock_tasks
 from captiond.store.patience import repeated
@@ -374,7 +374,7 @@ async def owner_of(engine: Engine, task_id: str) -> str | None:
     if not is_storable(task_id):
         return None
     query = select(TaskRow.client).where(TaskRow.id == task_id)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return (await connection.execute(query)).scalar_one_or_none()
 
 
@@ -403,7 +403,7 @@ async def read_origin(engine: Engine, task_id: str) -> RequestOrigin | None:
         StoreError: The database cannot be read now.
     """
     query = select(type_coerce(TaskRow.options, Text)).where(TaskRow.id == task_id)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         text = (await connection.execute(query)).scalar_one_or_none()
     try:
         return options_from(text).origin
@@ -423,7 +423,7 @@ async def backlog(engine: Engine, client: str | None = None) -> Backlog:
     query = query.where(TaskRow.finished_at.is_(None))
     if client is not None:
         query = query.where(TaskRow.client == client)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         row = (await connection.execute(query)).one()
     return Backlog(row[0], row[1])
 
@@ -435,5 +435,5 @@ async def needed_spool_names(engine: Engine) -> set[str]:
         StoreError: They cannot be read now.
     """
     query = select(TaskRow.spool).where(TaskRow.spool.is_not(None))
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return {name for name in (await connection.execute(query)).scalars() if name is not None}

@@ -111,7 +111,8 @@ def test_what_was_accepted_waits_for_a_storage_that_fails(
         assert "nothing was accepted" in refused.json()["detail"]
         assert "captiond-test" not in refused.text, "the bucket is the operator's business"
         (entry,) = service.logged("upload_not_stored")
-        assert "s3://captiond-test/uploads/of-tasks: the storage cannot be" in entry["reason"]
+        place = f"s3://captiond-test/uploads/of-tasks: the storage at {line.endpoint} cannot be"
+        assert entry["reason"].startswith(f"{place} reached: ")
         service.wait_for_entries("uploads_not_readable", 1)
         image = {"image": upload("red_circle.png")}
         assert service.client.post("/caption", files=image).json()["caption"]
@@ -123,6 +124,25 @@ def test_what_was_accepted_waits_for_a_storage_that_fails(
         wait_until_empty(server)
         assert service.stop() == 0
     check_nothing_lost(data, {first: IMAGES, second: IMAGES})
+
+
+def test_a_service_stops_while_its_images_wait_for_the_storage(
+    data: Path, server: S3Server, line: Wire
+) -> None:
+    """They are captioned after the next start."""
+    environ = server.environ(endpoint=line.endpoint)
+    with running(data, **FRESH, **environ) as service:
+        with service.suspended_model():
+            task_id = accepted(service)
+            line.cut()
+        service.wait_for_entries("uploads_not_readable", 1)
+        assert service.stop() == 0
+    line.repair()
+    with running(data, **FRESH, **environ) as service:
+        check_captioned(service.finished(task_id))
+        wait_until_empty(server)
+        assert service.stop() == 0
+    check_nothing_lost(data, {task_id: IMAGES})
 
 
 def test_a_service_starts_while_the_storage_cannot_be_reached(
