@@ -290,6 +290,20 @@ DISK_FREE_BYTES = Gauge(
     "captiond_disk_free_bytes", Area.STORAGE, "Free space of the disk that has the spool."
 )
 DISK_BYTES = Gauge("captiond_disk_size_bytes", Area.STORAGE, "Size of the disk that has the spool.")
+OBJECT_FAILURES = Counter(
+    "captiond_object_storage_failures_total",
+    Area.STORAGE,
+    "Requests to the object storage of uploads that failed after all retries, by operation: write "
+    "(the task was refused) or read (the image waits, and it is tried again).",
+    ("operation",),
+    (("write", "read"),),
+)
+OBJECT_READ_SECONDS = Histogram(
+    "captiond_object_read_seconds",
+    Area.STORAGE,
+    "Time that a model process takes to fetch one image from object storage.",
+    SECONDS,
+)
 DATABASE_BYTES = Gauge(
     "captiond_database_bytes", Area.STORAGE, "The size of the database, with its write-ahead log."
 )

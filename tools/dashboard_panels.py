@@ -302,6 +302,20 @@ SECTIONS = (
                 "bytes",
             ),
             Panel(
+                "Object storage",
+                (
+                    Query(
+                        rate("captiond_object_storage_failures_total", "operation"),
+                        "{{operation}} failed",
+                    ),
+                ),
+            ),
+            Panel(
+                "Time to fetch an image from object storage, p95",
+                (Query(quantile(0.95, "captiond_object_read_seconds"), "p95"),),
+                "s",
+            ),
+            Panel(
                 "Free space of the disk",
                 (
                     Query(

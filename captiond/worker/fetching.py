@@ -9,6 +9,7 @@ succeed. Only an image whose object is gone fails.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from captiond.backoff import backoff
 from captiond.bytebudget import ByteBudget
 from captiond.errors import SpoolError
 from captiond.jobs import Refused, SpooledImage
+from captiond.metrics import OBJECT_FAILURES, OBJECT_READ_SECONDS
+from captiond.recording import Recorder
 from captiond.spool import is_object
 from captiond.spool.unavailable import StorageUnavailable
 
@@ -36,8 +39,9 @@ FIRST_RETRY, LONGEST_RETRY = 0.5, 15.0  # seconds between two attempts
 class ImageFetcher:
     """Fetches images. `objects` is None if the settings name no object storage."""
 
-    def __init__(self, objects: "ObjectSpool | None") -> None:
+    def __init__(self, objects: "ObjectSpool | None", recorder: Recorder) -> None:
         self._objects = objects
+        self._recorder = recorder
         self._budget = ByteBudget(FETCHED_BYTES)
         self._requests = asyncio.Semaphore(REQUESTS)
         self._failing = False
@@ -68,6 +72,7 @@ class ImageFetcher:
         while is_wanted():
             try:
                 async with self._requests:
+                    begun = time.perf_counter()
                     content = await self._objects.fetch(image)
             except SpoolError as error:
                 return Refused.of(error)
@@ -77,17 +82,19 @@ class ImageFetcher:
                 delay = backoff(failures, first=FIRST_RETRY, longest=LONGEST_RETRY)
                 await asyncio.sleep(delay)
             else:
-                self._succeeded()
+                self._succeeded(time.perf_counter() - begun)
                 return content
         return None
 
     def _failed(self, error: StorageUnavailable) -> None:
-        """Log that the storage fails, once until it works again."""
+        """Count that the storage fails, and log it, once until it works again."""
+        self._recorder.count(OBJECT_FAILURES, "read")
         if not self._failing:
             log.error("uploads_not_readable", reason=str(error))
         self._failing = True
 
-    def _succeeded(self) -> None:
+    def _succeeded(self, seconds: float) -> None:
+        self._recorder.observe(OBJECT_READ_SECONDS, seconds)
         if self._failing:
             log.info("uploads_readable_again")
         self._failing = False

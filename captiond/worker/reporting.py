@@ -53,6 +53,11 @@ class Reporter:
         self._withdrawn: set[str] = set()
         self._tagging_failures = 0
 
+    @property
+    def recorder(self) -> Recorder:
+        """What other parts of the process measure with."""
+        return self._recorder
+
     # ------------------------------------------------------------ tickets
 
     def accepted(self, work: Work) -> None:

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from captiond.config import DataSettings, Settings
 from captiond.jobs import SpooledImage
+from captiond.recording import Recorder
 from captiond.spool import open_objects, open_spool
 from captiond.worker.fetching import REQUESTS, ImageFetcher
 from tests.conftest import png
@@ -125,7 +126,7 @@ async def fetches(server: S3Server, folder: Path) -> None:
         for image in images:
             spool.read(image)
     settings = settings.model_copy(update={"uploads": server.settings()})
-    spool, fetcher = open_spool(settings), ImageFetcher(open_objects(settings))
+    spool, fetcher = open_spool(settings), ImageFetcher(open_objects(settings), Recorder())
     images = [image for _ in range(tasks) for image in await stored(spool, *contents(each))]
     with timed(f"bucket: fetched {REQUESTS} at a time", len(images)):
         await asyncio.gather(*(fetch(fetcher, image) for image in images))

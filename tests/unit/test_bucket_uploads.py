@@ -11,7 +11,7 @@ import pytest
 from captiond.config import DataSettings, LimitSettings, Settings
 from captiond.jobs import Refused
 from captiond.messages import Answer, Ask
-from captiond.metrics import SPOOL_BYTES
+from captiond.metrics import OBJECT_FAILURES, SPOOL_BYTES
 from captiond.recording import Registry
 from captiond.spool import DiskSpace, Spool, open_spool
 from captiond.store.engine import Engine
@@ -99,6 +99,8 @@ async def test_a_storage_that_refuses_is_told_to_the_client(
     assert "nothing was accepted" in body["detail"]
     assert "s3://" not in body["detail"]
     assert response.headers["retry-after"] == "30"
+    counts = web.services.recorder.take().counts
+    assert counts.get((OBJECT_FAILURES.name, ("write",)), 0) == (1 if status == 503 else 0)
     assert await needed_spool_names(store) == set()
     assert web.services.spool_room.taken == 0
     assert list(web.spool.iterdir()) == []

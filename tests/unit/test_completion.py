@@ -26,6 +26,7 @@ from captiond.jobs import (
 from captiond.messages import Finished, Measured, Message, Timings, Work
 from captiond.metrics import IMAGES_FINISHED, STAGE_SECONDS
 from captiond.processes.channel import Channel
+from captiond.recording import Recorder
 from captiond.store import captions, claims, tasks
 from captiond.store.engine import Engine
 from captiond.tags import TagFilter
@@ -91,7 +92,7 @@ async def test_known_images_of_a_task_take_a_handful_of_transactions(store: Engi
         reporter = Reporter(theirs, "model0-1f")
         known = KnownCaptions(RECIPE, store)
         completion = Completion(known, store, reporter)
-        intake = ImageIntake(RECIPE, known, ImageFetcher(None), completion, reporter)
+        intake = ImageIntake(RECIPE, known, ImageFetcher(None, Recorder()), completion, reporter)
         async with asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(intake.accept(work))

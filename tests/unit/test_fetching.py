@@ -10,6 +10,8 @@ from structlog.testing import capture_logs
 
 from captiond.config import DataSettings, Settings
 from captiond.jobs import Refused, SpooledImage
+from captiond.metrics import OBJECT_FAILURES, OBJECT_READ_SECONDS
+from captiond.recording import Recorder
 from captiond.spool import open_objects
 from captiond.worker import fetching
 from captiond.worker.fetching import ImageFetcher
@@ -35,9 +37,14 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "LONGEST_RETRY", 0.02)
 
 
-def fetcher_of(server: S3Server, folder: Path, line: Wire) -> ImageFetcher:
+def fetcher_of(
+    server: S3Server, folder: Path, line: Wire, recorder: Recorder | None = None
+) -> ImageFetcher:
     uploads = server.settings(endpoint=line.endpoint)
-    return ImageFetcher(open_objects(Settings(data=DataSettings(dir=folder), uploads=uploads)))
+    return ImageFetcher(
+        open_objects(Settings(data=DataSettings(dir=folder), uploads=uploads)),
+        recorder or Recorder(),
+    )
 
 
 def wanted() -> bool:
@@ -64,7 +71,7 @@ async def test_an_image_in_the_folder_is_left_to_its_decoder(
 ) -> None:
     image = SpooledImage("web0-a-1", 0, 9, "sha")
     assert await content_of(fetcher_of(s3, tmp_path, line), image) is None
-    assert await content_of(ImageFetcher(None), image) is None
+    assert await content_of(ImageFetcher(None, Recorder()), image) is None
     assert not line.requests
 
 
@@ -83,7 +90,9 @@ async def test_an_object_that_is_gone_or_short_is_an_error_of_its_image(
 
 
 async def test_an_object_without_the_setting_says_what_is_missing() -> None:
-    refused = await content_of(ImageFetcher(None), SpooledImage("web0-a/1", 0, 3, "sha"))
+    refused = await content_of(
+        ImageFetcher(None, Recorder()), SpooledImage("web0-a/1", 0, 3, "sha")
+    )
     assert isinstance(refused, Refused)
     assert "[uploads] url" in refused.error
 
@@ -94,7 +103,8 @@ async def test_images_wait_while_the_storage_fails(
 ) -> None:
     """It is cut off, or it refuses. The log says so once, and once that it works again."""
     images = await stored(home_in(tmp_path, s3).spool, b"first", b"second")
-    fetcher = fetcher_of(s3, tmp_path, line)
+    recorder = Recorder()
+    fetcher = fetcher_of(s3, tmp_path, line, recorder)
     if refusal is None:
         line.cut()
     else:
@@ -110,6 +120,9 @@ async def test_images_wait_while_the_storage_fails(
         else:
             line.rule = lambda method, path: None
         assert await asyncio.gather(*waiting) == [b"first", b"second"]
+    measured = recorder.take()
+    assert measured.counts[OBJECT_FAILURES.name, ("read",)] >= 2
+    assert sum(measured.distributions[OBJECT_READ_SECONDS.name, ()].counts) == 2
     assert [entry["event"] for entry in logs] == ["uploads_not_readable", "uploads_readable_again"]
 
 

@@ -15,7 +15,7 @@ import structlog
 from starlette.requests import Request
 
 from captiond.errors import NoSpace, StorageFailed, UploadTimeout
-from captiond.metrics import UPLOAD_BYTES
+from captiond.metrics import OBJECT_FAILURES, UPLOAD_BYTES
 from captiond.spool.unavailable import StorageUnavailable
 from captiond.web.access.admission import admission_of
 from captiond.web.problems import missing
@@ -88,6 +88,7 @@ async def receive(
     except OSError as error:
         raise_for_disk(error)
     except StorageUnavailable as error:
+        services.recorder.count(OBJECT_FAILURES, "write")
         raise_for_objects(error)
     finally:
         await in_thread(parts.close)
