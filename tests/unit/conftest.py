@@ -18,9 +18,7 @@ from tests.postgres import PostgresServer, postgres_server
 
 BOTH = {
     "test_assignment",
-    "test_clock_jumps",
     "test_completion",
-    "test_courier",
     "test_deliveries",
     "test_history",
     "test_leases",
