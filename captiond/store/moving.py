@@ -34,13 +34,13 @@ from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
 from captiond.store.migrate import UNFINISHED_COPY, check_revision, copy_under_way, prepare_tables
 from captiond.store.results import storable
-from captiond.store.tables import ClockRow, JsonText, NodeRow
+from captiond.store.tables import AskRow, ClockRow, JsonText, NodeRow
 from captiond.store.tables import Table as Mapped
 
 Progress = Callable[[str, int, int], None]  # table, rows that are copied, all rows
 ROWS = 2000  # in one transaction
 # A lease is about a process that runs. The claims of a node without one wait again at a start.
-LEFT_OUT = (NodeRow.__table__,)
+LEFT_OUT = (NodeRow.__table__, AskRow.__table__)
 
 
 def copied_tables() -> list[Table]:
@@ -79,6 +79,12 @@ def marker_of(source: Engine) -> str:
 
 
 async def refuse_living_nodes(engine: Engine) -> None:
+    """Return if no service on any host uses a database. The caller has locked its own data folder.
+
+    A database that cannot be shared is used by the service of this folder only.
+    """
+    if not engine.database.shared:
+        return
     query = select(NodeRow.id).where(NodeRow.expires_at > clock()).limit(1)
     async with reading(engine) as connection:
         node = (await connection.execute(query)).scalar_one_or_none()

@@ -28,7 +28,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from captiond.databaseurl import DatabaseAddress
 from captiond.store import sqlite_file
 from captiond.store.backend import BEGIN, Phase, S
-from captiond.store.expressions import DatabaseClock, EachItem, FieldOf, ItemOf, Unindexed
+from captiond.store.expressions import DatabaseClock, EachItem, FieldOf, ItemOf, OneOf, Unindexed
 from captiond.store.sqlite_errors import as_store_errors
 from captiond.store.sqlite_file import BUSY_SECONDS
 
@@ -127,6 +127,12 @@ def write_unindexed(element: Unindexed, compiler: SQLCompiler, **options: Any) -
     return f"(+ {compiler.process(element.clauses, **options)})"
 
 
+@compiles(OneOf, "sqlite")
+def write_one_of(element: OneOf, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(each, **options) for each in element.clauses)
+    return f"{column} IN {values}"
+
+
 class SqliteLanguage:
     """How SQLite writes statements."""
 
@@ -191,8 +197,11 @@ class SqliteDatabase:
     async def size(self, _: AsyncConnection) -> int:
         return sqlite_file.size_of(self._file)
 
-    async def wakeups(self, _: AsyncEngine) -> AsyncIterator[None]:
+    async def notify(self, _: AsyncConnection, texts: Sequence[str]) -> None:
+        """Send nothing: nobody listens."""
+
+    async def wakeups(self, _: AsyncEngine) -> AsyncIterator[str]:
         """Yield nothing: only processes of one service use the file, and these send messages."""
-        never: tuple[None, ...] = ()
+        never: tuple[str, ...] = ()
         for nothing in never:
             yield nothing

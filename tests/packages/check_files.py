@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
 TOOLS = Path(os.environ["PACKAGES"])  # an environment with programs that only these checks need
@@ -25,6 +27,15 @@ def run(*command: str | Path, text: str = "") -> str:
 
 def test_kubernetes_accepts_the_example() -> None:
     run(TOOLS / "kubernetes-validate", "--strict", CONFIG / "kubernetes" / "captiond.yaml")
+
+
+def test_kubernetes_accepts_the_pods_of_the_job_of_ray(tmp_path: Path) -> None:
+    """The operator makes them; it has no program that checks the whole job."""
+    cluster = yaml.safe_load((CONFIG / "ray" / "rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+    for number, group in enumerate([cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(pod))
+        run(TOOLS / "kubernetes-validate", "--strict", tmp_path / f"{number}.yaml")
 
 
 def test_compose_accepts_the_example_and_finds_each_file() -> None:
