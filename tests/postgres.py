@@ -32,8 +32,18 @@ SMALL = ("shared_buffers=32MB", "max_connections=100", "autovacuum_naptime=5s")
 PORT = 5432  # part of the socket's name only
 
 
+def installed() -> dict[str, Path]:
+    """Return the folders of the programs of each server on this machine, by a name for it.
+
+    The one of the package comes first; Debian has one folder for each major version.
+    """
+    system = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    servers = {f"debian-{folder.parent.name}": folder for folder in system}
+    return {"package": programs(), **{n: p for n, p in servers.items() if (p / "initdb").exists()}}
+
+
 def programs() -> Path:
-    """Return the folder of the server's programs."""
+    """Return the folder of the programs of the server that tests use."""
     chosen = os.environ.get(VARIABLE)
     if chosen:
         return Path(chosen)
@@ -58,8 +68,11 @@ def unprivileged() -> tuple[list[str], int | None]:
 class PostgresServer:
     """A server with its own folder. It can be stopped, killed and started again."""
 
-    def __init__(self, folder: Path, settings: Sequence[str] = QUICK) -> None:
+    def __init__(
+        self, folder: Path, settings: Sequence[str] = QUICK, server: Path | None = None
+    ) -> None:
         self.folder = folder
+        self._programs = server or programs()
         self._settings = (*SMALL, *settings)
         self._prefix, owner = unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,7 +82,7 @@ class PostgresServer:
             os.chown(folder, owner, -1)
         self._run(
             "initdb", "--pgdata", str(self.data), "--username", ROLE, "--auth", "trust",
-            "--encoding", "UTF8", "--locale", "C", "--no-sync", "--no-instructions",
+            "--encoding", "UTF8", "--locale", "C", "--no-sync",
         )  # fmt: skip
 
     @property
@@ -81,14 +94,14 @@ class PostgresServer:
         return self.folder / "log"
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*self._prefix, str(programs() / program), *arguments]
+        command = [*self._prefix, str(self._programs / program), *arguments]
         subprocess.run(command, check=True, capture_output=True, cwd="/")
 
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""
         settings = [part for setting in self._settings for part in ("-c", setting)]
         command = [
-            *self._prefix, str(programs() / "postgres"), "-D", str(self.data),
+            *self._prefix, str(self._programs / "postgres"), "-D", str(self.data),
             "-k", str(self.folder), "-h", "", "-p", str(PORT), *settings,
         ]  # fmt: skip
         with self.log.open("ab") as log:
@@ -157,14 +170,16 @@ class PostgresServer:
 
 
 @contextmanager
-def postgres_server(settings: Sequence[str] = QUICK) -> Iterator[PostgresServer]:
+def postgres_server(
+    settings: Sequence[str] = QUICK, server: Path | None = None
+) -> Iterator[PostgresServer]:
     """Run a server in a temporary folder. Its path is short, as the name of a socket has to be."""
     folder = Path(tempfile.mkdtemp(prefix="captiond-pg-"))
     folder.chmod(0o755)
-    server = PostgresServer(folder, settings)
+    running = PostgresServer(folder, settings, server)
     try:
-        server.start()
-        yield server
+        running.start()
+        yield running
     finally:
-        server.stop()
+        running.stop()
         shutil.rmtree(folder)

@@ -26,7 +26,7 @@ def pull(
 ) -> None:
     """Download a model from the Hugging Face hub, so that the service can start offline.
 
-    A download that was stopped goes on where it was. Standard output gets the folder of the model.
+    A download that was stopped goes on where it was. Standard output gets the folder of each model.
     """
     flags = {"model": {"name": name}}
     settings = settings_from(config, flags, data=data, assignments=assignments)

@@ -4,10 +4,7 @@ Nothing else in captiond imports obstore. It retries requests that a server coul
 bounded time; whoever can wait longer repeats the call.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from configparser import ConfigParser
-from configparser import Error as ConfigError
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,8 +15,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
-from captiond.errors import NoSpace, SettingsError, SpoolError
-from captiond.spool.unavailable import StorageUnavailable
+from captiond.errors import SettingsError
+from captiond.spool.access_keys import key_provider
+from captiond.spool.bucket_errors import translated
 from captiond.upload_settings import UploadSettings
 
 if TYPE_CHECKING:
@@ -34,14 +32,6 @@ RETRIES: "RetryConfig" = {
     "retry_timeout": timedelta(seconds=15),
     "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3)},
 }
-PROFILE, ACCESS_KEY, SECRET_KEY = "default", "aws_access_key_id", "aws_secret_access_key"
-SESSION_TOKEN = "aws_session_token"  # noqa: S105 - the name of an entry
-CODE = re.compile(r"(?:<Code>|\(code: )(\w+)")  # of a response, or of one object of several
-STATUS = re.compile(r"status code: (\d{3})")
-FULL = {"QuotaExceeded", "QuotaExceededException", "InsufficientCapacity", "StorageFull"}
-FULL |= {"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
-INSUFFICIENT_STORAGE, REFUSED = "507", {"401", "403"}  # statuses of responses
-REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ class Bucket:
     """The objects below the prefix of `[uploads] url`. Names are relative to it.
 
     Each method raises StorageUnavailable if the storage cannot be reached or refuses, NoSpace if it
-    is full, and SpoolError if an object is missing.
+    is full, and SpoolError if an object is missing or too short.
     """
 
     def __init__(self, store: S3Store, url: str) -> None:
@@ -114,36 +104,6 @@ class Bucket:
             raise translated(error, self.url, done) from error
 
 
-def translated(error: Exception, url: str, done: str) -> SpoolError | NoSpace | StorageUnavailable:
-    """Return what an error of obstore means, and what to do about it.
-
-    The message of obstore has the URL of the request, and the body of the response, which has no
-    secret. Its first line says what went wrong; the others are for programmers.
-    """
-    text = str(error).partition("\n\nDebug source")[0]
-    code, status = first(CODE, text), first(STATUS, text)
-    if code in FULL or status == INSUFFICIENT_STORAGE:
-        return NoSpace("the object storage is full; nothing was accepted")
-    if code == "NoSuchBucket":
-        return StorageUnavailable(f"{url}: there is no such bucket; create it, or correct the URL")
-    if isinstance(error, FileNotFoundError):
-        return SpoolError("the uploaded file is gone from the object storage")
-    if status in REFUSED or code == "AccessDenied":
-        return StorageUnavailable(
-            f"{url}: objects cannot be {done} ({code or 'access denied'}); check the credentials, "
-            "and what the policy of the bucket allows them"
-        )
-    if code or status:
-        return StorageUnavailable(f"{url}: objects cannot be {done}: {code or f'status {status}'}")
-    reason = " ".join(text.split())[:REASON_CHARACTERS]
-    return StorageUnavailable(f"{url}: the storage cannot be reached: {reason}")
-
-
-def first(pattern: re.Pattern[str], text: str) -> str:
-    found = pattern.search(text)
-    return found[1] if found else ""
-
-
 def open_bucket(settings: UploadSettings) -> Bucket:
     """Return the bucket of the settings. No request is made.
 
@@ -157,6 +117,7 @@ def open_bucket(settings: UploadSettings) -> Bucket:
             config=config_of(settings),
             client_options=client_options(settings),
             retry_config=RETRIES,
+            credential_provider=key_provider(settings),
         )
     except BaseError as error:
         reason = str(error).partition("\n")[0]
@@ -171,34 +132,7 @@ def config_of(settings: UploadSettings) -> "S3Config":
         config["aws_endpoint_url_s3"] = settings.endpoint
     if settings.region:
         config["region"] = settings.region
-    if settings.access_key_id:
-        config["access_key_id"] = settings.access_key_id
-        config["secret_access_key"] = settings.secret_access_key.get_secret_value()
-    elif settings.credentials is not None:
-        profile = read_credentials(settings.credentials)
-        config["access_key_id"] = profile[ACCESS_KEY]
-        config["secret_access_key"] = profile[SECRET_KEY]
-        if token := profile.get(SESSION_TOKEN):
-            config["session_token"] = token
     return config
-
-
-def read_credentials(path: Path) -> Mapping[str, str]:
-    """Return the profile `default` of a file of credentials.
-
-    Raises:
-        SettingsError: the file cannot be read, or has no access key. The message has no secret.
-    """
-    parser = ConfigParser(interpolation=None, default_section="")
-    try:
-        parser.read_string(path.read_text("utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (ConfigError, UnicodeDecodeError):
-        raise SettingsError(f"{path}: not a file of AWS credentials") from None
-    if not parser.has_option(PROFILE, ACCESS_KEY) or not parser.has_option(PROFILE, SECRET_KEY):
-        raise SettingsError(f"{path}: [{PROFILE}] has no {ACCESS_KEY} or no {SECRET_KEY}")
-    return dict(parser[PROFILE])
 
 
 def client_options(settings: UploadSettings) -> "ClientConfig":

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Float,
+    Select,
     Subquery,
     Text,
     bindparam,
@@ -52,6 +54,22 @@ class Unindexed(FunctionElement[str]):
 
     type = Text()
     inherit_cache = True
+
+
+class OneOf(FunctionElement[bool]):
+    """Whether a value is one of those of a subquery, where each value is found by an index."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+def one_of(column: InstrumentedAttribute[str], values: Select[str]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of the values of a parameter.
+
+    PostgreSQL cannot know how many rows a parameter has. With IN, it may compare each row of the
+    table with each of them.
+    """
+    return OneOf(column.expression, values.scalar_subquery())
 
 
 def clock() -> ColumnElement[float]:

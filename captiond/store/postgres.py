@@ -34,7 +34,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from captiond.databaseurl import DatabaseAddress
 from captiond.store.backend import BEGIN, CHANNEL, Phase, S
-from captiond.store.expressions import DatabaseClock, EachItem, FieldOf, ItemOf, Unindexed
+from captiond.store.expressions import DatabaseClock, EachItem, FieldOf, ItemOf, OneOf, Unindexed
 from captiond.store.postgres_errors import as_store_errors
 
 log = structlog.get_logger()
@@ -199,6 +199,12 @@ def write_field(element: FieldOf, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(Unindexed, "postgresql")
 def write_unindexed(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
     return compiler.process(element.clauses, **options)
+
+
+@compiles(OneOf, "postgresql")
+def write_one_of(element: OneOf, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(each, **options) for each in element.clauses)
+    return f"{column} = ANY(ARRAY{values})"
 
 
 DRIVER_DIALECT: Any = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # it has no types

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status, TaskCounts, TaskState, TaskView
 from captiond.store.engine import Engine, looking_up, reading
-from captiond.store.expressions import rows_of
+from captiond.store.expressions import one_of, rows_of
 from captiond.store.results import image_view
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import FAILED
@@ -87,7 +87,7 @@ async def read_states(engine: Engine, task_ids: Iterable[str]) -> dict[str, Task
     Raises:
         StoreError: The database cannot be read now.
     """
-    query = STATES.where(TaskRow.id.in_(select(NAMED.c.task_id)))
+    query = STATES.where(one_of(TaskRow.id, select(NAMED.c.task_id)))
     named = json.dumps([[task_id] for task_id in task_ids])
     async with looking_up(engine) as connection:
         rows = (await connection.execute(query, {"named": named})).all()

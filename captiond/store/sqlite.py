@@ -28,7 +28,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from captiond.databaseurl import DatabaseAddress
 from captiond.store import sqlite_file
 from captiond.store.backend import BEGIN, Phase, S
-from captiond.store.expressions import DatabaseClock, EachItem, FieldOf, ItemOf, Unindexed
+from captiond.store.expressions import DatabaseClock, EachItem, FieldOf, ItemOf, OneOf, Unindexed
 from captiond.store.sqlite_errors import as_store_errors
 from captiond.store.sqlite_file import BUSY_SECONDS
 
@@ -125,6 +125,12 @@ def write_field(element: FieldOf, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(Unindexed, "sqlite")
 def write_unindexed(element: Unindexed, compiler: SQLCompiler, **options: Any) -> str:
     return f"(+ {compiler.process(element.clauses, **options)})"
+
+
+@compiles(OneOf, "sqlite")
+def write_one_of(element: OneOf, compiler: SQLCompiler, **options: Any) -> str:
+    column, values = (compiler.process(each, **options) for each in element.clauses)
+    return f"{column} IN {values}"
 
 
 class SqliteLanguage:

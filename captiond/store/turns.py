@@ -39,7 +39,7 @@ from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from captiond.shares import WaitingClient, WaitingTask, plan
 from captiond.store.backend import CHANNEL, Language, Statement
-from captiond.store.expressions import rows_of
+from captiond.store.expressions import one_of, rows_of
 from captiond.store.locks import lock_clients, lock_tasks
 from captiond.store.tables import ImageRow, TaskRow, TurnRow
 from captiond.store.transitions import OPEN, TASK_STATE
@@ -49,17 +49,23 @@ from captiond.store.transitions import OPEN, TASK_STATE
 ENTERED = rows_of("entered", {"task_id": String()})
 DELAY = bindparam("delay", type_=Float)
 Sibling = aliased(TaskRow)
-FIRST_OF_CLIENT = (
+ENTERING = select(TaskRow.client).where(one_of(TaskRow.id, select(ENTERED.c.task_id))).distinct()
+Entering = ENTERING.subquery("entering")
+# One look-up for each client. For each task, PostgreSQL would go past the turns of all tasks that
+# the same statement has given one.
+FIRST_TURNS = select(
+    Entering.c.client,
     select(func.min(Sibling.turn))
-    .where(Sibling.client == TaskRow.client, Sibling.turn.is_not(None))
-    .correlate(TaskRow)
+    .where(Sibling.client == Entering.c.client, Sibling.turn.is_not(None))
+    .correlate(Entering)
     .scalar_subquery()
-)
+    .label("turn"),
+).cte("first_turns")
 ENTER_TASKS = (
     update(TaskRow)
-    .where(TaskRow.id.in_(select(ENTERED.c.task_id)), TASK_STATE.in_(OPEN))
-    .where(TaskRow.turn.is_(None))
-    .values(turn=func.coalesce(FIRST_OF_CLIENT + DELAY * TaskRow.cost, 0.0))
+    .where(one_of(TaskRow.id, select(ENTERED.c.task_id)), TASK_STATE.in_(OPEN))
+    .where(TaskRow.turn.is_(None), TaskRow.client == FIRST_TURNS.c.client)
+    .values(turn=func.coalesce(FIRST_TURNS.c.turn + DELAY * TaskRow.cost, 0.0))
 )
 Waiting = aliased(TurnRow)
 FIRST_TURN = select(func.min(Waiting.turn)).where(Waiting.waits == true()).scalar_subquery()
@@ -67,7 +73,7 @@ COST = func.min(TaskRow.cost) / func.max(TaskRow.weight)
 ARRIVAL = func.coalesce(FIRST_TURN, 0.0) + DELAY * COST
 ENTERING_CLIENTS = (
     select(TaskRow.client, func.max(TaskRow.weight), ARRIVAL, true())
-    .where(TaskRow.id.in_(select(ENTERED.c.task_id)), TaskRow.turn.is_not(None))
+    .where(one_of(TaskRow.id, select(ENTERED.c.task_id)), TaskRow.turn.is_not(None))
     .group_by(TaskRow.client)
 )
 ENTER_CLIENTS = Statement(

@@ -212,7 +212,7 @@ class Pipeline:
             image.decoded.height,
             tag_details=merged(best.tagged(tags), map(tag_of, best.scored)),
             score=best.score,
-            captions=tuple(stored(each) for each in captions if len(captions) > 1),
+            captions=tuple(map(stored, captions)) if image.generation.num_captions > 1 else (),
             confidence=best.confidence,
             raw_caption=best.raw,
             notes=best.notes,

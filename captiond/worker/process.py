@@ -10,15 +10,16 @@ starts another one and requeues the work.
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from captiond.captioners.families import uses_context
+from captiond.captioners.families import invented_words, uses_context
 from captiond.captioners.memory import device_memory, within_memory
 from captiond.captioners.worded import worded
 from captiond.config import Settings
@@ -26,12 +27,13 @@ from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
 from captiond.errors import CaptiondError, ModelBroken
 from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
+from captiond.option_settings import CaptionSettings
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.spool import open_objects
 from captiond.store.engine import make_engine
 from captiond.tracing import start_tracing
-from captiond.wording.tidying import TextRules
+from captiond.wording.tidying import WORDING_VERSION, TextRules
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
 from captiond.worker.fetching import ImageFetcher
@@ -194,9 +196,7 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
-    rules = settings.captions.text_rules
-    if rules != TextRules():  # so that captions that are stored already keep their keys
-        parts.append(repr(rules))
+    parts += wording_parts(settings.captions, identity.files.folder)
     if identity.matcher_fingerprint:
         parts.append(identity.matcher_fingerprint)
     return Recipe(
@@ -213,3 +213,14 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         translator_fingerprint=identity.translators.fingerprint,
         dictionaries=identity.dictionaries,
     )
+
+
+def wording_parts(captions: CaptionSettings, folder: Path) -> Iterator[str]:
+    """Yield what stands for the wording of captions, and for the words that a model may not write.
+
+    Rules that are off are left out, so that captions that are stored already keep their keys.
+    """
+    if captions.text_rules != TextRules():
+        yield f"{captions.text_rules!r} {WORDING_VERSION}"
+    if captions.ban_hallucinations:
+        yield repr(invented_words(folder))

@@ -2,6 +2,7 @@
 
 The models have random weights in the shapes of OPUS-MT's en-de and of BLIP-base, and every
 translation has 13 tokens. If CTranslate2 is installed, it runs the same model as well. The times
+are those of the processor, in one thread, since other work on the machine changes them little. They
 are the best ones of some rounds, in all of which each way has its turn.
 """
 
@@ -24,7 +25,6 @@ from transformers.models.marian.modeling_marian import MarianMTModel
 from captiond.captioners.families import load_captioner, random_models
 from captiond.captioners.protocol import Placement
 from captiond.jobs import ENCODER_STEPS, Generation
-from captiond.machine import usable_cores
 from captiond.translation.pieces import END, PADDING, UNKNOWN
 from tools.markdown import table
 
@@ -36,7 +36,7 @@ Way = Callable[[int, int], object]  # of a number of texts and of beams
 
 def main(*, with_captioner: bool) -> None:
     """Print the table."""
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(1)
     with TemporaryDirectory() as name:
         folder = Path(name)
         ways = {"transformers": by_transformers(opus_model(folder / "opus"))}
@@ -51,7 +51,7 @@ def main(*, with_captioner: bool) -> None:
                 (ENCODER_STEPS + CAPTION_TOKENS) / caption * per_text(seconds, IMAGES, BEAMS[-1])
             )
             sys.stdout.write(
-                f"\nBLIP-base takes {caption:.3f} s for a caption in a batch of {IMAGES}. Its "
+                f"\nBLIP-base takes {caption:.2f} s for a caption in a batch of {IMAGES}. Its "
                 f"translation with {BEAMS[-1]} beams costs {steps:.1f} of the steps of "
                 "jobs.Generation.cost.\n"
             )
@@ -123,7 +123,7 @@ def by_ctranslate2(folder: Path, kind: str) -> Way:
     converted = str(folder / kind)
     TransformersConverter(str(folder / "opus")).convert(converted, quantization=kind)
     translator = ctranslate2.Translator(
-        converted, compute_type=kind, inter_threads=1, intra_threads=usable_cores()
+        converted, compute_type=kind, inter_threads=1, intra_threads=1
     )
     source = [f"t{number}" for number in range(100, 100 + SOURCE_TOKENS - 1)] + [END]
 
@@ -145,9 +145,9 @@ def measured(ways: dict[str, Way]) -> dict[tuple[str, int, int], float]:
         for texts in BATCHES:
             for beams in BEAMS:
                 for name, run in ways.items():
-                    begun = time.perf_counter()
+                    begun = time.process_time()
                     run(texts, beams)
-                    spent = time.perf_counter() - begun
+                    spent = time.process_time() - begun
                     best[name, texts, beams] = min(spent, best.get((name, texts, beams), spent))
     return best
 
@@ -178,9 +178,9 @@ def caption_seconds(folder: Path) -> float:
     generation = Generation(min_new_tokens=CAPTION_TOKENS, max_new_tokens=CAPTION_TOKENS)
     times = []
     for _ in range(ROUNDS):
-        begun = time.perf_counter()
+        begun = time.process_time()
         captioner.caption(pixels, generation)
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
     return min(times) / IMAGES
 
 

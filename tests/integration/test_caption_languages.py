@@ -8,7 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from captiond.cli.captioning.in_process import with_one_language
+from captiond.client import Captiond
+from captiond.config import Settings
+from captiond.option_settings import TranslationSettings
 from tests.answers import BY_NAME, check
+from tests.commands import command
 from tests.conftest import png
 from tests.marian import write_marian
 from tests.receiver import receiving
@@ -167,6 +172,17 @@ def test_a_json_request_and_a_batch_with_other_languages(german: Service) -> Non
     assert response.status_code == 422
 
 
+def test_the_python_client_has_both_captions(german: Service) -> None:
+    with Captiond(german.url) as client:
+        result = client.caption(DATA / SUN, caption_language="de", num_captions=2)
+        assert (result.caption, result.caption_en) == (GERMAN, ENGLISH)
+        assert result.caption_language == "de"
+        assert result.captions[0].caption_en == ENGLISH
+        assert "red boat" in {tag.tag_en for tag in result.tag_details}
+        plain = client.caption(DATA / SUN)
+        assert (plain.caption_en, plain.caption_language) == (None, None)
+
+
 def test_time_and_outcomes_are_measured(german: Service) -> None:
     def metrics() -> str:
         captioned(german, caption_language="de", no_cache="true")
@@ -261,6 +277,26 @@ def test_the_command_writes_german_files(model: Path, german: Service, tmp_path:
             assert f'<rdf:li xml:lang="x-default">{GERMAN}</rdf:li>' in written
             assert f'<rdf:li xml:lang="de">{GERMAN}</rdf:li>' in written
             assert f'<rdf:li xml:lang="en">{ENGLISH}</rdf:li>' in written
+
+
+def test_a_pull_gets_the_models_for_translation_as_well(model: Path, tmp_path: Path) -> None:
+    models = {"CAPTIOND_TRANSLATION__MODELS": f"de={model}"}
+    done = command("pull", "--set", "model.name=captiond/scenes", cwd=tmp_path, **models)
+    assert done.returncode == 0, done.stderr
+    folders = done.stdout.splitlines()
+    assert len(folders) == 2
+    assert folders[1] == str(model)
+    assert f"{model} is a folder on this machine" in done.stderr
+    only = command("pull", "captiond/scenes", cwd=tmp_path, **models)
+    assert only.stdout.splitlines() == folders[:1]
+
+
+def test_a_command_loads_the_model_of_its_language_only() -> None:
+    models = {"de": "a/b", "fr": "c/d"}
+    english = Settings(translation=TranslationSettings(models=models))
+    assert with_one_language(english).translation.models == {}
+    french = Settings(translation=TranslationSettings(models=models, language="fr"))
+    assert with_one_language(french).translation.models == {"fr": "c/d"}
 
 
 def test_the_check_names_models_that_do_not_work(model: Path, tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def test_what_was_accepted_waits_for_a_storage_that_fails(
         assert "nothing was accepted" in refused.json()["detail"]
         assert "captiond-test" not in refused.text, "the bucket is the operator's business"
         (entry,) = service.logged("upload_not_stored")
-        assert "s3://captiond-test/uploads/of-tasks: the storage cannot be" in entry["reason"]
+        place = f"s3://captiond-test/uploads/of-tasks: the storage at {line.endpoint} cannot be"
+        assert entry["reason"].startswith(f"{place} reached: ")
         service.wait_for_entries("uploads_not_readable", 1)
         image = {"image": upload("red_circle.png")}
         assert service.client.post("/caption", files=image).json()["caption"]
@@ -123,6 +124,25 @@ def test_what_was_accepted_waits_for_a_storage_that_fails(
         wait_until_empty(server)
         assert service.stop() == 0
     check_nothing_lost(data, {first: IMAGES, second: IMAGES})
+
+
+def test_a_service_stops_while_its_images_wait_for_the_storage(
+    data: Path, server: S3Server, line: Wire
+) -> None:
+    """They are captioned after the next start."""
+    environ = server.environ(endpoint=line.endpoint)
+    with running(data, **FRESH, **environ) as service:
+        with service.suspended_model():
+            task_id = accepted(service)
+            line.cut()
+        service.wait_for_entries("uploads_not_readable", 1)
+        assert service.stop() == 0
+    line.repair()
+    with running(data, **FRESH, **environ) as service:
+        check_captioned(service.finished(task_id))
+        wait_until_empty(server)
+        assert service.stop() == 0
+    check_nothing_lost(data, {task_id: IMAGES})
 
 
 def test_a_service_starts_while_the_storage_cannot_be_reached(
@@ -207,3 +227,27 @@ def test_tasks_in_the_folder_are_finished_after_the_setting_was_changed(
         task = service.finished(in_bucket)
         assert "[uploads] url is not set" in task["result"][0]["error"]
         assert service.stop() == 0
+
+
+def test_the_check_of_the_database_looks_into_the_bucket(data: Path, server: S3Server) -> None:
+    with running_without_model(data, **server.environ()) as service:
+        task_id = accepted(service)
+    (needed,) = server.names()
+    environ = server.environ()
+
+    def problems() -> list[str]:
+        checked = captiond("db", "check", "--data-dir", str(data), cwd=data.parent, **environ)
+        *found, _ = checked.stdout.splitlines()
+        assert checked.returncode == (1 if found else 0), checked.stderr
+        return found
+
+    assert problems() == []
+    orphan = f"web0-gone/{'0' * 32}"
+    server.put(orphan, b"orphan")
+    url = server.settings().url
+    removal = "the service removes it within hours"
+    assert problems() == [f"{url}/{orphan}: belongs to no task; {removal}"]
+    server.clear()
+    (missing,) = problems()
+    assert missing.startswith(f"{url}/{needed}: missing or cut short: the open images of task")
+    assert task_id in missing

@@ -1,7 +1,10 @@
 """What object storage does to uploads: parts, failures, what is left over, and messages."""
 
+import asyncio
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,12 +14,13 @@ from pathlib import Path
 import pytest
 
 from captiond.config import Settings
-from captiond.errors import CaptiondError, NoSpace, SettingsError, StartupError
+from captiond.errors import CaptiondError, NoSpace, SettingsError, SpoolError, StartupError
 from captiond.spool.bucket import PART_BYTES, Bucket, open_bucket
 from captiond.spool.trial import try_storage
 from captiond.spool.unavailable import StorageUnavailable
 from captiond.upload_settings import UploadSettings
 from tests.certificates import write_certificates
+from tests.patience import PATIENCE
 from tests.s3server import BUCKET, POLICIES, PREFIX, S3Server, s3_server
 from tests.spools import home_in, stored
 from tests.wire import Wire, wire
@@ -177,6 +181,20 @@ async def test_what_cannot_be_reached_is_there_again_later(
     assert home.names() == set()
 
 
+async def test_a_storage_that_does_not_answer_is_given_up(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes connections and is silent, as a server does that hangs."""
+    monkeypatch.setattr("captiond.spool.bucket.REQUEST_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        home = home_in(tmp_path, server, endpoint=endpoint)
+        for size in (10, LARGE):
+            with pytest.raises(StorageUnavailable, match=f"at {endpoint} cannot be reached"):
+                await stored(home.spool, bytes(size))
+    assert list(home.folder.iterdir()) == []
+
+
 def test_a_large_upload_is_never_whole_in_memory(server: S3Server, tmp_path: Path) -> None:
     settings = server.settings().model_dump(mode="json")
     settings["secret_access_key"] = server.keys.secret_access_key
@@ -200,7 +218,8 @@ def test_a_trial_leaves_nothing_behind(server: S3Server) -> None:
     [
         ({"secret_access_key": "wrong"}, r"objects cannot be written \(SignatureDoesNotMatch\)"),
         ({"access_key_id": "wrong"}, r"objects cannot be written \(InvalidAccessKeyId\)"),
-        ({"endpoint": "http://127.0.0.1:1"}, "the storage cannot be reached"),
+        ({"endpoint": "http://127.0.0.1:1"}, "at http://127.0.0.1:1 cannot be reached: Connection"),
+        ({"endpoint": "http://no.invalid"}, "reached: failed to lookup.*check .uploads. endpoint"),
     ],
 )
 def test_a_trial_says_what_is_wrong_and_no_secret(
@@ -258,6 +277,79 @@ def test_credentials_come_from_variables(server: S3Server, monkeypatch: pytest.M
     try_storage(bucket_with(server))
 
 
+async def test_a_file_of_credentials_is_read_again(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is wrong for a while is told, and does no lasting harm."""
+    monkeypatch.setattr("captiond.spool.access_keys.LIFETIME", timedelta(0))
+    file = tmp_path / "credentials"
+
+    def write(secret: str) -> None:
+        key = server.keys.access_key_id
+        file.write_text(f"[default]\naws_access_key_id={key}\naws_secret_access_key={secret}\n")
+
+    async def outcome_becomes(pattern: str) -> None:
+        """Wait until writing has this outcome. obstore asks for a key ten times a second."""
+        async with asyncio.timeout(PATIENCE):
+            while not re.search(pattern, await outcome(bucket)):
+                pass
+
+    write("old")
+    bucket = bucket_with(server, credentials=file)
+    await outcome_becomes("SignatureDoesNotMatch")
+    file.write_text("[other]")
+    await outcome_becomes("no access key: .*has no aws_access_key_id")
+    write(server.keys.secret_access_key)
+    await outcome_becomes("^$")
+
+
+async def outcome(bucket: Bucket) -> str:
+    """Write an object, and return the error, or an empty text."""
+    try:
+        await bucket.put("web0-a/1", b"x", 1)
+    except StorageUnavailable as error:
+        return str(error)
+    return ""
+
+
+def test_a_key_of_the_settings_needs_no_token_of_the_environment(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of another key")
+    try_storage(open_bucket(server.settings()))
+
+
+def test_no_key_at_all_says_where_to_put_one(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(StorageUnavailable, match=r"no access key.*set \[uploads\] credentials, or"):
+        try_storage(bucket_with(server))
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("404 NoSuchKey", SpoolError),
+        ("416 InvalidRange", SpoolError),
+        ("404 page", StorageUnavailable),
+        ("404 NoSuchBucket", StorageUnavailable),
+        ("301 PermanentRedirect", StorageUnavailable),
+        ("400 AuthorizationHeaderMalformed", StorageUnavailable),
+    ],
+)
+async def test_only_a_storage_that_misses_an_object_is_believed(
+    server: S3Server, line: Wire, status: str, error: type[CaptiondError]
+) -> None:
+    """A proxy that is not set up yet answers 404 as well, and images must wait then."""
+    line.rule = lambda method, path: status
+    bucket = open_bucket(server.settings(endpoint=line.endpoint))
+    with pytest.raises(error):
+        await bucket.fetch("web0-a/1", 0, 1)
+    with pytest.raises(error):
+        bucket.read("web0-a/1", 0, 1)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -291,7 +383,8 @@ def test_a_private_authority_is_trusted_if_the_settings_name_it(tmp_path: Path) 
     with s3_server(certificates) as server:
         assert server.endpoint.startswith("https://")
         try_storage(open_bucket(server.settings(ca=certificates[0])))
-        with pytest.raises(StorageUnavailable, match="cannot be reached"):
+        untrusted = r"certificate is not trusted \(UnknownIssuer\); check \[uploads\] ca"
+        with pytest.raises(StorageUnavailable, match=untrusted):
             try_storage(open_bucket(server.settings()))
 
 

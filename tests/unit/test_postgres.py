@@ -35,7 +35,7 @@ from captiond.store.patience import repeated
 from captiond.store.postgres import Driver
 from captiond.store.postgres_errors import CLASSES, STATES, as_store_errors
 from tests.patience import PATIENCE
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, installed, postgres_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.only_on("postgresql")]
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -233,6 +233,23 @@ async def test_a_file_name_may_have_any_character(store: Engine) -> None:
     assert view is not None
     assert [image.filename for image in view.images] == names
     assert await tasks.owner_of(store, "t\0") is None
+
+
+@pytest.mark.parametrize("server", installed())
+async def test_each_server_on_this_machine_can_be_used(server: str) -> None:
+    """The package has the newest version, and Debian may have an older one."""
+    with postgres_server(server=installed()[server]) as postgres:
+        engine = make_engine(postgres.address(postgres.create_database()))
+        await prepare_database(engine)
+        await tasks.create_task(engine, task("t", 40, key="k"))
+        assert len(await finish(engine, await claim(engine, 32))) == 32
+        await tasks.create_task(engine, task("u", 2))
+        await tasks.cancel(engine, "u", now=4.0)
+        await claim(engine, 5)
+        assert await leases.release(engine, "node") == 5
+        assert len(await finish(engine, await claim(engine, 99))) == 8
+        assert await consistency.contradictions(engine) == []
+        await engine.dispose()
 
 
 # ---------------------------------------------------------------- side by side

@@ -46,8 +46,9 @@ def in_process(settings: Settings) -> Captioner:
     def caption(files: list[FoundFile], console: Console) -> Iterator[Iterable[list[Result]]]:
         set_up_logs(settings.logs, process="caption")
         set_up_pillow(settings.images)
+        needed = with_one_language(settings)
         with console.status("loading the model"):
-            loaded = load(identify(settings, settings.model.devices[0]), settings, trial=False)
+            loaded = load(identify(needed, settings.model.devices[0]), needed, trial=False)
         pool = ThreadPoolExecutor()
         try:
             yield captioned_batches(files, loaded, settings, pool)
@@ -55,6 +56,17 @@ def in_process(settings: Settings) -> Captioner:
             pool.shutdown(cancel_futures=True)
 
     return caption
+
+
+def with_one_language(settings: Settings) -> Settings:
+    """Return settings without the models of languages that nobody asks for: loading takes long."""
+    translation = settings.translation
+    models = {
+        code: name for code, name in translation.models.items() if code == translation.language
+    }
+    return settings.model_copy(
+        update={"translation": translation.model_copy(update={"models": models})}
+    )
 
 
 def captioned_batches(
