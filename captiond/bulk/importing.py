@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -168,7 +168,7 @@ async def caption_until_done(run: ImportRun, captioner: BulkCaptioner) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def to_its_end(transaction: Coroutine[Any, Any, T]) -> T:
+async def to_its_end(transaction: Awaitable[T]) -> T:
     """Return the result of a transaction, which a cancellation does not interrupt.
 
     A claim that is committed after the claims of this process were released would stay for a while.
