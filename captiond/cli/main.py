@@ -104,6 +104,13 @@ def serve(
     model: Model = None,
     device: Device = None,
     log_level: Annotated[str | None, setting("logs", "level", metavar="LEVEL")] = None,
+    no_model: Annotated[
+        bool,
+        typer.Option(
+            "--no-model",
+            help="Run no model: other nodes caption, which share the database and the uploads.",
+        ),
+    ] = False,
     assignments: Set = None,
     reload: Annotated[
         bool,
@@ -122,9 +129,40 @@ def serve(
         "server": {"host": host, "port": port, "workers": workers},
         "model": {"name": model, "device": device},
         "logs": {"level": log_level},
+        "node": {"role": "web" if no_model else None},
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
     serve_forever(settings, reload=reload)
+
+
+@app.command()
+def worker(
+    *,
+    config: Config = None,
+    data: Data = None,
+    host: Annotated[str | None, setting("server", "host", metavar="ADDRESS")] = None,
+    port: Annotated[int | None, setting("server", "port")] = None,
+    model: Model = None,
+    device: Device = None,
+    log_level: Annotated[str | None, setting("logs", "level", metavar="LEVEL")] = None,
+    assignments: Set = None,
+) -> None:
+    """Caption images that other nodes receive, until Ctrl-C or SIGTERM.
+
+    The nodes share a PostgreSQL database and the uploads in object storage. Of HTTP, this node
+    serves only /health, /livez, /readyz, /version and /metrics. Signals are those of serve.
+    """
+    with without_gc():
+        from captiond.cli.serve_command import serve_forever
+
+    flags: dict[str, dict[str, Any]] = {
+        "server": {"host": host, "port": port},
+        "model": {"name": model, "device": device},
+        "logs": {"level": log_level},
+        "node": {"role": "worker"},
+    }
+    settings = settings_from(config, flags, data=data, assignments=assignments)
+    serve_forever(settings, reload=False)
 
 
 app.command()(caption)

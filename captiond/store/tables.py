@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -262,12 +263,43 @@ class NodeRow(Table):
     """A supervisor that holds claims. `id` is unique to one run of it.
 
     The lease on all its claims expires at `expires_at`, in Unix seconds of the database's clock.
+    `report` says what its model processes can do now, or is NULL if it has not said so.
     """
 
     __tablename__ = "nodes"
 
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     expires_at: Mapped[float] = mapped_column(Float)
+    report: Mapped[str | None] = mapped_column(Text)
+
+
+class AskRow(Table):
+    """An interactive image that a node without a model asks the others to caption.
+
+    `id` is unique among all nodes, and `asker` is the node that waits. `owner` and `attempt` are
+    those of a claim, as of an image of a task. `status` and `result` are set once it is finished.
+    On PostgreSQL the table is not logged: a client waits for each row and would send its image
+    again, so the rows need no durability.
+    """
+
+    __tablename__ = "asks"
+    __table_args__ = (
+        Index("ix_asks_asker", "asker"),
+        Index("ix_asks_owner", "owner"),
+    )
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    asker: Mapped[str] = mapped_column(String(48))
+    created_at: Mapped[float] = mapped_column(Float)
+    client: Mapped[str] = mapped_column(Text)
+    weight: Mapped[float] = mapped_column(Float)
+    options: Mapped[str | None] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    owner: Mapped[str | None] = mapped_column(String(64))
+    status: Mapped[str | None] = mapped_column(String(16))
+    result: Mapped[str | None] = mapped_column(Text)
 
 
 class ClockRow(Table):

@@ -217,7 +217,7 @@ GUARDS = (
     Guard("no-retry-of-what-never-fits", remove, "tests/unit/test_guard.py -k bytes_of_bodies"),
     Guard("replay-of-a-full-queue", never, "tests/unit/test_queue_limit.py -k sent_again"),
     Guard("pipelined-requests-are-paced", remove, "tests/unit/test_pipelining.py"),
-    Guard("missing-heif", never, "tests/unit/test_config.py -k heif"),
+    Guard("missing-library", never, "tests/unit/test_config.py -k library"),
     Guard("missing-s3", never, "tests/unit/test_config.py -k object_storage_without"),
     Guard("a-stop-is-no-alarm", always, "tests/unit/test_attendance.py -k too_late_in_a_stop"),
     Guard("named-files-count", never, "tests/unit/test_named_files.py -k as_much_as_sent"),
