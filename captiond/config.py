@@ -14,12 +14,21 @@ from pydantic import Field, SecretStr, field_validator
 
 from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.client_settings import ClientSettings, KeySettings
+from captiond.database_settings import DatabaseSettings
+from captiond.databaseurl import DatabaseAddress
 from captiond.dialect_settings import DialectSettings
 from captiond.jobs import Generation
 from captiond.kept_settings import CacheSettings, RetentionSettings
-from captiond.option_settings import CaptionSettings, GenerationSettings, Section, TagSettings
+from captiond.option_settings import (
+    CaptionSettings,
+    GenerationSettings,
+    Section,
+    TagSettings,
+    TranslationSettings,
+)
 from captiond.server_settings import ServerSettings
 from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
+from captiond.upload_settings import UploadSettings
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -277,12 +286,15 @@ class Settings(Section):
 
     server: ServerSettings = Field(default_factory=ServerSettings)
     data: DataSettings = Field(default_factory=DataSettings)
+    database: DatabaseSettings = Field(default_factory=DatabaseSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     generation: GenerationSettings = Field(default_factory=GenerationSettings)
     captions: CaptionSettings = Field(default_factory=CaptionSettings)
     images: ImageSettings = Field(default_factory=ImageSettings)
     tags: TagSettings = Field(default_factory=TagSettings)
+    translation: TranslationSettings = Field(default_factory=TranslationSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
+    uploads: UploadSettings = Field(default_factory=UploadSettings)
     clients: ClientSettings = Field(default_factory=ClientSettings)
     keys: KeySettings = Field(default_factory=KeySettings)
     cache: CacheSettings = Field(default_factory=CacheSettings)
@@ -302,8 +314,9 @@ class Settings(Section):
         return self.model.cache or self.data.dir / "models"
 
     @property
-    def database(self) -> Path:
-        return self.data.dir / "captiond.db"
+    def database_address(self) -> DatabaseAddress:
+        """Return where the database is."""
+        return self.database.address(self.data.dir / "captiond.db")
 
     @property
     def address_file(self) -> Path:

@@ -44,6 +44,12 @@ class BackupFailed(CaptiondError):
     code = "backup_failed"
 
 
+class CopyFailed(CaptiondError):
+    """The database could not be copied into another one; the message says why, and what to do."""
+
+    code = "copy_failed"
+
+
 class AlreadyRunning(StartupError):
     """Another captiond is running on the same data folder."""
 
@@ -395,3 +401,18 @@ class StoreBusy(StoreError):
     code = "store_busy"
     status = 503
     retry_after = 5
+
+
+class StoreUnreachable(StoreBusy):
+    """The server of the database cannot be reached, or has refused the connection."""
+
+
+class StoreConflict(StoreBusy):
+    """A transaction was rolled back although nothing is wrong with it; the same one may succeed.
+
+    Another transaction was in its way, or the connection was lost before its commit.
+    """
+
+
+class StoreUncertain(StoreBusy):
+    """The connection was lost during a commit: the transaction may have been carried out."""

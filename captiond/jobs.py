@@ -62,8 +62,10 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
 # Beside the caption, a vocabulary takes as long as so many of these steps, plus one for each ten
 # tags. A model reads a limited number of beginnings for an image, however many tags there are.
 VOCABULARY_STEPS, MOST_VOCABULARY_STEPS, TAGS_OF_A_STEP = 10, 60, 10
-# BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam.
-ENCODER_STEPS = 32
+# BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam,
+# and the translation of its captions as long as so many for each caption.
+ENCODER_STEPS, TRANSLATION_STEPS = 32, 6
+ENGLISH = "en"  # the language that models write captions in
 
 
 class Lane(StrEnum):
@@ -139,7 +141,7 @@ class Caption:
     `tokens` are those that the model has chosen. A caption that has not `ended` was cut at its
     longest length. `notes` say what the model could not use of the request. `scored` are the tags
     of a vocabulary that the image has; only its best caption carries them. These four are not
-    stored.
+    stored. `english` is the text before it was translated, or None if it was not.
     """
 
     text: str
@@ -150,6 +152,7 @@ class Caption:
     ended: bool = True
     notes: tuple[str, ...] = ()
     scored: tuple[ScoredTag, ...] = ()
+    english: str | None = None
 
     def tagged(self, tags: tuple[Tag, ...]) -> tuple[Tag, ...]:
         """Return tags of this caption with their confidences."""
@@ -163,13 +166,26 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one request asks for, the same for all its images. The settings decide the rest."""
+    """What one request asks for, the same for all its images. The settings decide the rest.
+
+    `language` is that of the tags, and `caption_language` that of the captions.
+    """
 
     generation: Generation | None = None  # None: the settings' defaults
     no_cache: bool = False
     language: str | None = None
+    caption_language: str | None = None
     tags: TagOptions = field(default_factory=TagOptions)
     origin: RequestOrigin | None = field(default=None, compare=False)  # it changes no result
+
+    def cost(self, defaults: Generation, language: str = ENGLISH) -> float:
+        """Return the estimated cost of an image, as `Generation.cost`.
+
+        `defaults` and `language` apply if the request does not choose otherwise.
+        """
+        generation = self.generation or defaults
+        translated = (self.caption_language or language) != ENGLISH
+        return generation.cost + translated * TRANSLATION_STEPS * generation.num_captions
 
 
 DEFAULT_OPTIONS = Options()
@@ -186,6 +202,10 @@ class Captioned:
     request asked for more than one. `raw_caption` is what the model has written, or None if that is
     the caption. `notes` say what of the request had no effect. `alt_text` is None for a blank
     caption, and in a result that an earlier version has stored.
+
+    If the caption was translated, `caption_language` is its language and `caption_en` the English
+    caption, to which the places of tags refer. `described` is then the translation of the caption
+    without its opening, if it has one.
     """
 
     caption: str
@@ -201,6 +221,9 @@ class Captioned:
     alt_text: str | None = None
     raw_caption: str | None = None
     notes: tuple[str, ...] = ()
+    caption_en: str | None = None
+    caption_language: str | None = None
+    described: str | None = None
 
     def with_tags(self, tags: tuple[Tag, ...], wanted: TagFilter) -> "Captioned":
         """Return a copy that has those of `tags` that the filter `wanted` selects."""

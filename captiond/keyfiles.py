@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from captiond.client_settings import KeyEntry, KeyName, KeySettings
 from captiond.errors import SettingsError
 from captiond.keys import Key
+from captiond.setting_problems import in_words
 
 CREDENTIAL = "captiond-keys"  # LoadCredential=captiond-keys:… in the unit
 ENTRIES = TypeAdapter(dict[KeyName, KeyEntry])
@@ -41,7 +42,9 @@ def read_keys(path: Path) -> tuple[Key, ...]:
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
     except ValidationError as error:
-        lines = (f"{path}: {place(problem['loc'])}: {problem['msg']}" for problem in error.errors())
+        lines = (
+            f"{path}: {place(problem['loc'])}: {in_words(problem)}" for problem in error.errors()
+        )
         raise SettingsError("\n".join(lines)) from None
     return named(entries)
 

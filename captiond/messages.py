@@ -48,6 +48,7 @@ class ModelInfo:
     batch_size: int
     unsupported: tuple[str, ...] = ()  # options of requests that this model cannot serve
     choices: Mapping[str, str | int] = field(default_factory=dict)  # how it computes on a CPU
+    untranslated: tuple[str, ...] = ()  # languages of the settings whose model does not work
 
     @property
     def is_fallback(self) -> bool:
@@ -113,6 +114,7 @@ class Timings:
     decode: float = 0.0
     queue: float = 0.0
     model: float = 0.0
+    translation: float = 0.0
     tags: float = 0.0
 
 
@@ -325,10 +327,14 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Decode an image into a slot of the memory that both processes share."""
+    """Decode an image into a slot of the memory that both processes share.
+
+    The image is in the spool's folder, or in the decoder's `Handover` if it is `handed_over`.
+    """
 
     image: SpooledImage
     slot: int
+    handed_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

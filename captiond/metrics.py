@@ -134,7 +134,8 @@ STAGE_SECONDS = Histogram(
     "captiond_stage_seconds",
     Area.IMAGES,
     "Time of an image in each stage of a model process: decode (with the wait for a decoder), "
-    "queue (the wait for the batch), model, tags.",
+    "queue (the wait for the batch), model, translation (in batches with "
+    "images to translate), tags.",
     SECONDS,
     ("stage",),
 )
@@ -151,6 +152,13 @@ CAPTION_TOKENS = Counter(
 )
 TAGGING_FAILURES = Counter(
     "captiond_tagging_failures_total", Area.IMAGES, "Captions whose tags could not be made."
+)
+TRANSLATIONS = Counter(
+    "captiond_translations_total",
+    Area.IMAGES,
+    "Images whose captions were to be translated, by language and by what became of them: "
+    "translated, or in English because the translation is degenerate or the model unavailable.",
+    ("language", "outcome"),
 )
 CLAIMED = Counter(
     "captiond_images_claimed_total",
@@ -282,6 +290,20 @@ DISK_FREE_BYTES = Gauge(
     "captiond_disk_free_bytes", Area.STORAGE, "Free space of the disk that has the spool."
 )
 DISK_BYTES = Gauge("captiond_disk_size_bytes", Area.STORAGE, "Size of the disk that has the spool.")
+OBJECT_FAILURES = Counter(
+    "captiond_object_storage_failures_total",
+    Area.STORAGE,
+    "Requests to the object storage of uploads that failed after all retries, by operation: write "
+    "(the task was refused) or read (the image waits, and it is tried again).",
+    ("operation",),
+    (("write", "read"),),
+)
+OBJECT_READ_SECONDS = Histogram(
+    "captiond_object_read_seconds",
+    Area.STORAGE,
+    "Time that a model process takes to fetch one image from object storage.",
+    SECONDS,
+)
 DATABASE_BYTES = Gauge(
     "captiond_database_bytes", Area.STORAGE, "The size of the database, with its write-ahead log."
 )

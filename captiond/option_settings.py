@@ -12,7 +12,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from captiond.jobs import Generation, SearchRules
+from captiond.jobs import ENGLISH, Generation, SearchRules
 from captiond.request_options import (
     ALLOW,
     DENY,
@@ -27,7 +27,7 @@ from captiond.request_options import (
     Threshold,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import AnyCase, InHome, Listed, OptionalPath, Tabled
+from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath, Tabled
 from captiond.vocabulary import TEMPLATE, Scorer, Template
 from captiond.wording.tidying import TextRules
 
@@ -192,3 +192,48 @@ class TagSettings(Section):
             min_length=self.min_length,
             max_number=self.max_number,
         )
+
+
+class TranslationSettings(Section):
+    """The languages that captions are translated into, from English."""
+
+    models: Annotated[dict[LanguageCode, Annotated[str, Field(min_length=1), InHome]], Tabled] = (
+        Field(
+            {},
+            description="A Marian model for each language: a name on the Hugging Face hub, such as "
+            "Helsinki-NLP/opus-mt-en-de, or a folder. Empty: captions are in English only.",
+        )
+    )
+    language: str = Field(
+        ENGLISH,
+        validate_default=True,
+        description="Default language of the captions: en, or one that translation.models has.",
+    )
+    num_beams: int = Field(4, ge=1, le=8, description="Number of beams of a translation.")
+    dictionaries: Annotated[dict[LanguageCode, NeededPath], Tabled] = Field(
+        {},
+        description="A file of tags for each language, with a tab between the English tag and its "
+        "translation. Its lines come before those that captiond is shipped with.",
+    )
+
+    @field_validator("models")
+    @classmethod
+    def check_models(cls, value: dict[str, str]) -> dict[str, str]:
+        if ENGLISH in value:
+            message = "captions are written in English; remove the entry en"
+            raise PydanticCustomError("language", message)
+        return value
+
+    @field_validator("language")
+    @classmethod
+    def check_language(cls, value: str, info: ValidationInfo) -> str:
+        models = info.data.get("models", {value: ""})
+        if value not in (ENGLISH, *models):
+            message = "translation.models has no model for this language, only for: {known}"
+            raise PydanticCustomError("language", message, {"known": ", ".join(models) or "none"})
+        return value
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The languages that a request can choose for its captions."""
+        return (ENGLISH, *self.models)

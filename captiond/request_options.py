@@ -158,6 +158,11 @@ class RequestOptions(GenerationOptions):
         None,
         description="Language of the tags. The setting `tags.pipelines` lists the languages.",
     )
+    caption_language: str | None = Field(
+        None,
+        description="Language of the captions: en, or one of the setting `translation.models`. "
+        "Default: the setting `translation.language`.",
+    )
     vocabulary: VocabularyTexts = Field(
         (),
         max_length=MAX_REQUEST_TAGS,

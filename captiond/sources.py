@@ -21,6 +21,7 @@ from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.foreign_variables import is_of_kubernetes
 from captiond.option_settings import Section
+from captiond.setting_problems import in_words, similar
 from captiond.textvalues import in_home, read_table
 
 ENV_PREFIX = "CAPTIOND_"
@@ -30,7 +31,9 @@ URL_VARIABLE, KEY_VARIABLE = f"{ENV_PREFIX}URL", f"{ENV_PREFIX}KEY"  # of a serv
 NO_SETTINGS = frozenset({CONFIG_VARIABLE, URL_VARIABLE, KEY_VARIABLE})
 DEFAULT, ENVIRONMENT, COMMAND_LINE = "default", "environment", "command line"
 SECRETS = {
+    ("database", "url"),
     ("webhooks", "secret"),
+    ("uploads", "secret_access_key"),
     ("keys", "named"),
 }  # no message shows the values of these settings
 
@@ -286,10 +289,20 @@ def describe(problem: ErrorDetails, layers: list[Layer]) -> str:
     if source == ENVIRONMENT:
         name = variable(layers, section, key, entry)
     if problem["type"] == "extra_forbidden":
-        hint = ENV_HINT if source == ENVIRONMENT and len(steps) == 1 else ""
-        return f"{source}: {name}: there is no such setting{hint}"
+        return f"{source}: {name}: there is no such setting{hint_for(source, steps)}"
     value = "***" if holds_secret(steps[:2]) else repr(problem["input"])
-    return f"{source}: {name} = {value}: {problem['msg']}"
+    return f"{source}: {name} = {value}: {in_words(problem)}"
+
+
+def hint_for(source: str, steps: list[str]) -> str:
+    """Return what was meant by a setting that there is not, as the end of a message."""
+    known = {name: [*section.model_fields] for name, section in sections().items()}
+    meant = similar(steps, known)
+    if source == ENVIRONMENT:
+        meant = meant and ENV_PREFIX + meant.replace(".", "__").upper()
+        if len(steps) == 1:
+            return ENV_HINT
+    return f"; did you mean {meant}?" if meant else ""
 
 
 def holds_secret(steps: list[str]) -> bool:

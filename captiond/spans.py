@@ -9,6 +9,7 @@ An image has one trace, from its upload to its result:
        ├─ decode             with the wait for a decoder
        ├─ wait for the batch
        ├─ model              linked with the batch
+       ├─ translation        if captions of the batch are translated
        └─ tags
     batch                    a trace of its own, linked with its images
     webhook                  supervisor; a child of the request that sent the task
@@ -231,14 +232,19 @@ def is_traced(work: Work) -> bool:
 def stages(timings: Timings, ended: float) -> dict[str, tuple[float, float]]:
     """Return when each stage of an image began and ended, if the last one has just ended."""
     tags = ended - timings.tags
-    model = tags - timings.model
+    translation = tags - timings.translation
+    model = translation - timings.model
     queue = model - timings.queue
-    return {
+    spans = {
         "decode": (queue - timings.decode, queue),
         "wait for the batch": (queue, model),
-        "model": (model, tags),
+        "model": (model, translation),
+        "translation": (translation, tags),
         "tags": (tags, ended),
     }
+    if not timings.translation:
+        del spans["translation"]
+    return spans
 
 
 def outcome_attributes(outcome: Outcome) -> dict[str, str]:

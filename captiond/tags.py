@@ -48,6 +48,7 @@ class Tag:
     `lemma` is the lemma of the noun, of the adjective, or of the head of the phrase. `confidence`
     is in [0, 1], or None if it is not known how sure the model was. A tag that a vocabulary gives
     has a `score` in nats. If it is not one of the caption as well, it has no place there.
+    `english` is the tag before it was translated, or None if it was not.
     """
 
     tag: str
@@ -58,6 +59,7 @@ class Tag:
     end: int | None
     confidence: float | None = None
     score: float | None = None
+    english: str | None = None
 
 
 DEFAULT_KINDS = (Kind.PHRASE, Kind.NOUN, Kind.VOCABULARY)

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
+from tests.s3server import S3Server, s3_server
 from tests.service import PATIENT, Service, running
 
 TESTS = Path(__file__).parent
@@ -73,6 +74,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("service") / "data", **PATIENT) as running_service:
         yield running_service
         assert running_service.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server of object storage, for all tests of a process. They leave no object behind."""
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture

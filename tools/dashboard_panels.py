@@ -166,6 +166,15 @@ SECTIONS = (
                 stacked=True,
             ),
             Panel(
+                "Translations",
+                (
+                    Query(
+                        rate("captiond_translations_total", "language, outcome"),
+                        "{{language}}: {{outcome}}",
+                    ),
+                ),
+            ),
+            Panel(
                 "Failures",
                 (
                     Query(rate("captiond_tagging_failures_total", "instance"), "no tags"),
@@ -291,6 +300,20 @@ SECTIONS = (
                     Query(gauge("captiond_database_bytes", "instance"), "database"),
                 ),
                 "bytes",
+            ),
+            Panel(
+                "Object storage",
+                (
+                    Query(
+                        rate("captiond_object_storage_failures_total", "operation"),
+                        "{{operation}} failed",
+                    ),
+                ),
+            ),
+            Panel(
+                "Time to fetch an image from object storage, p95",
+                (Query(quantile(0.95, "captiond_object_read_seconds"), "p95"),),
+                "s",
             ),
             Panel(
                 "Free space of the disk",

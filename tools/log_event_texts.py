@@ -66,6 +66,8 @@ TEXTS = {
     "keys_damaged": "Keys in the database cannot be read, and are refused.",
     "keys_unreadable": "Keys could not be read again. Those that were read last stay valid.",
     "listening": "The service accepts connections at this address.",
+    "listening_interrupted": "The connection on which the server of the database says that images "
+    "wait was lost. captiond opens another one, and asks the database every few seconds meanwhile.",
     "machine_measured": "The ways to compute were measured, and the fastest are used. `trusted` is "
     "false if the machine was busy.",
     "metrics_not_written": "The file of metrics could not be written.",
@@ -120,7 +122,24 @@ TEXTS = {
     "its data folder.",
     "tracing_unavailable": "The variables of OpenTelemetry ask for traces, which are not possible. "
     "The service runs without them.",
+    "transaction_repeated": "A transaction was rolled back, because another one was in its way or "
+    "its connection was lost. It is tried again a few times.",
+    "translation_failed": "Captions could not be translated at once. They are translated one by "
+    "one. One that cannot be translated stays in English.",
+    "translation_not_started": "The model of a language could not be run. Captions in this "
+    "language are in English.",
+    "translation_out_of_memory": "The device had too little memory to translate a batch, which is "
+    "halved.",
+    "translation_unavailable": "The model of a language is missing or broken. Captions in this "
+    "language are in English. `captiond check` tells the reason as well.",
     "tuning_record_ignored": "What an earlier start measured is damaged. It is measured again.",
+    "unanswered_claim_requeued": "The answer to a claim was lost with the connection to the "
+    "database. The images that it had claimed wait again.",
+    "upload_not_stored": "The object storage has not taken the upload of a task. Its client "
+    "got 503.",
+    "uploads_not_readable": "Images of tasks cannot be fetched from the object storage. They wait, "
+    "and it is tried again.",
+    "uploads_readable_again": "Images of tasks can be fetched from the object storage again.",
     "variables_without_effect": "Variables of the service that captiond replaces are set, and have "
     "no effect. The field names those of captiond.",
     "watchdog_withheld": "No image was finished although images wait, so that systemd is not told "

@@ -79,6 +79,14 @@ def uses_context(folder: Path) -> bool:
         return False
 
 
+def invented_words(folder: Path) -> tuple[str, ...]:
+    """Return the words that the kind of the model in a folder is known to invent."""
+    try:
+        return tuple(family_of(folder).invented_words())
+    except ModelBroken:  # the loading reports it
+        return ()
+
+
 def model_type_of(folder: Path) -> str | None:
     """Return the `model_type` of a checkpoint, or None if config.json does not have one.
 

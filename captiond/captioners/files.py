@@ -15,7 +15,7 @@ from captiond.errors import ModelBroken, ModelMissing
 log = structlog.get_logger()
 EMBEDDED = {"captiond/scenes": Path(__file__).resolve().parent.parent / "embedded" / "scenes"}
 SAFETENSORS, PICKLED = "*.safetensors", "pytorch_model*.bin"
-SMALL_FILES = ("*.json", "*.txt")
+SMALL_FILES = ("*.json", "*.txt", "*.spm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +48,19 @@ def find_matcher(settings: Settings, *, download: bool) -> Path | None:
     Raises:
         ModelMissing: it is not on disk, and cannot be downloaded.
     """
-    model = settings.model
-    if not model.matcher:
-        return None
+    matcher = settings.model.matcher
+    return locate_further(settings, matcher, download=download) if matcher else None
+
+
+def locate_further(settings: Settings, name: str, *, download: bool) -> Path:
+    """Return the folder of a model that is not the captioner, as `locate` does.
+
+    Raises:
+        ModelMissing: the model is not on disk and was not fetched.
+    """
     # The revision of the settings is that of the captioner.
-    own = settings.model_copy(update={"model": model.model_copy(update={"revision": None})})
-    return locate(own, model.matcher, download=download)
+    model = settings.model.model_copy(update={"revision": None})
+    return locate(settings.model_copy(update={"model": model}), name, download=download)
 
 
 def locate(settings: Settings, name: str, *, download: bool) -> Path:
@@ -216,7 +223,7 @@ def fingerprint(folder: Path, notes: Path | None = None) -> str:
         digests = {
             path: known.get(note_key(path)) or file_digest(path)
             for path in sorted(folder.iterdir())
-            if path.suffix in {".json", ".txt", ".safetensors", ".bin"}
+            if path.suffix in {".json", ".txt", ".spm", ".safetensors", ".bin"}
         }
     except OSError as error:
         raise ModelBroken(f"{error.filename}: cannot be read: {error.strerror}") from error

@@ -4,7 +4,7 @@ The worker, the bench and the commands know captioners only by these protocols. 
 table from which the captioner of a checkpoint is chosen.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -173,7 +173,8 @@ class Family:
     `load` and `compare` raise ModelBroken if the files cannot be loaded. `random_models` are those
     that `captiond bench --shape` can name. `probe` returns None for a model that needs no choices.
     `uses_context` is what the capabilities of its captioners say: known captions are looked up
-    before a captioner is loaded, by all that they depend on.
+    before a captioner is loaded, by all that they depend on. `invented_words` returns those that
+    the setting `captions.ban_hallucinations` bans.
     """
 
     load: Callable[[Path, Placement], Captioner]
@@ -181,3 +182,4 @@ class Family:
     probe: Callable[[Path, Placement], Probe | None] | None = None
     random_models: Mapping[str, RandomModel] = field(default_factory=dict)
     uses_context: bool = False
+    invented_words: Callable[[], Iterable[str]] = tuple

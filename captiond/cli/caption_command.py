@@ -144,6 +144,7 @@ def caption(
         int | None, setting("generation", "no_repeat_ngram_size")
     ] = None,
     context: Annotated[str | None, setting("generation", "context", metavar="TEXT")] = None,
+    language: Annotated[str | None, setting("translation", "language", metavar="CODE")] = None,
     vocabulary: Annotated[Path | None, setting("tags", "vocabulary", metavar="FILE")] = None,
     assignments: Set = None,
 ) -> None:
@@ -189,12 +190,14 @@ def caption(
         "model": {"name": model, "device": device},
         "generation": generation,
         "tags": {"vocabulary": vocabulary},
+        "translation": {"language": language},
     }
     if url is not None:
         from captiond.cli.captioning.service_flags import service_captioner, texts_of
 
         others = {"model": model, "device": device, "set": assignments}
-        asked_for = {**generation, "vocabulary": vocabulary and texts_of(vocabulary)}
+        tags = vocabulary and texts_of(vocabulary)
+        asked_for = {**generation, "caption_language": language, "vocabulary": tags}
         captioner = service_captioner(url, key_file, asked_for, others)
     else:
         from captiond.supervisor.datafolder import provide_temporary_folder

@@ -8,7 +8,7 @@ import typer
 
 from captiond.captioners.devices import pick_device, pick_precision
 from captiond.captioners.families import family_of
-from captiond.captioners.files import check_weights, find_matcher, locate
+from captiond.captioners.files import check_weights, find_matcher, locate, locate_further
 from captiond.cli.stored_parts import stored_parts
 from captiond.cli.tune_command import summary
 from captiond.config import Settings
@@ -17,6 +17,8 @@ from captiond.processes.box import missing_parts
 from captiond.tagging.synonyms import read_synonyms
 from captiond.tagging.tagger import Tagger
 from captiond.tagging.vocabulary_tags import vocabulary_of
+from captiond.translation.dictionary import read_dictionary
+from captiond.translation.translators import load_translator
 from captiond.worker.loading import NO_MATCHER
 from captiond.worker.tuned import remembered_for_service
 
@@ -24,6 +26,7 @@ SAMPLE = "a red car"
 DEVICE = "device"
 MODEL = "model"  # if there is a fallback, a missing model is a warning only
 TUNING = "measured on this machine"
+TRANSLATION = "translation"  # without it, captions are in English
 BOX = "image decoders"  # they run with less protection if the kernel lacks a part of it
 
 
@@ -37,11 +40,18 @@ def check(settings: Settings) -> bool:
         try:
             typer.echo(f"ok    {part}: {check_part()}")
         except CaptiondError as error:
-            only_warn = part == BOX or (part == MODEL and is_replaced(settings, error))
+            only_warn = part == BOX or goes_on(settings, part, error)
             (warned if only_warn else failed).append(part)
             typer.echo(f"{'warn' if only_warn else 'FAIL'}  {part}: {error}")
     typer.echo(verdict(settings, failed, warned))
     return not failed
+
+
+def goes_on(settings: Settings, part: str, error: CaptiondError) -> bool:
+    """Return whether the service captions without a part: in English, or with the fallback."""
+    if part.startswith(TRANSLATION):
+        return not isinstance(error, SettingsError)
+    return part == MODEL and is_replaced(settings, error)
 
 
 def is_replaced(settings: Settings, error: CaptiondError) -> bool:
@@ -76,6 +86,8 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
         yield "tag synonyms", lambda: f"{len(read_synonyms(synonyms).replacements)} in {synonyms}"
     if vocabulary := settings.tags.vocabulary:
         yield "tag vocabulary", lambda: f"{check_vocabulary(settings)} tags in {vocabulary}"
+    for language, name in settings.translation.models.items():
+        yield f"{TRANSLATION} {language}", lambda: check_translation(settings, language, name)  # noqa: B023 - called at once
     for language, pipeline in settings.tags.pipelines.items():
         yield f"tag pipeline {language}", lambda: check_pipeline(language, pipeline)  # noqa: B023 - called at once
 
@@ -130,6 +142,20 @@ def check_matcher(settings: Settings) -> Path:
     assert folder is not None, "asked only if the settings name one"
     check_weights(folder)
     return folder
+
+
+def check_translation(settings: Settings, language: str, name: str) -> str:
+    """Load the model and the dictionary of a language, and translate a caption.
+
+    Raises:
+        SettingsError: the file of the dictionary is wrong.
+        ModelMissing, ModelBroken: the model cannot be loaded.
+    """
+    dictionary = read_dictionary(language, settings.translation.dictionaries.get(language))
+    folder, beams = locate_further(settings, name, download=False), settings.translation.num_beams
+    translator = load_translator(folder, language, pick_device("cpu"), "fp32", beams)
+    (sentence,) = translator.translate([SAMPLE])
+    return f"{name} says {sentence.text!r}; {len(dictionary.entries)} tags"
 
 
 def check_vocabulary(settings: Settings) -> int:

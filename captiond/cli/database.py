@@ -21,9 +21,9 @@ async def opened(settings: Settings) -> AsyncIterator[Engine]:
         DatabaseUnusable: the database is damaged, or its tables are of another version of captiond.
     """
     check_is_there(settings)
-    engine = make_engine(settings.database)
+    engine = make_engine(settings.database_address)
     try:
-        await check_revision(engine, settings.database)
+        await check_revision(engine)
         yield engine
     finally:
         await engine.dispose()
@@ -39,22 +39,30 @@ async def created(settings: Settings) -> None:
     create_privately()
     make_folders(settings.data.dir)
     with locked(settings.data.dir):
-        engine = make_engine(settings.database)
+        engine = make_engine(settings.database_address)
         try:
-            await prepare_database(engine, settings.database)
+            await prepare_database(engine)
         finally:
             await engine.dispose()
 
 
-def check_is_there(settings: Settings) -> None:
-    """Check that there is a database that this user may read and write.
+def has_database(settings: Settings) -> bool:
+    """Return whether there is a file of a database, or the database is one of a server."""
+    file = settings.database_address.file
+    return file is None or file.is_file()
 
-    SQLite would create a missing database.
+
+def check_is_there(settings: Settings) -> None:
+    """Check that there is a file of a database that this user may read and write.
+
+    SQLite would create a missing database. Whether a server has one shows when it is connected to.
 
     Raises:
         StartupError: there is no such database.
     """
-    database = settings.database
+    database = settings.database_address.file
+    if database is None:
+        return
     if not database.is_file():
         raise StartupError(
             f"{database}: there is no database; name the service's data folder with --data-dir"

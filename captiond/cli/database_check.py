@@ -7,7 +7,7 @@ from pathlib import Path
 from captiond.cli.database import opened
 from captiond.config import Settings
 from captiond.errors import AlreadyRunning
-from captiond.spool import open_spool
+from captiond.spool import is_object, open_spool
 from captiond.store import consistency
 from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
@@ -35,20 +35,21 @@ async def check_all(settings: Settings, report: Reporter) -> int:
     for problem in problems:
         report(problem)
     state = "ok" if not problems else f"problems: {len(problems)}"
-    report(f"{settings.database}: {state}: {summary}")
+    report(f"{settings.database_address}: {state}: {summary}")
     return len(problems)
 
 
 async def missing_files(engine: Engine, settings: Settings) -> list[str]:
     """Return a problem for each spool file that open images need and that is missing or short."""
     needs = await consistency.needed_files(engine)
-    sizes = open_spool(settings).sizes()
+    spool = open_spool(settings)
+    sizes = spool.sizes()
     suspects = {name: need for name, need in needs.items() if sizes.get(name, -1) < need.size}
     if suspects:  # images that finished meanwhile no longer need their file
         still = await consistency.needed_files(engine)
         suspects = {name: need for name, need in suspects.items() if name in still}
     return [
-        f"{settings.spool / name}: missing or cut short: the open images of task {need.task_id} "
+        f"{spool.place(name)}: missing or cut short: the open images of task {need.task_id} "
         "will become FAILED; restore the file from a copy, or let the client send them again"
         for name, need in suspects.items()
     ]
@@ -67,9 +68,12 @@ async def orphans(engine: Engine, settings: Settings) -> list[str]:
     if strays and is_served(settings.data.dir):  # asked last: it may just have started
         old = set(spool.written_before(now - settings.upload_grace))
         strays = [name for name in strays if name in old]
-    return [
-        f"{settings.spool / name}: belongs to no task; the next start removes it" for name in strays
-    ]
+    return [f"{spool.place(name)}: belongs to no task; {removal(name)}" for name in strays]
+
+
+def removal(name: str) -> str:
+    """Return who removes a file that belongs to no task."""
+    return "the service removes it within hours" if is_object(name) else "the next start removes it"
 
 
 def is_served(folder: Path) -> bool:

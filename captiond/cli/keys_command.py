@@ -188,10 +188,10 @@ async def store(settings: Settings, key: Key) -> None:
         KeyExists: there is a key with this name.
         StartupError, StoreError: the database cannot be used.
     """
-    from captiond.cli.database import created, opened
+    from captiond.cli.database import created, has_database, opened
     from captiond.store.credentials import add_key
 
-    if not settings.database.is_file():
+    if not has_database(settings):
         await created(settings)
     async with opened(settings) as engine:
         await add_key(engine, key, now=time.time())
@@ -204,14 +204,14 @@ async def all_keys(settings: Settings) -> list[ListedKey]:
         SettingsError: a file of keys cannot be read.
         StartupError, StoreError: the database cannot be used.
     """
-    from captiond.cli.database import opened
+    from captiond.cli.database import has_database, opened
     from captiond.keyfiles import key_files, named, read_keys
     from captiond.store.credentials import stored_keys
 
     keys = [ListedKey(key, "settings") for key in named(settings.keys.named)]
     for path in key_files(settings.keys, os.environ):
         keys += [ListedKey(key, str(path)) for key in read_keys(path)]
-    if settings.database.is_file() or not keys:
+    if has_database(settings) or not keys:
         async with opened(settings) as engine:
             stored = await stored_keys(engine)
         keys += [ListedKey(s.key, "database", s.created_at, s.revoked_at) for s in stored.keys]

@@ -15,7 +15,8 @@ def pull(
         str | None,
         typer.Argument(
             metavar="MODEL",
-            help="Name of the model on the hub. Default: the model of the settings.",
+            help="Name of the model on the hub. Default: the models of the settings, with those "
+            "for translation.",
         ),
     ] = None,
     *,
@@ -25,11 +26,15 @@ def pull(
 ) -> None:
     """Download a model from the Hugging Face hub, so that the service can start offline.
 
-    A download that was stopped goes on where it was. Standard output gets the folder of the model.
+    A download that was stopped goes on where it was. Standard output gets the folder of each model.
     """
     flags = {"model": {"name": name}}
     settings = settings_from(config, flags, data=data, assignments=assignments)
     typer.echo(pulled(settings))
+    if name is None:
+        for further in dict.fromkeys(settings.translation.models.values()):
+            model = settings.model.model_copy(update={"name": further, "revision": None})
+            typer.echo(pulled(settings.model_copy(update={"model": model})))
 
 
 def pulled(settings: Settings) -> Path:

@@ -115,8 +115,8 @@ async def serve_until(
     reload: bool,
 ) -> bool:
     """Run the supervisor until `stop` is set, which a change of the code does with `reload`."""
-    engine = make_engine(settings.database)
-    await prepare_database(engine, settings.database)
+    engine = make_engine(settings.database_address)
+    await prepare_database(engine)
     recorder, clock = Recorder(), SteadyClock(engine)
     traces = start_tracing("supervisor", os.environ)
     courier = Courier(settings, engine, task_status, clock, recorder, traces)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from captiond.config import Settings
+from captiond.databaseurl import DatabaseAddress
 from captiond.errors import StartupError
 from captiond.keyfiles import key_files, read_keys
 from captiond.store.engine import make_engine
@@ -22,6 +23,8 @@ def stored_parts(
     The function returns its result as text, and raises a CaptiondError if the part is not usable.
     """
     yield "data folder", lambda: check_data(settings)
+    if settings.uploads.url:
+        yield "uploads", lambda: check_uploads(settings)
     yield "database", lambda: check_database(settings)
     if files := key_files(settings.keys, environ):
         yield "keys", lambda: check_keys(files)
@@ -66,22 +69,40 @@ def check_database(settings: Settings) -> str:
     Raises:
         StartupError, StoreError: the service could not use it.
     """
-    if not os.path.lexists(settings.database):
-        return "will be created at the first start"
-    check_rights(settings.database, os.R_OK | os.W_OK)
-    return asyncio.run(state_of(settings.database))
+    address = settings.database_address
+    if address.file is not None:
+        if not os.path.lexists(address.file):
+            return "will be created at the first start"
+        check_rights(address.file, os.R_OK | os.W_OK)
+    return asyncio.run(state_of(address))
 
 
-async def state_of(database: Path) -> str:
-    engine = make_engine(database)
+async def state_of(address: DatabaseAddress) -> str:
+    engine = make_engine(address)
     try:
-        await check_undamaged(engine, database)
-        if is_older(await revision(engine, database)):
-            return f"{database} will be updated at the next start"
-        await check_revision(engine, database)
+        await check_undamaged(engine)
+        present = await revision(engine)
+        if present is None and address.is_server:
+            return f"{address}: its tables will be created at the first start"
+        if is_older(present):
+            return f"{address} will be updated at the next start"
+        await check_revision(engine)
     finally:
         await engine.dispose()
-    return str(database)
+    return str(address)
+
+
+def check_uploads(settings: Settings) -> str:
+    """Return the object storage of uploads, after a trial.
+
+    Raises:
+        SettingsError, StartupError, StoreError: the service could not use it.
+    """
+    from captiond.spool.bucket import open_bucket
+    from captiond.spool.trial import try_storage
+
+    try_storage(open_bucket(settings.uploads))
+    return f"{settings.uploads.url} can be written, read, listed and cleaned"
 
 
 def check_keys(files: tuple[Path, ...]) -> str:

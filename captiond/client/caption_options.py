@@ -21,6 +21,7 @@ class CaptionOptions(TypedDict, total=False):
     rerank: bool
     no_cache: bool
     language: str
+    caption_language: str
     vocabulary: Sequence[str]
     vocabulary_threshold: float
     tag_kinds: Sequence[str]

@@ -9,7 +9,7 @@ class CaptionTag(msgspec.Struct, frozen=True, kw_only=True):
     """A tag. `start` and `end` are the characters of the caption that it comes from.
 
     A tag that the vocabulary gives has a `score`. One that only the vocabulary gives has no
-    characters.
+    characters. A tag that was translated has its English text in `tag_en`.
     """
 
     tag: str
@@ -20,6 +20,7 @@ class CaptionTag(msgspec.Struct, frozen=True, kw_only=True):
     end: int | None
     confidence: float | None = None
     score: float | None = None
+    tag_en: str | None = None
 
 
 class CaptionChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,6 +30,7 @@ class CaptionChoice(msgspec.Struct, frozen=True, kw_only=True):
     score: float
     confidence: float | None = None
     raw_caption: str | None = None
+    caption_en: str | None = None
 
 
 class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,8 @@ class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
     `name` is the name of the file as the service knows it. `error` and `code` are None if the image
     has a caption. `width` and `height` are in pixels, of the upright image. `alt_text` is a
     sentence for screen readers, `raw_caption` is what the model has written, and `notes` say what
-    of the request has no effect.
+    of the request has no effect. If the caption was translated, `caption_language` is its language,
+    and `caption_en` the English caption, to whose characters the tags refer.
     """
 
     name: str
@@ -51,6 +54,8 @@ class ImageCaption(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float | None = None
     alt_text: str | None = None
     raw_caption: str | None = None
+    caption_language: str | None = None
+    caption_en: str | None = None
     notes: tuple[str, ...] = ()
     captions: tuple[CaptionChoice, ...] = ()
     tag_details: tuple[CaptionTag, ...] = ()

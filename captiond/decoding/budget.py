@@ -1,10 +1,9 @@
 """The memory that all image decoders of a model process may take together."""
 
-import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from captiond.bytebudget import ByteBudget
 from captiond.errors import TooMuchMemory
 from captiond.machine import total_bytes
 
@@ -28,13 +27,8 @@ def standing_bytes(file_bytes: int) -> int:
     return ALLOWANCE + FILE_COPIES * file_bytes
 
 
-class MemoryBudget:
-    """Lends bytes to decoders. Those that have to wait get theirs in the order of their asking."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.free = total
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+class MemoryBudget(ByteBudget):
+    """Lends bytes to decoders, and refuses an image that needs more than there is."""
 
     @asynccontextmanager
     async def lent(self, needed: int) -> AsyncIterator[None]:
@@ -43,40 +37,10 @@ class MemoryBudget:
         Raises:
             TooMuchMemory: the budget is smaller than that.
         """
-        await self._take(needed)
-        try:
-            yield
-        finally:
-            self._give_back(needed)
-
-    async def _take(self, needed: int) -> None:
         if needed > self.total:
             raise too_much(needed, self.total)
-        if not self._waiting and needed <= self.free:
-            self.free -= needed
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((needed, turn))
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_back(needed)
-            else:
-                self._waiting.remove((needed, turn))
-                self._serve()
-            raise
-
-    def _give_back(self, amount: int) -> None:
-        self.free += amount
-        self._serve()
-
-    def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.free:
-            needed, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self.free -= needed
-                turn.set_result(None)
+        async with super().lent(needed):
+            yield
 
 
 def too_much(needed: int, most: int) -> TooMuchMemory:

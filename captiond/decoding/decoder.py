@@ -12,6 +12,7 @@ from captiond.config import Settings
 from captiond.decoding.budget import ALLOWANCE, standing_bytes
 from captiond.decoding.childoutput import PrintedOutput
 from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.handover import Handover
 from captiond.decoding.limits import MemoryLimit, limit_files, out_of_memory, processor_seconds
 from captiond.decoding.replies import MemoryNeeded, encode_reply
 from captiond.decoding.slots import Slots
@@ -21,7 +22,7 @@ from captiond.messages import Decode, Decoded, Proceed
 from captiond.processes.box import enter_box
 from captiond.processes.channel import BlockingChannel, ChannelClosed
 from captiond.processes.start import Start
-from captiond.spool import open_spool
+from captiond.spool import FolderSpool
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
 
@@ -32,13 +33,15 @@ class DecoderStart(Start):
 
     slots: Slots
     output: PrintedOutput
+    handover: Handover
 
 
 def main(start: DecoderStart) -> None:
     """Decode images until the model process closes the channel."""
     capture_output(start.output)
     set_up_pillow(start.settings.images)
-    decoder = ImageDecoder(start.settings, start.slots, BlockingChannel(start.connection))
+    channel = BlockingChannel(start.connection)
+    decoder = ImageDecoder(start.settings, start.slots, start.handover, channel)
     limit_files()
     enter_box(start.settings.spool)
     try:
@@ -58,10 +61,13 @@ def capture_output(output: PrintedOutput) -> None:
 class ImageDecoder:
     """Decodes the images that its model process asks for."""
 
-    def __init__(self, settings: Settings, slots: Slots, channel: BlockingChannel) -> None:
+    def __init__(
+        self, settings: Settings, slots: Slots, handover: Handover, channel: BlockingChannel
+    ) -> None:
         self._settings = settings.images
-        self._spool = open_spool(settings)
+        self._spool = FolderSpool(settings.spool)
         self._slots = slots
+        self._handover = handover
         self._channel = channel
         self._memory = MemoryLimit(
             standing=standing_bytes(settings.limits.file_bytes),
@@ -84,7 +90,7 @@ class ImageDecoder:
         """Decode an image into its slot; return its size, or why it cannot be decoded."""
         try:
             with processor_seconds(self._settings.decode_seconds):
-                file = BytesIO(self._spool.read(request.image))
+                file = BytesIO(self._read(request))
                 geometry = self._slots.geometry
                 pixels, size = decode(file, geometry, self._settings, self._reserve)
         except (ImageError, SpoolError) as error:
@@ -93,6 +99,12 @@ class ImageDecoder:
             return Refused.of(out_of_memory())
         self._slots.write(request.slot, pixels)
         return Decoded(*size)
+
+    def _read(self, request: Decode) -> bytes:
+        """Return the bytes of an image. Raises SpoolError."""
+        if request.handed_over:
+            return self._handover.read(request.image.size)
+        return self._spool.read(request.image)
 
     def _reserve(self, needed: int) -> None:
         """Wait until the image may take so much memory.

@@ -8,6 +8,7 @@ and measured afterwards.
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from captiond.clients import Client
 from captiond.decoding.estimate import estimated_cost
@@ -15,6 +16,9 @@ from captiond.decoding.slots import Slots
 from captiond.jobs import Lane, Refused
 from captiond.lanes import Lanes
 from captiond.messages import Decoded, Work
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +33,14 @@ class DecodedImage:
 class DecodeJob:
     """One image to decode. A decoder has one at a time, so its death has one possible cause.
 
-    The answer is None if the image is not wanted any more when it is its turn.
+    `content` is the image itself, or None if it is in the spool's folder. The answer is None if the
+    image is not wanted any more when it is its turn.
     """
 
     work: Work
     is_wanted: Callable[[], bool]
     answer: asyncio.Future[DecodedImage | Refused | None]
+    content: "Buffer | None" = None
     blame: int = 0
 
     @property

@@ -5,10 +5,11 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -20,6 +21,7 @@ from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decode import Pixels
 from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.exchange import DecoderLimits, exchange
+from captiond.decoding.handover import Handover
 from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
 from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
@@ -30,6 +32,9 @@ from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
 from captiond.processes.children import ChildProcess
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 log = structlog.get_logger()
 DECODER = "captiond.decoding.decoder"
@@ -65,16 +70,20 @@ class DecodePool:
         self._limits = make_limits(settings)
 
     async def decode(
-        self, work: Work, is_wanted: Callable[[], bool] = lambda: True
+        self,
+        work: Work,
+        is_wanted: Callable[[], bool] = lambda: True,
+        content: "Buffer | None" = None,
     ) -> DecodedImage | Refused | None:
         """Decode an image into a free slot, when it is its client's turn.
 
-        Interactive images have precedence over bulk images. The result is None if the image is not
-        wanted any more when it is its turn.
+        An image that is not in the spool's folder is given as `content`. Interactive images have
+        precedence over bulk images. The result is None if the image is not wanted any more when it
+        is its turn.
         """
         answer: asyncio.Future[DecodedImage | Refused | None]
         answer = asyncio.get_running_loop().create_future()
-        self._jobs.put(DecodeJob(work, is_wanted, answer))
+        self._jobs.put(DecodeJob(work, is_wanted, answer, content))
         return await answer
 
     def gather(self, slots: list[int], into: Pixels) -> Pixels:
@@ -91,25 +100,27 @@ class DecodePool:
         """Run a decoder, and start another one whenever it ends, until cancelled."""
         failures = 0
         while True:
-            output = PrintedOutput()
+            output, handover = PrintedOutput(), Handover()
             try:
-                decoder = await self._spawn(output)
+                decoder = await self._spawn(output, handover)
             except OSError as error:  # a lack of memory or of descriptors may pass
                 log.error("decoder_not_started", reason=str(error))
                 output.close()
+                handover.close()
                 failures += 1
                 await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
                 continue
             failures = 0
             try:
-                await self._feed(decoder, output)
+                await self._feed(decoder, output, handover)
             finally:
                 decoder.kill()
                 await decoder.exited()
                 decoder.close()
                 output.close()
+                handover.close()
 
-    async def _feed(self, decoder: ChildProcess, output: PrintedOutput) -> None:
+    async def _feed(self, decoder: ChildProcess, output: PrintedOutput, handover: Handover) -> None:
         """Give a decoder one job after the other, until it ends or is killed."""
         while True:
             await self._jobs.wait()
@@ -120,7 +131,7 @@ class DecodePool:
                 return
             job, slot = self._jobs.take()
             begun = time.monotonic()
-            reply = await self._reply(decoder, job, slot)
+            reply = await self._reply(decoder, job, slot, handover)
             self._jobs.finished(job, time.monotonic() - begun)
             with structlog.contextvars.bound_contextvars(**job.work.ids):
                 self._limits.log.printed(job.work.image.sha256, *output.take())
@@ -135,14 +146,16 @@ class DecodePool:
             job.resolve(reply)
 
     async def _reply(
-        self, decoder: ChildProcess, job: DecodeJob, slot: int
+        self, decoder: ChildProcess, job: DecodeJob, slot: int, handover: Handover
     ) -> Decoded | Refused | DecoderDeath | None:
         """Have an image decoded. Return None if it is not wanted any more."""
         # guard: unwanted-image-is-not-decoded
         if not job.is_wanted():
             return None
+        request = Decode(job.work.image, slot, handed_over=job.content is not None)
         try:
-            return await exchange(decoder, Decode(job.work.image, slot), self._limits)
+            with handed_over(job, handover):
+                return await exchange(decoder, request, self._limits)
         except ChannelClosed:
             return await death_of(decoder)
         except (MalformedReply, MessageTooLarge) as error:
@@ -172,11 +185,26 @@ class DecodePool:
         else:
             self._jobs.put(job)
 
-    async def _spawn(self, output: PrintedOutput) -> ChildProcess:
+    async def _spawn(self, output: PrintedOutput, handover: Handover) -> ChildProcess:
+        shared = (self._slots, output, handover)
+
         def start(name: str, connection: "Connection[Message, Message]") -> DecoderStart:
-            return DecoderStart(name, os.getpid(), self._settings, connection, self._slots, output)
+            return DecoderStart(name, os.getpid(), self._settings, connection, *shared)
 
         return await ChildProcess.spawn(f"decoder-{secrets.token_hex(4)}", DECODER, start)
+
+
+@contextmanager
+def handed_over(job: DecodeJob, handover: Handover) -> Iterator[None]:
+    """Put an image that is not in the spool's folder where its decoder reads it."""
+    if job.content is None:
+        yield
+        return
+    try:
+        handover.put(job.content)
+        yield
+    finally:
+        handover.clear()
 
 
 async def death_of(decoder: ChildProcess) -> DecoderDeath:

@@ -19,20 +19,33 @@ NO_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, slots=True)
 class NewWords:
-    """A caption, its tags with the category of each, the model, and the alternative text."""
+    """A caption, its tags with the category of each, the model, and the alternative text.
+
+    If the caption was translated, `language` is the code of its language, and `caption_en` the
+    English caption.
+    """
 
     caption: str
     tags: tuple[tuple[str, str], ...]
     model: str
     alt_text: str
+    language: str = ""
+    caption_en: str = ""
+
+    @property
+    def captions(self) -> dict[str, str]:
+        """The captions by language, that of the image first. "" is a language that is not told."""
+        captions = {self.language: self.caption}
+        if self.caption_en:
+            captions.setdefault("en", self.caption_en)
+        return captions
 
     def writable(self) -> "NewWords":
         """Return the words without the characters that XML cannot have."""
-        caption, model, alt_text = (
-            NO_XML.sub("", text) for text in (self.caption, self.model, self.alt_text)
-        )
+        texts = (self.caption, self.model, self.alt_text, self.caption_en)
+        caption, model, alt_text, caption_en = (NO_XML.sub("", text) for text in texts)
         tags = tuple((NO_XML.sub("", tag), category) for tag, category in self.tags)
-        return NewWords(caption, tags, model, alt_text)
+        return NewWords(caption, tags, model, alt_text, self.language, caption_en)
 
     @property
     def flat(self) -> list[str]:

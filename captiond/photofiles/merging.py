@@ -1,5 +1,6 @@
 """How new words join those that are in a packet already. What a person wrote is never replaced."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from captiond.photofiles.image_words import NewWords, OtherWords, described_by, united, without
@@ -70,8 +71,9 @@ def merge(packet: bytes, new: NewWords, other: OtherWords, *, overwrite: bool) -
     xmp = XmpPacket(packet or EMPTY)
     new = new.writable()
     merger = Merger(xmp, new, other, overwrite)
-    merger.merge_text(DESCRIPTION, OWN_CAPTION, new.caption, other.description, DESCRIPTION_KEPT)
-    merger.merge_text(ALT_TEXT, OWN_ALT_TEXT, new.alt_text, "", ALT_TEXT_KEPT)
+    alt_texts = {new.language: new.alt_text}
+    merger.merge_text(DESCRIPTION, OWN_CAPTION, new.captions, other.description, DESCRIPTION_KEPT)
+    merger.merge_text(ALT_TEXT, OWN_ALT_TEXT, alt_texts, "", ALT_TEXT_KEPT)
     merger.merge_tags()
     return Merged(xmp.edited(), tuple(dict.fromkeys(merger.kept)))
 
@@ -88,19 +90,22 @@ class Merger:
         self._overwrite = overwrite
         self.kept: list[str] = []
 
-    def merge_text(self, name: Name, own: Name, text: str, elsewhere: str, label: str) -> None:
-        """Write a text into a field, unless a person has written there or `elsewhere`.
+    def merge_text(
+        self, name: Name, own: Name, texts: Mapping[str, str], elsewhere: str, label: str
+    ) -> None:
+        """Write texts by language into a field, unless a person has written there or `elsewhere`.
 
         `own` is the field in which captiond notes what it has written into `name`.
         """
         present = self._xmp.texts(name)
-        is_own = bool(present) and {*present} == {self._xmp.text(own)}
+        is_own = bool(present) and {*present} == {*self._xmp.texts(own)}
         if (present and not (is_own and self._overwrite)) or (not present and elsewhere):
             self.kept.append(label)
             return
         self._xmp.remove(name)
-        if text:
-            self._xmp.add_default_text(name, text)
+        written = {language: text for language, text in texts.items() if text}
+        if written:
+            self._xmp.add_texts(name, written)
 
     def merge_tags(self) -> None:
         """Unite the tags with those that are there, in each of the three lists, and note them."""
@@ -151,7 +156,11 @@ class Merger:
         earlier = [] if self._overwrite else self._own_paths
         for name in (OWN_CAPTION, OWN_ALT_TEXT, OWN_TAGS, OWN_MODEL):
             self._xmp.remove(name)
-        self._xmp.add_text(OWN_CAPTION, self._new.caption)
+        captions = list(dict.fromkeys(filter(None, self._new.captions.values())))
+        if len(captions) > 1:
+            self._xmp.add_list(OWN_CAPTION, captions, SEQUENCE)
+        else:
+            self._xmp.add_text(OWN_CAPTION, self._new.caption)
         self._xmp.add_text(OWN_ALT_TEXT, self._new.alt_text)
         self._xmp.add_list(OWN_TAGS, united(earlier, paths), BAG)
         self._xmp.add_text(OWN_MODEL, self._new.model)

@@ -6,7 +6,7 @@ anew later, and never takes a person's words for its own.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from xml.sax.saxutils import escape, quoteattr
 
@@ -30,6 +30,7 @@ OWN_TAGS, OWN_MODEL = (OWN, "Tags"), (OWN, "Model")
 ABOUT, VALUE, RESOURCE, NODE = ((RDF, n) for n in ("about", "value", "resource", "Description"))
 CONTAINERS = tuple((RDF, kind) for kind in ("Alt", "Bag", "Seq"))
 BAG, SEQUENCE = "Bag", "Seq"
+DEFAULT_LANGUAGE = "x-default"
 ATTRIBUTE = re.compile(rb"\s+([^\s=\"'<>/]+)\s*=\s*(?:\"[^\"]*\"|'[^']*')")
 EMPTY = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="captiond">\n'
@@ -113,10 +114,18 @@ class XmpPacket:
         """Add a property with a plain text."""
         self.added.append(f"<{spelled(name)}>{escape(text)}</{spelled(name)}>")
 
-    def add_default_text(self, name: Name, text: str) -> None:
-        """Add a property whose text has languages, in the default one."""
-        item = f'<rdf:li xml:lang="x-default">{escape(text)}</rdf:li>'
-        self.added.append(contained(name, "Alt", item))
+    def add_texts(self, name: Name, texts: Mapping[str, str]) -> None:
+        """Add a property that has a text for each language. The first one is the default as well.
+
+        A language that is not known is "". XMP has the default in front of the languages.
+        """
+        default = next(iter(texts.values()))
+        items = {DEFAULT_LANGUAGE: default, **{code: text for code, text in texts.items() if code}}
+        alternatives = "".join(
+            f"<rdf:li xml:lang={quoteattr(code)}>{escape(text)}</rdf:li>"
+            for code, text in items.items()
+        )
+        self.added.append(contained(name, "Alt", alternatives))
 
     def add_list(self, name: Name, values: list[str], kind: str) -> None:
         """Add a property with a list, unless the list is empty."""

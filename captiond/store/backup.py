@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from captiond.errors import BackupFailed, StoreError
-from captiond.store.sqlite import Progress as Progress
-from captiond.store.sqlite import copy_file
+from captiond.store.backend import Progress as Progress
+from captiond.store.sqlite_file import copy_file
 
 
 def copy(database: Path, target: Path, progress: Progress) -> None:

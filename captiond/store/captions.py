@@ -8,14 +8,17 @@ import structlog
 from sqlalchemy import Text, bindparam, select, type_coerce
 
 from captiond.jobs import Captioned
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.backend import Statement, execute_many
+from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.results import Unreadable, captioned_from, result_text
-from captiond.store.sqlite import execute_many, insert_or_keep
 from captiond.store.tables import CaptionRow
 
 log = structlog.get_logger()
-REMEMBER = insert_or_keep(CaptionRow).values(
-    {name: bindparam(name, type_=Text) for name in ("key", "created_at", "result")}
+COLUMNS = ("key", "created_at", "result")
+REMEMBER = Statement(
+    lambda sql: sql.insert_or_keep(CaptionRow).values(
+        {name: bindparam(name, type_=CaptionRow.__table__.c[name].type) for name in COLUMNS}
+    )
 )
 
 
@@ -37,7 +40,7 @@ async def look_up(engine: Engine, keys: Sequence[str]) -> list[Captioned | None]
     """
     text = type_coerce(CaptionRow.result, Text).label("text")
     query = select(CaptionRow.key, text).where(CaptionRow.key.in_(keys))
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         rows = {row.key: row.text for row in await connection.execute(query)}
     return [cached(key, rows[key]) if key in rows else None for key in keys]
 
@@ -64,4 +67,4 @@ async def remember(engine: Engine, entries: Mapping[str, Captioned], *, now: flo
     ]
     if rows:
         async with writing(engine) as connection:
-            await execute_many(connection, REMEMBER, rows)
+            await execute_many(connection, REMEMBER.on(connection), rows)

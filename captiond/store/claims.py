@@ -6,19 +6,17 @@ raises the image's attempt, and only a result of the present attempt is stored.
 
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import (
-    CTE,
+    BigInteger,
     Float,
     Integer,
-    Row,
     String,
     Text,
     bindparam,
     func,
-    literal_column,
     select,
     type_coerce,
     update,
@@ -31,20 +29,25 @@ from captiond.deaths import BLAME_LIMIT
 from captiond.errors import PoisonImage
 from captiond.jobs import FinishedTask, Options, Outcome, Refused, SpooledImage, Status
 from captiond.store.engine import Engine, writing
+from captiond.store.expressions import rows_of
 from captiond.store.finishing import count_closed
 from captiond.store.leases import hold, release_claims
+from captiond.store.locks import lock_tasks_of
+from captiond.store.patience import repeated
 from captiond.store.results import Unreadable, options_from, result_text
-from captiond.store.sqlite import rows_of
 from captiond.store.tables import ImageRow, TaskRow
+from captiond.store.taking import ClaimedRow, take
 from captiond.store.transitions import (
     COMPLETED,
     FAILED,
+    IN_PROGRESS,
     PROCESSING,
+    STATE,
     image_may_become,
     image_moves,
     task_may_become,
 )
-from captiond.store.turns import Turn, move, next_images, waiting_after
+from captiond.store.turns import Turn, move, next_images
 
 # The transaction that stores results then raises the task's revision by one, see `count_closed`.
 # guard: results-in-order
@@ -55,7 +58,7 @@ NEXT_REVISION = (
     .scalar_subquery()
 )
 OUTCOMES = rows_of(
-    "outcomes", {"id": Integer(), "attempt": Integer(), "status": String(), "result": Text()}
+    "outcomes", {"id": BigInteger(), "attempt": Integer(), "status": String(), "result": Text()}
 )
 FINISH = (
     update(ImageRow)
@@ -73,41 +76,6 @@ FINISH = (
     )
     .returning(ImageRow.id, ImageRow.task_id)
 )
-WAITING = image_moves(Status.PENDING, Status.PROCESSING)
-WANTED = rows_of("wanted", {"task_id": String(), "number": Integer()})
-
-
-def walk() -> CTE:
-    """Return the first waiting images of the WANTED tasks, each found by an index from the last.
-
-    A window function would read all waiting images of the tasks.
-    """
-    first = waiting_after(WANTED.c.task_id, literal_column("0", Integer))
-    begin = select(WANTED.c.task_id, WANTED.c.number.label("left"), first.label("id"))
-    step = begin.cte("walk", recursive=True)
-    following = waiting_after(step.c.task_id, step.c.id)
-    more = select(step.c.task_id, step.c.left - 1, following).where(
-        step.c.left > 1, step.c.id.is_not(None)
-    )
-    return step.union_all(more)
-
-
-TAKE = (
-    update(ImageRow)
-    # The second guard matters where transactions run side by side: another one may have claimed an
-    # image that the subquery selected.
-    .where(ImageRow.id.in_(select(walk().c.id)), WAITING)
-    .values(status=PROCESSING, attempt=ImageRow.attempt + 1, owner=bindparam("claimant"))
-    .returning(
-        ImageRow.id,
-        ImageRow.attempt,
-        ImageRow.blame,
-        ImageRow.task_id,
-        ImageRow.offset,
-        ImageRow.size,
-        ImageRow.sha256,
-    )
-)
 CLAIMED_TASKS = select(
     TaskRow.id,
     TaskRow.status,
@@ -117,6 +85,8 @@ CLAIMED_TASKS = select(
     TaskRow.created_at,
     type_coerce(TaskRow.options, Text).label("options"),
 ).where(TaskRow.id.in_(bindparam("task_ids", expanding=True)))
+# The tasks are locked, see `locks`; SQLite ignores that.
+PLANNED_TASKS = CLAIMED_TASKS.order_by(TaskRow.id).with_for_update(key_share=True)
 START = (
     update(TaskRow)
     .where(
@@ -128,7 +98,8 @@ START = (
         started_at=func.coalesce(TaskRow.started_at, bindparam("now", type_=Float)),
     )
 )
-ClaimedRow = Row[int, int, int, str, int, int, str | None]
+# Rounds of a claim that bring nothing: the plan had images that other transactions have just taken.
+MAX_IN_VAIN = 10
 POISON = Refused.of(PoisonImage("the process that captioned this image died, more than once"))
 UNREADABLE = Refused("what the task asked for cannot be read", "internal_error", 500)
 
@@ -167,6 +138,7 @@ class ClaimedTask:
     client: Client
     options: Options | None
     accepted_at: float
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +163,7 @@ class Requeued:
     refused: tuple[Refused, ...] = ()
 
 
+@repeated
 async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> Claimed:
     """Claim up to `limit` waiting images for a process, in fair turns (see `turns`).
 
@@ -202,13 +175,15 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> Claime
     Raises:
         StoreError: Nothing was claimed.
     """
-    claimed = Claimed([])
+    claimed, in_vain = Claimed([]), 0
     async with writing(engine) as connection:
-        while len(claimed.claims) < limit:
+        while len(claimed.claims) < limit and in_vain < MAX_IN_VAIN:
+            before = len(claimed.claims) + len(claimed.refused)
             turn = await next_images(connection, limit - len(claimed.claims))
             if not turn.clients:
                 break
             claimed = await claim_turn(connection, turn, claimed, owner, now)
+            in_vain += before == len(claimed.claims) + len(claimed.refused)
     return claimed
 
 
@@ -216,9 +191,10 @@ async def claim_turn(
     connection: AsyncConnection, turn: Turn, so_far: Claimed, owner: str, now: float
 ) -> Claimed:
     """Claim the images of one plan, as far as they wait. Return `so_far` with what it brought."""
+    tasks = await planned_tasks(connection, set(turn.images))
     rows = await take(connection, turn, owner)
     await hold(connection, owner.partition("/")[0])
-    tasks = await start_tasks(connection, {row.task_id for row in rows}, now)
+    await start_tasks(connection, tasks, {row.task_id for row in rows}, now)
     await move(connection, turn, Counter(row.task_id for row in rows))
     readable, lost = sorted_out(in_order(rows, turn.images), tasks)
     finished = await store_results(connection, lost, now)
@@ -232,14 +208,6 @@ async def claim_turn(
     )
 
 
-async def take(connection: AsyncConnection, turn: Turn, owner: str) -> Sequence[ClaimedRow]:
-    """Claim the images of a plan, without their tasks."""
-    if not turn.images:
-        return ()
-    wanted = json.dumps([*Counter(turn.images).items()])
-    return (await connection.execute(TAKE, {"wanted": wanted, "claimant": owner})).all()
-
-
 def in_order(rows: Iterable[ClaimedRow], task_ids: Iterable[str]) -> Iterator[ClaimedRow]:
     """Yield the rows in the order of a plan, those of one task in the order of acceptance."""
     of_task: defaultdict[str, deque[ClaimedRow]] = defaultdict(deque)
@@ -250,24 +218,31 @@ def in_order(rows: Iterable[ClaimedRow], task_ids: Iterable[str]) -> Iterator[Cl
             yield of_task[task_id].popleft()
 
 
-async def start_tasks(
-    connection: AsyncConnection, task_ids: set[str], now: float
+async def planned_tasks(
+    connection: AsyncConnection, task_ids: Collection[str]
 ) -> dict[str, ClaimedTask]:
-    """Let the tasks be PROCESSING. Return what a claim needs of them, by their ids."""
+    """Return what a claim needs of the tasks of a plan, by their ids. They stay as they are."""
     if not task_ids:
         return {}
-    rows = (await connection.execute(CLAIMED_TASKS, {"task_ids": [*task_ids]})).all()
-    if waiting := [row.id for row in rows if row.status != PROCESSING]:
-        await connection.execute(START, {"task_ids": waiting, "now": now})
+    rows = await connection.execute(PLANNED_TASKS, {"task_ids": [*task_ids]})
     return {
         row.id: ClaimedTask(
             row.spool or "",
             Client(row.client, row.weight),
             readable_options(row.options),
             row.created_at,
+            row.status,
         )
         for row in rows
     }
+
+
+async def start_tasks(
+    connection: AsyncConnection, tasks: Mapping[str, ClaimedTask], task_ids: set[str], now: float
+) -> None:
+    """Let the tasks be PROCESSING whose images were claimed."""
+    if waiting := [task_id for task_id in task_ids if tasks[task_id].status != PROCESSING]:
+        await connection.execute(START, {"task_ids": waiting, "now": now})
 
 
 def readable_options(text: str | None) -> Options | None:
@@ -304,6 +279,7 @@ def sorted_out(
     return claims, lost
 
 
+@repeated
 async def finish(
     engine: Engine, results: Sequence[ImageOutcome], *, now: float
 ) -> dict[int, FinishedTask | None]:
@@ -326,6 +302,7 @@ async def store_results(
     """Store results and finish their tasks, as `finish` describes."""
     if not results:
         return {}
+    await lock_tasks_of(connection, ImageRow.id.in_([result.image_id for result in results]))
     outcomes = json.dumps([finished_row(result) for result in results])
     stored = (await connection.execute(FINISH, {"outcomes": outcomes})).all()
     finished = await count_closed(connection, Counter(row.task_id for row in stored), now)
@@ -338,6 +315,7 @@ def finished_row(result: ImageOutcome) -> tuple[int, int, str, str]:
     return result.image_id, result.attempt, status, result_text(result.outcome)
 
 
+@repeated
 async def requeue(
     engine: Engine, *, owner: str, now: float, blamed: Mapping[int, int] | None = None
 ) -> Requeued:
@@ -351,6 +329,7 @@ async def requeue(
     """
     mine = ImageRow.owner == owner
     async with writing(engine) as connection:
+        await lock_tasks_of(connection, mine & IN_PROGRESS)
         for image_id, points in (blamed or {}).items():
             await connection.execute(add_blame(image_id, points).where(mine))
         poisoned = (await connection.execute(fail_poison().where(mine))).scalars().all()
@@ -358,8 +337,24 @@ async def requeue(
         return Requeued(await release_claims(connection, mine), (POISON,) * len(poisoned))
 
 
+@repeated
+async def disown(engine: Engine, *, owner: str, known: Collection[int]) -> int:
+    """Release the claims of a living process that it does not know of. Return their number.
+
+    The answer to a claim is lost with the connection, while the claim may have been carried out.
+    `known` are the ids of the images that the process has.
+
+    Raises:
+        StoreError: Nothing was released.
+    """
+    unknown = (ImageRow.owner == owner) & IN_PROGRESS & ImageRow.id.not_in(known)
+    async with writing(engine) as connection:
+        await lock_tasks_of(connection, unknown)
+        return await release_claims(connection, unknown)
+
+
 def add_blame(image_id: int, points: int) -> Update:
-    image = update(ImageRow).where(ImageRow.id == image_id, ImageRow.status == PROCESSING)
+    image = update(ImageRow).where(ImageRow.id == image_id, STATE == PROCESSING)
     return image.values(blame=ImageRow.blame + points)
 
 

@@ -2,17 +2,19 @@
 
 from sqlalchemy import Float, String, bindparam, select
 
-from captiond.store.engine import Engine, reading, writing
-from captiond.store.sqlite import insert_or_update
+from captiond.store.backend import Statement
+from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.tables import ClockRow
 
 NEW = select(bindparam("clock", type_=String), bindparam("time", type_=Float))
-SET = insert_or_update(
-    ClockRow,
-    ("name", "reached"),
-    NEW.where(bindparam("clock", type_=String) != ""),
-    key="name",
-    changes=lambda new: {"reached": new.reached},
+SET = Statement(
+    lambda sql: sql.insert_or_update(
+        ClockRow,
+        ("name", "reached"),
+        NEW.where(bindparam("clock", type_=String) != ""),
+        key="name",
+        changes=lambda new: {"reached": new.reached},
+    )
 )
 
 
@@ -23,7 +25,7 @@ async def reached(engine: Engine, name: str) -> float | None:
         StoreError: It cannot be read now.
     """
     query = select(ClockRow.reached).where(ClockRow.name == name)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return (await connection.execute(query)).scalar_one_or_none()
 
 
@@ -34,4 +36,4 @@ async def set_reached(engine: Engine, name: str, time: float) -> None:
         StoreError: It was not stored.
     """
     async with writing(engine) as connection:
-        await connection.execute(SET, {"clock": name, "time": time})
+        await connection.execute(SET.on(connection), {"clock": name, "time": time})

@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from captiond.callbacks import DeliveryStatus
 from captiond.errors import StoreDamaged
 from captiond.jobs import Status
-from captiond.store import sqlite
 from captiond.store.engine import Engine, reading
 from captiond.store.tables import DeliveryRow, ImageRow, TaskRow
 from captiond.store.transitions import CANCELLED, COMPLETED, FAILED, OPEN, PENDING
@@ -56,7 +55,7 @@ async def damage(engine: Engine) -> list[str]:
     """
     try:
         async with reading(engine) as connection:
-            return await sqlite.damage(connection, MAX_MESSAGES)
+            return await engine.database.damage(connection, MAX_MESSAGES)
     except StoreDamaged as error:
         return [str(error)]
 

@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, Text, delete, insert, select, type_coerce, up
 
 from captiond.errors import KeyExists, KeyNotFound
 from captiond.keys import Key, Limits, Scope, parse_hash
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.tables import KeyRow
 
 # A column of the type JSON would raise its own errors for a damaged row.
@@ -49,7 +49,7 @@ async def stored_keys(engine: Engine) -> StoredKeys:
         StoreError: they cannot be read now.
     """
     query = select(*COLUMNS).order_by(KeyRow.created_at, KeyRow.name)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         rows = (await connection.execute(query)).mappings().all()
     keys, damaged = [], []
     for row in rows:

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Update
 
 from captiond.callbacks import DeliveryStatus, parse_url
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.engine import Engine, looking_up, reading, writing
 from captiond.store.tables import DeliveryRow, TaskRow
 
 PENDING = DeliveryStatus.PENDING.value
@@ -171,7 +171,7 @@ def outcome_of(tried: Attempt) -> Update:
             due_at=tried.due_at,
             tried_at=tried.at,
             response=tried.response,
-            error=tried.error[:MAX_ERROR] if tried.error else None,
+            error=tried.error[:MAX_ERROR].replace("\0", "") if tried.error else None,
         )
     )
 
@@ -219,7 +219,7 @@ async def of_task(engine: Engine, task_id: str) -> list[Delivery]:
         StoreError: They cannot be read now.
     """
     query = select(*COLUMNS).where(DeliveryRow.task_id == task_id).order_by(DeliveryRow.created_at)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return deliveries((await connection.execute(query)).mappings())
 
 

@@ -1,6 +1,5 @@
 """Access to the database: every statement of captiond runs in a block of this module."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,28 +7,36 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from captiond.store import sqlite
+from captiond.databaseurl import DatabaseAddress
+from captiond.store.backend import Database, Phase, database_at
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A process's access to the database. Other packages pass it on and write no SQL.
-
-    The writers of a process queue for `turn`. The database's own lock is polled, which is neither
-    fair nor quick with many waiters.
-    """
+    """A process's access to the database. Other packages pass it on and write no SQL."""
 
     sql: AsyncEngine
-    turn: asyncio.Lock
+    database: Database
 
     async def dispose(self) -> None:
         """Close all connections."""
         await self.sql.dispose()
 
+    async def wakeups(self) -> AsyncIterator[None]:
+        """Yield whenever another process may have made images wait. End if none ever can."""
+        async for wakeup in self.database.wakeups(self.sql):
+            yield wakeup
 
-def make_engine(database: Path) -> Engine:
-    """Return an engine for a database file. No file is opened before the first statement."""
-    return Engine(sqlite.connect_to(database), asyncio.Lock())
+
+def make_engine(where: DatabaseAddress | Path) -> Engine:
+    """Return an engine for a database, or for a file. Nothing is opened before it is used.
+
+    Raises:
+        StartupError: The driver of this database is not installed.
+    """
+    address = DatabaseAddress(where) if isinstance(where, Path) else where
+    database = database_at(address)
+    return Engine(database.connect(), database)
 
 
 @asynccontextmanager
@@ -37,11 +44,14 @@ async def writing(engine: Engine) -> AsyncIterator[AsyncConnection]:
     """Run the block in a transaction that writes. It is durable once the block has been left.
 
     Raises:
-        StoreError: The transaction failed and changed nothing.
+        StoreError: The transaction failed and changed nothing. Only if it is StoreUncertain, it may
+            have been carried out.
     """
-    with sqlite.as_store_errors():
-        async with engine.turn, engine.sql.begin() as connection:
+    phase = Phase()
+    with engine.database.as_store_errors(phase):
+        async with engine.database.turn, engine.sql.begin() as connection:
             yield connection
+            phase.commits = True
 
 
 @asynccontextmanager
@@ -51,11 +61,24 @@ async def reading(engine: Engine) -> AsyncIterator[AsyncConnection]:
     Raises:
         StoreError: The database cannot be read now.
     """
-    with sqlite.as_store_errors():
+    with engine.database.as_store_errors(Phase()):
         async with engine.sql.connect() as connection:
-            await connection.execution_options(**sqlite.READ)
+            await connection.execution_options(**engine.database.snapshot)
             async with connection.begin():
                 yield connection
+
+
+@asynccontextmanager
+async def looking_up(engine: Engine) -> AsyncIterator[AsyncConnection]:
+    """Run one statement that reads. It sees one snapshot without a transaction around it.
+
+    On a server, this saves two of three round trips.
+
+    Raises:
+        StoreError: The database cannot be read now.
+    """
+    async with outside_transaction(engine) as connection:
+        yield connection
 
 
 @asynccontextmanager
@@ -65,7 +88,7 @@ async def outside_transaction(engine: Engine) -> AsyncIterator[AsyncConnection]:
     Raises:
         StoreError: The statements cannot be run now.
     """
-    with sqlite.as_store_errors():
+    with engine.database.as_store_errors(Phase()):
         async with engine.sql.connect() as connection:
-            await connection.execution_options(**sqlite.NO_TRANSACTION)
+            await connection.execution_options(**engine.database.no_transaction)
             yield connection

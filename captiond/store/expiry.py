@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, select, update
 
 from captiond.callbacks import DeliveryStatus
-from captiond.store.engine import Engine, reading, writing
-from captiond.store.sqlite import unindexed
+from captiond.store.engine import Engine, looking_up, reading, writing
+from captiond.store.expressions import unindexed
 from captiond.store.tables import CaptionRow, DeliveryRow, ImageRow, TaskRow
 from captiond.store.transitions import OPEN, TASK_STATE
 
@@ -89,7 +89,7 @@ async def files_kept_for_retry(engine: Engine) -> dict[str, str]:
     query = select(TaskRow.id, TaskRow.spool).where(
         TaskRow.finished_at.is_not(None), TaskRow.spool.is_not(None), TASK_STATE.not_in(OPEN)
     )
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         rows = await connection.execute(query.order_by(TaskRow.finished_at))
         return {row.id: str(row.spool) for row in rows}
 
@@ -112,7 +112,7 @@ async def captions_over(engine: Engine, rows: int) -> int:
     Raises:
         StoreError: They cannot be counted now.
     """
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         count = select(func.count()).select_from(CaptionRow)
         return max(0, (await connection.execute(count)).scalar_one() - rows)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import Float, Integer, case, func, select, type_coerce
+from sqlalchemy import BigInteger, Float, case, cast, func, select, type_coerce
 
 from captiond.callbacks import DeliveryStatus
 from captiond.store.engine import Engine, reading
@@ -15,12 +15,13 @@ PENDING = DeliveryStatus.PENDING.value
 class StoreFigures:
     """`open_images` of tasks wait or are being captioned. `oldest` is the time at which the oldest
     task was accepted that has a waiting image, None if no image waits. `webhooks` are not delivered
-    and not given up.
+    and not given up. `size` is the size of the database in bytes.
     """
 
     open_images: int
     oldest: float | None
     webhooks: int
+    size: int
 
 
 async def store_figures(engine: Engine) -> StoreFigures:
@@ -29,7 +30,7 @@ async def store_figures(engine: Engine) -> StoreFigures:
     Raises:
         StoreError: The database cannot be read now.
     """
-    images = type_coerce(func.coalesce(func.sum(TaskRow.open_images), 0), Integer)
+    images = cast(func.coalesce(func.sum(TaskRow.open_images), 0), BigInteger)
     waiting = case((TaskRow.turn.is_not(None), TaskRow.created_at), else_=None)
     oldest = type_coerce(func.min(waiting), Float)
     of_tasks = select(images, oldest).where(TaskRow.finished_at.is_(None))
@@ -37,4 +38,5 @@ async def store_figures(engine: Engine) -> StoreFigures:
     async with reading(engine) as connection:
         row = (await connection.execute(of_tasks)).one()
         webhooks = (await connection.execute(pending)).scalar_one()
-    return StoreFigures(row[0], row[1], webhooks)
+        size = await engine.database.size(connection)
+    return StoreFigures(row[0], row[1], webhooks, size)

@@ -23,7 +23,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from captiond.jobs import RETRYABLE, FinishedTask, Status
 from captiond.store.deliveries import announce
-from captiond.store.sqlite import json_field, rows_of
+from captiond.store.expressions import json_field, rows_of
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import COMPLETED, FAILED, STATE, image_moves, task_may_become
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Row, Select, Text, literal_column, select, tuple_, type_coerce
 
-from captiond.store.engine import Engine, reading
+from captiond.store.engine import Engine, looking_up, reading
 from captiond.store.tables import ImageRow
 from captiond.store.transitions import COMPLETED, FAILED, STATE
 
@@ -65,7 +65,7 @@ async def results_from(
     query = results_of(task_id).where(
         ImageRow.position >= position, ImageRow.revision + 0 <= revision
     )
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         rows = await connection.execute(query.order_by(ImageRow.position).limit(limit))
         return rows.all()
 

@@ -5,9 +5,12 @@ A node's lease covers all its claims. It is extended by each claim and by `renew
 the database's clock, so the clocks of the nodes do not matter.
 
 Claims are released in three cases only: the supervisor saw the owner die (`claims.requeue`), the
-lease of the owner's node has expired (`requeue_expired`), or the data folder's lock proves that no
-earlier node lives (`recover`). A node never takes claims from itself, so a clock that jumps forward
-does no harm to a living process.
+lease of the owner's node has expired (`requeue_expired`), or the lock of a data folder proves that
+no earlier node of this folder lives (`recover`). A node never takes claims from itself, so a clock
+that jumps forward does no harm to a living process.
+
+The data folder is the home of its nodes, and its name is part of theirs. On SQLite the database has
+one home, and on PostgreSQL each host has its own.
 """
 
 import re
@@ -20,7 +23,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
-    insert,
     or_,
     select,
     update,
@@ -28,10 +30,13 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status
+from captiond.store.backend import Statement
 from captiond.store.engine import Engine, writing
-from captiond.store.sqlite import clock
+from captiond.store.expressions import clock
+from captiond.store.locks import lock_tasks_of
+from captiond.store.patience import repeated
 from captiond.store.tables import ImageRow, NodeRow, TaskRow
-from captiond.store.transitions import PENDING, PROCESSING, image_moves
+from captiond.store.transitions import IN_PROGRESS, PENDING, image_moves
 from captiond.store.turns import enter
 
 LEASE_SECONDS = 60.0
@@ -39,13 +44,34 @@ RENEW_SECONDS = 10.0  # between two calls of `renew`; five may fail before a lea
 MAX_HOST = 20
 NODE, EXPIRY = bindparam("node", type_=String), clock() + bindparam("seconds", type_=Float)
 EXTEND = update(NodeRow).where(NodeRow.id == NODE).values(expires_at=EXPIRY)
-OPEN_LEASE = insert(NodeRow).values(id=NODE, expires_at=EXPIRY)
+# A claim whose node has no lease. Each claim opens one in its own transaction, so the node is dead.
+IS_ORPHAN = or_(
+    ImageRow.owner.is_(None), ~exists().where(ImageRow.owner.startswith(NodeRow.id + "/"))
+)
+HOLD = Statement(
+    lambda sql: sql.insert_or_update(
+        NodeRow,
+        ("id", "expires_at"),
+        select(NODE, EXPIRY).where(NODE != ""),
+        key="id",
+        changes=lambda new: {"expires_at": new.expires_at},
+    )
+)
 
 
-def new_node(host: str) -> str:
-    """Return an id for this run of a supervisor on `host`, unlike every earlier one."""
+def new_node(host: str, home: str) -> str:
+    """Return an id for this run of a supervisor on `host`, unlike every earlier one.
+
+    `home` is the name of its data folder.
+    """
     readable = re.sub("[^a-z0-9.-]", "-", host.lower())[:MAX_HOST]
-    return f"{readable}-{secrets.token_hex(8)}"
+    return f"{readable}-{home}-{secrets.token_hex(6)}"
+
+
+def of_same_home(node: str) -> ColumnElement[bool]:
+    """Return the condition that a node had the same data folder."""
+    home = node.rpartition("-")[0].rpartition("-")[2]
+    return NodeRow.id.contains(f"-{home}-", autoescape=True)
 
 
 def owner_of(node: str, process: str) -> str:
@@ -60,23 +86,29 @@ def held_by(node: str) -> ColumnElement[bool]:
 
 async def hold(connection: AsyncConnection, node: str, seconds: float = LEASE_SECONDS) -> None:
     """Extend the lease of a node, within the transaction that claims images for it."""
-    parameters = {"node": node, "seconds": seconds}
-    if (await connection.execute(EXTEND, parameters)).rowcount == 0:
-        await connection.execute(OPEN_LEASE, parameters)
+    await connection.execute(HOLD.on(connection), {"node": node, "seconds": seconds})
 
 
+@repeated
 async def renew(engine: Engine, node: str, seconds: float = LEASE_SECONDS) -> None:
-    """Extend the lease of a node that holds claims. Nothing is written if it holds none.
+    """Extend the lease of a node.
+
+    If the database is used by one node only, nothing is written while it holds no claims. With
+    several nodes, the lease is also the sign that the node lives.
 
     Raises:
         StoreError: The lease was not extended.
     """
-    holds_claims = exists().where(ImageRow.status == PROCESSING, held_by(node))
+    holds_claims = exists().where(IN_PROGRESS, held_by(node))
     async with writing(engine) as connection:
-        extend = EXTEND.where(holds_claims)
-        await connection.execute(extend, {"node": node, "seconds": seconds})
+        if engine.database.shared:
+            await hold(connection, node, seconds)
+        else:
+            extend = EXTEND.where(holds_claims)
+            await connection.execute(extend, {"node": node, "seconds": seconds})
 
 
+@repeated
 async def requeue_expired(engine: Engine, node: str) -> int:
     """Release the claims of other nodes whose lease has expired. Return the number of images.
 
@@ -91,24 +123,34 @@ async def requeue_expired(engine: Engine, node: str) -> int:
         return sum([await release_claims(connection, held_by(other)) for other in dead])
 
 
+@repeated
 async def recover(engine: Engine, node: str) -> int:
-    """Release the claims of every node but `node`. Return the number of images.
+    """Release the claims of every node that is known to be dead. Return the number of images.
 
-    The caller must hold the lock of the data folder, which proves that no other node lives. Open
-    tasks without a turn get one, so that a restart mends whatever was lost.
+    The caller must hold the lock of the data folder, which proves that no other node of this folder
+    lives. If no other host can use the database, there are no other nodes at all. Otherwise those
+    of other folders keep their claims until their leases expire.
+
+    Open tasks without a turn get one, so that a restart mends whatever was lost.
 
     Raises:
         StoreError: Nothing was released.
     """
     async with writing(engine) as connection:
-        await connection.execute(delete(NodeRow).where(NodeRow.id != node))
-        others = or_(ImageRow.owner.is_(None), ~held_by(node))
-        released = await release_claims(connection, others)
+        if engine.database.shared:
+            dead = or_(of_same_home(node), NodeRow.expires_at < clock())
+            await connection.execute(delete(NodeRow).where(dead, NodeRow.id != node))
+            released = await release_claims(connection, IS_ORPHAN)
+        else:
+            await connection.execute(delete(NodeRow).where(NodeRow.id != node))
+            others = or_(ImageRow.owner.is_(None), ~held_by(node))
+            released = await release_claims(connection, others)
         unfinished = select(TaskRow.id).where(TaskRow.finished_at.is_(None), TaskRow.turn.is_(None))
         await enter(connection, (await connection.execute(unfinished)).scalars(), new=False)
         return released
 
 
+@repeated
 async def release(engine: Engine, node: str) -> int:
     """Release all claims of a node whose processes have ended. Return the number of images.
 
@@ -122,6 +164,7 @@ async def release(engine: Engine, node: str) -> int:
 
 async def release_claims(connection: AsyncConnection, which: ColumnElement[bool]) -> int:
     """Let claimed images wait for the next claim. Return their number."""
+    await lock_tasks_of(connection, which & IN_PROGRESS)
     claimed = update(ImageRow).where(
         image_moves(Status.PROCESSING, Status.PENDING, by_state=True), which
     )

@@ -1,6 +1,5 @@
 """Maintenance of the database while the service runs. Only the supervisor calls it."""
 
-from captiond.store import sqlite
 from captiond.store.engine import Engine, outside_transaction
 
 
@@ -13,4 +12,4 @@ async def checkpoint(engine: Engine) -> int:
         StoreError: The log cannot be copied now; nothing is lost.
     """
     async with outside_transaction(engine) as connection:
-        return await sqlite.checkpoint(connection)
+        return await engine.database.checkpoint(connection)

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from captiond.clients import Client
 from captiond.errors import KeyReused
 from captiond.jobs import NewTask
-from captiond.store.engine import Engine, reading
+from captiond.store.engine import Engine, looking_up
 from captiond.store.tables import TaskRow
 
 
@@ -32,7 +32,7 @@ async def earlier_task(engine: Engine, client: Client, key: str) -> EarlierTask 
     Raises:
         StoreError: It cannot be read now.
     """
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return await find_by_key(connection, client, key)
 
 

@@ -17,6 +17,27 @@ T = TypeVar("T")
 CAPTIONED, REFUSED, OPTIONS = TypeAdapter(Captioned), TypeAdapter(Refused), TypeAdapter(Options)
 
 
+# PostgreSQL stores no U+0000, which a file name in a JSON body may have.
+NUL, ESCAPE = "\0", "\ue000"  # ESCAPE has no meaning of its own in Unicode
+
+
+def storable(name: str) -> str:
+    """Return a file name as it is stored."""
+    if NUL not in name and ESCAPE not in name:
+        return name
+    return name.replace(ESCAPE, f"{ESCAPE}1").replace(NUL, f"{ESCAPE}0")
+
+
+def stored_name(text: str) -> str:
+    """Return the file name that was stored as this text."""
+    return text.replace(f"{ESCAPE}0", NUL).replace(f"{ESCAPE}1", ESCAPE)
+
+
+def is_storable(text: str) -> bool:
+    """Return whether a database can have such a text, for texts that a client looks for."""
+    return NUL not in text
+
+
 class Unreadable(CaptiondError):
     """Stored JSON that is damaged, or that a newer captiond wrote."""
 
@@ -48,6 +69,7 @@ def image_view(filename: str, sha256: str | None, status: Status, text: str | No
     A finished image whose result cannot be read is a failed one: the damage of one row must not
     hide the rest of the task.
     """
+    filename = stored_name(filename)
     if status not in {Status.COMPLETED, Status.FAILED}:
         return ImageView(filename, sha256, status, None)
     try:

@@ -19,9 +19,9 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status, TaskCounts, TaskState, TaskView
-from captiond.store.engine import Engine, reading
+from captiond.store.engine import Engine, looking_up, reading
+from captiond.store.expressions import one_of, rows_of
 from captiond.store.results import image_view
-from captiond.store.sqlite import rows_of
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import FAILED
 
@@ -77,7 +77,7 @@ async def read_state(engine: Engine, task_id: str) -> TaskState | None:
     Raises:
         StoreError: The database cannot be read now.
     """
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return await state_of(connection, task_id)
 
 
@@ -87,9 +87,9 @@ async def read_states(engine: Engine, task_ids: Iterable[str]) -> dict[str, Task
     Raises:
         StoreError: The database cannot be read now.
     """
-    query = STATES.where(TaskRow.id.in_(select(NAMED.c.task_id)))
+    query = STATES.where(one_of(TaskRow.id, select(NAMED.c.task_id)))
     named = json.dumps([[task_id] for task_id in task_ids])
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         rows = (await connection.execute(query, {"named": named})).all()
     return {row.id: task_state(row) for row in rows}
 
@@ -100,7 +100,7 @@ async def read_counts(engine: Engine, task_id: str) -> TaskCounts:
     Raises:
         StoreError: The database cannot be read now.
     """
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return (await counts(connection, [task_id]))[task_id]
 
 

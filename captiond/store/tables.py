@@ -1,5 +1,8 @@
 """The tables. Each change here needs a migration; a test compares the two."""
 
+import json
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -11,10 +14,44 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     text,
 )
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
+
+# SQLite's integers have 64 bits, and only a column of the type INTEGER can be its row id.
+LONG = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class JsonText(TypeDecorator[Any]):
+    """A JSON document. PostgreSQL stores it as text.
+
+    Its own types refuse U+0000, which a prompt may have, and a damaged document, which must be an
+    error of its row and not of the statement that reads it.
+    """
+
+    impl = JSON
+    cache_ok = True
+
+    def __init__(self) -> None:
+        super().__init__(none_as_null=True)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return JSON(none_as_null=True) if dialect.name == "sqlite" else Text()
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return value if dialect.name == "sqlite" or value is None else json.dumps(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return value if dialect.name == "sqlite" or value is None else json.loads(value)
+
+
+def only(condition: str) -> dict[str, Any]:
+    """Return the options of an index that has only the rows that meet a condition."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 class Table(DeclarativeBase):
@@ -55,21 +92,21 @@ class TaskRow(Table):
             "ix_tasks_finished_at_spool",
             "finished_at",
             "spool",
-            sqlite_where=text("spool IS NOT NULL"),  # few tasks still need their file
+            **only("spool IS NOT NULL"),  # few tasks still need their file
         ),
         Index(
             "ix_tasks_client_turn_created_at",
             "client",
             "turn",
             "created_at",
-            sqlite_where=text("turn IS NOT NULL"),
+            **only("turn IS NOT NULL"),
         ),
         Index(
             "ix_tasks_client_open_images_size",
             "client",
             "open_images",
             "size",
-            sqlite_where=text("finished_at IS NULL"),
+            **only("finished_at IS NULL"),
         ),
     )
 
@@ -81,7 +118,7 @@ class TaskRow(Table):
     spool: Mapped[str | None] = mapped_column(String(64))
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     digest: Mapped[str | None] = mapped_column(String(64))
-    options: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
+    options: Mapped[dict[str, object] | None] = mapped_column(JsonText())
     callback_url: Mapped[str | None] = mapped_column(Text)
     open_images: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     client: Mapped[str] = mapped_column(Text, server_default=text("''"))
@@ -106,7 +143,7 @@ class TurnRow(Table):
         {"sqlite_autoincrement": True},
     )
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(LONG, primary_key=True, autoincrement=True)
     client: Mapped[str] = mapped_column(Text, unique=True)
     weight: Mapped[float] = mapped_column(Float)
     turn: Mapped[float] = mapped_column(Float)
@@ -126,37 +163,37 @@ class ImageRow(Table):
     __tablename__ = "images"
     __table_args__ = (
         UniqueConstraint("task_id", "position"),
-        Index("ix_images_status_id", "status", "id"),
-        Index("ix_images_task_id_id", "task_id", "id", sqlite_where=text("status = 'PENDING'")),
+        Index("ix_images_owner", "owner", **only("status = 'PROCESSING'")),  # what is claimed
+        Index("ix_images_task_id_id", "task_id", "id", **only("status = 'PENDING'")),
         Index(
             "ix_images_task_id_revision_position",
             "task_id",
             "revision",
             "position",
-            sqlite_where=text("revision > 0"),  # written once for each image, not at the insert
+            **only("revision > 0"),  # written once for each image, not at the insert
         ),
         Index(
             "ix_images_task_id_status",
             "task_id",
             "status",
-            sqlite_where=text("status IN ('FAILED', 'CANCELLED')"),  # to count them
+            **only("status IN ('FAILED', 'CANCELLED')"),  # to count them
         ),
         {"sqlite_autoincrement": True},
     )
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    id: Mapped[int] = mapped_column(LONG, primary_key=True, autoincrement=True)
     task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
     position: Mapped[int] = mapped_column(Integer)
     filename: Mapped[str] = mapped_column(Text)
     sha256: Mapped[str | None] = mapped_column(String(64))
-    offset: Mapped[int] = mapped_column(Integer)
-    size: Mapped[int] = mapped_column(Integer)
+    offset: Mapped[int] = mapped_column(LONG)
+    size: Mapped[int] = mapped_column(LONG)
     status: Mapped[str] = mapped_column(String(16))
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     blame: Mapped[int] = mapped_column(Integer, default=0)
     owner: Mapped[str | None] = mapped_column(String(64))
     revision: Mapped[int] = mapped_column(Integer, server_default=text("0"))
-    result: Mapped[dict[str, object] | None] = mapped_column(JSON(none_as_null=True))
+    result: Mapped[dict[str, object] | None] = mapped_column(JsonText())
 
 
 class CaptionRow(Table):
@@ -167,7 +204,7 @@ class CaptionRow(Table):
 
     key: Mapped[str] = mapped_column(String(64), primary_key=True)
     created_at: Mapped[float] = mapped_column(Float)
-    result: Mapped[dict[str, object]] = mapped_column(JSON)
+    result: Mapped[dict[str, object]] = mapped_column(JsonText())
 
 
 class DeliveryRow(Table):
@@ -210,7 +247,7 @@ class KeyRow(Table):
     id: Mapped[str] = mapped_column(String(16), primary_key=True)
     name: Mapped[str] = mapped_column(String(64), unique=True)
     digest: Mapped[str] = mapped_column(String(64))
-    scopes: Mapped[list[str]] = mapped_column(JSON)
+    scopes: Mapped[list[str]] = mapped_column(JsonText())
     weight: Mapped[float] = mapped_column(Float)
     share: Mapped[float] = mapped_column(Float)
     requests: Mapped[int | None] = mapped_column(Integer)

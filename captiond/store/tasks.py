@@ -1,8 +1,8 @@
 """Tasks in the database: they are accepted, read, cancelled and retried.
 
 Each change of state is an UPDATE that carries its own guard, as `transitions` describes, so a late
-or repeated message changes nothing. Transactions change images before tasks, in every function, so
-that two of them cannot wait for each other.
+or repeated message changes nothing. Transactions lock tasks before they change images, as `locks`
+describes, so that two of them rarely wait for each other.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Insert,
-    Integer,
     Text,
     bindparam,
+    cast,
     func,
     insert,
     literal_column,
@@ -25,16 +26,32 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
 from captiond.clients import RequestOrigin
-from captiond.errors import KeyReused, NothingToRetry, TaskFinished, TaskNotFound
+from captiond.errors import (
+    KeyReused,
+    NothingToRetry,
+    StoreError,
+    StoreUncertain,
+    TaskFinished,
+    TaskNotFound,
+)
 from captiond.jobs import NewImage, NewTask, Status, TaskView
+from captiond.store.backend import Statement, execute_many
 from captiond.store.deliveries import announce, withhold
-from captiond.store.engine import Engine, reading, writing
+from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.finishing import retryable
+from captiond.store.locks import lock_tasks
+from captiond.store.patience import repeated
 from captiond.store.replays import find_earlier, own_key
-from captiond.store.results import Unreadable, options_from, options_text, result_text
+from captiond.store.results import (
+    Unreadable,
+    is_storable,
+    options_from,
+    options_text,
+    result_text,
+    storable,
+)
 from captiond.store.snapshots import read_snapshot
-from captiond.store.sqlite import execute_many
-from captiond.store.tables import ImageRow, TaskRow
+from captiond.store.tables import ImageRow, JsonText, TaskRow
 from captiond.store.transitions import (
     CANCELLED,
     FAILED,
@@ -50,15 +67,21 @@ from captiond.store.turns import charge, enter
 
 def insert_of(table: type[TaskRow | ImageRow], *columns: str, **constants: str) -> Insert:
     """Return an INSERT whose parameters have the names of the columns."""
+    types = table.__table__.c
     values: dict[str, ColumnElement[Any]] = {
-        **{name: bindparam(name, type_=Text) for name in columns},
+        **{name: bindparam(name, type_=types[name].type) for name in columns},
         **{name: literal_column(value) for name, value in constants.items()},
     }
     return insert(table).values(values)
 
 
-INSERT_TASK = insert_of(
-    TaskRow,
+def as_text(name: str) -> ColumnElement[Any]:
+    """Return the parameter of a column of tasks, in which a JSON document is text already."""
+    kind = TaskRow.__table__.c[name].type
+    return bindparam(name, type_=Text() if isinstance(kind, JsonText) else kind)
+
+
+TASK_COLUMNS = (
     "id",
     "status",
     "created_at",
@@ -73,6 +96,14 @@ INSERT_TASK = insert_of(
     "weight",
     "cost",
     "size",
+)
+INSERT_TASK = insert_of(TaskRow, *TASK_COLUMNS)
+ADD_TASK = Statement(
+    lambda sql: (
+        sql.insert_or_keep(TaskRow)
+        .values({name: as_text(name) for name in TASK_COLUMNS})
+        .returning(TaskRow.id)
+    )
 )
 INSERT_IMAGE = insert_of(
     ImageRow,
@@ -110,25 +141,53 @@ async def create_tasks(engine: Engine, tasks: Sequence[NewTask]) -> list[str | K
     finished at once, and so is a task that has no other images.
 
     Raises:
-        StoreError: No task was accepted.
+        StoreError: No task was accepted. Only if it is StoreUncertain, they may have been.
+    """
+    try:
+        return await insert_all(engine, tasks)
+    # guard: accepted-once
+    except StoreUncertain as error:
+        try:
+            return await insert_all(engine, tasks, again=True)
+        except StoreError:
+            raise error from None
+
+
+@repeated
+async def insert_all(
+    engine: Engine, tasks: Sequence[NewTask], *, again: bool = False
+) -> list[str | KeyReused]:
+    """Insert tasks that are not there yet, as `create_tasks` describes.
+
+    `again` says that the first attempt may have succeeded. Each task is then looked for by its id.
     """
     ids: list[str | KeyReused] = []
     async with writing(engine) as connection:
         new: list[NewTask] = []
         for task in tasks:
             earlier = await find_earlier(connection, task)
+            # The next task of this call may have the same key, or that of another process.
+            if earlier is None and (again or task.key is not None):
+                earlier = await insert_unless_there(connection, task)
             ids.append(earlier or task.id)
             if earlier is None:
                 new.append(task)
-                if task.key is not None:  # the next task of this call may have the same key
-                    await insert_tasks(connection, [task])
-        await insert_tasks(connection, [task for task in new if task.key is None])
+        if not again:
+            await insert_tasks(connection, [task for task in new if task.key is None])
         await insert_images(connection, new)
         await enter(connection, [task.id for task in new if task.is_open], new=True)
         for task in new:
             if not task.is_open:
                 await announce(connection, task.id, task.callback_url, task.created_at)
     return ids
+
+
+async def insert_unless_there(connection: AsyncConnection, task: NewTask) -> str | KeyReused | None:
+    """Insert a task. If it is there already, or another one with its key, return what stands."""
+    inserted = await connection.execute(ADD_TASK.on(connection), task_row(task))
+    if inserted.first() is not None:
+        return None
+    return await find_earlier(connection, task) or task.id
 
 
 async def insert_tasks(connection: AsyncConnection, tasks: Sequence[NewTask]) -> None:
@@ -170,7 +229,7 @@ def image_row(task_id: str, position: int, image: NewImage) -> dict[str, object]
     return {
         "task_id": task_id,
         "position": position,
-        "filename": image.filename,
+        "filename": storable(image.filename),
         "sha256": spooled.sha256 if spooled else None,
         "offset": spooled.offset if spooled else 0,
         "size": spooled.size if spooled else 0,
@@ -194,6 +253,7 @@ class CancelledTask:
     spool: str | None
 
 
+@repeated
 async def cancel(engine: Engine, task_id: str, *, now: float) -> CancelledTask | None:
     """Cancel a task and all its images that have no result. Return None if there is no such task.
 
@@ -205,6 +265,7 @@ async def cancel(engine: Engine, task_id: str, *, now: float) -> CancelledTask |
     """
     async with writing(engine) as connection:
         query = select(TaskRow.spool).where(TaskRow.id == task_id)
+        query = query.with_for_update(key_share=True)
         task = (await connection.execute(query)).one_or_none()
         if task is None:
             return None
@@ -256,6 +317,7 @@ async def status_of(connection: AsyncConnection, task_id: str) -> str | None:
     return (await connection.execute(query)).scalar_one_or_none()
 
 
+@repeated
 async def retry(engine: Engine, task_id: str) -> int:
     """Let the failed images of a task wait again that may succeed now. Return their number.
 
@@ -270,6 +332,7 @@ async def retry(engine: Engine, task_id: str) -> int:
     again = update(ImageRow).where(of_task(task_id), retryable())
     again = again.values(status=PENDING, result=None, blame=0)
     async with writing(engine) as connection:
+        await lock_tasks(connection, [task_id])
         waiting = (await connection.execute(again)).rowcount
         if waiting == 0 or not await reopen(connection, task_id, waiting):
             if await status_of(connection, task_id) is None:
@@ -308,8 +371,10 @@ async def owner_of(engine: Engine, task_id: str) -> str | None:
     Raises:
         StoreError: It cannot be read now.
     """
+    if not is_storable(task_id):
+        return None
     query = select(TaskRow.client).where(TaskRow.id == task_id)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return (await connection.execute(query)).scalar_one_or_none()
 
 
@@ -338,7 +403,7 @@ async def read_origin(engine: Engine, task_id: str) -> RequestOrigin | None:
         StoreError: The database cannot be read now.
     """
     query = select(type_coerce(TaskRow.options, Text)).where(TaskRow.id == task_id)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         text = (await connection.execute(query)).scalar_one_or_none()
     try:
         return options_from(text).origin
@@ -353,12 +418,12 @@ async def backlog(engine: Engine, client: str | None = None) -> Backlog:
         StoreError: They cannot be read now.
     """
     sums = (func.sum(TaskRow.open_images), func.sum(TaskRow.size))
-    images, size = (type_coerce(func.coalesce(each, 0), Integer) for each in sums)
+    images, size = (cast(func.coalesce(each, 0), BigInteger) for each in sums)
     query = select(images, size)
     query = query.where(TaskRow.finished_at.is_(None))
     if client is not None:
         query = query.where(TaskRow.client == client)
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         row = (await connection.execute(query)).one()
     return Backlog(row[0], row[1])
 
@@ -370,5 +435,5 @@ async def needed_spool_names(engine: Engine) -> set[str]:
         StoreError: They cannot be read now.
     """
     query = select(TaskRow.spool).where(TaskRow.spool.is_not(None))
-    async with reading(engine) as connection:
+    async with looking_up(engine) as connection:
         return {name for name in (await connection.execute(query)).scalars() if name is not None}

@@ -4,10 +4,10 @@ Every UPDATE of a state carries one of these conditions, and the number of chang
 answer. No statement relies on another transaction waiting for it.
 """
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, String, literal_column
 
 from captiond.jobs import IMAGE_TRANSITIONS, TASK_TRANSITIONS, Status, states_before
-from captiond.store.sqlite import unindexed
+from captiond.store.expressions import unindexed
 from captiond.store.tables import ImageRow, TaskRow
 
 PENDING, PROCESSING = Status.PENDING.value, Status.PROCESSING.value
@@ -20,6 +20,9 @@ OPEN = (PENDING, PROCESSING)
 # The state of images that are found by their ids or their task. The index of the states would find
 # all images of all tasks in this state first, which may be a million.
 STATE = unindexed(ImageRow.status)
+# The condition of the index of claimed images, word for word: with a parameter, a database could
+# not know that the index has all of them.
+IN_PROGRESS = ImageRow.status == literal_column("'PROCESSING'")
 # The same for tasks. The index of their states is for lists of tasks.
 TASK_STATE = unindexed(TaskRow.status)
 
@@ -32,14 +35,18 @@ def image_may_become(*new: Status) -> ColumnElement[bool]:
 def image_moves(old: Status, new: Status, *, by_state: bool = False) -> ColumnElement[bool]:
     """Return the condition that an image is in state `old`, for a change to `new`.
 
-    With `by_state`, the images are searched by it: of all tasks, those in state `old`.
+    With `by_state`, the images are searched by it: of all tasks, those in state `old`, for which
+    there is an index.
 
     Raises:
         ValueError: There is no such transition; the caller has a bug.
     """
     if new not in IMAGE_TRANSITIONS[old]:
         raise ValueError(f"an image that is {old} cannot become {new}")
-    return (ImageRow.status if by_state else STATE) == old.value
+    # With a parameter, a database would not know that the index has all images in this state.
+    if by_state:
+        return ImageRow.status == literal_column(f"'{old.value}'", String)
+    return STATE.in_([old.value])
 
 
 def task_may_become(*new: Status) -> ColumnElement[bool]:

@@ -12,12 +12,14 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Float,
     Integer,
     ScalarSelect,
+    Select,
     String,
     and_,
     bindparam,
@@ -36,7 +38,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from captiond.shares import WaitingClient, WaitingTask, plan
-from captiond.store.sqlite import insert_or_update, rows_of
+from captiond.store.backend import CHANNEL, Language, Statement
+from captiond.store.expressions import one_of, rows_of
+from captiond.store.locks import lock_clients, lock_tasks
 from captiond.store.tables import ImageRow, TaskRow, TurnRow
 from captiond.store.transitions import OPEN, TASK_STATE
 
@@ -45,40 +49,52 @@ from captiond.store.transitions import OPEN, TASK_STATE
 ENTERED = rows_of("entered", {"task_id": String()})
 DELAY = bindparam("delay", type_=Float)
 Sibling = aliased(TaskRow)
-FIRST_OF_CLIENT = (
+ENTERING = select(TaskRow.client).where(one_of(TaskRow.id, select(ENTERED.c.task_id))).distinct()
+Entering = ENTERING.subquery("entering")
+# One look-up for each client. For each task, PostgreSQL would go past the turns of all tasks that
+# the same statement has given one.
+FIRST_TURNS = select(
+    Entering.c.client,
     select(func.min(Sibling.turn))
-    .where(Sibling.client == TaskRow.client, Sibling.turn.is_not(None))
-    .correlate(TaskRow)
+    .where(Sibling.client == Entering.c.client, Sibling.turn.is_not(None))
+    .correlate(Entering)
     .scalar_subquery()
-)
+    .label("turn"),
+).cte("first_turns")
 ENTER_TASKS = (
     update(TaskRow)
-    .where(TaskRow.id.in_(select(ENTERED.c.task_id)), TASK_STATE.in_(OPEN))
-    .where(TaskRow.turn.is_(None))
-    .values(turn=func.coalesce(FIRST_OF_CLIENT + DELAY * TaskRow.cost, 0.0))
+    .where(one_of(TaskRow.id, select(ENTERED.c.task_id)), TASK_STATE.in_(OPEN))
+    .where(TaskRow.turn.is_(None), TaskRow.client == FIRST_TURNS.c.client)
+    .values(turn=func.coalesce(FIRST_TURNS.c.turn + DELAY * TaskRow.cost, 0.0))
 )
 Waiting = aliased(TurnRow)
 FIRST_TURN = select(func.min(Waiting.turn)).where(Waiting.waits == true()).scalar_subquery()
 COST = func.min(TaskRow.cost) / func.max(TaskRow.weight)
 ARRIVAL = func.coalesce(FIRST_TURN, 0.0) + DELAY * COST
 ENTERING_CLIENTS = (
-    select(TaskRow.client, func.max(TaskRow.weight), ARRIVAL, literal_column("1"))
-    .where(TaskRow.id.in_(select(ENTERED.c.task_id)), TaskRow.turn.is_not(None))
+    select(TaskRow.client, func.max(TaskRow.weight), ARRIVAL, true())
+    .where(one_of(TaskRow.id, select(ENTERED.c.task_id)), TaskRow.turn.is_not(None))
     .group_by(TaskRow.client)
 )
-ENTER_CLIENTS = insert_or_update(
-    TurnRow,
-    ("client", "weight", "turn", "waits"),
-    ENTERING_CLIENTS,
-    key="client",
-    changes=lambda new: {
-        "weight": new.weight,
-        "turn": case(
-            (and_(TurnRow.waits == false(), TurnRow.turn < new.turn), new.turn),
-            else_=TurnRow.turn,
-        ),
-        "waits": true(),
-    },
+ENTER_CLIENTS = Statement(
+    lambda sql: sql.insert_or_update(
+        TurnRow,
+        ("client", "weight", "turn", "waits"),
+        ENTERING_CLIENTS,
+        key="client",
+        changes=lambda new: {
+            "weight": new.weight,
+            "turn": case(
+                (and_(TurnRow.waits == false(), TurnRow.turn < new.turn), new.turn),
+                else_=TurnRow.turn,
+            ),
+            "waits": true(),
+        },
+    )
+)
+# Other processes are notified once the transaction is committed.
+NOTIFY = Statement(
+    lambda sql: sql.choose(sqlite=None, postgresql=select(func.pg_notify(CHANNEL, "")))
 )
 
 
@@ -88,11 +104,16 @@ async def enter(connection: AsyncConnection, task_ids: Iterable[str], *, new: bo
     Tasks that are not `new` have waited before: their images are requeued or retried. They were
     charged for them already, so they go first.
     """
-    entered = json.dumps([[task_id] for task_id in task_ids])
-    parameters = {"entered": entered, "delay": float(new)}
-    if entered != "[]":
-        await connection.execute(ENTER_TASKS, parameters)
-        await connection.execute(ENTER_CLIENTS, parameters)
+    names = {*task_ids}
+    if not names:
+        return
+    parameters = {"entered": json.dumps([[name] for name in names]), "delay": float(new)}
+    if not new:
+        await lock_tasks(connection, names)
+    await connection.execute(ENTER_TASKS, parameters)
+    await connection.execute(ENTER_CLIENTS.on(connection), parameters)
+    if (notify := NOTIFY.on(connection)) is not None:
+        await connection.execute(notify)
 
 
 def waiting_after(
@@ -121,26 +142,45 @@ FIRST_CLIENTS = (
     .limit(bindparam("clients"))
 )
 CANDIDATES = rows_of("candidates", {"client": String()})
-FIRST_TASKS_OF_ONE = (
-    select(Sibling.id)
+FIRST_OF_ONE = (
+    select(
+        Sibling.id,
+        Sibling.client,
+        Sibling.turn,
+        Sibling.cost,
+        Sibling.open_images,
+        Sibling.created_at,
+    )
     .where(Sibling.client == CANDIDATES.c.client, Sibling.turn.is_not(None))
     .order_by(Sibling.turn, Sibling.created_at)
     .limit(bindparam("each"))
     .correlate(CANDIDATES)
 )
-FIRST_TASKS = (
-    select(
+
+
+def first_tasks(sql: Language) -> Select[Any]:
+    """Select the first waiting tasks of the CANDIDATES.
+
+    SQLite has no LATERAL. Without it, PostgreSQL would read all tasks for each client.
+    """
+    ids = FIRST_OF_ONE.with_only_columns(Sibling.id)
+    sqlite = select(
         TaskRow.id,
         TaskRow.client,
         TaskRow.turn,
         TaskRow.cost,
         TaskRow.open_images,
         TaskRow.created_at,
+    ).join_from(CANDIDATES, TaskRow, TaskRow.id.in_(ids))
+    of_one = FIRST_OF_ONE.lateral("of_one")
+    postgresql = select(of_one).join_from(CANDIDATES, of_one, true())
+    return sql.choose(
+        sqlite=sqlite.order_by(TaskRow.turn, TaskRow.created_at),
+        postgresql=postgresql.order_by(of_one.c.turn, of_one.c.created_at),
     )
-    .select_from(CANDIDATES)
-    .join(TaskRow, TaskRow.id.in_(FIRST_TASKS_OF_ONE))
-    .order_by(TaskRow.turn, TaskRow.created_at)
-)
+
+
+FIRST_TASKS = Statement(first_tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +208,7 @@ async def next_images(connection: AsyncConnection, limit: int) -> Turn:
         "candidates": json.dumps([[name] for name in names]),
         "each": most_tasks(len(names), limit),
     }
-    rows = (await connection.execute(FIRST_TASKS, parameters)).all() if names else []
+    rows = (await connection.execute(FIRST_TASKS.on(connection), parameters)).all() if names else []
     for row in rows:
         # Whatever a damaged counter says, a task that is considered is in the plan: its turn ends
         # only with a plan. Without that, a claim would consider it again and again, for ever.
@@ -210,13 +250,16 @@ MOVE_CLIENTS = (
     .where(TurnRow.client == CHARGED.c.client)
     .values(
         turn=TurnRow.turn + CHARGED.c.cost / TurnRow.weight,
-        waits=case((STILL_WAITS.correlate(TurnRow), 1), else_=0),
+        waits=case((STILL_WAITS.correlate(TurnRow), true()), else_=false()),
     )
     .returning(TurnRow.waits)
 )
-FORGET = delete(TurnRow).where(
+WITHOUT_DEBT = and_(
     TurnRow.waits == false(), TurnRow.turn <= func.coalesce(FIRST_TURN, TurnRow.turn)
 )
+# Those that another transaction has locked are forgotten by a later one.
+FREE = select(TurnRow.id).where(WITHOUT_DEBT).with_for_update(skip_locked=True)
+FORGET = delete(TurnRow).where(TurnRow.id.in_(FREE))
 
 
 async def move(connection: AsyncConnection, turn: Turn, taken: Counter[str]) -> None:
@@ -235,6 +278,7 @@ async def move(connection: AsyncConnection, turn: Turn, taken: Counter[str]) -> 
 
 async def charge(connection: AsyncConnection, costs: Mapping[str, float]) -> None:
     """Charge clients, and let those go that have no waiting images. `costs` may be 0."""
+    await lock_clients(connection, costs.keys())
     moved = await connection.execute(MOVE_CLIENTS, {"charged": json.dumps([*costs.items()])})
     if not all(moved.scalars()):
         await connection.execute(FORGET)

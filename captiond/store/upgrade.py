@@ -20,7 +20,7 @@ def alembic_config(migrations: Path) -> Config:
     return config
 
 
-def upgrade(connection: Connection, migrations: Path, database: Path) -> None:
+def upgrade(connection: Connection, migrations: Path, database: str) -> None:
     """Upgrade the tables to the newest revision.
 
     Raises:

@@ -50,6 +50,7 @@ class Assignment:
         self._outage = StorageOutage("claim of images")
         self._interactive, self._bulk = asyncio.Event(), asyncio.Event()
         self._bulk_waits = True
+        self._doubtful: set[str] = set()  # processes whose last claim had no answer
 
     def wake(self) -> None:
         """Check whether there is work to assign, and a process that has capacity for it."""
@@ -88,6 +89,14 @@ class Assignment:
             # guard: poll-for-lost-hints
             self.bulk_hint()
 
+    async def run_wakeups(self) -> None:
+        """Check the database whenever another process says that images wait, until cancelled.
+
+        On SQLite no other process can say so, and this ends at once.
+        """
+        async for _ in self._engine.wakeups():
+            self.bulk_hint()
+
     async def requeue(self, model: str, blamed: dict[int, int] | None = None) -> None:
         """Requeue the claims of a model process that has exited.
 
@@ -105,6 +114,7 @@ class Assignment:
                 blamed=blamed,
             )
         )
+        self._doubtful.discard(model)
         self._count_refused(requeued.refused)
         if requeued.waiting:
             self._recorder.count(REQUEUED, amount=requeued.waiting)
@@ -130,9 +140,12 @@ class Assignment:
             owner = owner_of(self._node, model)
             claimed: list[claims.Claim] = []
             with self._outage.tolerated():  # the next poll tries again
+                await self._disown(model)
+                self._doubtful.add(model)
                 claimed = self._without_finished(
                     await claims.claim(self._engine, capacity, owner=owner, now=time.time())
                 )
+                self._doubtful.discard(model)
             self._recorder.count(CLAIMED, amount=len(claimed))
             self._bulk_waits |= len(claimed) == capacity
             if not self._roster.has(ChildKind.MODEL, model):
@@ -142,6 +155,17 @@ class Assignment:
                 work = bulk_work(claim, waiting_since(claim.accepted_at))
                 self._dispatcher.assign_bulk(model, work)
                 self._send(model, work)
+
+    async def _disown(self, model: str) -> None:
+        """Requeue what a claim may have brought whose answer was lost with the connection."""
+        # guard: claims-of-lost-answers
+        if model in self._doubtful:
+            known = self._dispatcher.claimed_by(model)
+            owner = owner_of(self._node, model)
+            disowned = await claims.disown(self._engine, owner=owner, known=known)
+            if disowned:
+                log.warning("unanswered_claim_requeued", images=disowned, child=model)
+            self._doubtful.discard(model)
 
     def _count_refused(self, outcomes: Iterable[Refused]) -> None:
         """Count images that failed in the database: no model process reports them."""

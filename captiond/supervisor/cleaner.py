@@ -66,12 +66,10 @@ class SpoolCleaner:
 
         return self._put(job)
 
-    def sweep(self, owner: str | None = None) -> asyncio.Future[int]:
+    def sweep(self, owner: str) -> asyncio.Future[int]:
         """Remove the files of a process that has exited, except those that tasks need.
 
-        If the storage fails, this is repeated until it succeeds. Without an owner, remove the files
-        of all processes, and try it once. Then no web process may run: the file of a request in
-        progress belongs to no task yet.
+        If the storage fails, this is repeated until it succeeds.
         """
 
         async def job() -> int:
@@ -79,7 +77,19 @@ class SpoolCleaner:
             return await asyncio.to_thread(self._spool.sweep, needed, owner=owner)
 
         # guard: sweep-until-it-succeeds
-        return self._put(job, repeats=owner is not None)
+        return self._put(job, repeats=True)
+
+    def sweep_at_start(self) -> asyncio.Future[int]:
+        """Remove what an earlier run has left, except what tasks need. This is tried once.
+
+        No web process may run: the file of a request in progress belongs to no task yet.
+        """
+
+        async def job() -> int:
+            needed = await self._needed()
+            return await asyncio.to_thread(self._spool.sweep_at_start, needed)
+
+        return self._put(job)
 
     def remove_orphans(self, *, grace: float) -> asyncio.Future[int]:
         """Remove files that no task needed `grace` seconds ago and now.

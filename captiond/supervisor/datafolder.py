@@ -7,6 +7,8 @@ its umask was, and `make_private` corrects what an earlier version or another pr
 
 import os
 import pwd
+import re
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,6 +20,8 @@ from captiond.config import Settings
 from captiond.errors import StartupError
 
 log = structlog.get_logger()
+HOME_BYTES = 6  # random ones, in the name of a data folder
+HOME = re.compile(f"[0-9a-f]{{{2 * HOME_BYTES}}}")
 OF_OTHERS = stat.S_IRWXG | stat.S_IRWXO  # the rights of the group and of all other users
 SHOWN = 5  # paths in a log line
 
@@ -164,11 +168,34 @@ def check_files(settings: Settings) -> None:
     Raises:
         StartupError: it cannot, because another user owns one of them.
     """
-    database = settings.database
-    parts = [database.with_name(f"{database.name}{suffix}") for suffix in ("", "-wal", "-shm")]
+    database = settings.database_address.file
+    parts = files_of(database) if database is not None else ()
     for path in (*parts, *(path for path, _ in files_in(settings.spool))):
         if path.exists():
             check_rights(path, os.R_OK | os.W_OK)
+
+
+def home_of(folder: Path) -> str:
+    """Return the name that this data folder has in the database. The first call makes it up.
+
+    Raises:
+        StartupError: its file cannot be read or written.
+    """
+    file = folder / "home"
+    try:
+        name = file.read_text("ascii", errors="replace").strip() if file.exists() else ""
+        if HOME.fullmatch(name) is None:  # new, or cut short by a power failure
+            name = secrets.token_hex(HOME_BYTES)
+            file.write_text(f"{name}\n", "ascii")
+    except OSError as error:
+        raise StartupError(f"{file}: cannot be used: {error.strerror}") from error
+    return name
+
+
+def files_of(database: Path) -> Iterator[Path]:
+    """Yield the files that a database of SQLite may consist of."""
+    for suffix in ("", "-wal", "-shm"):
+        yield database.with_name(f"{database.name}{suffix}")
 
 
 def entries(data: Path, spool: Path) -> Iterator[tuple[Path, os.stat_result]]:

@@ -134,6 +134,11 @@ class Dispatcher:
         """Return how many images of a lane model processes have."""
         return sum(assigned.held(lane) for assigned in self._models.values())
 
+    def claimed_by(self, model: str) -> frozenset[int]:
+        """Return the ids of the images that were claimed for a model process and that it has."""
+        work = self._models[model].work.values() if model in self._models else ()
+        return frozenset(each.image_id for each in work if each.image_id is not None)
+
     # ------------------------------------------------------------ web processes
 
     def ask(self, web: str, ask: Ask) -> list[WebAnswer]:
@@ -350,7 +355,7 @@ class Dispatcher:
 
 def cost_of(work: Work) -> float:
     """Return the estimated cost of a caption. The settings' defaults count as the usual ones."""
-    return (work.options.generation or USUAL).cost
+    return work.options.cost(USUAL)
 
 
 def refused_whole(web: str, ask: Ask, error: CaptiondError) -> list[WebAnswer]:

@@ -4,7 +4,6 @@ import asyncio
 import platform
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import captiond
 from captiond.config import Settings
@@ -49,7 +48,6 @@ class Gauges:
         roster: Roster,
         engine: Engine,
     ) -> None:
-        self._database = settings.database
         self._registry = registry
         self._recorder = recorder
         self._dispatcher = dispatcher
@@ -57,7 +55,7 @@ class Gauges:
         self._engine = engine
         self._processes = ProcessFigures(registry, recorder, roster)
         self._outage = StorageOutage("reading of metrics")
-        self._stored = StoreFigures(0, None, 0)
+        self._stored = StoreFigures(0, None, 0, 0)
         self._next_reading = 0.0
         registry.set(BUILD_INFO, 1, captiond.__version__, platform.python_version())
         registry.set(START_TIME, time.time())
@@ -104,7 +102,7 @@ class Gauges:
             self._registry.set(IMAGES_IN_PROGRESS, in_progress[lane], lane)
             self._registry.set(QUEUE_IMAGES, waiting[lane], lane)
         self._registry.set(WEBHOOKS_PENDING, stored.webhooks)
-        self._registry.set(DATABASE_BYTES, size_of_database(self._database))
+        self._registry.set(DATABASE_BYTES, stored.size)
 
 
 def model_labels(state: State) -> dict[Labels, float]:
@@ -113,12 +111,3 @@ def model_labels(state: State) -> dict[Labels, float]:
     if model is None or state.health is not Health.HEALTHY:
         return {}
     return {(model.name, model.device, model.precision, str(model.is_fallback).lower()): 1}
-
-
-def size_of_database(path: Path) -> int:
-    """Return the size of the database's file and of its write-ahead log."""
-    total = 0
-    for each in (path, path.with_name(f"{path.name}-wal")):
-        with suppress(OSError):
-            total += each.stat().st_size
-    return total

@@ -9,6 +9,8 @@ from typing import TextIO
 
 from captiond.errors import AlreadyRunning, StartupError
 
+LOCK = "captiond.lock"  # the name of its file
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -18,7 +20,7 @@ def locked(folder: Path) -> Iterator[None]:
         AlreadyRunning: another process holds the lock.
         StartupError: this user cannot open the lock file.
     """
-    with opened(folder / "captiond.lock") as file:
+    with opened(folder / LOCK) as file:
         try:
             # guard: one-service-for-a-folder
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

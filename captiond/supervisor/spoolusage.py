@@ -18,6 +18,7 @@ from captiond.supervisor.statusboard import StatusBoard
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 5.0
+REMOTE_PERIOD_SECONDS = 60.0  # between two listings of object storage, which cost time and money
 PAUSE = 20  # times the duration of the last measurement, so that at most 5 % of the time is spent
 LARGEST_RESERVE = 0.05  # of the disk
 DISK_STEP = 16 * 1024 * 1024
@@ -27,8 +28,8 @@ TASKS = 200  # whose files are released in one transaction
 class SpoolUsage:
     """Measures the spool every few seconds. To measure it for every upload would take much longer.
 
-    Web processes get the result a few seconds late, so they can exceed the limit by what they
-    accept within that time.
+    Object storage is measured every minute. Web processes get the result late, so they can exceed
+    the limit by what they accept within that time.
     """
 
     def __init__(
@@ -47,30 +48,52 @@ class SpoolUsage:
         self._status = status
         self._registry = registry
         self._outage = StorageOutage("measurement of the spool")
+        self._disk_outage = StorageOutage("measurement of the disk")
+        self._free: int | None = None  # bytes that tasks may still store, as it was measured last
+        self._disk_free: int | None = None
 
     async def run(self) -> None:
         """Measure the spool every few seconds, until cancelled."""
+        listing_due = 0.0
         while True:
             begun = time.monotonic()
+            if self._spool.remote and begun < listing_due:
+                await self.measure_disk()
+                await asyncio.sleep(PERIOD_SECONDS)
+                continue
             await self.measure()
-            await asyncio.sleep(max(PERIOD_SECONDS, PAUSE * (time.monotonic() - begun)))
+            pause = PAUSE * (time.monotonic() - begun)
+            listing_due = time.monotonic() + max(REMOTE_PERIOD_SECONDS, pause)
+            await asyncio.sleep(
+                PERIOD_SECONDS if self._spool.remote else max(PERIOD_SECONDS, pause)
+            )
+
+    async def measure_at_start(self) -> None:
+        """Measure the spool, or only the disk if it is on other machines: a start cannot wait."""
+        await (self.measure_disk() if self._spool.remote else self.measure())
 
     async def measure(self) -> None:
         """Measure the spool once, publish the result, and release files beyond `retry_bytes`."""
+        await self.measure_disk()
         with self._outage.tolerated():
             total = await asyncio.to_thread(self._spool.total_size)
-            self._registry.set(SPOOL_BYTES, total)
-            space = await asyncio.to_thread(self._spool.disk_space)
             limits = self._settings.limits
+            self._registry.set(SPOOL_BYTES, total)
             self._registry.set(SPOOL_LIMIT_BYTES, limits.spool_bytes)
-            self._registry.set(DISK_FREE_BYTES, space.free)
-            self._registry.set(DISK_BYTES, space.total)
-            self._status.spool_measured(
-                free_bytes(limits.spool_bytes, total), above_reserve(space, limits.reserve_bytes)
-            )
+            self._free = free_bytes(limits.spool_bytes, total)
+            self._status.spool_measured(self._free, self._disk_free)
             most = self._settings.retention.retry_bytes
             if 0 < most < total:
                 await self._release_beyond(most)
+
+    async def measure_disk(self) -> None:
+        """Measure and publish the space of the disk that uploads are written to."""
+        with self._disk_outage.tolerated():
+            space = await asyncio.to_thread(self._spool.disk_space)
+            self._registry.set(DISK_FREE_BYTES, space.free)
+            self._registry.set(DISK_BYTES, space.total)
+            self._disk_free = above_reserve(space, self._settings.limits.reserve_bytes)
+            self._status.spool_measured(self._free, self._disk_free)
 
     async def _release_beyond(self, most: int) -> None:
         files = await expiry.files_kept_for_retry(self._engine)

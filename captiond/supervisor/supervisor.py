@@ -36,6 +36,7 @@ from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
+from captiond.supervisor.datafolder import home_of
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.gauges import Gauges
 from captiond.supervisor.keyring import KeyRing
@@ -79,7 +80,7 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._engine = engine
-        self._node = leases.new_node(socket.gethostname())
+        self._node = leases.new_node(socket.gethostname(), home_of(settings.data.dir))
         self._notifier = notifier
         self._courier = courier
         self._keyring = keyring
@@ -169,6 +170,7 @@ class Supervisor:
             self._assignment.run_interactive(),
             self._assignment.run_bulk(),
             self._assignment.run_poll(),
+            self._assignment.run_wakeups(),
             self._changes.run(),
             self._checkpoint_forever(),
             renew_forever(self._engine, self._node, self._assignment.bulk_hint),
@@ -233,9 +235,9 @@ class Supervisor:
 
     async def _measure_spool_at_start(self) -> None:
         """Remove what an earlier run left in the spool, while no web process writes to it."""
-        swept = await self._cleaner.sweep()
+        swept = await self._cleaner.sweep_at_start()
         log.info("spool_swept", files_removed=swept)
-        await self._usage.measure()
+        await self._usage.measure_at_start()
 
     async def _drain(self, webs: list[Running], models: list[Running]) -> None:
         """Let web processes answer what they have, then let model processes finish their batch.

@@ -19,6 +19,7 @@ def tagged(caption: str, tags: tuple[Tag, ...], tag_filter: TagFilter) -> dict[s
 def tag_fields(tag: Tag) -> dict[str, Any]:
     """Return the fields of a tag, as the HTTP API has them."""
     fields = asdict(tag)
+    english = fields.pop("english")
     if tag.score is None:
         del fields["score"]
-    return fields
+    return fields if english is None else {**fields, "tag_en": english}

@@ -62,8 +62,9 @@ def batch_body(uploads: list[Upload], outcomes: list[Outcome], started: float) -
 
 def log_timings(seconds: float, upload: float, timings: Timings) -> None:
     """Log how the `processing_time` of one image is made up, in milliseconds."""
-    other = seconds - upload - timings.decode - timings.queue - timings.model - timings.tags
-    parts = {"total": seconds, "upload": upload, **asdict(timings), "other": other}
+    stages = asdict(timings)
+    other = seconds - upload - sum(stages.values())
+    parts = {"total": seconds, "upload": upload, **stages, "other": other}
     log.debug("processing_time", **{name: round(part * 1000, 2) for name, part in parts.items()})
 
 

@@ -86,6 +86,8 @@ class ServiceInfo(TypedDict):
     model: ModelDescription | None
     image_types: list[str]
     options: list[str]
+    caption_languages: list[str]
+    default_caption_language: str
     tags: TagDescription
     limits: LimitDescription
     queue: QueueDescription
@@ -99,14 +101,18 @@ async def info(request: Request) -> Response:
     queue: QueueDescription = {"images": backlog.images}
     if state.bulk_rate > 0:
         queue["images_per_second"] = state.bulk_rate
-    unsupported = state.model.unsupported if state.model is not None else ()
+    model, translation = state.model, settings.translation
+    unsupported = model.unsupported if model is not None else ()
+    untranslated = model.untranslated if model is not None else ()
     body: ServiceInfo = {
         "service": SERVICE,
         "version": __version__,
         "status": state.health.value,
-        "model": described(state.model) if state.model is not None else None,
+        "model": described(model) if model is not None else None,
         "image_types": list(settings.images.types),
         "options": [name for name in RequestOptions.model_fields if name not in unsupported],
+        "caption_languages": [each for each in translation.languages if each not in untranslated],
+        "default_caption_language": translation.language,
         "tags": tags_of(settings),
         "limits": limits_of(settings),
         "queue": queue,

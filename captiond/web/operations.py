@@ -19,6 +19,7 @@ from captiond.errors import (
     TaskNotFound,
 )
 from captiond.keys import Scope
+from captiond.spool.unavailable import StorageUnavailable
 from captiond.store.results import Unreadable
 from captiond.web import captioning, info, page, probes, schemas, scrape, task_schemas
 from captiond.web.async_tasks import (
@@ -118,6 +119,7 @@ OPERATIONS: tuple[Operation, ...] = (
             StoreBusy,
             StoreDamaged,
             SpoolFull,
+            StorageUnavailable,
             Draining,
             QueueFull,
             BadKey,

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from captiond.config import Settings
-from captiond.jobs import DEFAULT_OPTIONS, Generation, Options
+from captiond.jobs import DEFAULT_OPTIONS, ENGLISH, Generation, Options
 from captiond.request_options import RequestOptions
 from captiond.tags import Kind, TagOptions
 from captiond.web.async_tasks import callback_url
@@ -136,6 +136,7 @@ def conflicts(
     if wanted.language is not None and wanted.language not in languages:
         message = f"No tag pipeline for this language; there is one for: {', '.join(languages)}"
         yield problem("language", "language", message, given["language"])
+    yield from language_conflicts(wanted, given, settings)
     if given.keys() >= {"num_captions", "num_beams"} and wanted.num_captions > wanted.num_beams:
         message = f"Input should be at most num_beams, which is {wanted.num_beams}"
         yield problem("num_captions", "num_captions", message, given["num_captions"])
@@ -148,6 +149,24 @@ def conflicts(
     if "min_new_tokens" in given and wanted.min_new_tokens > longest:
         message = f"Input should be at most max_new_tokens, which is {longest}"
         yield problem("min_new_tokens", "min_new_tokens", message, given["min_new_tokens"])
+
+
+def language_conflicts(
+    wanted: RequestOptions, given: Mapping[str, Any], settings: Settings
+) -> Iterator[Problem]:
+    """Yield a problem for a language of captions that there is not, or that rules out the tags'."""
+    asked, languages = wanted.caption_language, settings.translation.languages
+    if asked is not None and asked not in languages:
+        message = f"No captions in this language; there are: {', '.join(languages)}"
+        yield problem("language", "caption_language", message, given["caption_language"])
+        return
+    language = settings.translation.language if asked is None else asked
+    if language != ENGLISH and wanted.language not in (None, ENGLISH):
+        message = (
+            f"Tags of captions in {language} are translated from English; leave this option out, "
+            "or set caption_language to en"
+        )
+        yield problem("language", "language", message, given["language"])
 
 
 def to_options(wanted: RequestOptions, settings: Settings) -> Options:
@@ -163,6 +182,7 @@ def to_options(wanted: RequestOptions, settings: Settings) -> Options:
         generation=to_generation(given, settings.default_generation),
         no_cache=wanted.no_cache,
         language=wanted.language,
+        caption_language=wanted.caption_language,
         tags=TagOptions(**tags),
     )
 

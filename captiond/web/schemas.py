@@ -37,6 +37,7 @@ class TagDetail(TypedDict):
     """
 
     tag: str
+    tag_en: NotRequired[str]
     lemma: str
     category: Category
     kind: Kind
@@ -50,17 +51,26 @@ class ScoredCaption(TypedDict):
     """One of several captions. `score` is the mean log-probability of its tokens."""
 
     caption: str
+    caption_en: NotRequired[str]
     raw_caption: str
     score: float
     confidence: float | None
 
 
-class CaptionDetails(TypedDict):
+class CaptionLanguage(TypedDict):
+    """The language of a caption that was translated, and the English caption."""
+
+    caption_language: NotRequired[str]
+    caption_en: NotRequired[str]
+
+
+class CaptionDetails(CaptionLanguage):
     """What captiond adds to the fields of the replaced service.
 
     `confidence` is in [0, 1]. It and `alt_text` are null if an earlier version has stored the
     caption. `notes` is there if an option has no effect, and `captions` if the request asks for
-    more than one. `width` and `height` are those of the upright image.
+    more than one. `caption_language` and `caption_en` are there if the caption was translated.
+    `width` and `height` are those of the upright image.
     """
 
     model: str
@@ -282,17 +292,26 @@ def caption_details(sha256: str | None, outcome: Captioned) -> CaptionDetails:
         del details["notes"]
     if not outcome.captions:
         del details["captions"]
+    if outcome.caption_language is not None and outcome.caption_en is not None:
+        language: CaptionLanguage = {
+            "caption_language": outcome.caption_language,
+            "caption_en": outcome.caption_en,
+        }
+        return {**language, **details}
     return details
 
 
 def scored_caption(caption: Caption) -> ScoredCaption:
     """Return one of several captions of an image."""
-    return {
+    fields: ScoredCaption = {
         "caption": caption.text,
         "raw_caption": raw_text(caption.text, caption.raw),
         "score": caption.score,
         "confidence": caption.confidence,
     }
+    if caption.english is not None:
+        fields["caption_en"] = caption.english
+    return fields
 
 
 def raw_text(text: str, raw: str | None) -> str:
@@ -313,6 +332,8 @@ def tag_detail(tag: Tag) -> TagDetail:
     }
     if tag.score is not None:
         detail["score"] = tag.score
+    if tag.english is not None:
+        detail["tag_en"] = tag.english
     return detail
 
 

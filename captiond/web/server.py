@@ -83,15 +83,16 @@ async def run(start: WebStart) -> None:
 
 def make_services(start: WebStart, supervisor: SupervisorClient, *, connections: int) -> Services:
     """Return what the request handlers of a process with so many connections share."""
-    engine = make_engine(start.settings.database)
+    engine = make_engine(start.settings.database_address)
     queue = TaskQueue(engine)
     places = QueuePlaces(engine, queue, lambda: supervisor.state.bulk_rate)
     watch = TaskWatch(engine, waiters_for(connections))
     supervisor.on_changes(watch.hint)
+    spool = open_spool(start.settings)
     return Services(
         settings=start.settings,
         engine=engine,
-        spool=open_spool(start.settings),
+        spool=spool,
         owner=start.name,
         supervisor=supervisor,
         queue=queue,
@@ -99,7 +100,7 @@ def make_services(start: WebStart, supervisor: SupervisorClient, *, connections:
         watch=watch,
         events=EventLog(engine),
         upload_memory=UploadMemory(),
-        spool_room=SpoolRoom(start.settings.limits, lambda: supervisor.state),
+        spool_room=SpoolRoom(start.settings.limits, lambda: supervisor.state, remote=spool.remote),
         allowances=Allowances(start.settings),
         usage=ClientUsage(start.usage, start.number, window=start.settings.clients.window_seconds),
         recorder=Recorder(),

@@ -5,6 +5,7 @@ import re
 from captiond.wording.openings import without_opening
 
 HEDGE = "Possibly"
+FULL_STOPS = {"hi": "।", "ja": "。", "zh": "。"}  # other languages have a dot
 # "approx. 5" and "dec. 2020" go on.
 SENTENCE_END = re.compile(r"(\w*)[.!?]+(?=\s+\D|\s*$)")
 MARK_IN_QUOTES = re.compile(r"[.!?]+(?=[\"')]+$)")
@@ -24,6 +25,23 @@ def alt_text(caption: str, confidence: float | None, hedge_below: float) -> str 
     if confidence is not None and confidence < hedge_below:
         return f"{HEDGE} {text}."
     return f"{capitalized(text)}."
+
+
+def translated_alt_text(
+    text: str, confidence: float | None, hedge_below: float, hedge: str | None, language: str
+) -> str | None:
+    """Return the alternative text for a caption in another language, whose opening is gone.
+
+    `hedge` is the word of this language for "possibly", or None if it is not known. The colon
+    behind it leaves the case of the next word alone, which differs between languages.
+    """
+    stop = FULL_STOPS.get(language.partition("-")[0], ".")
+    sentence = first_sentence(" ".join(text.split()).rstrip("。！？।"))
+    if not sentence:
+        return None
+    if hedge and confidence is not None and confidence < hedge_below:
+        return f"{capitalized(hedge)}: {sentence}{stop}"
+    return f"{capitalized(sentence)}{stop}"
 
 
 def first_sentence(text: str) -> str:

@@ -11,6 +11,9 @@ from captiond.wording.looping import first_repeat
 from captiond.wording.openings import opening_length
 from captiond.wording.spacing import needless_spaces
 
+# This number is part of the key of a cached caption. Raise it with each change of a rule in this
+# package, so that captions in the cache are made anew.
+WORDING_VERSION = 1
 ENDS = (".", "!", "?", '."', '!"', '?"')
 
 

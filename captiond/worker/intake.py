@@ -5,7 +5,7 @@ import time
 from collections.abc import Coroutine, Hashable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -18,9 +18,13 @@ from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Decoded, Work
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
+from captiond.worker.fetching import ImageFetcher
 from captiond.worker.known import KnownCaptions
 from captiond.worker.recipe import Recipe
 from captiond.worker.reporting import Reporter
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,7 @@ class PreparedImage:
 
     work: Work
     generation: Generation
+    cost: float  # the estimated cost of its captions
     slot: int
     decoded: Decoded
     begun: float
@@ -45,11 +50,6 @@ class PreparedImage:
     @property
     def ticket(self) -> str:
         return self.work.ticket
-
-    @property
-    def cost(self) -> float:
-        """The estimated cost of its caption."""
-        return self.generation.cost
 
     @property
     def group(self) -> Hashable:
@@ -78,10 +78,16 @@ class ImageIntake:
     """
 
     def __init__(
-        self, recipe: Recipe, known: KnownCaptions, completion: Completion, reporter: Reporter
+        self,
+        recipe: Recipe,
+        known: KnownCaptions,
+        fetcher: ImageFetcher,
+        completion: Completion,
+        reporter: Reporter,
     ) -> None:
         self._recipe = recipe
         self._known = known
+        self._fetcher = fetcher
         self._completion = completion
         self._reporter = reporter
         self._model: asyncio.Future[ModelInput] = asyncio.get_running_loop().create_future()
@@ -124,11 +130,20 @@ class ImageIntake:
         await self._decode(work, generation, model)
 
     async def _decode(self, work: Work, generation: Generation, model: ModelInput) -> None:
+        async with self._fetcher.content(work.image, partial(self._is_wanted, work)) as content:
+            if isinstance(content, Refused):
+                await self._completion.finish(FinishedImage(work, content))
+                return
+            await self._decode_content(work, generation, model, content)
+
+    async def _decode_content(
+        self, work: Work, generation: Generation, model: ModelInput, content: "Buffer | None"
+    ) -> None:
         begun = time.perf_counter()
         model.batcher.decoding_begun(work.lane)
         model.changed.set()
         try:
-            result = await model.decoders.decode(work, partial(self._is_wanted, work))
+            result = await model.decoders.decode(work, partial(self._is_wanted, work), content)
         finally:
             model.batcher.decoding_ended(work.lane)
             model.changed.set()
@@ -136,7 +151,8 @@ class ImageIntake:
             await self._completion.finish(FinishedImage(work, result or WITHDRAWN))
             return
         now = time.perf_counter()
-        image = PreparedImage(work, generation, result.slot, result.decoded, begun, now)
+        cost = self._recipe.cost_of(work)
+        image = PreparedImage(work, generation, cost, result.slot, result.decoded, begun, now)
         model.batcher.put(image)
 
     def _is_wanted(self, work: Work) -> bool:

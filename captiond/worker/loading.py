@@ -4,6 +4,7 @@ There are two steps. `identify` determines what would be loaded, which is enough
 in the cache. `load` loads the weights and runs them once.
 """
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,17 +22,23 @@ from captiond.captioners.tuning_record import TuningRecord, write_record
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels
 from captiond.errors import ModelBroken, OutOfMemory, SettingsError
-from captiond.jobs import Generation
+from captiond.jobs import ENGLISH, Generation
 from captiond.machine import trim_heap
 from captiond.messages import ModelInfo
 from captiond.tagging.tagger import Taggers
 from captiond.tagging.vocabulary_tags import vocabulary_of
+from captiond.translation.dictionary import TagDictionary, read_dictionary
+from captiond.translation.translators import Translators
 from captiond.vocabulary import Vocabulary
 from captiond.worker.tuned import measured_anew, tuned, tuning_key
 
 NO_MATCHER = (
     "[tags] vocabulary_scorer = matching: needs a model in [model] matcher, such as "
     "Salesforce/blip-itm-base-coco"
+)
+NO_ENGLISH_TAGS = (
+    "[translation] models: the tags of translated captions are translated from English; add an "
+    "English pipeline to [tags.pipelines], such as: en = 'captiond/english'"
 )
 DEFAULT_ON_CPU, DEFAULT_ON_GPU = 8, 64  # images in a batch, if none was set, measured or remembered
 
@@ -47,6 +54,8 @@ class Identity:
     taggers: Taggers
     vocabulary: Vocabulary
     matcher_fingerprint: str  # "" if there is no matching model
+    translators: Translators
+    dictionaries: Mapping[str, TagDictionary]  # by language
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,8 @@ class Loaded:
     info: ModelInfo
     pixels: Pixels
     vocabulary: Vocabulary | None
+    translators: Translators
+    dictionaries: Mapping[str, TagDictionary]
 
 
 def identify(
@@ -84,7 +95,34 @@ def identify(
     matcher = find_matcher(settings, download=settings.model.download)
     placement = Placement(device, tuning.precision, graphs, tuning.choices, matcher)
     matcher_mark = fingerprint(matcher, notes) if matcher is not None else ""
-    return Identity(files, mark, placement, tuning, taggers, vocabulary, matcher_mark)
+    dictionaries = dictionaries_of(settings)
+    translators = Translators.find(settings, notes, download=settings.model.download)
+    return Identity(
+        files,
+        mark,
+        placement,
+        tuning,
+        taggers,
+        vocabulary,
+        matcher_mark,
+        translators,
+        dictionaries,
+    )
+
+
+def dictionaries_of(settings: Settings) -> dict[str, TagDictionary]:
+    """Return the dictionary of each language that captions are translated into.
+
+    Raises:
+        SettingsError: a file of the settings is wrong, or there are no English tags to translate.
+    """
+    translation = settings.translation
+    if translation.models and ENGLISH not in settings.tags.pipelines:
+        raise SettingsError(NO_ENGLISH_TAGS)
+    own = translation.dictionaries
+    return {
+        language: read_dictionary(language, own.get(language)) for language in translation.models
+    }
 
 
 def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
@@ -103,6 +141,8 @@ def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
     captioner = load_captioner(identity.files.folder, identity.placement)
     check_defaults(captioner, settings.default_generation)
     vocabulary = checked_vocabulary(captioner, identity.vocabulary)
+    translators = identity.translators
+    translators.load(captioner.device, captioner.precision, settings.translation.num_beams)
     trim_heap()  # unpacked weights were copied to the heap, up to 0.4 GB for BLIP-base
     warm_up(captioner, taggers, settings, vocabulary)
     tuning = with_batch_size(settings, captioner, identity) if trial else identity.tuning
@@ -110,7 +150,7 @@ def load(identity: Identity, settings: Settings, *, trial: bool) -> Loaded:
     if trial and device.type == "cuda":
         run_each_size(captioner, info.batch_size, settings.default_generation)
     pixels = captioner.allocate_pixels(info.batch_size)
-    return Loaded(captioner, taggers, info, pixels, vocabulary)
+    return Loaded(captioner, taggers, info, pixels, vocabulary, translators, identity.dictionaries)
 
 
 def check_defaults(captioner: Captioner, defaults: Generation) -> None:
@@ -174,6 +214,7 @@ def describe(
         batch_size=settings.model.batch_size or batch_size(captioner, tuning),
         unsupported=captioner.capabilities.unsupported,
         choices=as_values(tuning.choices),
+        untranslated=tuple(identity.translators.unavailable),
     )
 
 

@@ -17,12 +17,13 @@ from captiond.jobs import Caption, Captioned, Refused
 from captiond.messages import Timings, ids_of
 from captiond.tagging.vocabulary_tags import tag_of
 from captiond.tags import Tag, merged
+from captiond.translation.translations import Attempt, Untranslated, with_translation
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
 from captiond.worker.idle import IdleCause, IdleTime
 from captiond.worker.intake import ModelInput, PreparedImage
 from captiond.worker.recipe import Recipe
 from captiond.worker.reporting import Reporter
-from captiond.worker.runner import ModelRunner, TagRunner
+from captiond.worker.runner import ModelRunner, TagRunner, TranslationRunner
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,19 @@ class CaptionedBatch:
 
     images: list[PreparedImage]
     captions: list[tuple[Caption, ...]]  # best first; empty for an image that had no memory
+    translations: list[Attempt]  # None for captions that stay in English
     tags: "asyncio.Future[list[tuple[Tag, ...]]]"  # of the best caption
     begun: float
+    captioned: float
     ended: float
 
 
 @dataclass(frozen=True)
 class Runners:
-    """The runner of the model and the runner of the taggers."""
+    """The runners of the model, of the translators and of the taggers."""
 
     model: ModelRunner
+    translation: TranslationRunner
     tags: TagRunner
 
 
@@ -62,6 +66,7 @@ class Pipeline:
         self._batcher, self._decoders = source.batcher, source.decoders
         self._changed = source.changed
         self._model, self._taggers = runners.model, runners.tags
+        self._translators = runners.translation
         self._completion = completion
         self._reporter = reporter
         self._idle = IdleTime()
@@ -127,15 +132,29 @@ class Pipeline:
         generation = batch[0].generation
         vocabulary = self._recipe.vocabulary_of(generation)
         captions = await self._model.caption(pixels, generation, vocabulary)
+        now = time.perf_counter()
+        texts = [best[0].text if best else None for best in captions]
+        tags = self._taggers.start(texts, [self._recipe.tag_language_of(i.work) for i in batch])
+        translations = await self._translate(batch, captions)
         self._idle.batch_ended()
-        ended = time.perf_counter()
+        ended = time.perf_counter() if any(translations) else now
         self._batcher.batch_ended(batch, begun, ended)
         self._reporter.captions_generated(chain.from_iterable(captions))
         self._reporter.batch_captioned(batch[0].work.lane, len(batch), ended - begun, idle)
-        texts = [best[0].text if best else None for best in captions]
-        tags = self._taggers.start(texts, [image.work.options.language for image in batch])
-        captioned = CaptionedBatch(batch, captions, tags, begun, ended)
+        captioned = CaptionedBatch(batch, captions, translations, tags, begun, now, ended)
         group.create_task(self._finish_batch(captioned))
+
+    async def _translate(
+        self, batch: list[PreparedImage], captions: list[tuple[Caption, ...]]
+    ) -> list[Attempt]:
+        """Translate the captions of a batch while they are being tagged."""
+        languages = [self._recipe.language_of(image.work) for image in batch]
+        translations = await self._translators.translate(captions, languages)
+        pairs = zip(languages, translations, strict=True)
+        self._reporter.captions_translated(
+            (language, each.outcome) for language, each in pairs if language and each
+        )
+        return translations
 
     def _report_captioning(self) -> None:
         # guard: tagger-death-blames-its-batch
@@ -155,27 +174,29 @@ class Pipeline:
     def _finished_images(
         self, batch: CaptionedBatch, tags: Sequence[tuple[Tag, ...]], tagged: float
     ) -> list[FinishedImage]:
+        each = zip(batch.images, batch.captions, batch.translations, tags, strict=True)
         return [
             self._finished_image(
                 image,
                 captions,
+                translation,
                 tags_of_best,
                 Timings(
                     decode=image.ready - image.begun,
                     queue=batch.begun - image.ready,
-                    model=batch.ended - batch.begun,
+                    model=batch.captioned - batch.begun,
+                    translation=batch.ended - batch.captioned,
                     tags=tagged - batch.ended,
                 ),
             )
-            for image, captions, tags_of_best in zip(
-                batch.images, batch.captions, tags, strict=True
-            )
+            for image, captions, translation, tags_of_best in each
         ]
 
     def _finished_image(
         self,
         image: PreparedImage,
         captions: tuple[Caption, ...],
+        translation: Attempt,
         tags: tuple[Tag, ...],
         timings: Timings,
     ) -> FinishedImage:
@@ -191,13 +212,16 @@ class Pipeline:
             image.decoded.height,
             tag_details=merged(best.tagged(tags), map(tag_of, best.scored)),
             score=best.score,
-            captions=tuple(stored(each) for each in captions if len(captions) > 1),
+            captions=tuple(map(stored, captions)) if image.generation.num_captions > 1 else (),
             confidence=best.confidence,
             raw_caption=best.raw,
             notes=best.notes,
         )
+        whole = with_translation(whole, translation)
         outcome = self._recipe.selected(whole, image.work)
-        return FinishedImage(image.work, outcome, timings, whole)
+        # guard: passing-failures-are-not-cached
+        passing = isinstance(translation, Untranslated) and translation.passing
+        return FinishedImage(image.work, outcome, timings, None if passing else whole)
 
 
 def stored(caption: Caption) -> Caption:

@@ -10,15 +10,16 @@ starts another one and requeues the work.
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
-from captiond.captioners.families import uses_context
+from captiond.captioners.families import invented_words, uses_context
 from captiond.captioners.memory import device_memory, within_memory
 from captiond.captioners.worded import worded
 from captiond.config import Settings
@@ -26,13 +27,16 @@ from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
 from captiond.errors import CaptiondError, ModelBroken
 from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
+from captiond.option_settings import CaptionSettings
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
+from captiond.spool import open_objects
 from captiond.store.engine import make_engine
 from captiond.tracing import start_tracing
-from captiond.wording.tidying import TextRules
+from captiond.wording.tidying import WORDING_VERSION, TextRules
 from captiond.worker.batching import Batcher
 from captiond.worker.completion import Completion
+from captiond.worker.fetching import ImageFetcher
 from captiond.worker.intake import ImageIntake, ModelInput
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
@@ -40,7 +44,7 @@ from captiond.worker.pipeline import Pipeline, Runners
 from captiond.worker.receiver import Receiver
 from captiond.worker.recipe import Recipe, recipe_fingerprint
 from captiond.worker.reporting import Reporter
-from captiond.worker.runner import ModelRunner, TagRunner
+from captiond.worker.runner import ModelRunner, TagRunner, TranslationRunner
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -133,11 +137,12 @@ async def caption(
     settings: Settings, identity: Identity, device: Device, channel: Channel, reporter: Reporter
 ) -> None:
     """Finish known images while the model is being loaded, then caption until the end."""
-    engine = make_engine(settings.database)
+    engine = make_engine(settings.database_address)
     recipe = make_recipe(settings, identity)
     known = KnownCaptions(recipe, engine)
     completion = Completion(known, engine, reporter)
-    intake = ImageIntake(recipe, known, completion, reporter)
+    fetcher = ImageFetcher(open_objects(settings), reporter.recorder)
+    intake = ImageIntake(recipe, known, fetcher, completion, reporter)
     receiver = Receiver(channel, intake, reporter)
     async with asyncio.TaskGroup() as group:
         receiving = group.create_task(receiver.run(group))
@@ -169,7 +174,8 @@ def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
 def make_runners(loaded: Loaded, device: Device, rules: TextRules) -> Runners:
     caption = worded(within_memory(loaded.captioner.caption), rules)
     model = ModelRunner(caption, device.thread, loaded.pixels)
-    return Runners(model, TagRunner(loaded.taggers))
+    translation = TranslationRunner(loaded.translators, device.thread)
+    return Runners(model, translation, TagRunner(loaded.taggers))
 
 
 async def run_until_stopped(
@@ -190,9 +196,7 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
-    rules = settings.captions.text_rules
-    if rules != TextRules():  # so that captions that are stored already keep their keys
-        parts.append(repr(rules))
+    parts += wording_parts(settings.captions, identity.files.folder)
     if identity.matcher_fingerprint:
         parts.append(identity.matcher_fingerprint)
     return Recipe(
@@ -205,4 +209,18 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
         hedge_below=settings.captions.hedge_below,
         uses_context=uses_context(identity.files.folder),
         vocabulary=identity.vocabulary,
+        language=settings.translation.language,
+        translator_fingerprint=identity.translators.fingerprint,
+        dictionaries=identity.dictionaries,
     )
+
+
+def wording_parts(captions: CaptionSettings, folder: Path) -> Iterator[str]:
+    """Yield what stands for the wording of captions, and for the words that a model may not write.
+
+    Rules that are off are left out, so that captions that are stored already keep their keys.
+    """
+    if captions.text_rules != TextRules():
+        yield f"{captions.text_rules!r} {WORDING_VERSION}"
+    if captions.ban_hallucinations:
+        yield repr(invented_words(folder))

@@ -1,16 +1,18 @@
 """What determines a caption besides the image: the model, the taggers and the options. Pure."""
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 
-from captiond.jobs import NO_CONTEXT, Captioned, Generation
+from captiond.jobs import ENGLISH, NO_CONTEXT, Captioned, Generation
 from captiond.messages import Work
 from captiond.tagging.vocabulary_tags import tags_of_request
 from captiond.tags import TagFilter
+from captiond.translation.dictionary import TagDictionary
+from captiond.translation.translated_result import in_its_language
+from captiond.translation.translations import UNAVAILABLE
 from captiond.vocabulary import TEMPLATE, Template, Vocabulary
-from captiond.wording.alt_text import alt_text
 
 # These fields were part of the cache's keys from the beginning, also with their default values.
 FIRST_FIELDS = frozenset(
@@ -25,6 +27,7 @@ FIRST_FIELDS = frozenset(
 )
 
 
+NO_DICTIONARY = TagDictionary()
 NO_VOCABULARY = Vocabulary((), Template.parse(TEMPLATE), 0.0)
 
 
@@ -38,6 +41,10 @@ class Recipe:
     The tags of `vocabulary`, or those of a request, are scored against each image.
     An alternative text says that it may be wrong if the confidence is below `hedge_below`.
     `uses_context` says whether the captioner uses the context of a request.
+
+    Captions are in the `language` if a request does not choose another one.
+    `translator_fingerprint` returns what stands for the translator of a language, or None if there
+    is none that works. Tags are translated by `dictionaries`.
     """
 
     model: str
@@ -49,6 +56,28 @@ class Recipe:
     hedge_below: float = 0.0
     uses_context: bool = True
     vocabulary: Vocabulary = NO_VOCABULARY
+    language: str = ENGLISH
+    translator_fingerprint: Callable[[str], str | None] = lambda _: None
+    dictionaries: Mapping[str, TagDictionary] = field(default_factory=dict)
+
+    def language_asked_by(self, work: Work) -> str | None:
+        """Return the language of captions that this work asks for; None is English."""
+        language = work.options.caption_language or self.language
+        return None if language == ENGLISH else language
+
+    def language_of(self, work: Work) -> str | None:
+        """Return the language that the captions of this work are translated into, if any."""
+        language = self.language_asked_by(work)
+        return language if language and self.translator_fingerprint(language) else None
+
+    def tag_language_of(self, work: Work) -> str | None:
+        """Return the language of the tagger. Tags of translated captions are made in English."""
+        return ENGLISH if self.language_of(work) else work.options.language
+
+    def cost_of(self, work: Work) -> float:
+        """Return the estimated cost of the captions of this work."""
+        options = replace(work.options, caption_language=self.language_of(work) or ENGLISH)
+        return options.cost(self.defaults)
 
     def generation_of(self, work: Work) -> Generation:
         """Return how the caption of this work is searched for."""
@@ -81,12 +110,14 @@ class Recipe:
         response shows what another client has sent.
         """
         generation = self.generation_of(work)
-        tagger = self.tagger_fingerprint(work.options.language)
+        tagger = self.tagger_fingerprint(self.tag_language_of(work))
         vocabulary = ""
         if generation.vocabulary:
             vocabulary = "\0vocabulary=" + replace(self.vocabulary, tags=()).fingerprint
         elif self.vocabulary.tags:
             vocabulary = "\0vocabulary=" + self._vocabulary_fingerprint
+        if language := self.language_of(work):
+            vocabulary += f"\0{language}={self.translator_fingerprint(language)}"
         # guard: cache-of-each-key
         owner = f"\0{work.client.name}" if work.client.has_key else ""
         return f"{self.fingerprint}\0{generation_key(generation)}\0{tagger}{vocabulary}{owner}"
@@ -96,18 +127,20 @@ class Recipe:
         return self.vocabulary.fingerprint
 
     def selected(self, whole: Captioned, work: Work) -> Captioned:
-        """Return a caption with only those of its tags that the request wants.
+        """Return a caption with only those of its tags that the request wants, in its language.
 
         Its alternative text follows from the caption and the settings, so it needs no place in the
-        cache.
+        cache. The filters of tags compare English tags.
         """
-        wanted = self.wanted.narrowed(work.options.tags)
-        described = alt_text(whole.caption, whole.confidence, self.hedge_below)
         notes = whole.notes
         if self._asked_by(work).context and not self.uses_context:
             notes = (*notes, NO_CONTEXT)
-        selected = whole.with_tags(whole.tag_details, wanted)
-        return replace(selected, alt_text=described, notes=notes)
+        if self.language_asked_by(work) and not self.language_of(work):
+            notes = tuple(dict.fromkeys((*notes, UNAVAILABLE)))
+        wanted = self.wanted.narrowed(work.options.tags)
+        selected = replace(whole.with_tags(whole.tag_details, wanted), notes=notes)
+        dictionary = self.dictionaries.get(whole.caption_language or ENGLISH, NO_DICTIONARY)
+        return in_its_language(selected, dictionary, self.hedge_below)
 
 
 def recipe_fingerprint(*parts: str) -> str:

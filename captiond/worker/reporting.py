@@ -25,6 +25,7 @@ from captiond.metrics import (
     RESTARTS,
     STAGE_SECONDS,
     TAGGING_FAILURES,
+    TRANSLATIONS,
 )
 from captiond.processes.channel import Channel
 from captiond.recording import Recorder
@@ -51,6 +52,11 @@ class Reporter:
         self._tickets: set[str] = set()
         self._withdrawn: set[str] = set()
         self._tagging_failures = 0
+
+    @property
+    def recorder(self) -> Recorder:
+        """What other parts of the process measure with."""
+        return self._recorder
 
     # ------------------------------------------------------------ tickets
 
@@ -129,6 +135,11 @@ class Reporter:
         tokens = sum(len(caption.tokens) for caption in captions)
         self._recorder.count(CAPTION_TOKENS, amount=tokens)
 
+    def captions_translated(self, outcomes: Iterable[tuple[str, str]]) -> None:
+        """Count images whose captions were to be translated, by language and outcome."""
+        for language, outcome in outcomes:
+            self._recorder.count(TRANSLATIONS, language, outcome)
+
     def cache_looked_up(self, *, hit: bool, used: bool) -> None:
         """Count what the cache knows of an image. It is not `used` for every image."""
         self._recorder.count(CACHE_LOOKUPS, "hit" if hit else "miss" if used else "unused")
@@ -146,6 +157,8 @@ class Reporter:
         """Record where the time of an image went that was in a batch."""
         for stage in ("decode", "queue", "model", "tags"):
             self._recorder.observe(STAGE_SECONDS, getattr(timings, stage), stage)
+        if timings.translation:
+            self._recorder.observe(STAGE_SECONDS, timings.translation, "translation")
 
     def tagging_failed(self, total: int) -> None:
         """Count failures of the taggers; `total` is their number since this process started."""

@@ -17,6 +17,8 @@ from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
 from captiond.tagging.tagger import Taggers
 from captiond.tags import Tag
+from captiond.translation.translations import Attempt, translated
+from captiond.translation.translators import Translators
 from captiond.vocabulary import Vocabulary
 
 log = structlog.get_logger()
@@ -51,6 +53,26 @@ class ModelRunner:
         half = len(pixels) // 2
         first = await self.caption(pixels[:half], generation, vocabulary)
         return [*first, *await self.caption(pixels[half:], generation, vocabulary)]
+
+
+class TranslationRunner:
+    """Translates captions in the thread of the model, where torch runs."""
+
+    def __init__(self, translators: Translators, thread: Executor) -> None:
+        self._translators = translators
+        self._thread = thread
+
+    async def translate(
+        self, captions: Sequence[tuple[Caption, ...]], languages: Sequence[str | None]
+    ) -> list[Attempt]:
+        """Translate the captions of a batch, each image's into its language; None is English."""
+        if not any(languages):
+            return [None] * len(captions)
+        loop = asyncio.get_running_loop()
+        # The context has the ids that log entries about these captions show.
+        translate = self._translators.translate
+        run = partial(copy_context().run, translated, captions, languages, translate)
+        return await loop.run_in_executor(self._thread, run)
 
 
 class TagRunner:

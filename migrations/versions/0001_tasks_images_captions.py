@@ -8,6 +8,9 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+JSON = sa.JSON().with_variant(sa.Text(), "postgresql")  # see JsonText in captiond.store.tables
+
 
 def upgrade() -> None:
     op.create_table(
@@ -25,18 +28,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "images",
-        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("id", LONG, autoincrement=True, nullable=False),
         sa.Column("task_id", sa.String(64), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("filename", sa.Text(), nullable=False),
         sa.Column("sha256", sa.String(64), nullable=True),
-        sa.Column("offset", sa.Integer(), nullable=False),
-        sa.Column("size", sa.Integer(), nullable=False),
+        sa.Column("offset", LONG, nullable=False),
+        sa.Column("size", LONG, nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("blame", sa.Integer(), nullable=False),
         sa.Column("owner", sa.String(64), nullable=True),
-        sa.Column("result", sa.JSON(), nullable=True),
+        sa.Column("result", JSON, nullable=True),
         sa.ForeignKeyConstraint(
             ["task_id"], ["tasks.id"], name="fk_images_task_id", ondelete="CASCADE"
         ),
@@ -49,7 +52,7 @@ def upgrade() -> None:
         "captions",
         sa.Column("key", sa.String(64), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("result", sa.JSON(), nullable=False),
+        sa.Column("result", JSON, nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_captions"),
     )
 

@@ -10,7 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("tasks", sa.Column("options", sa.JSON(), nullable=True))
+    op.add_column(
+        "tasks",
+        sa.Column("options", sa.JSON().with_variant(sa.Text(), "postgresql"), nullable=True),
+    )
 
 
 def downgrade() -> None:

@@ -13,7 +13,9 @@ NAME = "ix_tasks_finished_at_spool"
 
 def upgrade() -> None:
     named = sa.text("spool IS NOT NULL")
-    op.create_index(NAME, "tasks", ["finished_at", "spool"], sqlite_where=named)
+    op.create_index(
+        NAME, "tasks", ["finished_at", "spool"], sqlite_where=named, postgresql_where=named
+    )
 
 
 def downgrade() -> None:

@@ -8,6 +8,7 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
+LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 COLUMNS = (
     sa.Column("client", sa.Text(), nullable=False, server_default=sa.text("''")),
     sa.Column("weight", sa.Float(), nullable=False, server_default=sa.text("1")),
@@ -29,17 +30,25 @@ def upgrade() -> None:
         "tasks",
         ["client", "turn", "created_at"],
         sqlite_where=WAITS,
+        postgresql_where=WAITS,
     )
     op.create_index(
         "ix_tasks_client_open_images_size",
         "tasks",
         ["client", "open_images", "size"],
         sqlite_where=UNFINISHED,
+        postgresql_where=UNFINISHED,
     )
-    op.create_index("ix_images_task_id_id", "images", ["task_id", "id"], sqlite_where=IS_PENDING)
+    op.create_index(
+        "ix_images_task_id_id",
+        "images",
+        ["task_id", "id"],
+        sqlite_where=IS_PENDING,
+        postgresql_where=IS_PENDING,
+    )
     op.create_table(
         "turns",
-        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("id", LONG, nullable=False),
         sa.Column("client", sa.Text(), nullable=False),
         sa.Column("weight", sa.Float(), nullable=False),
         sa.Column("turn", sa.Float(), nullable=False),
@@ -60,7 +69,7 @@ def upgrade() -> None:
     op.execute("UPDATE tasks SET turn = 0 WHERE finished_at IS NULL")
     op.execute(
         "INSERT INTO turns (client, weight, turn, waits) "
-        "SELECT '', 1, 0, 1 WHERE EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NULL)"
+        "SELECT '', 1, 0, true WHERE EXISTS (SELECT 1 FROM tasks WHERE finished_at IS NULL)"
     )
 
 

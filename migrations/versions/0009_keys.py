@@ -15,7 +15,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(16), nullable=False),
         sa.Column("name", sa.String(64), nullable=False),
         sa.Column("digest", sa.String(64), nullable=False),
-        sa.Column("scopes", sa.JSON(), nullable=False),
+        sa.Column("scopes", sa.JSON().with_variant(sa.Text(), "postgresql"), nullable=False),
         sa.Column("weight", sa.Float(), nullable=False),
         sa.Column("share", sa.Float(), nullable=False),
         sa.Column("requests", sa.Integer(), nullable=True),

@@ -25,9 +25,21 @@ def upgrade() -> None:
         "images", sa.Column("revision", sa.Integer(), nullable=False, server_default=sa.text("0"))
     )
     stored = sa.text("revision > 0")
-    op.create_index(RESULTS, "images", ["task_id", "revision", "position"], sqlite_where=stored)
+    op.create_index(
+        RESULTS,
+        "images",
+        ["task_id", "revision", "position"],
+        sqlite_where=stored,
+        postgresql_where=stored,
+    )
     uncaptioned = sa.text("status IN ('FAILED', 'CANCELLED')")
-    op.create_index(UNCAPTIONED, "images", ["task_id", "status"], sqlite_where=uncaptioned)
+    op.create_index(
+        UNCAPTIONED,
+        "images",
+        ["task_id", "status"],
+        sqlite_where=uncaptioned,
+        postgresql_where=uncaptioned,
+    )
 
 
 def downgrade() -> None:

@@ -33,7 +33,7 @@ async def main() -> None:
         folder = Path(tempfile.mkdtemp(prefix="claims-", dir=BUILD))
         engine = make_engine(folder / "captiond.db")
         try:
-            await prepare_database(engine, folder / "captiond.db")
+            await prepare_database(engine)
             await fill(engine, clients, images)
             show(f"{clients} clients, tasks of {images} images", *await measure(engine))
         finally:

@@ -102,7 +102,7 @@ async def answer(web: WebProcess) -> None:
 async def web(folder: Path, clients: ClientSettings, *keys: Key) -> AsyncIterator[WebProcess]:
     """Run a web process that is answered at once. With keys, requests need one of them."""
     engine = make_engine(folder / "captiond.db")
-    await prepare_database(engine, folder / "captiond.db")
+    await prepare_database(engine)
     async with web_process(engine, folder, clients=clients) as process:
         await process.set_keys(*keys, required=bool(keys))
         answering = asyncio.create_task(answer(process))

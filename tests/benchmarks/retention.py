@@ -21,10 +21,10 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
 from captiond.store import captions, expiry, tasks
+from captiond.store.backend import BEGIN
 from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import BEGIN
 from captiond.store.tasks import insert_images, insert_tasks
 from captiond.supervisor.retention import ROWS, little_by_little
 from captiond.supervisor.supervisor import CHECKPOINT_SECONDS
@@ -76,7 +76,7 @@ async def measure(
     folder = Path(tempfile.mkdtemp(prefix="retention-", dir="."))
     engine, other = (make_engine(folder / "captiond.db") for _ in range(2))
     try:
-        await prepare_database(engine, folder / "captiond.db")
+        await prepare_database(engine)
         await fill(engine)
         alone = await waits(other, asyncio.sleep(3))
         deletions = held(engine)

@@ -71,7 +71,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as folder:
         path = Path(folder) / "captiond.db"
         engine = make_engine(path)
-        await prepare_database(engine, path)
+        await prepare_database(engine)
         await asyncio.to_thread(fill, path)
         sys.stdout.write("| list | median |\n|---|---|\n")
         for name, asked in LISTS.items():

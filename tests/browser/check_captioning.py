@@ -1,6 +1,7 @@
 """Images are captioned on the web page: one by one, told apart, copied, filtered, downloaded."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -100,6 +101,22 @@ def test_options_are_sent_and_folded_away(page: CaptionPage, service: Service) -
         "tag_deny=yellow sun",
         "images=@boat_and_sun.png",
     ):
+        expect(page["#snippet"]).to_contain_text(part)
+
+
+def test_tags_can_be_chosen_from_words_and_repetition_limited(
+    page: CaptionPage, service: Service
+) -> None:
+    page.open(f"{service.url}/").wait_for_text("Ready", "#health").choose([BOAT])
+    page["#options > summary"].click()
+    page["[name=no_repeat_ngram_size]"].fill("2")
+    page["[name=vocabulary]"].fill("boat, sheep")
+    page.send().finished()
+    tags = page.card(1).locator(".tag")
+    expect(tags.filter(has_text=re.compile("^boat$"))).to_have_count(1)
+    expect(tags.filter(has_text="sheep")).to_have_count(0)
+    page["#snippets > summary"].click()
+    for part in ("no_repeat_ngram_size=2", "vocabulary=boat, sheep"):
         expect(page["#snippet"]).to_contain_text(part)
 
 

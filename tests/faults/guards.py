@@ -133,15 +133,30 @@ class Guard:
 DISK, KILLS, POISON, CLIENTS = (
     f"tests/faults/test_{name}.py -k " for name in ("disk", "kills", "poison", "clients")
 )
+POSTGRES = "tests/unit/test_postgres.py -k "
 CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
+    Guard(
+        "passing-failures-are-not-cached",
+        value("False"),
+        "tests/unit/test_model_process.py -k fails_once",
+    ),
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
     Guard("damaged-caption", uncaught, "tests/unit/test_store.py -k damaged_caption"),
     Guard("damaged-options", uncaught, "tests/unit/test_store.py -k options_are_damaged"),
     Guard("one-task-for-a-key", always, CLIENTS + "the_same_key"),
     Guard("damaged-database", never, DISK + "damaged_database"),
     Guard("retry-until-stored", uncaught, DISK + "results_wait"),
+    Guard("accepted-once", uncaught, POSTGRES + "accepted_once"),
+    Guard("claims-of-lost-answers", never, "tests/unit/test_assignment.py -k answer"),
+    Guard("dead-connections-replaced", never, POSTGRES + "old_connections"),
+    Guard("file-of-an-uncertain-task", uncaught, "tests/unit/test_acceptance.py -k may_have_been"),
+    Guard("repeat-after-conflict", uncaught, POSTGRES + "deadlock"),
+    Guard("tasks-locked-before-images", never, POSTGRES + "revisions"),
+    Guard("no-copy-of-a-running-service", never, "tests/unit/test_moving.py -k in_use"),
+    Guard("copies-compared", never, "tests/unit/test_moving.py -k differs"),
+    Guard("no-service-on-an-unfinished-copy", never, "tests/unit/test_moving.py -k interrupted"),
     Guard("tasks-that-fail-in-a-claim", remove, "tests/unit/test_assignment.py"),
     # ---------------------------------------------------------------- clients that follow tasks
     Guard("results-in-order", value("literal_column('0', Integer)"), "tests/unit/test_history.py"),
@@ -195,6 +210,7 @@ GUARDS = (
     Guard("replay-of-a-full-queue", never, "tests/unit/test_queue_limit.py -k sent_again"),
     Guard("pipelined-requests-are-paced", remove, "tests/unit/test_pipelining.py"),
     Guard("missing-library", never, "tests/unit/test_config.py -k library"),
+    Guard("missing-s3", never, "tests/unit/test_config.py -k object_storage_without"),
     Guard("a-stop-is-no-alarm", always, "tests/unit/test_attendance.py -k too_late_in_a_stop"),
     Guard("named-files-count", never, "tests/unit/test_named_files.py -k as_much_as_sent"),
     Guard("reserve-of-disk-space", never, "tests/unit/test_spool_room.py -k reserve"),

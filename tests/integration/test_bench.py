@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,11 @@ def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
     quick = ("--quick", "--rounds", "1", "--json", "--model", MODEL)
     result = captiond("bench", *quick, cwd=tmp_path, **ONE_THREAD)
     assert result.returncode == 0
-    assert result.stderr.startswith("captiond: preparing the model\n")
+    first, *following = result.stderr.splitlines()
+    assert first == "captiond: preparing the model"
+    progress = re.compile(r"captiond: measurement \d+ of \d+: .+")
+    for line in following:
+        assert progress.fullmatch(line) or json.loads(line)["level"] == "info"
     report = json.loads(result.stdout)
     assert report["model"] == MODEL
     figures = report["figures"]

@@ -3,16 +3,19 @@
 import asyncio
 import hashlib
 import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
 from captiond.config import DataSettings, ImageSettings, Settings
 from captiond.deaths import BLAME_LIMIT, Death
 from captiond.decoding import pool as pool_module
-from captiond.decoding.decode import Geometry
+from captiond.decoding.decode import Geometry, Pixels
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
@@ -114,6 +117,56 @@ async def test_a_decoder_in_its_box_decodes_heic(tmp_path: Path) -> None:
         cut = await pool.decode(stored(settings, content[: len(content) // 2]))
         assert isinstance(cut, Refused)
         assert cut.code == "corrupt_image"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_images_that_are_handed_over_are_decoded_as_those_in_the_folder(
+    tmp_path: Path, *, kept: bool
+) -> None:
+    """The decoder has no other way to read them. A large one is followed by a small one."""
+    settings = settings_of(tmp_path)
+    async with running_pool(settings, Slots(4, GEOMETRY)) as pool:
+        for content in (png(1) + bytes(3_000_000), png(2), png(3)):
+            work = stored(settings, content)
+            from_folder = await pool.decode(work)
+            assert isinstance(from_folder, DecodedImage)
+            away = SpooledImage("web0-a/1", 0, len(content), work.image.sha256)
+            handed_over = await pool.decode(bulk(away if not kept else work.image), content=content)
+            assert isinstance(handed_over, DecodedImage), handed_over
+            assert handed_over.decoded == from_folder.decoded
+            first, second = (
+                pool.gather([each.slot], space()).copy() for each in (from_folder, handed_over)
+            )
+            assert (first == second).all()
+
+
+async def test_an_image_survives_the_death_of_the_decoder_that_it_was_handed_to(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(tmp_path)
+    content = png(3)
+    image = bulk(SpooledImage("web0-a/1", 0, len(content), "sha"))
+    before = set(multiprocessing.active_children())
+    async with running_pool(settings, Slots(2, GEOMETRY)) as pool:
+        first = await pool.decode(image, content=content)
+        assert isinstance(first, DecodedImage)
+        pool.free([first.slot])
+        (decoder,) = set(multiprocessing.active_children()) - before
+        assert decoder.pid is not None
+        os.kill(decoder.pid, signal.SIGSTOP)
+        with capture_logs() as logs:
+            waiting = asyncio.create_task(pool.decode(image, content=content))
+            await asyncio.sleep(0)
+            while pool._jobs._jobs.waiting(Lane.BULK):  # noqa: ASYNC110 - the queue has no event
+                await asyncio.sleep(0.01)
+            os.kill(decoder.pid, signal.SIGKILL)
+            second = await waiting
+        assert isinstance(second, DecodedImage), second
+        assert [entry["event"] for entry in logs] == ["decoder_died"]
+
+
+def space() -> Pixels:
+    return np.empty((1, *GEOMETRY.shape), np.uint8)
 
 
 def check_box() -> None:

@@ -109,8 +109,8 @@ def test_settings_are_tried_by_flags_and_by_a_file(tmp_path: Path) -> None:
     ("arguments", "status", "told"),
     [
         (("--language", "fr"), 2, "command line: tags.language = 'fr': tags.pipelines has no"),
-        (("--kinds", "verb"), 2, "tags.kinds = 'verb': Input should be 'phrase', 'noun'"),
-        (("--categories", "fod"), 2, "tags.categories = 'fod': Input should be 'person'"),
+        (("--kinds", "verb"), 2, "tags.kinds = 'verb': must be 'phrase', 'noun'"),
+        (("--categories", "fod"), 2, "tags.categories = 'fod': must be 'person'"),
         (("--synonyms", "none.txt"), 2, "tags.synonyms = none.txt: cannot be read"),
         (("--file", "none.txt"), 1, "none.txt: cannot be read: No such file or directory"),
     ],

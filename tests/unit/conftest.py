@@ -1,15 +1,47 @@
-"""The fixture `store`: a migrated database for each test."""
+"""The fixture `store`: a migrated database for each test.
+
+It is one of SQLite. In the modules of BOTH, each test that has it runs on PostgreSQL as well.
+"""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
 import pytest
 
+from captiond.databaseurl import DatabaseAddress
 from captiond.store.engine import Engine, make_engine
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
+from tests.postgres import PostgresServer, postgres_server
+
+BOTH = {
+    "test_assignment",
+    "test_clock_jumps",
+    "test_completion",
+    "test_courier",
+    "test_deliveries",
+    "test_history",
+    "test_leases",
+    "test_results",
+    "test_retention",
+    "test_retry",
+    "test_status_cache",
+    "test_store",
+    "test_store_guards",
+    "test_turns",
+}
+SQLITE, POSTGRESQL = "sqlite", "postgresql"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of BOTH on each database, apart from those that say which one they need."""
+    if "database" in metafunc.fixturenames:
+        only = metafunc.definition.get_closest_marker("only_on")
+        both = metafunc.module.__name__.rpartition(".")[2] in BOTH
+        databases = only.args if only else (SQLITE, POSTGRESQL) if both else (SQLITE,)
+        metafunc.parametrize("database", databases, indirect=True)
 
 
 @pytest.fixture(scope="session")
@@ -21,20 +53,56 @@ def anyio_backend() -> str:
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return one migrated database file, which is copied for each test."""
     path = tmp_path_factory.mktemp("migrated") / "captiond.db"
-
-    async def migrate() -> None:
-        engine = make_engine(path)
-        await prepare_database(engine, path)
-        await checkpoint(engine)
-        await engine.dispose()
-
-    anyio.run(migrate)
+    anyio.run(migrate, DatabaseAddress(path))
     return path
 
 
+async def migrate(address: DatabaseAddress) -> None:
+    engine = make_engine(address)
+    await prepare_database(engine)
+    await checkpoint(engine)
+    await engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of this process, which leave it running."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: PostgresServer) -> str:
+    """Return the name of one migrated database, which is copied for each test."""
+    name = postgres.create_database()
+    anyio.run(migrate, postgres.address(name))
+    return name
+
+
 @pytest.fixture
-async def store(migrated_file: Path, tmp_path: Path) -> AsyncIterator[Engine]:
-    engine = make_engine(Path(shutil.copy(migrated_file, tmp_path)))
+def database(request: pytest.FixtureRequest) -> str:
+    """The kind of database that a test runs on."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_address(
+    request: pytest.FixtureRequest, database: str, tmp_path: Path
+) -> Iterator[DatabaseAddress]:
+    """Where the migrated database of a test is."""
+    if database == SQLITE:
+        file = request.getfixturevalue("migrated_file")
+        yield DatabaseAddress(Path(shutil.copy(file, tmp_path)))
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create_database(request.getfixturevalue("migrated_template"))
+    yield server.address(name)
+    server.drop_database(name)
+
+
+@pytest.fixture
+async def store(store_address: DatabaseAddress) -> AsyncIterator[Engine]:
+    engine = make_engine(store_address)
     try:
         yield engine
     finally:

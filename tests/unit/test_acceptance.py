@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from sqlalchemy import event
 
-from captiond.errors import KeyReused, StoreRefused
+from captiond.errors import KeyReused, StoreRefused, StoreUncertain
 from captiond.jobs import NewImage, NewTask, SpooledImage
+from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.store.tasks import Backlog
 from captiond.web.async_tasks.async_captioning import accept
@@ -123,3 +124,18 @@ async def test_a_file_is_kept_until_it_is_certain_that_no_row_refers_to_it(store
     with pytest.raises(asyncio.CancelledError):
         await cut_short
     assert [form.kept for form in (first, again, other, in_doubt)] == [True, False, False, True]
+
+
+async def test_a_file_is_kept_if_its_task_may_have_been_accepted(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection to the database was lost during the commit, and the server is away now."""
+
+    async def uncertain(*_: object) -> list[str]:
+        raise StoreUncertain("the connection was lost during a commit")
+
+    monkeypatch.setattr(tasks, "create_tasks", uncertain)
+    form = Form()
+    with pytest.raises(StoreUncertain):
+        await accept(TaskQueue(store), form, task("a"))
+    assert form.kept

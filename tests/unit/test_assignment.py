@@ -1,15 +1,19 @@
-"""What the supervisor does with the tasks that fail while they are claimed."""
+"""What the supervisor does with tasks that fail in a claim, and claims without an answer."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from captiond.errors import StoreUncertain
 from captiond.jobs import Status
 from captiond.metrics import CLAIMED, IMAGES_FINISHED
-from captiond.store import tasks
-from captiond.store.engine import Engine, writing
-from tests.unit.supervised import background, supervised, until
+from captiond.store import claims, tasks
+from captiond.store.engine import Engine, reading, writing
+from captiond.supervisor.roster import ChildKind
+from tests.unit.supervised import background, spawned, supervised, until
 from tests.unit.test_deliveries import task
 
 pytestmark = pytest.mark.anyio
@@ -34,3 +38,30 @@ async def test_the_file_of_a_task_that_fails_in_a_claim_is_removed(
     ended = await tasks.read_task(store, "t")
     assert ended is not None
     assert ended.status is Status.FAILED
+
+
+async def test_claims_whose_answer_was_lost_wait_again(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has carried a claim out, but the connection was lost before its answer."""
+    await tasks.create_task(store, task("t", images=5))
+    claim, lost = claims.claim, asyncio.Event()
+
+    async def claim_without_answer(engine: Engine, limit: int, **options: Any) -> claims.Claimed:
+        claimed = await claim(engine, limit, **options)
+        if not lost.is_set():
+            lost.set()
+            raise StoreUncertain("the connection was lost during a commit")
+        return claimed
+
+    monkeypatch.setattr(claims, "claim", claim_without_answer)
+    async with supervised(tmp_path, store) as parts, spawned(parts.settings, "model0-1") as child:
+        parts.roster.add(ChildKind.MODEL, child)
+        parts.dispatcher.model_ready(child.name, 2, 0)
+        async with background(parts.assignment.run_bulk()):
+            await until(lost.is_set)
+            parts.assignment.bulk_hint()
+            await until(lambda: len(parts.dispatcher.claimed_by(child.name)) == 2)
+    async with reading(store) as connection:
+        query = text("SELECT count(*) FROM images WHERE status = 'PROCESSING'")
+        assert (await connection.execute(query)).scalar_one() == 2

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from captiond.store.backup import copy
-from captiond.store.sqlite import PAGES
+from captiond.store.sqlite_file import PAGES
 
 ROWS = 5000
 FILLING = b"x" * 4000

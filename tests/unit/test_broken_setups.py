@@ -17,6 +17,7 @@ import pytest
 from captiond.captioners.files import EMBEDDED
 from captiond.cli.check_command import check, parts
 from captiond.config import Settings
+from captiond.databaseurl import DatabaseAddress
 from captiond.errors import (
     CaptiondError,
     NoSpace,
@@ -111,51 +112,51 @@ def test_a_part_of_the_data_folder_belongs_to_somebody_else(tmp_path: Path, name
 @as_root
 def test_a_database_that_nobody_may_write(tmp_path: Path) -> None:
     settings = settings_with(tmp_path)
-    let_others_pass(settings.database)
-    settings.database.write_text("")
-    for path in (tmp_path, settings.database):
+    let_others_pass(tmp_path / "captiond.db")
+    (tmp_path / "captiond.db").write_text("")
+    for path in (tmp_path, (tmp_path / "captiond.db")):
         os.chown(path, NOBODY, NOBODY)
-    settings.database.chmod(0o400)
+    (tmp_path / "captiond.db").chmod(0o400)
     message = said_to_nobody(settings, "database")
     _, _, command = message.partition("; run ")
-    assert command == f"chmod u+rw {settings.database}"
-    settings.database.chmod(0o600)
+    assert command == f"chmod u+rw {(tmp_path / 'captiond.db')}"
+    (tmp_path / "captiond.db").chmod(0o600)
     assert said_to_nobody(settings, "database") == ""
 
 
 def test_a_damaged_database(tmp_path: Path) -> None:
     settings = settings_with(tmp_path)
     assert "will be created" in result(settings, "database")
-    settings.database.write_bytes(b"damaged" * 1000)
+    (tmp_path / "captiond.db").write_bytes(b"damaged" * 1000)
     message = problem(settings, "database")
     assert (
         "Restore a backup, or move captiond.db, captiond.db-wal and captiond.db-shm away" in message
     )
-    settings.database.rename(tmp_path / "elsewhere.db")
+    (tmp_path / "captiond.db").rename(tmp_path / "elsewhere.db")
     assert "will be created" in result(settings, "database")
 
 
 def test_a_database_that_is_damaged_in_the_middle(tmp_path: Path) -> None:
     settings = settings_with(tmp_path)
-    asyncio.run(make_database(settings.database))
-    content = settings.database.read_bytes()
+    asyncio.run(make_database(tmp_path / "captiond.db"))
+    content = (tmp_path / "captiond.db").read_bytes()
     # The first page has the names of the tables, which are read in any case.
-    settings.database.write_bytes(content[:8192] + b"damaged!" * 2048 + content[24576:])
+    (tmp_path / "captiond.db").write_bytes(content[:8192] + b"damaged!" * 2048 + content[24576:])
     message = problem(settings, "database")
     assert "Restore a backup, or move captiond.db" in message
-    settings.database.write_bytes(content)  # the backup
-    assert result(settings, "database") == str(settings.database)
+    (tmp_path / "captiond.db").write_bytes(content)  # the backup
+    assert result(settings, "database") == str(tmp_path / "captiond.db")
 
 
 async def make_database(database: Path) -> None:
     engine = make_engine(database)
-    await prepare_database(engine, database)
+    await prepare_database(engine)
     await engine.dispose()
 
 
 def test_a_database_of_a_newer_captiond(tmp_path: Path) -> None:
     settings = settings_with(tmp_path)
-    with closing(sqlite3.connect(settings.database)) as connection:
+    with closing(sqlite3.connect(tmp_path / "captiond.db")) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
         connection.commit()
@@ -345,7 +346,7 @@ def test_a_secret_of_webhooks_that_is_none(tmp_path: Path) -> None:
             "tags.pipelines has no pipeline for this language, only for: en",
         ),
         ({"server": {"prot": 80}}, {"server": {"port": 80}}, "there is no such setting"),
-        ({"server": {"port": "http"}}, {"server": {"port": "80"}}, "should be a valid integer"),
+        ({"server": {"port": "http"}}, {"server": {"port": "80"}}, "must be a whole number"),
         ({"logs": {"level": "loud"}}, {"logs": {"level": "DEBUG"}}, "'debug', 'info', 'warning'"),
         ({"model": {"device": "gpu"}}, {"model": {"device": "cuda"}}, "must be auto, cpu, cuda"),
         ({"data": {"dir": ""}}, {"data": {"dir": "data"}}, "Path should not be empty"),
@@ -369,6 +370,7 @@ def test_a_wrong_setting(wrong: Sections, right: Sections, words: str) -> None:
     ],
 )
 def test_only_a_damaged_database_is_to_be_moved_away(tmp_path: Path, error: StoreError) -> None:
-    assert "move" not in str(at_start(tmp_path / "captiond.db", error))
-    damaged = str(at_start(tmp_path / "captiond.db", StoreDamaged("file is not a database")))
+    address = DatabaseAddress(tmp_path / "captiond.db")
+    assert "move" not in str(at_start(address, error))
+    damaged = str(at_start(address, StoreDamaged("file is not a database")))
     assert "Restore a backup, or move captiond.db" in damaged

@@ -81,7 +81,7 @@ async def test_only_files_that_no_task_needs_are_removed(tmp_path: Path) -> None
         assert names(tmp_path) == {"web0-b", "web0-c", "web1-d"}
         assert await cleaner.sweep("web0") == 1
         assert names(tmp_path) == {"web0-b", "web1-d"}
-        assert await cleaner.sweep() == 1
+        assert await cleaner.sweep_at_start() == 1
         assert names(tmp_path) == {"web0-b"}
 
 
@@ -136,14 +136,14 @@ class BrokenSpool(FolderSpool):
     def total_size(self) -> int:
         raise OSError(5, "Input/output error")
 
-    def sweep(self, keep: Collection[str], *, owner: str | None = None) -> int:
+    def sweep_at_start(self, keep: Collection[str]) -> int:
         raise OSError(5, "Input/output error")
 
 
 async def test_failures_of_the_storage_reach_no_caller(tmp_path: Path) -> None:
     write(tmp_path, "web0-a")
     async with working(BrokenSpool(tmp_path), unreadable) as cleaner:
-        assert await cleaner.sweep() == 0
+        assert await cleaner.sweep_at_start() == 0
         assert await cleaner.remove_unneeded(["web0-a"]) == 0
         assert await cleaner.remove(["web0-a"]) == 1, "it still works"
     assert names(tmp_path) == set()
@@ -157,11 +157,18 @@ class UnsteadySpool(FolderSpool):
         self.failures = failures
         self.sweeps: list[str | None] = []
 
-    def sweep(self, keep: Collection[str], *, owner: str | None = None) -> int:
+    def sweep(self, keep: Collection[str], *, owner: str) -> int:
+        self._begin(owner)
+        return super().sweep(keep, owner=owner)
+
+    def sweep_at_start(self, keep: Collection[str]) -> int:
+        self._begin(None)
+        return super().sweep_at_start(keep)
+
+    def _begin(self, owner: str | None) -> None:
         self.sweeps.append(owner)
         if len(self.sweeps) <= self.failures:
             raise OSError(5, "Input/output error")
-        return super().sweep(keep, owner=owner)
 
 
 async def test_the_sweep_after_a_death_is_repeated_until_it_succeeds(
@@ -183,7 +190,7 @@ async def test_the_sweep_of_all_files_is_not_repeated(
     monkeypatch.setattr(cleaners, "FIRST_RETRY", 0.001)
     spool = UnsteadySpool(tmp_path, failures=1)
     async with working(spool, nothing) as cleaner:
-        assert await cleaner.sweep() == 0
+        assert await cleaner.sweep_at_start() == 0
         for name in ("a", "b"):
             await cleaner.sweep(name)
     assert spool.sweeps == [None, "a", "b"]

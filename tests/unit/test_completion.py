@@ -26,11 +26,13 @@ from captiond.jobs import (
 from captiond.messages import Finished, Measured, Message, Timings, Work
 from captiond.metrics import IMAGES_FINISHED, STAGE_SECONDS
 from captiond.processes.channel import Channel
+from captiond.recording import Recorder
 from captiond.store import captions, claims, tasks
 from captiond.store.engine import Engine
 from captiond.tags import TagFilter
 from captiond.worker import completion
 from captiond.worker.completion import Completion, FinishedImage
+from captiond.worker.fetching import ImageFetcher
 from captiond.worker.intake import ImageIntake
 from captiond.worker.known import KnownCaptions
 from captiond.worker.recipe import Recipe
@@ -89,7 +91,8 @@ async def test_known_images_of_a_task_take_a_handful_of_transactions(store: Engi
     async with channels() as (ours, theirs):
         reporter = Reporter(theirs, "model0-1f")
         known = KnownCaptions(RECIPE, store)
-        intake = ImageIntake(RECIPE, known, Completion(known, store, reporter), reporter)
+        completion = Completion(known, store, reporter)
+        intake = ImageIntake(RECIPE, known, ImageFetcher(None, Recorder()), completion, reporter)
         async with asyncio.TaskGroup() as group:
             for work in works:
                 group.create_task(intake.accept(work))

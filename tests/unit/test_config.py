@@ -14,6 +14,7 @@ from captiond.config import MIB, ImageSettings, ImageType, Settings
 from captiond.errors import SettingsError
 from captiond.keys import new_secret
 from captiond.sources import checked, layers_of, load_settings, origins
+from captiond.upload_settings import UploadSettings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -149,15 +150,15 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("", {"CAPTIOND_LOGS": "a", "CAPTIOND_LOGS__LEVEL": "info"}, "CAPTIOND_LOGS = 'a'"),
         ("", {"CAPTIOND_LOGS__LEVEL": "info", "CAPTIOND_LOGS": "a"}, "CAPTIOND_LOGS = 'a'"),
         # Tables: whole, and by entry.
-        ("", {"CAPTIOND_TAGS__PIPELINES": "en"}, "CAPTIOND_TAGS__PIPELINES = 'en': Input should"),
-        ("", {"CAPTIOND_TAGS__PIPELINES": "{'en'"}, "CAPTIOND_TAGS__PIPELINES = \"{'en'\": Input"),
+        ("", {"CAPTIOND_TAGS__PIPELINES": "en"}, "CAPTIOND_TAGS__PIPELINES = 'en': must be"),
+        ("", {"CAPTIOND_TAGS__PIPELINES": "{'en'"}, "CAPTIOND_TAGS__PIPELINES = \"{'en'\": must"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "1x=a"}, "CAPTIOND_TAGS__PIPELINES = '1x': String"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "{}"}, "CAPTIOND_TAGS__PIPELINES = {}: Dictionary"),
         ("[tags.pipelines]\nde = ''", {}, "captiond.toml: tags.pipelines.de = '': String"),
         (
             "[model]\ndevice = 'gpu'",
             {},
-            "model.device = 'gpu': Value error, must be auto, cpu, cuda",
+            "model.device = 'gpu': must be auto, cpu, cuda",
         ),
         ("", {"CAPTIOND_TAGS__PIPELINES__1X": "a"}, "CAPTIOND_TAGS__PIPELINES__1X = '1x': String"),
         (
@@ -174,7 +175,7 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         # Entries of settings that are no tables.
         ("", {"CAPTIOND_SERVER__PORT__X": "1"}, "CAPTIOND_SERVER__PORT__X: there is no such"),
         ("", {"CAPTIOND_TAGS__DENY__0": "cat"}, "CAPTIOND_TAGS__DENY__0: there is no such setting"),
-        ("", {"CAPTIOND_IMAGES__TYPES": '["png"'}, "CAPTIOND_IMAGES__TYPES = '[\"png\"': Input"),
+        ("", {"CAPTIOND_IMAGES__TYPES": '["png"'}, "CAPTIOND_IMAGES__TYPES = '[\"png\"': must"),
     ],
 )
 def test_an_error_names_the_source_the_key_and_the_value(
@@ -183,6 +184,31 @@ def test_an_error_names_the_source_the_key_and_the_value(
     with pytest.raises(SettingsError) as caught:
         load(write(tmp_path, text), environ)
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        ("[server]\nprot = 1", {}, "no such setting; did you mean server.port?"),
+        ("[modle]\nname = 'x'", {}, "modle: there is no such setting; did you mean model?"),
+        ("[model]\nbeams = 3", {}, "model.beams: there is no such setting"),
+        ("[generation]\nnum_beam = 3", {}, "did you mean generation.num_beams?"),
+        ("[tags]\ndecoders = 3", {}, "did you mean images.decoders?"),
+        ("", {"CAPTIOND_MODEL__PRECISON": "1"}, "did you mean CAPTIOND_MODEL__PRECISION?"),
+        ("[server]\nzzz = 1", {}, "server.zzz: there is no such setting"),
+        (f"[server]\n{'port' * 50} = 1", {}, "there is no such setting"),
+        ("[server]\nport = 'x'", {}, "server.port = 'x': must be a whole number"),
+        ("[server]\nport = 99999", {}, "server.port = 99999: must be at most 65535"),
+        ("[cache]\nenabled = 'x'", {}, "cache.enabled = 'x': must be true or false"),
+        ("[model]\nprecision = 'fp33'", {}, "'fp16', 'bf16', 'fp8' or 'int8'"),
+    ],
+)
+def test_an_error_ends_with_what_helps(
+    tmp_path: Path, text: str, environ: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(write(tmp_path, text), environ)
+    assert str(caught.value).endswith(expected)
 
 
 def test_an_error_names_the_entry_that_the_command_line_sets() -> None:
@@ -270,6 +296,46 @@ def test_a_type_without_its_library_is_an_error_at_the_start(
     with pytest.raises(ValidationError, match=re.escape(f"captiond[{name}]")):
         ImageSettings(types=("jpeg", name))
     ImageSettings()
+
+
+def test_object_storage_without_its_library_is_an_error_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert UploadSettings(url="s3://bucket").url == "s3://bucket"
+    monkeypatch.setattr("captiond.upload_settings.find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=re.escape("captiond[s3]")):
+        UploadSettings(url="s3://bucket")
+    UploadSettings()
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "prefix"),
+    [
+        ("s3://my-bucket", "my-bucket", ""),
+        ("s3://my.bucket//a/b/", "my.bucket", "a/b"),
+        ("", "", ""),
+    ],
+)
+def test_a_bucket_and_its_prefix(url: str, bucket: str, prefix: str) -> None:
+    settings = UploadSettings(url=url)
+    assert (settings.bucket, settings.prefix) == (bucket, prefix)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["/srv/spool", "s3://", "s3://A/b", "s3://key:secret@bucket", "gs://bucket", "s3://b?a=b"],
+)
+def test_what_is_no_bucket_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="must be s3://bucket or s3://bucket/prefix"):
+        UploadSettings(url=url)
+
+
+def test_no_message_shows_the_secret_of_the_object_storage(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"uploads\.secret_access_key") as error:
+        load(write(tmp_path, "[uploads]\nsecret_access_key = ['hidden']"))
+    assert "hidden" not in str(error.value)
+    settings = load(environ={"CAPTIOND_UPLOADS__SECRET_ACCESS_KEY": "hidden"})
+    assert "hidden" not in repr(settings)
 
 
 @pytest.mark.parametrize("size", [1, MIB - 1])

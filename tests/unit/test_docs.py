@@ -32,8 +32,8 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 COMMANDS = {"captiond", ".venv/bin/captiond", "/opt/captiond/bin/captiond"}
 # Programs that are not ours. Their arguments are not checked.
 OTHERS = {
-    "chown", "cp", "docker", "echo", "install", "journalctl", "python3.11", "/opt/captiond/bin/pip",
-    "rm", "sqlite3", "systemctl",
+    "chown", "cp", "createdb", "createuser", "docker", "echo", "install", "journalctl",
+    "python3.11", "/opt/captiond/bin/pip", "pg_dump", "pg_restore", "rm", "sqlite3", "systemctl",
 }  # fmt: skip
 FILE_FIELDS = {"image", "images", "path"}
 

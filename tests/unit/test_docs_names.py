@@ -15,7 +15,7 @@ PACKAGE = ROOT / "captiond"
 DESIGN = ROOT / "docs" / "design.md"
 FOLDERS = {path.name for path in (*ROOT.iterdir(), *PACKAGE.iterdir()) if path.is_dir()}
 EMBEDDED = {f"captiond/{path.name}" for path in (PACKAGE / "embedded").iterdir()}  # names of models
-WRITTEN = {"build"}  # folders that commands write
+WRITTEN = {"build", "spool"}  # folders that captiond and commands write
 PATH = re.compile(r"[\w.-]+(?:/[\w.-]+)*/?")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.config import DataSettings, Settings
 from captiond.jobs import Lane, NewImage, NewTask, SpooledImage
 from captiond.messages import Ask, Health, ModelInfo, Ready
 from captiond.metrics import (
@@ -25,8 +24,9 @@ from captiond.recording import Registry
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine, make_engine
 from captiond.store.figures import store_figures
+from captiond.store.sqlite_file import size_of
 from captiond.supervisor.assignment import bulk_work
-from captiond.supervisor.gauges import Gauges, size_of_database
+from captiond.supervisor.gauges import Gauges
 from tests.unit.supervised import Parts, supervised
 
 pytestmark = pytest.mark.anyio
@@ -103,9 +103,8 @@ async def test_the_state_and_the_model_are_those_that_clients_see(
 
 async def test_a_database_that_cannot_be_read_leaves_the_last_numbers(tmp_path: Path) -> None:
     """The metrics are answered all the same: somebody wants to know what is wrong."""
-    settings = Settings(data=DataSettings(dir=tmp_path))
-    settings.database.write_bytes(b"no database" * 1000)
-    engine = make_engine(settings.database)
+    (tmp_path / "captiond.db").write_bytes(b"no database" * 1000)
+    engine = make_engine(tmp_path / "captiond.db")
     async with supervised(tmp_path, engine) as parts:
         with capture_logs() as logs:
             await gauges_of(parts, engine).refresh()
@@ -117,11 +116,11 @@ async def test_a_database_that_cannot_be_read_leaves_the_last_numbers(tmp_path: 
 
 def test_the_size_of_the_database_has_its_log(tmp_path: Path) -> None:
     path = tmp_path / "captiond.db"
-    assert size_of_database(path) == 0
+    assert size_of(path) == 0
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("CREATE TABLE t (a)")
     wal = path.with_name("captiond.db-wal").stat().st_size
     assert wal > 0
-    assert size_of_database(path) == path.stat().st_size + wal
+    assert size_of(path) == path.stat().st_size + wal
     connection.close()

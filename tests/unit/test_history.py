@@ -72,6 +72,7 @@ async def test_results_of_a_revision_stay_the_same_while_the_task_goes_on(store:
     assert await positions() == [0, 1, 5]
 
 
+@pytest.mark.only_on("sqlite")
 async def test_what_follows_is_found_by_an_index(store: Engine) -> None:
     """Otherwise each new result of a large task would cost a look at all its images."""
     statements: list[tuple[str, Any]] = []

@@ -1,6 +1,7 @@
 """Claims have owners, and only those of a dead owner wait again."""
 
 import asyncio
+import secrets
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from structlog.testing import capture_logs
 from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage, Status
 from captiond.store import claims, leases, tasks
 from captiond.store.engine import Engine, reading, writing
-from captiond.store.sqlite import clock
+from captiond.store.expressions import clock
 from captiond.supervisor.renewal import renew_forever
 from tests.patience import PATIENCE
 
@@ -45,7 +46,9 @@ async def seconds_left(engine: Engine, node: str) -> float | None:
 
 async def owners(engine: Engine) -> list[str | None]:
     async with reading(engine) as connection:
-        return list((await connection.execute(text("SELECT owner FROM images"))).scalars())
+        return list(
+            (await connection.execute(text("SELECT owner FROM images ORDER BY id"))).scalars()
+        )
 
 
 async def test_a_claim_has_an_owner_and_extends_the_lease_of_its_node(store: Engine) -> None:
@@ -95,6 +98,7 @@ async def test_a_clock_that_jumps_takes_nothing_from_a_living_node(store: Engine
     assert mine.image_id in await claims.finish(store, [result], now=3.0)
 
 
+@pytest.mark.only_on("sqlite")
 async def test_a_start_takes_the_claims_of_every_earlier_life(store: Engine) -> None:
     await accept(store, "t", 4)
     await claim(store, HERE, "model0", 1)
@@ -107,6 +111,64 @@ async def test_a_start_takes_the_claims_of_every_earlier_life(store: Engine) -> 
     assert await seconds_left(store, "new-3") is not None
 
 
+@pytest.mark.only_on("postgresql")
+async def test_a_start_takes_the_claims_of_its_own_folder_and_of_nodes_without_a_lease(
+    store: Engine,
+) -> None:
+    homes = [secrets.token_hex(6) for _ in range(3)]
+    here, earlier = (leases.new_node("host", homes[0]) for _ in range(2))
+    alive, expired = leases.new_node("host", homes[1]), leases.new_node("host", homes[2])
+    await accept(store, "t", 5)
+    await claim(store, expired, "model0", 1)
+    await let_all_leases_expire(store)
+    for node in (alive, earlier, here):
+        await claim(store, node, "model0", 1)
+    await claim(store, "gone", "model0", 1)
+    async with writing(store) as connection:
+        await connection.execute(text("DELETE FROM nodes WHERE id = 'gone'"))
+    assert await leases.recover(store, here) == 3
+    assert await owners(store) == [None, f"{alive}/model0", None, f"{here}/model0", None]
+    assert await leases.recover(store, here) == 0
+
+
+@pytest.mark.only_on("postgresql")
+async def test_an_idle_node_of_several_has_a_lease(store: Engine) -> None:
+    await leases.renew(store, HERE)
+    first = await seconds_left(store, HERE)
+    await let_all_leases_expire(store)
+    await leases.renew(store, HERE)
+    second = await seconds_left(store, HERE)
+    assert first is not None
+    assert second is not None
+    assert min(first, second) > 0
+
+
+async def test_expired_claims_are_returned_once_however_many_nodes_look(store: Engine) -> None:
+    await accept(store, "t", 20)
+    await claim(store, "dead", "model0", 20)
+    await let_all_leases_expire(store)
+    returned = await asyncio.gather(
+        *(leases.requeue_expired(store, f"node{number}") for number in range(8))
+    )
+    assert sum(returned) == 20
+    again = await claim(store, HERE, "model0", 20)
+    assert [one.attempt for one in again] == [2] * 20
+
+
+async def test_claims_whose_answer_was_lost_are_released(store: Engine) -> None:
+    await accept(store, "t", 4)
+    known = await claim(store, HERE, "model0", 1)
+    await claim(store, HERE, "model0", 2)
+    await claim(store, HERE, "model1", 1)
+    owner = leases.owner_of(HERE, "model0")
+    ids = [one.image_id for one in known]
+    assert await claims.disown(store, owner=owner, known=ids) == 2
+    assert await owners(store) == [owner, None, None, f"{HERE}/model1"]
+    assert await claims.disown(store, owner=owner, known=ids) == 0
+    again = await claim(store, HERE, "model0", 9)
+    assert [one.attempt for one in again] == [2, 2]
+
+
 async def test_a_stop_releases_what_the_node_holds_and_its_lease(store: Engine) -> None:
     await accept(store, "t", 2)
     await claim(store, HERE, "model0", 1)
@@ -116,6 +178,7 @@ async def test_a_stop_releases_what_the_node_holds_and_its_lease(store: Engine) 
     assert await seconds_left(store, HERE) is None
 
 
+@pytest.mark.only_on("sqlite")
 async def test_a_renewal_writes_nothing_while_nothing_is_claimed(
     store: Engine, tmp_path: Path
 ) -> None:
@@ -141,18 +204,22 @@ async def test_a_node_that_is_the_beginning_of_another_holds_only_its_own(store:
 
 
 def test_a_node_is_named_for_its_host_and_its_owners_fit_their_column() -> None:
-    node = leases.new_node("Photos_of 100%.example.org")
-    assert node != leases.new_node("Photos_of 100%.example.org")
-    assert node.startswith("photos-of-100-.examp-")
+    home = secrets.token_hex(6)
+    node = leases.new_node("Photos_of 100%.example.org", home)
+    assert node != leases.new_node("Photos_of 100%.example.org", home)
+    assert node.startswith(f"photos-of-100-.examp-{home}-")
     assert len(node) <= 48
     assert len(leases.owner_of(node, "model15-0123abcd")) <= 64
+
+
+NOW = {"sqlite": "strftime('%s', 'now')", "postgresql": "extract(epoch FROM now())"}
 
 
 async def test_the_clock_is_the_databases(store: Engine) -> None:
     async with reading(store) as connection:
         now = (await connection.execute(select(clock()))).scalar_one()
-        query = text("SELECT CAST(strftime('%s', 'now') AS REAL)")
-        assert abs(now - (await connection.execute(query)).scalar_one()) < 5
+        query = text(f"SELECT {NOW[store.sql.dialect.name]}")
+        assert abs(now - float((await connection.execute(query)).scalar_one())) < 5
 
 
 async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(

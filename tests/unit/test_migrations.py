@@ -69,7 +69,7 @@ async def test_open_images_are_counted_and_claims_of_the_earlier_version_wait_ag
             engine, "runs", "PROCESSING", "PENDING", "PROCESSING", "COMPLETED", "FAILED"
         )
         await insert_task(engine, "finished", "COMPLETED", "COMPLETED", "FAILED")
-        await prepare_database(engine, path)
+        await prepare_database(engine)
         async with writing(engine) as connection:
             query = text("SELECT id, open_images FROM tasks")
             counted = {row.id: row.open_images for row in await connection.execute(query)}

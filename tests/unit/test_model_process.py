@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +28,16 @@ from captiond.messages import (
     Unready,
     Work,
 )
+from captiond.option_settings import TranslationSettings
 from captiond.processes.channel import Channel
 from captiond.processes.start import ModelStart
 from captiond.spool import open_spool
+from captiond.translation.marian import MarianTranslator
+from captiond.translation.translations import UNAVAILABLE
+from captiond.translation.translator import Sentence
 from captiond.worker.process import run
 from tests.conftest import png
+from tests.marian import write_marian
 from tests.patience import PATIENCE
 from tests.toy import toy_family, write_toy
 
@@ -48,7 +53,7 @@ def settings(tmp_path: Path, migrated_file: Path) -> Settings:
         images=ImageSettings(decoders=1),
     )
     settings.spool.mkdir(parents=True)
-    shutil.copy(migrated_file, settings.database)
+    shutil.copy(migrated_file, data / "captiond.db")
     return settings
 
 
@@ -72,13 +77,15 @@ async def next_message(channel: Channel) -> Message:
     return message
 
 
-def spooled(settings: Settings, ticket: str, number: int, options: Options | None = None) -> Work:
+async def spooled(
+    settings: Settings, ticket: str, number: int, options: Options | None = None
+) -> Work:
     """Work for an image that is in the spool."""
-    writer = open_spool(settings).writer("web0")
+    writer = open_spool(settings).writer("web0", durable=False)
     writer.begin()
     writer.write(memoryview(png(number)))
     image = writer.end()
-    writer.commit(durable=False)
+    await writer.commit()
     return Work(ticket, Lane.BULK, image, options=options or Options())
 
 
@@ -89,7 +96,7 @@ async def test_known_images_are_finished_while_the_model_is_loading(
     async with model_process(settings) as channel:
         assert isinstance(await next_message(channel), CacheReady)
         assert isinstance(await next_message(channel), Ready)
-        channel.send(spooled(settings, "first", 1))
+        channel.send(await spooled(settings, "first", 1))
         finished = await next_message(channel)
         assert isinstance(finished, Finished)
         assert isinstance(finished.outcome, Captioned)
@@ -100,18 +107,18 @@ async def test_known_images_are_finished_while_the_model_is_loading(
     async with model_process(settings) as channel:
         try:
             assert isinstance(await next_message(channel), CacheReady)
-            channel.send(spooled(settings, "new", 2))
-            channel.send(spooled(settings, "known", 1))
+            channel.send(await spooled(settings, "new", 2))
+            channel.send(await spooled(settings, "known", 1))
             known = await next_message(channel)
             assert isinstance(known, Finished)
             assert known.ticket == "known"
             assert isinstance(known.outcome, Captioned)
             assert known.outcome.cached
-            channel.send(replace(spooled(settings, "known too", 1), known_only=True))
+            channel.send(replace(await spooled(settings, "known too", 1), known_only=True))
             known = await next_message(channel)
             assert isinstance(known, Finished)
             assert isinstance(known.outcome, Captioned)
-            channel.send(replace(spooled(settings, "unknown", 3), known_only=True))
+            channel.send(replace(await spooled(settings, "unknown", 3), known_only=True))
             unknown = await next_message(channel)
             assert isinstance(unknown, Finished)
             assert isinstance(unknown.outcome, Refused)
@@ -140,7 +147,7 @@ async def test_more_images_than_slots_wait_for_a_slot(
             count = 20
             assert count <= message.window
             for number in range(count):
-                channel.send(spooled(settings, str(number), number))
+                channel.send(await spooled(settings, str(number), number))
         finally:
             may_load.set()
         ready = await next_message(channel)
@@ -160,7 +167,7 @@ async def test_an_option_that_the_model_does_not_support_is_refused(
     async with model_process(settings) as channel:
         assert isinstance(await next_message(channel), CacheReady)
         assert isinstance(await next_message(channel), Ready)
-        channel.send(spooled(settings, "1", 1, Options(generation=Generation(prompt="a"))))
+        channel.send(await spooled(settings, "1", 1, Options(generation=Generation(prompt="a"))))
         finished = await next_message(channel)
         assert isinstance(finished, Finished)
         assert isinstance(finished.outcome, Refused)
@@ -175,3 +182,45 @@ async def test_a_model_that_cannot_be_loaded_is_reported(settings: Settings) -> 
         assert isinstance(unready, Unready)
         assert unready.code == "model_broken"
         assert "'toy'" in unready.reason
+
+
+async def test_a_translation_that_fails_once_is_tried_again_the_next_time(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The English caption must not be in the cache as the German one."""
+    monkeypatch.setitem(FAMILIES, "toy", toy_family())
+    models = {"de": str(write_marian(tmp_path / "opus"))}
+    german = settings.model_copy(update={"translation": TranslationSettings(models=models)})
+    outcomes = []
+    async with model_process(german) as channel:
+        assert isinstance(await next_message(channel), CacheReady)
+        assert isinstance(await next_message(channel), Ready)
+        for ticket in ("no memory", "first", "known"):
+            with monkeypatch.context() as patched:
+                patched.setattr(MarianTranslator, "translate", answering(ticket))
+                asked = Options(caption_language="de")
+                channel.send(await spooled(german, ticket, 1, asked))
+                finished = await next_message(channel)
+            assert isinstance(finished, Finished)
+            assert isinstance(finished.outcome, Captioned)
+            outcomes.append(finished.outcome)
+        channel.send(Drain())
+    failed, first, known = outcomes
+    assert (failed.caption, failed.caption_en, failed.notes) == (
+        "a dark image",
+        None,
+        (UNAVAILABLE,),
+    )
+    assert (first.caption, first.caption_en, first.cached) == ("ein Bild", "a dark image", False)
+    assert known == replace(first, cached=True)
+
+
+def answering(ticket: str) -> Callable[[object, list[str]], list[Sentence]]:
+    """Return what a translator does for the image with this ticket."""
+
+    def translate(_: object, texts: list[str]) -> list[Sentence]:
+        if ticket == "no memory":
+            raise MemoryError
+        return [Sentence("ein Bild")] * len(texts)
+
+    return translate

@@ -158,7 +158,7 @@ def test_a_file_that_is_refused_is_not_read_whole(root: Path, tmp_path: Path) ->
             file.write(content)
             file.truncate(1_000_000)
     for name, limit, most in (("huge.png", 2 * PIECE, 0), ("film.mp4", 9_000_000, PIECE)):
-        writer = FolderSpool(tmp_path).writer("web0")
+        writer = FolderSpool(tmp_path).writer("web0", durable=False)
         writer.begin()
         with pytest.raises((FileTooLarge, NotAnImage)):
             copy_named(root, name, writer, check=check_png, limit=limit, share=100_000)
@@ -171,7 +171,7 @@ def test_a_file_that_grows_is_not_read_whole(
 ) -> None:
     (root / "grows.png").write_bytes(PNG)
     monkeypatch.setattr(named_files, "read_piece", lambda file: PNG + bytes(100_000))
-    writer = FolderSpool(tmp_path).writer("web0")
+    writer = FolderSpool(tmp_path).writer("web0", durable=False)
     writer.begin()
     with pytest.raises(FileTooLarge):
         copy_named(root, "grows.png", writer, check=check_png, limit=1_000_000, share=300_000)

@@ -93,6 +93,7 @@ NEVER_SENT = {
     "settings_error",
     "database_unusable",
     "backup_failed",
+    "copy_failed",
     "already_running",
     "key_exists",
     "key_not_found",

@@ -8,7 +8,12 @@ from pydantic import ValidationError
 
 from captiond.config import Settings
 from captiond.jobs import Generation, Options
-from captiond.option_settings import CaptionSettings, GenerationSettings, TagSettings
+from captiond.option_settings import (
+    CaptionSettings,
+    GenerationSettings,
+    TagSettings,
+    TranslationSettings,
+)
 from captiond.request_options import RequestOptions
 from captiond.tags import Category, Kind, TagOptions
 from captiond.web.async_tasks.callback_url import FIELD
@@ -16,6 +21,7 @@ from captiond.web.options import MAX_COMPARED, options_of
 from captiond.web.problems import InvalidRequest
 
 RULES = CaptionSettings().search_rules
+GERMAN = Settings(translation=TranslationSettings(models={"de": "a/b"}))
 HARD_LIMIT = replace(RULES, finish_tokens=0)
 
 
@@ -47,6 +53,7 @@ def test_every_option_is_read() -> None:
         "vocabulary_threshold": "2.5",
         "no_cache": "true",
         "language": "en",
+        "caption_language": "de",
         "tag_kinds": "noun,adjective,vocabulary",
         "tag_categories": '["animal"]',
         "tag_deny": "cat, d*g",
@@ -55,7 +62,7 @@ def test_every_option_is_read() -> None:
         "tag_max_number": "9",
     }
     assert set(fields) == set(RequestOptions.model_fields)
-    assert options_of(fields, Settings()) == Options(
+    assert options_of(fields, GERMAN) == Options(
         generation=Generation(
             "a photograph of",
             4,
@@ -72,6 +79,7 @@ def test_every_option_is_read() -> None:
         ),
         no_cache=True,
         language="en",
+        caption_language="de",
         tags=TagOptions(
             kinds=(Kind.NOUN, Kind.ADJECTIVE, Kind.VOCABULARY),
             categories=(Category.ANIMAL,),
@@ -227,3 +235,26 @@ def test_options_that_contradict_one_another(
     assert (problem["type"], problem["loc"]) == (name, ["body", name])
     assert problem["input"] == fields[name]
     assert message in str(problem["msg"])
+
+
+def test_a_language_of_captions_that_there_is_not_is_refused_with_those_that_there_are() -> None:
+    (problem,) = problems_of({"caption_language": "fr"}, GERMAN)
+    assert (problem["type"], problem["loc"]) == ("language", ["body", "caption_language"])
+    assert problem["input"] == "fr"
+    assert problem["msg"] == "No captions in this language; there are: en, de"
+    (problem,) = problems_of({"caption_language": "de"})
+    assert problem["msg"] == "No captions in this language; there are: en"
+    assert options_of({"caption_language": "en"}, Settings()) == Options(caption_language="en")
+
+
+def test_the_tags_of_a_translated_caption_have_no_language_of_their_own() -> None:
+    pipelines = {"en": "captiond/english", "nl": "nl_core_news_sm"}
+    settings = GERMAN.model_copy(update={"tags": TagSettings(pipelines=pipelines)})
+    (problem,) = problems_of({"caption_language": "de", "language": "nl"}, settings)
+    assert problem["loc"] == ["body", "language"]
+    assert "Tags of captions in de are translated from English" in str(problem["msg"])
+    german = settings.translation.model_copy(update={"language": "de"})
+    by_default = settings.model_copy(update={"translation": german})
+    assert problems_of({"language": "nl"}, by_default)
+    asked = {"caption_language": "en", "language": "nl"}
+    assert options_of(asked, by_default) == Options(language="nl", caption_language="en")

@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from captiond.captioners.families import FAMILIES
+from captiond.captioners.files import EMBEDDED
 from captiond.clients import Client
 from captiond.jobs import (
     NO_CONTEXT,
@@ -15,7 +17,11 @@ from captiond.jobs import (
     SpooledImage,
 )
 from captiond.messages import Work
+from captiond.option_settings import CaptionSettings
 from captiond.tags import TagFilter, TagOptions
+from captiond.wording.tidying import WORDING_VERSION, TextRules
+from captiond.worker import process
+from captiond.worker.process import wording_parts
 from captiond.worker.recipe import Recipe, generation_key
 
 RECIPE = Recipe("m", "f", lambda language: language or "en", Generation(), TagFilter(), True)
@@ -101,3 +107,20 @@ def test_each_key_has_its_own_captions() -> None:
     assert RECIPE.cache_key(heavier) in keys
     for name in ("", "address:192.0.2.1", "connection:1"):
         assert RECIPE.cache_key(replace(WORK, client=Client(name))) == RECIPE.cache_key(WORK)
+
+
+def test_what_the_wording_depends_on_is_a_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes, usual = EMBEDDED["captiond/scenes"], CaptionSettings()
+    parts = list(wording_parts(usual, scenes))
+    assert len(parts) == 2
+    unruled = CaptionSettings(
+        ban_hallucinations=False, **dict.fromkeys(TextRules.__dataclass_fields__, False)
+    )
+    assert list(wording_parts(unruled, scenes)) == []
+    with monkeypatch.context() as patched:
+        patched.setattr(process, "WORDING_VERSION", WORDING_VERSION + 1)
+        assert list(wording_parts(usual, scenes)) != parts
+    blip = FAMILIES["blip"]
+    monkeypatch.setitem(FAMILIES, "blip", replace(blip, invented_words=lambda: ("arafed",)))
+    assert list(wording_parts(usual, scenes)) != parts
+    assert list(wording_parts(unruled, scenes)) == []

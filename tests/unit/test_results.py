@@ -140,6 +140,6 @@ async def test_a_damaged_reason_of_a_failure_does_not_stop_the_finish_of_its_tas
 async def test_unknown_keys_of_a_cached_caption_are_ignored(store: Engine) -> None:
     await captions.remember(store, {"key": CAPTION}, now=1.0)
     async with writing(store) as connection:
-        query = text("UPDATE captions SET result = json_set(result, '$.newer', 1)")
+        query = text("UPDATE captions SET result = replace(result, '{', '{\"newer\": 1, ')")
         await connection.execute(query)
     assert await captions.look_up(store, ["key"]) == [CAPTION]

@@ -14,7 +14,11 @@ from captiond.errors import BodyTooLarge, NoSpace, NotAnImage, SpoolFull
 from captiond.jobs import Refused
 from captiond.messages import Answer, Ask, State
 from captiond.store.engine import Engine
-from captiond.web.uploading.spool_room import SETTLE_SECONDS, SpoolRoom
+from captiond.web.uploading.spool_room import (
+    REMOTE_SETTLE_SECONDS,
+    SETTLE_SECONDS,
+    SpoolRoom,
+)
 from tests.unit.webprocess import HEALTHY, PNG, web_process
 
 LIMITS = LimitSettings(spool_bytes=1000)
@@ -174,3 +178,30 @@ async def test_requests_are_refused_while_the_disk_is_nearly_full(
         assert list(web.spool.iterdir()) == []
         await web.set_state(HEALTHY)
         assert (await send("/async-batch-caption", "images")).status_code == 202
+
+
+def test_uploads_that_have_left_the_disk_take_none_of_it() -> None:
+    """They count for the limit of the spool until the bucket has been measured."""
+    now = 0.0
+    state = State(disk_free=10, spool_free=25)
+    room = SpoolRoom(LIMITS, lambda: state, remote=True, monotonic=lambda: now)
+    with room.upload(request("8"), durable=True, max_bytes=GIB) as first:
+        first.add(8)
+        with pytest.raises(NoSpace):
+            opened(room, "3")
+    opened(room, "10")
+    with room.upload(request("10"), durable=True, max_bytes=GIB) as upload:
+        upload.add(10)
+    with pytest.raises(SpoolFull):
+        opened(room, "8")
+    room.release(first)
+    opened(room, "8")
+    with room.upload(request("4"), durable=False, max_bytes=GIB) as waits:
+        waits.add(4)
+    with pytest.raises(NoSpace):
+        opened(room, "7", durable=False)
+    now = SETTLE_SECONDS
+    assert room.taken == 14
+    now = REMOTE_SETTLE_SECONDS
+    assert room.taken == 0
+    opened(room, "10")

@@ -1,6 +1,6 @@
 """Tasks in a real database: they are claimed, finished, cancelled, retried and cached."""
 
-import shutil
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -30,35 +30,22 @@ from captiond.jobs import (
     Status,
     TaskView,
 )
-from captiond.store import captions, claims, leases, sqlite, tasks
+from captiond.store import captions, claims, leases, sqlite_file, tasks
 from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
-from captiond.store.sqlite import BUSY_SECONDS
+from captiond.store.sqlite_file import BUSY_SECONDS
 from captiond.store.tables import Table
 from captiond.tags import Category, Kind, Tag, TagOptions
 
 pytestmark = pytest.mark.anyio
+HOME = secrets.token_hex(6)
 CAT = Tag("cat", "cat", Category.ANIMAL, Kind.NOUN, 2, 5)
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3, tag_details=(CAT,))
 OPTIONS = Options(
     language="en",
     tags=TagOptions(kinds=(Kind.NOUN,), categories=(Category.FOOD,), deny=("x*",), max_number=3),
 )
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One migrated database file, copied for each test."""
-    path = tmp_path_factory.mktemp("store") / "captiond.db"
-
-    async def migrate() -> None:
-        async with opened(path) as engine:
-            await prepare_database(engine, path)
-            await checkpoint(engine)
-
-    anyio.run(migrate)
-    return path
 
 
 @asynccontextmanager
@@ -71,9 +58,8 @@ async def opened(path: Path) -> AsyncIterator[Engine]:
 
 
 @pytest.fixture
-async def engine(migrated: Path, tmp_path: Path) -> AsyncIterator[Engine]:
-    async with opened(Path(shutil.copy(migrated, tmp_path))) as made:
-        yield made
+def engine(store: Engine) -> Engine:
+    return store
 
 
 def task(task_id: str, count: int, *, key: str | None = None, digest: str | None = None) -> NewTask:
@@ -98,6 +84,7 @@ async def test_the_migrations_make_exactly_the_tables(engine: Engine) -> None:
         assert await connection.run_sync(differences) == []
 
 
+@pytest.mark.only_on("sqlite")
 async def test_a_commit_is_durable_and_keys_are_enforced(engine: Engine) -> None:
     async with engine.sql.connect() as connection:
         for pragma, value in [("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)]:
@@ -216,9 +203,10 @@ async def test_an_image_that_is_poison_finishes_its_task(engine: Engine) -> None
 
 async def test_a_service_that_dies_again_and_again_blames_no_image(engine: Engine) -> None:
     await tasks.create_task(engine, task("t", 1))
+    nodes = [leases.new_node("host", HOME) for _ in range(21)]
     for number in range(20):
-        await claims.claim(engine, 1, owner=f"node{number}/m", now=2.0)
-        assert await leases.recover(engine, f"node{number + 1}") == 1
+        await claims.claim(engine, 1, owner=f"{nodes[number]}/m", now=2.0)
+        assert await leases.recover(engine, nodes[number + 1]) == 1
     (claim,) = (await claims.claim(engine, 1, owner="m", now=4.0)).claims
     assert (claim.attempt, claim.blame) == (21, 0)
 
@@ -349,7 +337,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Pa
     before = path.read_bytes()
     async with opened(path) as engine:
         with pytest.raises(DatabaseUnusable, match=r"captiond\.db: cannot be used.*Restore"):
-            await prepare_database(engine, path)
+            await prepare_database(engine)
     assert path.read_bytes() == before
 
 
@@ -357,13 +345,14 @@ async def test_a_database_of_a_newer_captiond_is_refused(engine: Engine, tmp_pat
     async with writing(engine) as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(DatabaseUnusable, match="newer captiond"):
-        await prepare_database(engine, tmp_path / "captiond.db")
+        await prepare_database(engine)
 
 
+@pytest.mark.only_on("sqlite")
 async def test_a_long_log_is_reused_from_its_start_unless_a_reader_needs_it(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "LONG_LOG", 10)
+    monkeypatch.setattr(sqlite_file, "LONG_LOG", 10)
     await tasks.create_task(engine, task("a", 100))
     async with reading(engine) as connection:
         await connection.execute(text("SELECT count(*) FROM images"))

@@ -27,7 +27,7 @@ from captiond.store import captions, claims, deliveries, expiry, leases, tasks
 from captiond.store.deliveries import Attempt
 from captiond.store.engine import Engine, outside_transaction, reading, writing
 from captiond.store.patience import until_stored
-from captiond.store.sqlite import ERRORS, as_store_errors
+from captiond.store.sqlite_errors import ERRORS, as_store_errors
 
 pytestmark = pytest.mark.anyio
 PRIMARY = range(1, 27)  # SQLITE_ERROR to SQLITE_NOTADB (sqlite.org/rescode.html)
@@ -159,7 +159,7 @@ async def main(path):
     refused = NewImage("x", None, Refused("no image", "not_an_image"))
     for action in (
         tasks.create_task(engine, NewTask("t", None, (refused,), 1.0)),
-        prepare_database(engine, path),
+        prepare_database(engine),
     ):
         try:
             await action

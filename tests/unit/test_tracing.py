@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 
 from captiond.clients import RequestOrigin
 from captiond.jobs import DEFAULT_OPTIONS, NewImage, NewTask, Options, SpooledImage
+from captiond.messages import Timings
+from captiond.spans import stages
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.store.results import options_from, options_text
@@ -105,3 +107,17 @@ async def test_a_task_keeps_its_trace_for_the_next_start(store: Engine) -> None:
     assert [claim.accepted_at for claim in claimed.claims] == [1.0]
     assert await tasks.read_origin(store, "task_1") == ORIGIN
     assert await tasks.read_origin(store, "task_2") is None
+
+
+@pytest.mark.parametrize("translation", [0.0, 8.0])
+def test_the_stages_of_an_image_follow_one_another(translation: float) -> None:
+    timings = Timings(decode=1.0, queue=2.0, model=4.0, translation=translation, tags=16.0)
+    spans = stages(timings, ended=100.0)
+    assert ("translation" in spans) is bool(translation)
+    begun = [began for began, _ in spans.values()]
+    ends = [end for _, end in spans.values()]
+    assert begun[1:] == ends[:-1]
+    assert (begun[0], ends[-1]) == (77.0 - translation, 100.0)
+    assert [end - began for began, end in spans.values()] == [
+        each for each in (1.0, 2.0, 4.0, translation, 16.0) if each
+    ]

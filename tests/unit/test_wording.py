@@ -1,5 +1,6 @@
 """What becomes of captions that went wrong, and that good captions stay as they are."""
 
+import hashlib
 import re
 from dataclasses import replace
 
@@ -7,12 +8,12 @@ import numpy as np
 import pytest
 
 from captiond.captioners.blip.captioner import hallucinations
-from captiond.captioners.worded import worded
+from captiond.captioners.worded import FEWER, worded
 from captiond.confidence import Token, tokens_of
 from captiond.jobs import Caption, Generation
 from captiond.option_settings import CaptionSettings
 from captiond.wording.looping import first_repeat
-from captiond.wording.tidying import TextRules, tidied
+from captiond.wording.tidying import WORDING_VERSION, TextRules, tidied
 from tests.parrot import bad_captions, parroted
 
 RULES = CaptionSettings().text_rules
@@ -139,6 +140,42 @@ def test_a_loop_that_is_all_there_is_stays() -> None:
 def test_the_captions_of_every_captioner_are_worded() -> None:
     raw = Caption("a t - shirt", -1.0, 0.5)
     wanted = Caption("a t-shirt", -1.0, 0.5, raw="a t - shirt")
-    caption = worded(lambda *_: [(raw, raw), (raw,)], RULES)
+    other = replace(raw, text="a shirt")
+    caption = worded(lambda *_: [(raw, other), (raw,)], RULES)
     pixels = np.zeros((2, 1, 1, 3), dtype=np.uint8)
-    assert caption(pixels, Generation(), None) == [(wanted, wanted), (wanted,)]
+    assert caption(pixels, Generation(), None) == [(wanted, other), (wanted,)]
+
+
+def test_captions_that_the_rules_make_equal_are_one_caption() -> None:
+    first = Caption("a cat on a mat", -0.1)
+    looped = Caption("a cat on a mat on a mat on a mat on a", -0.2, ended=False)
+    other = Caption("a dog", -0.3, notes=("mine",))
+    assert tidied(looped, RULES).text == first.text
+
+    def search(*captions: Caption) -> tuple[Caption, ...]:
+        caption = worded(lambda *_: [captions], RULES)
+        (found,) = caption(np.zeros((1, 1, 1, 3), np.uint8), Generation(num_captions=3), None)
+        return found
+
+    assert search(first, looped, other) == (replace(first, notes=(FEWER,)), other)
+    best, second = search(other, looped, first)
+    assert best == replace(other, notes=("mine", FEWER))
+    assert (second.text, second.score) == (first.text, -0.2), "the better one stays"
+    assert search(first, other) == (first, other)
+
+
+def test_a_change_of_the_rules_is_a_new_version_of_them() -> None:
+    """Otherwise captions in the cache would keep the texts of earlier rules."""
+    every = TextRules(**dict.fromkeys(TextRules.__dataclass_fields__, True))
+    texts = [each.text for kind in KINDS for each in bad_captions(kind)]
+    tidy = [
+        tidied(Caption(text, -1.0, ended=ended), rules).text
+        for text in texts
+        for ended in (True, False)
+        for rules in (RULES, every)
+    ]
+    digest = hashlib.sha256("\n".join(tidy).encode()).hexdigest()[:16]
+    assert (WORDING_VERSION, digest) == (1, "972604a045973c88"), (
+        "a rule of captiond/wording has changed: raise WORDING_VERSION, and write both here; "
+        "if only captions were added to bad_captions.txt, write the new digest here"
+    )

@@ -281,3 +281,36 @@ def test_empty_elements_are_filled(empty: bytes) -> None:
 def test_what_is_no_xmp_is_refused(packet: bytes, reason: str) -> None:
     with pytest.raises(MetadataUnreadable, match=reason):
         XmpPacket(packet)
+
+
+GERMAN = NewWords("ein Boot", (("Boot", "vehicle"),), "m", "Ein Boot.", "de", "a <boat>")
+
+
+def test_a_translated_caption_has_its_language_and_the_english_one() -> None:
+    packet = merged(b"", GERMAN)
+    for text in (
+        '<rdf:li xml:lang="x-default">ein Boot</rdf:li><rdf:li xml:lang="de">ein Boot</rdf:li>'
+        '<rdf:li xml:lang="en">a &lt;boat&gt;</rdf:li>',
+        '<rdf:li xml:lang="x-default">Ein Boot.</rdf:li><rdf:li xml:lang="de">Ein Boot.</rdf:li>',
+    ):
+        assert text in packet.decode()
+    assert fields(packet)["description"] == ["ein Boot", "ein Boot", "a <boat>"]
+    assert words_in(packet) == OtherWords()
+
+
+@pytest.mark.parametrize(("first", "second"), [(GERMAN, BOAT), (BOAT, GERMAN), (GERMAN, GERMAN)])
+def test_captions_of_one_language_replace_those_of_another(
+    first: NewWords, second: NewWords
+) -> None:
+    again = merged(merged(b"", first), second, overwrite=True)
+    assert fields(again) == fields(merged(b"", second))
+
+
+def test_a_persons_text_beside_captionds_languages_is_kept() -> None:
+    packet = merged(b"", GERMAN).replace(
+        b">a &lt;boat&gt;</rdf:li></rdf:Alt>", b">our boat</rdf:li></rdf:Alt>"
+    )
+    assert b"our boat" in packet
+    result = merge(packet, BOAT, NOTHING, overwrite=True)
+    assert "description" in result.kept
+    assert fields(result.packet)["description"] == ["ein Boot", "ein Boot", "our boat"]

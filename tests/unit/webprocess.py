@@ -31,7 +31,7 @@ from captiond.messages import (
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN
 from captiond.recording import Measurements, Recorder
-from captiond.spool import FolderSpool
+from captiond.spool import open_spool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage, UsageBoard
 from captiond.web.access.allowances import Allowances
@@ -119,10 +119,11 @@ async def web_process(
     places = QueuePlaces(store, queue, lambda: supervisor.state.bulk_rate)
     watch = TaskWatch(store, waiters_for(settings.server.connections))
     supervisor.on_changes(watch.hint)
+    spool = open_spool(settings)
     services = Services(
         settings=settings,
         engine=store,
-        spool=FolderSpool(settings.spool),
+        spool=spool,
         owner="web0",
         supervisor=supervisor,
         queue=queue,
@@ -130,7 +131,7 @@ async def web_process(
         watch=watch,
         events=EventLog(store),
         upload_memory=UploadMemory(),
-        spool_room=SpoolRoom(settings.limits, lambda: supervisor.state),
+        spool_room=SpoolRoom(settings.limits, lambda: supervisor.state, remote=spool.remote),
         allowances=Allowances(settings),
         usage=ClientUsage(UsageBoard(1), 0, window=settings.clients.window_seconds),
         recorder=Recorder(),

@@ -133,7 +133,17 @@ def check_description(image: Image, checks: Checks, name: str) -> None:
     checks.that(size < largest, f"{size / 1e6:.0f} MB of files", f"more than {largest:g} bytes")
     listed = json.loads((image.root / "usr/share/sbom/captiond.cdx.json").read_text())
     names = {component["name"] for component in listed["components"]}
-    wanted = {"captiond", "torch", "spacy", "starlette", "pi-heif", "uvloop", "libc6", "tini"}
+    wanted = {
+        "captiond",
+        "torch",
+        "spacy",
+        "starlette",
+        "pi-heif",
+        "sentencepiece",
+        "uvloop",
+        "libc6",
+        "tini",
+    }
     checks.that(wanted <= names, f"the SBOM lists {len(names)} components", wanted - names)
     checks.that(image.user == "10001:10001", "the user of the image is not root", image.user)
 

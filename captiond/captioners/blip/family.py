@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from captiond.captioners.blip.captioner import Blip
+from captiond.captioners.blip.captioner import Blip, hallucinations
 from captiond.captioners.blip.probe import blip_probe
 from captiond.captioners.protocol import Comparison, Family, Placement, RandomModel
 
@@ -27,6 +27,7 @@ BLIP = Family(
     load=Blip.load,
     compare=load_comparison,
     probe=blip_probe,
+    invented_words=hallucinations,
     random_models={
         "base": RandomModel(
             "BLIP-base's shape, random weights", partial(write_random_model, "base")

@@ -20,9 +20,10 @@ FILES_OF_A_REQUEST = 16
 AT_FIRST = RetryPolicy(seconds=2)
 REQUESTS_AT_ONCE = 4  # so that the service always has the next images
 FIELDS = (
-    "caption", "tags", "error", "model", "score", "confidence", "alt_text",
-    "raw_caption", "notes", "tag_details", "width", "height",
+    "caption", "tags", "error", "caption_language", "caption_en", "model", "score", "confidence",
+    "alt_text", "raw_caption", "notes", "tag_details", "width", "height",
 )  # fmt: skip
+SOMETIMES = ("caption_language", "caption_en", "notes")
 # Another file would be refused as well.
 FATAL_STATUSES = frozenset({401, 403, 404, 405, 429, 503})
 
@@ -120,5 +121,5 @@ def fields(found: FoundFile, result: ImageCaption) -> dict[str, Any]:
     if not result.succeeded:
         return failed_result(found.path, result.error or "", result.code or "")
     known = msgspec.to_builtins(result)
-    some = {name: known[name] for name in FIELDS if name != "notes" or known[name]}
+    some = {name: known[name] for name in FIELDS if name not in SOMETIMES or known[name]}
     return {"image_path": str(found.path), **some}

@@ -260,4 +260,11 @@ def words_of(result: Result) -> NewWords:
     tags = tuple((tag["tag"], str(tag["category"])) for tag in result["tag_details"])
     caption = result["caption"]
     # Services of earlier versions give no alternative text.
-    return NewWords(caption, tags, result["model"], result.get("alt_text") or caption)
+    return NewWords(
+        caption,
+        tags,
+        result["model"],
+        result.get("alt_text") or caption,
+        result.get("caption_language") or "",
+        result.get("caption_en") or "",
+    )

@@ -17,12 +17,14 @@ from captiond.cli.captioning.picture_files import FoundFile
 from captiond.config import Settings
 from captiond.decoding.decode import Pixels, decode, set_up_pillow
 from captiond.errors import ImageError
-from captiond.jobs import NO_CONTEXT, Caption
+from captiond.jobs import ENGLISH, NO_CONTEXT, Caption, Captioned
 from captiond.logs import set_up_logs
-from captiond.tagging.output import tagged
+from captiond.tagging.output import tag_fields
 from captiond.tagging.vocabulary_tags import tag_of
 from captiond.tags import Tag, merged
-from captiond.wording.alt_text import alt_text
+from captiond.translation.dictionary import TagDictionary
+from captiond.translation.translated_result import in_its_language
+from captiond.translation.translations import Attempt, translated, with_translation
 from captiond.worker.loading import Loaded, identify, load
 
 
@@ -44,8 +46,9 @@ def in_process(settings: Settings) -> Captioner:
     def caption(files: list[FoundFile], console: Console) -> Iterator[Iterable[list[Result]]]:
         set_up_logs(settings.logs, process="caption")
         set_up_pillow(settings.images)
+        needed = with_one_language(settings)
         with console.status("loading the model"):
-            loaded = load(identify(settings, settings.model.devices[0]), settings, trial=False)
+            loaded = load(identify(needed, settings.model.devices[0]), needed, trial=False)
         pool = ThreadPoolExecutor()
         try:
             yield captioned_batches(files, loaded, settings, pool)
@@ -53,6 +56,17 @@ def in_process(settings: Settings) -> Captioner:
             pool.shutdown(cancel_futures=True)
 
     return caption
+
+
+def with_one_language(settings: Settings) -> Settings:
+    """Return settings without the models of languages that nobody asks for: loading takes long."""
+    translation = settings.translation
+    models = {
+        code: name for code, name in translation.models.items() if code == translation.language
+    }
+    return settings.model_copy(
+        update={"translation": translation.model_copy(update={"models": models})}
+    )
 
 
 def captioned_batches(
@@ -93,13 +107,14 @@ def caption_batch(
     """Yield the result of each file of a batch, in their order."""
     pixels = [image.pixels for image in batch if image.pixels is not None]
     captions = best_captions(pixels, loaded, settings)
-    tags = loaded.taggers.tag([caption.text for caption in captions], [None] * len(captions))
-    pairs = zip(captions, tags, strict=True)
+    languages = [tag_language(settings)] * len(captions)
+    tags = loaded.taggers.tag([caption.text for caption in captions], languages)
+    triples = zip(captions, tags, translations(captions, loaded, settings), strict=True)
     for image in batch:
         if image.pixels is None:
             yield failed_result(image.path, image.error, image.code)
         else:
-            yield captioned(image, *next(pairs), loaded, settings)
+            yield captioned(image, *next(triples), loaded, settings)
 
 
 def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> list[Caption]:
@@ -111,35 +126,69 @@ def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> l
     return [best for best, *_ in captions]
 
 
+def tag_language(settings: Settings) -> str | None:
+    """Return the language of the tagger. Tags of translated captions are made in English."""
+    return None if settings.translation.language == ENGLISH else ENGLISH
+
+
+def translations(captions: list[Caption], loaded: Loaded, settings: Settings) -> list[Attempt]:
+    """Translate captions into the language of the settings, if that is not English."""
+    wanted = settings.translation.language
+    language = None if wanted == ENGLISH else wanted
+    each = [(caption,) for caption in captions]
+    return translated(each, [language] * len(captions), loaded.translators.translate)
+
+
 def captioned(
-    image: Read, caption: Caption, tags: tuple[Tag, ...], loaded: Loaded, settings: Settings
+    image: Read,
+    caption: Caption,
+    tags: tuple[Tag, ...],
+    translation: Attempt,
+    loaded: Loaded,
+    settings: Settings,
 ) -> dict[str, Any]:
     """Return the result of a captioned file. Its keys come in the order of the HTTP API."""
-    fields = tagged(
-        caption.text,
-        merged(caption.tagged(tags), map(tag_of, caption.scored)),
-        settings.tags.filter,
-    )
-    details = fields.pop("tag_details")
     width, height = image.size
+    english = Captioned(
+        caption.text,
+        (),
+        loaded.info.name,
+        width,
+        height,
+        score=caption.score,
+        confidence=caption.confidence,
+        raw_caption=caption.text if caption.raw is None else caption.raw,
+        notes=notes_of(caption, loaded, settings),
+    ).with_tags(merged(caption.tagged(tags), map(tag_of, caption.scored)), settings.tags.filter)
+    whole = with_translation(english, translation)
+    dictionary = loaded.dictionaries.get(whole.caption_language or ENGLISH, TagDictionary())
+    result = in_its_language(whole, dictionary, settings.captions.hedge_below)
     return {
         "image_path": str(image.path),
-        **fields,
+        "caption": result.caption,
+        "tags": list(result.tags),
         "error": None,
-        "model": loaded.info.name,
-        "score": caption.score,
-        "confidence": caption.confidence,
-        "alt_text": alt_text(caption.text, caption.confidence, settings.captions.hedge_below),
-        "raw_caption": caption.text if caption.raw is None else caption.raw,
-        **notes_of(caption, loaded, settings),
-        "tag_details": details,
+        **language_fields(result),
+        "model": result.model,
+        "score": result.score,
+        "confidence": result.confidence,
+        "alt_text": result.alt_text,
+        "raw_caption": result.raw_caption,
+        **({"notes": list(result.notes)} if result.notes else {}),
+        "tag_details": [tag_fields(tag) for tag in result.tag_details],
         "width": width,
         "height": height,
     }
 
 
-def notes_of(caption: Caption, loaded: Loaded, settings: Settings) -> dict[str, list[str]]:
-    """Return what the model could not use of the settings, if there is anything."""
+def language_fields(result: Captioned) -> dict[str, str | None]:
+    """Return the language of a caption and the English caption, if it was translated."""
+    if result.caption_language is None:
+        return {}
+    return {"caption_language": result.caption_language, "caption_en": result.caption_en}
+
+
+def notes_of(caption: Caption, loaded: Loaded, settings: Settings) -> tuple[str, ...]:
+    """Return what the model could not use of the settings."""
     unused = settings.generation.context and not loaded.captioner.capabilities.context
-    notes = [*caption.notes, *([NO_CONTEXT] if unused else [])]
-    return {"notes": notes} if notes else {}
+    return (*caption.notes, *([NO_CONTEXT] if unused else []))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from captiond.errors import CaptiondError, TaskNotFound
+from captiond.errors import CaptiondError, StoreUncertain, TaskNotFound
 from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.keys import Scope
@@ -55,12 +55,13 @@ async def async_batch_caption(request: Request) -> Response:
         trace_upload(request, begun)
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
-        generation = options.generation or services.settings.default_generation
+        settings = services.settings
+        cost = options.cost(settings.default_generation, settings.translation.language)
         task = replace(
             new_task(form, replace(options, origin=origin_of(request)), key, time.time()),
             callback_url=callback_url,
             client=client_of(request),
-            cost=generation.cost / Generation().cost,
+            cost=cost / Generation().cost,
         )
         if await earlier_of(request, key) is None:  # the same request may have been faster
             await check_room(services, backlog_of(task))
@@ -166,6 +167,9 @@ async def accept(queue: TaskQueue, form: Form, task: NewTask) -> str:
     form.kept = True
     try:
         task_id = await queue.add(task)
+    # guard: file-of-an-uncertain-task
+    except StoreUncertain:
+        raise
     except CaptiondError:
         form.kept = False
         raise

@@ -154,6 +154,7 @@ def longest(timings: Sequence[Timings]) -> Timings:
         decode=max(each.decode for each in timings),
         queue=max(each.queue for each in timings),
         model=max(each.model for each in timings),
+        translation=max(each.translation for each in timings),
         tags=max(each.tags for each in timings),
     )
 

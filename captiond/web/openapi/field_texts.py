@@ -12,6 +12,10 @@ FIELDS = {
     "body_bytes": "The size of a request body in bytes.",
     "cached": "Whether the caption comes from the cache.",
     "caption": "The caption. If there are several, it is the first of them.",
+    "caption_en": "The English caption, if the caption was translated. The characters of the tags "
+    "are characters of this one.",
+    "caption_language": "The language of the caption, if it was translated.",
+    "caption_languages": "The languages of captions that a request can choose.",
     "captions": "All captions of the image, the best one first. The field is there if the "
     "request asks for more than one.",
     "categories": "The categories of tags.",
@@ -23,6 +27,7 @@ FIELDS = {
     "confidence": "How sure the model is, between 0 and 1: the mean probability of the words, see "
     "docs/captions.md. It is null for results of earlier versions.",
     "created_at": "When the task was accepted (RFC 3339, UTC).",
+    "default_caption_language": "The language of the captions if the request names none.",
     "default_language": "The language of the tags if the request names none.",
     "detail": "What is wrong, for people. It is a list if fields of the request are missing "
     "or wrong.",
@@ -86,6 +91,7 @@ FIELDS = {
     "started_at": "When the first image of the task was begun (RFC 3339, UTC), or null.",
     "status": "The state.",
     "tag": "The tag.",
+    "tag_en": "The tag in English, if the tag was translated.",
     "tag_details": "More about each tag, in the order of the caption.",
     "tags": "The tags of the caption in alphabetical order.",
     "task_id": "The id of the task.",

@@ -137,7 +137,7 @@ class Part(Protocol):
 
 
 class FormReader:
-    """Turns the parts of one body into a form. `flush`, `commit` and `close` block."""
+    """Turns the parts of one body into a form. `flush` and `close` block."""
 
     def __init__(self, services: Services, spec: FormSpec, form: Form) -> None:
         self._services = services
@@ -146,7 +146,9 @@ class FormReader:
         self._fields = self._copied = 0
         self._part: Part = IgnoredFile("")
         self._writer: SpoolWriter = (
-            services.spool.writer(services.owner) if spec.stored else UnstoredFile()
+            services.spool.writer(services.owner, durable=spec.durable)
+            if spec.stored
+            else UnstoredFile()
         )
 
     @property
@@ -216,10 +218,10 @@ class FormReader:
         """Write to the disk what is in memory."""
         self._writer.flush()
 
-    def commit(self) -> None:
+    async def commit(self) -> None:
         """Finish the spool file. If the form is `durable`, it survives a power cut from now on."""
         if not self._writer.empty:
-            self._writer.commit(durable=self._spec.durable)
+            await self._writer.commit()
             self._form.file = self._writer.name
 
     def close(self) -> None:

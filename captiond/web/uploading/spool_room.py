@@ -12,15 +12,16 @@ from captiond.errors import BodyTooLarge, NoSpace, SpoolFull
 from captiond.messages import State
 
 RETRY_SECONDS = 30  # until tasks have finished and their files are removed
-# The supervisor measures the spool every five seconds. What an upload took is counted here until
-# a measurement includes it.
-SETTLE_SECONDS = 10.0
+# The supervisor measures the spool every five seconds, and object storage every minute. What an
+# upload took is counted here until a measurement includes it.
+SETTLE_SECONDS, REMOTE_SETTLE_SECONDS = 10.0, 120.0
 
 
 class SpoolRoom:
     """Counts the bytes of the uploads of this process that are under way or not measured yet.
 
-    `state` returns what the supervisor has measured, `monotonic` a time in seconds.
+    `state` returns what the supervisor has measured, `monotonic` a time in seconds. If the spool is
+    `remote`, uploads of tasks leave this machine's disk as soon as they have arrived.
     """
 
     def __init__(
@@ -28,19 +29,23 @@ class SpoolRoom:
         limits: LimitSettings,
         state: Callable[[], State],
         *,
+        remote: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
+        self._remote = remote
+        self._settle = REMOTE_SETTLE_SECONDS if remote else SETTLE_SECONDS
         self._state = state
         self._monotonic = monotonic
         self._under_way = self._not_measured = 0
+        self._sent_away = 0  # of what is not measured: it takes no space of this disk any more
         self._ended: deque[tuple[float, UploadRoom]] = deque()
 
     @property
     def taken(self) -> int:
         """The bytes of uploads that the supervisor may not have measured yet."""
         now = self._monotonic()
-        while self._ended and self._ended[0][0] <= now - SETTLE_SECONDS:
+        while self._ended and self._ended[0][0] <= now - self._settle:
             self.release(self._ended.popleft()[1])
         return self._under_way + self._not_measured
 
@@ -70,12 +75,15 @@ class SpoolRoom:
             raise
         self._under_way -= room.arrived
         self._not_measured += room.arrived
+        room.sent_away = room.arrived if durable and self._remote else 0
+        self._sent_away += room.sent_away
         self._ended.append((self._monotonic(), room))
 
     def release(self, room: "UploadRoom") -> None:
         """Give back the room of an upload that has ended: it is measured, or the file is gone."""
         self._not_measured -= room.arrived
-        room.arrived = 0
+        self._sent_away -= room.sent_away
+        room.arrived = room.sent_away = 0
 
     def take(self, size: int, *, durable: bool) -> None:
         """Take room for more bytes. Raises SpoolFull or NoSpace, and takes nothing then."""
@@ -94,7 +102,7 @@ class SpoolRoom:
         """Return if there is room for more bytes. Raises SpoolFull or NoSpace."""
         state, taken = self._state(), self.taken
         # guard: reserve-of-disk-space
-        if state.disk_free is not None and taken + size > state.disk_free:
+        if state.disk_free is not None and taken - self._sent_away + size > state.disk_free:
             raise NoSpace(
                 "the disk has too little free space ([limits] reserve_bytes); nothing was accepted"
             )
@@ -114,10 +122,10 @@ class NoRoom:
 
 
 class UploadRoom:
-    """The room of one upload, of which `arrived` bytes are there."""
+    """The room of one upload, of which `arrived` bytes are there, and `sent_away` not here."""
 
     def __init__(self, spool: SpoolRoom, *, durable: bool) -> None:
-        self.arrived = 0
+        self.arrived = self.sent_away = 0
         self._spool = spool
         self._durable = durable
 

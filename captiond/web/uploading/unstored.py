@@ -38,7 +38,7 @@ class UnstoredFile:
     def flush(self) -> None:
         pass
 
-    def commit(self, *, durable: bool) -> None:
+    async def commit(self) -> None:
         pass
 
     def discard(self) -> None:

@@ -11,10 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import NoReturn, ParamSpec, TypeVar
 
+import structlog
 from starlette.requests import Request
 
 from captiond.errors import NoSpace, StorageFailed, UploadTimeout
-from captiond.metrics import UPLOAD_BYTES
+from captiond.metrics import OBJECT_FAILURES, UPLOAD_BYTES
+from captiond.spool.unavailable import StorageUnavailable
 from captiond.web.access.admission import admission_of
 from captiond.web.problems import missing
 from captiond.web.services import Services
@@ -26,6 +28,7 @@ from captiond.web.uploading.spool_room import NoRoom, UploadRoom
 
 P = ParamSpec("P")
 T = TypeVar("T")
+log = structlog.get_logger()
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -37,7 +40,8 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
 
     Raises:
         MalformedBody, BodyTooLarge, FileTooLarge, TooManyFiles, UploadTimeout, NoSpace, SpoolFull,
-        StorageFailed, InvalidRequest: the request cannot be accepted. Nothing of it is stored.
+        StorageFailed, StorageUnavailable, InvalidRequest: the request cannot be accepted. Nothing
+        of it is stored.
     """
     form, room = Form(), None
     try:
@@ -75,7 +79,7 @@ async def receive(
             ):
                 await store(chunks(request, max_bytes=most), reader, parts, services, room)
                 await copy_named_files(request, parts, room)
-                await in_thread(parts.commit)
+                await shielded(parts.commit())
             return room if isinstance(room, UploadRoom) else None
     except TimeoutError:
         raise UploadTimeout(
@@ -83,6 +87,9 @@ async def receive(
         ) from None
     except OSError as error:
         raise_for_disk(error)
+    except StorageUnavailable as error:
+        services.recorder.count(OBJECT_FAILURES, "write")
+        raise_for_objects(error)
     finally:
         await in_thread(parts.close)
 
@@ -153,3 +160,11 @@ def raise_for_disk(error: OSError) -> NoReturn:
     if error.errno in FULL:
         raise NoSpace("no space left for the upload; nothing was accepted") from error
     raise StorageFailed(f"the upload cannot be written: {error.strerror}") from error
+
+
+def raise_for_objects(error: StorageUnavailable) -> NoReturn:
+    """Log what the operator has to know, and raise what the client may know."""
+    log.error("upload_not_stored", reason=str(error))
+    raise StorageUnavailable(
+        "the object storage does not take the upload now; nothing was accepted"
+    ) from error

@@ -7,7 +7,11 @@ const OPTIONS = [
   { name: "num_captions", label: "Captions for each image", type: "number", min: 1, max: 5, placeholder: "1" },
   { name: "num_beams", label: "Beams", type: "number", min: 1, max: 8, hint: "More are slower and often better." },
   { name: "max_new_tokens", label: "Longest caption, in tokens", type: "number", min: 1, max: 100 },
+  { name: "context", label: "What is known about the images", type: "text", placeholder: "names: Ada, Ben; place: Lisbon", maxLength: 500, wide: true },
+  { name: "no_repeat_ngram_size", label: "Tokens in a row that occur only once", type: "number", min: 0, max: 100, hint: "0: no limit." },
+  { name: "vocabulary", label: "Tags to choose from", type: "text", placeholder: "cat, dog, red bicycle", wide: true },
   { name: "language", label: "Language of the tags", choices: (info) => info.tags.languages },
+  { name: "caption_language", label: "Language of the captions", choices: (info) => info.caption_languages },
   { name: "tag_kinds", label: "Kind of tags", choices: (info) => info.tags.kinds },
   { name: "tag_deny", label: "Tags to leave out", type: "text", placeholder: "person, *ground" },
   { name: "no_cache", label: "Caption images anew that were captioned before", type: "checkbox", wide: true },
@@ -19,7 +23,7 @@ export class OptionsForm {
   // Called again when another model runs. What is filled in stays.
   show(info) {
     const shown = OPTIONS.filter((each) => info.options.includes(each.name) && !(each.choices?.(info).length < 2));
-    const known = JSON.stringify([shown, info.tags]);
+    const known = JSON.stringify([shown, info.tags, info.caption_languages]);
     if (known === this.#known) return;
     this.#known = known;
     const before = this.values;

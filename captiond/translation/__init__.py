@@ -1,0 +1,1 @@
+"""Captions in other languages: models that translate them, and dictionaries of tags."""
