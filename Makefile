@@ -8,8 +8,11 @@
 #                    are made from the OpenAPI document; takes hours; prints a table
 # make browser-check use the web pages in a real browser; needs Chromium (BROWSER=PROGRAM)
 # make sidecar-check read what captiond writes into image files and XMP files with exiftool
+# make picture-check compare what captiond decodes with what viewers show, by colour; needs
+#                    ImageMagick 6, libvips, and the encoders of AVIF, HEIC and JPEG XL
 # make metrics-check run the queries of config/prometheus and config/grafana in a real Prometheus;
 #                    needs prometheus and promtool (PROMETHEUS=PROGRAM PROMTOOL=PROGRAM)
+# make ray-check     run captiond ray as a command, which takes some minutes
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
@@ -27,7 +30,7 @@ INSTALLED_WITH_TOOLS := $(VENV)/.installed-dev
 # More than cores: tests that start services wait much of their time.
 TEST_PROCESSES ?= 4
 
-.PHONY: install tools run test tests check soak browser-check sidecar-check metrics-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
+.PHONY: install tools run test tests check soak browser-check sidecar-check picture-check metrics-check ray-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
 
 # An environment whose creation was interrupted has no pip.
 MAKE_VENV = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
@@ -75,10 +78,16 @@ browser-check: tools
 sidecar-check: tools
 	$(BIN)/pytest tests/metadata/check_with_exiftool.py
 
+picture-check: tools
+	$(BIN)/pytest -s tests/pictures/check_by_colour.py
+
 metrics-check: export PROMETHEUS ?= prometheus
 metrics-check: export PROMTOOL ?= promtool
 metrics-check: tools
 	$(BIN)/pytest tests/monitoring/check_metrics.py
+
+ray-check: tools
+	$(BIN)/pytest tests/ray/check_*.py
 
 guards: tools
 	$(BIN)/python -m tests.faults.guards $(RESUME)

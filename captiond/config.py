@@ -34,7 +34,10 @@ from captiond.upload_settings import UploadSettings
 MIB = 1024 * 1024
 GIB = 1024 * MIB
 
-ImageType = Literal["jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif"]
+ImageType = Literal[
+    "jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif", "jpeg2000", "jxl"
+]  # fmt: skip
+LIBRARIES = {"heif": "pi_heif", "jxl": "pillow_jxl"}  # of image types that need an extra
 Precision = Literal["fp32", "fp16", "bf16", "fp8", "int8"]
 DEVICES = re.compile(r"auto|cpu(,cpu)*|cuda(:\d+)?(,cuda:\d+)*")
 PrecisionSetting = Annotated[Literal["auto", Precision], AnyCase]
@@ -121,10 +124,10 @@ class ModelSettings(Section):
 
 class ImageSettings(Section):
     types: Annotated[tuple[Annotated[ImageType, AnyCase], ...], Listed] = Field(
-        ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif"),
+        ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "jpeg2000"),
         min_length=1,
         description="Image types that are accepted. A file's first bytes decide its type. heif "
-        "needs the extra captiond[heif].",
+        "needs the extra captiond[heif], and jxl the extra captiond[jxl].",
     )
     root: OptionalPath = Field(
         None,
@@ -153,6 +156,11 @@ class ImageSettings(Section):
     decode_seconds: float = Field(
         2, gt=0, le=600, description="Processor time that decoding one image may take."
     )
+    color: Annotated[Literal["convert", "ignore"], AnyCase] = Field(
+        "convert",
+        description="What to do with ICC profiles and HDR: convert colours to sRGB, as viewers "
+        "show them, or ignore them, as the models' own processors do.",
+    )
     jpeg_draft: bool = Field(
         False,
         description="Decode large JPEGs at a fraction of their size: faster, and nearly the same.",
@@ -161,10 +169,12 @@ class ImageSettings(Section):
     @field_validator("types")
     @classmethod
     def check_extra(cls, value: tuple[ImageType, ...]) -> tuple[ImageType, ...]:
-        """Refuse heif if its library is missing: every image decoder would die at its start."""
-        # guard: missing-heif
-        if "heif" in value and find_spec("pi_heif") is None:
-            raise ValueError("heif needs the extra captiond[heif]: pip install 'captiond[heif]'")
+        """Refuse a type whose library is missing: every image decoder would die at its start."""
+        # guard: missing-library
+        for name in value:
+            if name in LIBRARIES and find_spec(LIBRARIES[name]) is None:
+                extra = f"captiond[{name}]"
+                raise ValueError(f"{name} needs the extra {extra}: pip install '{extra}'")
         return value
 
 

@@ -1,5 +1,9 @@
-"""The type of an image file, from its first bytes. Its name and its declared type are ignored."""
+"""The type of an image file, from its first bytes. Its name and its declared type are ignored.
 
+Files of kinds that captiond does not read are recognized as well, so that an error can name them.
+"""
+
+import re
 from collections.abc import Collection
 
 from captiond.errors import ImageTypeRefused, NotAnImage
@@ -16,11 +20,66 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"MM\0*", "tiff"),
     (b"II+\0", "tiff"),
     (b"MM\0+", "tiff"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "jpeg2000"),
+    (b"\xff\x4f\xff\x51", "jpeg2000"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "jxl"),
+    (b"\xff\x0a", "jxl"),
 )
+# Images that captiond does not read, and what it calls them.
+OTHER_IMAGES: tuple[tuple[bytes, str], ...] = (
+    (b"8BPS", "a Photoshop document (PSD)"),
+    (b"\0\0\1\0", "an icon (ICO)"),
+    (b"\0\0\2\0", "a cursor (CUR)"),
+    (b"icns", "an icon (ICNS)"),
+    (b"gimp xcf", "a GIMP document (XCF)"),
+    (b"FUJIFILMCCD-RAW", "a raw file of a Fujifilm camera (RAF)"),
+    (b"IIU\0", "a raw file of a Panasonic camera (RW2)"),
+    (b"IIRO", "a raw file of an Olympus camera (ORF)"),
+    (b"IIRS", "a raw file of an Olympus camera (ORF)"),
+    (b"MMOR", "a raw file of an Olympus camera (ORF)"),
+    (b"FOVb", "a raw file of a Sigma camera (X3F)"),
+    (b"\0MRM", "a raw file of a Minolta camera (MRW)"),
+    (b"II\xbc", "a JPEG XR image"),
+    (b"v/1\1", "an OpenEXR image"),
+    (b"#?RADIANCE", "a Radiance HDR image"),
+    (b"DDS ", "a DirectDraw surface (DDS)"),
+    (b"SIMPLE  =", "a FITS image"),
+    (b"AT&TFORM", "a DjVu document"),
+    (b"%!PS", "a PostScript document (EPS)"),
+    (b"\xc5\xd0\xd3\xc6", "a PostScript document (EPS)"),
+)
+OTHER_FILES: tuple[tuple[bytes, str], ...] = (
+    (b"%PDF", "a PDF document"),
+    (b"PK\3\4", "a ZIP archive"),
+    (b"\x1f\x8b", "a file compressed by gzip"),
+    (b"version https://git-lfs", "a pointer of Git LFS instead of the file itself"),
+    (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
+)
+SVG = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg[\s>]", re.DOTALL
+)
+HTML = re.compile(rb"\s*<(?:!doctype\s+html|html)", re.IGNORECASE)
+UTF8_MARK = b"\xef\xbb\xbf"
+HEAD_BYTES = 512  # of a file, which show its type
+ADVICE = "convert it to JPEG or PNG"
 # File name extensions that say that a file is an image of one of these types.
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".gif", ".bmp", ".dib"}
     | {".tif", ".tiff", ".webp", ".avif", ".avifs", ".heic", ".heif", ".hif"}
+    | {
+        ".jp2",
+        ".j2k",
+        ".j2c",
+        ".jpc",
+        ".jpf",
+        ".jpx",
+        ".jxl",
+        ".dng",
+        ".nef",
+        ".cr2",
+        ".arw",
+        ".pef",
+    }
 )
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
@@ -29,7 +88,7 @@ HEIF_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 def image_type(head: bytes) -> str | None:
     """Return the type of a file that begins with `head`, or None if it is not a known image type.
 
-    64 bytes are enough.
+    `HEAD_BYTES` are enough.
     """
     for signature, name in SIGNATURES:
         if head.startswith(signature):
@@ -39,12 +98,40 @@ def image_type(head: bytes) -> str | None:
     return iso_type(head) if head[4:8] == b"ftyp" else None
 
 
+def brands_of(head: bytes) -> set[bytes]:
+    """Return the brands of an ISO base media file."""
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+
+
 def iso_type(head: bytes) -> str | None:
     """Return the type of an ISO base media file by its brands, or None if it is not an image."""
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, len(head) - 3, 4))}
+    brands = brands_of(head)
     if brands & AVIF_BRANDS:
         return "avif"
     return "heif" if brands & HEIF_BRANDS else None
+
+
+def other_image(head: bytes) -> str:
+    """Return what to call an image of a kind that captiond does not read; empty if it is none."""
+    if head[4:8] == b"ftyp" and b"crx " in brands_of(head):
+        return "a raw file of a Canon camera (CR3)"
+    if SVG.match(head.removeprefix(UTF8_MARK)):
+        return "a drawing (SVG)"
+    return named(head, OTHER_IMAGES)
+
+
+def other_file(head: bytes) -> str:
+    """Return what to call a file of a known kind that is not an image; empty if it is unknown."""
+    if head[4:8] == b"ftyp":
+        return "a video or another ISO media file"
+    if HTML.match(head.removeprefix(UTF8_MARK)):
+        return "an HTML page"
+    return named(head, OTHER_FILES)
+
+
+def named(head: bytes, names: tuple[tuple[bytes, str], ...]) -> str:
+    return next((name for signature, name in names if head.startswith(signature)), "")
 
 
 def check_type(head: bytes, allowed: Collection[str]) -> str:
@@ -52,11 +139,15 @@ def check_type(head: bytes, allowed: Collection[str]) -> str:
 
     Raises:
         NotAnImage: The file has no image type that captiond knows.
-        ImageTypeRefused: This deployment does not accept images of the file's type.
+        ImageTypeRefused: captiond does not read images of the file's type, or this deployment
+            does not accept them.
     """
     name = image_type(head)
     if name is None:
-        raise NotAnImage("not an image of a known type")
+        if image := other_image(head):
+            raise ImageTypeRefused(f"this is {image}, which captiond does not read; {ADVICE}")
+        other = other_file(head)
+        raise NotAnImage(f"not an image but {other}" if other else "not an image of a known type")
     if name not in allowed:
         raise ImageTypeRefused(f"images of type {name} are not enabled here")
     return name

@@ -9,7 +9,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO", "JPEG2000")
 MODES = ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "CMYK", "YCbCr", "LAB", "I", "F", "I;16")
 WITH_EXIF = {"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "MPO"}
 ORIENTATION = 0x0112
@@ -208,6 +208,26 @@ def strips_tiff(count: int) -> bytes:
     return (b"II*\0" + long(8) + directory(fields)).ljust(200 + 4 * count, b"\0")
 
 
+def many_samples_tiff(side: int, number: int) -> bytes:
+    tags = [entry for entry in tiff_tags(side, side, compression=8) if entry[0] not in {258, 277}]
+    tags += [(258, SHORT, 1, short(16)), (277, SHORT, 1, short(number))]
+    return tiff_of(tags, zeros(1 << 20), side)
+
+
+def many_directories_dng(count: int) -> bytes:
+    """Return a DNG whose directories all point to all others."""
+    jpeg = encoded(picture(), "JPEG")
+    offsets = long(*(1 << 16 for _ in range(count)))
+    entries: list[Entry] = [
+        (50706, 1, 4, b"\1\4\0\0"),
+        (513, LONG, 1, long(8)),
+        (514, LONG, 1, long(len(jpeg))),
+        (330, LONG, count, offsets),
+    ]
+    body = b"II*\0" + long(8 + len(jpeg)) + jpeg
+    return body + directory(entries, len(body), following=len(body))
+
+
 def many_tags_tiff(count: int) -> bytes:
     """Return a TIFF whose unknown tags libtiff reports one by one."""
     tags = tiff_tags(10, 10) + [(1000 + number, 0, 1, long(1)) for number in range(count)]
@@ -260,6 +280,15 @@ BOMBS: dict[str, Callable[[], bytes]] = {
         zeros(4 * SIDE * SIDE),
         SIDE,
     ),
+    "tiff of 64 samples of 16 bits": lambda: many_samples_tiff(SIDE, 64),
+    "tiff of 12 bits": lambda: tiff_of(
+        tiff_tags(SIDE, SIDE, bits=12, compression=8), zeros(SIDE * SIDE * 3 // 2), SIDE
+    ),
+    "jpeg 2000 7000": lambda: encoded(Image.new("RGB", (SIDE, SIDE)), "JPEG2000"),
+    "jpeg 2000 of tiny tiles": lambda: encoded(
+        Image.new("L", (1000, 1000)), "JPEG2000", tile_size=(4, 4)
+    ),
+    "dng with many directories": lambda: many_directories_dng(5000),
     "bmp with rows of one run": lambda: runs_bmp(b"\1\0\0\0" * 7000 + b"\0\1", SIDE),
     "bmp with runs": lambda: runs_bmp(b"\1\0" * 9_000_000, SIDE),
     "webp 7000": lambda: encoded(Image.new("RGB", (SIDE, SIDE)), "WEBP", lossless=True),

@@ -110,6 +110,8 @@ TEXTS = {
     "retention": "Expired tasks, captions and files were removed.",
     "retry_files_released": "Files that were kept for a retry were removed, because "
     "`[retention] retry_bytes` was exceeded.",
+    "shard_lost": "A shard of an import was captioned after its claim had ended, for example on a "
+    "machine that was suspended. Its results are those of the process that has it now.",
     "spool_file_not_removed": "A spool file could not be removed. It is tried again later.",
     "spool_not_cleaned": "Spool files could not be removed. It is tried again later.",
     "spool_swept": "At the start, files that no task needs were removed from the spool.",

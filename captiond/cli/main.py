@@ -16,9 +16,13 @@ from captiond.cli.completion_command import completion
 from captiond.cli.config_command import config_app
 from captiond.cli.db_command import db_app
 from captiond.cli.exits import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG_USAGE, die_by, fail
+from captiond.cli.export_command import export
+from captiond.cli.import_command import import_images
+from captiond.cli.imports_command import imports_app
 from captiond.cli.keys_command import keys_app
 from captiond.cli.plain_help import use_plain_help
 from captiond.cli.pull_command import pull
+from captiond.cli.ray_command import ray
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
 from captiond.processes.collector import without_gc
@@ -300,6 +304,9 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
 
 app.command()(pull)
 app.command()(calibrate)
+app.command("import")(import_images)
+app.command()(export)
+app.command()(ray)
 
 
 @app.command()
@@ -326,6 +333,7 @@ def openapi(
 
 app.command()(completion)
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(imports_app, name="imports")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 

@@ -7,7 +7,7 @@ removes them.
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import BinaryIO
 
@@ -17,19 +17,35 @@ from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from captiond.config import ImageSettings
 from captiond.decoding import bmpruns
-from captiond.decoding.colours import converter, is_converted, part_mode, to_srgb
+from captiond.decoding.colours import (
+    Source,
+    converter,
+    deepened,
+    is_converted,
+    part_mode,
+    to_srgb,
+)
+from captiond.decoding.deep import DeepImage, read_rows
 from captiond.decoding.files.bmp import plain_bmp
 from captiond.decoding.files.boxes import plain_boxes
 from captiond.decoding.files.directory import exif_orientation
 from captiond.decoding.files.gif import plain_gif
 from captiond.decoding.files.jpeg import plain_jpeg
+from captiond.decoding.files.jpeg2000 import plain_jpeg2000
+from captiond.decoding.files.jxl import plain_jxl
 from captiond.decoding.files.plain import Canvas, PlainFile
 from captiond.decoding.files.png import plain_png
 from captiond.decoding.files.tiff import plain_tiff
 from captiond.decoding.files.webp import plain_webp
-from captiond.decoding.parts import LONGEST_SIDE, PART_PIXELS, Picture, boxes_of, resized
+from captiond.decoding.parts import (
+    LONGEST_SIDE,
+    PART_PIXELS,
+    Picture,
+    resized,
+    upright_size,
+)
 from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
-from captiond.imagetypes import check_type
+from captiond.imagetypes import HEAD_BYTES, check_type
 
 READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's name of the format
     "jpeg": ("JPEG", plain_jpeg),
@@ -40,11 +56,14 @@ READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's
     "tiff": ("TIFF", plain_tiff),
     "avif": ("AVIF", plain_boxes),
     "heif": ("HEIF", plain_boxes),
+    "jpeg2000": ("JPEG2000", plain_jpeg2000),
+    "jxl": ("JXL", plain_jxl),
 }
-HEAD_BYTES = 64
 ROW_SECONDS, ROW_BYTES = 5e-8, 16  # in Pillow, for each row
 WEIGHT_BYTES = 32  # Pillow's weights of a resize, for each pixel of a side
 PART_BYTES = 48 * PART_PIXELS  # copies of a part while it is converted
+ROWS = 8  # of a block of a JPEG
+CORNER, FILLER = 4, {127, 128}  # pixels of a side, and the values of what is filled in
 Pixels = npt.NDArray[np.uint8]
 Reserve = Callable[[int], None]
 
@@ -76,6 +95,10 @@ def set_up_pillow(settings: ImageSettings) -> None:
         import pi_heif
 
         pi_heif.register_heif_opener()
+    if "jxl" in settings.types:
+        from pillow_jxl import JpegXLImagePlugin
+
+        JpegXLImagePlugin.DECODE_THREADS = 0
 
 
 def unlimited(needed: int) -> None:
@@ -99,15 +122,26 @@ def decode(
         raise EmptyImage("the file is empty")
     format_, read_plain = READERS[check_type(content[:HEAD_BYTES], settings.types)]
     try:
-        plain = read_plain(content)
+        plain = as_wanted(read_plain(content), settings)
+        format_ = plain.format or format_
         check_size(plain.area, settings.max_pixels)
         check_parts(plain, settings.decode_seconds)
         reserve(memory_needed(plain, geometry))
         if plain.other_end:
-            check_end(plain, format_)
+            check_end(plain.content, plain.other_end)
+        if plain.samples and plain.planes:
+            planes = (Image.open(BytesIO(rows), formats=(format_,)) for rows in plain.planes())
+            deep = DeepImage(read_rows(planes, plain.samples), plain.samples)
+            return pixels_of(deep, plain, geometry)
         with Image.open(BytesIO(plain.content), formats=(format_,)) as image:
             check_size(Canvas(*image.size), settings.max_pixels)
-            return pixels_of(image, plain, geometry, draft=settings.jpeg_draft)
+            load(image, geometry, settings)
+            if not (plain.ends and is_filled(image)):
+                return loaded_pixels(image, plain, geometry, settings)
+        check_end(*plain.ends())
+        with Image.open(BytesIO(plain.content), formats=(format_,)) as image:
+            load(image, geometry, settings)
+            return loaded_pixels(image, plain, geometry, settings)
     except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -116,20 +150,38 @@ def decode(
         raise CorruptImage(f"the image is truncated or damaged: {error}") from error
 
 
-def check_end(plain: PlainFile, format_: str) -> None:
-    """Refuse a file without an end whose pixels depend on the end that was added."""
-    if checksum(plain.content, format_) != checksum(plain.other_end, format_):
-        raise CorruptImage("the image is truncated")
+def as_wanted(plain: PlainFile, settings: ImageSettings) -> PlainFile:
+    """Return the file without what its colours mean, if the settings say that."""
+    return plain if settings.color == "convert" else replace(plain, profile=b"", coding=None)
 
 
-def checksum(content: bytes, format_: str) -> int:
-    """Return a checksum of the pixels of a file."""
-    with Image.open(BytesIO(content), formats=(format_,)) as image:
+def check_end(first: bytes, second: bytes) -> None:
+    """Refuse a JPEG whose pixels depend on the end that it got. The two files differ in that."""
+    sums = checksums(first)
+    for number, (one, other) in enumerate(zip(sums, checksums(second), strict=True)):
+        if one != other:
+            raise CorruptImage(
+                f"the image is truncated: data are missing from row {number * ROWS} of "
+                f"{len(sums) * ROWS} on"
+            )
+
+
+def checksums(content: bytes) -> list[int]:
+    """Return a checksum of the pixels of each of so many `ROWS` of a JPEG."""
+    with Image.open(BytesIO(content), formats=("JPEG",)) as image:
         image.load()
-        sum_ = 0
-        for box in boxes_of(*image.size):
-            sum_ = zlib.crc32(image.crop(box).tobytes(), sum_)
-        return sum_
+        width, height = image.size
+        strips = ((0, top, width, min(top + ROWS, height)) for top in range(0, height, ROWS))
+        return [zlib.crc32(image.crop(strip).tobytes()) for strip in strips]
+
+
+def is_filled(image: Image.Image) -> bool:
+    """Return whether the last pixels of a loaded JPEG are such as the library fills in for missing
+    data: a middle grey.
+    """
+    width, height = image.size
+    corner = image.crop((max(0, width - CORNER), max(0, height - CORNER), width, height))
+    return set(corner.tobytes()) <= FILLER
 
 
 def check_size(area: Canvas, max_pixels: int) -> None:
@@ -162,29 +214,49 @@ def memory_needed(plain: PlainFile, geometry: Geometry) -> int:
     )
 
 
-def pixels_of(
-    image: Image.Image, plain: PlainFile, geometry: Geometry, *, draft: bool
-) -> tuple[Pixels, tuple[int, int]]:
-    """Return the pixels of an opened image, and its upright size before any reduction."""
-    area = plain.area if plain.canvas else Canvas(*image.size)
-    orientation = plain.orientation
-    if exif := image.info.get("exif"):  # how an AVIF is turned; all other EXIF data are removed
-        orientation = exif_orientation(exif)
-    if draft and image.format == "JPEG":
+def load(image: Image.Image, geometry: Geometry, settings: ImageSettings) -> None:
+    """Decode an opened image; a JPEG perhaps at a fraction of its size."""
+    if settings.jpeg_draft and image.format == "JPEG":
         least = max(geometry.width, geometry.height)  # it may still be rotated
         image.draft("RGB", (least, least))
     image.load()
-    drafted = plain.canvas or Canvas(*image.size)
+
+
+def loaded_pixels(
+    image: Image.Image, plain: PlainFile, geometry: Geometry, settings: ImageSettings
+) -> tuple[Pixels, tuple[int, int]]:
+    """Return the pixels of a loaded image, and its upright size before any reduction."""
+    if exif := image.info.get("exif"):  # how an AVIF is turned; all other EXIF data are removed
+        plain = replace(plain, orientation=exif_orientation(exif))
+    profile = image.info.get("icc_profile") or b""
+    if profile and not plain.profile and settings.color == "convert":
+        plain = replace(plain, profile=profile)
+    size = (plain.width, plain.height) if image.format == "JPEG" else image.size
+    return pixels_of(deepened(image), plain, geometry, size)
+
+
+def pixels_of(
+    image: Source, plain: PlainFile, geometry: Geometry, size: tuple[int, int] | None = None
+) -> tuple[Pixels, tuple[int, int]]:
+    """Return the pixels of an image, and its upright size; `size` is that before a draft."""
     mode = part_mode(image, plain)
-    picture = Picture(image, drafted, orientation, mode, converter(image, plain, mode))
+    area = plain.canvas or Canvas(*image.size)
+    picture = Picture(image, area, plain.orientation, mode, converter(image, plain, mode))
     reduced = reduce_picture(picture, geometry)
-    size = Picture(image, area, orientation, mode, picture.convert).size
-    return np.asarray(to_srgb(reduced, plain.profile)), size
+    whole = (area.width, area.height) if plain.canvas else size or image.size
+    shown = upright_size(plain.full_size or whole, plain.orientation)
+    return np.asarray(to_srgb(reduced, plain)), shown
 
 
 def reduce_picture(picture: Picture, geometry: Geometry) -> Image.Image:
     size, resample = (geometry.width, geometry.height), Image.Resampling(geometry.resample)
     image = picture.image
-    if picture.is_plain() and (is_converted(image, picture.mode) or is_converted(image, "L")):
+    whole = picture.is_plain()
+    if isinstance(image, Image.Image) and whole and is_ready(image, picture.mode):
         return image.resize(size, resample)
     return resized(picture, size, resample)
+
+
+def is_ready(image: Image.Image, mode: str) -> bool:
+    """Return whether an image can be reduced before its conversion, with the same result."""
+    return is_converted(image, mode) or is_converted(image, "L")

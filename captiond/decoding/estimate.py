@@ -28,6 +28,8 @@ RATES = {
     "tiff": DecodingRates(7e-9, 23e-9),
     "avif": DecodingRates(250e-9, 28e-9),
     "heif": DecodingRates(250e-9, 28e-9),
+    "jpeg2000": DecodingRates(300e-9, 100e-9),
+    "jxl": DecodingRates(300e-9, 60e-9),
 }
 
 

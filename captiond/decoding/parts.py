@@ -8,6 +8,7 @@ when all rows have the final width. The result is that of Pillow for the whole i
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from PIL import Image
 
@@ -32,6 +33,19 @@ QUARTER_TURNS = {5, 6, 7, 8}  # they exchange width and height
 FROM_THE_END = {3, 4, 7, 8}  # the first upright row is the last stored row or column
 
 
+class PixelSource(Protocol):
+    """An image as it is stored: one of Pillow, or one that makes images of its parts."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+
+    def crop(self, box: Box, /) -> Image.Image: ...
+
+
 @dataclass(frozen=True)
 class Picture:
     """An image as it is stored, and how it is to be seen.
@@ -39,7 +53,7 @@ class Picture:
     `convert` converts a part of it to `mode`. `area` is the canvas that it is on, which is white.
     """
 
-    image: Image.Image
+    image: PixelSource
     area: Canvas
     orientation: int
     mode: str
@@ -48,8 +62,7 @@ class Picture:
     @property
     def size(self) -> tuple[int, int]:
         """Return width and height of the upright image."""
-        width, height = self.area.width, self.area.height
-        return (height, width) if self.orientation in QUARTER_TURNS else (width, height)
+        return upright_size((self.area.width, self.area.height), self.orientation)
 
     def is_plain(self) -> bool:
         """Return whether the whole image can be resized as it is stored."""
@@ -85,6 +98,11 @@ class Picture:
         region = self.region(box)
         turn = TURNS.get(self.orientation)
         return region if turn is None else region.transpose(turn)
+
+
+def upright_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Return the width and height of a stored image when it is upright."""
+    return (size[1], size[0]) if orientation in QUARTER_TURNS else size
 
 
 def resized(picture: Picture, size: tuple[int, int], resample: Image.Resampling) -> Image.Image:

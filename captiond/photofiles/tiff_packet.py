@@ -6,9 +6,9 @@ the file stays where it is.
 
 import struct
 
+from captiond.decoding.files.camera import camera_name
 from captiond.decoding.files.directory import BYTE, Directory, Sliceable
-from captiond.decoding.files.tiff import MAX_METADATA, XMP, check_camera
-from captiond.errors import ImageTypeRefused
+from captiond.decoding.files.tiff import MAX_METADATA, XMP
 from captiond.photofiles.embedded_words import exif_words, iptc_words
 from captiond.photofiles.image_words import OtherWords
 from captiond.photofiles.metadata_errors import NoPlaceForMetadata
@@ -31,10 +31,11 @@ class TiffPacket:
         self._order, self._big = self._directory.order, self._directory.big
         self._pointer, self._number = ("Q", "Q") if self._big else ("I", "H")
         self._entry = struct.Struct(self._order + ("HHQ8s" if self._big else "HHI4s"))
-        try:
-            check_camera(content, self._directory)
-        except ImageTypeRefused as error:
-            raise NoPlaceForMetadata(f"{error}, or use --sidecar xmp instead of --embed") from error
+        if name := camera_name(content, self._directory):
+            raise NoPlaceForMetadata(
+                f"captiond does not write into the raw file of a camera ({name}); use "
+                "--sidecar xmp instead of --embed"
+            )
 
     @property
     def packet(self) -> bytes:

@@ -79,6 +79,12 @@ def marker_of(source: Engine) -> str:
 
 
 async def refuse_living_nodes(engine: Engine) -> None:
+    """Return if no service on any host uses a database. The caller has locked its own data folder.
+
+    A database that cannot be shared is used by the service of this folder only.
+    """
+    if not engine.database.shared:
+        return
     query = select(NodeRow.id).where(NodeRow.expires_at > clock()).limit(1)
     async with reading(engine) as connection:
         node = (await connection.execute(query)).scalar_one_or_none()

@@ -309,3 +309,65 @@ class ClockRow(Table):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     reached: Mapped[float] = mapped_column(Float)
+
+
+class ImportRow(Table):
+    """A list of images that lie somewhere else, whose results are written to `output`.
+
+    `sources` are what the command named, as JSON. `listed` says whether all shards are there. While
+    they are not, `lister` is the process that adds them, until `lister_until` by the database's
+    clock, and `last_address` is a hash of the last one that has a shard. The numbers of `images`,
+    `captioned` and `failed` count images; `open_shards` counts shards that are not finished.
+    """
+
+    __tablename__ = "imports"
+    __table_args__ = (Index("ix_imports_created_at_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    output: Mapped[str] = mapped_column(Text, unique=True)
+    sources: Mapped[str] = mapped_column(Text)
+    form: Mapped[str] = mapped_column(String(16))
+    shard_images: Mapped[int] = mapped_column(Integer)
+    listed: Mapped[bool] = mapped_column(Boolean)
+    lister: Mapped[str | None] = mapped_column(String(64))
+    lister_until: Mapped[float | None] = mapped_column(Float)
+    last_address: Mapped[str | None] = mapped_column(String(64))
+    shards: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    open_shards: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    images: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    captioned: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class ShardRow(Table):
+    """Some hundred images of an import, which are claimed and finished together.
+
+    `number` is its place, and the number of its file of results. `addresses` are those of its
+    images, compressed and in base64, and NULL once it is finished. `attempt` counts the claims and
+    fences their results. `owner` holds the claim until `claimed_until` by the database's clock.
+    """
+
+    __tablename__ = "shards"
+    __table_args__ = (
+        UniqueConstraint("import_id", "number"),
+        Index(
+            "ix_shards_import_id_number_open",
+            "import_id",
+            "number",
+            **only("status IN ('PENDING', 'PROCESSING')"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(LONG, primary_key=True, autoincrement=True)
+    import_id: Mapped[str] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
+    status: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    owner: Mapped[str | None] = mapped_column(String(64))
+    claimed_until: Mapped[float | None] = mapped_column(Float)
+    images: Mapped[int] = mapped_column(Integer)
+    addresses: Mapped[str | None] = mapped_column(Text)

@@ -109,6 +109,7 @@ class Assignment:
                 blamed=blamed,
             )
         )
+        self._doubtful.discard(model)
         self._count_refused(requeued.refused)
         if requeued.waiting:
             self._recorder.count(REQUEUED, amount=requeued.waiting)

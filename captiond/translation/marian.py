@@ -55,7 +55,8 @@ class MarianTranslator:
         pieces = MarianPieces.load(folder, language)
         dtype = torch.float32 if device.type == "cpu" else dtype_of(precision, device)
         model = read_model(folder, dtype)
-        if pieces.numbers > model.config.vocab_size:
+        sizes = model.config.vocab_size, model.config.decoder_vocab_size
+        if pieces.source_size > sizes[0] or pieces.target_size > (sizes[1] or sizes[0]):
             raise ModelBroken(f"{folder}: the vocabulary has more tokens than the model")
         return cls(torch.nn.Module.to(model, device), pieces, beams)
 
@@ -104,7 +105,7 @@ class MarianTranslator:
             max_length=None,
             max_new_tokens=longest,
             forced_eos_token_id=None,
-            bad_words_ids=[[self._padding], [self._pieces.unknown]],
+            bad_words_ids=[[each] for each in self._pieces.never],
         )
         return output[:, 1:]  # the first token begins every translation
 

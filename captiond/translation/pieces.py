@@ -45,8 +45,9 @@ class MarianPieces:
         self._prefix = list(prefix)
         self._special = {target[END], target[UNKNOWN], target.get(PADDING, -1)}
         self.end = target[END]
-        self.unknown = target[UNKNOWN]
-        self.numbers = max(*source.values(), *target.values()) + 1  # ids are below this
+        self.never = sorted(self._special - {self.end, -1})  # ids that say nothing
+        # The ids of texts and of translations are below these numbers.
+        self.source_size, self.target_size = max(source.values()) + 1, max(target.values()) + 1
 
     @classmethod
     def load(cls, folder: Path, language: str) -> "MarianPieces":
@@ -82,7 +83,8 @@ class MarianPieces:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids, without special tokens."""
-        pieces = [self._pieces[each] for each in ids if each not in self._special]
+        known = (self._pieces.get(each, "") for each in ids if each not in self._special)
+        pieces = list(filter(None, known))  # a model may have more ids than its vocabulary
         text: str = self._to.decode(pieces)
         return " ".join(text.split())
 

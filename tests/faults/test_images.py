@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from PIL import Image
 from structlog.testing import capture_logs
 
 from captiond.config import DataSettings, ImageSettings, Settings
-from captiond.decoding.decode import Geometry
+from captiond.decoding.decode import Geometry, set_up_pillow
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
@@ -27,14 +28,18 @@ from captiond.errors import ImageError
 from captiond.jobs import Lane, Refused, SpooledImage
 from captiond.messages import Work
 from tests.faults.harness import SOAK, new_seed, progress, record, rounds
-from tests.imagefiles import BOMBS, mutate, mutations, picture, variants
+from tests.imagefiles import BOMBS, encoded, mutate, mutations, picture, variants
 from tests.service import DATA, wait_for
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(384, 384, 3)
 CODES = {error.code for error in ImageError.__subclasses__()} - {"poison_image"}
 # The short form has one bomb of each kind of cost: memory, processor time, canvas, parts.
-FEW_BOMBS = ("png in one row", "gif with a large screen", "webp 7000", "jpeg with scans")
+FEW_BOMBS = (
+    "png in one row", "gif with a large screen", "webp 7000", "jpeg with scans",
+    "tiff of 64 samples of 16 bits", "tiff of 12 bits", "jpeg 2000 7000",
+    "jpeg 2000 of tiny tiles", "dng with many directories",
+)  # fmt: skip
 LARGE = (
     "png 7000 rgba", "png 7000 grey of 16 bits", "tiff of floats", "webp 7000", "avif 7000"
 )  # fmt: skip
@@ -158,21 +163,53 @@ async def test_damaged_files_give_pixels_or_an_error(tmp_path: Path) -> None:
     record("damaged files", images=count, **figures)
 
 
-async def test_damaged_heic_files_give_pixels_or_an_error(tmp_path: Path) -> None:
+def optional_files() -> dict[str, list[bytes]]:
+    """Return files of the types that need an extra."""
+    images = (picture(), picture().convert("L"), picture().convert("RGBA"))
+    return {
+        "heif": [(DATA / "red_circle.heic").read_bytes()],
+        "jxl": [encoded(image, "JXL", use_container=True) for image in images],
+    }
+
+
+@pytest.mark.parametrize("type_", ["heif", "jxl"])
+async def test_damaged_files_of_optional_types_give_pixels_or_an_error(
+    tmp_path: Path, type_: str
+) -> None:
     count, rng = rounds(50, 2000), random.Random(new_seed())
-    whole = (DATA / "red_circle.heic").read_bytes()
+    set_up_pillow(ImageSettings(types=("heif", "jxl")))  # to write them
+    whole = optional_files()[type_]
     with capture_logs() as lines:
-        async with decoders(tmp_path, types=("heif", "avif")) as them:
+        async with decoders(tmp_path, types=(type_, "avif")) as them:
+            for content in whole:
+                assert await them.decode(content) == "decoded"
             for number in range(count):
-                content = bytearray(whole)
-                mutate(content, rng)
-                code = await them.decode(bytes(content))
+                damaged = bytearray(rng.choice(whole))
+                mutate(damaged, rng)
+                code = await them.decode(bytes(damaged))
                 assert code == "decoded" or code in CODES, code
-                progress(number + 1, count, "damaged HEIC files")
+                progress(number + 1, count, f"damaged {type_} files")
     assert them.slowest < SECONDS
     check_lines(lines, 10)
     figures = {"slowest": round(them.slowest, 2), **them.codes}
-    record("damaged HEIC files", images=count, **figures)
+    record(f"damaged {type_} files", images=count, **figures)
+
+
+async def test_large_jpeg_xl_files_take_little_time_and_memory(tmp_path: Path) -> None:
+    set_up_pillow(ImageSettings(types=("jxl",)))
+    large = [
+        encoded(Image.new(mode, (7000, 7000)), "JXL", effort=1, lossless=lossless)
+        for mode in (("L", "RGBA") if SOAK else ("L",))
+        for lossless in (False, True)
+    ]
+    with capture_logs() as lines:
+        async with decoders(tmp_path, types=("jxl",)) as them:
+            for content in large:
+                code = await them.decode(content)
+                assert code == "decoded" or code in CODES, code
+                assert them.slowest < SECONDS
+            assert them.peak() < BUDGET
+    check_lines(lines, 10)
 
 
 # ---------------------------------------------------------------- several decoders

@@ -227,3 +227,27 @@ def test_tasks_in_the_folder_are_finished_after_the_setting_was_changed(
         task = service.finished(in_bucket)
         assert "[uploads] url is not set" in task["result"][0]["error"]
         assert service.stop() == 0
+
+
+def test_the_check_of_the_database_looks_into_the_bucket(data: Path, server: S3Server) -> None:
+    with running_without_model(data, **server.environ()) as service:
+        task_id = accepted(service)
+    (needed,) = server.names()
+    environ = server.environ()
+
+    def problems() -> list[str]:
+        checked = captiond("db", "check", "--data-dir", str(data), cwd=data.parent, **environ)
+        *found, _ = checked.stdout.splitlines()
+        assert checked.returncode == (1 if found else 0), checked.stderr
+        return found
+
+    assert problems() == []
+    orphan = f"web0-gone/{'0' * 32}"
+    server.put(orphan, b"orphan")
+    url = server.settings().url
+    removal = "the service removes it within hours"
+    assert problems() == [f"{url}/{orphan}: belongs to no task; {removal}"]
+    server.clear()
+    (missing,) = problems()
+    assert missing.startswith(f"{url}/{needed}: missing or cut short: the open images of task")
+    assert task_id in missing

@@ -1,18 +1,19 @@
 """The service on a real PostgreSQL server: kills and restarts lose nothing and double nothing."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import png
+from tests.on_postgres import check_each_once, on, send
 from tests.postgres import PostgresServer, postgres_server
 from tests.s3server import S3Server
-from tests.service import FRESH, Service, captiond, running, running_without_model, wait_for
+from tests.service import FRESH, captiond, running, running_without_model, wait_for
 
-ENDED = "('COMPLETED', 'FAILED', 'CANCELLED')"
+NO_VARIABLES: Mapping[str, str] = {}
 
 
 @pytest.fixture(scope="module")
@@ -25,29 +26,6 @@ def server() -> Iterator[PostgresServer]:
 def name(server: PostgresServer) -> str:
     """The name of an empty database."""
     return server.create_database()
-
-
-def on(server: PostgresServer, name: str) -> dict[str, str]:
-    """Return the settings of a service on this database."""
-    return {**FRESH, "CAPTIOND_DATABASE__URL": server.url(name)}
-
-
-def send(service: Service, first: int, images: int) -> str:
-    files = [("images", (f"{n}.png", png(n))) for n in range(first, first + images)]
-    response = service.client.post("/async-batch-caption", files=files)
-    assert response.status_code == 202, response.text
-    return str(response.json()["task_id"])
-
-
-def check_each_once(server: PostgresServer, name: str, accepted: dict[str, int]) -> None:
-    query = "SELECT task_id, count(*) FROM images GROUP BY task_id"
-    assert dict(server.execute(query, name)) == accepted  # type: ignore[arg-type]
-    for table in ("images", "tasks"):
-        open_rows = f"SELECT id, status FROM {table} WHERE status NOT IN {ENDED}"
-        assert server.execute(open_rows, name) == []
-    assert server.execute("SELECT id FROM images WHERE result IS NULL", name) == []
-    counted = "SELECT id FROM tasks WHERE open_images <> 0 OR turn IS NOT NULL"
-    assert server.execute(counted, name) == []
 
 
 def captions(task: dict[str, Any]) -> list[bool]:
@@ -156,3 +134,42 @@ def test_commands_use_the_server(server: PostgresServer, name: str, data: Path) 
         assert "captiond:***@/x" in output
         assert "check that the server runs" in output
         assert "hunter2" not in output
+
+
+def test_a_service_moves_to_a_server_and_back(
+    server: PostgresServer, name: str, data: Path
+) -> None:
+    """Finished tasks keep their results, and what waits is captioned where it has come to."""
+
+    def copy(url: str, environ: Mapping[str, str] = NO_VARIABLES, *, code: int = 0) -> str:
+        done = captiond("db", "copy", url, "--data-dir", str(data), cwd=data.parent, **environ)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    there = on(server, name)
+    with running(data, **FRESH) as service:
+        finished = send(service, 0, 3)
+        service.finished(finished)
+        assert "in use by the captiond" in copy(server.url(name), code=1)
+        with service.suspended_model():
+            waits = send(service, 10, 4)
+            wait_for(lambda: service.task(waits)["status"] == "PROCESSING", "a claim")
+            service.kill()
+    output = copy(server.url(name))
+    assert "tasks: 2 rows, compared" in output
+    assert "images: 7 rows, compared" in output
+    assert "not copied: the leases" in output
+    with running(data, **there) as service:
+        assert captions(service.task(finished)) == [True] * 3
+        assert captions(service.finished(waits)) == [True] * 4
+        again = send(service, 20, 2)
+        service.finished(again)
+        assert "in use by the captiond" in copy("sqlite:///back.db", there, code=1)
+        assert service.stop() == 0
+    check_each_once(server, name, {finished: 3, waits: 4, again: 2})
+    back = data.parent / "back.db"
+    assert "tasks: 3 rows, compared" in copy(f"sqlite:///{back}", there)
+    with running(data, **FRESH, CAPTIOND_DATABASE__URL=f"sqlite:///{back}") as service:
+        for task, images in ((finished, 3), (waits, 4), (again, 2)):
+            assert captions(service.task(task)) == [True] * images
+        assert service.stop() == 0

@@ -67,6 +67,26 @@ def test_what_a_client_writes_is_text_and_no_command(folder: Path) -> None:
     assert loaded(folder).translate(["\ud800 a cat", "", "   "])
 
 
+def test_a_model_with_a_vocabulary_for_each_language(folder: Path, tmp_path: Path) -> None:
+    """Its decoder may have fewer tokens than its encoder."""
+    other = write_marian(tmp_path / "opus")
+    vocabulary = json.loads((other / "vocab.json").read_text())
+    (other / "target_vocab.json").write_text(json.dumps(vocabulary))
+    text = "a yellow sun"
+    assert loaded(other).translate([text]) == loaded(folder).translate([text])
+    config = json.loads((other / "config.json").read_text())
+    config["decoder_vocab_size"] = len(vocabulary) - 1
+    (other / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelBroken):
+        loaded(other)
+
+
+def test_ids_without_a_piece_have_no_text(folder: Path) -> None:
+    pieces = MarianPieces.load(folder, "de")
+    ids = pieces.encode("cat")[:-1]
+    assert pieces.decode([pieces.target_size + 7, *ids, *pieces.never]) == pieces.decode(ids)
+
+
 def test_a_text_that_is_too_long_has_no_translation_and_the_others_do(folder: Path) -> None:
     long = "a red car and " * 20
     found = loaded(folder).translate([long, "a yellow sun", long])

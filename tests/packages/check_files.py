@@ -104,6 +104,15 @@ def test_compose_accepts_the_nodes() -> None:
     assert shown["services"]["worker"]["deploy"]["replicas"] == 3
 
 
+def test_kubernetes_accepts_the_pods_of_the_job_of_ray(tmp_path: Path) -> None:
+    """The operator makes them; it has no program that checks the whole job."""
+    cluster = yaml.safe_load((CONFIG / "ray" / "rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+    for number, group in enumerate([cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(pod))
+        run(TOOLS / "kubernetes-validate", "--strict", tmp_path / f"{number}.yaml")
+
+
 def test_compose_accepts_the_example_and_finds_each_file() -> None:
     file = CONFIG / "compose" / "compose.yml"
     shown = run("docker-compose", "--file", file, "--profile", "monitoring", "config")

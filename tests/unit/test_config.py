@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from captiond.cli.arguments import parse_assignment
 from captiond.cli.main import app
 from captiond.client_settings import ClientSettings, KeyEntry
-from captiond.config import MIB, ImageSettings, Settings
+from captiond.config import MIB, ImageSettings, ImageType, Settings
 from captiond.errors import SettingsError
 from captiond.keys import new_secret
 from captiond.sources import checked, layers_of, load_settings, origins
@@ -286,14 +286,15 @@ def test_hosts_of_webhooks_are_hosts(tmp_path: Path) -> None:
         load(write(tmp_path, "[webhooks]\nallow = ['https://a.example']"))
 
 
-def test_heif_without_its_library_is_an_error_at_the_start(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("name", ["heif", "jxl"])
+def test_a_type_without_its_library_is_an_error_at_the_start(
+    name: ImageType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise, every image decoder would die as soon as it is started."""
-    assert ImageSettings(types=("jpeg", "heif")).types == ("jpeg", "heif")
-    monkeypatch.setattr("captiond.config.find_spec", lambda name: None)
-    with pytest.raises(ValidationError, match=re.escape("captiond[heif]")):
-        ImageSettings(types=("jpeg", "heif"))
+    assert ImageSettings(types=("jpeg", name)).types == ("jpeg", name)
+    monkeypatch.setattr("captiond.config.find_spec", lambda library: None)
+    with pytest.raises(ValidationError, match=re.escape(f"captiond[{name}]")):
+        ImageSettings(types=("jpeg", name))
     ImageSettings()
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from captiond.spool import FolderSpool
 from captiond.supervisor.datafolder import (
     check_files,
     create_privately,
+    home_of,
     make_folders,
     make_model_folder,
     make_private,
@@ -241,3 +243,20 @@ def test_without_any_temporary_folder_a_command_says_what_to_do(tmp_path: Path) 
 def test_a_usual_temporary_folder_is_left_alone(open_folder: Path) -> None:
     assert provide_temporary_folder(open_folder) is None
     assert not (open_folder / "tmp").exists()
+
+
+def test_a_folder_keeps_its_name_and_a_damaged_one_is_replaced(tmp_path: Path) -> None:
+    name = home_of(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", name)
+    assert home_of(tmp_path) == name
+    (tmp_path / "home").write_bytes(name.encode()[:5])
+    assert home_of(tmp_path) not in {name, name[:5]}
+    other = tmp_path / "other"
+    other.mkdir()
+    assert home_of(other) != home_of(tmp_path)
+
+
+def test_a_name_of_a_folder_that_cannot_be_read_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    with pytest.raises(StartupError, match="home: cannot be used"):
+        home_of(tmp_path)

@@ -134,7 +134,7 @@ def test_transparent_parts_become_white(tmp_path: Path) -> None:
     [
         (b"", EmptyImage),
         (b"GIF", NotAnImage),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", NotAnImage),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", ImageTypeRefused),
         (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, CorruptImage),
         (b"\xff\xd8\xff\xe0" + b"\0" * 50, CorruptImage),
         (b"\0\0\0\x20ftypheic\0\0\0\0mif1heic", ImageTypeRefused),

@@ -1,5 +1,6 @@
 """Metadata never decide whether an image can be captioned. Of them, only the orientation counts."""
 
+import re
 import struct
 import zlib
 from io import BytesIO
@@ -275,3 +276,25 @@ def test_a_jpeg_without_its_end_is_read_if_its_pixels_are_whole() -> None:
         assert is_same(whole[:-2] + bytes(1000), whole)
         with pytest.raises(CorruptImage, match="truncated"):
             pixels_of(whole[: len(whole) * 3 // 4])
+
+
+def test_the_error_of_a_cut_jpeg_says_which_rows_are_missing() -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (400, 300, 3), np.uint8)
+    for image in (Image.fromarray(noise), Image.fromarray(noise[..., 0])):
+        whole = encoded(image, "JPEG", subsampling=0)
+        scan = whole.index(b"\xff\xda")
+        half = whole[: scan + (len(whole) - scan) // 2]
+        for content in (half, half + b"\xff\xd9", half + b"\xff\xd9" + b"trailing"):
+            with pytest.raises(CorruptImage) as caught:
+                pixels_of(content)
+            found = re.search(r"data are missing from row (\d+) of 400 on", str(caught.value))
+            assert found, caught.value
+            assert 170 <= int(found[1]) <= 230
+
+
+def test_a_jpeg_that_is_grey_at_its_end_is_whole() -> None:
+    image = picture(320, 240)
+    image.paste((128, 128, 128), (0, 200, 320, 240))
+    for mode in ("RGB", "L", "CMYK"):
+        content = encoded(image.convert(mode), "JPEG")
+        assert is_same(content, content[:-2])

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,6 +179,20 @@ async def test_what_cannot_be_reached_is_there_again_later(
     assert home.spool.read(image) == b"content"
     home.spool.remove([image.file])
     assert home.names() == set()
+
+
+async def test_a_storage_that_does_not_answer_is_given_up(
+    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes connections and is silent, as a server does that hangs."""
+    monkeypatch.setattr("captiond.spool.bucket.REQUEST_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        home = home_in(tmp_path, server, endpoint=endpoint)
+        for size in (10, LARGE):
+            with pytest.raises(StorageUnavailable, match=f"at {endpoint} cannot be reached"):
+                await stored(home.spool, bytes(size))
+    assert list(home.folder.iterdir()) == []
 
 
 def test_a_large_upload_is_never_whole_in_memory(server: S3Server, tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def container_of(image: Image, folder: Path, user: str = "", **options: bool) ->
         "CAPTIOND_SERVER__PORT": str(free_port()),
         "CAPTIOND_MODEL__NAME": "captiond/scenes",
         "CAPTIOND_MODEL__STANDBY": "false",
-        "CAPTIOND_IMAGES__TYPES": "jpeg,png,webp,gif,bmp,tiff,avif,heif",
+        "CAPTIOND_IMAGES__TYPES": "jpeg,png,webp,gif,bmp,tiff,avif,heif,jpeg2000,jxl",
         "http_proxy": PROXY,
         "HTTP_PROXY": PROXY,
     }

@@ -7,13 +7,14 @@ and XMP items are hidden from them.
 import struct
 from collections.abc import Iterator
 
+from captiond.decoding.files.colour_coding import ColourCoding
 from captiond.decoding.files.plain import PlainFile
 from captiond.errors import CorruptImage, ImageTooSlow
 
 MAX_BOXES = 10_000
 METADATA = {b"Exif", b"mime"}  # types of items
 HIDDEN = b"skip"  # a type that no library reads
-SIZE = b"ispe"
+SIZE, COLOUR = b"ispe", b"colr"
 # Planes, RGB, and Pillow's two copies. With more than 8 bits, samples take two bytes.
 PIXEL_BYTES, DEEP_PIXEL_BYTES = 13.0, 20.0
 AV1, HIGH_DEPTH = b"av1C", 0x40  # the configuration of the codec, and its flag
@@ -35,7 +36,16 @@ def plain_boxes(content: bytes) -> PlainFile:
     if not sizes:
         raise CorruptImage("the image has no size")
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    return PlainFile(bytes(changed), width, height, bytes_of_pixels(content))
+    pixel_bytes = bytes_of_pixels(content)
+    return PlainFile(bytes(changed), width, height, pixel_bytes, coding=coding_of(content))
+
+
+def coding_of(content: bytes) -> ColourCoding | None:
+    """Return the numbers of the first `colr` box that has them. All images of a file are alike."""
+    for at in places(content, COLOUR, 0, len(content)):
+        if content[at + 4 : at + 8] == b"nclx" and len(numbers := content[at + 8 : at + 12]) == 4:
+            return ColourCoding(*struct.unpack(">HH", numbers))
+    return None
 
 
 def bytes_of_pixels(content: bytes) -> float:

@@ -40,28 +40,38 @@ class Entry:
 
 
 class Directory:
-    """The entries of the first directory of `data`, by tag. The first one of equal tags counts.
+    """The entries of a directory of `data`, by tag. The first one of equal tags counts.
+
+    It is the first directory, or the one that stands at the offset `at`.
 
     Entries that lie outside of the data are left out. `order` is the byte order as `struct` writes
-    it; `big` says that this is a BigTIFF.
+    it; `big` says that this is a BigTIFF; `next` is the offset of the next directory, or 0.
     """
 
-    def __init__(self, data: Sliceable) -> None:
+    def __init__(self, data: Sliceable, at: int | None = None) -> None:
         self._data = data
         self.order = ">" if data[:2] == b"MM" else "<"
         self.big = data[2:4] in {b"+\0", b"\0+"}
         self.entries: dict[int, Entry] = {}
-        for tag, kind, count, field in self._raw_entries():
+        raw, self.next = self._raw_entries(
+            self._pointer(8 if self.big else 4) if at is None else at
+        )
+        for tag, kind, count, field in raw:
             self.entries.setdefault(tag, Entry(kind, count, field))
 
-    def _raw_entries(self) -> list[tuple[int, int, int, bytes]]:
-        pointer, number, form = ("Q", "Q", "HHQ8s") if self.big else ("I", "H", "HHI4s")
-        begin = self._number(pointer, 8 if self.big else 4)
+    def _raw_entries(self, begin: int) -> tuple[list[tuple[int, int, int, bytes]], int]:
+        """Return the entries of the directory at an offset, and the offset of the next one."""
+        number, form = ("Q", "HHQ8s") if self.big else ("H", "HHI4s")
         count = min(self._number(number, begin), MAX_ENTRIES)
         entry = struct.Struct(self.order + form)
         first = begin + struct.calcsize(number)
-        whole = self._data[first : first + count * entry.size]
-        return list(entry.iter_unpack(whole[: len(whole) // entry.size * entry.size]))
+        end = first + count * entry.size
+        whole = self._data[first:end]
+        raw = list(entry.iter_unpack(whole[: len(whole) // entry.size * entry.size]))
+        return raw, self._pointer(end)
+
+    def _pointer(self, at: int) -> int:
+        return self._number("Q" if self.big else "I", at)
 
     def _number(self, code: str, at: int) -> int:
         """Return the number at an offset, or 0 if the data end before it."""
@@ -77,10 +87,13 @@ class Directory:
         size = SIZES[entry.kind] * entry.count
         if size <= len(entry.field):
             return entry.field[: min(size, most)]
-        at = self._offset(entry)
-        return self._data[at : at + min(size, most)]
+        return self.bytes_at(self.offset(entry), min(size, most))
 
-    def _offset(self, entry: Entry) -> int:
+    def bytes_at(self, at: int, count: int) -> bytes:
+        return self._data[at : at + count]
+
+    def offset(self, entry: Entry) -> int:
+        """Return where the value of an entry stands that does not fit into its field."""
         code = "Q" if len(entry.field) == 8 else "I"
         return int(struct.unpack(self.order + code, entry.field)[0])
 

@@ -1,6 +1,7 @@
 """JPEG files (ITU-T T.81), of which only the first picture is read."""
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from captiond.decoding.files.directory import EXIF_HEADER, orientation_of
 from captiond.decoding.files.plain import PlainFile
@@ -70,10 +71,11 @@ def plain_jpeg(content: bytes) -> PlainFile:
     height, width = (int.from_bytes(segments.frame[at : at + 2], "big") for at in (1, 3))
     components = segments.frame[5]
     scans = count_scans(content, begin)
+    ends = [b""] if content.rfind(b"\xff\xd9", begin) >= 0 else ENDS
     buffered = scans > 1 or segments.marker in PROGRESSIVE
+    is_sequential = scans == 1 and not buffered and len(ends) == 1
     blocks = width * height * components / 64
     plain = b"".join((b"\xff\xd8", *segments.kept, content[begin:]))
-    ends = [b""] if content.rfind(b"\xff\xd9", begin) >= 0 else ENDS
     return PlainFile(
         content=ended(plain, ends[0]),
         width=width,
@@ -84,12 +86,19 @@ def plain_jpeg(content: bytes) -> PlainFile:
         orientation=orientation_of(segments.exif, segments.xmp),
         profile=joined_profile(segments.profile),
         other_end=ended(plain, ends[-1]) if len(ends) > 1 else b"",
+        ends=partial(with_other_ends, plain) if is_sequential else None,
     )
 
 
 def ended(plain: bytes, end: bytes) -> bytes:
     """Return a JPEG with an end. A marker that is cut off is removed first."""
     return plain.removesuffix(b"\xff") + end if end else plain
+
+
+def with_other_ends(plain: bytes) -> tuple[bytes, bytes]:
+    """Return the file with two other ends instead of its own one."""
+    scan = plain[: plain.find(b"\xff\xd9", plain.index(b"\xff\xda"))]
+    return ended(scan, ENDS[0]), ended(scan, ENDS[1])
 
 
 def read_segments(content: bytes, segments: Segments) -> int:

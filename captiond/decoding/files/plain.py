@@ -6,7 +6,11 @@ rewritten by a small reader of its format (the other modules of this package). I
 only, and its work is bounded. Pillow then gets a file that has nothing else in it.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from captiond.decoding.files.colour_coding import ColourCoding
+from captiond.decoding.files.sample_layout import SampleLayout
 
 UPRIGHT = 1  # the EXIF orientation of an image that is stored upright
 
@@ -29,10 +33,16 @@ class PlainFile:
     decoding takes for each pixel, and `row_bytes` what it takes for rows at a time. `parts_seconds`
     is the estimated processor time that scans, strips or chunks take beside the pixels, and `parts`
     names them for an error message. `orientation` is the one of EXIF. `profile` is an ICC profile,
-    or empty. `depth` is the number of bits of a grey sample that has more than 8, or 0; `unsigned`
-    says that it has no sign. `canvas` is None if the first frame is the whole image. `blank_alpha`
-    means that an alpha channel without any opaque pixel does not count. `other_end` is the content
-    with another end, if the file lacks one: the pixels are whole if both give the same.
+    or empty. `coding` says what the values of colours mean, if it is not that of sRGB. `canvas` is
+    None if the first frame is the whole image. `blank_alpha` means that an alpha channel without
+    any opaque pixel does not count. `other_end` is the content with another end, if the file lacks
+    one: the pixels are whole if both give the same. `ends` returns two such files for a file
+    that has an end, but may have lost what is before it.
+
+    If `samples` is set, the pixels of the content are bytes of rows, whose samples are described by
+    it, and `planes` returns such a file for each plane. `format` is Pillow's name of the format of
+    the content, if it is another one than that of the file. `full_size` is the width and height of
+    the image that the pixels are a preview of.
     """
 
     content: bytes
@@ -44,11 +54,15 @@ class PlainFile:
     parts_seconds: float = 0.0
     orientation: int = UPRIGHT
     profile: bytes = b""
-    depth: int = 0
-    unsigned: bool = False
+    coding: ColourCoding | None = None
     canvas: Canvas | None = None
     blank_alpha: bool = False
     other_end: bytes = b""
+    samples: SampleLayout | None = None
+    planes: Callable[[], Iterator[bytes]] | None = None
+    ends: Callable[[], tuple[bytes, bytes]] | None = None
+    format: str = ""
+    full_size: tuple[int, int] | None = None
 
     @property
     def pixels(self) -> int:

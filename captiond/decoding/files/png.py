@@ -1,10 +1,14 @@
-"""PNG files (W3C PNG, third edition). Of an animation, the default image is read."""
+"""PNG files (W3C PNG, third edition). Of an animation, the first frame is read.
+
+That is the default image, unless the animation leaves it out.
+"""
 
 import struct
 import zlib
 
+from captiond.decoding.files.colour_coding import ColourCoding
 from captiond.decoding.files.directory import orientation_of
-from captiond.decoding.files.plain import PlainFile
+from captiond.decoding.files.plain import Canvas, PlainFile
 from captiond.errors import CorruptImage, ImageTooSlow
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -12,6 +16,8 @@ MAX_CHUNKS = 100_000  # a file of 20 MB in chunks of 8 kB has 2,500
 MAX_TEXT = 1 << 20  # bytes that a compressed text or profile may have
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+DEFAULT_IS_FRAME = b""  # a mark among the kinds of chunks
+REPEATED = {b"IDAT", b"fcTL", b"iTXt", b"tEXt", b"zTXt"}
 RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # as ImageMagick writes it
 
 
@@ -28,7 +34,9 @@ def plain_png(content: bytes) -> PlainFile:
         raise CorruptImage("the image has no header, or no pixels")
     width, height, bits, colour = struct.unpack(">IIBB", header[:10])
     kept = [chunk(kind, chunks[kind][0]) for kind in (b"PLTE", b"tRNS") if kind in chunks]
-    pixels = b"".join(chunks[b"IDAT"])
+    canvas = Canvas(width, height)
+    frame, pixels = first_frame(chunks, canvas)
+    header = struct.pack(">II", frame.width, frame.height) + header[8:]
     return PlainFile(
         content=b"".join(
             (
@@ -39,20 +47,21 @@ def plain_png(content: bytes) -> PlainFile:
                 chunk(b"IEND", b""),
             )
         ),
-        width=width,
-        height=height,
+        width=frame.width,
+        height=frame.height,
+        canvas=None if frame == canvas else Canvas(width, height, frame.left, frame.top),
         pixel_bytes=bytes_in_memory(bits, CHANNELS.get(colour, 4)),
         row_bytes=2 * width * bits * CHANNELS.get(colour, 4) // 8,
         orientation=orientation_of(exif_of(chunks), xmp_of(chunks)),
         profile=profile_of(chunks),
-        depth=bits if bits == 16 and colour == 0 else 0,
+        coding=coding_of(chunks),
     )
 
 
 def bytes_in_memory(bits: int, channels: int) -> float:
     if channels > 1:
         return 4.0
-    return 2.0 if bits == 16 else 1.0
+    return 4.0 if bits == 16 else 1.0  # Pillow's pixels, and an array of them
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -71,10 +80,35 @@ def read_chunks(content: bytes) -> dict[bytes, list[bytes]]:
         if len(kind) < 4 or kind == b"IEND":
             return chunks
         length = int.from_bytes(content[at : at + 4], "big")
-        if kind == b"IDAT" or kind not in chunks or kind in {b"iTXt", b"tEXt", b"zTXt"}:
+        if is_kept(kind, chunks):
             chunks.setdefault(kind, []).append(content[at + 8 : at + 8 + length])
         at += length + 12
     raise ImageTooSlow(f"the file has more than {MAX_CHUNKS} chunks")
+
+
+def is_kept(kind: bytes, chunks: dict[bytes, list[bytes]]) -> bool:
+    """Return whether a chunk is one that is read: the first one, or one of several.
+
+    Of `fdAT` only those of the first frame are, if it is not the default image. The number of the
+    frames' headers is counted for that.
+    """
+    if kind == b"fdAT":
+        return DEFAULT_IS_FRAME not in chunks and len(chunks.get(b"fcTL", [])) == 1
+    if kind == b"IDAT" and b"fcTL" in chunks:
+        chunks[DEFAULT_IS_FRAME] = []
+    return kind not in chunks or kind in REPEATED
+
+
+def first_frame(chunks: dict[bytes, list[bytes]], canvas: Canvas) -> tuple[Canvas, bytes]:
+    """Return where the first frame is, and its compressed pixels."""
+    default = canvas, b"".join(chunks[b"IDAT"])
+    if not (chunks.keys() >= {b"acTL", b"fcTL", b"fdAT"}) or len(chunks[b"fcTL"][0]) < 20:
+        return default
+    frame = Canvas(*struct.unpack(">4I", chunks[b"fcTL"][0][4:20]))
+    right, bottom = frame.left + frame.width, frame.top + frame.height
+    if min(frame.width, frame.height) < 1 or right > canvas.width or bottom > canvas.height:
+        return default
+    return frame, b"".join(data[4:] for data in chunks[b"fdAT"])
 
 
 def exif_of(chunks: dict[bytes, list[bytes]]) -> bytes:
@@ -107,6 +141,11 @@ def profile_of(chunks: dict[bytes, list[bytes]]) -> bytes:
     """Return the ICC profile; empty if there is none, or it cannot be read."""
     name, _, packed = chunks.get(b"iCCP", [b""])[0].partition(b"\0")
     return inflated(packed[1:]) if name and packed[:1] == b"\0" else b""
+
+
+def coding_of(chunks: dict[bytes, list[bytes]]) -> ColourCoding | None:
+    data = chunks.get(b"cICP", [b""])[0]
+    return ColourCoding(data[0], data[1]) if len(data) == 4 else None
 
 
 def inflated(data: bytes) -> bytes:

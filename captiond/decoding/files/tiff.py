@@ -1,79 +1,188 @@
 """TIFF files (TIFF 6.0 and BigTIFF), of which the first image is read.
 
-The directory is written anew at the end of the file, with the tags that pixels need.
+The directory is written anew at the end of the file, with the tags that pixels need. If samples
+have more than 8 bits or an unusual meaning, the new directory describes rows of bytes.
 """
 
-import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 
+from captiond.decoding.files.camera import camera_name, preview_of
 from captiond.decoding.files.directory import (
     INTEGERS,
+    RATIONAL,
     Directory,
     Entry,
-    Sliceable,
     bounded_orientation,
     orientation_of,
 )
 from captiond.decoding.files.plain import UPRIGHT, PlainFile
-from captiond.errors import CorruptImage, ImageTypeRefused
+from captiond.decoding.files.sample_layout import Photometric, SampleFormat, SampleLayout
+from captiond.decoding.files.tiff_directory import number_entry, part_of, with_directory
+from captiond.errors import CorruptImage
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = 256, 257, 258, 259, 262, 277
 STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, PLANES = 273, 278, 279, 284
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
-SAMPLE_FORMAT, XMP, PROFILE, SUBFILE_TYPE, SUB_DIRECTORIES = 339, 700, 34675, 254, 330
-CAMERA_TAGS = {50706, 33421}  # DNGVersion, CFARepeatPatternDim
-CAMERA_PHOTOMETRIC = {32803, 34892}  # a sensor's mosaic, and linear raw
+FILL_ORDER, MAX_SAMPLE_VALUE, PREDICTOR, EXTRA_SAMPLES, SAMPLE_FORMAT = 266, 281, 317, 338, 339
+XMP, PROFILE = 700, 34675
 RGB, CMYK, YCBCR, LAB = 2, 5, 6, 8  # kinds of colours
-REDUCED, MOSAIC_HEADER = 1, b"CR"
 # FillOrder, T4/T6 options, predictor, colour map, extra samples, JPEG tables, YCbCr
 OTHERS = {266, 292, 293, 317, 320, 338, 347, 529, 530, 531, 532, 512, 513, 514, 515, 519, 520, 521}
 NEEDED = OTHERS | {
     WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, STRIP_OFFSETS, ROWS_PER_STRIP,
     STRIP_COUNTS, PLANES, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, SAMPLE_FORMAT,
 }  # fmt: skip
+OF_ROWS = {
+    COMPRESSION, STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, TILE_HEIGHT, TILE_OFFSETS,
+    TILE_COUNTS, FILL_ORDER, HEIGHT,
+}  # fmt: skip
 LISTS = {TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS}
-UNDEFINED, RATIONAL, UNSIGNED, MAX_METADATA = 7, 5, 1, 1 << 22
+UNDEFINED, MAX_METADATA = 7, 1 << 22
 PART_SECONDS = 8e-6  # a strip or a tile, beside its pixels
+# None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: they compress rows of bytes.
+BYTE_COMPRESSIONS = {1, 5, 8, 32946, 32773, 34925, 50000}
+KNOWN_COLOURS, FORMATS = set(map(int, Photometric)), set(map(int, SampleFormat))
+COMPLEX = {5, 6}
+MAX_NUMBER = 64  # of samples of a pixel
+UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2  # kinds of extra samples
+# What Pillow reads rightly with 8 bits: the kind of colours, the samples, the extra ones.
+EIGHT_BITS = {
+    (0, 1, ()), (1, 1, ()), (1, 2, (2,)), (RGB, 3, ()), (RGB, 4, (1,)), (RGB, 4, (2,)),
+    (CMYK, 4, ()), (LAB, 3, ()),
+}  # fmt: skip
 
 
 def plain_tiff(content: bytes) -> PlainFile:
-    """Return a TIFF whose only directory has no metadata.
+    """Return a TIFF whose only directory has no metadata, or the preview of a raw file.
 
     Raises:
-        CorruptImage: it has no directory with a size.
-        ImageTypeRefused: it is a camera's raw file.
+        CorruptImage: it has no directory with a size, or samples of an unknown kind.
+        ImageTypeRefused: it is a camera's raw file without a preview of its image.
     """
     directory = Directory(content)
+    if name := camera_name(content, directory):
+        return preview_of(content, directory, name)
     width, height = directory.number(WIDTH), directory.number(HEIGHT)
     if width < 1 or height < 1:
         raise CorruptImage("the image has no size")
-    check_camera(content, directory)
+    layout = layout_of(directory, width, height)
     count = part_count(directory, width, height)
-    samples, bits = max(1, directory.number(SAMPLES, 1)), directory.number(BITS, 1)
-    grey = samples == 1 and bits > 8
+    planes = partial(plane_files, content, directory, layout) if layout else None
     return PlainFile(
-        content=with_directory(content, directory),
+        content=b"" if layout else with_directory(content, directory, needed_entries(directory)),
         width=width,
         height=height,
-        pixel_bytes=memory_of(directory, samples, bits),
+        pixel_bytes=memory_of_samples(layout) if layout else memory_of(directory),
         parts=f"{count} strips or tiles",
         parts_seconds=count * PART_SECONDS,
         orientation=orientation_by(directory),
         profile=directory.value(PROFILE, MAX_METADATA),
-        depth=bits if grey else 0,
-        unsigned=grey and directory.number(SAMPLE_FORMAT, UNSIGNED) == UNSIGNED,
+        samples=layout,
+        planes=planes,
     )
 
 
-def check_camera(content: Sliceable, directory: Directory) -> None:
-    """Refuse the raw file of a camera, whose first image is only a preview."""
-    preview = directory.number(SUBFILE_TYPE) & REDUCED and SUB_DIRECTORIES in directory.entries
-    if (
-        preview
-        or content[8:10] == MOSAIC_HEADER
-        or CAMERA_TAGS & directory.entries.keys()
-        or directory.number(PHOTOMETRIC) in CAMERA_PHOTOMETRIC
-    ):
-        raise ImageTypeRefused("this is the raw file of a camera; export it as JPEG")
+# ---------------------------------------------------------------- samples of our own
+
+
+def layout_of(directory: Directory, width: int, height: int) -> SampleLayout | None:
+    """Return the layout of samples that captiond reads itself, or None if Pillow does.
+
+    Raises:
+        CorruptImage: the samples of a pixel are not alike.
+    """
+    number = max(1, directory.number(SAMPLES, 1))
+    bits = set(directory.numbers(BITS, MAX_NUMBER)) or {1}
+    formats = set(directory.numbers(SAMPLE_FORMAT, MAX_NUMBER)) or {1}
+    if is_read_by_pillow(directory, number, bits, formats):
+        return None
+    colours, extra = directory.number(PHOTOMETRIC), directory.numbers(EXTRA_SAMPLES, MAX_NUMBER)
+    if len(bits) > 1 or len(formats) > 1 or number > MAX_NUMBER:
+        raise CorruptImage("the samples of a pixel have different depths or kinds")
+    layout = SampleLayout(
+        width=width,
+        height=height,
+        number=number,
+        bits=bits.pop(),
+        format=format_of(formats.pop()),
+        photometric=Photometric(colours),
+        order=directory.order,
+        predictor=directory.number(PREDICTOR, 1),
+        tile_width=directory.number(TILE_WIDTH),
+        planes=number > 1 and directory.number(PLANES, 1) == 2,
+        most=directory.number(MAX_SAMPLE_VALUE),
+    )
+    check_layout(layout)
+    return with_opacity(layout, extra)
+
+
+def is_read_by_pillow(directory: Directory, number: int, bits: set[int], formats: set[int]) -> bool:
+    """Return whether Pillow reads these samples rightly, or captiond cannot read them."""
+    colours = directory.number(PHOTOMETRIC)
+    if directory.number(COMPRESSION, 1) not in BYTE_COMPRESSIONS or colours not in KNOWN_COLOURS:
+        return True
+    if formats != {1} or max(bits) > 8:
+        return False
+    extra = directory.numbers(EXTRA_SAMPLES, MAX_NUMBER)
+    grey = number == 1 and colours in {0, 1}
+    return grey or (bits == {8} and (colours, number, extra) in EIGHT_BITS)
+
+
+def format_of(number: int) -> SampleFormat:
+    if number in COMPLEX:
+        raise CorruptImage("the samples of a pixel are complex numbers")
+    return SampleFormat(number) if number in FORMATS else SampleFormat.UNSIGNED
+
+
+def check_layout(layout: SampleLayout) -> None:
+    """Refuse samples that nobody writes."""
+    floating = layout.format is SampleFormat.FLOAT
+    known = layout.bits in {16, 32, 64} if floating else 1 <= layout.bits <= 32
+    if not known or layout.number < layout.colours:
+        raise CorruptImage(f"pixels of {layout.number} samples of {layout.bits} bits are unknown")
+
+
+def with_opacity(layout: SampleLayout, extra: tuple[int, ...]) -> SampleLayout:
+    """Return the layout with what the first extra sample means.
+
+    One of an unspecified meaning is shown as opacity, like viewers do.
+    """
+    has_alpha = layout.number > layout.colours and layout.photometric in {
+        Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO, Photometric.RGB,
+    }  # fmt: skip
+    return replace(layout, alpha=has_alpha, premultiplied=extra[:1] == (ASSOCIATED,))
+
+
+def memory_of_samples(layout: SampleLayout) -> float:
+    """Return the bytes for each pixel: the rows in Pillow, a strip, and the array."""
+    raw = layout.number * layout.bits / 8
+    whole = layout.number * layout.array_bytes
+    return 3 * raw + (whole if layout.planes or 8 * layout.array_bytes != layout.bits else 0)
+
+
+def plane_files(content: bytes, directory: Directory, layout: SampleLayout) -> Iterator[bytes]:
+    """Yield a file whose pixels are the bytes of the rows; one for each plane."""
+    shared = {tag: directory.entries[tag] for tag in OF_ROWS & directory.entries.keys()}
+    shared[WIDTH] = number_entry(directory, layout.row_bytes)
+    for tag, value in ((BITS, 8), (PHOTOMETRIC, 1), (SAMPLES, 1), (PLANES, 1)):
+        shared[tag] = number_entry(directory, value)
+    if layout.tile_width:
+        across = layout.tile_width * layout.stored_width // layout.width
+        shared[TILE_WIDTH] = number_entry(directory, across * layout.bits // 8)
+    planes = layout.number if layout.planes else 1
+    for plane in range(planes):
+        lists = {
+            tag: part_of(
+                directory, shared[tag], plane * (count := shared[tag].count // planes), count
+            )
+            for tag in LISTS & shared.keys()
+        }
+        yield with_directory(content, directory, shared | lists)
+
+
+# ---------------------------------------------------------------- what the directory says
 
 
 def part_count(directory: Directory, width: int, height: int) -> int:
@@ -88,8 +197,9 @@ def listed(directory: Directory) -> set[int]:
     return LISTS & directory.entries.keys()
 
 
-def memory_of(directory: Directory, samples: int, bits: int) -> float:
+def memory_of(directory: Directory) -> float:
     """Return the bytes for each pixel: in Pillow, and in a strip that may be the whole image."""
+    samples, bits = max(1, directory.number(SAMPLES, 1)), directory.number(BITS, 1)
     colours = directory.number(PHOTOMETRIC)
     pillow = 4 if samples > 1 or bits > 16 or colours in {RGB, CMYK, YCBCR, LAB} else 2
     strip = 4 if colours == YCBCR else samples * -(-bits // 8)
@@ -103,27 +213,8 @@ def orientation_by(directory: Directory) -> int:
     return orientation_of(b"", directory.value(XMP, MAX_METADATA))
 
 
-def with_directory(content: bytes, directory: Directory) -> bytes:
-    """Return the file with one more directory, which has only the needed tags and comes first."""
-    entries = {tag: entry for tag, entry in directory.entries.items() if is_needed(tag, entry)}
-    number, pointer, form = ("Q", "Q", "HHQ8s") if directory.big else ("H", "I", "HHI4s")
-    order, at = directory.order, len(content) + len(content) % 2
-    packed = b"".join(
-        struct.pack(order + form, tag, entry.kind, entry.count, entry.field)
-        for tag, entry in sorted(entries.items())
-    )
-    place = 8 if directory.big else 4
-    return b"".join(
-        (
-            content[:place],
-            struct.pack(order + pointer, at),
-            content[place + struct.calcsize(pointer) :],
-            b"\0" * (at - len(content)),
-            struct.pack(order + number, len(entries)),
-            packed,
-            struct.pack(order + pointer, 0),
-        )
-    )
+def needed_entries(directory: Directory) -> dict[int, Entry]:
+    return {tag: entry for tag, entry in directory.entries.items() if is_needed(tag, entry)}
 
 
 def is_needed(tag: int, entry: Entry) -> bool:

@@ -3,7 +3,7 @@
 const IMAGE_NAME = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf])$/i;
 const HIDDEN = /(^|\/)(\.|@eaDir\/|Thumbs\.db$|desktop\.ini$)/i; // also ._photo.jpg of macOS
 
-export const ACCEPTED = "image/*,.jfif,.avif,.heic,.heif,.tif,.tiff";
+export const ACCEPTED = "image/*,.jfif,.avif,.heic,.heif,.tif,.tiff,.jp2,.jxl,.dng,.nef,.cr2,.arw";
 
 // Returns the images among files, and how many others there were. A file that a person chose
 // counts as an image whatever its name is; the service looks at its content.

@@ -1,0 +1,71 @@
+"""Which of the values that an image has are black and white. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from captiond.decoding.files.sample_layout import SampleFormat, SampleLayout
+
+EIGHT_BITS = 255.0
+LOW_DEPTHS = (1023, 4095)  # greatest values of 10 and 12 bits, which may be stored in 16
+SHALLOW = (1, 255, 65_535, (1 << 24) - 1)  # greatest values that may be stored in 32 bits
+# Of values between 0 and 1, so many may be greater: lights that are brighter than white.
+HIGHLIGHTS = 0.05
+Floats = npt.NDArray[np.float32]
+Scale = tuple[np.float32, np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueRange:
+    """The smallest and the greatest finite value of a part, how many there are, and above 1."""
+
+    low: float
+    top: float
+    count: int
+    above_one: int
+
+
+def range_of(values: Floats) -> ValueRange:
+    """Return the range of values, which contains 0."""
+    finite = values[np.isfinite(values)]
+    above = int(np.count_nonzero(finite > 1))
+    return ValueRange(
+        float(finite.min(initial=0.0)), float(finite.max(initial=0.0)), finite.size, above
+    )
+
+
+def scale_of(ranges: list[ValueRange], layout: SampleLayout) -> Scale:
+    """Return the value that becomes black, and the factor that scales values to 0…255.
+
+    Values with a sign are stretched.
+    """
+    low, top = min(part.low for part in ranges), max(part.top for part in ranges)
+    if low < 0:
+        return np.float32(low), np.float32(EIGHT_BITS / (top - low))
+    if layout.format is SampleFormat.FLOAT:
+        above = sum(part.above_one for part in ranges) / max(1, sum(part.count for part in ranges))
+        white = white_of_floats(top, above)
+    else:
+        white = white_of_integers(top, layout)
+    return np.float32(0), np.float32(EIGHT_BITS / white)
+
+
+def white_of_floats(top: float, above_one: float) -> float:
+    """Return the white of floating-point numbers: 1, or the greatest value of the least depth."""
+    if above_one <= HIGHLIGHTS:
+        return 1.0
+    return next((white for white in (EIGHT_BITS, 65_535.0) if top <= white), top)
+
+
+def white_of_integers(top: float, layout: SampleLayout) -> float:
+    """Return the white of integers: as the file says it, or by the depth.
+
+    Values of 10 or 12 bits may be stored as if they had 16, and those of up to 24 as if they
+    had 32. An image that has only such small values would be nearly black.
+    """
+    if 0 < top <= layout.most:
+        return layout.most
+    full = (1 << layout.bits) - 1
+    smaller = {16: LOW_DEPTHS, 32: SHALLOW}.get(layout.bits, ())
+    return next((white for white in smaller if 0 < top <= white), full)

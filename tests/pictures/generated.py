@@ -1,0 +1,65 @@
+"""The generated files: what formats can store, in all combinations that people meet."""
+
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One file. `viewer` shows it; `profiled` says that it has an ICC profile.
+
+    Some viewers misread some files. Such a file has a `twin`: a file with the same pixels in a
+    form that the viewer reads rightly, and which it shows instead. `size` is the upright width and
+    height that are told, if they are not those of what is shown. `refused` is what the message
+    says if captiond refuses the file by its kind.
+    """
+
+    kind: str
+    name: str
+    content: bytes
+    viewer: str = "magick"
+    profiled: bool = False
+    twin: bytes = b""
+    hdr: bool = False
+    refused: str = ""
+    size: tuple[int, int] | None = None
+
+
+def encoded(image: Image.Image, format_: str, **options: Any) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, format_, **options)
+    return buffer.getvalue()
+
+
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """Return a picture as it is stored with an orientation."""
+    return image.transpose(UNDO[orientation]) if orientation in UNDO else image
+
+
+def exif(orientation: int) -> bytes:
+    block = Image.Exif()
+    block[ORIENTATION] = orientation
+    return block.tobytes()
+
+
+def xmp(orientation: int) -> bytes:
+    return (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        '<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+        f'tiff:Orientation="{orientation}"/></rdf:RDF></x:xmpmeta>'
+    ).encode()

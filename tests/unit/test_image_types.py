@@ -1,0 +1,188 @@
+"""Types of images by their first bytes, kinds that are refused by name, JPEG 2000 and JPEG XL."""
+
+import random
+from importlib.util import find_spec
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captiond.config import ImageSettings
+from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.files.jpeg2000 import plain_jpeg2000
+from captiond.decoding.files.jxl import BitReader, plain_jxl
+from captiond.errors import CorruptImage, ImageError, ImageTypeRefused, NotAnImage
+from captiond.imagetypes import check_type, image_type
+from tests.imagefiles import encoded
+from tests.pictures.sample import in_space, picture, rgb_profile, with_alpha
+from tests.pictures.viewer import difference
+
+GEOMETRY = Geometry(64, 96, Image.Resampling.BICUBIC)
+SETTINGS = ImageSettings(types=("png", "jpeg2000", "jxl"))
+set_up_pillow(SETTINGS)
+PLAIN = encoded(picture(), "PNG")
+XML = b'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n<!-- made by hand -->\n'
+IMAGES = {
+    "Photoshop": b"8BPS\0\1",
+    "icon": b"\0\0\1\0\1\0",
+    "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "SVG ": b"\xef\xbb\xbf" + XML + b"<!DOCTYPE svg>\n<svg width='9'>",
+    "RAF": b"FUJIFILMCCD-RAW 0201",
+    "RW2": b"IIU\0\x18\0\0\0",
+    "ORF": b"IIRO\x08\0\0\0",
+    "CR3": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
+    "XR": b"II\xbc\1",
+}
+FILES = {
+    "HTML": b"<!DOCTYPE html><html><body>404</body></html>",
+    "HTML ": b"\n <HTML>",
+    "PDF": b"%PDF-1.7",
+    "LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
+    "video": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
+    "ZIP": b"PK\3\4",
+}
+
+
+def shown(content: bytes) -> tuple[Pixels, tuple[int, int]]:
+    return decode(BytesIO(content), GEOMETRY, SETTINGS)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_of_another_kind_is_refused_by_its_name(name: str) -> None:
+    assert image_type(IMAGES[name]) is None
+    with pytest.raises(ImageTypeRefused, match=f"{name.strip()}.*convert it to JPEG or PNG"):
+        check_type(IMAGES[name], ["jpeg"])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_is_no_image_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(NotAnImage, match=f"not an image but .*{name.strip()}"):
+        check_type(FILES[name], ["jpeg"])
+
+
+def test_text_and_xml_are_no_drawings() -> None:
+    for content in (XML + b"<feed/>", b"<svgx/>", b"text <svg>", b"<?xml"):
+        with pytest.raises(NotAnImage, match="not an image of a known type"):
+            check_type(content, ["jpeg"])
+
+
+# ---------------------------------------------------------------- JPEG 2000
+
+
+@pytest.mark.parametrize("options", [{}, {"no_jp2": True}, {"tile_size": (64, 64)}], ids=str)
+def test_jpeg_2000_is_read(options: dict[str, object]) -> None:
+    for image in (picture(), picture().convert("L"), with_alpha(), with_alpha().convert("LA")):
+        pixels, size = shown(encoded(image, "JPEG2000", **options))
+        assert size == picture().size
+        assert difference(pixels, shown(encoded(image, "PNG"))[0]) < 1
+    if "tile_size" in options:  # Pillow writes tiles of 16 bits wrongly
+        return
+    deep = Image.fromarray(np.asarray(picture().convert("L")).astype(np.uint16) * 257)
+    pixels, _ = shown(encoded(deep, "JPEG2000", **options))
+    assert difference(pixels, shown(encoded(picture().convert("L"), "PNG"))[0]) < 1
+
+
+def with_depth(stream: bytes, bits: int) -> bytes:
+    """Return a bare codestream that says that its samples have so many bits."""
+    changed = bytearray(stream)
+    changed[42::3][:3] = bytes((bits - 1,)) * 3
+    for at in (42, 45, 48):
+        changed[at] = bits - 1
+    return bytes(changed)
+
+
+def test_colours_of_more_than_8_bits_are_refused_in_jpeg_2000() -> None:
+    stream = encoded(picture(), "JPEG2000", no_jp2=True)
+    with pytest.raises(ImageTypeRefused, match="in colour with 12 bits"):
+        shown(with_depth(stream, 12))
+
+
+def test_metadata_of_a_jpeg_2000_are_left_out() -> None:
+    whole = encoded(picture(), "JPEG2000")
+    at = whole.index(b"jp2c") - 4
+    extra = (20).to_bytes(4, "big") + b"uuid" + b"metadata 012"
+    assert b"metadata" not in plain_jpeg2000(whole[:at] + extra + whole[at:]).content
+
+
+def test_a_jpeg_2000_without_a_size_is_corrupt() -> None:
+    stream = encoded(picture(), "JPEG2000", no_jp2=True)
+    for content in (stream[:30], stream[:8] + bytes(34) + stream[42:]):
+        with pytest.raises(CorruptImage, match=r"codestream|size"):
+            plain_jpeg2000(content)
+
+
+def test_damaged_jpeg_2000_files_give_pixels_or_an_image_error() -> None:
+    check_damaged([encoded(picture(), "JPEG2000"), encoded(picture(), "JPEG2000", no_jp2=True)])
+
+
+def check_damaged(whole: list[bytes]) -> None:
+    rng = random.Random(2000)
+    for _ in range(200):
+        content = bytearray(rng.choice(whole))
+        for _ in range(rng.randint(1, 4)):
+            content[rng.choice((rng.randrange(300), rng.randrange(len(content))))] = rng.randrange(
+                256
+            )
+        try:
+            assert shown(bytes(content))[0].shape == (64, 96, 3)
+        except ImageError:
+            continue
+
+
+# ---------------------------------------------------------------- JPEG XL
+
+
+def test_jpeg_xl_is_read() -> None:
+    for image in (picture(), picture().convert("L"), with_alpha(), with_alpha().convert("LA")):
+        for container in (False, True):
+            content = encoded(image, "JXL", lossless=True, use_container=container)
+            pixels, size = shown(content)
+            assert size == picture().size
+            assert np.array_equal(pixels, shown(encoded(image, "PNG"))[0])
+
+
+def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded() -> None:
+    for size in ((8, 8), (256, 128), (192, 128), (1, 1), (77, 1031), (1200, 1000), (1600, 900)):
+        plain = plain_jxl(encoded(Image.new("L", size), "JXL", effort=1))
+        assert (plain.width, plain.height) == size
+    with pytest.raises(CorruptImage):
+        plain_jxl(b"\xff\x0a")
+    assert max(BitReader(b"\xff" * 14).size()) <= 1 << 31
+
+
+def test_a_jpeg_xl_in_parts_is_joined() -> None:
+    stream = encoded(picture(), "JXL", lossless=True)
+    assert stream.startswith(b"\xff\x0a")
+    parts = b""
+    for number, piece in enumerate((stream[:50], stream[50:900], stream[900:])):
+        index = (number | (0x80000000 if number == 2 else 0)).to_bytes(4, "big")
+        parts += (12 + len(piece)).to_bytes(4, "big") + b"jxlp" + index + piece
+    head = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
+    extra = b"\0\0\0\x10xml metadata"
+    assert plain_jxl(head + extra + parts).content == stream
+    assert np.array_equal(shown(head + parts)[0], shown(PLAIN)[0])
+
+
+def test_a_profile_of_a_jpeg_xl_or_a_jpeg_2000_is_applied() -> None:
+    profile = rgb_profile("prophoto")
+    stored = in_space(profile, picture())
+    content = encoded(stored, "JXL", lossless=True)
+    assert difference(shown(content)[0], shown(PLAIN)[0]) > 5
+    jp2 = encoded(stored, "JPEG2000")
+    at = jp2.index(b"colr") - 4
+    old = int.from_bytes(jp2[at : at + 4], "big")
+    box = (11 + len(profile)).to_bytes(4, "big") + b"colr\2\0\0" + profile
+    head = jp2.index(b"jp2h") - 4
+    size = int.from_bytes(jp2[head : head + 4], "big") + len(box) - old
+    changed = jp2[:head] + size.to_bytes(4, "big") + jp2[head + 4 : at] + box + jp2[at + old :]
+    assert difference(shown(changed)[0], shown(PLAIN)[0]) < 3
+
+
+def test_damaged_jpeg_xl_files_give_pixels_or_an_image_error() -> None:
+    check_damaged([encoded(picture(), "JXL"), encoded(picture(), "JXL", use_container=True)])
+
+
+def test_jpeg_xl_needs_its_library() -> None:
+    assert find_spec("pillow_jxl") is not None
+    assert "jxl" not in ImageSettings().types
