@@ -95,8 +95,8 @@ class Membership:
 
     async def _drop_lost_claims(self) -> None:
         """Withdraw the images of tasks that others may have claimed since the lease expired."""
-        # guard: lost-claims-dropped
         known = self._dispatcher.claimed()
+        # guard: lost-claims-dropped
         if known and (lost := known - await leases.images_held(self._engine, self._node)):
             log.warning("lease_lost", images=len(lost))
             self._router.withdraw_images(lost)
