@@ -415,6 +415,13 @@ async def test_a_node_that_could_not_read_the_uploads_of_others_does_not_start(
     with pytest.raises(StartupError, match=r"\[webhooks\] secret"):
         await check_neighbours(calls, store, HERE)
     await check_neighbours(alone, store, THERE.replace("-2", "-3"))  # the same data folder
+    other = report_text(replace(READY, uploads="s3://other"))
+    await leases.renew(store, THERE, report=other)
+    with pytest.raises(StartupError, match=f"{THERE} keeps uploads in s3://other"):
+        await check_neighbours(settings_of(tmp_path, uploads=shared), store, HERE)
+    await leases.renew(store, THERE, report=report_text(READY))
+    with pytest.raises(StartupError, match=f"{THERE} keeps uploads in its data folder"):
+        await check_neighbours(settings_of(tmp_path, uploads=shared), store, HERE)
     await expire(store, THERE)
     await check_neighbours(alone, store, HERE)
 
