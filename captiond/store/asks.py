@@ -17,14 +17,13 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
-    insert,
     select,
     update,
 )
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.clients import Client
 from captiond.jobs import Options, Outcome, Refused, Status
+from captiond.store.backend import Statement
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import rows_of
 from captiond.store.patience import repeated
@@ -53,6 +52,7 @@ STORE_ANSWERS = (
     .values(status=ANSWERED.c.status, result=ANSWERED.c.result)
     .returning(AskRow.asker)
 )
+PUT = Statement(lambda sql: sql.insert_or_keep(AskRow))
 RETURNED = rows_of("returned", {"id": String(), "attempt": Integer()})
 RELEASE = (
     update(AskRow)
@@ -142,9 +142,8 @@ async def put(engine: Engine, asker: str, asks: Sequence[NewAsk]) -> None:
         for ask in asks
     ]
     async with writing(engine) as connection:
-        # An image whose commit was uncertain is sent again.
-        await delete_asks(connection, [ask.id for ask in asks])
-        await connection.execute(insert(AskRow), rows)
+        # An image whose commit was uncertain is sent again, and may be there.
+        await connection.execute(PUT.on(connection), rows)
 
 
 @repeated
@@ -267,8 +266,4 @@ async def remove(engine: Engine, ids: Collection[str]) -> None:
         StoreError: None was deleted.
     """
     async with writing(engine) as connection:
-        await delete_asks(connection, ids)
-
-
-async def delete_asks(connection: AsyncConnection, ids: Collection[str]) -> None:
-    await connection.execute(delete(AskRow).where(AskRow.id.in_(list(ids))))
+        await connection.execute(delete(AskRow).where(AskRow.id.in_(list(ids))))

@@ -206,15 +206,18 @@ async def living(engine: Engine, node: str) -> dict[str, str | None]:
         return {row.id: row.report for row in (await connection.execute(others)).all()}
 
 
-async def living_elsewhere(engine: Engine, node: str) -> list[str]:
-    """Return the ids of the nodes with a lease that have another data folder than `node`.
+async def living_elsewhere(engine: Engine, node: str) -> dict[str, str | None]:
+    """Return the reports of nodes with a lease that have another data folder than `node`, by id.
 
     Raises:
         StoreError: They cannot be read now.
     """
-    others = select(NodeRow.id).where(NodeRow.expires_at > clock(), ~of_same_home(node))
+    others = select(NodeRow.id, NodeRow.report).where(
+        NodeRow.expires_at > clock(), ~of_same_home(node)
+    )
     async with reading(engine) as connection:
-        return list((await connection.execute(others.order_by(NodeRow.id))).scalars())
+        rows = await connection.execute(others.order_by(NodeRow.id))
+        return {row.id: row.report for row in rows.all()}
 
 
 async def release_claims(connection: AsyncConnection, which: ColumnElement[bool]) -> int:

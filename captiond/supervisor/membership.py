@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -24,7 +25,7 @@ OnReports = Callable[[Mapping[str, NodeReport | None]], None]
 class Membership:
     """Keeps the lease on this node's claims, and takes over the claims of nodes that are dead.
 
-    `on_reports` gets the reports of the other nodes again and again.
+    `on_reports` gets the reports of the other nodes again and again. `uploads` is `[uploads] url`.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Membership:
         peers: Peers,
         on_reports: OnReports,
         *,
+        uploads: str = "",
         lease_seconds: float = leases.LEASE_SECONDS,
     ) -> None:
         self._engine = engine
@@ -48,6 +50,7 @@ class Membership:
         self._status = status
         self._peers = peers
         self._on_reports = on_reports
+        self._uploads = uploads
         self._lease_seconds = lease_seconds
         self._reported: NodeReport | None = None
         self._look = asyncio.Event()
@@ -95,15 +98,21 @@ class Membership:
 
     async def _drop_lost_claims(self) -> None:
         """Withdraw the images of tasks that others may have claimed since the lease expired."""
-        # guard: lost-claims-dropped
         known = self._dispatcher.claimed()
+        # guard: lost-claims-dropped
         if known and (lost := known - await leases.images_held(self._engine, self._node)):
             log.warning("lease_lost", images=len(lost))
             self._router.withdraw_images(lost)
 
     def _report(self) -> NodeReport:
         window, reserve = self._dispatcher.whole_window()
-        return NodeReport.of(self._status.state, self._status.own_rate, window, reserve)
+        return replace(
+            NodeReport.of(self._status.state),
+            rate=self._status.own_rate,
+            window=window,
+            reserve=reserve,
+            uploads=self._uploads,
+        )
 
     async def _read_reports(self) -> None:
         texts = await leases.living(self._engine, self._node)

@@ -1,9 +1,12 @@
 """What several nodes need in common. A start that would harm the others is refused."""
 
+from collections.abc import Mapping
+
 from captiond.config import Settings
 from captiond.errors import SettingsError, StartupError
 from captiond.store import leases
 from captiond.store.engine import Engine
+from captiond.supervisor.nodereport import report_from
 
 SHOWN = 3  # nodes in a message
 
@@ -33,16 +36,25 @@ async def check_neighbours(settings: Settings, engine: Engine, node: str) -> Non
         StartupError: images or webhooks would fail on one of them.
         StoreError: the database cannot be read now.
     """
-    missing = missing_in_common(settings)
-    if not engine.database.shared or not missing:
-        return
+    others = await leases.living_elsewhere(engine, node) if engine.database.shared else {}
+    problem = missing_in_common(settings) or differing_uploads(settings, others)
     # guard: nodes-without-common-uploads
-    if others := await leases.living_elsewhere(engine, node):
-        names = ", ".join(others[:SHOWN])
+    if others and problem:
+        names = ", ".join([*others][:SHOWN])
         raise StartupError(
-            f"{engine.database.address}: in use by other nodes ({names}): {missing}. A node that "
+            f"{engine.database.address}: in use by other nodes ({names}): {problem}. A node that "
             f"has died counts for {settings.node.lease_seconds:g} seconds"
         )
+
+
+def differing_uploads(settings: Settings, others: Mapping[str, str | None]) -> str | None:
+    """Return which other node keeps its uploads elsewhere, None if none does. `others` report."""
+    for node, text in others.items():
+        report = report_from(text)
+        if report is not None and report.uploads != settings.uploads.url:
+            place = report.uploads or "its data folder"
+            return f"{node} keeps uploads in {place}; set the same [uploads] url on all nodes"
+    return None
 
 
 def missing_in_common(settings: Settings) -> str | None:

@@ -12,7 +12,7 @@ class NodeReport:
     """The report of a node. `window` and `reserve` are those of its model processes together.
 
     `rate` is how many images of tasks it finishes per second. `reasons` and `code` say why it
-    cannot caption.
+    cannot caption. `uploads` is `[uploads] url`, empty for a folder of the node.
     """
 
     health: Health
@@ -22,11 +22,12 @@ class NodeReport:
     rate: float = 0.0
     window: int = 0
     reserve: int = 0
+    uploads: str = ""
 
     @classmethod
-    def of(cls, state: State, rate: float, window: int, reserve: int) -> "NodeReport":
-        """Return the report of a node in this state."""
-        return cls(state.health, state.model, state.reasons, state.code, rate, window, reserve)
+    def of(cls, state: State) -> "NodeReport":
+        """Return the report of a node in this state, as far as the state decides it."""
+        return cls(state.health, state.model, state.reasons, state.code)
 
     @property
     def captions(self) -> bool:

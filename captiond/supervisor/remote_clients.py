@@ -5,6 +5,7 @@ as a web process asks, so they take their turns with the images of this node's o
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -92,12 +93,10 @@ class RemoteClients:
                     await self._take()
 
     async def _wait(self) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
+            # guard: poll-for-lost-asks
             async with asyncio.timeout(BUSY_SECONDS if self._more else POLL_SECONDS):
                 await self._wake.wait()
-        except TimeoutError:
-            # guard: poll-for-lost-asks
-            return
 
     def _receive(self, message: Message) -> None:
         if isinstance(message, Answer) and message.ticket in self._taken:

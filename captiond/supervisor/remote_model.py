@@ -6,6 +6,7 @@ their outcomes as a model process does.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -72,12 +73,10 @@ class RemoteModel:
                 await self._delete()
 
     async def _wait(self) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
+            # guard: poll-for-lost-answers
             async with asyncio.timeout(POLL_SECONDS if self._away else None):
                 await self._wake.wait()
-        except TimeoutError:
-            # guard: poll-for-lost-answers
-            return
 
     def _receive(self, message: Message) -> None:
         match message:

@@ -156,6 +156,7 @@ class Supervisor:
             self._status,
             self._peers,
             self._remote_model.reports_read if self._remote_model else ignore,
+            uploads=settings.uploads.url,
             lease_seconds=settings.node.lease_seconds,
         )
         self._watchdog = Watchdog(

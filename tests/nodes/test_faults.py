@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import new_seed, progress, record, rounds
+from tests.faults.harness import SOAK, new_seed, progress, record, rounds
 from tests.nodes.cluster import (
     Cluster,
     Load,
@@ -67,14 +67,16 @@ def lose_storage(nodes: Cluster, _: Node, __: random.Random, load: Load) -> None
     nodes.wire.repair()
 
 
-# The number of times that each fault is injected with the tests, and in a soak.
+# A soak has so many parts, each with nodes and servers of its own, and can go on with any of them.
+PARTS = 10 if SOAK else 1
+# The number of times that each fault is injected with the tests, and in each part of a soak.
 FAULTS: dict[Fault, tuple[int, int]] = {
-    kill: (2, 150),
-    kill_for_long: (1, 50),
-    suspend: (1, 50),
-    cut_off: (1, 20),
-    restart_database: (1, 20),
-    lose_storage: (1, 10),
+    kill: (1, 15),
+    kill_for_long: (0, 5),
+    suspend: (1, 5),
+    cut_off: (1, 2),
+    restart_database: (1, 2),
+    lose_storage: (0, 1),
 }
 
 
@@ -85,7 +87,8 @@ def nodes(tmp_path: Path) -> Iterator[Cluster]:
         yield made
 
 
-def test_nodes_fail_at_random(nodes: Cluster) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_nodes_fail_at_random(nodes: Cluster, part: int) -> None:
     """All kinds of faults in random order, while clients send tasks and wait for captions."""
     seed = new_seed()
     rng = random.Random(seed)
@@ -95,7 +98,7 @@ def test_nodes_fail_at_random(nodes: Cluster) -> None:
         load = Load(nodes, rng, hook)
         with load.running():
             for done, fault in enumerate(plan):
-                progress(done, len(plan), "faults of nodes")
+                progress(done, len(plan), f"part {part}, faults of nodes")
                 before = len(load.ledger.accepted)
                 fault(nodes, rng.choice(nodes.nodes), rng, load)
                 wait_for(lambda n=before: len(load.ledger.accepted) > n, "an accepted task")  # type: ignore[misc]
@@ -112,5 +115,5 @@ def test_nodes_fail_at_random(nodes: Cluster) -> None:
     assert nodes.s3.names() == kept == set()
     assert nodes.query("SELECT id FROM asks") == []
     counts = {fault.__name__: plan.count(fault) for fault in FAULTS}
-    record("nodes", seed=seed, **counts, **verdict, answers=dict(load.ledger.answers))
+    record("nodes", part=part, seed=seed, **counts, **verdict, answers=dict(load.ledger.answers))
     assert load.ledger.answers["caption 200"] > 0

@@ -43,6 +43,7 @@ from captiond.spool import open_spool
 from captiond.store import asks, claims, deliveries, leases, tasks
 from captiond.store.asks import AskOutcome, NewAsk
 from captiond.store.engine import Engine, make_engine, writing
+from captiond.supervisor import remote_clients
 from captiond.supervisor.assignment import bulk_work
 from captiond.supervisor.neighbours import check_neighbours, check_role
 from captiond.supervisor.nodereport import NodeReport, report_from, report_text
@@ -216,6 +217,20 @@ async def test_the_images_of_a_dead_node_go_to_the_next_one_and_then_fail(store:
     assert await asks.answer(store, late, owner="n-a-1/remote") == set()
 
 
+async def test_an_own_late_result_is_not_that_of_the_present_attempt(store: Engine) -> None:
+    """A node was suspended, lost its claim, and has claimed the image again."""
+    await asks.put(store, HERE, [ask("a")])
+    for attempt in (1, 2):
+        await leases.renew(store, THERE)
+        (claimed,) = await asks.claim(store, 9, owner=f"{THERE}/remote")
+        assert claimed.attempt == attempt
+        if attempt == 1:
+            await expire(store, THERE)
+            await leases.requeue_expired(store, HERE)
+    late = [AskOutcome(f"{HERE}/a", 1, CAPTION)]
+    assert await asks.answer(store, late, owner=f"{THERE}/remote") == set()
+
+
 async def test_what_a_dead_node_has_asked_for_is_deleted(store: Engine) -> None:
     await leases.renew(store, HERE)
     await asks.put(store, HERE, [ask("a")])
@@ -307,6 +322,21 @@ async def test_images_cross_to_another_node_and_their_answers_back(
         await until(deleted)
 
 
+async def test_an_image_is_found_without_a_notice(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_clients, "POLL_SECONDS", 0.01)
+    async with supervised(tmp_path, store) as far:
+        works: list[Message] = []
+        far.roster.attach(ChildKind.MODEL, "model0", works.append)
+        far.dispatcher.model_ready("model0", 2)
+        shared = (store, NODE, open_spool(far.settings), far.roster, far.router, far.peers)
+        clients = RemoteClients(*shared, far.dispatcher, far.cleaner)
+        async with background(clients.run()), background(far.assignment.run_interactive()):
+            await asks.put(store, HERE, [ask("a")])
+            await until(lambda: bool(works))
+
+
 async def test_images_are_sent_again_after_a_crash_of_the_database(
     store: Engine, tmp_path: Path
 ) -> None:
@@ -385,6 +415,13 @@ async def test_a_node_that_could_not_read_the_uploads_of_others_does_not_start(
     with pytest.raises(StartupError, match=r"\[webhooks\] secret"):
         await check_neighbours(calls, store, HERE)
     await check_neighbours(alone, store, THERE.replace("-2", "-3"))  # the same data folder
+    other = report_text(replace(READY, uploads="s3://other"))
+    await leases.renew(store, THERE, report=other)
+    with pytest.raises(StartupError, match=f"{THERE} keeps uploads in s3://other"):
+        await check_neighbours(settings_of(tmp_path, uploads=shared), store, HERE)
+    await leases.renew(store, THERE, report=report_text(READY))
+    with pytest.raises(StartupError, match=f"{THERE} keeps uploads in its data folder"):
+        await check_neighbours(settings_of(tmp_path, uploads=shared), store, HERE)
     await expire(store, THERE)
     await check_neighbours(alone, store, HERE)
 
