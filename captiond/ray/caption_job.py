@@ -73,7 +73,8 @@ def run_job(job: CaptionJob, settings: Settings) -> None:
     """
     settings = checked_settings(settings)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # captiond reports to nobody
-    ray.init(address=job.address, include_dashboard=False, logging_level=logging.WARNING)
+    # Without an address, Ray would join any cluster that runs on this machine.
+    ray.init(address=job.address or "local", include_dashboard=False, logging_level=logging.WARNING)
     try:
         write(captioned(job, settings), job)
     except RayError as error:

@@ -82,7 +82,7 @@ def measure(settings: Settings, paths: list[Path], rounds: int) -> None:
     """Measure both in turn, so that they share the conditions of the machine."""
     set_up_logs(settings.logs, process="benchmark")
     set_up_pillow(settings.images)
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level=ERROR)
+    ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=ERROR)
     loaded = load(identify(settings, "cpu", trial=True), settings, trial=True)
     rates: dict[str, list[Rate]] = {"engine": [], "actor": []}
     for _ in range(rounds):
