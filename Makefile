@@ -12,6 +12,7 @@
 #                    ImageMagick 6, libvips, and the encoders of AVIF, HEIC and JPEG XL
 # make metrics-check run the queries of config/prometheus and config/grafana in a real Prometheus;
 #                    needs prometheus and promtool (PROMETHEUS=PROGRAM PROMTOOL=PROGRAM)
+# make ray-check     run captiond ray as a command, which takes some minutes
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks
@@ -29,7 +30,7 @@ INSTALLED_WITH_TOOLS := $(VENV)/.installed-dev
 # More than cores: tests that start services wait much of their time.
 TEST_PROCESSES ?= 4
 
-.PHONY: install tools run test tests check soak browser-check sidecar-check picture-check metrics-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
+.PHONY: install tools run test tests check soak browser-check sidecar-check picture-check metrics-check ray-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
 
 # An environment whose creation was interrupted has no pip.
 MAKE_VENV = $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
@@ -67,7 +68,7 @@ tests: tools
 
 soak: tools
 	rm -rf build/soak
-	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults tests/integration/test_schemathesis.py
+	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults tests/nodes tests/integration/test_schemathesis.py
 	$(BIN)/python -m tests.faults.table
 
 browser-check: export BROWSER ?= chromium
@@ -84,6 +85,9 @@ metrics-check: export PROMETHEUS ?= prometheus
 metrics-check: export PROMTOOL ?= promtool
 metrics-check: tools
 	$(BIN)/pytest tests/monitoring/check_metrics.py
+
+ray-check: tools
+	$(BIN)/pytest tests/ray/check_*.py
 
 guards: tools
 	$(BIN)/python -m tests.faults.guards $(RESUME)

@@ -19,6 +19,7 @@ from captiond.databaseurl import DatabaseAddress
 from captiond.dialect_settings import DialectSettings
 from captiond.jobs import Generation
 from captiond.kept_settings import CacheSettings, RetentionSettings
+from captiond.node_settings import NodeSettings
 from captiond.option_settings import (
     CaptionSettings,
     GenerationSettings,
@@ -287,6 +288,7 @@ class Settings(Section):
     server: ServerSettings = Field(default_factory=ServerSettings)
     data: DataSettings = Field(default_factory=DataSettings)
     database: DatabaseSettings = Field(default_factory=DatabaseSettings)
+    node: NodeSettings = Field(default_factory=NodeSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     generation: GenerationSettings = Field(default_factory=GenerationSettings)
     captions: CaptionSettings = Field(default_factory=CaptionSettings)

@@ -151,6 +151,12 @@ class FileTooLarge(ImageError):
     status = 413
 
 
+class ReferenceUnreadable(ImageError):
+    """The file or the object at an address cannot be read. Only commands read such addresses."""
+
+    code = "reference_unreadable"
+
+
 class PathRefused(ImageError):
     """The field `path` names no regular file under `[images] root`."""
 
@@ -260,6 +266,18 @@ class TaskNotFound(CaptiondError):
 
     code = "task_not_found"
     status = 404
+
+
+class ImportNotFound(CaptiondError):
+    """The database has no import with this id."""
+
+    code = "import_not_found"
+
+
+class ImportCancelled(CaptiondError):
+    """The import is cancelled. Its finished results stay."""
+
+    code = "import_cancelled"
 
 
 class TaskFinished(CaptiondError):

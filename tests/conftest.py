@@ -19,7 +19,7 @@ from tests.s3server import S3Server, s3_server
 from tests.service import PATIENT, Service, running
 
 TESTS = Path(__file__).parent
-FIRST = ("model", "faults", "integration")  # folders; what takes long comes first
+FIRST = ("model", "faults", "nodes", "integration")  # folders; what takes long comes first
 # Files of tests that take long and share nothing.
 SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("clients", "images", "kills"))
 # Files of tests that compare with the same texts, which are generated once.

@@ -65,6 +65,8 @@ TEXTS = {
     "keys_changed": "The valid keys have changed. The service uses the new ones.",
     "keys_damaged": "Keys in the database cannot be read, and are refused.",
     "keys_unreadable": "Keys could not be read again. Those that were read last stay valid.",
+    "lease_lost": "This node was cut off from the database or suspended for longer than its lease. "
+    "Other nodes may have its images, so it drops them.",
     "listening": "The service accepts connections at this address.",
     "listening_interrupted": "The connection on which the server of the database says that images "
     "wait was lost. captiond opens another one, and asks the database every few seconds meanwhile.",
@@ -86,10 +88,14 @@ TEXTS = {
     "no_cuda_graph": "The model's steps could not be captured as CUDA graphs. Without them it is "
     "slower.",
     "no_keys": "The service listens on more than the loopback address, and has no keys.",
+    "no_node_captions": "This node has no model, and no node with one captions now. `reason` is "
+    "what they report.",
     "no_tagger_for_language": "Captions have no tags because their language has no pipeline.",
     "no_triton_kernels": "Triton does not work here. Operations of torch are slower.",
     "not_answered": "A group of database operations failed by a fault of captiond.",
     "notes_not_written": "What was measured could not be stored. The next start measures again.",
+    "notice_unreadable": "Another node has sent a notice that this version does not know. Polling "
+    "finds the same.",
     "out_of_memory": "The device had too little memory for a batch, which is halved.",
     "outcome_refused": "The database refuses the result of an image, which fails instead.",
     "process_not_started": "A process could not be started. It is tried again.",
@@ -104,6 +110,8 @@ TEXTS = {
     "retention": "Expired tasks, captions and files were removed.",
     "retry_files_released": "Files that were kept for a retry were removed, because "
     "`[retention] retry_bytes` was exceeded.",
+    "shard_lost": "A shard of an import was captioned after its claim had ended, for example on a "
+    "machine that was suspended. Its results are those of the process that has it now.",
     "spool_file_not_removed": "A spool file could not be removed. It is tried again later.",
     "spool_not_cleaned": "Spool files could not be removed. It is tried again later.",
     "spool_swept": "At the start, files that no task needs were removed from the spool.",

@@ -14,6 +14,7 @@ from captiond.cli.tune_command import summary
 from captiond.config import Settings
 from captiond.errors import CaptiondError, ModelMissing, SettingsError, StartupError
 from captiond.processes.box import missing_parts
+from captiond.supervisor.neighbours import check_role
 from captiond.tagging.synonyms import read_synonyms
 from captiond.tagging.tagger import Tagger
 from captiond.tagging.vocabulary_tags import vocabulary_of
@@ -24,6 +25,7 @@ from captiond.worker.tuned import remembered_for_service
 
 SAMPLE = "a red car"
 DEVICE = "device"
+NODE = "node"
 MODEL = "model"  # if there is a fallback, a missing model is a warning only
 TUNING = "measured on this machine"
 TRANSLATION = "translation"  # without it, captions are in English
@@ -63,6 +65,8 @@ def verdict(settings: Settings, failed: list[str], warned: list[str]) -> str:
     """Return whether captiond can write captions and tags, and with which model."""
     if failed:
         return f"not ready: repair what is marked FAIL ({', '.join(failed)})"
+    if not settings.node.has_model:
+        return "ready: this node has no model, and other nodes caption"
     if MODEL in warned:
         return f"ready, but only with the fallback model {settings.model.fallback}"
     return f"ready: captiond can write captions and tags with {settings.model.name}"
@@ -73,7 +77,15 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
 
     The function returns its result as text, and raises a CaptiondError if the part is not usable.
     """
+    if settings.node.role != "all":
+        yield NODE, lambda: check_node(settings)
     yield from stored_parts(settings, os.environ)
+    if settings.node.has_model:
+        yield from model_parts(settings)
+
+
+def model_parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Yield what only a node with a model needs, as `parts` does."""
     yield BOX, check_box
     yield DEVICE, lambda: check_devices(settings)
     yield MODEL, lambda: f"{settings.model.name} in {check_model(settings, settings.model.name)}"
@@ -90,6 +102,16 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"{TRANSLATION} {language}", lambda: check_translation(settings, language, name)  # noqa: B023 - called at once
     for language, pipeline in settings.tags.pipelines.items():
         yield f"tag pipeline {language}", lambda: check_pipeline(language, pipeline)  # noqa: B023 - called at once
+
+
+def check_node(settings: Settings) -> str:
+    """Return what this node does.
+
+    Raises:
+        SettingsError: it lacks what it has to share with the others.
+    """
+    check_role(settings)
+    return "a model without the API" if settings.node.has_model else "the API without a model"
 
 
 def check_box() -> str:

@@ -16,9 +16,13 @@ from captiond.cli.completion_command import completion
 from captiond.cli.config_command import config_app
 from captiond.cli.db_command import db_app
 from captiond.cli.exits import EXIT_FAILED, EXIT_STOPPED, EXIT_WRONG_USAGE, die_by, fail
+from captiond.cli.export_command import export
+from captiond.cli.import_command import import_images
+from captiond.cli.imports_command import imports_app
 from captiond.cli.keys_command import keys_app
 from captiond.cli.plain_help import use_plain_help
 from captiond.cli.pull_command import pull
+from captiond.cli.ray_command import ray
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
 from captiond.processes.collector import without_gc
@@ -100,6 +104,13 @@ def serve(
     model: Model = None,
     device: Device = None,
     log_level: Annotated[str | None, setting("logs", "level", metavar="LEVEL")] = None,
+    no_model: Annotated[
+        bool,
+        typer.Option(
+            "--no-model",
+            help="Run no model: other nodes caption, which share the database and the uploads.",
+        ),
+    ] = False,
     assignments: Set = None,
     reload: Annotated[
         bool,
@@ -118,9 +129,40 @@ def serve(
         "server": {"host": host, "port": port, "workers": workers},
         "model": {"name": model, "device": device},
         "logs": {"level": log_level},
+        "node": {"role": "web" if no_model else None},
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
     serve_forever(settings, reload=reload)
+
+
+@app.command()
+def worker(
+    *,
+    config: Config = None,
+    data: Data = None,
+    host: Annotated[str | None, setting("server", "host", metavar="ADDRESS")] = None,
+    port: Annotated[int | None, setting("server", "port")] = None,
+    model: Model = None,
+    device: Device = None,
+    log_level: Annotated[str | None, setting("logs", "level", metavar="LEVEL")] = None,
+    assignments: Set = None,
+) -> None:
+    """Caption images that other nodes receive, until Ctrl-C or SIGTERM.
+
+    The nodes share a PostgreSQL database and the uploads in object storage. Of HTTP, this node
+    serves only /health, /livez, /readyz, /version and /metrics. Signals are those of serve.
+    """
+    with without_gc():
+        from captiond.cli.serve_command import serve_forever
+
+    flags: dict[str, dict[str, Any]] = {
+        "server": {"host": host, "port": port},
+        "model": {"name": model, "device": device},
+        "logs": {"level": log_level},
+        "node": {"role": "worker"},
+    }
+    settings = settings_from(config, flags, data=data, assignments=assignments)
+    serve_forever(settings, reload=False)
 
 
 app.command()(caption)
@@ -262,6 +304,9 @@ def check(*, config: Config = None, data: Data = None, assignments: Set = None) 
 
 app.command()(pull)
 app.command()(calibrate)
+app.command("import")(import_images)
+app.command()(export)
+app.command()(ray)
 
 
 @app.command()
@@ -288,6 +333,7 @@ def openapi(
 
 app.command()(completion)
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(imports_app, name="imports")
 app.add_typer(keys_app, name="keys")
 app.add_typer(db_app, name="db")
 

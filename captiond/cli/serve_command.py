@@ -20,12 +20,14 @@ from captiond.foreign_variables import without_effect
 from captiond.logs import set_up_logs
 from captiond.messages import ModelInfo
 from captiond.recording import Recorder
+from captiond.store import leases
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.datafolder import (
     check_files,
     create_privately,
+    home_of,
     make_folders,
     make_model_folder,
     make_private,
@@ -34,6 +36,7 @@ from captiond.supervisor.datafolder import (
 from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.listening import listening
 from captiond.supervisor.lock import locked
+from captiond.supervisor.neighbours import check_neighbours, check_role
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.systemd import Notifier
@@ -53,6 +56,7 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
         StartupError: the port, the data folder or the database cannot be used.
     """
     set_up_logs(settings.logs, process="supervisor")
+    check_role(settings)
     create_privately()
     make_folders(settings.data.dir, settings.spool)
     make_model_folder(settings.model_cache)
@@ -123,9 +127,11 @@ async def serve_until(
     courier.prepare()
     keyring = KeyRing(settings, engine, os.environ)
     await keyring.prepare()
+    node = leases.new_node(socket.gethostname(), home_of(settings.data.dir))
+    await check_neighbours(settings, engine, node)
     notifier = Notifier(os.environ)
     supervisor = Supervisor(
-        settings, listener, engine, notifier, courier, keyring, clock, recorder, announce
+        settings, listener, engine, node, notifier, courier, keyring, clock, recorder, announce
     )
     try:
         with on_signal(signal.SIGUSR1, supervisor.dump_metrics, after=signal.SIG_IGN):

@@ -17,7 +17,9 @@ from captiond.errors import StartupError
 
 Progress = Callable[[int, int], None]
 CHANNEL = "captiond_images"  # of NOTIFY: images wait
+NODES_CHANNEL = "captiond_nodes"  # of NOTIFY: what nodes say to each other
 BEGIN = "captiond_begin"  # the execution option that names the first statement of a transaction
+NOTICE_BYTES = 7900  # PostgreSQL carries less than 8000
 S = TypeVar("S")
 
 
@@ -99,8 +101,11 @@ class Database(Protocol):
     async def size(self, connection: AsyncConnection) -> int:
         """Return its size in bytes."""
 
-    def wakeups(self, engine: AsyncEngine) -> AsyncIterator[None]:
-        """Yield whenever images may have begun to wait, because some process has said so."""
+    def wakeups(self, engine: AsyncEngine) -> AsyncIterator[str]:
+        """Yield what other processes say: a text of `notify`, or nothing if images may wait."""
+
+    async def notify(self, connection: AsyncConnection, texts: Sequence[str]) -> None:
+        """Send texts, each of NOTICE_BYTES at most, to all that listen, as far as there are any."""
 
 
 class Statement(Generic[S]):

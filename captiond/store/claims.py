@@ -31,8 +31,8 @@ from captiond.jobs import FinishedTask, Options, Outcome, Refused, SpooledImage,
 from captiond.store.engine import Engine, writing
 from captiond.store.expressions import rows_of
 from captiond.store.finishing import count_closed
-from captiond.store.leases import hold, release_claims
-from captiond.store.locks import lock_tasks_of
+from captiond.store.leases import LEASE_SECONDS, hold, release_claims
+from captiond.store.locks import lock_tasks_of, lock_tasks_of_images
 from captiond.store.patience import repeated
 from captiond.store.results import Unreadable, options_from, result_text
 from captiond.store.tables import ImageRow, TaskRow
@@ -164,13 +164,15 @@ class Requeued:
 
 
 @repeated
-async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> Claimed:
+async def claim(
+    engine: Engine, limit: int, *, owner: str, now: float, lease: float = LEASE_SECONDS
+) -> Claimed:
     """Claim up to `limit` waiting images for a process, in fair turns (see `turns`).
 
     `owner` is `<node>/<process>`. Their tasks become PROCESSING, and the lease of the node is
-    extended, all in one transaction. Images of a task whose options cannot be read become FAILED
-    in the same transaction, and the next images take their places: fewer than `limit` claims mean
-    that no image waits.
+    extended to `lease` seconds, all in one transaction. Images of a task whose options cannot be
+    read become FAILED in the same transaction, and the next images take their places: fewer than
+    `limit` claims mean that no image waits.
 
     Raises:
         StoreError: Nothing was claimed.
@@ -182,18 +184,23 @@ async def claim(engine: Engine, limit: int, *, owner: str, now: float) -> Claime
             turn = await next_images(connection, limit - len(claimed.claims))
             if not turn.clients:
                 break
-            claimed = await claim_turn(connection, turn, claimed, owner, now)
+            claimed = await claim_turn(connection, turn, claimed, owner, now, lease)
             in_vain += before == len(claimed.claims) + len(claimed.refused)
     return claimed
 
 
 async def claim_turn(
-    connection: AsyncConnection, turn: Turn, so_far: Claimed, owner: str, now: float
+    connection: AsyncConnection,
+    turn: Turn,
+    so_far: Claimed,
+    owner: str,
+    now: float,
+    lease: float,
 ) -> Claimed:
     """Claim the images of one plan, as far as they wait. Return `so_far` with what it brought."""
     tasks = await planned_tasks(connection, set(turn.images))
     rows = await take(connection, turn, owner)
-    await hold(connection, owner.partition("/")[0])
+    await hold(connection, owner.partition("/")[0], lease)
     await start_tasks(connection, tasks, {row.task_id for row in rows}, now)
     await move(connection, turn, Counter(row.task_id for row in rows))
     readable, lost = sorted_out(in_order(rows, turn.images), tasks)
@@ -302,7 +309,8 @@ async def store_results(
     """Store results and finish their tasks, as `finish` describes."""
     if not results:
         return {}
-    await lock_tasks_of(connection, ImageRow.id.in_([result.image_id for result in results]))
+    # guard: tasks-locked-before-results
+    await lock_tasks_of_images(connection, [result.image_id for result in results])
     outcomes = json.dumps([finished_row(result) for result in results])
     stored = (await connection.execute(FINISH, {"outcomes": outcomes})).all()
     finished = await count_closed(connection, Counter(row.task_id for row in stored), now)

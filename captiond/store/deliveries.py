@@ -1,12 +1,12 @@
 """Webhook deliveries. The transaction that finishes a task makes its delivery, so none is lost.
 
 A delivery is PENDING until its receiver has accepted it, its last attempt failed, or it is too old.
-Only the supervisor calls receivers. If it dies during a call, the delivery is still PENDING and is
-tried again.
+Only supervisors call receivers. If one dies during a call, the delivery is still PENDING and is
+tried again. If several nodes use the database, each reserves a delivery before it calls.
 """
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
@@ -20,6 +20,7 @@ from captiond.store.tables import DeliveryRow, TaskRow
 PENDING = DeliveryStatus.PENDING.value
 FAILED = DeliveryStatus.FAILED.value
 MAX_ERROR = 300
+RESERVE_SECONDS = 60.0
 SET_BACK = 60.0  # seconds; the clocks of a machine that is set by the network differ by less
 COLUMNS = (
     DeliveryRow.id,
@@ -93,13 +94,19 @@ async def withhold(connection: AsyncConnection, task_id: str) -> None:
 
 
 async def due(
-    engine: Engine, *, now: float, per_host: int, trying: Mapping[str, str]
+    engine: Engine,
+    *,
+    now: float,
+    per_host: int,
+    trying: Mapping[str, str],
+    reserve_seconds: float = RESERVE_SECONDS,
 ) -> list[Delivery]:
     """Return the deliveries to try now: for each host those that are due the longest.
 
     `trying` holds the host of each delivery that is being tried, by its id. A host gets no more
     than `per_host` calls at a time. There is one query for each host, so that the backlog of one
-    host is not read in order to reach another.
+    host is not read in order to reach another. No other node tries these deliveries within
+    `reserve_seconds`.
 
     Raises:
         StoreError: They cannot be read now.
@@ -111,7 +118,21 @@ async def due(
             free = per_host - sum(1 for busy in trying.values() if busy == host)
             if free > 0:
                 to_try += await due_at_host(connection, host, now, free, trying.keys())
+    if to_try and engine.database.shared:
+        mine = await reserve(engine, [each.id for each in to_try], now, reserve_seconds)
+        return [each for each in to_try if each.id in mine]
     return to_try
+
+
+async def reserve(engine: Engine, ids: Sequence[str], now: float, seconds: float) -> set[str]:
+    """Return which of these deliveries no other node has taken, and let them be due later."""
+    # guard: deliveries-of-one-node
+    mine = update(DeliveryRow).where(
+        DeliveryRow.id.in_(ids), DeliveryRow.status == PENDING, DeliveryRow.due_at <= now
+    )
+    async with writing(engine) as connection:
+        reserved = mine.values(due_at=now + seconds).returning(DeliveryRow.id)
+        return set((await connection.execute(reserved)).scalars())
 
 
 async def host_after(connection: AsyncConnection, host: str) -> str | None:

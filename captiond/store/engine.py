@@ -1,6 +1,6 @@
 """Access to the database: every statement of captiond runs in a block of this module."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,11 @@ class Engine:
         """Close all connections."""
         await self.sql.dispose()
 
-    async def wakeups(self) -> AsyncIterator[None]:
-        """Yield whenever another process may have made images wait. End if none ever can."""
+    async def wakeups(self) -> AsyncIterator[str]:
+        """Yield what other processes say: a text of `notify`, or nothing if images may wait.
+
+        End if no other process can say anything.
+        """
         async for wakeup in self.database.wakeups(self.sql):
             yield wakeup
 
@@ -92,3 +95,13 @@ async def outside_transaction(engine: Engine) -> AsyncIterator[AsyncConnection]:
         async with engine.sql.connect() as connection:
             await connection.execution_options(**engine.database.no_transaction)
             yield connection
+
+
+async def notify(engine: Engine, texts: Sequence[str]) -> None:
+    """Send texts to the other nodes. It is a hint, and may be lost.
+
+    Raises:
+        StoreError: They cannot be sent now.
+    """
+    async with outside_transaction(engine) as connection:
+        await engine.database.notify(connection, texts)

@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     String,
+    Text,
     bindparam,
     delete,
     exists,
@@ -31,19 +32,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.jobs import Status
 from captiond.store.backend import Statement
-from captiond.store.engine import Engine, writing
+from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
 from captiond.store.locks import lock_tasks_of
 from captiond.store.patience import repeated
-from captiond.store.tables import ImageRow, NodeRow, TaskRow
+from captiond.store.tables import AskRow, ImageRow, NodeRow, TaskRow
 from captiond.store.transitions import IN_PROGRESS, PENDING, image_moves
 from captiond.store.turns import enter
 
 LEASE_SECONDS = 60.0
-RENEW_SECONDS = 10.0  # between two calls of `renew`; five may fail before a lease expires
 MAX_HOST = 20
 NODE, EXPIRY = bindparam("node", type_=String), clock() + bindparam("seconds", type_=Float)
 EXTEND = update(NodeRow).where(NodeRow.id == NODE).values(expires_at=EXPIRY)
+REPORT = EXTEND.values(report=bindparam("report", type_=Text))
 # A claim whose node has no lease. Each claim opens one in its own transaction, so the node is dead.
 IS_ORPHAN = or_(
     ImageRow.owner.is_(None), ~exists().where(ImageRow.owner.startswith(NodeRow.id + "/"))
@@ -90,22 +91,29 @@ async def hold(connection: AsyncConnection, node: str, seconds: float = LEASE_SE
 
 
 @repeated
-async def renew(engine: Engine, node: str, seconds: float = LEASE_SECONDS) -> None:
-    """Extend the lease of a node.
+async def renew(
+    engine: Engine, node: str, seconds: float = LEASE_SECONDS, *, report: str | None = None
+) -> bool:
+    """Extend the lease of a node, and store its report. Return whether the node still had a lease.
 
-    If the database is used by one node only, nothing is written while it holds no claims. With
-    several nodes, the lease is also the sign that the node lives.
+    If it had none, others may have taken its claims. If the database is used by one node only,
+    nothing is written while it holds no claims, and nobody takes any. With several nodes, the lease
+    is also the sign that the node lives.
 
     Raises:
         StoreError: The lease was not extended.
     """
     holds_claims = exists().where(IN_PROGRESS, held_by(node))
+    values = {"node": node, "seconds": seconds}
     async with writing(engine) as connection:
-        if engine.database.shared:
+        if not engine.database.shared:
+            await connection.execute(EXTEND.where(holds_claims), values)
+            return True
+        extended = await connection.execute(REPORT, {**values, "report": report})
+        if extended.rowcount == 0:
             await hold(connection, node, seconds)
-        else:
-            extend = EXTEND.where(holds_claims)
-            await connection.execute(extend, {"node": node, "seconds": seconds})
+            await connection.execute(REPORT, {**values, "report": report})
+        return extended.rowcount == 1
 
 
 @repeated
@@ -120,6 +128,8 @@ async def requeue_expired(engine: Engine, node: str) -> int:
     expired = delete(NodeRow).where(NodeRow.expires_at < clock(), NodeRow.id != node)
     async with writing(engine) as connection:
         dead = (await connection.execute(expired.returning(NodeRow.id))).scalars().all()
+        for other in dead:
+            await release_asks(connection, other)
         return sum([await release_claims(connection, held_by(other)) for other in dead])
 
 
@@ -139,7 +149,9 @@ async def recover(engine: Engine, node: str) -> int:
     async with writing(engine) as connection:
         if engine.database.shared:
             dead = or_(of_same_home(node), NodeRow.expires_at < clock())
-            await connection.execute(delete(NodeRow).where(dead, NodeRow.id != node))
+            gone = delete(NodeRow).where(dead, NodeRow.id != node).returning(NodeRow.id)
+            for other in (await connection.execute(gone)).scalars().all():
+                await release_asks(connection, other)
             released = await release_claims(connection, IS_ORPHAN)
         else:
             await connection.execute(delete(NodeRow).where(NodeRow.id != node))
@@ -159,7 +171,53 @@ async def release(engine: Engine, node: str) -> int:
     """
     async with writing(engine) as connection:
         await connection.execute(delete(NodeRow).where(NodeRow.id == node))
+        await release_asks(connection, node)
         return await release_claims(connection, held_by(node))
+
+
+async def release_asks(connection: AsyncConnection, node: str) -> None:
+    """Delete what a node asked the others for, and let others caption what it had claimed."""
+    await connection.execute(delete(AskRow).where(AskRow.asker == node))
+    held = AskRow.owner.startswith(f"{node}/", autoescape=True)
+    await connection.execute(update(AskRow).where(held, AskRow.status.is_(None)).values(owner=None))
+
+
+async def images_held(engine: Engine, node: str) -> set[int]:
+    """Return the ids of the images that are claimed for processes of a node.
+
+    Raises:
+        StoreError: They cannot be read now.
+    """
+    async with reading(engine) as connection:
+        held = select(ImageRow.id).where(IN_PROGRESS, held_by(node))
+        return set((await connection.execute(held)).scalars())
+
+
+async def living(engine: Engine, node: str) -> dict[str, str | None]:
+    """Return the reports of all other nodes that have a lease, by their ids.
+
+    Raises:
+        StoreError: They cannot be read now.
+    """
+    others = select(NodeRow.id, NodeRow.report).where(
+        NodeRow.expires_at > clock(), NodeRow.id != node
+    )
+    async with reading(engine) as connection:
+        return {row.id: row.report for row in (await connection.execute(others)).all()}
+
+
+async def living_elsewhere(engine: Engine, node: str) -> dict[str, str | None]:
+    """Return the reports of nodes with a lease that have another data folder than `node`, by id.
+
+    Raises:
+        StoreError: They cannot be read now.
+    """
+    others = select(NodeRow.id, NodeRow.report).where(
+        NodeRow.expires_at > clock(), ~of_same_home(node)
+    )
+    async with reading(engine) as connection:
+        rows = await connection.execute(others.order_by(NodeRow.id))
+        return {row.id: row.report for row in rows.all()}
 
 
 async def release_claims(connection: AsyncConnection, which: ColumnElement[bool]) -> int:

@@ -34,13 +34,13 @@ from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
 from captiond.store.migrate import UNFINISHED_COPY, check_revision, copy_under_way, prepare_tables
 from captiond.store.results import storable
-from captiond.store.tables import ClockRow, JsonText, NodeRow
+from captiond.store.tables import AskRow, ClockRow, JsonText, NodeRow
 from captiond.store.tables import Table as Mapped
 
 Progress = Callable[[str, int, int], None]  # table, rows that are copied, all rows
 ROWS = 2000  # in one transaction
 # A lease is about a process that runs. The claims of a node without one wait again at a start.
-LEFT_OUT = (NodeRow.__table__,)
+LEFT_OUT = (NodeRow.__table__, AskRow.__table__)
 
 
 def copied_tables() -> list[Table]:

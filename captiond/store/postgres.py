@@ -33,7 +33,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from captiond.databaseurl import DatabaseAddress
-from captiond.store.backend import BEGIN, CHANNEL, Phase, S
+from captiond.store.backend import BEGIN, CHANNEL, NODES_CHANNEL, Phase, S
 from captiond.store.expressions import DatabaseClock, EachItem, FieldOf, ItemOf, OneOf, Unindexed
 from captiond.store.postgres_errors import as_store_errors
 
@@ -302,7 +302,12 @@ class PostgresDatabase:
         size = text("SELECT pg_database_size(current_database())")
         return int((await connection.execute(size)).scalar_one())
 
-    async def wakeups(self, engine: AsyncEngine) -> AsyncIterator[None]:
+    async def notify(self, connection: AsyncConnection, texts: Sequence[str]) -> None:
+        send = text("SELECT pg_notify(:channel, :text)")
+        for each in texts:
+            await connection.execute(send, {"channel": NODES_CHANNEL, "text": each})
+
+    async def wakeups(self, engine: AsyncEngine) -> AsyncIterator[str]:
         """Listen on a connection of its own, which is opened again whenever it is lost.
 
         The first wake-up of each connection is for what was missed before it.
@@ -313,9 +318,10 @@ class PostgresDatabase:
             try:
                 async with await connector(*arguments, **{**options, **KEEPALIVES}) as connection:
                     await connection.execute(f"LISTEN {CHANNEL}")
-                    yield
-                    async for _ in connection.notifies():
-                        yield
+                    await connection.execute(f"LISTEN {NODES_CHANNEL}")
+                    yield ""
+                    async for notice in connection.notifies():
+                        yield notice.payload
             except psycopg.Error as error:
                 log.warning("listening_interrupted", reason=" ".join(str(error).split()))
             await asyncio.sleep(LONGEST_DELAY)

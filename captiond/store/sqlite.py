@@ -197,8 +197,11 @@ class SqliteDatabase:
     async def size(self, _: AsyncConnection) -> int:
         return sqlite_file.size_of(self._file)
 
-    async def wakeups(self, _: AsyncEngine) -> AsyncIterator[None]:
+    async def notify(self, _: AsyncConnection, texts: Sequence[str]) -> None:
+        """Send nothing: nobody listens."""
+
+    async def wakeups(self, _: AsyncEngine) -> AsyncIterator[str]:
         """Yield nothing: only processes of one service use the file, and these send messages."""
-        never: tuple[None, ...] = ()
+        never: tuple[str, ...] = ()
         for nothing in never:
             yield nothing

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -101,12 +102,17 @@ class TaskRow(Table):
             "created_at",
             **only("turn IS NOT NULL"),
         ),
+        # The index of SQLite answers the sums by itself. On PostgreSQL a change of a column that an
+        # index has changes all indexes, and the number of open images changes with each batch.
         Index(
             "ix_tasks_client_open_images_size",
             "client",
             "open_images",
             "size",
             **only("finished_at IS NULL"),
+        ).ddl_if(dialect="sqlite"),
+        Index("ix_tasks_client", "client", **only("finished_at IS NULL")).ddl_if(
+            dialect="postgresql"
         ),
     )
 
@@ -262,12 +268,43 @@ class NodeRow(Table):
     """A supervisor that holds claims. `id` is unique to one run of it.
 
     The lease on all its claims expires at `expires_at`, in Unix seconds of the database's clock.
+    `report` says what its model processes can do now, or is NULL if it has not said so.
     """
 
     __tablename__ = "nodes"
 
     id: Mapped[str] = mapped_column(String(48), primary_key=True)
     expires_at: Mapped[float] = mapped_column(Float)
+    report: Mapped[str | None] = mapped_column(Text)
+
+
+class AskRow(Table):
+    """An interactive image that a node without a model asks the others to caption.
+
+    `id` is unique among all nodes, and `asker` is the node that waits. `owner` and `attempt` are
+    those of a claim, as of an image of a task. `status` and `result` are set once it is finished.
+    On PostgreSQL the table is not logged: a client waits for each row and would send its image
+    again, so the rows need no durability.
+    """
+
+    __tablename__ = "asks"
+    __table_args__ = (
+        Index("ix_asks_asker", "asker"),
+        Index("ix_asks_owner", "owner"),
+    )
+
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    asker: Mapped[str] = mapped_column(String(48))
+    created_at: Mapped[float] = mapped_column(Float)
+    client: Mapped[str] = mapped_column(Text)
+    weight: Mapped[float] = mapped_column(Float)
+    options: Mapped[str | None] = mapped_column(Text)
+    sha256: Mapped[str] = mapped_column(String(64))
+    content: Mapped[bytes] = mapped_column(LargeBinary)
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    owner: Mapped[str | None] = mapped_column(String(64))
+    status: Mapped[str | None] = mapped_column(String(16))
+    result: Mapped[str | None] = mapped_column(Text)
 
 
 class ClockRow(Table):
@@ -277,3 +314,65 @@ class ClockRow(Table):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     reached: Mapped[float] = mapped_column(Float)
+
+
+class ImportRow(Table):
+    """A list of images that lie somewhere else, whose results are written to `output`.
+
+    `sources` are what the command named, as JSON. `listed` says whether all shards are there. While
+    they are not, `lister` is the process that adds them, until `lister_until` by the database's
+    clock, and `last_address` is a hash of the last one that has a shard. The numbers of `images`,
+    `captioned` and `failed` count images; `open_shards` counts shards that are not finished.
+    """
+
+    __tablename__ = "imports"
+    __table_args__ = (Index("ix_imports_created_at_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    status: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[float] = mapped_column(Float)
+    finished_at: Mapped[float | None] = mapped_column(Float)
+    output: Mapped[str] = mapped_column(Text, unique=True)
+    sources: Mapped[str] = mapped_column(Text)
+    form: Mapped[str] = mapped_column(String(16))
+    shard_images: Mapped[int] = mapped_column(Integer)
+    listed: Mapped[bool] = mapped_column(Boolean)
+    lister: Mapped[str | None] = mapped_column(String(64))
+    lister_until: Mapped[float | None] = mapped_column(Float)
+    last_address: Mapped[str | None] = mapped_column(String(64))
+    shards: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    open_shards: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    images: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    captioned: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+
+
+class ShardRow(Table):
+    """Some hundred images of an import, which are claimed and finished together.
+
+    `number` is its place, and the number of its file of results. `addresses` are those of its
+    images, compressed and in base64, and NULL once it is finished. `attempt` counts the claims and
+    fences their results. `owner` holds the claim until `claimed_until` by the database's clock.
+    """
+
+    __tablename__ = "shards"
+    __table_args__ = (
+        UniqueConstraint("import_id", "number"),
+        Index(
+            "ix_shards_import_id_number_open",
+            "import_id",
+            "number",
+            **only("status IN ('PENDING', 'PROCESSING')"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(LONG, primary_key=True, autoincrement=True)
+    import_id: Mapped[str] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
+    number: Mapped[int] = mapped_column(Integer)
+    status: Mapped[str] = mapped_column(String(16))
+    attempt: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    owner: Mapped[str | None] = mapped_column(String(64))
+    claimed_until: Mapped[float | None] = mapped_column(Float)
+    images: Mapped[int] = mapped_column(Integer)
+    addresses: Mapped[str | None] = mapped_column(Text)

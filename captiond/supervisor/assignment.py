@@ -38,6 +38,8 @@ class Assignment:
         cleaner: SpoolCleaner,
         courier: Courier,
         changes: TaskChanges,
+        *,
+        lease_seconds: float = leases.LEASE_SECONDS,
     ) -> None:
         self._dispatcher = dispatcher
         self._roster = roster
@@ -47,6 +49,7 @@ class Assignment:
         self._cleaner = cleaner
         self._courier = courier
         self._changes = changes
+        self._lease_seconds = lease_seconds
         self._outage = StorageOutage("claim of images")
         self._interactive, self._bulk = asyncio.Event(), asyncio.Event()
         self._bulk_waits = True
@@ -87,14 +90,6 @@ class Assignment:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             # guard: poll-for-lost-hints
-            self.bulk_hint()
-
-    async def run_wakeups(self) -> None:
-        """Check the database whenever another process says that images wait, until cancelled.
-
-        On SQLite no other process can say so, and this ends at once.
-        """
-        async for _ in self._engine.wakeups():
             self.bulk_hint()
 
     async def requeue(self, model: str, blamed: dict[int, int] | None = None) -> None:
@@ -142,9 +137,14 @@ class Assignment:
             with self._outage.tolerated():  # the next poll tries again
                 await self._disown(model)
                 self._doubtful.add(model)
-                claimed = self._without_finished(
-                    await claims.claim(self._engine, capacity, owner=owner, now=time.time())
+                brought = await claims.claim(
+                    self._engine,
+                    capacity,
+                    owner=owner,
+                    now=time.time(),
+                    lease=self._lease_seconds,
                 )
+                claimed = self._without_finished(brought)
                 self._doubtful.discard(model)
             self._recorder.count(CLAIMED, amount=len(claimed))
             self._bulk_waits |= len(claimed) == capacity
@@ -190,6 +190,11 @@ class Assignment:
 def waiting_since(accepted_at: float) -> float:
     """Return a Unix time as one of `time.monotonic`; now if the clock was set back since then."""
     return time.monotonic() - max(0.0, time.time() - accepted_at)
+
+
+def accepted_at(since: float) -> float:
+    """Return a time of `time.monotonic` as a Unix time; now if it is not known."""
+    return time.time() - (max(0.0, time.monotonic() - since) if since else 0.0)
 
 
 def bulk_work(claim: claims.Claim, since: float) -> Work:

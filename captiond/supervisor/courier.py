@@ -49,6 +49,7 @@ POLL_SECONDS = 1.0  # retries become due, and commands and other processes add d
 ROUND_SECONDS = 0.1  # calls that finish within this time are recorded in one transaction
 CHECK_SECONDS = 60.0  # between two checks of the times of all deliveries
 FIRST_GIVE_UP_SECONDS = 3600.0  # until one is given up: those that a long stop delayed get an hour
+RESERVE_SECONDS = 30.0  # after a call, until another node may try the delivery; it is recorded
 GONE = 410  # the receiver wants no more calls (Standard Webhooks)
 Show = Callable[[TaskView], Mapping[str, object]]
 
@@ -117,7 +118,13 @@ class Courier:
             # guard: clock-set-back
             await deliveries.bring_forward(self._engine, now=now)
             await self._give_up(now=await self._clock.now())
-        due = await deliveries.due(self._engine, now=now, per_host=PER_HOST, trying=self._trying)
+        due = await deliveries.due(
+            self._engine,
+            now=now,
+            per_host=PER_HOST,
+            trying=self._trying,
+            reserve_seconds=self._settings.webhooks.timeout_seconds + RESERVE_SECONDS,
+        )
         for delivery in due:
             self._trying[delivery.id] = delivery.host
             group.create_task(self._deliver(delivery))

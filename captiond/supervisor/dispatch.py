@@ -24,7 +24,8 @@ class AssignedWork:
     """The work of one model process, ready or loading: at most `window` images of each lane.
 
     `reserve` more interactive images may be of clients that have no other image in any process.
-    `running` are the tickets of the batch that it captions now.
+    `running` are the tickets of the batch that it captions now. A `remote` one stands for the
+    models of other nodes, and has no images of tasks.
     """
 
     window: int
@@ -32,6 +33,7 @@ class AssignedWork:
     work: dict[str, Work] = field(default_factory=dict)
     running: frozenset[str] = frozenset()
     loading: bool = False
+    remote: bool = False
     _held: Counter[Lane] = field(default_factory=Counter)
 
     def add(self, work: Work) -> None:
@@ -134,6 +136,21 @@ class Dispatcher:
         """Return how many images of a lane model processes have."""
         return sum(assigned.held(lane) for assigned in self._models.values())
 
+    def claimed(self) -> frozenset[int]:
+        """Return the ids of all images of tasks that model processes have."""
+        return frozenset[int]().union(*map(self.claimed_by, self._models))
+
+    def whole_window(self) -> tuple[int, int]:
+        """Return the windows of this node's model processes together, and their reserves."""
+        ready = [each for each in self._models.values() if not each.loading and not each.remote]
+        return sum(each.window for each in ready), sum(each.reserve for each in ready)
+
+    def interactive_capacity(self) -> int:
+        """Return how many more interactive images model processes that are ready could take."""
+        ready = [each for each in self._models.values() if not each.loading]
+        capacity = sum(max(0, each.capacity(Lane.INTERACTIVE)) for each in ready)
+        return max(0, capacity - self.waiting)
+
     def claimed_by(self, model: str) -> frozenset[int]:
         """Return the ids of the images that were claimed for a model process and that it has."""
         work = self._models[model].work.values() if model in self._models else ()
@@ -225,7 +242,9 @@ class Dispatcher:
         """
         self._models[model] = AssignedWork(window, loading=True)
 
-    def model_ready(self, model: str, window: int, reserve: int = 0) -> None:
+    def model_ready(
+        self, model: str, window: int, reserve: int = 0, *, remote: bool = False
+    ) -> None:
         """Let a model process take up to `window` images of each lane at a time.
 
         It takes `reserve` more interactive images of clients that have no other image in any
@@ -233,6 +252,7 @@ class Dispatcher:
         """
         assigned = self._models.setdefault(model, AssignedWork(window))
         assigned.window, assigned.reserve, assigned.loading = window, reserve, False
+        assigned.remote = remote
 
     def model_begun(self, model: str, tickets: tuple[str, ...]) -> None:
         """Note which images a model process captions now."""
@@ -328,7 +348,7 @@ class Dispatcher:
         capacities = (
             (name, assigned.capacity(Lane.BULK))
             for name, assigned in self._models.items()
-            if not (assigned.loading and any_ready)
+            if not assigned.remote and not (assigned.loading and any_ready)
         )
         return [(name, capacity) for name, capacity in capacities if capacity > 0]
 

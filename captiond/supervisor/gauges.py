@@ -95,7 +95,7 @@ class Gauges:
         in_progress = {lane: dispatcher.in_progress(lane) for lane in Lane}
         waiting = {
             Lane.INTERACTIVE: dispatcher.waiting,
-            Lane.BULK: max(0, stored.open_images - in_progress[Lane.BULK]),
+            Lane.BULK: stored.waiting,
         }
         for lane in Lane:
             self._registry.set(QUEUE_OLDEST_SECONDS, ages[lane], lane)

@@ -1,5 +1,6 @@
 """The child processes that run now, and what a stop demands of each of them."""
 
+from collections.abc import Callable
 from enum import Enum, IntEnum, StrEnum
 
 import structlog
@@ -8,6 +9,7 @@ from captiond.messages import Drain, Message
 from captiond.processes.children import ChildProcess
 
 log = structlog.get_logger()
+Receiver = Callable[[Message], None]
 
 
 class ChildKind(StrEnum):
@@ -58,12 +60,15 @@ def demand(stage: DrainStage, kind: ChildKind, *, ready: bool) -> Demand:
 class Roster:
     """The running children by their names, and the stage of the stop.
 
-    A child that is added during a stop gets at once what the stop demanded of the others.
+    A child that is added during a stop gets at once what the stop demanded of the others. A part of
+    the supervisor can be attached in the place of a child: it gets the messages for it, and a stop
+    demands nothing of it.
     """
 
     def __init__(self) -> None:
         self.stage = DrainStage.SERVING
         self._children: dict[ChildKind, dict[str, ChildProcess]] = {kind: {} for kind in ChildKind}
+        self._attached: dict[ChildKind, dict[str, Receiver]] = {kind: {} for kind in ChildKind}
         self._ready: set[str] = set()
         self._killed: set[str] = set()
 
@@ -76,6 +81,10 @@ class Roster:
         """Add a child that was started."""
         self._children[kind][child.name] = child
         self._enforce(demand(self.stage, kind, ready=False), child)
+
+    def attach(self, kind: ChildKind, name: str, receive: Receiver) -> None:
+        """Have `receive` called with the messages for a child of this name."""
+        self._attached[kind][name] = receive
 
     def mark_ready(self, model: str) -> None:
         """Note that a model process has loaded its model."""
@@ -103,7 +112,7 @@ class Roster:
 
     def has(self, kind: ChildKind, name: str | None = None) -> bool:
         """Return whether a child of this name runs, or, without a name, whether any runs."""
-        children = self._children[kind]
+        children = self._children[kind].keys() | self._attached[kind].keys()
         return bool(children) if name is None else name in children
 
     def kinds(self) -> dict[int, ChildKind]:
@@ -120,6 +129,8 @@ class Roster:
         child = self._children[kind].get(name)
         if child is not None:
             child.channel.send(message)
+        elif (receive := self._attached[kind].get(name)) is not None:
+            receive(message)
 
     def broadcast(self, kind: ChildKind, message: Message) -> None:
         """Send a message to all children of a kind."""

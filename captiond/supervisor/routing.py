@@ -33,6 +33,7 @@ from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher, ModelExit, WebAnswer, Withdrawal
+from captiond.supervisor.peers import Peers, Topic
 from captiond.supervisor.roster import ChildKind, Roster
 from captiond.supervisor.scrapes import Scrapes
 from captiond.supervisor.statusboard import StatusBoard
@@ -58,6 +59,7 @@ class Router:
         registry: Registry,
         recorder: Recorder,
         scrapes: Scrapes,
+        peers: Peers,
     ) -> None:
         self._dispatcher = dispatcher
         self._assignment = assignment
@@ -69,6 +71,8 @@ class Router:
         self._registry = registry
         self._recorder = recorder
         self._scrapes = scrapes
+        self._peers = peers
+        peers.on(Topic.CANCELLED, lambda ids: self.withdraw_images(map(int, ids)))
         self.finished = 0  # images, since the start
 
     def from_web(self, web: str, message: Message) -> None:
@@ -85,7 +89,9 @@ class Router:
             case Queued():
                 self._assignment.bulk_hint()
             case Cancelled(image_ids, file):
-                self._withdraw(self._dispatcher.cancel(frozenset(image_ids)))
+                self.withdraw_images(image_ids)
+                if image_ids:
+                    self._peers.say(Topic.CANCELLED, *map(str, image_ids))
                 self._cleaner.remove([file] if file is not None else [])
             case TasksChanged(task_ids):
                 self._changes.note(*task_ids)
@@ -143,6 +149,22 @@ class Router:
         self._refuse_if_unhealthy()
         self._assignment.wake()
         return exit_
+
+    def withdraw_images(self, image_ids: Iterable[int]) -> None:
+        """Withdraw those of these images of tasks that model processes of this node have."""
+        self._withdraw(self._dispatcher.cancel(frozenset(image_ids)))
+
+    def remote_ready(self, name: str, ready: Ready) -> None:
+        """Let the models of other nodes take images, which stand as one model process here."""
+        self._dispatcher.model_ready(name, ready.window, ready.reserve, remote=True)
+        self._status.model_reported(name, ready)
+        self._assignment.wake()
+
+    def remote_unready(self, name: str, unready: Unready) -> None:
+        """Note that no other node captions, and why."""
+        log.warning("no_node_captions", reason=unready.reason)
+        self._status.model_reported(name, unready)
+        self._refuse_if_unhealthy()
 
     def is_captioning(self, model: str) -> bool:
         """Return whether a model process captions a batch, as far as it has reported."""

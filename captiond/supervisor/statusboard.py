@@ -31,6 +31,7 @@ class StatusBoard:
         self._monotonic = monotonic
         self._announce = announce  # is called once, when the service can caption
         self._rate = DrainRate()
+        self._rate_of_others = 0.0
         self._spool_free: int | None = None
         self._disk_free: int | None = None
         self.state = State()
@@ -73,6 +74,17 @@ class StatusBoard:
         """Note that an image of a task is finished."""
         self._rate.finished(self._monotonic())
 
+    def others_finish(self, rate: float) -> None:
+        """Note how many images of tasks other nodes finish per second."""
+        if rate != self._rate_of_others:
+            self._rate_of_others = rate
+            self.publish()
+
+    @property
+    def own_rate(self) -> float:
+        """The images of tasks that this node finishes per second, or 0 if that is not known."""
+        return self._rate.rate(self._monotonic())
+
     def publish(self) -> None:
         """Send the state to the web processes and to systemd if it has changed."""
         draining = self._roster.draining
@@ -80,7 +92,7 @@ class StatusBoard:
             self._models.state(draining=draining),
             spool_free=self._spool_free,
             disk_free=self._disk_free,
-            bulk_rate=self._rate.rate(self._monotonic()),
+            bulk_rate=self.own_rate + self._rate_of_others,
         )
         if state == self.state:
             return

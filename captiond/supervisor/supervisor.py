@@ -5,9 +5,10 @@ It imports neither torch nor an HTTP server. Its parts:
 - `restarter`, `attendance`, `roster`: the child processes, from their start to their replacement.
 - `routing`, `dispatch`, `assignment`: which image goes to which model process.
 - `changes`: which tasks have changed, for the web processes.
+- `membership`, `peers`, `remote_model`, `remote_clients`: the other nodes that share the database.
 - `health`, `statusboard`, `watch`, `watchdog`: what the service can do now, and what is hung.
-- `renewal`, `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`: leases,
-  webhooks, keys, the deletion of expired data, and the spool.
+- `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`: webhooks, keys, the
+  deletion of expired data, and the spool.
 - `gauges`, `processfigures`, `scrapes`, `metricsfile`: metrics.
 """
 
@@ -15,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
@@ -36,13 +37,17 @@ from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
-from captiond.supervisor.datafolder import home_of
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.gauges import Gauges
 from captiond.supervisor.keyring import KeyRing
+from captiond.supervisor.membership import Membership
 from captiond.supervisor.metricsfile import MetricsFile
+from captiond.supervisor.nodereport import NodeReport
 from captiond.supervisor.outage import StorageOutage
-from captiond.supervisor.renewal import renew_forever
+from captiond.supervisor.peers import Peers
+from captiond.supervisor.remote_clients import RemoteClients
+from captiond.supervisor.remote_model import NAME as ELSEWHERE
+from captiond.supervisor.remote_model import RemoteModel
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.retention import tidy_forever
 from captiond.supervisor.roster import DrainStage, Roster
@@ -70,6 +75,7 @@ class Supervisor:
         settings: Settings,
         listener: socket.socket,
         engine: Engine,
+        node: str,
         notifier: Notifier,
         courier: Courier,
         keyring: KeyRing,
@@ -80,20 +86,23 @@ class Supervisor:
         self._settings = settings
         self._listener = listener
         self._engine = engine
-        self._node = leases.new_node(socket.gethostname(), home_of(settings.data.dir))
+        self._node = node
+        self._peers = Peers(engine, node)
         self._notifier = notifier
         self._courier = courier
         self._keyring = keyring
         self._clock = clock
         self._recorder = recorder
         self._registry = Registry()
-        self._client_usage = UsageBoard(settings.server.workers)
+        self._client_usage = UsageBoard(web_processes(settings))
         self._roster = Roster()
         spool = open_spool(settings)
         self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
-        self._status = StatusBoard(self._roster, notifier, list(self._devices()), announce=announce)
-        self._changes = TaskChanges(self._roster)
+        self._status = StatusBoard(
+            self._roster, notifier, list(self._devices()) or [ELSEWHERE], announce=announce
+        )
+        self._changes = TaskChanges(self._roster, self._peers)
         self._assignment = Assignment(
             self._dispatcher,
             self._roster,
@@ -103,6 +112,7 @@ class Supervisor:
             self._cleaner,
             courier,
             self._changes,
+            lease_seconds=settings.node.lease_seconds,
         )
         self._usage = SpoolUsage(
             settings, engine, spool, self._cleaner, self._status, self._registry
@@ -128,6 +138,26 @@ class Supervisor:
             self._registry,
             recorder,
             self._scrapes,
+            self._peers,
+        )
+        shared = (engine, node, spool, self._roster, self._router, self._peers)
+        self._remote_model: RemoteModel | None = None
+        self._remote_clients: RemoteClients | None = None
+        if settings.node.has_model:
+            self._remote_clients = RemoteClients(*shared, self._dispatcher, self._cleaner)
+        else:
+            self._remote_model = RemoteModel(*shared)
+        self._membership = Membership(
+            engine,
+            node,
+            self._dispatcher,
+            self._assignment,
+            self._router,
+            self._status,
+            self._peers,
+            self._remote_model.reports_read if self._remote_model else ignore,
+            uploads=settings.uploads.url,
+            lease_seconds=settings.node.lease_seconds,
         )
         self._watchdog = Watchdog(
             notifier,
@@ -155,6 +185,8 @@ class Supervisor:
             await self._measure_spool_at_start()
             self._status.keys_changed(self._keyring.keys)
             webs = [group.create_task(each.run(stop)) for each in self._web_restarters()]
+            if self._remote_clients is not None:
+                webs.append(group.create_task(self._remote_clients.run()))
             models = [group.create_task(each.run(stop)) for each in self._model_restarters()]
             loops = [group.create_task(loop) for loop in self._loops()]
             self._notifier.ready("loading the model")
@@ -168,12 +200,13 @@ class Supervisor:
         """Return the loops of the service. An error that ends one of them ends the service."""
         return (
             self._assignment.run_interactive(),
-            self._assignment.run_bulk(),
-            self._assignment.run_poll(),
-            self._assignment.run_wakeups(),
+            *self._loops_of_models(),
+            self._peers.run_listening(self._assignment.bulk_hint),
+            self._peers.run_sending(),
+            self._membership.run_renewals(),
+            self._membership.run_reports(),
             self._changes.run(),
             self._checkpoint_forever(),
-            renew_forever(self._engine, self._node, self._assignment.bulk_hint),
             self._courier.run(),
             self._keyring.run(self._status.keys_changed),
             self._usage.run(),
@@ -183,6 +216,12 @@ class Supervisor:
             tidy_forever(self._settings, self._engine, self._cleaner, self._clock),
         )
 
+    def _loops_of_models(self) -> Iterable[Coroutine[Any, Any, None]]:
+        """Return the loops for the models of this node, or for those of the others."""
+        if self._remote_model is not None:
+            return (self._remote_model.run(),)
+        return self._assignment.run_bulk(), self._assignment.run_poll()
+
     # ------------------------------------------------------------ children
 
     def _web_restarters(self) -> list[Restarter]:
@@ -191,7 +230,7 @@ class Supervisor:
         )
         return [
             Restarter(f"web{number}", WEB, partial(self._web_start, number), attendance.attend)
-            for number in range(self._settings.server.workers)
+            for number in range(web_processes(self._settings))
         ]
 
     def _model_restarters(self) -> list[Restarter]:
@@ -210,7 +249,7 @@ class Supervisor:
 
     def _devices(self) -> dict[str, str]:
         """Return the device of each model process, by the process's role."""
-        devices = enumerate(self._settings.model.devices)
+        devices = enumerate(self._settings.model.devices if self._settings.node.has_model else [])
         return {f"model{number}": device for number, device in devices}
 
     def _web_start(
@@ -255,13 +294,15 @@ class Supervisor:
             # guard: drain-deadline
             async with asyncio.timeout(seconds):
                 self._roster.advance(DrainStage.WEB)
-                await asyncio.wait(webs)
+                if self._remote_clients is not None:
+                    self._remote_clients.wake()
+                await finished(webs)
                 self._roster.advance(DrainStage.MODEL)
-                await asyncio.wait(models)
+                await finished(models)
         self._roster.advance(DrainStage.OVERDUE)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
-                await asyncio.wait([*webs, *models])
+                await finished([*webs, *models])
                 await self._cleaner.finish()
         for each in [*webs, *models]:  # one may still wait for a database that cannot be written
             # guard: stop-cancels-restarters
@@ -282,3 +323,18 @@ class Supervisor:
             await asyncio.sleep(CHECKPOINT_SECONDS)
             with outage.tolerated():
                 await checkpoint(self._engine)
+
+
+def web_processes(settings: Settings) -> int:
+    """Return how many web processes there are: one is enough for probes and metrics."""
+    return settings.server.workers if settings.node.has_api else 1
+
+
+def ignore(_: Mapping[str, NodeReport | None]) -> None:
+    """Take no notice of what other nodes report: this node has models of its own."""
+
+
+async def finished(running: Sequence[Running]) -> None:
+    """Wait until all of these have ended, whether well or not."""
+    if running:
+        await asyncio.wait(running)

@@ -22,8 +22,10 @@ from captiond.web.root_path import RootPath
 from captiond.web.services import Services
 
 
-def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route | Mount]:
-    """Return one route for each operation, and one for the files of the web pages."""
+def routes(
+    operations: Sequence[Operation] = OPERATIONS, *, pages: bool = True
+) -> list[Route | Mount]:
+    """Return one route for each operation, and with `pages` one for the files of the web pages."""
     calls = [
         Route(
             operation.path.replace("{model}", "{model:path}"),  # its name may have slashes
@@ -34,7 +36,7 @@ def routes(operations: Sequence[Operation] = OPERATIONS) -> list[Route | Mount]:
         )
         for operation in operations
     ]
-    return [*calls, Mount("/static", PageFiles())]
+    return [*calls, Mount("/static", PageFiles())] if pages else [*calls]
 
 
 def guards(operation: Operation) -> list[Middleware]:
@@ -59,7 +61,8 @@ def make_app(services: Services) -> ASGIApp:
     """Return the ASGI application for these services."""
     operations = [each for each in OPERATIONS if each.exists(services.settings)]
     server = services.settings.server
-    table, rules = routes(operations), page_rules(server)
+    table = routes(operations, pages=services.settings.node.has_api)
+    rules = page_rules(server)
     app = Starlette(
         routes=table,
         middleware=[

@@ -147,7 +147,8 @@ class Operation:
     `scope` is what a key must permit; None means that no key is needed and that no limits of
     clients apply. `description` is Markdown and follows the summary. An operation of a `dialect`
     does not exist if the settings switch the dialect off. A `quiet` operation is called again and
-    again by programs, so its requests are logged at the level debug.
+    again by programs, so its requests are logged at the level debug. Only operations that are
+    `everywhere` exist on a node that has nothing but models.
     """
 
     method: str
@@ -166,9 +167,12 @@ class Operation:
     error_form: ErrorForm = ErrorForm()
     dialect: Dialect | None = None
     quiet: bool = False
+    everywhere: bool = False
 
     def exists(self, settings: Settings) -> bool:
         """Return whether the settings allow it."""
+        if not (self.everywhere or settings.node.has_api):
+            return False
         return self.dialect is None or bool(getattr(settings.dialects, self.dialect.value))
 
     @property

@@ -260,6 +260,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ResponseSpec(503, "No image can be captioned now.", schemas.HealthReport),
         ),
         quiet=True,
+        everywhere=True,
     ),
     Operation(
         "GET",
@@ -268,6 +269,7 @@ OPERATIONS: tuple[Operation, ...] = (
         probes.livez,
         (ResponseSpec(200, "The process answers.", schemas.ProbeStatus),),
         quiet=True,
+        everywhere=True,
     ),
     Operation(
         "GET",
@@ -277,6 +279,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (ResponseSpec(200, "Images can be captioned.", schemas.ProbeStatus),),
         errors=NOT_READY,
         quiet=True,
+        everywhere=True,
     ),
     Operation(
         "GET",
@@ -285,6 +288,7 @@ OPERATIONS: tuple[Operation, ...] = (
         probes.version,
         (ResponseSpec(200, "Name and version.", schemas.VersionInfo),),
         quiet=True,
+        everywhere=True,
     ),
     Operation(
         "GET",
@@ -306,6 +310,7 @@ OPERATIONS: tuple[Operation, ...] = (
         errors=(*ADMISSION, scrape.MetricsUnavailable),
         parameters=(METRICS_ACCEPT,),
         quiet=True,
+        everywhere=True,
     ),
     Operation(
         "GET",

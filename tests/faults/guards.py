@@ -16,11 +16,23 @@ import sys
 import tempfile
 import time
 import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tests.faults.guard_changes import (
+    Change,
+    Marked,
+    always,
+    constant,
+    never,
+    remove,
+    span,
+    uncaught,
+    value,
+    without_argument,
+)
 from tests.patience import VARIABLE
 
 PROJECT = Path(__file__).parents[2]
@@ -28,89 +40,6 @@ COPIED = ("captiond", "tests", "migrations", "pyproject.toml")
 IMPATIENT_SECONDS = 60.0  # without the guard, what never comes is waited for in vain
 HELD = PROJECT / "build" / "guards.txt"  # the marks of guards that hold
 MARK = re.compile(r"# guard: ([a-z0-9-]+)")
-Marked = ast.stmt | ast.ExceptHandler
-Change = Callable[[Marked, int], ast.AST]  # of a statement and the line of its mark
-
-
-def remove(statement: Marked, line: int) -> ast.AST:
-    """Replace the statement by `pass`."""
-    return ast.Pass()
-
-
-def never(statement: Marked, line: int) -> ast.AST:
-    """Let the condition of an `if` or `while` be false."""
-    return with_condition(statement, holds=False)
-
-
-def always(statement: Marked, line: int) -> ast.AST:
-    """Let the condition of an `if` or `while` be true."""
-    return with_condition(statement, holds=True)
-
-
-def with_condition(statement: Marked, *, holds: bool) -> ast.AST:
-    assert isinstance(statement, ast.If | ast.While), ast.dump(statement)
-    statement.test = ast.Constant(holds)
-    return statement
-
-
-def uncaught(statement: Marked, line: int) -> ast.AST:
-    """Let the handler catch an exception that nothing raises."""
-    assert isinstance(statement, ast.ExceptHandler), ast.dump(statement)
-    statement.type = ast.Name("BytesWarning", ast.Load())
-    return statement
-
-
-def without_argument(statement: Marked, line: int) -> ast.AST:
-    """Drop the argument of a call that begins on the line of the mark."""
-    calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
-    arguments = [(call, part) for call in calls for part in call.args if part.lineno == line]
-    call, argument = max(arguments, key=lambda found: span(found[1]))
-    call.args.remove(argument)
-    return statement
-
-
-def call(name: str, source: str) -> Change:
-    """Return a change that replaces the calls of a function or method by an expression."""
-
-    class Replace(ast.NodeTransformer):
-        def visit_Call(self, node: ast.Call) -> ast.AST:
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
-            if called == name or (isinstance(called, ast.Name) and called.id == name):
-                return ast.parse(source, mode="eval").body
-            return self.generic_visit(node)
-
-    def replace(statement: Marked, line: int) -> ast.AST:
-        result: ast.AST = Replace().visit(statement)
-        return result
-
-    return replace
-
-
-def constant(old: str, new: str) -> Change:
-    """Return a change that replaces a string of the statement by another one."""
-
-    def replace(statement: Marked, line: int) -> ast.AST:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Constant) and node.value == old:
-                node.value = new
-        return statement
-
-    return replace
-
-
-def value(source: str) -> Change:
-    """Return a change that replaces what is assigned or returned, or the context of a `with`."""
-
-    def replace(statement: Marked, line: int) -> ast.AST:
-        expression = ast.parse(source, mode="eval").body
-        if isinstance(statement, ast.With | ast.AsyncWith):
-            statement.items[0].context_expr = expression
-        else:
-            assert isinstance(statement, ast.Assign | ast.AnnAssign | ast.Return | ast.Expr)
-            statement.value = expression
-        return statement
-
-    return replace
 
 
 class Verdict(StrEnum):
@@ -134,6 +63,7 @@ DISK, KILLS, POISON, CLIENTS = (
     f"tests/faults/test_{name}.py -k " for name in ("disk", "kills", "poison", "clients")
 )
 POSTGRES = "tests/unit/test_postgres.py -k "
+NODES = "tests/unit/test_nodes.py -k "
 CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
@@ -143,6 +73,14 @@ GUARDS = (
         "tests/unit/test_model_process.py -k fails_once",
     ),
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
+    Guard("shard-attempt-fence", without_argument, "tests/unit/test_shards.py -k another_process"),
+    Guard("one-lister", without_argument, "tests/unit/test_shards.py -k one_process_lists"),
+    Guard("changed-listing", never, "tests/unit/test_importing.py -k changed"),
+    Guard(
+        "hosted-death-blames-running-images",
+        remove,
+        "tests/faults/test_bulk_captioner.py -k kills_a_process",
+    ),
     Guard("damaged-caption", uncaught, "tests/unit/test_store.py -k damaged_caption"),
     Guard("damaged-options", uncaught, "tests/unit/test_store.py -k options_are_damaged"),
     Guard("one-task-for-a-key", always, CLIENTS + "the_same_key"),
@@ -153,7 +91,15 @@ GUARDS = (
     Guard("dead-connections-replaced", never, POSTGRES + "old_connections"),
     Guard("file-of-an-uncertain-task", uncaught, "tests/unit/test_acceptance.py -k may_have_been"),
     Guard("repeat-after-conflict", uncaught, POSTGRES + "deadlock"),
-    Guard("tasks-locked-before-images", never, POSTGRES + "revisions"),
+    # ---------------------------------------------------------------- several nodes
+    Guard("attempt-fence-of-asks", without_argument, NODES + "own_late_result"),
+    Guard("deliveries-of-one-node", value("update(DeliveryRow)"), NODES + "called_by_one_node"),
+    Guard("lost-asks-sent-again", remove, NODES + "sent_again"),
+    Guard("lost-claims-dropped", never, NODES + "lost_lease"),
+    Guard("nodes-without-common-uploads", never, NODES + "uploads_of_others"),
+    Guard("poll-for-lost-answers", value("asyncio.timeout(None)"), NODES + "sent_again"),
+    Guard("poll-for-lost-asks", value("asyncio.timeout(None)"), NODES + "without_a_notice"),
+    Guard("tasks-locked-before-results", remove, POSTGRES + "revisions"),
     Guard("no-copy-of-a-running-service", never, "tests/unit/test_moving.py -k in_use"),
     Guard("copies-compared", never, "tests/unit/test_moving.py -k differs"),
     Guard("no-service-on-an-unfinished-copy", never, "tests/unit/test_moving.py -k interrupted"),
@@ -209,7 +155,7 @@ GUARDS = (
     Guard("no-retry-of-what-never-fits", remove, "tests/unit/test_guard.py -k bytes_of_bodies"),
     Guard("replay-of-a-full-queue", never, "tests/unit/test_queue_limit.py -k sent_again"),
     Guard("pipelined-requests-are-paced", remove, "tests/unit/test_pipelining.py"),
-    Guard("missing-library", never, "tests/unit/test_config.py -k library"),
+    Guard("missing-library", remove, "tests/unit/test_config.py -k library"),
     Guard("missing-s3", never, "tests/unit/test_config.py -k object_storage_without"),
     Guard("a-stop-is-no-alarm", always, "tests/unit/test_attendance.py -k too_late_in_a_stop"),
     Guard("named-files-count", never, "tests/unit/test_named_files.py -k as_much_as_sent"),
@@ -311,13 +257,6 @@ def header(statement: Marked) -> range:
     assert statement.end_lineno is not None
     body: list[ast.stmt] = getattr(statement, "body", [])
     return range(statement.lineno, body[0].lineno if body else statement.end_lineno + 1)
-
-
-def span(node: ast.stmt | ast.expr | ast.ExceptHandler) -> tuple[int, int]:
-    """Return how much source a node has: lines, then columns."""
-    assert node.end_lineno is not None
-    assert node.end_col_offset is not None
-    return node.end_lineno - node.lineno, node.end_col_offset - node.col_offset
 
 
 def verdict_on(guard: Guard, folder: Path) -> Verdict:

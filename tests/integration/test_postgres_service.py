@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import png
 from tests.on_postgres import check_each_once, on, send
 from tests.postgres import PostgresServer, postgres_server
+from tests.s3server import S3Server
 from tests.service import FRESH, captiond, running, running_without_model, wait_for
 
 NO_VARIABLES: Mapping[str, str] = {}
@@ -93,11 +94,14 @@ def test_a_service_outlives_a_server_that_is_away(
     check_each_once(server, name, {task: 2, again: 3})
 
 
-def test_two_services_share_a_database(server: PostgresServer, name: str, tmp_path: Path) -> None:
+def test_two_services_share_a_database(
+    server: PostgresServer, name: str, s3: S3Server, tmp_path: Path
+) -> None:
     """A task is claimed by whichever service has a model, and each image by one of them."""
+    shared = {**on(server, name), **s3.environ()}
     with (
-        running_without_model(tmp_path / "one", **on(server, name)) as one,
-        running(tmp_path / "two", **on(server, name)) as two,
+        running_without_model(tmp_path / "one", **shared) as one,
+        running(tmp_path / "two", **shared) as two,
     ):
         spools = [tmp_path / each / "spool" for each in ("one", "two")]
         task = send(two, 0, 3)

@@ -1,10 +1,23 @@
 """The files in config/, read by the tools that they are for, and the list of image contents."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from captiond.databaseurl import DatabaseAddress
+from captiond.sources import Layer, checked, layers_of
+from captiond.store.engine import make_engine
+from captiond.store.migrate import prepare_database
+from captiond.supervisor.neighbours import check_role
+from tests.postgres import postgres_server
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
@@ -23,8 +36,81 @@ def run(*command: str | Path, text: str = "") -> str:
     return done.stdout
 
 
-def test_kubernetes_accepts_the_example() -> None:
-    run(TOOLS / "kubernetes-validate", "--strict", CONFIG / "kubernetes" / "captiond.yaml")
+@pytest.mark.parametrize("name", ["captiond.yaml", "nodes.yaml"])
+def test_kubernetes_accepts_the_examples(name: str) -> None:
+    run(TOOLS / "kubernetes-validate", "--strict", CONFIG / "kubernetes" / name)
+
+
+def test_the_nodes_on_kubernetes_have_settings_that_captiond_knows() -> None:
+    documents = documents_of("nodes.yaml")
+    deployments = [each for each in documents if each["kind"] == "Deployment"]
+    secrets = next(each for each in documents if each["kind"] == "Secret")["stringData"]
+    file = next(each for each in documents if each["kind"] == "ConfigMap")["data"]["captiond.toml"]
+    roles = []
+    for deployment in deployments:
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        variables = {each["name"]: each["value"] for each in container["env"]}
+        layers = [
+            *layers_of(None, {**variables, **secrets}, {}),
+            Layer("file", tomllib.loads(file)),
+        ]
+        settings = checked(layers)
+        check_role(settings)
+        roles.append(settings.node.role)
+        grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace > settings.server.shutdown_seconds + 10
+    assert roles == ["web", "worker"]
+
+
+def test_keda_scales_the_workers_by_a_query_that_the_database_answers() -> None:
+    """KEDA's schema is in no package, so its objects are checked here, and the query is run."""
+    scaled, authentication, secret = documents_of("keda.yaml")
+    assert scaled["apiVersion"] == authentication["apiVersion"] == "keda.sh/v1alpha1"
+    assert (scaled["kind"], authentication["kind"]) == ("ScaledObject", "TriggerAuthentication")
+    names = {each["metadata"]["name"] for each in documents_of("nodes.yaml")}
+    assert scaled["spec"]["scaleTargetRef"]["name"] in names
+    assert 0 < scaled["spec"]["minReplicaCount"] < scaled["spec"]["maxReplicaCount"]
+    (trigger,) = scaled["spec"]["triggers"]
+    assert trigger["type"] == "postgresql"
+    assert trigger["authenticationRef"]["name"] == authentication["metadata"]["name"]
+    (reference,) = authentication["spec"]["secretTargetRef"]
+    assert reference["name"] == secret["metadata"]["name"]
+    assert reference["key"] in secret["stringData"]
+    assert all(isinstance(value, str) for value in trigger["metadata"].values())
+    with postgres_server() as server:
+        database = server.create_database()
+        asyncio.run(migrated(server.address(database)))
+        assert server.execute(trigger["metadata"]["query"], database) == [(0,)]
+
+
+def documents_of(name: str) -> list[Any]:
+    return list(yaml.safe_load_all((CONFIG / "kubernetes" / name).read_text()))
+
+
+async def migrated(address: DatabaseAddress) -> None:
+    engine = make_engine(address)
+    await prepare_database(engine)
+    await engine.dispose()
+
+
+def test_compose_accepts_the_nodes() -> None:
+    file = CONFIG / "compose" / "nodes.yml"
+    secrets = ("DATABASE_PASSWORD=one", "STORAGE_KEY=two", f"WEBHOOK_SECRET=whsec_{'A' * 32}")
+    shown = yaml.safe_load(run("env", *secrets, "docker-compose", "--file", file, "config"))
+    for name, role in (("web", "web"), ("worker", "worker")):
+        settings = checked(layers_of(None, shown["services"][name]["environment"], {}))
+        check_role(settings)
+        assert settings.node.role == role
+    assert shown["services"]["worker"]["deploy"]["replicas"] == 3
+
+
+def test_kubernetes_accepts_the_pods_of_the_job_of_ray(tmp_path: Path) -> None:
+    """The operator makes them; it has no program that checks the whole job."""
+    cluster = yaml.safe_load((CONFIG / "ray" / "rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+    for number, group in enumerate([cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]):
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, **group["template"]}
+        (tmp_path / f"{number}.yaml").write_text(yaml.safe_dump(pod))
+        run(TOOLS / "kubernetes-validate", "--strict", tmp_path / f"{number}.yaml")
 
 
 def test_compose_accepts_the_example_and_finds_each_file() -> None:

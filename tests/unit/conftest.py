@@ -27,6 +27,7 @@ BOTH = {
     "test_results",
     "test_retention",
     "test_retry",
+    "test_shards",
     "test_status_cache",
     "test_store",
     "test_store_guards",

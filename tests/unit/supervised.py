@@ -24,6 +24,8 @@ from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
+from captiond.supervisor.membership import Membership
+from captiond.supervisor.peers import Peers
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.routing import Router
 from captiond.supervisor.scrapes import Scrapes
@@ -100,6 +102,7 @@ class Parts:
     router: Router
     registry: Registry
     recorder: Recorder
+    peers: Peers
 
     @property
     def web(self) -> WebAttendance:
@@ -117,6 +120,20 @@ class Parts:
         )
 
 
+def membership_of(parts: Parts, store: Engine, node: str = NODE) -> Membership:
+    """Return what makes this node one among others."""
+    return Membership(
+        store,
+        node,
+        parts.dispatcher,
+        parts.assignment,
+        parts.router,
+        parts.status,
+        parts.peers,
+        lambda _: None,
+    )
+
+
 async def nothing() -> None:
     """Bring no metrics up to date."""
 
@@ -130,7 +147,8 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     status = StatusBoard(roster, Notifier({}), ["model0"])
     cleaner = SpoolCleaner(open_spool(settings), partial(tasks.needed_spool_names, store))
     courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
-    changes = TaskChanges(roster)
+    peers = Peers(store, NODE)
+    changes = TaskChanges(roster, peers)
     assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier, changes)
     scrapes = Scrapes(registry, roster, nothing)
     router = Router(
@@ -144,6 +162,7 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
         registry,
         recorder,
         scrapes,
+        peers,
     )
     parts = Parts(
         settings,
@@ -155,6 +174,7 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
         router,
         registry,
         recorder,
+        peers,
     )
     async with background(cleaner.run()), asyncio.timeout(PATIENCE):
         yield parts

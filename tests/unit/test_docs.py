@@ -32,7 +32,7 @@ MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 COMMANDS = {"captiond", ".venv/bin/captiond", "/opt/captiond/bin/captiond"}
 # Programs that are not ours. Their arguments are not checked.
 OTHERS = {
-    "chown", "cp", "createdb", "createuser", "docker", "echo", "install", "journalctl",
+    "chown", "cp", "createdb", "createuser", "docker", "echo", "export", "install", "journalctl",
     "python3.11", "/opt/captiond/bin/pip", "pg_dump", "pg_restore", "rm", "sqlite3", "systemctl",
 }  # fmt: skip
 FILE_FIELDS = {"image", "images", "path"}

@@ -79,10 +79,10 @@ async def test_the_oldest_task_is_the_oldest_that_waits(store: Engine) -> None:
     await tasks.create_task(store, task("first", 1, 10.0))
     await tasks.create_task(store, task("second", 1, 20.0))
     figures = await store_figures(store)
-    assert (figures.open_images, figures.oldest) == (2, 10.0)
+    assert (figures.waiting, figures.oldest) == (2, 10.0)
     (claim,) = (await claims.claim(store, 1, owner="node/model0", now=30.0)).claims
     figures = await store_figures(store)
-    assert (figures.open_images, figures.oldest) == (2, 20.0 if claim.accepted_at == 10 else 10.0)
+    assert (figures.waiting, figures.oldest) == (1, 20.0 if claim.accepted_at == 10 else 10.0)
 
 
 async def test_the_state_and_the_model_are_those_that_clients_see(

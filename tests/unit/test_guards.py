@@ -5,19 +5,9 @@ import re
 
 import pytest
 
-from tests.faults.guards import (
-    GUARDS,
-    PROJECT,
-    Change,
-    Guard,
-    all_marks,
-    always,
-    call,
-    changed,
-    remove,
-    value,
-)
-from tests.faults.guards import without_argument as without
+from tests.faults.guard_changes import Change, always, call, remove, value
+from tests.faults.guard_changes import without_argument as without
+from tests.faults.guards import GUARDS, PROJECT, Guard, all_marks, changed
 
 MARKED = all_marks(PROJECT)
 

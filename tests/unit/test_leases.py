@@ -12,8 +12,8 @@ from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage, Status
 from captiond.store import claims, leases, tasks
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
-from captiond.supervisor.renewal import renew_forever
-from tests.patience import PATIENCE
+from captiond.supervisor import membership
+from tests.unit.supervised import membership_of, supervised, until
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -223,27 +223,29 @@ async def test_the_clock_is_the_databases(store: Engine) -> None:
 
 
 async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
-    store: Engine, monkeypatch: pytest.MonkeyPatch
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(membership, "RENEWALS", 6000)
     await accept(store, "t", 2)
     await claim(store, HERE, "model0", 1)
     await claim(store, THERE, "model0", 1)
     await let_all_leases_expire(store)
     async with writing(store) as connection:
         await connection.execute(text("ALTER TABLE nodes RENAME TO gone"))
-    requeued = asyncio.Event()
-    renewing = asyncio.create_task(renew_forever(store, HERE, requeued.set))
-    async with asyncio.timeout(PATIENCE):
+    async with supervised(tmp_path, store) as parts:
+        renewing = asyncio.create_task(membership_of(parts, store, HERE).run_renewals())
         with capture_logs() as logged:
             while not logged:  # noqa: ASYNC110 - a log has no event to wait for
                 await asyncio.sleep(0.01)
         assert logged[0]["event"] == "storage_failing"
         async with writing(store) as connection:
             await connection.execute(text("ALTER TABLE gone RENAME TO nodes"))
-        await requeued.wait()
+
+        async def released() -> bool:
+            return await owners(store) == [f"{HERE}/model0", None]
+
+        await until(released)
     renewing.cancel()
-    assert await owners(store) == [f"{HERE}/model0", None]
     assert (await seconds_left(store, HERE) or 0) > 0
 
 

@@ -12,7 +12,7 @@ from captiond.databaseurl import DatabaseAddress
 from captiond.errors import CopyFailed, DatabaseUnusable
 from captiond.jobs import Captioned, NewImage, NewTask, Options, Refused, SpooledImage
 from captiond.keys import Key, Limits, Scope
-from captiond.store import captions, claims, clocks, consistency, leases, moving, tasks
+from captiond.store import captions, claims, clocks, consistency, leases, moving, shards, tasks
 from captiond.store.credentials import add_key, stored_keys
 from captiond.store.engine import Engine, make_engine, reading, writing
 from captiond.store.migrate import migrations_folder, prepare_database
@@ -67,6 +67,10 @@ async def fill(engine: Engine, number: int = 5) -> None:
     await captions.remember(engine, {"k1": CAPTION, "k2": CAPTION}, now=6.0)
     await clocks.set_reached(engine, "retention", 7.5)
     limits = Limits(requests=3)
+    new = shards.NewImport("i", ("/a",), "uri", "/out", "jsonl", 2, created_at=1.0)
+    await shards.join_import(engine, new)
+    await shards.begin_listing(engine, "i", "lister")
+    await shards.add_shards(engine, "i", "lister", [("/a\udce9.png", "/b.png"), ("/c.png",)])
     await add_key(engine, Key("one", bytes(32), frozenset({Scope.READ}), limits=limits), now=8.0)
     async with writing(engine) as connection:  # its service has stopped
         await connection.execute(text("DELETE FROM nodes"))
@@ -89,7 +93,7 @@ async def test_every_row_goes_there_and_back(
     await fill(source)
     before = await rows_of(source)
     assert all(before.values()), "every table has rows"
-    assert set(before) | {"nodes"} == set(Table.metadata.tables)
+    assert set(before) | {"asks", "nodes"} == set(Table.metadata.tables)
     counts = await moving.copy_database(source, target, quiet)
     assert counts == {table: len(rows) for table, rows in before.items()}
     assert await rows_of(target) == before

@@ -1,0 +1,74 @@
+"""A temporary folder, which the next process removes if its own process is killed."""
+
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from captiond.jobs import SpooledImage
+
+PREFIX, LOCK = "captiond-images-", "lock"
+
+
+class InterimFiles:
+    """Images in files of a folder, where image decoders can read them. All methods block."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def store(self, content: bytes) -> SpooledImage:
+        """Write an image to a file of its own, whose name a decoder cannot guess.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        name = f"image-{secrets.token_hex(16)}"
+        (self._folder / name).write_bytes(content)
+        return SpooledImage(name, 0, len(content), hashlib.sha256(content).hexdigest())
+
+    def remove(self, image: SpooledImage) -> None:
+        """Remove the file of an image."""
+        (self._folder / image.file).unlink(missing_ok=True)
+
+
+@contextmanager
+def interim_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new folder, and remove it after the block. Remove those of dead processes before.
+
+    A living process holds a lock in its folder, which the kernel takes away when it ends.
+    """
+    remove_leftover_folders(parent)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    try:
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(lock)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftover_folders(parent: Path) -> None:
+    """Remove the folders of this user whose processes are dead.
+
+    A folder without its lock was made a moment ago.
+    """
+    for folder in parent.glob(f"{PREFIX}*"):
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            continue
+        finally:
+            os.close(lock)

@@ -1,0 +1,124 @@
+"""Images by their addresses: files of this machine, and objects in object storage.
+
+An address is a path, `file:///photos/1.jpg`, or a URL of object storage such as
+`s3://bucket/key.jpg`, `gs://…` or `az://…`. The credentials and the endpoint of object storage come
+from the environment, as for its own tools: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on.
+
+Addresses come from an operator's command line only. A client of the HTTP API cannot name any.
+"""
+
+import os
+import stat
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, ObjectStore
+
+STORES = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss"})
+NO_OBSTORE = "object storage needs the extra captiond[s3]: pip install 'captiond[s3]'"
+
+
+def is_object(address: str) -> bool:
+    """Return whether an address is one of object storage."""
+    return address.partition("://")[0] in STORES and "://" in address
+
+
+def local_path(address: str) -> Path:
+    """Return the path of an address that is not one of object storage.
+
+    Raises:
+        ReferenceUnreadable: it has another scheme.
+    """
+    scheme, separator, _ = address.partition("://")
+    if not separator or not scheme.isalnum():
+        return Path(address)
+    if scheme != "file":
+        raise ReferenceUnreadable(f"addresses with {scheme}:// are not read")
+    return Path(unquote(urlsplit(address).path))
+
+
+def split_object(address: str) -> tuple[str, str]:
+    """Return the URL of the bucket of an address, and the key in it. A key is never decoded."""
+    scheme, _, rest = address.partition("://")
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}", key
+
+
+@lru_cache(maxsize=64)
+def bucket_store(bucket: str) -> "ObjectStore":
+    """Return the store of a bucket by its URL. All who read from it share its connections.
+
+    Raises:
+        SettingsError: the library is missing, or its variables in the environment are wrong.
+    """
+    if find_spec("obstore") is None:
+        raise SettingsError(NO_OBSTORE)
+    from obstore.exceptions import BaseError
+    from obstore.store import from_url
+
+    options: ClientConfig = {
+        "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    }
+    try:
+        return from_url(bucket, client_options=options)
+    except BaseError as error:
+        raise SettingsError(f"{bucket}: {error}") from error
+
+
+class ReferenceReader:
+    """Reads images of at most `most_bytes`."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+
+    def read_file(self, address: str) -> bytes:
+        """Return the bytes of a file. Blocking.
+
+        Raises:
+            ReferenceUnreadable: there is nothing that can be read.
+            FileTooLarge: there is more than may be read. Then nothing is read.
+        """
+        path = local_path(address)
+        try:
+            # A pipe that nobody writes to would block for ever.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            with os.fdopen(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise ReferenceUnreadable("not a regular file")
+                self.check(status.st_size)
+                return file.read(self._most_bytes + 1)
+        except OSError as error:
+            raise ReferenceUnreadable(error.strerror or str(error)) from error
+        except ValueError as error:  # a null byte
+            raise ReferenceUnreadable(str(error)) from error
+
+    async def read_object(self, address: str) -> bytes:
+        """Return the bytes of an object. Raises the same errors as `read_file`."""
+        from obstore.exceptions import BaseError
+
+        bucket, key = split_object(address)
+        try:
+            found = await bucket_store(bucket).get_async(key)
+            self.check(found.meta["size"])
+            return bytes(await found.bytes_async())
+        except FileNotFoundError as error:
+            raise ReferenceUnreadable("there is no such object") from error
+        except (BaseError, OSError) as error:
+            raise ReferenceUnreadable(first_line(error)) from error
+
+    def check(self, size: int) -> None:
+        """Return if an image may have so many bytes. Raises FileTooLarge."""
+        if size > self._most_bytes:
+            raise FileTooLarge(f"the file is over {self._most_bytes} bytes")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error of object storage. Later ones show how it came about."""
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,46 @@
+"""The result of an image as a row: the same fields for each format of files, and for Ray."""
+
+from typing import Any
+
+from captiond.bulk.bulk_captioner import BulkResult
+from captiond.jobs import Captioned
+
+FIELDS = (
+    "caption",
+    "tags",
+    "score",
+    "confidence",
+    "alt_text",
+    "raw_caption",
+    "caption_language",
+    "caption_en",
+    "width",
+    "height",
+    "sha256",
+    "model",
+    "error",
+    "code",
+)
+
+
+def result_fields(result: BulkResult) -> dict[str, Any]:
+    """Return the fields of a result. Those that it has not are None."""
+    fields: dict[str, Any] = dict.fromkeys(FIELDS)
+    fields["sha256"] = result.sha256
+    outcome = result.outcome
+    if not isinstance(outcome, Captioned):
+        return {**fields, "error": outcome.error, "code": outcome.code}
+    return {
+        **fields,
+        "caption": outcome.caption,
+        "tags": list(outcome.tags),
+        "score": outcome.score,
+        "confidence": outcome.confidence,
+        "alt_text": outcome.alt_text,
+        "raw_caption": outcome.caption if outcome.raw_caption is None else outcome.raw_caption,
+        "caption_language": outcome.caption_language,
+        "caption_en": outcome.caption_en,
+        "width": outcome.width,
+        "height": outcome.height,
+        "model": outcome.model,
+    }

@@ -1,0 +1,139 @@
+"""The files of an import's results: one for each shard, in a folder or in object storage.
+
+A file gets its name when it is whole, and the same shard always has the same name. A shard that is
+captioned again, because a process died before it could note that it was finished, replaces it.
+"""
+
+import io
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from captiond.bulk.manifests import COLUMN, NO_PYARROW
+from captiond.bulk.references import bucket_store, first_line, is_object, local_path, split_object
+from captiond.errors import SettingsError, StorageFailed
+from captiond.store.shards import Form
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def as_jsonl(rows: Rows) -> bytes:
+    """Return rows as lines of JSON. Bytes of a file name that are not UTF-8 are escaped."""
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(lines).encode(errors="backslashreplace")  # as JSON escapes them
+
+
+def as_parquet(rows: Rows) -> bytes:
+    """Return rows as a Parquet file."""
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    from captiond.bulk.result_tables import result_columns, valid_text
+
+    addresses = pa.array([valid_text(row[COLUMN]) for row in rows], type=pa.string())
+    file = io.BytesIO()
+    write_table(pa.table({COLUMN: addresses, **result_columns(rows)}), file)
+    return file.getvalue()
+
+
+def from_jsonl(content: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def from_parquet(content: bytes) -> list[dict[str, Any]]:
+    from pyarrow.parquet import ParquetFile
+
+    return list(ParquetFile(io.BytesIO(content)).read().to_pylist())
+
+
+WRITERS: Mapping[Form, Callable[[Rows], bytes]] = {"jsonl": as_jsonl, "parquet": as_parquet}
+READERS_OF: Mapping[Form, Callable[[bytes], list[dict[str, Any]]]] = {
+    "jsonl": from_jsonl,
+    "parquet": from_parquet,
+}
+
+
+class ShardFiles:
+    """The files in one place. All methods block."""
+
+    def __init__(self, output: str, form: Form) -> None:
+        """Raises SettingsError: a library is missing."""
+        if form == "parquet" and find_spec("pyarrow") is None:
+            raise SettingsError(NO_PYARROW)
+        self._form = form
+        self._output = output
+
+    def name(self, number: int) -> str:
+        return f"part-{number:07}.{self._form}"
+
+    def write(self, number: int, rows: Rows) -> None:
+        """Write the results of a shard. They are on disk, or stored, on return.
+
+        Raises:
+            StorageFailed: they are not.
+        """
+        content = WRITERS[self._form](rows)
+        try:
+            if is_object(self._output):
+                self._put(self.name(number), content)
+            else:
+                replace_file(local_path(self._output) / self.name(number), content)
+        except OSError as error:
+            raise StorageFailed(f"{self._output}: {error.strerror or error}") from error
+
+    def read(self, number: int) -> list[dict[str, Any]]:
+        """Return the results of a shard.
+
+        Raises:
+            StorageFailed: they cannot be read.
+        """
+        try:
+            return READERS_OF[self._form](self._content(self.name(number)))
+        except OSError as error:
+            raise StorageFailed(f"{self._output}: {error.strerror or error}") from error
+
+    def _content(self, name: str) -> bytes:
+        if not is_object(self._output):
+            return (local_path(self._output) / name).read_bytes()
+        from obstore.exceptions import BaseError
+
+        bucket, key = self._key(name)
+        try:
+            return bytes(bucket_store(bucket).get(key).bytes())
+        except BaseError as error:
+            raise StorageFailed(f"{self._output}/{name}: {first_line(error)}") from error
+
+    def _put(self, name: str, content: bytes) -> None:
+        from obstore.exceptions import BaseError
+
+        bucket, key = self._key(name)
+        try:
+            bucket_store(bucket).put(key, content)
+        except BaseError as error:
+            raise StorageFailed(f"{self._output}/{name}: {first_line(error)}") from error
+
+    def _key(self, name: str) -> tuple[str, str]:
+        return split_object(f"{self._output}/{name}")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give a file this content, durably. No reader sees a part of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,153 @@
+"""`captiond import`: its flags, and its progress."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
+from captiond.cli.exits import EXIT_FAILED, cancelling_on_interrupt, print_error
+from captiond.config import Settings
+from captiond.jobs import Status
+
+if TYPE_CHECKING:
+    from captiond.store.shards import ImportState, NewImport
+
+STOPPED = "captiond: stopped; the same command goes on with the shards that are not finished"
+
+
+def import_images(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders, prefixes such as s3://bucket/photos, and lists of addresses: .parquet, "
+            ".csv, .jsonl or .txt.",
+        ),
+    ],
+    *,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for the results, here or such as s3://bucket/captions.",
+        ),
+    ],
+    form: Annotated[
+        Literal["jsonl", "parquet"],
+        typer.Option("--format", help="Format of the files of results."),
+    ] = "jsonl",
+    column: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="Column of a list that has the addresses."),
+    ] = "uri",
+    shard_images: Annotated[
+        int,
+        typer.Option(
+            callback=between(1, 10_000),
+            help="Images of a shard. Its results are one file, and are written together.",
+        ),
+    ] = 500,
+    config: Config = None,
+    data: Data = None,
+    model: Model = None,
+    device: Device = None,
+    precision: Annotated[str | None, setting("model", "precision", metavar="FORMAT")] = None,
+    assignments: Set = None,
+) -> None:
+    """Caption images that already lie somewhere, by the million, with models of this command.
+
+    The images are read where they are, and no copy of them is kept. The same command goes on where
+    an earlier one was stopped; on further hosts with the same database, it shares the work. The
+    exit status is 1 if an image has no caption.
+
+    Examples:
+
+    - captiond import /photos --output captions
+    - captiond import s3://bucket/photos --output s3://bucket/captions --format parquet
+    """
+    from captiond.bulk.references import is_object
+    from captiond.store.shards import NewImport
+
+    flags: dict[str, dict[str, Any]] = {
+        "model": {"name": model, "device": device, "precision": precision}
+    }
+    settings = settings_from(config, flags, data=data, assignments=assignments)
+    new = NewImport(
+        f"import_{int(time.time())}_{secrets.token_hex(8)}",
+        tuple(source if is_object(source) else str(Path(source).absolute()) for source in sources),
+        column,
+        output.rstrip("/") if is_object(output) else str(Path(output).absolute()),
+        form,
+        shard_images,
+        time.time(),
+    )
+    try:
+        with cancelling_on_interrupt():
+            state = asyncio.run(work_at(new, settings))
+    except KeyboardInterrupt:
+        print_error(STOPPED)
+        raise
+    typer.echo(summary(state))
+    if state.failed or state.status is not Status.COMPLETED:
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
+    """Make the import, or join the one that writes to the same output, until it is finished."""
+    from captiond.bulk.importing import ImportRun, run_import
+    from captiond.bulk.shard_files import ShardFiles
+    from captiond.cli.database import created, has_database, opened
+    from captiond.logs import set_up_logs
+    from captiond.store.shards import join_import
+
+    set_up_logs(settings.logs, process="import")
+    files = ShardFiles(new.output, new.form)
+    if not has_database(settings):
+        os.umask(umask := os.umask(0))
+        await created(settings)
+        os.umask(umask)  # results are for others as well; the data folder is not
+    async with opened(settings) as engine:
+        state = await join_import(engine, new)
+        if state.status.terminal:
+            return state
+        owner = f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(8)}"
+        with shown_progress() as show:
+            return await run_import(ImportRun(engine, state, owner, files, show), settings)
+
+
+@contextlib.contextmanager
+def shown_progress() -> Iterator[Any]:
+    """Yield what shows the state of an import: a bar on a terminal, and lines elsewhere."""
+    from rich.console import Console
+
+    from captiond.cli.captioning.progress import ProgressLines, progress_bar
+
+    console = Console(stderr=True)
+    lines = ProgressLines(console)
+    with progress_bar(console, "images") as bar:
+        task = bar.add_task("captioning", total=None)
+
+        def show(state: "ImportState") -> None:
+            bar.update(task, total=state.images or None, completed=state.done)
+            more = "" if state.listed else " so far"
+            lines.sometimes(f"{state.done} of {state.images}{more} done, {state.failed} failed")
+
+        yield show
+
+
+def summary(state: "ImportState") -> str:
+    """Return what came of an import, as a line."""
+    return (
+        f"{state.id}: {state.status.value}: {state.captioned} of {state.images} images captioned, "
+        f"{state.failed} failed; results in {state.output}"
+    )

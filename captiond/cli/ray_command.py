@@ -1,0 +1,119 @@
+"""`captiond ray`: its flags."""
+
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
+
+import typer
+
+from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
+from captiond.cli.exits import cleaning_up_on_interrupt, print_error
+from captiond.errors import SettingsError
+
+NO_RAY = "captiond ray needs the extra captiond[ray]: pip install 'captiond[ray]'"
+STOPPED = "captiond: stopped; the same command goes on with the images that have no result yet"
+JOB_PANEL = "Job"
+
+
+def ray(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Folders, prefixes such as s3://bucket/photos, and lists of addresses: .parquet, "
+            ".csv, .jsonl or .txt.",
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT", help="Folder for the results, here or such as s3://bucket/captions."
+        ),
+    ],
+    *,
+    form: Annotated[
+        Literal["parquet", "jsonl"],
+        typer.Option("--format", help="Format of the files of results.", rich_help_panel=JOB_PANEL),
+    ] = "parquet",
+    column: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Column of a list that has the addresses.",
+            rich_help_panel=JOB_PANEL,
+        ),
+    ] = "uri",
+    rows: Annotated[
+        int,
+        typer.Option(
+            callback=between(1),
+            help="About how many results a file has.",
+            rich_help_panel=JOB_PANEL,
+        ),
+    ] = 1000,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Cluster of Ray, such as ray://head:10001. auto: the cluster that this machine "
+            "belongs to. Default: a cluster of this machine alone, for this command.",
+            rich_help_panel=JOB_PANEL,
+        ),
+    ] = None,
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            callback=between(1),
+            help="Number of actors, each with a model. More than there are GPUs share them. "
+            "Default: one for each GPU, or for each machine if there is no GPU.",
+            rich_help_panel=JOB_PANEL,
+        ),
+    ] = None,
+    cpus: Annotated[
+        float | None,
+        typer.Option(
+            callback=between(0.0),
+            help="Cores that an actor decodes with, and without a GPU also captions with. "
+            "Default: its share of all.",
+            rich_help_panel=JOB_PANEL,
+        ),
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            callback=between(1, 4096),
+            help="Images that Ray gives to an actor at a time.",
+            rich_help_panel=JOB_PANEL,
+        ),
+    ] = 64,
+    config: Config = None,
+    data: Data = None,
+    model: Model = None,
+    device: Device = None,
+    precision: Annotated[str | None, setting("model", "precision", metavar="FORMAT")] = None,
+    assignments: Set = None,
+) -> None:
+    """Caption images that already lie somewhere, on a cluster of Ray.
+
+    The images are read where they are, and no copy of them is kept. The same command goes on where
+    an earlier one was stopped. An image that cannot be captioned has an error in its row.
+
+    Examples:
+
+    - captiond ray s3://bucket/photos s3://bucket/captions --address auto
+    - captiond ray images.parquet captions --format jsonl
+    """
+    if find_spec("ray") is None:
+        raise SettingsError(NO_RAY)
+    flags: dict[str, dict[str, Any]] = {
+        "model": {"name": model, "device": device, "precision": precision}
+    }
+    settings = settings_from(config, flags, data=data, assignments=assignments)
+    from captiond.ray.caption_job import CaptionJob, run_job
+
+    job = CaptionJob(sources, output, column, form, address, actors, cpus, batch, rows)
+    try:
+        with cleaning_up_on_interrupt():
+            run_job(job, settings)
+    except KeyboardInterrupt:
+        print_error(STOPPED)
+        raise

@@ -1,0 +1,396 @@
+"""Imports in the database: shards of images are listed, claimed and finished as a whole.
+
+Fifty million images are some 100,000 rows. Each change of state carries its guard, as everywhere in
+the store: a claim raises the shard's attempt, and only the present attempt can finish it. A claim
+that its owner does not extend ends by the database's clock.
+"""
+
+import base64
+import hashlib
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Float, and_, bindparam, case, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.orm import aliased
+
+from captiond.errors import ImportNotFound, SettingsError, TaskFinished
+from captiond.jobs import Status
+from captiond.store.engine import Engine, reading, writing
+from captiond.store.expressions import clock
+from captiond.store.patience import repeated
+from captiond.store.tables import ImportRow, ShardRow
+from captiond.store.transitions import CANCELLED, COMPLETED, FAILED, OPEN, PENDING, PROCESSING
+
+Form = Literal["jsonl", "parquet"]
+CLAIM_SECONDS = 60.0
+EXTEND_SECONDS = 10.0  # between two calls of `extend`
+Candidate = aliased(ShardRow)
+SECONDS = bindparam("seconds", type_=Float)
+
+
+@dataclass(frozen=True, slots=True)
+class NewImport:
+    """An import that is to be made: what it lists, and where its results go."""
+
+    id: str
+    sources: tuple[str, ...]
+    column: str
+    output: str
+    form: Form
+    shard_images: int
+    created_at: float
+
+    @property
+    def sources_text(self) -> str:
+        return json.dumps({"sources": self.sources, "column": self.column})
+
+
+@dataclass(frozen=True, slots=True)
+class ImportState:
+    """An import as it is now. Times are Unix seconds."""
+
+    id: str
+    status: Status
+    created_at: float
+    finished_at: float | None
+    output: str
+    sources: tuple[str, ...]
+    column: str
+    form: Form
+    shard_images: int
+    listed: bool
+    last_address: str | None
+    shards: int
+    open_shards: int
+    images: int
+    captioned: int
+    failed: int
+
+    @property
+    def done(self) -> int:
+        return self.captioned + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class ShardClaim:
+    """A claimed shard. `attempt` fences its results."""
+
+    import_id: str
+    number: int
+    attempt: int
+    addresses: tuple[str, ...]
+
+
+FIELDS = [getattr(ImportRow, name) for name in ImportState.__dataclass_fields__ if name != "column"]
+
+
+def state_of(row: Any) -> ImportState:
+    sources = json.loads(row.sources)
+    fields = {**row._mapping, "status": Status(row.status), "column": sources["column"]}
+    return ImportState(**{**fields, "sources": tuple(sources["sources"])})
+
+
+# ---------------------------------------------------------------- an import as a whole
+
+
+@repeated
+async def join_import(engine: Engine, new: NewImport) -> ImportState:
+    """Return the import that writes to this output. It is made if there is none.
+
+    Raises:
+        SettingsError: there is one, of other sources or in another form.
+        StoreError: It was not made.
+    """
+    async with writing(engine) as connection:
+        query = select(*FIELDS).where(ImportRow.output == new.output)
+        if (row := (await connection.execute(query)).one_or_none()) is not None:
+            return checked(state_of(row), new)
+        values = {
+            "id": new.id,
+            "status": PENDING,
+            "created_at": new.created_at,
+            "output": new.output,
+            "sources": new.sources_text,
+            "form": new.form,
+            "shard_images": new.shard_images,
+            "listed": False,
+        }
+        await connection.execute(insert(ImportRow).values(values))
+        return state_of((await connection.execute(query)).one())
+
+
+def checked(present: ImportState, new: NewImport) -> ImportState:
+    wanted = new.sources, new.column, new.form
+    if (present.sources, present.column, present.form) != wanted:
+        raise SettingsError(
+            f"{new.output}: it belongs to {present.id}, which is of other sources or in another "
+            "format; choose another folder"
+        )
+    return present
+
+
+async def read_import(engine: Engine, import_id: str) -> ImportState:
+    """Return an import.
+
+    Raises:
+        ImportNotFound: There is none of this id.
+    """
+    async with reading(engine) as connection:
+        query = select(*FIELDS).where(ImportRow.id == import_id)
+        row = (await connection.execute(query)).one_or_none()
+    if row is None:
+        raise ImportNotFound(f"there is no import {import_id}")
+    return state_of(row)
+
+
+async def newest_imports(engine: Engine, limit: int) -> list[ImportState]:
+    """Return the newest imports, the newest first."""
+    query = select(*FIELDS).order_by(ImportRow.created_at.desc(), ImportRow.id.desc())
+    async with reading(engine) as connection:
+        return [state_of(row) for row in (await connection.execute(query.limit(limit))).all()]
+
+
+@repeated
+async def cancel_import(engine: Engine, import_id: str, now: float) -> None:
+    """Cancel an import. The results of its finished shards stay.
+
+    Raises:
+        ImportNotFound: There is none of this id.
+        TaskFinished: It is finished.
+    """
+    async with writing(engine) as connection:
+        cancelled = await connection.execute(
+            update(ImportRow)
+            .where(ImportRow.id == import_id, ImportRow.status.in_(OPEN))
+            .values(status=CANCELLED, finished_at=now)
+        )
+        if cancelled.rowcount:
+            open_shards = update(ShardRow).where(
+                ShardRow.import_id == import_id, ShardRow.status.in_(OPEN)
+            )
+            await connection.execute(
+                open_shards.values(status=CANCELLED, owner=None, addresses=None)
+            )
+            return
+    present = await read_import(engine, import_id)
+    if present.status is not Status.CANCELLED:
+        raise TaskFinished(f"{import_id} is finished: {present.status.value}")
+
+
+# ---------------------------------------------------------------- listing
+
+
+@repeated
+async def begin_listing(engine: Engine, import_id: str, lister: str) -> bool:
+    """Let a process be the one that adds shards. Return whether it is.
+
+    Another one is, or all are there, if it is not.
+    """
+    free = or_(
+        ImportRow.lister.is_(None), ImportRow.lister == lister, ImportRow.lister_until < clock()
+    )
+    begin = (
+        update(ImportRow)
+        .where(ImportRow.id == import_id, ImportRow.listed.is_(False))
+        .where(ImportRow.status.in_(OPEN), free)
+        .values(lister=lister, lister_until=clock() + SECONDS)
+    )
+    async with writing(engine) as connection:
+        return (await connection.execute(begin, {"seconds": CLAIM_SECONDS})).rowcount > 0
+
+
+@repeated
+async def add_shards(
+    engine: Engine, import_id: str, lister: str, shards: Sequence[Sequence[str]]
+) -> bool:
+    """Add shards behind those that are there. Return whether the process is still the lister."""
+    images = sum(map(len, shards))
+    extend = (
+        update(ImportRow)
+        .where(
+            ImportRow.id == import_id,
+            # guard: one-lister
+            ImportRow.lister == lister,
+            ImportRow.listed.is_(False),
+            ImportRow.status.in_(OPEN),
+        )
+        .values(
+            status=PROCESSING,
+            lister_until=clock() + SECONDS,
+            last_address=mark_of(shards[-1][-1]),
+            shards=ImportRow.shards + len(shards),
+            open_shards=ImportRow.open_shards + len(shards),
+            images=ImportRow.images + images,
+        )
+        .returning(ImportRow.shards)
+    )
+    async with writing(engine) as connection:
+        after = (await connection.execute(extend, {"seconds": CLAIM_SECONDS})).scalar_one_or_none()
+        if after is None:
+            return False
+        rows = [
+            {
+                "import_id": import_id,
+                "number": number,
+                "status": PENDING,
+                "images": len(addresses),
+                "addresses": packed(addresses),
+            }
+            for number, addresses in enumerate(shards, after - len(shards))
+        ]
+        await connection.execute(insert(ShardRow), rows)
+        return True
+
+
+@repeated
+async def end_listing(engine: Engine, import_id: str, lister: str, now: float) -> None:
+    """Note that all shards are there."""
+    async with writing(engine) as connection:
+        await connection.execute(
+            update(ImportRow)
+            .where(ImportRow.id == import_id, ImportRow.lister == lister)
+            .values(listed=True, lister=None, lister_until=None)
+        )
+        await finish_import(connection, import_id, now)
+
+
+def mark_of(address: str) -> str:
+    """Return what `last_address` keeps of an address, which may be long or no valid text."""
+    return hashlib.sha256(address.encode(errors="surrogatepass")).hexdigest()
+
+
+def packed(addresses: Sequence[str]) -> str:
+    """Return addresses as a text, compressed. They have beginnings in common."""
+    return base64.b64encode(zlib.compress(json.dumps(addresses).encode(), 6)).decode()
+
+
+def unpacked(content: str | None) -> tuple[str, ...]:
+    return tuple(json.loads(zlib.decompress(base64.b64decode(content or ""))))
+
+
+# ---------------------------------------------------------------- shards
+
+
+def claimable(shard: type[ShardRow]) -> ColumnElement[bool]:
+    """Return the condition that a shard waits, or that its claim has ended."""
+    waits = or_(shard.status == PENDING, shard.claimed_until < clock())
+    return and_(shard.status.in_(OPEN), waits)
+
+
+@repeated
+async def claim_shard(engine: Engine, import_id: str, owner: str) -> ShardClaim | None:
+    """Claim the first shard that waits, or whose claim has ended. Return None if there is none."""
+    first = (
+        select(Candidate.number)
+        .where(Candidate.import_id == import_id, claimable(Candidate))
+        .order_by(Candidate.number)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    claim = (
+        update(ShardRow)
+        .where(ShardRow.import_id == import_id, ShardRow.number == first, claimable(ShardRow))
+        .values(
+            status=PROCESSING,
+            owner=owner,
+            attempt=ShardRow.attempt + 1,
+            claimed_until=clock() + SECONDS,
+        )
+        .returning(ShardRow.number, ShardRow.attempt, ShardRow.addresses)
+    )
+    async with writing(engine) as connection:
+        row = (await connection.execute(claim, {"seconds": CLAIM_SECONDS})).one_or_none()
+    if row is None:
+        return None
+    return ShardClaim(import_id, row.number, row.attempt, unpacked(row.addresses))
+
+
+@repeated
+async def extend(engine: Engine, import_id: str, owner: str) -> ImportState:
+    """Extend all claims of a process. Return the import, which may be cancelled."""
+    held = update(ShardRow).where(
+        ShardRow.import_id == import_id, ShardRow.owner == owner, ShardRow.status == PROCESSING
+    )
+    async with writing(engine) as connection:
+        await connection.execute(
+            held.values(claimed_until=clock() + SECONDS), {"seconds": CLAIM_SECONDS}
+        )
+    return await read_import(engine, import_id)
+
+
+@repeated
+async def finish_shard(
+    engine: Engine, claim: ShardClaim, *, captioned: int, failed: int, now: float
+) -> bool:
+    """Finish a shard whose results are written. Return whether the claim was still valid."""
+    finish = (
+        update(ShardRow)
+        .where(ShardRow.import_id == claim.import_id, ShardRow.number == claim.number)
+        .where(
+            # guard: shard-attempt-fence
+            ShardRow.attempt == claim.attempt,
+            ShardRow.status == PROCESSING,
+        )
+        .values(status=COMPLETED, owner=None, claimed_until=None, addresses=None)
+    )
+    async with writing(engine) as connection:
+        if not (await connection.execute(finish)).rowcount:
+            return False
+        await connection.execute(
+            update(ImportRow)
+            .where(ImportRow.id == claim.import_id)
+            .values(
+                open_shards=ImportRow.open_shards - 1,
+                captioned=ImportRow.captioned + captioned,
+                failed=ImportRow.failed + failed,
+            )
+        )
+        await finish_import(connection, claim.import_id, now)
+        return True
+
+
+async def finish_import(connection: AsyncConnection, import_id: str, now: float) -> None:
+    """Finish an import that has no open shards and gets no more."""
+    await connection.execute(
+        update(ImportRow)
+        .where(ImportRow.id == import_id, ImportRow.listed.is_(True))
+        .where(ImportRow.open_shards == 0, ImportRow.status.in_(OPEN))
+        .values(status=case((ImportRow.captioned > 0, COMPLETED), else_=FAILED), finished_at=now)
+    )
+
+
+@repeated
+async def release_shards(engine: Engine, import_id: str, owner: str) -> None:
+    """Release all that a process holds of an import: its claims, and the listing."""
+    async with writing(engine) as connection:
+        await connection.execute(
+            update(ShardRow)
+            .where(ShardRow.import_id == import_id, ShardRow.owner == owner)
+            .where(ShardRow.status == PROCESSING)
+            .values(status=PENDING, owner=None, claimed_until=None)
+        )
+        await connection.execute(
+            update(ImportRow)
+            .where(ImportRow.id == import_id, ImportRow.lister == owner)
+            .values(lister=None, lister_until=None)
+        )
+
+
+async def finished_shards(
+    engine: Engine, import_id: str, after: int, *, limit: int
+) -> Sequence[int]:
+    """Return the numbers of finished shards that follow `after`, at most `limit` of them."""
+    query = (
+        select(ShardRow.number)
+        .where(ShardRow.import_id == import_id, ShardRow.number > after)
+        .where(ShardRow.status == COMPLETED)
+        .order_by(ShardRow.number)
+        .limit(limit)
+    )
+    async with reading(engine) as connection:
+        return (await connection.execute(query)).scalars().all()

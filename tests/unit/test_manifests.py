@@ -1,0 +1,179 @@
+"""The addresses of images: folders, buckets, and lists of addresses."""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pytest
+from moto.server import ThreadedMotoServer
+from pyarrow.parquet import write_table
+
+from captiond.bulk import manifests, references, shard_files
+from captiond.bulk.manifests import addresses
+from captiond.bulk.references import ReferenceReader, bucket_store
+from captiond.bulk.result_rows import FIELDS
+from captiond.bulk.shard_files import ShardFiles
+from captiond.cli import ray_command
+from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError, StorageFailed
+from captiond.store.shards import Form
+from tests.commands import command
+
+OBJECTS = 1100  # more than a page of a listing
+
+
+def write_list(path: Path, column: str, values: list[str]) -> None:
+    match path.suffix:
+        case ".parquet":
+            write_table(pa.table({column: values, "other": [0] * len(values)}), path)
+        case ".csv":
+            with path.open("w", newline="") as file:
+                rows = csv.writer(file)
+                rows.writerows([["other", column], *(["x", value] for value in values)])
+        case ".jsonl":
+            lines = [json.dumps({column: value}) for value in values]
+            path.write_text("\n".join([*lines, ""]))
+        case _:
+            path.write_text("\n".join(values))
+
+
+def test_images_of_a_folder_come_in_the_order_of_their_names(tmp_path: Path) -> None:
+    names = [
+        "b.JPG",
+        "a/2.png",
+        "a/10.webp",
+        ".hidden.png",
+        ".trash/1.png",
+        "@eaDir/1.png",
+        "x.txt",
+    ]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "loop").symlink_to(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    found = [Path(each).relative_to(tmp_path) for each in addresses(str(tmp_path))]
+    assert [*map(str, found)] == ["a/10.webp", "a/2.png", "b.JPG"]
+    assert list(addresses(str(tmp_path / "b.JPG"))) == [str(tmp_path / "b.JPG")]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".txt"])
+def test_a_list_has_addresses_that_are_relative_to_its_folder(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"list{suffix}"
+    write_list(path, "file", ["a b.png", "/c/ä.jpg", "s3://bucket/d%20e.png"])
+    expected = [str(tmp_path / "a b.png"), "/c/ä.jpg", "s3://bucket/d%20e.png"]
+    assert list(addresses(str(path), "file")) == expected
+    if suffix != ".txt":
+        with pytest.raises(SettingsError, match=r"no column uri, only .*file"):
+            list(addresses(str(path)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("none", None),
+        ("none.csv", None),
+        ("bad.jsonl", b'{"uri": "a"}\n{"uri": 1}\n'),
+        ("bad.parquet", b"PAR1"),
+        ("bad.txt", b"\xff\xfe\x00"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingsError, match=name):
+        list(addresses(str(tmp_path / name)))
+
+
+def nothing_is_installed(_name: str) -> None:
+    return None
+
+
+def test_a_missing_library_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (manifests, references, shard_files, ray_command):
+        monkeypatch.setattr(module, "find_spec", nothing_is_installed)
+    bucket_store.cache_clear()
+    with pytest.raises(SettingsError, match=r"pip install 'captiond\[s3\]'"):
+        list(addresses("s3://bucket/photos"))
+    with pytest.raises(SettingsError, match=r"pip install 'captiond\[parquet\]'"):
+        list(addresses(str(tmp_path / "list.parquet")))
+    with pytest.raises(SettingsError, match=r"pip install 'captiond\[parquet\]'"):
+        ShardFiles(str(tmp_path), "parquet")
+    result = command("ray", "photos", "captions", cwd=tmp_path)
+    assert (result.returncode, "pip install 'captiond[ray]'" in result.stderr) == (2, True)
+
+
+# ---------------------------------------------------------------- object storage
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of a server for S3 on this machine."""
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "anything")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        bucket_store.cache_clear()
+        boto3.client("s3").create_bucket(Bucket="photos")
+        yield "s3://photos"
+        bucket_store.cache_clear()
+    server.stop()
+
+
+def test_objects_beneath_a_prefix_are_listed_page_by_page(bucket: str) -> None:
+    store = bucket_store(bucket)
+    for number in range(OBJECTS):
+        store.put(f"all/{number:05}.jpg", b"")
+    for name in ("all/.hidden.jpg", "all/notes.txt", "other/1.jpg"):
+        store.put(name, b"")
+    expected = [f"{bucket}/all/{number:05}.jpg" for number in range(OBJECTS)]
+    assert list(addresses(f"{bucket}/all")) == expected
+    assert list(addresses(f"{bucket}/other/1.jpg")) == [f"{bucket}/other/1.jpg"]
+    with pytest.raises(SettingsError, match="s3://missing/all"):
+        list(addresses("s3://missing/all"))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".txt"])
+def test_a_list_may_be_an_object(bucket: str, tmp_path: Path, suffix: str) -> None:
+    values = [f"s3://elsewhere/{number}.png" for number in range(30_000)]
+    write_list(tmp_path / f"list{suffix}", "uri", values)
+    bucket_store(bucket).put(f"lists/1{suffix}", (tmp_path / f"list{suffix}").read_bytes())
+    assert list(addresses(f"{bucket}/lists/1{suffix}")) == values
+
+
+@pytest.mark.anyio
+async def test_objects_are_read_by_their_addresses(bucket: str) -> None:
+    bucket_store(bucket).put("a b/ü%20.png", b"12345")
+    assert await ReferenceReader(5).read_object(f"{bucket}/a b/ü%20.png") == b"12345"
+    with pytest.raises(FileTooLarge):
+        await ReferenceReader(4).read_object(f"{bucket}/a b/ü%20.png")
+    with pytest.raises(ReferenceUnreadable, match="no such object"):
+        await ReferenceReader(5).read_object(f"{bucket}/none.png")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_shard_is_replaced_as_a_whole(bucket: str, tmp_path: Path, form: Form) -> None:
+    empty = dict.fromkeys(FIELDS)
+    rows = [{"uri": "ä", **empty, "tags": ["a"]}, {"uri": "b", **empty, "width": 640}]
+    invalid = [{**rows[0], "uri": os.fsdecode(b"\xe9.png")}]
+    for place in (str(tmp_path / "new" / "results"), f"{bucket}/results"):
+        files = ShardFiles(place, form)
+        files.write(7, invalid)
+        assert files.read(7)[0]["uri"] in {"\udce9.png", "\\udce9.png"}
+        files.write(7, rows)
+        assert files.read(7) == rows
+        with pytest.raises(StorageFailed):
+            files.read(8)
+    names = [path.name for path in (tmp_path / "new" / "results").iterdir()]
+    assert names == [f"part-0000007.{form}"]
