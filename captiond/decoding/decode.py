@@ -62,6 +62,7 @@ READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's
 ROW_SECONDS, ROW_BYTES = 5e-8, 16  # in Pillow, for each row
 WEIGHT_BYTES = 32  # Pillow's weights of a resize, for each pixel of a side
 PART_BYTES = 48 * PART_PIXELS  # copies of a part while it is converted
+SILENT = {"JXL"}  # formats whose library says nothing that helps a client
 ROWS = 8  # of a block of a JPEG
 CORNER, FILLER = 4, {127, 128}  # pixels of a side, and the values of what is filled in
 Pixels = npt.NDArray[np.uint8]
@@ -147,7 +148,8 @@ def decode(
     except UnidentifiedImageError as error:
         raise CorruptImage("the image's header cannot be read") from error
     except Exception as error:  # Pillow raises whatever the damage of a file leads to
-        raise CorruptImage(f"the image is truncated or damaged: {error}") from error
+        said = "" if format_ in SILENT else f": {error}"
+        raise CorruptImage(f"the image is truncated or damaged{said}") from error
 
 
 def as_wanted(plain: PlainFile, settings: ImageSettings) -> PlainFile:

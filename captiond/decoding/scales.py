@@ -66,6 +66,7 @@ def white_of_integers(top: float, layout: SampleLayout) -> float:
     """
     if 0 < top <= layout.most:
         return layout.most
-    full = (1 << layout.bits) - 1
+    signed = layout.format is SampleFormat.SIGNED
+    full = (1 << (layout.bits - signed)) - 1
     smaller = {16: LOW_DEPTHS, 32: SHALLOW}.get(layout.bits, ())
     return next((white for white in smaller if 0 < top <= white), full)

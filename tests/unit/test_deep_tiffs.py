@@ -126,6 +126,15 @@ def test_numbers_with_a_sign_are_stretched(bits: int) -> None:
     check_same(tiff(scaled(values_of(grey), layout), layout), grey)
 
 
+@pytest.mark.parametrize("bits", [8, 16, 32])
+def test_numbers_with_a_sign_that_are_never_negative(bits: int) -> None:
+    """Their white is the greatest value that such a number can have."""
+    layout = Layout(BLACK_IS_ZERO, bits, SIGNED)
+    grey = picture().convert("L")
+    most = (1 << (bits - 1)) - 1
+    check_same(tiff(np.rint(values_of(grey) * most).astype(np.int64), layout), grey)
+
+
 @pytest.mark.parametrize("options", PREDICTED, ids=str)
 @pytest.mark.parametrize("bits", [8, 16, 32])
 def test_predictors(bits: int, options: dict[str, Any]) -> None:

@@ -148,6 +148,8 @@ def test_the_size_of_a_jpeg_xl_is_known_before_it_is_decoded() -> None:
         assert (plain.width, plain.height) == size
     with pytest.raises(CorruptImage):
         plain_jxl(b"\xff\x0a")
+    with pytest.raises(CorruptImage, match=r"damaged$"):
+        shown(b"\xff\x0a" + bytes(60))
     assert max(BitReader(b"\xff" * 14).size()) <= 1 << 31
 
 
