@@ -54,15 +54,14 @@ def programs() -> Path:
 
 
 def unprivileged() -> tuple[list[str], int | None]:
-    """Return what stands before the commands of a server, and the user id that they then have.
+    """Return options of setpriv for the commands of a server, and the user id that they then have.
 
     PostgreSQL refuses to run as root.
     """
     if os.geteuid() != 0:
         return [], None
     user = pwd.getpwnam("nobody")
-    ids = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    return ["setpriv", *ids, "--"], user.pw_uid
+    return [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"], user.pw_uid
 
 
 class PostgresServer:
@@ -74,7 +73,9 @@ class PostgresServer:
         self.folder = folder
         self._programs = server or programs()
         self._settings = (*SMALL, *settings)
-        self._prefix, owner = unprivileged()
+        options, owner = unprivileged()
+        # It ends with the process that has started it, even if that is killed.
+        self._prefix = ["setpriv", *options, "--pdeathsig", "QUIT", "--"]
         self._process: subprocess.Popen[bytes] | None = None
         self._names = count()
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)

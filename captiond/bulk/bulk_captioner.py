@@ -23,6 +23,7 @@ from captiond.upload_settings import UploadSettings
 
 AHEAD_BATCHES = 6  # images in memory or in files: three are with the model process, three are read
 MOST_AHEAD = 1024
+READS_AT_ONCE = 32  # from object storage: these images are in memory as a whole
 
 
 class HostSettings(Settings):
@@ -53,6 +54,7 @@ class BulkCaptioner:
         self._reader = ReferenceReader(settings.limits.file_bytes)
         self._model = model
         self._files = files
+        self._reading = asyncio.Semaphore(READS_AT_ONCE)
         self._ahead: asyncio.Semaphore | None = None
 
     async def model(self) -> ModelInfo:
@@ -89,8 +91,9 @@ class BulkCaptioner:
     async def _fetched(self, address: str) -> SpooledImage:
         """Read an image into a file. What blocks is done in one call in a thread."""
         if is_object(address):
-            content = await self._reader.read_object(address)
-            return await asyncio.to_thread(self._files.store, content)
+            async with self._reading:
+                content = await self._reader.read_object(address)
+                return await asyncio.to_thread(self._files.store, content)
         return await asyncio.to_thread(self._copied, address)
 
     def _copied(self, address: str) -> SpooledImage:

@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -34,6 +34,7 @@ SHARDS_AT_ONCE = 2  # of each model: while one is finished, the next one is read
 LISTED_AT_ONCE = 20  # shards that are added in one transaction
 SHARDS_READ = 1000  # numbers of finished shards that are read at once
 POLL_SECONDS = 1.0  # while other processes list, or have the last shards
+T = TypeVar("T")
 OnProgress = Callable[[ImportState], None]
 
 
@@ -158,13 +159,25 @@ async def caption_shards(run: ImportRun, settings: Settings, device: str) -> Non
 
 async def caption_until_done(run: ImportRun, captioner: BulkCaptioner) -> None:
     while True:
-        claim = await shards.claim_shard(run.engine, run.state.id, run.owner)
+        claim = await to_its_end(shards.claim_shard(run.engine, run.state.id, run.owner))
         if claim is not None:
             await caption_shard(run, captioner, claim)
         elif (state := await run.read()).listed and state.open_shards == 0:
             return
         else:
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def to_its_end(transaction: Awaitable[T]) -> T:
+    """Return the result of a transaction, which a cancellation does not interrupt.
+
+    A claim that is committed after the claims of this process were released would stay for a while.
+    """
+    task = asyncio.ensure_future(transaction)
+    try:
+        return await asyncio.shield(task)
+    finally:
+        await asyncio.wait([task])
 
 
 async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardClaim) -> None:

@@ -3,11 +3,11 @@
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 from captiond.jobs import SpooledImage
@@ -20,15 +20,14 @@ class InterimFiles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._numbers = count()
 
     def store(self, content: bytes) -> SpooledImage:
-        """Write an image to a file of its own.
+        """Write an image to a file of its own, whose name a decoder cannot guess.
 
         Raises:
             OSError: the file cannot be written.
         """
-        name = f"image-{next(self._numbers)}"
+        name = f"image-{secrets.token_hex(16)}"
         (self._folder / name).write_bytes(content)
         return SpooledImage(name, 0, len(content), hashlib.sha256(content).hexdigest())
 

@@ -62,6 +62,25 @@ def cleaning_up_on_interrupt() -> Iterator[None]:
 
 
 @contextmanager
+def cancelling_on_interrupt() -> Iterator[None]:
+    """Let the first Ctrl-C in the block cancel the main task of `asyncio.run`.
+
+    An exception in the middle of the event loop could end a task between two steps that belong
+    together. `asyncio.run` raises KeyboardInterrupt once the task has cleaned up, and ends at once
+    after a second Ctrl-C.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as for a command in the background
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio looks for this one
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
 def ending_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
     """Let SIGINT and SIGTERM end this process within the block, even while it is in native code.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
-from captiond.cli.exits import EXIT_FAILED, cleaning_up_on_interrupt, print_error
+from captiond.cli.exits import EXIT_FAILED, cancelling_on_interrupt, print_error
 from captiond.config import Settings
 from captiond.jobs import Status
 
@@ -92,7 +92,7 @@ def import_images(
         time.time(),
     )
     try:
-        with cleaning_up_on_interrupt():
+        with cancelling_on_interrupt():
             state = asyncio.run(work_at(new, settings))
     except KeyboardInterrupt:
         print_error(STOPPED)

@@ -63,8 +63,8 @@ def ray(
         int | None,
         typer.Option(
             callback=between(1),
-            help="Number of actors, each with a model. Default: one for each GPU, or for each "
-            "machine if there is no GPU.",
+            help="Number of actors, each with a model. More than there are GPUs share them. "
+            "Default: one for each GPU, or for each machine if there is no GPU.",
             rich_help_panel=JOB_PANEL,
         ),
     ] = None,

@@ -54,11 +54,14 @@ class CaptionJob:
 
 @dataclass(frozen=True, slots=True)
 class ActorPool:
-    """How many actors there are, and what Ray reserves for each of them."""
+    """How many actors there are, and what Ray reserves for each of them.
+
+    If there are more actors than GPUs, each has an equal part of one.
+    """
 
     actors: int
     cpus: float
-    gpus: int
+    gpus: float
 
 
 def run_job(job: CaptionJob, settings: Settings) -> None:
@@ -126,7 +129,7 @@ def actor_pool(job: CaptionJob, nodes: Sequence[dict[str, object]]) -> ActorPool
     """Return the actors of a job on these machines of a cluster.
 
     Raises:
-        SettingsError: there are more actors than GPUs, or nothing that could run one.
+        SettingsError: nothing could run an actor.
     """
     alive = [resources_of(node) for node in nodes if node["Alive"]]
     gpus = int(sum(resources.get("GPU", 0) for resources in alive))
@@ -134,12 +137,10 @@ def actor_pool(job: CaptionJob, nodes: Sequence[dict[str, object]]) -> ActorPool
     if not machines:
         raise SettingsError("the cluster has no machine with a core")
     actors = job.actors or gpus or len(machines)
-    if gpus and actors > gpus:
-        raise SettingsError(f"--actors {actors}: the cluster has {gpus} GPUs, one for each actor")
     on_each = math.ceil(actors / len(machines))
     fewest = min(resources.get("CPU", 0) for resources in machines)
     cpus = job.cpus if job.cpus is not None else max(0.0, (fewest - LEFT_CPUS) / on_each)
-    return ActorPool(actors, cpus, 1 if gpus else 0)
+    return ActorPool(actors, cpus, 1 / math.ceil(actors / gpus) if gpus else 0.0)
 
 
 def resources_of(node: dict[str, object]) -> dict[str, float]:

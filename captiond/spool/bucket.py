@@ -1,6 +1,6 @@
 """A bucket of object storage, through the library obstore, with errors that say what to do.
 
-Nothing else in captiond imports obstore. It retries requests that a server could not serve, for a
+Nothing else of the spool imports obstore. It retries requests that a server could not serve, for a
 bounded time; whoever can wait longer repeats the call.
 """
 

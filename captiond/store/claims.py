@@ -32,7 +32,7 @@ from captiond.store.engine import Engine, writing
 from captiond.store.expressions import rows_of
 from captiond.store.finishing import count_closed
 from captiond.store.leases import LEASE_SECONDS, hold, release_claims
-from captiond.store.locks import lock_tasks_of
+from captiond.store.locks import lock_tasks_of, lock_tasks_of_images
 from captiond.store.patience import repeated
 from captiond.store.results import Unreadable, options_from, result_text
 from captiond.store.tables import ImageRow, TaskRow
@@ -309,7 +309,8 @@ async def store_results(
     """Store results and finish their tasks, as `finish` describes."""
     if not results:
         return {}
-    await lock_tasks_of(connection, ImageRow.id.in_([result.image_id for result in results]))
+    # guard: tasks-locked-before-results
+    await lock_tasks_of_images(connection, [result.image_id for result in results])
     outcomes = json.dumps([finished_row(result) for result in results])
     stored = (await connection.execute(FINISH, {"outcomes": outcomes})).all()
     finished = await count_closed(connection, Counter(row.task_id for row in stored), now)

@@ -8,7 +8,7 @@ whole file to itself, and nothing is done here.
 
 from collections.abc import Collection
 
-from sqlalchemy import ARRAY, ColumnElement, Select, Text, bindparam, func, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, Text, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.store.backend import Statement
@@ -37,6 +37,19 @@ LOCK_CLIENTS = Statement(
         ),
     )
 )
+OF_IMAGES = select(ImageRow.task_id).where(
+    ImageRow.id == func.any(bindparam("image_ids", type_=ARRAY(BigInteger)))
+)
+LOCK_TASKS_OF_IMAGES = Statement(
+    lambda sql: sql.choose(
+        sqlite=None,
+        postgresql=locking(
+            select(TaskRow.id)
+            .where(TaskRow.id == func.any(func.array(OF_IMAGES.scalar_subquery())))
+            .order_by(TaskRow.id)
+        ),
+    )
+)
 LOCKS_ROWS = Statement(lambda sql: sql.choose(sqlite=False, postgresql=True))
 
 
@@ -48,10 +61,15 @@ async def lock_tasks(connection: AsyncConnection, task_ids: Collection[str]) -> 
 
 async def lock_tasks_of(connection: AsyncConnection, images: ColumnElement[bool]) -> None:
     """Lock the tasks that have such images."""
-    # guard: tasks-locked-before-images
     if LOCKS_ROWS.on(connection):
         theirs = select(TaskRow.id).where(TaskRow.id.in_(select(ImageRow.task_id).where(images)))
         await connection.execute(locking(theirs.order_by(TaskRow.id)))
+
+
+async def lock_tasks_of_images(connection: AsyncConnection, image_ids: Collection[int]) -> None:
+    """Lock the tasks of these images. Their ids are one parameter, so the server plans it once."""
+    if (lock := LOCK_TASKS_OF_IMAGES.on(connection)) is not None:
+        await connection.execute(lock, {"image_ids": [*image_ids]})
 
 
 async def lock_clients(connection: AsyncConnection, clients: Collection[str]) -> None:

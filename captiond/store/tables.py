@@ -102,12 +102,17 @@ class TaskRow(Table):
             "created_at",
             **only("turn IS NOT NULL"),
         ),
+        # The index of SQLite answers the sums by itself. On PostgreSQL a change of a column that an
+        # index has changes all indexes, and the number of open images changes with each batch.
         Index(
             "ix_tasks_client_open_images_size",
             "client",
             "open_images",
             "size",
             **only("finished_at IS NULL"),
+        ).ddl_if(dialect="sqlite"),
+        Index("ix_tasks_client", "client", **only("finished_at IS NULL")).ddl_if(
+            dialect="postgresql"
         ),
     )
 

@@ -8,6 +8,8 @@ down_revision = "0010"
 branch_labels = None
 depends_on = None
 
+SUMS = "ix_tasks_client_open_images_size"
+UNFINISHED = sa.text("finished_at IS NULL")
 CLAIMED = sa.text("status = 'PROCESSING'")
 # Each image is changed twice and each task many times, so dead rows are removed early: a claim
 # would otherwise search through them. Pages keep space for the next versions of their rows.
@@ -29,6 +31,9 @@ def upgrade() -> None:
     # A change of an image's state no longer changes an index of all images.
     op.drop_index("ix_images_status_id", "images")
     if op.get_bind().dialect.name == "postgresql":
+        # Without the number of open images: a change of it then changes no index.
+        op.create_index("ix_tasks_client", "tasks", ["client"], postgresql_where=UNFINISHED)
+        op.drop_index(SUMS, "tasks")
         for table, settings in CARE.items():
             op.execute(f"ALTER TABLE {table} SET ({settings})")
 
@@ -38,5 +43,9 @@ def downgrade() -> None:
         for table, settings in CARE.items():
             names = ", ".join(setting.partition(" =")[0] for setting in settings.split(", "))
             op.execute(f"ALTER TABLE {table} RESET ({names})")
+        op.create_index(
+            SUMS, "tasks", ["client", "open_images", "size"], postgresql_where=UNFINISHED
+        )
+        op.drop_index("ix_tasks_client", "tasks")
     op.create_index("ix_images_status_id", "images", ["status", "id"])
     op.drop_index("ix_images_owner", "images")

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.queue_rate [--images 1000000] [--workers 2] [--server SETTING]...
     python -m tests.benchmarks.queue_rate --database sqlite
+    python -m tests.benchmarks.queue_rate --images 1000000 --measured 100000
 
 All images wait at the beginning, in tasks of 1,000. Each worker claims 32 images and stores their
 results, again and again, as a model process and its supervisor do, in durable transactions.
@@ -55,10 +56,11 @@ def main() -> None:
     with at_database(arguments.database, arguments.server) as (address, server):
         asyncio.run(fill(address, arguments.images))
         used = server.processor_seconds() if server is not None else 0.0
-        measure(address, arguments.images, arguments.workers)
+        measured = arguments.measured or arguments.images
+        measure(address, measured, arguments.workers)
         if server is not None:
             wait_for_exits(server)
-            used = (server.processor_seconds() - used) / arguments.images
+            used = (server.processor_seconds() - used) / measured
             show(f"processor time of the server: {used * 1e6:.0f} µs for each image")
             show_sizes(server, address.url.partition("/test")[2].partition("?")[0])
 
@@ -66,6 +68,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--measured", type=int, help="stop after so many; the others still wait")
     parser.add_argument("--workers", type=int, default=2, help="processes that claim and finish")
     parser.add_argument("--database", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--server", action="append", default=[], help="a setting of the server")
@@ -120,7 +123,7 @@ def measure(address: DatabaseAddress, images: int, workers: int) -> None:
     polls: multiprocessing.Queue[list[float]] = context.Queue()
     over = context.Event()
     processes = [
-        context.Process(target=work, args=(address, f"node{number}/m", results))
+        context.Process(target=work, args=(address, f"node{number}/m", images // workers, results))
         for number in range(workers)
     ]
     poller = context.Process(target=poll, args=(address, images // OF_TASK, over, polls))
@@ -136,16 +139,18 @@ def measure(address: DatabaseAddress, images: int, workers: int) -> None:
     report(parts, statuses, begun)
 
 
-def work(address: DatabaseAddress, owner: str, results: "multiprocessing.Queue[Measured]") -> None:
-    results.put(asyncio.run(claim_and_finish(address, owner)))
+def work(
+    address: DatabaseAddress, owner: str, images: int, results: "multiprocessing.Queue[Measured]"
+) -> None:
+    results.put(asyncio.run(claim_and_finish(address, owner, images)))
 
 
-async def claim_and_finish(address: DatabaseAddress, owner: str) -> Measured:
+async def claim_and_finish(address: DatabaseAddress, owner: str, images: int) -> Measured:
     engine, measured = make_engine(address), Measured()
     await read_state(engine, "none")  # a connection is open, and all modules are imported
     used = time.process_time()
     checkpoints = asyncio.create_task(checkpoint_forever(engine)) if owner == "node0/m" else None
-    while True:
+    while len(measured.batches) * BATCH < images:
         begun = time.monotonic()
         taken = (await claims.claim(engine, BATCH, owner=owner, now=2.0)).claims
         if not taken:

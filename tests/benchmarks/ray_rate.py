@@ -7,7 +7,8 @@ caption`. Of both, the time begins when the first images are captioned, so that 
 Without --model, the weights are random ones in the shape of BLIP.
 
 On a machine that others use as well, the rates depend on how many threads wait for a core. So the
-processor time of an image is shown too: that of this process, and of all processes of Ray together.
+processor time of an image is shown too: that of this process, of all processes of Ray together, and
+of the actor's own process, which bounds how many images a second an actor can have captioned.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from captiond.ray import Captioner
 from captiond.ray.caption_job import TASKS_AT_ONCE
 from captiond.worker.loading import Loaded, identify, load
 
+ACTOR = "ray::MapWorker"
 BLOCKS = 8
 SIZE = (640, 480)
 
@@ -94,34 +96,40 @@ def measure(settings: Settings, paths: list[Path], rounds: int) -> None:
         **{kind: [each._asdict() for each in of_kind] for kind, of_kind in rates.items()},
         "rate_of_actor": round(actor.images_per_second / engine.images_per_second, 3),
         "processor_time_of_actor": round(actor.cpu_seconds / engine.cpu_seconds, 3),
+        "milliseconds_of_its_process": round(1000 * actor.own_seconds, 2),
     }
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 
 
 class Rate(NamedTuple):
-    """Images a second, and the seconds of a core that each of them takes."""
+    """Images a second, and the seconds of a core that each takes: in all, and in the actor."""
 
     images_per_second: float
     cpu_seconds: float
+    own_seconds: float
 
 
 def rate(batches: Iterable[int], *, of_ray: bool) -> Rate:
     """Return the rate after the first batch, given the sizes of the batches."""
-    begun, images, before = 0.0, 0, 0.0
+    begun, images, before, used = 0.0, 0, (0.0, 0.0), (0.0, 0.0)
     for size in batches:
+        used = processor_seconds(of_ray=of_ray)
         if begun:
             images += size
         else:
-            begun, before = time.perf_counter(), processor_seconds(of_ray=of_ray)
-        used = processor_seconds(of_ray=of_ray) - before
-    return Rate(round(images / (time.perf_counter() - begun), 3), round(used / images, 5))
+            begun, before = time.perf_counter(), used
+    rate = images / (time.perf_counter() - begun)
+    seconds = (round((after - at) / images, 5) for after, at in zip(used, before, strict=True))
+    return Rate(round(rate, 3), *seconds)
 
 
-def processor_seconds(*, of_ray: bool) -> float:
-    """Return the processor time of this process, or of those of Ray."""
+def processor_seconds(*, of_ray: bool) -> tuple[float, float]:
+    """Return the processor time of this process or of all of Ray, and that of the actor."""
     this = psutil.Process()
-    times = [each.cpu_times() for each in (this.children(recursive=True) if of_ray else [this])]
-    return sum(each.user + each.system for each in times)
+    processes = this.children(recursive=True) if of_ray else [this]
+    times = [(" ".join(each.cmdline()), sum(each.cpu_times()[:2])) for each in processes]
+    of_actor = sum(seconds for name, seconds in times if name.startswith(ACTOR))
+    return sum(seconds for _, seconds in times), of_actor
 
 
 def batches_of_engine(settings: Settings, loaded: Loaded, paths: list[Path]) -> Iterator[int]:

@@ -99,7 +99,7 @@ GUARDS = (
     Guard("nodes-without-common-uploads", never, NODES + "uploads_of_others"),
     Guard("poll-for-lost-answers", value("asyncio.timeout(None)"), NODES + "sent_again"),
     Guard("poll-for-lost-asks", value("asyncio.timeout(None)"), NODES + "without_a_notice"),
-    Guard("tasks-locked-before-images", never, POSTGRES + "revisions"),
+    Guard("tasks-locked-before-results", remove, POSTGRES + "revisions"),
     Guard("no-copy-of-a-running-service", never, "tests/unit/test_moving.py -k in_use"),
     Guard("copies-compared", never, "tests/unit/test_moving.py -k differs"),
     Guard("no-service-on-an-unfinished-copy", never, "tests/unit/test_moving.py -k interrupted"),

@@ -57,7 +57,7 @@ def disturb(service: Service, line: Wire, rng: random.Random) -> None:
     else:
         line.rule = refuses
     time.sleep(rng.uniform(0, 1))
-    if kind := rng.choice(["web", "web", "model", None, None, None]):
+    if kind := rng.choice([*3 * ["web"], "model", *8 * [None]]):  # a model needs time to load
         for process in service.children(kind)[:1]:
             process.kill()
     time.sleep(rng.uniform(0, 1))

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tests.conftest import png
 from tests.patience import PATIENCE
 from tests.service import MODEL, ONE_THREAD, query, wait_for
 
-IMAGES, SHARD = 120, 8
+IMAGES, SHARD = 320, 8  # so many that a command is stopped in the middle
 BAD = 17  # the number of a file that is no image
 
 
@@ -65,8 +66,6 @@ def wait_for_files(photos: Path, number: int) -> None:
 
 def expire_claims(photos: Path) -> None:
     """Let the claims of killed processes end now, instead of in a minute."""
-    import sqlite3
-
     with sqlite3.connect(photos.parent / "data" / "captiond.db") as connection:
         connection.execute("UPDATE shards SET claimed_until = 0")
         connection.execute("UPDATE imports SET lister_until = 0")
@@ -98,19 +97,20 @@ def state_of(photos: Path) -> dict[str, Any]:
 def test_killed_and_stopped_imports_go_on(photos: Path) -> None:
     """One is killed, and one is stopped by Ctrl-C. Two that share the rest finish it."""
     with importing(photos) as killed:
-        wait_for_files(photos, 2)
+        wait_for_files(photos, 1)
         children = psutil.Process(killed.pid).children(recursive=True)
         killed.kill()
         wait_for(lambda: not any(each.is_running() for each in children), "the end of all")
     expire_claims(photos)
+    written = len(files_of(photos))
     with importing(photos) as stopped:
-        wait_for_files(photos, 5)
+        wait_for_files(photos, written + 2)
         stopped.send_signal(signal.SIGINT)
         _, errors = stopped.communicate(timeout=PATIENCE)
-    assert stopped.returncode == -signal.SIGINT
+    assert stopped.returncode == -signal.SIGINT, errors
     assert errors.splitlines()[-1].startswith("captiond: stopped; the same command goes on")
     data = photos.parent / "data"
-    assert query(data, "SELECT count(*) FROM shards WHERE status = 'PROCESSING'") == [(0,)]
+    assert query(data, "SELECT count(*) FROM shards WHERE status = 'PROCESSING'") == [(0,)], errors
     with importing(photos) as first, importing(photos) as second:
         outputs = [each.communicate(timeout=PATIENCE)[0] for each in (first, second)]
     assert [first.returncode, second.returncode] == [1, 1]  # one file is no image
@@ -135,9 +135,11 @@ def test_a_cancelled_import_stops(photos: Path) -> None:
     data = str(photos.parent / "data")
     with importing(photos) as process:
         wait_for_files(photos, 1)
+        process.send_signal(signal.SIGSTOP)
         name = state_of(photos)["import_id"]
         cancelled = command("imports", "cancel", name, "--data-dir", data, cwd=photos.parent)
         assert (cancelled.returncode, cancelled.stdout) == (0, f"{name}: cancelled\n")
+        process.send_signal(signal.SIGCONT)
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors.splitlines()[-1] == f"captiond: {name} is cancelled"

@@ -169,6 +169,13 @@ def test_an_extra_sample_that_is_0_everywhere_is_no_opacity() -> None:
         check_same(tiff(scaled(rgba, layout), layout), picture())
 
 
+def test_several_extra_samples_without_a_meaning_are_no_opacity() -> None:
+    rgb = values_of(picture())
+    more = np.concatenate((rgb, 1 - rgb[..., :2]), axis=2)
+    layout = Layout(RGB, 16, extra=(0, 0))
+    check_same(tiff(scaled(more, layout), layout), picture())
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_inks_and_lab(bits: int) -> None:
     inks = picture().convert("CMYK")

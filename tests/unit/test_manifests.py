@@ -12,12 +12,15 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.parquet import write_table
 
+from captiond.bulk import manifests, references, shard_files
 from captiond.bulk.manifests import addresses
 from captiond.bulk.references import ReferenceReader, bucket_store
 from captiond.bulk.result_rows import FIELDS
 from captiond.bulk.shard_files import ShardFiles
+from captiond.cli import ray_command
 from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError, StorageFailed
 from captiond.store.shards import Form
+from tests.commands import command
 
 OBJECTS = 1100  # more than a page of a listing
 
@@ -85,6 +88,26 @@ def test_a_source_that_cannot_be_read_is_named(
         (tmp_path / name).write_bytes(content)
     with pytest.raises(SettingsError, match=name):
         list(addresses(str(tmp_path / name)))
+
+
+def nothing_is_installed(_name: str) -> None:
+    return None
+
+
+def test_a_missing_library_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (manifests, references, shard_files, ray_command):
+        monkeypatch.setattr(module, "find_spec", nothing_is_installed)
+    bucket_store.cache_clear()
+    with pytest.raises(SettingsError, match=r"pip install 'captiond\[s3\]'"):
+        list(addresses("s3://bucket/photos"))
+    with pytest.raises(SettingsError, match=r"pip install 'captiond\[parquet\]'"):
+        list(addresses(str(tmp_path / "list.parquet")))
+    with pytest.raises(SettingsError, match=r"pip install 'captiond\[parquet\]'"):
+        ShardFiles(str(tmp_path), "parquet")
+    result = command("ray", "photos", "captions", cwd=tmp_path)
+    assert (result.returncode, "pip install 'captiond[ray]'" in result.stderr) == (2, True)
 
 
 # ---------------------------------------------------------------- object storage

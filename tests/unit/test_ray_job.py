@@ -37,6 +37,8 @@ def job(**options: Any) -> CaptionJob:
         ([CPUS_8], {"cpus": 2.0}, ActorPool(1, 2.0, 0)),
         ([HEAD, GPUS_2, GPUS_2], {}, ActorPool(4, 3.75, 1)),
         ([HEAD, GPUS_2], {"actors": 1, "cpus": 6.0}, ActorPool(1, 6.0, 1)),
+        ([HEAD, GPUS_2], {"actors": 4}, ActorPool(4, 1.875, 0.5)),
+        ([HEAD, GPUS_2], {"actors": 3}, ActorPool(3, 2.5, 0.5)),
     ],
 )
 def test_actors_share_the_cores_of_their_machines(
@@ -46,9 +48,7 @@ def test_actors_share_the_cores_of_their_machines(
     assert actor_pool(job(**options), nodes) == expected
 
 
-def test_there_are_no_more_actors_than_gpus() -> None:
-    with pytest.raises(SettingsError, match="2 GPUs"):
-        actor_pool(job(actors=3), [machine(GPUS_2)])
+def test_a_cluster_without_a_core_is_an_error() -> None:
     with pytest.raises(SettingsError, match="no machine"):
         actor_pool(job(), [machine({})])
 

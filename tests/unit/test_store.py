@@ -76,9 +76,16 @@ async def read(engine: Engine, task_id: str) -> TaskView:
     return found
 
 
+# An index that only the other database has.
+OF_THE_OTHER = {"sqlite": "ix_tasks_client", "postgresql": "ix_tasks_client_open_images_size"}
+
+
 async def test_the_migrations_make_exactly_the_tables(engine: Engine) -> None:
     def differences(connection: Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection), Table.metadata))
+        other = OF_THE_OTHER[connection.dialect.name]
+        options = {"include_object": lambda _object, name, *_: name != other}
+        context = MigrationContext.configure(connection, opts=options)
+        return list(compare_metadata(context, Table.metadata))
 
     async with engine.sql.connect() as connection:
         assert await connection.run_sync(differences) == []

@@ -46,7 +46,8 @@ BYTE_COMPRESSIONS = {1, 5, 8, 32946, 32773, 34925, 50000}
 KNOWN_COLOURS, FORMATS = set(map(int, Photometric)), set(map(int, SampleFormat))
 COMPLEX = {5, 6}
 MAX_NUMBER = 64  # of samples of a pixel
-UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2  # kinds of extra samples
+ASSOCIATED, UNASSOCIATED = 1, 2  # kinds of extra samples that are opacity
+WITH_OPACITY = {Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO, Photometric.RGB}
 # What Pillow reads rightly with 8 bits: the kind of colours, the samples, the extra ones.
 EIGHT_BITS = {
     (0, 1, ()), (1, 1, ()), (1, 2, (2,)), (RGB, 3, ()), (RGB, 4, (1,)), (RGB, 4, (2,)),
@@ -147,11 +148,12 @@ def check_layout(layout: SampleLayout) -> None:
 def with_opacity(layout: SampleLayout, extra: tuple[int, ...]) -> SampleLayout:
     """Return the layout with what the first extra sample means.
 
-    One of an unspecified meaning is shown as opacity, like viewers do.
+    A single one of an unspecified meaning is shown as opacity, like viewers do. Several are those
+    of other wavelengths.
     """
-    has_alpha = layout.number > layout.colours and layout.photometric in {
-        Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO, Photometric.RGB,
-    }  # fmt: skip
+    spare = layout.number - layout.colours
+    is_opacity = extra[:1] in {(ASSOCIATED,), (UNASSOCIATED,)} or spare == 1
+    has_alpha = spare > 0 and is_opacity and layout.photometric in WITH_OPACITY
     return replace(layout, alpha=has_alpha, premultiplied=extra[:1] == (ASSOCIATED,))
 
 
@@ -164,7 +166,8 @@ def memory_of_samples(layout: SampleLayout) -> float:
 
 def plane_files(content: bytes, directory: Directory, layout: SampleLayout) -> Iterator[bytes]:
     """Yield a file whose pixels are the bytes of the rows; one for each plane."""
-    shared = {tag: directory.entries[tag] for tag in OF_ROWS & directory.entries.keys()}
+    needed = needed_entries(directory)
+    shared = {tag: needed[tag] for tag in OF_ROWS & needed.keys()}
     shared[WIDTH] = number_entry(directory, layout.row_bytes)
     for tag, value in ((BITS, 8), (PHOTOMETRIC, 1), (SAMPLES, 1), (PLANES, 1)):
         shared[tag] = number_entry(directory, value)
