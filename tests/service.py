@@ -69,21 +69,28 @@ def http_client(**options: Any) -> httpx.Client:
 class Service:
     """A running `captiond serve`. Its log is a file, which is read as it grows.
 
-    The command of `prefix`, if there is one, starts the service.
+    The command of `prefix`, if there is one, starts the service. `command` is that of captiond.
     """
 
     running: ClassVar[list["Service"]] = []
 
-    def __init__(self, data: Path, *flags: str, prefix: Sequence[str] = (), **environ: str) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *flags: str,
+        prefix: Sequence[str] = (),
+        command: str = "serve",
+        **environ: str,
+    ) -> None:
         self.data = data
         self._entries: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self._read = 0  # bytes of the log that `_entries` holds
         self._log = data.with_suffix(f".{time.monotonic_ns()}.log")
-        command = [*prefix, sys.executable, "-m", "captiond", "serve", "--port", "0"]
-        command += ["--data-dir", str(data)]
+        started = [*prefix, sys.executable, "-m", "captiond", command, "--port", "0"]
+        started += ["--data-dir", str(data)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "--model", MODEL, "--log-level", "debug", *flags],
+                [*started, "--model", MODEL, "--log-level", "debug", *flags],
                 stderr=log,
                 cwd=data.parent,
                 env={**os.environ, **USUAL, **environ},

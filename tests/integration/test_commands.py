@@ -137,3 +137,12 @@ def test_a_folder_without_images_is_pointed_out(tmp_path: Path) -> None:
     result = captiond("caption", "--model", MODEL, "--json", "empty", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (1, "[]\n")
     assert result.stderr == "captiond: no images in empty\n"
+
+
+def test_a_part_of_a_service_names_what_it_lacks(tmp_path: Path) -> None:
+    for arguments, role in ((("worker",), "worker"), (("serve", "--no-model"), "web")):
+        result = captiond(*arguments, "--port", "0", "--data-dir", "data", cwd=tmp_path)
+        assert result.returncode == 2
+        assert f"captiond: [node] role = {role}: " in result.stderr
+        assert "[database] url" in result.stderr
+        assert not (tmp_path / "data").exists()

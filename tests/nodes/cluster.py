@@ -65,13 +65,15 @@ class Node:
     def __init__(self, cluster: "Cluster", number: int, socket: Path, cable: Cable) -> None:
         self.data = cluster.folder / f"node{number}"
         self.cable = cable
-        self._flags = ("--set", f"node.role={cluster.roles[number]}")
+        role = cluster.roles[number]
+        self._command = "worker" if role == "worker" else "serve"
+        self._flags = ("--no-model",) if role == "web" else ()
         url = f"postgresql+psycopg://{ROLE}@/{cluster.database}?host={socket}&port={PORT}"
         self._environ = {**SETTINGS, **cluster.storage, "CAPTIOND_DATABASE__URL": url}
         self.service: Service | None = None
 
     def start(self) -> Service:
-        self.service = Service(self.data, *self._flags, **self._environ)
+        self.service = Service(self.data, *self._flags, command=self._command, **self._environ)
         return self.service
 
     def kill(self) -> None:
