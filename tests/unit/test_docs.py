@@ -317,7 +317,8 @@ def test_a_figure_names_tests_that_exist(path: Path) -> None:
     if path.name == "reliability.md":
         names = re.findall(r"^\| [^|]+ \| `(\w+)` \|", text, re.MULTILINE)
         assert names
-        files = sorted((ROOT / "tests" / "faults").glob("test_*.py"))
+        folders = (ROOT / "tests" / "faults", ROOT / "tests" / "nodes")
+        files = [file for folder in folders for file in sorted(folder.glob("test_*.py"))]
         assert [name for name in names if not selected_tests(name, *files)] == []
 
 
