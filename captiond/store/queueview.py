@@ -6,11 +6,11 @@ At most MOST rows of each kind are read, each by an index, however many tasks wa
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, true
+from sqlalchemy import BigInteger, cast, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.shares import QueuedTask
-from captiond.store.engine import Engine, reading
+from captiond.store.engine import Engine, looking_up, reading
 from captiond.store.tables import TaskRow, TurnRow
 
 MOST = 1000
@@ -67,3 +67,28 @@ async def client_turn(connection: AsyncConnection, client: str) -> tuple[float, 
     query = select(TurnRow.turn, TurnRow.weight).where(TurnRow.client == client)
     row = (await connection.execute(query)).one_or_none()
     return (0.0, 1.0) if row is None else (row.turn, row.weight)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """The images that wait or are being captioned, and the bytes of all images of their tasks."""
+
+    images: int = 0
+    size: int = 0
+
+
+async def backlog(engine: Engine, client: str | None = None) -> Backlog:
+    """Return the backlog of all clients or of one. The rows of unfinished tasks are read for it.
+
+    Raises:
+        StoreError: They cannot be read now.
+    """
+    sums = (func.sum(TaskRow.open_images), func.sum(TaskRow.size))
+    images, size = (cast(func.coalesce(each, 0), BigInteger) for each in sums)
+    query = select(images, size)
+    query = query.where(TaskRow.finished_at.is_(None))
+    if client is not None:
+        query = query.where(TaskRow.client == client)
+    async with looking_up(engine) as connection:
+        row = (await connection.execute(query)).one()
+    return Backlog(row[0], row[1])

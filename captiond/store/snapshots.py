@@ -18,10 +18,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from captiond.clients import RequestOrigin
 from captiond.jobs import Status, TaskCounts, TaskState, TaskView
 from captiond.store.engine import Engine, looking_up, reading
 from captiond.store.expressions import one_of, rows_of
-from captiond.store.results import image_view
+from captiond.store.results import Unreadable, image_view, options_from
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import FAILED
 
@@ -174,3 +175,18 @@ def images_of(task_id: str) -> Select[int, str, str | None, str, str]:
         .where(ImageRow.task_id == task_id)
         .order_by(ImageRow.position)
     )
+
+
+async def read_origin(engine: Engine, task_id: str) -> RequestOrigin | None:
+    """Return the request that a task came with, None if that is not known.
+
+    Raises:
+        StoreError: The database cannot be read now.
+    """
+    query = select(type_coerce(TaskRow.options, Text)).where(TaskRow.id == task_id)
+    async with looking_up(engine) as connection:
+        text = (await connection.execute(query)).scalar_one_or_none()
+    try:
+        return options_from(text).origin
+    except Unreadable:
+        return None

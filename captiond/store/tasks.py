@@ -10,22 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Insert,
     Text,
     bindparam,
-    cast,
-    func,
     insert,
     literal_column,
     select,
-    type_coerce,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.elements import ColumnElement
 
-from captiond.clients import RequestOrigin
 from captiond.errors import (
     KeyReused,
     NothingToRetry,
@@ -43,9 +38,7 @@ from captiond.store.locks import lock_tasks
 from captiond.store.patience import repeated
 from captiond.store.replays import find_earlier, own_key
 from captiond.store.results import (
-    Unreadable,
     is_storable,
-    options_from,
     options_text,
     result_text,
     storable,
@@ -386,46 +379,6 @@ async def read_task(engine: Engine, task_id: str) -> TaskView | None:
     """
     snapshot = await read_snapshot(engine, task_id)
     return None if snapshot is None else snapshot.view()
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """The images that wait or are being captioned, and the bytes of all images of their tasks."""
-
-    images: int = 0
-    size: int = 0
-
-
-async def read_origin(engine: Engine, task_id: str) -> RequestOrigin | None:
-    """Return the request that a task came with, None if that is not known.
-
-    Raises:
-        StoreError: The database cannot be read now.
-    """
-    query = select(type_coerce(TaskRow.options, Text)).where(TaskRow.id == task_id)
-    async with looking_up(engine) as connection:
-        text = (await connection.execute(query)).scalar_one_or_none()
-    try:
-        return options_from(text).origin
-    except Unreadable:
-        return None
-
-
-async def backlog(engine: Engine, client: str | None = None) -> Backlog:
-    """Return the backlog of all clients or of one. The rows of unfinished tasks are read for it.
-
-    Raises:
-        StoreError: They cannot be read now.
-    """
-    sums = (func.sum(TaskRow.open_images), func.sum(TaskRow.size))
-    images, size = (cast(func.coalesce(each, 0), BigInteger) for each in sums)
-    query = select(images, size)
-    query = query.where(TaskRow.finished_at.is_(None))
-    if client is not None:
-        query = query.where(TaskRow.client == client)
-    async with looking_up(engine) as connection:
-        row = (await connection.execute(query)).one()
-    return Backlog(row[0], row[1])
 
 
 async def needed_spool_names(engine: Engine) -> set[str]:

@@ -32,7 +32,7 @@ from captiond.errors import StoreError
 from captiond.jobs import TaskView
 from captiond.metrics import WEBHOOK_CALLS, WEBHOOK_SECONDS
 from captiond.recording import Recorder
-from captiond.store import deliveries, snapshots, tasks
+from captiond.store import deliveries, snapshots
 from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine
 from captiond.supervisor.outage import StorageOutage
@@ -210,7 +210,7 @@ class Courier:
         }
         if self._traces is None:
             return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
-        origin = await tasks.read_origin(self._engine, delivery.task_id)
+        origin = await snapshots.read_origin(self._engine, delivery.task_id)
         with self._traces.webhook(origin, target.authority) as call:
             headers |= call.headers
             seconds = settings.timeout_seconds

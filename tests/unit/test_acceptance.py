@@ -9,7 +9,7 @@ from captiond.errors import KeyReused, StoreRefused, StoreUncertain
 from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.store import tasks
 from captiond.store.engine import Engine
-from captiond.store.tasks import Backlog
+from captiond.store.queueview import Backlog
 from captiond.web.async_tasks.async_captioning import accept
 from captiond.web.async_tasks.task_queue import TaskQueue
 from captiond.web.uploading.forms import Form

@@ -12,7 +12,7 @@ from sqlalchemy import event, text
 from starlette.types import ASGIApp
 
 from captiond.messages import Drain, TasksChanged
-from captiond.store import tasks
+from captiond.store import queueview, tasks
 from captiond.store.engine import Engine, writing
 from captiond.store.history import START, Place
 from captiond.store.snapshots import read_state
@@ -97,7 +97,7 @@ async def test_each_result_arrives_as_it_is_stored(
 @pytest.mark.parametrize("images", [3, RESULTS, 2 * RESULTS + 1])
 async def test_a_client_goes_on_after_any_event(app: ASGIApp, store: Engine, images: int) -> None:
     await add_task(store, "t", images, refused=[images // 2])
-    while (await tasks.backlog(store)).images:
+    while (await queueview.backlog(store)).images:
         await run_task(store, 7)
     body = await whole(app)
     seen = events(body)

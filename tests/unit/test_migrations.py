@@ -7,7 +7,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from captiond.store import consistency, leases, tasks
+from captiond.store import consistency, leases, queueview
 from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.migrate import head, migrations_folder, prepare_database
 from captiond.store.upgrade import alembic_config
@@ -76,6 +76,6 @@ async def test_open_images_are_counted_and_claims_of_the_earlier_version_wait_ag
         assert counted == {"waits": 2, "runs": 2, "finished": 0}
         assert await consistency.contradictions(engine) == []
         assert await leases.recover(engine, "node") == 1
-        assert (await tasks.backlog(engine)).images == 4
+        assert (await queueview.backlog(engine)).images == 4
     finally:
         await engine.dispose()

@@ -27,7 +27,7 @@ from captiond.errors import (
     StoreUnreachable,
 )
 from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage
-from captiond.store import backend, claims, consistency, leases, tasks
+from captiond.store import backend, claims, consistency, leases, queueview, tasks
 from captiond.store.backend import Phase
 from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing
 from captiond.store.migrate import check_undamaged, prepare_database
@@ -327,7 +327,7 @@ async def test_the_same_key_in_two_processes_is_one_task(store_address: Database
         )
     )
     assert len(set(ids)) == 1
-    assert (await tasks.backlog(engines[0])).images == 2
+    assert (await queueview.backlog(engines[0])).images == 2
     for engine in engines:
         await engine.dispose()
 
@@ -473,11 +473,11 @@ async def test_a_task_whose_commit_has_no_answer_is_accepted_once(
     losses = 1
     assert await tasks.create_tasks(store, [task("t", 2), task("k", 1, key="k")]) == ["t", "k"]
     assert losses == 0
-    assert (await tasks.backlog(store)).images == 3
+    assert (await queueview.backlog(store)).images == 3
     losses = 2
     with pytest.raises(StoreUncertain):
         await tasks.create_tasks(store, [task("u", 3)])
-    assert (await tasks.backlog(store)).images == 6
+    assert (await queueview.backlog(store)).images == 6
     losses = 1
     with pytest.raises(StoreUncertain):
         await claim(store, 6)

@@ -14,7 +14,7 @@ from captiond.config import LimitSettings
 from captiond.errors import QueueFull
 from captiond.messages import State
 from captiond.store.engine import Engine
-from captiond.store.tasks import Backlog
+from captiond.store.queueview import Backlog
 from captiond.supervisor.drainrate import SLOT_SECONDS, SLOTS, DrainRate, two_digits
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.statusboard import StatusBoard

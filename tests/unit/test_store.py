@@ -30,7 +30,7 @@ from captiond.jobs import (
     Status,
     TaskView,
 )
-from captiond.store import captions, claims, leases, sqlite_file, tasks
+from captiond.store import captions, claims, leases, queueview, sqlite_file, tasks
 from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing
 from captiond.store.maintenance import checkpoint
 from captiond.store.migrate import prepare_database
@@ -263,7 +263,7 @@ async def test_the_same_key_is_the_same_task_however_many_come_at_once(engine: E
         for number in range(20):
             group.start_soon(send, number)
     assert len(set(found)) == 1
-    assert (await tasks.backlog(engine)).images == 2
+    assert (await queueview.backlog(engine)).images == 2
     with pytest.raises(KeyReused):
         await tasks.create_task(engine, task("other", 2, key="k", digest="e"))
 

@@ -150,7 +150,7 @@ import asyncio, sys
 from pathlib import Path
 from captiond.errors import CaptiondError
 from captiond.jobs import NewImage, NewTask, Refused
-from captiond.store import tasks
+from captiond.store import queueview, tasks
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 
@@ -165,7 +165,7 @@ async def main(path):
             await action
         except CaptiondError as error:
             print(type(error).__name__, error)
-    print((await tasks.backlog(engine)).images)
+    print((await queueview.backlog(engine)).images)
     await engine.dispose()
 
 asyncio.run(main(Path(sys.argv[1])))

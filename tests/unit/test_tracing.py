@@ -11,7 +11,7 @@ from captiond.clients import RequestOrigin
 from captiond.jobs import DEFAULT_OPTIONS, NewImage, NewTask, Options, SpooledImage
 from captiond.messages import Timings
 from captiond.spans import stages
-from captiond.store import claims, tasks
+from captiond.store import claims, snapshots, tasks
 from captiond.store.engine import Engine
 from captiond.store.results import options_from, options_text
 from captiond.tracing import start_tracing, tracing_wanted
@@ -105,8 +105,8 @@ async def test_a_task_keeps_its_trace_for_the_next_start(store: Engine) -> None:
     claimed = await claims.claim(store, 1, owner="node/model0", now=2.0)
     assert [claim.options.origin for claim in claimed.claims] == [ORIGIN]
     assert [claim.accepted_at for claim in claimed.claims] == [1.0]
-    assert await tasks.read_origin(store, "task_1") == ORIGIN
-    assert await tasks.read_origin(store, "task_2") is None
+    assert await snapshots.read_origin(store, "task_1") == ORIGIN
+    assert await snapshots.read_origin(store, "task_2") is None
 
 
 @pytest.mark.parametrize("translation", [0.0, 8.0])

@@ -4,7 +4,7 @@ from starlette.requests import Request
 
 from captiond.errors import TaskNotFound
 from captiond.keys import Scope
-from captiond.store import tasks
+from captiond.store import queueview, tasks
 from captiond.web.access.admission import ClientLimited, admission_of, check_images
 from captiond.web.access.guard import key_in
 from captiond.web.access.identity import client_of
@@ -70,7 +70,7 @@ async def check_waiting(request: Request, images: int) -> None:
     if not most:
         return
     check_images(images, most)
-    backlog = await tasks.backlog(services_of(request).engine, client_of(request).name)
+    backlog = await queueview.backlog(services_of(request).engine, client_of(request).name)
     if backlog.images + images > most:
         raise ClientLimited(
             f"{most} images of this client may wait in tasks, and {backlog.images} do",

@@ -12,8 +12,8 @@ from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.keys import Scope
 from captiond.store import tasks
+from captiond.store.queueview import Backlog
 from captiond.store.replays import EarlierTask, earlier_task
-from captiond.store.tasks import Backlog
 from captiond.web import schemas
 from captiond.web.access.guard import key_in
 from captiond.web.access.identity import client_of

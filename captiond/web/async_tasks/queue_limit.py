@@ -4,7 +4,7 @@ import math
 
 from captiond.config import LimitSettings
 from captiond.errors import QueueFull
-from captiond.store.tasks import Backlog
+from captiond.store.queueview import Backlog
 
 UNKNOWN_SECONDS = 30  # Retry-After if it is not known how fast images are finished
 MOST_SECONDS = 600

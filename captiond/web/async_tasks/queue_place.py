@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from captiond.jobs import Status, TaskState
 from captiond.shares import images_before, images_until
 from captiond.store.engine import Engine
-from captiond.store.queueview import QueueView, queue_view
-from captiond.store.tasks import Backlog
+from captiond.store.queueview import Backlog, QueueView, queue_view
 from captiond.web.async_tasks.task_queue import TaskQueue
 
 FRESH_SECONDS = 1.0  # a place is computed once in this time, however many clients ask

@@ -6,9 +6,9 @@ Most of the time of a transaction is its fsync, so tasks that arrive at the same
 import asyncio
 
 from captiond.jobs import NewTask
-from captiond.store import tasks
+from captiond.store import queueview, tasks
 from captiond.store.engine import Engine
-from captiond.store.tasks import Backlog
+from captiond.store.queueview import Backlog
 from captiond.store.together import Together
 
 COUNT_SECONDS = 1.0  # how often the backlog is read from the database, at most
@@ -51,7 +51,7 @@ class TaskQueue:
         async with self._counting:
             begun = self._now()
             if begun >= self._next_count:
-                self._backlog = await tasks.backlog(self._engine)
+                self._backlog = await queueview.backlog(self._engine)
                 taken = self._now() - begun
                 self._next_count = begun + max(COUNT_SECONDS, PAUSE * taken)
         return self._backlog
