@@ -100,6 +100,9 @@ NEVER_SENT = {
     "model_missing",  # a reason of model_not_ready
     "model_broken",
     "withdrawn",  # nobody waits for the answer
+    "import_cancelled",  # of imports: commands, and rows of result files
+    "import_not_found",
+    "reference_unreadable",
     "invalid_image",  # base classes
     "bad_request",
     "unavailable",
