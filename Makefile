@@ -12,7 +12,7 @@
 #                    ImageMagick 6, libvips, and the encoders of AVIF, HEIC and JPEG XL
 # make metrics-check run the queries of config/prometheus and config/grafana in a real Prometheus;
 #                    needs prometheus and promtool (PROMETHEUS=PROGRAM PROMTOOL=PROGRAM)
-# make ray-check     run captiond ray as a command, which takes some minutes
+# make ray-check     run captiond on a real Ray of this machine, which takes some minutes
 # make guards        remove each guard; its test must fail (takes an hour; RESUME=--resume goes on)
 # make bench         measure this machine
 # make gpu-wheels    collect what a machine with a GPU and no package index lacks

@@ -159,8 +159,9 @@ def test_an_image_whose_caption_kills_its_tagger_is_poison(
     check_only_one_failed(faulty.service.finished(task_id), place, "poison_image")
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_split(faulty: Faulty, place: int) -> None:
+def test_a_batch_that_does_not_fit_into_memory_is_split(faulty: Faulty) -> None:
     deaths = faulty.deaths()
+    place = NEIGHBOURS // 2 + 1  # in the second batch: the first one may have few images
     task_id = faulty.send_among_neighbours("out_of_memory", place)
     check_none_failed(faulty.service.finished(task_id))
     assert faulty.service.logged("out_of_memory")

@@ -279,6 +279,7 @@ def results_without_scores(lines: str) -> list[dict[str, object]]:
         for fields in (result, *result.get("tag_details", ())):
             fields.pop("score", None)
             fields.pop("confidence", None)
+            fields.pop("tag_en", None)  # no tag is translated, and only the service says so
     return results
 
 

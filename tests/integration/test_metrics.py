@@ -154,6 +154,8 @@ def test_every_metric_has_a_series_once_the_service_has_worked(service: Service)
     assert empty <= GPU_ONLY | {
         "captiond_files_refused_total",
         "captiond_http_errors_total",
+        "captiond_object_read_seconds",
+        "captiond_translations_total",
         "captiond_webhook_call_seconds",
     }
 

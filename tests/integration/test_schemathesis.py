@@ -137,6 +137,7 @@ def make_plausible_document(name: str, body: Any) -> None:
 def make_plausible_body(body: dict[str, Any], *, in_json: bool) -> None:
     usual: dict[str, Any] = {
         "callback_url": "http://hooks.example/",
+        "caption_language": "en",  # without a model for translations
         "language": "en",
         "path": "red_circle.png",
         "rerank": False,  # this model cannot do it

@@ -18,7 +18,7 @@ from captiond.decoding.decode import (
 )
 from captiond.decoding.files.plain import PlainFile
 from captiond.decoding.parts import boxes_of
-from captiond.errors import ImageError, ImageTooSlow, TooManyPixels
+from captiond.errors import ImageError, ImageTooSlow, ImageTypeRefused, TooManyPixels
 from tests.imagefiles import BOMBS, SIDE, blank_png, encoded, picture, variants, with_screen
 
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)
@@ -97,7 +97,7 @@ def test_expensive_files_are_refused_before_their_pixels_are_decoded(name: str) 
         decode(BytesIO(BOMBS[name]()), GEOMETRY, SETTINGS, needed.append)
         assert name in cheap
         assert needed[0] < 250 * MIB
-    except (ImageTooSlow, TooManyPixels):
+    except (ImageTooSlow, ImageTypeRefused, TooManyPixels):
         assert name not in cheap
         assert needed == []
 
