@@ -6,6 +6,7 @@ Only tests that start services of their own are spread freely.
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -96,3 +97,11 @@ def png(number: int, side: int = 96) -> bytes:
     buffer = BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Handle SIGINT: background jobs of a shell ignore it, and so do the processes they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

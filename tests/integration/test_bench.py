@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -50,14 +49,6 @@ def test_every_figure_is_there_and_plausible(tmp_path: Path) -> None:
     assert report["peak_bytes"] > 100e6
     assert report["suggested"]["batch_size"] in report["plan"]["sizes"]
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Handle SIGINT: background jobs of a shell ignore it, and so do the processes they start."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -19,7 +19,7 @@ from tests.conftest import png
 from tests.patience import PATIENCE
 from tests.service import MODEL, ONE_THREAD, query, wait_for
 
-IMAGES, SHARD = 960, 8  # so many that a command is stopped in the middle
+IMAGES, SHARD = 320, 8  # so many that a command is stopped in the middle
 BAD = 17  # the number of a file that is no image
 
 
@@ -94,6 +94,7 @@ def state_of(photos: Path) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_killed_and_stopped_imports_go_on(photos: Path) -> None:
     """One is killed, and one is stopped by Ctrl-C. Two that share the rest finish it."""
     with importing(photos) as killed:
