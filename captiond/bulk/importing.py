@@ -93,7 +93,7 @@ def only_the_first() -> Iterator[None]:
         first: BaseException = errors
         while isinstance(first, BaseExceptionGroup):
             first = first.exceptions[0]
-        raise first from None
+        raise first from errors  # a traceback shows the others
 
 
 async def keep_claims(run: ImportRun) -> None:

@@ -24,7 +24,7 @@ class Generated:
 
     Some viewers misread some files. Such a file has a `twin`: a file with the same pixels in a
     form that the viewer reads rightly, and which it shows instead. `size` is the upright width and
-    height that are told, if they are not those of what is shown. `refused` is what the message
+    height in captiond's result, if the picture that is shown has others. `refused` is what the message
     says if captiond refuses the file by its kind.
     """
 

@@ -280,7 +280,7 @@ def test_credentials_come_from_variables(server: S3Server, monkeypatch: pytest.M
 async def test_a_file_of_credentials_is_read_again(
     server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that is wrong for a while is told, and does no lasting harm."""
+    """A file that is wrong for a while is reported in the log, and does no lasting harm."""
     monkeypatch.setattr("captiond.spool.access_keys.LIFETIME", timedelta(0))
     file = tmp_path / "credentials"
 
