@@ -83,21 +83,6 @@ def test_jpeg_2000_is_read(options: dict[str, object]) -> None:
     assert difference(pixels, shown(encoded(picture().convert("L"), "PNG"))[0]) < 1
 
 
-def with_depth(stream: bytes, bits: int) -> bytes:
-    """Return a bare codestream that says that its samples have so many bits."""
-    changed = bytearray(stream)
-    changed[42::3][:3] = bytes((bits - 1,)) * 3
-    for at in (42, 45, 48):
-        changed[at] = bits - 1
-    return bytes(changed)
-
-
-def test_colours_of_more_than_8_bits_are_refused_in_jpeg_2000() -> None:
-    stream = encoded(picture(), "JPEG2000", no_jp2=True)
-    with pytest.raises(ImageTypeRefused, match="in colour with 12 bits"):
-        shown(with_depth(stream, 12))
-
-
 def test_metadata_of_a_jpeg_2000_are_left_out() -> None:
     whole = encoded(picture(), "JPEG2000")
     at = whole.index(b"jp2c") - 4
