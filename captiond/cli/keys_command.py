@@ -142,7 +142,7 @@ def list_keys(*, config: Config = None, data: Data = None, assignments: Set = No
     """List all keys with their scopes and limits: as a table on a terminal, as JSON in a pipe.
 
     The keys of the settings and of the file of keys are listed, too. Keys in a systemd credential
-    are listed only where the command has that credential, as the service has.
+    are listed only if the command has this credential, as the service has it.
     """
     from captiond.cli import key_views
 

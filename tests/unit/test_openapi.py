@@ -118,6 +118,19 @@ def test_every_field_of_a_body_is_described() -> None:
     assert missing == []
 
 
+def test_fields_of_dialects_are_not_described_as_ours() -> None:
+    """`done` is a number in the progress of a task, and true or false in Ollama's answers."""
+    own = document([each for each in OPERATIONS if each.dialect is None], {})
+    wrong = [
+        f"{name}.{field}"
+        for name, schema in API["components"]["schemas"].items()
+        if name not in own["components"]["schemas"]
+        for field, each in schema.get("properties", {}).items()
+        if each.get("description") in FIELDS.values()
+    ]
+    assert wrong == []
+
+
 def test_every_text_about_a_field_is_used() -> None:
     schemas = API["components"]["schemas"]
     fields = {field for each in schemas.values() for field in each.get("properties", ())}
