@@ -154,7 +154,7 @@ def conflicts(
 def language_conflicts(
     wanted: RequestOptions, given: Mapping[str, Any], settings: Settings
 ) -> Iterator[Problem]:
-    """Yield a problem if there is no such language of captions, or if it excludes that of the tags."""
+    """Yield a problem if captions cannot be in a language, or if it excludes that of the tags."""
     asked, languages = wanted.caption_language, settings.translation.languages
     if asked is not None and asked not in languages:
         message = f"Input should be one of these languages: {', '.join(languages)}"
