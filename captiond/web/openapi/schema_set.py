@@ -36,11 +36,14 @@ class SchemaSet:
             ref_template=REF,
             schema_generator=UntitledFields,
         )
-        self.shared: dict[str, Schema] = shared.get("$defs", {})
+        named: dict[str, Schema] = shared.get("$defs", {})
         self._schemas = {
             (id(kind), mode): by_number[number, mode] for number, (kind, mode) in enumerate(types)
         }
         self._types = types  # an id is that of one type as long as the type exists
+        # pydantic also defines types that only the code uses, behind a schema of their own.
+        used = names_in(list(self._schemas.values()), named)
+        self.shared = {name: schema for name, schema in named.items() if name in used}
         own = types_of(each for each in table if each.dialect is None)
         for name in names_in([self.of(*each) for each in own], self.shared):
             describe_fields(name, self.shared[name])
