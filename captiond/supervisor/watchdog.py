@@ -40,7 +40,7 @@ class Progress:
 
 
 class Watchdog:
-    """Tells systemd again and again that captions work.
+    """Reports to systemd regularly that captions work.
 
     `waiting` returns whether images wait for a model that is ready, and `finished` how many images
     have been finished so far. In a stop (`stopping`), nobody accepts requests any more, and the
