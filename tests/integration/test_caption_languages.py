@@ -306,6 +306,8 @@ def test_the_check_names_models_that_do_not_work(model: Path, tmp_path: Path) ->
         str(tmp_path / "data"),
         "--set",
         "model.name=captiond/scenes",
+        "--port",
+        "0",
         cwd=tmp_path,
         **languages(model),
     )
