@@ -9,6 +9,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.cli.streams import writing_to
 from captiond.config import Settings
 
 RESULTS_AT_ONCE = 500
@@ -38,8 +39,8 @@ def export(
 ) -> None:
     """Write the results that a task or an import has so far, whether or not the service runs.
 
-    They are in the order of the images, and are read and written one after the other, so their
-    number does not matter. In a pipe they are JSON lines.
+    The results are in the order of the images. They are written as they are read, so a task may
+    have any number of them. In a pipe they are JSON lines.
     """
     from captiond.cli.formats import Format
 
@@ -49,7 +50,7 @@ def export(
     if output is None:
         asyncio.run(write_results(settings, name, chosen, sys.stdout))
         return
-    with output.open("w", encoding="utf-8", newline="") as file:
+    with writing_to(output), output.open("w", encoding="utf-8", newline="") as file:
         asyncio.run(write_results(settings, name, chosen, file))
 
 

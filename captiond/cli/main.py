@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from captiond.cli.keys_command import keys_app
 from captiond.cli.plain_help import use_plain_help
 from captiond.cli.pull_command import pull
 from captiond.cli.ray_command import ray
+from captiond.cli.streams import OutputFailed, writing_to
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
 from captiond.processes.collector import without_gc
@@ -47,6 +49,11 @@ def run() -> int:
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     try:
         status = int(app(prog_name="captiond", standalone_mode=False) or 0)
+        sys.stdout.flush()
+    except OutputFailed as error:
+        return fail(str(error), EXIT_FAILED)
+    except BrokenPipeError:
+        return EXIT_FAILED
     except TyperException as error:
         return fail(usage_text(error), EXIT_WRONG_USAGE)
     except SettingsError as error:
@@ -108,7 +115,7 @@ def serve(
         bool,
         typer.Option(
             "--no-model",
-            help="Run no model: other nodes caption, which share the database and the uploads.",
+            help="Run no model. Other nodes caption; they share the database and the uploads.",
         ),
     ] = False,
     assignments: Set = None,
@@ -149,8 +156,8 @@ def worker(
 ) -> None:
     """Caption images that other nodes receive, until Ctrl-C or SIGTERM.
 
-    The nodes share a PostgreSQL database and the uploads in object storage. Of HTTP, this node
-    serves only /health, /livez, /readyz, /version and /metrics. Signals are those of serve.
+    The nodes share a PostgreSQL database and the uploads in object storage. Over HTTP, this node
+    serves only /health, /livez, /readyz, /version and /metrics. Signals work as in captiond serve.
     """
     with without_gc():
         from captiond.cli.serve_command import serve_forever
@@ -287,13 +294,27 @@ def tune(
 
 
 @app.command()
-def check(*, config: Config = None, data: Data = None, assignments: Set = None) -> None:
-    """Check the data folder, the models and the tag pipelines.
+def check(
+    *,
+    config: Config = None,
+    data: Data = None,
+    host: Annotated[str | None, setting("server", "host", metavar="ADDRESS")] = None,
+    port: Annotated[int | None, setting("server", "port")] = None,
+    model: Model = None,
+    device: Device = None,
+    assignments: Set = None,
+) -> None:
+    """Check the address, the data folder, the models and the tag pipelines.
 
     Each part gets one line, which says how to repair what is wrong. The last line is the verdict.
-    The exit status is 1 if captiond could not write captions and tags.
+    The exit status is 1 if captiond could not serve captions and tags. Nothing is changed, so the
+    service may run meanwhile. Give the same flags as to serve.
     """
-    settings = settings_from(config, {}, data=data, assignments=assignments)
+    flags: dict[str, dict[str, Any]] = {
+        "server": {"host": host, "port": port},
+        "model": {"name": model, "device": device},
+    }
+    settings = settings_from(config, flags, data=data, assignments=assignments)
     provide_temporary_folder(settings.data.dir)
     with without_gc():
         from captiond.cli.check_command import check as check_parts  # this imports torch
@@ -328,7 +349,8 @@ def openapi(
     if output is None:
         typer.echo(text)
     else:
-        output.write_text(text + "\n", "utf-8")
+        with writing_to(output):
+            output.write_text(text + "\n", "utf-8")
 
 
 app.command()(completion)
