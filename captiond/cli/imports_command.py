@@ -131,6 +131,8 @@ def item(state: "ImportState") -> dict[str, Any]:
         "progress": {"total": state.images, "done": state.done, "failed": state.failed},
         "listed": state.listed,
         "shards": {"total": state.shards, "open": state.open_shards},
+        "queued": state.queued,
+        "problem": state.problem,
         "sources": list(state.sources),
         "output": state.output,
         "format": state.form,
