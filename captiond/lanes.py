@@ -96,5 +96,4 @@ class Lanes(Generic[T]):
             return Lane.BULK
         if interactive:
             return Lane.INTERACTIVE
-        # guard: imports-yield
         return Lane.IMPORT if Lane.IMPORT in ready else None

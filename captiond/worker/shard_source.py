@@ -74,7 +74,6 @@ class ShardSource:
                         await self._changed.wait()
 
     def _has_room(self) -> bool:
-        # guard: imports-claim-when-idle
         return self._open < self._images.most_ahead and not self._is_busy()
 
     async def _claim(self) -> QueuedShard | None:
