@@ -17,6 +17,9 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    from captiond.cli.streams import set_up_streams
+
+    set_up_streams()
     from captiond.cli.main import run
 
     sys.exit(run())

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TextIO
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
+from captiond.cli.streams import writing_to
 from captiond.config import Settings
 
 RESULTS_AT_ONCE = 500
@@ -49,7 +50,7 @@ def export(
     if output is None:
         asyncio.run(write_results(settings, name, chosen, sys.stdout))
         return
-    with output.open("w", encoding="utf-8", newline="") as file:
+    with writing_to(output), output.open("w", encoding="utf-8", newline="") as file:
         asyncio.run(write_results(settings, name, chosen, file))
 
 

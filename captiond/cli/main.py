@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from captiond.cli.keys_command import keys_app
 from captiond.cli.plain_help import use_plain_help
 from captiond.cli.pull_command import pull
 from captiond.cli.ray_command import ray
+from captiond.cli.streams import OutputFailed, writing_to
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
 from captiond.processes.collector import without_gc
@@ -47,6 +49,11 @@ def run() -> int:
     os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     try:
         status = int(app(prog_name="captiond", standalone_mode=False) or 0)
+        sys.stdout.flush()
+    except OutputFailed as error:
+        return fail(str(error), EXIT_FAILED)
+    except BrokenPipeError:
+        return EXIT_FAILED
     except TyperException as error:
         return fail(usage_text(error), EXIT_WRONG_USAGE)
     except SettingsError as error:
@@ -328,7 +335,8 @@ def openapi(
     if output is None:
         typer.echo(text)
     else:
-        output.write_text(text + "\n", "utf-8")
+        with writing_to(output):
+            output.write_text(text + "\n", "utf-8")
 
 
 app.command()(completion)

@@ -24,8 +24,8 @@ class Generated:
 
     Some viewers misread some files. Such a file has a `twin`: a file with the same pixels in a
     form that the viewer reads rightly, and which it shows instead. `size` is the upright width and
-    height in captiond's result, if the picture that is shown has others. `refused` is what the message
-    says if captiond refuses the file by its kind.
+    height in captiond's result, if the picture that is shown has others. `refused` is what the
+    message says if captiond refuses the file by its kind.
     """
 
     kind: str

@@ -39,9 +39,13 @@ BRADFORD = np.array(
 )
 
 
-@cache
 def picture() -> Image.Image:
-    """Return the picture, RGB."""
+    """Return the picture, RGB: a copy, which a test may change."""
+    return drawn().copy()
+
+
+@cache
+def drawn() -> Image.Image:
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / np.array([HEIGHT, WIDTH]).reshape(2, 1, 1)
     grain = np.random.default_rng(2).normal(0, 4, (HEIGHT, WIDTH, 1))
     wave = np.sin(9 * x + 5 * y) * np.cos(7 * y)
