@@ -22,7 +22,6 @@ from captiond.store import queued_shards
 from captiond.store.engine import Engine
 from captiond.store.outage import StorageOutage
 from captiond.store.patience import until_stored
-from captiond.store.queued_shards import QueuedShard
 from captiond.store.shard_claims import EXTEND_SECONDS, finish_shard
 from captiond.worker.shard_images import ReferenceOutcome, ShardImages, ShardInHand
 
@@ -62,12 +61,7 @@ class ShardSource:
             group.create_task(self._keep_claims())
             while True:
                 self._changed.clear()
-                shard = await self._claim() if self._has_room() else None
-                if shard is not None:
-                    hand = ShardInHand(shard)
-                    self._hands.add(hand)
-                    self._open += len(hand.addresses)
-                    group.create_task(self._work_at(hand))
+                if self._has_room() and await self._begin_next(group):
                     continue
                 with suppress(TimeoutError):
                     async with asyncio.timeout(POLL_SECONDS):
@@ -76,13 +70,19 @@ class ShardSource:
     def _has_room(self) -> bool:
         return self._open < self._images.most_ahead and not self._is_busy()
 
-    async def _claim(self) -> QueuedShard | None:
+    async def _begin_next(self, group: asyncio.TaskGroup) -> bool:
+        """Claim a shard, and let a task of `group` work at it. Return False if none waits."""
         now = time.monotonic()
         resting = [name for name, rest in self._rests.items() if rest.until > now]
-        claimed = None
         with self._outage.tolerated():
-            claimed = await queued_shards.claim_next(self._engine, self._owner, without=resting)
-        return claimed
+            shard = await queued_shards.claim_next(self._engine, self._owner, without=resting)
+            if shard is not None:
+                hand = ShardInHand(shard)
+                self._hands.add(hand)
+                self._open += len(hand.addresses)
+                group.create_task(self._work_at(hand))
+                return True
+        return False
 
     async def _keep_claims(self) -> None:
         """Extend the claims again and again. Drop the shards whose claim is lost or cancelled."""
