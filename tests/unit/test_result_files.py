@@ -244,6 +244,41 @@ def test_types_without_metadata_are_reported_before_any_work(
     assert bad["error"].startswith("captiond cannot write into files of the type gif; ")
 
 
+def test_what_can_be_written_is_written_and_the_rest_is_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GIF has no place for metadata, but a text file can lie beside it."""
+    (folder / "d.gif").write_bytes(saved("GIF"))
+    assert not run(folder, asked("txt", embed=True))
+    assert (folder / "d.txt").read_text() == "a boat\n"
+    *good, bad = printed(capsys)
+    assert [len(each["files"]) for each in good] == [2, 2, 2]
+    assert (bad["caption"], bad["code"]) == ("a boat", "no_place_for_metadata")
+    assert [Path(each["path"]).name for each in bad["files"]] == ["d.txt"]
+    # A later run reports it again, without any work.
+    captions = Captions()
+    assert not run(folder, asked("txt", embed=True, skip=True), captions)
+    assert captions.asked == []
+    (again,) = printed(capsys)
+    assert (again["error"], again["code"]) == (bad["error"], bad["code"])
+
+
+def test_each_destination_is_tried_and_each_error_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b.png", "c.png"):
+        (folder / name).unlink()
+    (folder / "a.json").mkdir()
+    (folder / "a.png.xmp").write_text("no XMP")
+    assert not run(folder, asked("json", "xmp", "txt"))
+    (result,) = printed(capsys)
+    assert [Path(each["path"]).name for each in result["files"]] == ["a.txt"]
+    first, second = result["error"].split("; ", 1)
+    assert first.startswith(f"{folder / 'a.json'}: ")
+    assert f"{folder / 'a.png.xmp'}: " in second
+    assert result["code"] == "file_not_written"
+
+
 def test_what_a_kill_has_left_behind_is_removed_by_the_next_run(folder: Path) -> None:
     names = [".captiond-0123456789abcdef", ".captiond-0123456789abcdef.png", ".captiond-notes"]
     for name in names:
