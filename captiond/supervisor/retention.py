@@ -9,8 +9,8 @@ import structlog
 from captiond.config import Settings
 from captiond.store import expiry
 from captiond.store.engine import Engine
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.cleaner import SpoolCleaner
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.steadyclock import SteadyClock
 
 log = structlog.get_logger()

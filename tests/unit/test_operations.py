@@ -101,7 +101,6 @@ NEVER_SENT = {
     "model_broken",
     "withdrawn",  # nobody waits for the answer
     "import_cancelled",  # of imports: commands, and rows of result files
-    "import_not_found",
     "reference_unreadable",
     "invalid_image",  # base classes
     "bad_request",
