@@ -138,7 +138,7 @@ def read_tags(path: Path) -> tuple[VocabularyTag, ...]:
     if not tags:
         raise wrong_file(path, "has no tag; write one on each line")
     if len(tags) > MOST_TAGS:
-        raise wrong_file(path, f"has {len(tags)} tags; the most are {MOST_TAGS}")
+        raise wrong_file(path, f"has {len(tags)} tags; at most {MOST_TAGS} are allowed")
     return tuple(tags.values())
 
 

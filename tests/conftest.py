@@ -5,14 +5,17 @@ Only tests that start services of their own are spread freely.
 """
 
 import gc
+import logging
 import os
 import signal
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import structlog
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
@@ -60,10 +63,33 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
     return ByFile(config, log)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def uncached_loggers() -> Iterator[None]:
+    """Let the loggers of modules follow each new configuration of the log.
+
+    captiond configures it once for each process, so its loggers keep the first configuration. Tests
+    run commands of captiond in their own process, one after the other.
+    """
+    configure = structlog.configure
+
+    def configure_without_cache(**settings: Any) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})
+
+    with patch.object(structlog, "configure", configure_without_cache):
+        yield
+
+
 @pytest.fixture(autouse=True)
-def usual_umask() -> None:
-    """Start each test with the usual umask: commands of captiond that an earlier one ran set it."""
+def usual_process() -> Iterator[None]:
+    """Start each test with the usual umask and log, which commands of captiond change."""
     os.umask(0o022)
+    level, handlers = logging.root.level, logging.root.handlers
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+        logging.root.setLevel(level)
+        logging.root.handlers = handlers
 
 
 @pytest.fixture(scope="session")

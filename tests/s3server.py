@@ -85,6 +85,13 @@ class S3Server:
         """Store an object."""
         self.client.put_object(Bucket=BUCKET, Key=f"{PREFIX}/{name}", Body=content)
 
+    def get(self, name: str) -> bytes:
+        """Return the content of an object."""
+        content: bytes = self.client.get_object(Bucket=BUCKET, Key=f"{PREFIX}/{name}")[
+            "Body"
+        ].read()
+        return content
+
     def clear(self) -> None:
         """Delete all objects."""
         for name in self.names():

@@ -115,7 +115,7 @@ def serve(
         bool,
         typer.Option(
             "--no-model",
-            help="Run no model: other nodes caption, which share the database and the uploads.",
+            help="Run no model. Other nodes caption; they share the database and the uploads.",
         ),
     ] = False,
     assignments: Set = None,
@@ -156,8 +156,8 @@ def worker(
 ) -> None:
     """Caption images that other nodes receive, until Ctrl-C or SIGTERM.
 
-    The nodes share a PostgreSQL database and the uploads in object storage. Of HTTP, this node
-    serves only /health, /livez, /readyz, /version and /metrics. Signals are those of serve.
+    The nodes share a PostgreSQL database and the uploads in object storage. Over HTTP, this node
+    serves only /health, /livez, /readyz, /version and /metrics. Signals work as in captiond serve.
     """
     with without_gc():
         from captiond.cli.serve_command import serve_forever

@@ -189,7 +189,7 @@ class Dispatcher:
 
         A client that has no image waiting may always send one request, unless there are as many
         clients as images may wait. Any further request has to fit into the client's share and into
-        the queue. The share leaves room for one more client, so nobody can fill the queue.
+        the queue. The share leaves one for a further client, so nobody can fill the queue.
         """
         mine = self._waiting.waiting(client.name) + self._known_only.waiting(client.name)
         clients = self._waiting.clients + self._known_only.clients

@@ -31,7 +31,7 @@ class ReadFile:
 
 
 class KeyRing:
-    """Reads the keys again and again, so that changes need no restart.
+    """Reads the keys regularly, so that changes need no restart.
 
     `environ` is the environment, which names the folder of systemd credentials.
     """

@@ -25,7 +25,7 @@ OnReports = Callable[[Mapping[str, NodeReport | None]], None]
 class Membership:
     """Keeps the lease on this node's claims, and takes over the claims of nodes that are dead.
 
-    `on_reports` gets the reports of the other nodes again and again. `uploads` is `[uploads] url`.
+    `on_reports` gets the reports of the other nodes regularly. `uploads` is `[uploads] url`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Membership:
         return self._outage.lasts
 
     async def run_renewals(self) -> None:
-        """Renew the lease of this node again and again, and look for nodes that are dead."""
+        """Renew the lease of this node regularly, and look for nodes that are dead."""
         while True:
             with self._outage.tolerated():
                 await self._renew()

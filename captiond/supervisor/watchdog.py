@@ -41,7 +41,7 @@ class Progress:
 
 
 class Watchdog:
-    """Tells systemd again and again that captions work.
+    """Reports to systemd regularly that captions work.
 
     `waiting` returns whether images wait for a model that is ready, and `finished` how many images
     have been finished so far. `cannot_store` returns whether results wait for the database. In a

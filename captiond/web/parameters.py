@@ -66,7 +66,7 @@ FOLLOW = ParameterSpec(
     "follow",
     "query",
     "false: send the events that there are, and end. A proxy may hold a stream back, and too many "
-    "clients may wait; a client can then ask again and again.",
+    "clients may wait; a client can then poll.",
     bool,
 )
 LAST_EVENT_ID = ParameterSpec(

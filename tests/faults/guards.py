@@ -62,7 +62,7 @@ class Guard:
 DISK, KILLS, POISON, CLIENTS = (
     f"tests/faults/test_{name}.py -k " for name in ("disk", "kills", "poison", "clients")
 )
-POSTGRES = "tests/unit/test_postgres.py -k "
+RESTARTS, SHARING = (f"tests/unit/test_postgres_{name}.py -k " for name in ("restarts", "sharing"))
 NODES = "tests/unit/test_nodes.py -k "
 CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
@@ -86,11 +86,11 @@ GUARDS = (
     Guard("one-task-for-a-key", always, CLIENTS + "the_same_key"),
     Guard("damaged-database", never, DISK + "damaged_database"),
     Guard("retry-until-stored", uncaught, DISK + "results_wait"),
-    Guard("accepted-once", uncaught, POSTGRES + "accepted_once"),
+    Guard("accepted-once", uncaught, RESTARTS + "accepted_once"),
     Guard("claims-of-lost-answers", never, "tests/unit/test_assignment.py -k answer"),
-    Guard("dead-connections-replaced", never, POSTGRES + "old_connections"),
+    Guard("dead-connections-replaced", never, RESTARTS + "old_connections"),
     Guard("file-of-an-uncertain-task", uncaught, "tests/unit/test_acceptance.py -k may_have_been"),
-    Guard("repeat-after-conflict", uncaught, POSTGRES + "deadlock"),
+    Guard("repeat-after-conflict", uncaught, SHARING + "deadlock"),
     # ---------------------------------------------------------------- several nodes
     Guard("attempt-fence-of-asks", without_argument, NODES + "own_late_result"),
     Guard("deliveries-of-one-node", value("update(DeliveryRow)"), NODES + "called_by_one_node"),
@@ -99,7 +99,7 @@ GUARDS = (
     Guard("nodes-without-common-uploads", never, NODES + "uploads_of_others"),
     Guard("poll-for-lost-answers", value("asyncio.timeout(None)"), NODES + "sent_again"),
     Guard("poll-for-lost-asks", value("asyncio.timeout(None)"), NODES + "without_a_notice"),
-    Guard("tasks-locked-before-results", remove, POSTGRES + "revisions"),
+    Guard("tasks-locked-before-results", remove, SHARING + "revisions"),
     Guard("no-copy-of-a-running-service", never, "tests/unit/test_moving.py -k in_use"),
     Guard("copies-compared", never, "tests/unit/test_moving.py -k differs"),
     Guard("no-service-on-an-unfinished-copy", never, "tests/unit/test_moving.py -k interrupted"),

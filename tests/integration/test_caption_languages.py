@@ -146,7 +146,7 @@ def test_an_unknown_language_is_refused_with_the_known_ones(german: Service) -> 
         assert response.status_code == 422
         (problem,) = response.json()["detail"]
         assert problem["loc"] == ["body", "caption_language"]
-        assert problem["msg"].endswith("there are: en, de, nl, it")
+        assert problem["msg"].endswith("one of these languages: en, de, nl, it")
 
 
 def test_the_service_says_which_languages_work(german: Service, service: Service) -> None:

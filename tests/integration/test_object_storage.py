@@ -1,6 +1,7 @@
 """A service whose uploads of tasks are in object storage, and what happens when things fail."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,51 @@ def line(server: S3Server) -> Iterator[Wire]:
         yield made
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A running service whose uploads are in a bucket behind a wire.
+
+    `accepted` has the number of images of each task that a test has sent.
+    """
+
+    service: Service
+    server: S3Server
+    line: Wire
+    accepted: dict[str, int] = field(default_factory=dict)
+
+    def accept(self, images: int = IMAGES, first: int = 0) -> str:
+        task_id = accepted(self.service, images, first)
+        self.accepted[task_id] = images
+        return task_id
+
+
+@pytest.fixture(scope="module")
+def shared(own_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stored]:
+    data = tmp_path_factory.mktemp("stored") / "data"
+    with wire(own_s3.endpoint) as line:
+        environ = own_s3.environ(endpoint=line.endpoint)
+        with running(data, **FRESH, **environ) as service:
+            made = Stored(service, own_s3, line)
+            yield made
+            assert service.stop() == 0
+    check_nothing_lost(data, made.accepted)
+
+
+@pytest.fixture
+def stored(shared: Stored, server: S3Server) -> Stored:
+    """A service for all tests after which it works as before. At its end, nothing is lost."""
+    assert server is shared.server
+    return shared
+
+
+@pytest.fixture(scope="module")
+def waiting(own_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose model never comes."""
+    data = tmp_path_factory.mktemp("waiting") / "data"
+    with running_without_model(data, **own_s3.environ()) as service:
+        yield service
+
+
 def send(service: Service, images: int = IMAGES, first: int = 0) -> httpx.Response:
     files = [("images", (f"{n}.png", png(first + n))) for n in range(images)]
     return service.client.post("/async-batch-caption", files=files)
@@ -65,20 +111,18 @@ def wait_until_empty(server: S3Server) -> None:
 
 
 def test_a_task_is_captioned_from_the_bucket_while_the_model_process_is_killed(
-    data: Path, server: S3Server
+    stored: Stored,
 ) -> None:
-    with running(data, **FRESH, **server.environ()) as service:
-        with service.suspended_model():
-            task_id = accepted(service)
-            assert len(server.names()) == 1, "it is there before the client has its answer"
-            assert list((data / "spool").iterdir()) == []
-            model = service.child("model")
-            model.kill()
-            wait_until_gone([model])
-        check_captioned(service.finished(task_id))
-        wait_until_empty(server)
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: IMAGES})
+    service, server = stored.service, stored.server
+    with service.suspended_model():
+        task_id = stored.accept()
+        assert len(server.names()) == 1, "it is there before the client has its answer"
+        assert list((service.data / "spool").iterdir()) == []
+        model = service.child("model")
+        model.kill()
+        wait_until_gone([model])
+    check_captioned(service.finished(task_id))
+    wait_until_empty(server)
 
 
 def test_a_task_survives_the_death_of_the_whole_service(data: Path, server: S3Server) -> None:
@@ -97,33 +141,28 @@ def test_a_task_survives_the_death_of_the_whole_service(data: Path, server: S3Se
     check_nothing_lost(data, {task_id: IMAGES})
 
 
-def test_what_was_accepted_waits_for_a_storage_that_fails(
-    data: Path, server: S3Server, line: Wire
-) -> None:
+def test_what_was_accepted_waits_for_a_storage_that_fails(stored: Stored) -> None:
     """New tasks get 503, and calls that wait for their caption do not need the storage."""
-    with running(data, **FRESH, **server.environ(endpoint=line.endpoint)) as service:
-        with service.suspended_model():
-            first = accepted(service)
-            line.cut()
-        refused = send(service, first=100)
-        assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
-        assert int(refused.headers["retry-after"]) > 0
-        assert "nothing was accepted" in refused.json()["detail"]
-        assert "captiond-test" not in refused.text, "the bucket is the operator's business"
-        (entry,) = service.logged("upload_not_stored")
-        place = f"s3://captiond-test/uploads/of-tasks: the storage at {line.endpoint} cannot be"
-        assert entry["reason"].startswith(f"{place} reached: ")
-        service.wait_for_entries("uploads_not_readable", 1)
-        image = {"image": upload("red_circle.png")}
-        assert service.client.post("/caption", files=image).json()["caption"]
-        assert service.task(first)["progress"]["done"] == 0
-        line.repair()
-        check_captioned(service.finished(first))
-        second = accepted(service, first=100)
-        check_captioned(service.finished(second))
-        wait_until_empty(server)
-        assert service.stop() == 0
-    check_nothing_lost(data, {first: IMAGES, second: IMAGES})
+    service, line = stored.service, stored.line
+    with service.suspended_model():
+        first = stored.accept()
+        line.cut()
+    refused = send(service, first=100)
+    assert (refused.status_code, refused.json()["code"]) == (503, "storage_unavailable")
+    assert int(refused.headers["retry-after"]) > 0
+    assert "nothing was accepted" in refused.json()["detail"]
+    assert "captiond-test" not in refused.text, "the bucket is the operator's business"
+    (entry,) = service.logged("upload_not_stored")
+    place = f"s3://captiond-test/uploads/of-tasks: the storage at {line.endpoint} cannot be"
+    assert entry["reason"].startswith(f"{place} reached: ")
+    service.wait_for_entries("uploads_not_readable", 1)
+    image = {"image": upload("red_circle.png")}
+    assert service.client.post("/caption", files=image).json()["caption"]
+    assert service.task(first)["progress"]["done"] == 0
+    line.repair()
+    check_captioned(service.finished(first))
+    check_captioned(service.finished(stored.accept(first=100)))
+    wait_until_empty(stored.server)
 
 
 def test_a_service_stops_while_its_images_wait_for_the_storage(
@@ -176,42 +215,46 @@ def test_wrong_credentials_are_told_to_the_operator(data: Path, server: S3Server
     assert server.names() == set()
 
 
-def test_an_object_that_was_deleted_is_the_error_of_its_images_only(
-    data: Path, server: S3Server
+def test_an_object_that_was_deleted_is_the_error_of_its_images_only(stored: Stored) -> None:
+    """They can be retried once the operator has put it back."""
+    service, server = stored.service, stored.server
+    with service.suspended_model():
+        lost = stored.accept(images=2)
+        (name,) = server.names()
+        content = server.get(name)
+        server.clear()
+        kept = stored.accept(images=2, first=100)
+    task = service.finished(lost)
+    assert task["status"] == "FAILED"
+    assert {result["code"] for result in task["result"]} == {"spool_error"}
+    assert "gone from the object storage" in task["result"][0]["error"]
+    check_captioned(service.finished(kept), 2)
+    server.put(name, content)
+    service.client.post(f"/async-batch-caption/{lost}/retry").raise_for_status()
+    wait_for(lambda: service.task(lost)["progress"]["failed"] == 0, "the retry to be seen")
+    check_captioned(service.finished(lost), 2)
+
+
+def test_a_cancelled_task_leaves_no_object(waiting: Service, server: S3Server) -> None:
+    task_id = accepted(waiting)
+    assert len(server.names()) == 1
+    waiting.client.delete(f"/async-batch-caption/{task_id}").raise_for_status()
+    wait_until_empty(server)
+
+
+def test_an_upload_of_a_web_process_that_died_is_removed(
+    waiting: Service, server: S3Server
 ) -> None:
-    with running(data, **FRESH, **server.environ()) as service:
-        with service.suspended_model():
-            lost = accepted(service, images=2)
-            server.clear()
-            kept = accepted(service, images=2, first=100)
-        task = service.finished(lost)
-        assert task["status"] == "FAILED"
-        assert {result["code"] for result in task["result"]} == {"spool_error"}
-        assert "gone from the object storage" in task["result"][0]["error"]
-        check_captioned(service.finished(kept), 2)
-        assert service.stop() == 0
-
-
-def test_a_cancelled_task_leaves_no_object(data: Path, server: S3Server) -> None:
-    with running_without_model(data, **server.environ()) as service:
-        task_id = accepted(service)
-        assert len(server.names()) == 1
-        service.client.delete(f"/async-batch-caption/{task_id}").raise_for_status()
-        wait_until_empty(server)
-
-
-def test_an_upload_of_a_web_process_that_died_is_removed(data: Path, server: S3Server) -> None:
     """Its object was stored, and the process was killed before it wrote the row."""
-    with running_without_model(data, **server.environ()) as service:
-        kept = accepted(service)
-        (needed,) = server.names()
-        owner = needed.partition("/")[0]
-        server.put(f"{owner}/{'0' * 32}", b"orphan")
-        server.put(f"web0-of-another-machine/{'0' * 32}", b"its upload")
-        service.child("web").kill()
-        wait_for(lambda: len(server.names()) == 2, "the removal of the orphan")
-        assert server.names() == {needed, f"web0-of-another-machine/{'0' * 32}"}
-        assert service.task(kept)["status"] == "PENDING"
+    kept = accepted(waiting)
+    (needed,) = server.names()
+    owner = needed.partition("/")[0]
+    server.put(f"{owner}/{'0' * 32}", b"orphan")
+    server.put(f"web0-of-another-machine/{'0' * 32}", b"its upload")
+    waiting.child("web").kill()
+    wait_for(lambda: len(server.names()) == 2, "the removal of the orphan")
+    assert server.names() == {needed, f"web0-of-another-machine/{'0' * 32}"}
+    assert waiting.task(kept)["status"] == "PENDING"
 
 
 def test_tasks_in_the_folder_are_finished_after_the_setting_was_changed(

@@ -1,19 +1,23 @@
 """The service on a real PostgreSQL server: kills and restarts lose nothing and double nothing."""
 
 import signal
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.commands import command
 from tests.conftest import png
 from tests.on_postgres import check_each_once, on, send
 from tests.postgres import PostgresServer, postgres_server
 from tests.s3server import S3Server
-from tests.service import FRESH, captiond, running, running_without_model, wait_for
+from tests.service import FRESH, Service, captiond, running, running_without_model, wait_for
 
 NO_VARIABLES: Mapping[str, str] = {}
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
@@ -32,25 +36,49 @@ def captions(task: dict[str, Any]) -> list[bool]:
     return [result["caption"] is not None for result in task["result"]]
 
 
-def test_a_killed_model_process_and_a_restarted_server_lose_nothing(
-    server: PostgresServer, name: str, data: Path
-) -> None:
-    with running(data, **on(server, name)) as service:
-        with service.suspended_model():
-            first = send(service, 0, 6)
-            wait_for(lambda: service.task(first)["status"] == "PROCESSING", "a claim")
-            service.child("model").kill()
-        assert captions(service.finished(first)) == [True] * 6
-        second = send(service, 100, 40)
-        server.restart(signal.SIGQUIT)  # as after a crash
-        third = send(service, 200, 5)
-        assert captions(service.finished(second)) == [True] * 40
-        assert captions(service.finished(third)) == [True] * 5
-        assert service.client.get("/metrics").text.count("captiond_database_bytes") > 0
+@dataclass
+class Served:
+    """A running service, its database, and the number of images of each task."""
+
+    service: Service
+    name: str
+    accepted: dict[str, int] = field(default_factory=dict)
+
+    def send(self, first: int, images: int) -> str:
+        task = send(self.service, first, images)
+        self.accepted[task] = images
+        return task
+
+
+@pytest.fixture(scope="module")
+def served(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A service for all tests after which it works as before. At its end, nothing is lost."""
+    name, data = server.create_database(), tmp_path_factory.mktemp("served") / "data"
+    settings = {**on(server, name), "CAPTIOND_DATABASE__CONNECT_SECONDS": "1"}
+    with running(data, **settings) as service:
+        made = Served(service, name)
+        yield made
         assert service.stop() == 0
-    check_each_once(server, name, {first: 6, second: 40, third: 5})
+    check_each_once(server, name, made.accepted)
     assert server.execute("SELECT id FROM nodes", name) == []
     assert not (data / "captiond.db").exists()
+
+
+def test_a_killed_model_process_and_a_restarted_server_lose_nothing(
+    server: PostgresServer, served: Served
+) -> None:
+    service = served.service
+    with service.suspended_model():
+        first = served.send(0, 6)
+        wait_for(lambda: service.task(first)["status"] == "PROCESSING", "a claim")
+        service.child("model").kill()
+    assert captions(service.finished(first)) == [True] * 6
+    second = served.send(100, 40)
+    server.restart(signal.SIGQUIT)  # as after a crash
+    third = served.send(200, 5)
+    assert captions(service.finished(second)) == [True] * 40
+    assert captions(service.finished(third)) == [True] * 5
+    assert service.client.get("/metrics").text.count("captiond_database_bytes") > 0
 
 
 def test_a_killed_service_continues_at_its_next_start(
@@ -68,30 +96,23 @@ def test_a_killed_service_continues_at_its_next_start(
     check_each_once(server, name, {task: 4})
 
 
-def test_a_service_outlives_a_server_that_is_away(
-    server: PostgresServer, name: str, data: Path
-) -> None:
-    settings = {**on(server, name), "CAPTIOND_DATABASE__CONNECT_SECONDS": "1"}
-    with running(data, **settings) as service:
-        task = send(service, 0, 2)
-        service.finished(task)
-        server.stop()
-        try:
-            answer = service.client.get(f"/async-batch-caption/status/{task}")
-            refused = service.client.post("/async-batch-caption", files={"images": ("a", png(1))})
-            assert (answer.status_code, refused.status_code) == (503, 503)
-            assert refused.json()["code"] == "store_busy"
-            assert "Retry-After" in refused.headers
-            # What needs no database goes on.
-            caption = service.client.post("/caption", files={"image": ("a.png", png(3))})
-            assert caption.status_code == 200
-            assert service.client.get("/livez").is_success
-        finally:
-            server.start()
-        again = send(service, 10, 3)
-        assert captions(service.finished(again)) == [True] * 3
-        assert service.stop() == 0
-    check_each_once(server, name, {task: 2, again: 3})
+def test_a_service_outlives_a_server_that_is_away(server: PostgresServer, served: Served) -> None:
+    service, task = served.service, served.send(300, 2)
+    service.finished(task)
+    server.stop()
+    try:
+        answer = service.client.get(f"/async-batch-caption/status/{task}")
+        refused = service.client.post("/async-batch-caption", files={"images": ("a", png(1))})
+        assert (answer.status_code, refused.status_code) == (503, 503)
+        assert refused.json()["code"] == "store_busy"
+        assert "Retry-After" in refused.headers
+        # What needs no database goes on.
+        caption = service.client.post("/caption", files={"image": ("a.png", png(3))})
+        assert caption.status_code == 200
+        assert service.client.get("/livez").is_success
+    finally:
+        server.start()
+    assert captions(service.finished(served.send(310, 3))) == [True] * 3
 
 
 def test_two_services_share_a_database(
@@ -114,13 +135,15 @@ def test_commands_use_the_server(server: PostgresServer, name: str, data: Path) 
     url = {"CAPTIOND_DATABASE__URL": server.url(name)}
     place = f"postgresql+psycopg://captiond@/{name}?host={server.folder}&port=5432"
 
-    def run(*arguments: str, code: int = 0, **environ: str) -> str:
-        done = captiond(*arguments, "--data-dir", str(data), cwd=data.parent, **{**url, **environ})
+    def run(*arguments: str, code: int = 0, by: Run = command, **environ: str) -> str:
+        done = by(*arguments, "--data-dir", str(data), cwd=data.parent, **{**url, **environ})
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    assert f"{place}: its tables will be created at the first start" in run("check", code=1)
-    assert f"{place}: upgraded from revision None" in run("db", "upgrade")
+    assert f"{place}: its tables will be created at the first start" in run(
+        "check", code=1, by=captiond
+    )
+    assert f"{place}: upgraded from revision None" in run("db", "upgrade", by=captiond)
     assert f"{place}: is up to date" in run("db", "upgrade")
     assert run("keys", "create", "one")
     assert "one" in run("keys", "list")
@@ -129,8 +152,8 @@ def test_commands_use_the_server(server: PostgresServer, name: str, data: Path) 
     assert run("tasks", "list") is not None
     away = "postgresql+psycopg://captiond:hunter2@/x?host=/nowhere"
     settings = {"CAPTIOND_DATABASE__URL": away, "CAPTIOND_DATABASE__CONNECT_SECONDS": "1"}
-    for command, code in (("check", 1), ("serve", 1)):
-        output = run(command, code=code, **settings)
+    for name in ("check", "serve"):
+        output = run(name, code=1, by=captiond, **settings)
         assert "captiond:***@/x" in output
         assert "check that the server runs" in output
         assert "hunter2" not in output

@@ -130,7 +130,7 @@ def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
     for folder in ("captiond", "migrations"):
         shutil.copytree(root / folder, tmp_path / folder)
     with running(tmp_path / "data", "--reload", PYTHONPATH=str(tmp_path)) as service:
-        (tmp_path / "captiond" / "errors.py").touch()
+        (tmp_path / "captiond" / "jobs.py").touch()
         second = service.wait_for_entries("listening", 2)[1]["url"]
         assert service.logged("code_changed")
         wait_for(lambda: is_ready(second), "a ready model")

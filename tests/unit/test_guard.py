@@ -212,7 +212,7 @@ async def test_simultaneous_requests_and_waiting_images(store: Engine, tmp_path:
         check(BY_NAME["batch_caption"], response)
         alone = await web.client.post("/batch-caption", files=[*files, *files])
         assert never_accepted(alone, 422, "too_many_images")
-        assert "4 images, and 2 of this client" in alone.json()["detail"]
+        assert "4 images; at most 2 of this client" in alone.json()["detail"]
         web.channel.send(Answer(asks[1].ticket, CAPTION))
         assert [(await task).status_code for task in running] == [200, 200]
         assert (await captioned(web)).status_code == 200
@@ -261,7 +261,9 @@ async def test_images_of_tasks(store: Engine, tmp_path: Path) -> None:
         assert (await send_task(2)).status_code == 202
         refused = await send_task(2)
         check(BY_NAME["async_batch_caption"], refused)
-        assert refused.json()["detail"] == "3 images of this client may wait in tasks, and 2 do"
+        assert (
+            refused.json()["detail"] == "2 images of this client wait in tasks; at most 3 may wait"
+        )
         assert (await send_task(1)).status_code == 202
         assert (await send_task(1)).status_code == 429
 

@@ -83,7 +83,10 @@ def test_a_file_has_one_tag_on_each_line(tmp_path: Path) -> None:
         ("...", "line 1: '...' has no letter"),
         ("cat\n\nCAT", "line 3: 'CAT' is already on an earlier line"),
         ("x" * 101, "line 1: the tag .* has more than 100 characters"),
-        ("\n".join(f"tag {n}" for n in range(MOST_TAGS + 1)), "has 5001 tags; the most are 5000"),
+        (
+            "\n".join(f"tag {n}" for n in range(MOST_TAGS + 1)),
+            "has 5001 tags; at most 5000 are allowed",
+        ),
     ],
 )
 def test_the_error_says_what_is_wrong_with_a_file(tmp_path: Path, text: str, problem: str) -> None:
@@ -330,7 +333,7 @@ def test_matching_needs_a_model() -> None:
 
 def test_a_file_becomes_a_list_for_a_service(tmp_path: Path) -> None:
     assert texts_of(written(tmp_path, "cat\nred fox\n")) == ("cat", "red fox")
-    with pytest.raises(SettingsError, match="the most are 1000"):
+    with pytest.raises(SettingsError, match="at most 1000 are allowed"):
         texts_of(written(tmp_path, "\n".join(f"tag {n}" for n in range(1001))))
     with pytest.raises(SettingsError, match="a tag only"):
         texts_of(written(tmp_path, "cat = animal"))

@@ -82,7 +82,8 @@ def caption_planned(
         progress_bar(console, "images") as progress,
         result_printer(progress, options, plan.files) as show,
     ):
-        bar = progress.add_task("captioning", total=len(plan.files))
+        shown = bool(plan.files)  # a bar of nothing would only look odd
+        bar = progress.add_task("captioning", total=len(plan.files), visible=shown)
         images = iter(plan.files)
         for results in batches:
             for result in results:

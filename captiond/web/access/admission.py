@@ -150,8 +150,8 @@ def check_images(number: int, most: int) -> None:
     """Return if one request may have so many images. Raises TooManyImages."""
     if number > most:
         raise TooManyImages(
-            f"the request has {number} images, and {most} of this client may wait ([clients] "
-            "images, or images or share of its key); send fewer images in a request"
+            f"the request has {number} images; at most {most} of this client may wait "
+            "([clients] images, or images or share of its key); send fewer images in a request"
         )
 
 

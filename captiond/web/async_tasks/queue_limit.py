@@ -24,15 +24,15 @@ def check_queue(backlog: Backlog, new: Backlog, limits: LimitSettings, rate: flo
     size = backlog.size + new.size - (limits.queued_bytes or math.inf)
     if images > 0:
         raise QueueFull(
-            f"{backlog.images} images wait, and {limits.queued_images} may ([limits] "
+            f"{backlog.images} images wait; at most {limits.queued_images} may wait ([limits] "
             "queued_images); try again later",
             retry_after=retry_after(images, rate),
         )
     if size > 0:
         per_image = max(1.0, backlog.size / backlog.images)
         raise QueueFull(
-            f"tasks of {backlog.size} bytes wait, and {limits.queued_bytes} may ([limits] "
-            "queued_bytes); try again later",
+            f"images of {backlog.size} bytes wait; at most {limits.queued_bytes} bytes may wait "
+            "([limits] queued_bytes); try again later",
             retry_after=retry_after(size / per_image, rate),
         )
 

@@ -121,7 +121,7 @@ class JsonScanner:
         return rest
 
     def _scan_structure(self, data: bytes, start: int) -> int:
-        """Scan up to the next token, and return the position behind it."""
+        """Scan up to the next token, and return the position after it."""
         found = STRUCTURE.search(data, start)
         end = len(data) if found is None else found.end()
         token = b"" if found is None else found[0]
@@ -143,7 +143,7 @@ class JsonScanner:
         return end
 
     def _scan_string(self, data: bytes, start: int) -> int:
-        """Scan up to the end of a string, and return the position behind it."""
+        """Scan up to the end of a string, and return the position after it."""
         end, self._escaped = closing_quote(data, start, escaped=self._escaped)
         stop = len(data) if end is None else end
         if not self._wanted:
@@ -218,18 +218,18 @@ class JsonScanner:
         if len(self._containers) == MAX_DEPTH:
             raise MalformedBody(f"malformed JSON body: it is nested more than {MAX_DEPTH} deep")
         if not self._containers and len(self._kept) > 1:
-            raise MalformedBody("malformed JSON body: there is more behind the object")
+            raise MalformedBody("malformed JSON body: there is more after the object")
         self._containers.append(container)
         self._count_value()
 
     def _pop(self, token: bytes) -> None:
         if self._innermost().closing != token:
-            raise MalformedBody("malformed JSON body: a bracket does not fit")
+            raise MalformedBody("malformed JSON body: its brackets do not match")
         self._containers.pop()
 
     def _innermost(self) -> Container:
         if not self._containers:
-            raise MalformedBody("malformed JSON body: there is more behind the object")
+            raise MalformedBody("malformed JSON body: there is more after the object")
         return self._containers[-1]
 
 

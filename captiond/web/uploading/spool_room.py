@@ -1,4 +1,4 @@
-"""The room that uploads may take: `[limits] spool_bytes`, and the free space of the disk."""
+"""The space that uploads may take: `[limits] spool_bytes`, and the free space of the disk."""
 
 import time
 from collections import deque
@@ -51,12 +51,12 @@ class SpoolRoom:
 
     @contextmanager
     def upload(self, request: Request, *, durable: bool, max_bytes: int) -> Iterator["UploadRoom"]:
-        """Take room for an upload of at most `max_bytes` while the block runs, as it arrives.
+        """Take space for an upload of at most `max_bytes` while the block runs, as it arrives.
 
-        Before anything of the body is read, the length that the request announces must have room.
-        This room is not taken: a client could announce much, and send nothing. After the block it
-        is taken until the file has been measured, or until `release`. An upload that is `durable`
-        has to keep to the limit of the spool.
+        Before anything of the body is read, the length that the request announces must fit. No
+        space is taken for it: a client could announce much, and send nothing. What has arrived
+        keeps its space until the file has been measured, or until `release`. An upload that is
+        `durable` has to keep to the limit of the spool.
 
         Raises:
             BodyTooLarge: the upload alone exceeds `[limits] spool_bytes`, so no retry helps.
@@ -80,13 +80,13 @@ class SpoolRoom:
         self._ended.append((self._monotonic(), room))
 
     def release(self, room: "UploadRoom") -> None:
-        """Give back the room of an upload that has ended: it is measured, or the file is gone."""
+        """Give back the space of an upload that has ended: it is measured, or the file is gone."""
         self._not_measured -= room.arrived
         self._sent_away -= room.sent_away
         room.arrived = room.sent_away = 0
 
     def take(self, size: int, *, durable: bool) -> None:
-        """Take room for more bytes. Raises SpoolFull or NoSpace, and takes nothing then."""
+        """Take space for more bytes. Raises SpoolFull or NoSpace, and takes nothing then."""
         self.check(size, durable=durable)
         self._under_way += size
 
@@ -99,7 +99,7 @@ class SpoolRoom:
             )
 
     def check(self, size: int, *, durable: bool) -> None:
-        """Return if there is room for more bytes. Raises SpoolFull or NoSpace."""
+        """Return if more bytes fit. Raises SpoolFull or NoSpace."""
         state, taken = self._state(), self.taken
         # guard: reserve-of-disk-space
         if state.disk_free is not None and taken - self._sent_away + size > state.disk_free:
@@ -115,14 +115,14 @@ class SpoolRoom:
 
 
 class NoRoom:
-    """The room of a form that is not stored: it takes none."""
+    """The space of a form that is not stored: it takes none."""
 
     def add(self, size: int) -> None:
         """Ignore bytes that have arrived."""
 
 
 class UploadRoom:
-    """The room of one upload, of which `arrived` bytes are there, and `sent_away` not here."""
+    """The space of one upload: `arrived` bytes, of which `sent_away` take none of this disk."""
 
     def __init__(self, spool: SpoolRoom, *, durable: bool) -> None:
         self.arrived = self.sent_away = 0
@@ -130,7 +130,7 @@ class UploadRoom:
         self._durable = durable
 
     def add(self, size: int) -> None:
-        """Take room for bytes that have arrived. Raises what `SpoolRoom.upload` raises."""
+        """Take space for bytes that have arrived. Raises what `SpoolRoom.upload` raises."""
         self._spool.check_alone(self.arrived + size, durable=self._durable)
         self._spool.take(size, durable=self._durable)
         self.arrived += size

@@ -63,7 +63,7 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
 async def receive(
     request: Request, services: Services, spec: FormSpec, form: Form
 ) -> UploadRoom | None:
-    """Read the request's body into `form`. Return the room that its file takes, if it is stored.
+    """Read the request's body into `form`. Return the space that its file takes, if it is stored.
 
     Raises what `received` raises.
     """
@@ -97,7 +97,7 @@ async def receive(
 def room_for(
     request: Request, services: Services, spec: FormSpec, most: int
 ) -> AbstractContextManager[UploadRoom | NoRoom]:
-    """Return the room of an upload of at most `most` bytes in the spool, while it arrives."""
+    """Return the space of an upload of at most `most` bytes in the spool, while it arrives."""
     if not spec.stored:
         return nullcontext(NoRoom())
     return services.spool_room.upload(request, durable=spec.durable, max_bytes=most)
