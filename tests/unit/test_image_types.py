@@ -1,6 +1,7 @@
 """Types of images by their first bytes, kinds that are refused by name, JPEG 2000 and JPEG XL."""
 
 import random
+from base64 import b64encode
 from importlib.util import find_spec
 from io import BytesIO
 
@@ -59,6 +60,15 @@ def test_an_image_of_another_kind_is_refused_by_its_name(name: str) -> None:
 def test_a_file_that_is_no_image_is_refused_by_its_name(name: str) -> None:
     with pytest.raises(NotAnImage, match=f"not an image but .*{name.strip()}"):
         check_type(FILES[name], ["jpeg"])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_an_image_in_base64_is_named(kind: str) -> None:
+    content = b64encode(encoded(picture(), kind))
+    with pytest.raises(NotAnImage, match="not an image but an image in base64"):
+        check_type(content, ["jpeg"])
+    with pytest.raises(NotAnImage, match="not an image but a data URL"):
+        check_type(b"data:image/png;base64," + content, ["jpeg"])
 
 
 def test_text_and_xml_are_no_drawings() -> None:
