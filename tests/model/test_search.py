@@ -110,12 +110,18 @@ def search(
     return Search(forward, tokens)(pixels, ids, generation, bans)
 
 
-@cache
 def forward_of(
     model: BlipForConditionalGeneration, make: MakeLinear, *, absorb: bool, choices: Choices
 ) -> Forward:
     """Return a forward pass, which the tests of one way share as requests do."""
-    return Forward(deepcopy(model), make, rows=128, absorb=absorb, choices=choices)
+    key = (model, make, absorb, choices)
+    if key not in _forwards:
+        copied = deepcopy(model)
+        _forwards[key] = Forward(copied, make, rows=128, absorb=absorb, choices=choices)
+    return _forwards[key]
+
+
+_forwards: dict[tuple[object, ...], Forward] = {}
 
 
 def generated(
