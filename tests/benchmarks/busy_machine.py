@@ -16,6 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rich.console import Console
+from rich.table import Table
+
 from tests.service import MODEL, Service, running, upload
 
 REQUESTS, LOOPS_FOR_EACH_CORE = 30, 3
@@ -23,8 +26,8 @@ LOOP = "while True: pass"
 
 
 def main() -> None:
-    cores = os.cpu_count() or 1
-    print("GOMP_SPINCOUNT  alone: median, slowest   with busy loops: median, slowest (ms)")
+    cores, console = os.cpu_count() or 1, Console()
+    table = Table("GOMP_SPINCOUNT", "alone: median, ms", "slowest", "busy: median, ms", "slowest")
     for spins in ("300000", "20000"):
         with tempfile.TemporaryDirectory() as folder:
             flags = ("--model", MODEL, "--set", f"model.threads={cores}")
@@ -33,7 +36,8 @@ def main() -> None:
                 with busy_loops(LOOPS_FOR_EACH_CORE * cores):
                     busy = seconds(service)
         figures = [1000 * f(times) for times in (alone, busy) for f in (statistics.median, max)]
-        print(f"{spins:>14}", *(f"{each:10.1f}" for each in figures), flush=True)
+        table.add_row(spins, *(f"{each:,.0f}" for each in figures))
+    console.print(table)
 
 
 def seconds(service: Service) -> list[float]:

@@ -100,8 +100,8 @@ def check_compression(number: int) -> None:
     if number not in BYTE_COMPRESSIONS | OTHER_COMPRESSIONS:
         name = UNREAD_COMPRESSIONS.get(number, f"the unknown method {number}")
         raise ImageTypeRefused(
-            f"this is a TIFF image compressed by {name}, which captiond does not read; convert it to "
-            "PNG, or save it with LZW or Deflate"
+            f"this is a TIFF image compressed by {name}, which captiond does not read; convert it "
+            "to PNG, or save it with LZW or Deflate"
         )
 
 
