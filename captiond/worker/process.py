@@ -36,9 +36,10 @@ from captiond.store.engine import Engine, make_engine
 from captiond.tracing import start_tracing
 from captiond.wording.tidying import WORDING_VERSION, TextRules
 from captiond.worker.batching import Batcher
+from captiond.worker.cached_english import CachedTranslator
 from captiond.worker.completion import Completion
 from captiond.worker.fetching import ImageFetcher
-from captiond.worker.intake import ImageIntake, ModelInput
+from captiond.worker.intake import ImageIntake, ModelInput, PreparedImage
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
 from captiond.worker.pipeline import Pipeline, Runners
@@ -164,8 +165,9 @@ async def caption(
             )
             reporter.watch_device(device_memory(loaded.captioner.device))
             async with running_pool(settings, slots, reporter.decoder_died) as pool:
-                source = model_input(loaded, pool)
                 runners = make_runners(loaded, device, settings.captions.text_rules)
+                translator = CachedTranslator(recipe, runners.translation, reporter)
+                source = model_input(loaded, pool, translator)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
                 channel.send(Ready(loaded.info, window, reserve))
@@ -205,8 +207,9 @@ async def shards_claimed(
             running.cancel()
 
 
-def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
-    return ModelInput(loaded.captioner.capabilities, pool, Batcher(loaded.info.batch_size))
+def model_input(loaded: Loaded, pool: DecodePool, translator: CachedTranslator) -> ModelInput:
+    batcher = Batcher[PreparedImage](loaded.info.batch_size)
+    return ModelInput(loaded.captioner.capabilities, pool, batcher, translator)
 
 
 def make_runners(loaded: Loaded, device: Device, rules: TextRules) -> Runners:
@@ -234,6 +237,8 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
+    if settings.images.color != "convert":
+        parts.append(f"color={settings.images.color}")
     parts += wording_parts(settings.captions, identity.files.folder)
     if identity.matcher_fingerprint:
         parts.append(identity.matcher_fingerprint)
