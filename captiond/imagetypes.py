@@ -48,7 +48,14 @@ OTHER_IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"%!PS", "a PostScript document (EPS)"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript document (EPS)"),
 )
+IN_BASE64 = "an image in base64; send its bytes"
 OTHER_FILES: tuple[tuple[bytes, str], ...] = (
+    (b"data:image/", "a data URL; send the bytes of the image"),
+    (b"/9j/", IN_BASE64),  # JPEG
+    (b"iVBORw0KGgo", IN_BASE64),  # PNG
+    (b"R0lGODlh", IN_BASE64),  # GIF
+    (b"R0lGODdh", IN_BASE64),
+    (b"UklGR", IN_BASE64),  # WebP
     (b"%PDF", "a PDF document"),
     (b"PK\3\4", "a ZIP archive"),
     (b"\x1f\x8b", "a file compressed by gzip"),

@@ -46,7 +46,6 @@ IMAGE_TRANSITIONS: Transitions = {
 TASK_TRANSITIONS: Transitions = {
     Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
     Status.PROCESSING: frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
-    # Back to PENDING by `captiond tasks retry`.
     Status.COMPLETED: frozenset({Status.PENDING}),
     Status.FAILED: frozenset({Status.PENDING}),
     Status.CANCELLED: frozenset(),
@@ -66,10 +65,11 @@ ENGLISH = "en"  # the language that models write captions in
 
 
 class Lane(StrEnum):
-    """Interactive: a client waits on its connection. Bulk: a task waits in the database."""
+    """What waits for an image: a client on its connection, a task (bulk), or an import."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
+    IMPORT = "import"
 
 
 @dataclass(frozen=True, slots=True)

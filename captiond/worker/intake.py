@@ -99,20 +99,20 @@ class ImageIntake:
         """Let images through to the model, which is loaded now."""
         self._model.set_result(model)
 
-    def accept(self, work: Work) -> Coroutine[Any, Any, None]:
-        """Return the coroutine that prepares one image.
+    def accept(self, work: Work, content: "Buffer | None" = None) -> Coroutine[Any, Any, None]:
+        """Return the coroutine that prepares one image, which is in the spool unless it is given.
 
         From this call on the work can be withdrawn, also before the coroutine runs.
         """
         self._reporter.accepted(work)
-        return self._prepare_logged(work)
+        return self._prepare_logged(work, content)
 
-    async def _prepare_logged(self, work: Work) -> None:
+    async def _prepare_logged(self, work: Work, content: "Buffer | None") -> None:
         """Prepare an image. Each log entry about it has its ids."""
         with structlog.contextvars.bound_contextvars(**work.ids):
-            await self._prepare(work)
+            await self._prepare(work, content)
 
-    async def _prepare(self, work: Work) -> None:
+    async def _prepare(self, work: Work, content: "Buffer | None") -> None:
         known = await self._known.look_up(work)
         english = None if known else await self._known.look_up_english(work)
         hit, used = (known or english) is not None, self._recipe.is_cacheable(work)
@@ -136,6 +136,9 @@ class ImageIntake:
         if option is not None:
             error = OptionNotSupported(f"the model does not support {option}")
             await self._completion.finish(FinishedImage(work, Refused.of(error)))
+            return
+        if content is not None:
+            await self._decode_content(work, generation, model, content)
             return
         await self._decode(work, generation, model)
 

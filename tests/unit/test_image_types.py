@@ -72,6 +72,15 @@ def test_a_file_that_is_no_image_is_refused_by_its_name(name: str) -> None:
         check_type(FILES[name], ["jpeg"])
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_an_image_in_base64_is_named(kind: str) -> None:
+    content = b64encode(encoded(picture(), kind))
+    with pytest.raises(NotAnImage, match="not an image but an image in base64"):
+        check_type(content, ["jpeg"])
+    with pytest.raises(NotAnImage, match="not an image but a data URL"):
+        check_type(b"data:image/png;base64," + content, ["jpeg"])
+
+
 def test_text_and_xml_are_no_drawings() -> None:
     for content in (XML + b"<feed/>", b"<svgx/>", b"text <svg>", b"<?xml"):
         with pytest.raises(NotAnImage, match="not an image of a known type"):

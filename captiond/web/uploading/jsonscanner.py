@@ -13,6 +13,7 @@ from typing import Final, Protocol
 from captiond.errors import BodyTooLarge, MalformedBody
 
 MAX_DEPTH = 64
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 BYTE_ORDER_MARK, WHITE_SPACE = b"\xef\xbb\xbf", b" \t\r\n"
 STRUCTURE = re.compile(rb'["{}\[\],:]')
 BACKSLASH = ord("\\")
@@ -115,6 +116,8 @@ class JsonScanner:
             opening, rest = opening, b""
         else:
             opening, rest = b"", opening.removeprefix(BYTE_ORDER_MARK).lstrip(WHITE_SPACE)
+        if rest.startswith(UTF_16_MARKS) or b"\0" in rest[:2]:
+            raise MalformedBody("malformed JSON body: it is not in UTF-8")
         if rest and not rest.startswith(b"{"):
             raise MalformedBody("malformed JSON body: it must be an object, which begins with {")
         self._opening = None if rest else opening
