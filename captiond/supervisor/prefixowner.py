@@ -11,8 +11,8 @@ import structlog
 
 from captiond.errors import StartupError, StorageFailed
 from captiond.spool.unavailable import StorageUnavailable
+from captiond.store.databaseid import database_id
 from captiond.store.engine import Engine
-from captiond.store.identity import database_id
 
 if TYPE_CHECKING:
     from captiond.spool.objects import ObjectSpool

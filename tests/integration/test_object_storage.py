@@ -14,6 +14,7 @@ from tests.s3server import S3Server, s3_server
 from tests.service import (
     FRESH,
     Service,
+    captiond,
     check_nothing_lost,
     running,
     running_without_model,
