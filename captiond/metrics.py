@@ -193,6 +193,13 @@ IMAGES_IN_PROGRESS = Gauge(
     ("lane",),
 )
 
+IMPORT_SHARDS = Gauge(
+    "captiond_import_shards",
+    Area.QUEUES,
+    "Shards of unfinished imports that the service works at, by state: waiting, claimed, finished.",
+    ("state",),
+)
+
 # ---------------------------------------------------------------- model processes
 
 BATCHES = Counter(

@@ -119,8 +119,8 @@ TEXTS = {
     "shard_refused": "This machine cannot read the images of a shard of an import, or cannot write "
     "its results. The shard waits for another machine, and this one leaves the import alone for a "
     "while.",
-    "shards_released": "The shards of imports that a model process had wait again, because it has "
-    "exited.",
+    "shards_released": "A model process has exited. The shards of imports that it had claimed wait "
+    "again.",
     "spool_file_not_removed": "A spool file could not be removed. captiond tries again later.",
     "spool_not_cleaned": "Spool files could not be removed. captiond tries again later.",
     "spool_swept": "At the start, files that no task needs were removed from the spool.",

@@ -72,7 +72,7 @@ def import_images(
     precision: Annotated[str | None, setting("model", "precision", metavar="FORMAT")] = None,
     assignments: Set = None,
 ) -> None:
-    """Caption images that already lie somewhere, by the million.
+    """Caption millions of images in folders or buckets.
 
     The images are read where they are, and no copy of them is kept. This command captions them with
     models of its own; with --queue, a running service does. The same command goes on where an

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOST_IMPORTS = 10_000
 IMPORT_COLUMNS = ("import", "status", "images", "failed", "begun", "finished", "output")
 imports_app = typer.Typer(
-    no_args_is_help=True, help="Show and cancel imports, whether or not a command works at them."
+    no_args_is_help=True, help="Show and cancel imports, whether or not a command works on them."
 )
 ImportId = Annotated[
     str, typer.Argument(metavar="IMPORT", help="Id of the import, as in captiond imports list.")
@@ -55,7 +55,7 @@ def show_import(
 def cancel_import(
     name: ImportId, *, config: Config = None, data: Data = None, assignments: Set = None
 ) -> None:
-    """Cancel an import. The commands that work at it stop. Results that are written stay."""
+    """Cancel an import. The commands that work on it stop. Results that are written stay."""
     settings = settings_from(config, {}, data=data, assignments=assignments)
     asyncio.run(cancel(settings, name))
     typer.echo(f"{name}: cancelled")

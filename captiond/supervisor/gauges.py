@@ -14,6 +14,7 @@ from captiond.metrics import (
     DATABASE_BYTES,
     HEALTH,
     IMAGES_IN_PROGRESS,
+    IMPORT_SHARDS,
     MODEL_INFO,
     QUEUE_IMAGES,
     QUEUE_OLDEST_SECONDS,
@@ -101,6 +102,8 @@ class Gauges:
             self._registry.set(QUEUE_OLDEST_SECONDS, ages[lane], lane)
             self._registry.set(IMAGES_IN_PROGRESS, in_progress[lane], lane)
             self._registry.set(QUEUE_IMAGES, waiting[lane], lane)
+        for state, shards in stored.shards.items():
+            self._registry.set(IMPORT_SHARDS, shards, state)
         self._registry.set(WEBHOOKS_PENDING, stored.webhooks)
         self._registry.set(DATABASE_BYTES, stored.size)
 

@@ -3,7 +3,15 @@
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from captiond.store.shards import ImportState
-from captiond.web.schemas import TaskProgress, rfc3339
+from captiond.web.schemas import rfc3339
+
+
+class ImportProgress(TypedDict):
+    """Numbers of images: those that are known, finished ones, and those without a caption."""
+
+    total: int
+    done: int
+    failed: int
 
 
 class ShardCounts(TypedDict):
@@ -24,7 +32,7 @@ class ImportItem(TypedDict):
     status: str
     created_at: str | None
     finished_at: str | None
-    progress: TaskProgress
+    progress: ImportProgress
     listed: bool
     shards: ShardCounts
     queued: bool

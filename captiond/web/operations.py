@@ -288,8 +288,8 @@ OPERATIONS: tuple[Operation, ...] = (
         quiet=True,
     ),
     Operation(
-        "DELETE",
-        "/imports/{import_id}",
+        "POST",
+        "/imports/{import_id}/cancel",
         "Cancel an import. Results that are written stay.",
         import_status.cancel_import,
         (ResponseSpec(200, "The cancelled import.", import_schemas.ImportItem),),

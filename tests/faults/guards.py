@@ -243,7 +243,8 @@ def marks(path: Path) -> Iterator[tuple[str, int]]:
 def all_marks(project: Path) -> list[tuple[str, Path, int]]:
     """Return every mark of the package with its file and line."""
     files = sorted((project / "captiond").rglob("*.py"))
-    return [(mark, path, line) for path in files for mark, line in marks(path)]
+    marked = [path for path in files if MARK.search(path.read_text("utf-8"))]
+    return [(mark, path, line) for path in marked for mark, line in marks(path)]
 
 
 def changed(source: str, line: int, change: Change) -> str:

@@ -23,7 +23,7 @@ SUN = "boat_and_sun.png"
 ENGLISH, GERMAN = "a red boat to the left of a yellow sun", "Boot rot links von Sonne gelb"
 STUTTERS = "moon_above_fish_and_apple.jpg"
 GERMAN_TAGS = ["Boot", "Sonne", "gelbe Sonne", "rotes Boot"]
-IMAGES = 100
+IMAGES = 40
 
 
 def languages(folder: Path, **others: str) -> dict[str, str]:
@@ -310,7 +310,7 @@ def test_a_command_loads_the_model_of_its_language_only() -> None:
 
 
 def test_the_check_names_models_that_do_not_work(model: Path, tmp_path: Path) -> None:
-    done = captiond(
+    done = command(
         "check",
         "--data-dir",
         str(tmp_path / "data"),

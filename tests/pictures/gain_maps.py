@@ -27,6 +27,7 @@ HDRGM = (
 )
 APPLE = b"urn:com:apple:photo:2020:aux:hdrgainmap\0"
 Joined = Literal["apple", "iso"]
+JOINED: tuple[Joined, ...] = ("apple", "iso")
 
 
 def gain_map(width: int, height: int) -> Image.Image:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from captiond.decoding.files.iso_boxes import boxes
+from tests.pictures.gain_maps import JOINED, gain_map, jpegs_with_gain_maps, with_gain_map
 from tests.pictures.generated import Generated, encoded, exif, turned
 from tests.pictures.generated_common import (
     ALPHA,
@@ -38,6 +39,7 @@ PLAIN = "1/13/6"  # BT.709, sRGB, BT.601: what viewers assume
 def generated_modern() -> Iterator[Generated]:
     yield from avifs()
     yield from heics()
+    yield from gain_maps()
     yield from jp2s()
     yield from jxls()
 
@@ -201,6 +203,21 @@ def heics() -> Iterator[Generated]:
         numbers = b"nclx" + struct.pack(">3HB", 9, transfer, 6, 0x80)
         content = with_property(content, b"colr", numbers)
         yield Generated("HDR", f"{name}.heic", content, twin=plain, hdr=True)
+
+
+def gain_maps() -> Iterator[Generated]:
+    for name, (content, plain) in jpegs_with_gain_maps().items():
+        yield Generated("gain map", f"{name}.jpg", content, twin=plain)
+    plain = encoded(picture(), "PNG")
+    for side in (4, 1, 0.5):
+        size = round(picture().width / side), round(picture().height / side)
+        gains = encoded(gain_map(*size), "PNG")
+        for joined in JOINED:
+            content = with_gain_map(heic(plain), heic(gains), joined)
+            yield Generated("gain map", f"{joined} {side}.heic", content, twin=plain)
+            shown = avif(plain, "-d", "8", "--cicp", PLAIN)
+            content = with_gain_map(shown, avif(gains, "-d", "8", "--cicp", PLAIN), joined)
+            yield Generated("gain map", f"{joined} {side}.avif", content, twin=shown)
 
 
 # ---------------------------------------------------------------- JPEG 2000 and JPEG XL

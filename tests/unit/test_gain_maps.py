@@ -16,6 +16,7 @@ from captiond.decoding.files.iso_boxes import Box
 from captiond.decoding.files.jpeg import plain_jpeg
 from captiond.errors import CorruptImage
 from tests.pictures.gain_maps import (
+    JOINED,
     Joined,
     associations,
     box,
@@ -33,7 +34,6 @@ GEOMETRY = Geometry(64, 96, Image.Resampling.BICUBIC)
 SETTINGS = ImageSettings(types=("jpeg", "avif", "heif"), max_pixels=100_000)
 set_up_pillow(SETTINGS)
 JPEGS = jpegs_with_gain_maps()
-KINDS: list[Joined] = ["apple", "iso"]
 
 
 def shown(content: bytes) -> tuple[Pixels, tuple[int, int]]:
@@ -62,7 +62,7 @@ def test_a_picture_that_is_cut_in_front_of_its_gain_map_is_corrupt() -> None:
         shown(cut)
 
 
-@pytest.mark.parametrize("joined", KINDS)
+@pytest.mark.parametrize("joined", JOINED)
 @pytest.mark.parametrize("share", [4, 0.5], ids=["smaller", "larger"])
 def test_the_picture_of_an_avif_with_a_gain_map_is_seen(joined: Joined, share: float) -> None:
     plain = encoded(picture(), "AVIF", quality=90)
@@ -75,7 +75,7 @@ def test_the_picture_of_an_avif_with_a_gain_map_is_seen(joined: Joined, share: f
     assert file.coding == plain_boxes(plain).coding, "not that of the HDR image"
 
 
-@pytest.mark.parametrize("joined", KINDS)
+@pytest.mark.parametrize("joined", JOINED)
 def test_the_picture_of_a_heic_with_a_gain_map_is_seen(joined: Joined) -> None:
     plain = (DATA / "red_circle.heic").read_bytes()
     gains = (DATA / "large_gradient.heic").read_bytes()
