@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError
+from captiond.sizes import shown_size
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
@@ -116,7 +117,7 @@ class ReferenceReader:
     def check(self, size: int) -> None:
         """Return if an image may have so many bytes. Raises FileTooLarge."""
         if size > self._most_bytes:
-            raise FileTooLarge(f"the file is over {self._most_bytes} bytes")
+            raise FileTooLarge(f"the file is over {shown_size(self._most_bytes)}")
 
 
 def first_line(error: Exception) -> str:
