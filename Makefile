@@ -68,7 +68,7 @@ tests: tools
 
 soak: tools
 	rm -rf build/soak
-	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults tests/nodes tests/integration/test_schemathesis.py
+	FAULT_SOAK=1 $(BIN)/pytest -s tests/faults tests/nodes tests/model tests/integration/test_schemathesis.py
 	$(BIN)/python -m tests.faults.table
 
 browser-check: export BROWSER ?= chromium

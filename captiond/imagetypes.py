@@ -62,6 +62,23 @@ OTHER_FILES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a pointer of Git LFS instead of the file itself"),
     (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
 )
+# Images that a program has changed as if they were text, and images as text. No viewer shows them.
+CHANGED = "an image that was changed as if it were text; send the original file"
+AS_TEXT = "an image as Base64 text; send the file itself"
+SPOILED_FILES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG", CHANGED),  # with other line breaks
+    (b"\tPNG", CHANGED),  # with 7 bits
+    (b"\xc2\x89PNG", CHANGED),  # Latin-1 as UTF-8
+    (b"\xc3\xbf\xc3\x98\xc3\xbf", CHANGED),
+    (b"\xef\xbf\xbdPNG", CHANGED),  # what is not UTF-8 is replaced
+    (3 * b"\xef\xbf\xbd", CHANGED),
+    (b"data:image/", AS_TEXT),
+    (b"iVBORw0KGgo", AS_TEXT),
+    (b"/9j/", AS_TEXT),
+    (b"R0lGOD", AS_TEXT),
+    (b"UklGR", AS_TEXT),
+)
+BLANKS = b" \t\r\n"
 SVG = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg[\s>]", re.DOTALL
 )
@@ -134,7 +151,16 @@ def other_file(head: bytes) -> str:
         return "a video or another ISO media file"
     if HTML.match(head.removeprefix(UTF8_MARK)):
         return "an HTML page"
-    return named(head, OTHER_FILES)
+    return behind_text(head) or named(head, OTHER_FILES) or named(head, SPOILED_FILES)
+
+
+def behind_text(head: bytes) -> str:
+    """Return what to call an image with text in front of it; empty if there is none."""
+    name = image_type(head.removeprefix(UTF8_MARK).lstrip(BLANKS))
+    if name is None:
+        return ""
+    what = "a byte order mark" if head.startswith(UTF8_MARK) else "a space or a line break"
+    return f"{what} in front of an image ({name}); send the original file"
 
 
 def named(head: bytes, names: tuple[tuple[bytes, str], ...]) -> str:

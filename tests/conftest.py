@@ -20,14 +20,19 @@ from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.s3server import S3Server, s3_server
-from tests.service import PATIENT, Service, running
+from tests.service import PATIENT, TWO, Service, running, wait_for
 
 TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "nodes", "integration")  # folders; what takes long comes first
 # Files of tests that take long and share nothing.
 SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("clients", "images", "kills"))
-# Files of tests that compare with the same texts, which are generated once.
-TOGETHER = {"tests/model/test_graphs.py": "tests/model/test_search.py"}
+# Files whose tests share what takes long to make: texts, a model that is trained, or a service.
+TOGETHER = {
+    "tests/model/test_graphs.py": "tests/model/test_search.py",
+    "tests/integration/test_caption_languages.py": "tests/model/test_marian.py",
+    "tests/unit/test_model_process.py": "tests/model/test_marian.py",
+    "tests/integration/test_metrics.py": "tests/integration/test_following.py",
+}
 
 # Test modules import torch, transformers and more. The collector of garbage would visit millions of
 # objects again and again, which live as long as the process: a fifth of the time of the imports.
@@ -99,6 +104,15 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     A test may suspend its model process for any time.
     """
     with running(tmp_path_factory.mktemp("service") / "data", **PATIENT) as running_service:
+        yield running_service
+        assert running_service.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A running service with two web processes, for tests that do not harm it."""
+    with running(tmp_path_factory.mktemp("two") / "data", *TWO, **PATIENT) as running_service:
+        wait_for(lambda: len(running_service.children("web")) == 2, "two web processes")
         yield running_service
         assert running_service.stop() == 0
 

@@ -41,6 +41,7 @@ WITH_STANDBY = {"CAPTIOND_MODEL__STANDBY": "true"}
 FRESH = {"CAPTIOND_CACHE__ENABLED": "false"}  # every image is captioned
 PATIENT = {"CAPTIOND_MODEL__SILENCE_SECONDS": "3600"}  # a suspended model process is not replaced
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.05  # seconds between two looks
+TWO = ("--workers", "2")
 LOG_LINES = 30
 # A prefix: the log goes through a pipe, to which a process's limit on files does not apply.
 NO_FILE_LIMIT_FOR_LOGS = ("bash", "-c", 'exec "$0" "$@" 2> >(exec cat >&2)')

@@ -112,8 +112,15 @@ TEXTS = {
     "retention": "Expired tasks, captions and files were removed.",
     "retry_files_released": "Files that were kept for a retry were removed, because `[retention] "
     "retry_bytes` was exceeded.",
+    "shard_finished": "The results of a shard of an import are written.",
     "shard_lost": "A shard of an import was captioned after its claim had ended, for example on a "
-    "machine that was suspended. Another process has the shard now, and captions it again.",
+    "machine that was suspended, or after its import was cancelled. Another process has the shard "
+    "now, and captions it again, unless the import is cancelled.",
+    "shard_refused": "This machine cannot read the images of a shard of an import, or cannot write "
+    "its results. The shard waits for another machine, and this one leaves the import alone for a "
+    "while.",
+    "shards_released": "A model process has exited. The shards of imports that it had claimed wait "
+    "again.",
     "spool_file_not_removed": "A spool file could not be removed. captiond tries again later.",
     "spool_not_cleaned": "Spool files could not be removed. captiond tries again later.",
     "spool_swept": "At the start, files that no task needs were removed from the spool.",

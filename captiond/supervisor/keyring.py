@@ -14,7 +14,7 @@ from captiond.keys import Key
 from captiond.messages import Keys
 from captiond.store.credentials import stored_keys
 from captiond.store.engine import Engine
-from captiond.supervisor.outage import StorageOutage
+from captiond.store.outage import StorageOutage
 
 log = structlog.get_logger()
 POLL_SECONDS = 0.3  # a revoked key is refused within a second

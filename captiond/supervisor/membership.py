@@ -8,10 +8,10 @@ import structlog
 
 from captiond.store import leases
 from captiond.store.engine import Engine
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.nodereport import NodeReport, report_from, report_text
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.peers import Peers, Topic
 from captiond.supervisor.routing import Router
 from captiond.supervisor.statusboard import StatusBoard

@@ -32,6 +32,7 @@ from captiond.spool import open_spool
 from captiond.store import leases, tasks
 from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.changes import TaskChanges
@@ -43,7 +44,6 @@ from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.membership import Membership
 from captiond.supervisor.metricsfile import MetricsFile
 from captiond.supervisor.nodereport import NodeReport
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.peers import Peers
 from captiond.supervisor.remote_clients import RemoteClients
 from captiond.supervisor.remote_model import NAME as ELSEWHERE
@@ -269,7 +269,8 @@ class Supervisor:
     def _model_start(
         self, device: str, name: str, connection: "Connection[Message, Message]"
     ) -> ModelStart:
-        return ModelStart(name, os.getpid(), self._settings, connection, device)
+        owner = leases.owner_of(self._node, name)
+        return ModelStart(name, os.getpid(), self._settings, connection, device, owner)
 
     # ------------------------------------------------------------ start and stop
 

@@ -75,6 +75,13 @@ GUARDS = (
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
     Guard("shard-attempt-fence", without_argument, "tests/unit/test_shards.py -k another_process"),
     Guard("one-lister", without_argument, "tests/unit/test_shards.py -k one_process_lists"),
+    Guard(
+        "imports-yield-to-decoding",
+        value("tuple(Lane)"),
+        "tests/unit/test_batching.py -k imports_yield",
+    ),
+    Guard("unreadable-shard-is-refused", always, "tests/unit/test_shard_source.py -k cannot_read"),
+    Guard("lost-shard-is-not-written", never, "tests/unit/test_shard_source.py -k cancelled"),
     Guard("changed-listing", never, "tests/unit/test_importing.py -k changed"),
     Guard(
         "hosted-death-blames-running-images",
@@ -236,7 +243,8 @@ def marks(path: Path) -> Iterator[tuple[str, int]]:
 def all_marks(project: Path) -> list[tuple[str, Path, int]]:
     """Return every mark of the package with its file and line."""
     files = sorted((project / "captiond").rglob("*.py"))
-    return [(mark, path, line) for path in files for mark, line in marks(path)]
+    marked = [path for path in files if MARK.search(path.read_text("utf-8"))]
+    return [(mark, path, line) for path in marked for mark, line in marks(path)]
 
 
 def changed(source: str, line: int, change: Change) -> str:

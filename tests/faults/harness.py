@@ -26,7 +26,11 @@ from tests.service import Service, http_client, query, wait_for
 
 SOAK = "FAULT_SOAK" in os.environ
 FIGURES = Path("build/soak/figures.jsonl")
-MOST_OPEN = 200  # images of the newest tasks, so that a run ends
+# Images of the newest tasks that wait at most, so that a run ends.
+MOST_OPEN = 200 if SOAK else 60
+# What each client waits between two requests, in seconds. Faults meet as many kinds of requests
+# when the clients leave some processor time to other tests.
+PAUSE = 0.0 if SOAK else 0.03
 
 
 def rounds(short: int, full: int) -> int:
@@ -98,6 +102,7 @@ class Load:
                 with suppress(httpx.TransportError):
                     self._send_task(client, rng.randint(1, 12))
                     self._hold_back(client)
+                self._stop.wait(PAUSE)
 
     def _send_task(self, client: httpx.Client, images: int) -> None:
         name = f"n{next(self._numbers)}"
@@ -132,8 +137,7 @@ class Load:
                     self._stop.wait(0.05)
                     continue
                 self.ledger.answers[status] += 1
-                if status == 503:
-                    self._stop.wait(0.05)
+                self._stop.wait(0.05 if status == 503 else PAUSE)
 
 
 @dataclass(frozen=True)

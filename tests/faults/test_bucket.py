@@ -26,7 +26,7 @@ def rng() -> random.Random:
 
 
 def test_a_bucket_fails_while_processes_are_killed(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(6, 200)
+    load, times = Load(rng), rounds(3, 200)
     with s3_server() as server, wire(server.endpoint) as line:
         environ = server.environ(endpoint=line.endpoint)
         with running(data, "--workers", "2", **FRESH, **environ) as service:

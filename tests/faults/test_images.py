@@ -262,7 +262,7 @@ async def test_several_decoders_stay_within_their_budget(tmp_path: Path, budget_
         images=ImageSettings(decoders=number, decoders_memory=budget, decode_seconds=60),
     )
     settings.spool.mkdir()
-    files = [large_file(name) for name in (LARGE if SOAK else LARGE[:3])] * rounds(4, 20)
+    files = [large_file(name) for name in (LARGE if SOAK else LARGE[:3])] * rounds(2, 20)
     codes = Counter[str]()
 
     async def decode_all(pool: DecodePool, contents: Iterator[bytes]) -> None:

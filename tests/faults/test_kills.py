@@ -39,7 +39,7 @@ def rng() -> random.Random:
 
 
 def test_model_processes_are_killed(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(3, 200)
+    load, times = Load(rng), rounds(2, 200)
     seen: list[float] = []
     back: list[float] = []
     with running(data, **FRESH, **WITH_STANDBY) as service:
@@ -78,7 +78,7 @@ def kill_model(service: Service, seen: list[float], back: list[float]) -> None:
 
 
 def test_web_processes_are_killed_during_uploads(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(6, 200)
+    load, times = Load(rng), rounds(3, 200)
     back: list[float] = []
     with running(data, "--workers", "2", **FRESH) as service:
         with load.on(service, bulk=4):
@@ -114,7 +114,7 @@ def kill_with_claims(data: Path, ledger: Ledger) -> None:
 
 
 def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(3, 200)
+    load, times = Load(rng), rounds(2, 200)
     kill_with_claims(data, load.ledger)
     for number in range(times):
         service = Service(data, **FRESH)
@@ -135,7 +135,7 @@ def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
 
 
 def test_a_restart_storm_converges(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(4, 50)
+    load, times = Load(rng), rounds(2, 50)
     stopped: list[int] = []
     for number in range(times):
         service = Service(data, **FRESH)
@@ -178,7 +178,7 @@ def test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks(data: Path, rng: rando
 
 def test_decoders_are_killed(data: Path, rng: random.Random) -> None:
     """SIGKILL comes from outside: an image that loses two decoders to it is not poison."""
-    load, times = Load(rng), rounds(3, 50)
+    load, times = Load(rng), rounds(2, 50)
     with running(data, **FRESH) as service:
         with load.on(service):
             for number in range(times):

@@ -23,7 +23,7 @@ def test_pending_webhooks_of_a_killed_service_are_delivered_later(
 ) -> None:
     accepted: dict[str, int] = {}
     with receiving() as receiver:
-        for _ in range(rounds(2, 50)):
+        for _ in range(rounds(1, 50)):
             receiver.answers.extend([HANG] * 4)
             with running(data, **PATIENT) as service:
                 accepted |= {send(service, receiver.url()): 1 for _ in range(6)}

@@ -13,6 +13,7 @@ from tests.service import DATA, MODEL, ONE_THREAD, captiond
 
 CAPTIONS: dict[str, str] = json.loads((DATA / "scenes.json").read_text())
 SCENE = str(DATA / "boat_and_sun.png")
+NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
 
 
 def test_a_folder_of_images_in_a_pipe_is_json_lines_in_order(tmp_path: Path) -> None:
@@ -47,9 +48,13 @@ def test_a_bad_file_spoils_no_other_and_the_exit_code_tells(tmp_path: Path) -> N
 
 
 def test_csv_has_the_same_results(tmp_path: Path) -> None:
-    run = ("caption", "--model", MODEL, SCENE, "--csv")
-    (row,) = csv.DictReader(captiond(*run, cwd=tmp_path, **ONE_THREAD).stdout.splitlines())
-    assert row["caption"] == CAPTIONS["boat_and_sun.png"]
+    odd = tmp_path / NOT_UTF8
+    odd.write_bytes(Path(SCENE).read_bytes())
+    run = ("caption", "--model", MODEL, SCENE, odd.name, "--csv")
+    lines = captiond(*run, cwd=tmp_path, **ONE_THREAD).stdout.splitlines()
+    row, of_odd_name = csv.DictReader(lines)
+    assert row["caption"] == of_odd_name["caption"] == CAPTIONS["boat_and_sun.png"]
+    assert of_odd_name["image_path"] == r"caf\udce9.png"
     assert {"boat", "red boat", "sun", "yellow sun"} <= set(row["tags"].split(", "))
     both = command(*run, "--json", cwd=tmp_path)
     assert (both.returncode, both.stderr.strip()) == (
@@ -119,17 +124,13 @@ def test_an_assignment_of_no_known_form_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
-    name = os.fsdecode(b"caf\xe9.png")
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / name).write_bytes(Path(SCENE).read_bytes())
+    (tmp_path / "in" / NOT_UTF8).write_bytes(Path(SCENE).read_bytes())
     run = ("caption", "--model", MODEL, "in")
     for locale in ("C.UTF-8", "C"):
         lines = captiond(*run, cwd=tmp_path, LC_ALL=locale, **ONE_THREAD)
         assert (lines.returncode, lines.stderr) == (0, "")
-        assert json.loads(lines.stdout)["image_path"] == f"in/{name}"
-    table = captiond(*run, "--csv", cwd=tmp_path, **ONE_THREAD)
-    (row,) = csv.DictReader(table.stdout.splitlines())
-    assert row["image_path"] == r"in/caf\udce9.png"
+        assert json.loads(lines.stdout)["image_path"] == f"in/{NOT_UTF8}"
 
 
 def test_a_folder_without_images_is_pointed_out(tmp_path: Path) -> None:

@@ -3,36 +3,25 @@
 import json
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 from captiond.keys import new_secret
 from tests.conftest import png
 from tests.eventsource import ServerEvent, followed
 from tests.patience import PATIENCE
-from tests.service import Service, running, running_without_model, wait_for
+from tests.service import PATIENT, TWO, Service, running, running_without_model, wait_for
 
-TWO = ("--workers", "2")
-PATIENT = {"CAPTIOND_MODEL__SILENCE_SECONDS": "3600"}  # a suspended model process is not replaced
 SLOW = {"num_beams": "8", "max_new_tokens": "40", "min_new_tokens": "40"}
 SOON = {"CAPTIOND_SERVER__SHUTDOWN_SECONDS": "3"}
-IMAGES = 80
+# So many batches that a task is stopped in the middle.
+SMALL_BATCHES = {"CAPTIOND_MODEL__BATCH_SIZE": "2"}
+IMAGES = 24
 NUMBERS = count()
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with two web processes."""
-    with running(tmp_path_factory.mktemp("following") / "data", *TWO, **PATIENT) as service:
-        wait_for(lambda: len(service.children("web")) == 2, "two web processes")
-        yield service
-        assert service.stop() == 0
 
 
 def accept(service: Service, images: int, secret: str = "", **options: str) -> str:
@@ -93,7 +82,7 @@ def test_a_client_goes_on_after_a_restart(data: Path) -> None:
     """Whatever happens to the supervisor, the streams end, and no result is lost or doubled."""
     followed_tasks: list[tuple[str, list[ServerEvent]]] = []
     for end in ("kill", "stop", ""):
-        with running(data, *TWO, **PATIENT, **SOON) as service:
+        with running(data, *TWO, **PATIENT, **SOON, **SMALL_BATCHES) as service:
             for task_id, before in followed_tasks[-1:]:
                 with followed(service.client, task_id, before[-1].id) as events:
                     after = [*events]

@@ -8,12 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.commands import command
 from tests.conftest import png
 from tests.s3server import S3Server, s3_server
 from tests.service import (
     FRESH,
     Service,
-    captiond,
     check_nothing_lost,
     running,
     running_without_model,
@@ -165,10 +165,10 @@ def test_what_was_accepted_waits_for_a_storage_that_fails(stored: Stored) -> Non
     wait_until_empty(stored.server)
 
 
-def test_a_service_stops_while_its_images_wait_for_the_storage(
+def test_a_service_stops_and_starts_while_the_storage_cannot_be_reached(
     data: Path, server: S3Server, line: Wire
 ) -> None:
-    """They are captioned after the next start."""
+    """What waits for the storage is captioned after the next start, once it can be reached."""
     environ = server.environ(endpoint=line.endpoint)
     with running(data, **FRESH, **environ) as service:
         with service.suspended_model():
@@ -176,25 +176,17 @@ def test_a_service_stops_while_its_images_wait_for_the_storage(
             line.cut()
         service.wait_for_entries("uploads_not_readable", 1)
         assert service.stop() == 0
-    line.repair()
     with running(data, **FRESH, **environ) as service:
-        check_captioned(service.finished(task_id))
-        wait_until_empty(server)
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: IMAGES})
-
-
-def test_a_service_starts_while_the_storage_cannot_be_reached(
-    data: Path, server: S3Server, line: Wire
-) -> None:
-    line.cut()
-    with running(data, **server.environ(endpoint=line.endpoint)) as service:
         service.wait_for_entries("storage_failing", 1)
         assert send(service).status_code == 503
         assert service.client.get("/health").status_code == 200
         line.repair()
-        check_captioned(service.finished(accepted(service)))
+        check_captioned(service.finished(task_id))
+        second = accepted(service, first=100)
+        check_captioned(service.finished(second))
+        wait_until_empty(server)
         assert service.stop() == 0
+    check_nothing_lost(data, {task_id: IMAGES, second: IMAGES})
 
 
 def test_wrong_credentials_are_told_to_the_operator(data: Path, server: S3Server) -> None:
@@ -205,12 +197,12 @@ def test_wrong_credentials_are_told_to_the_operator(data: Path, server: S3Server
         (entry,) = service.logged("upload_not_stored")
         assert "SignatureDoesNotMatch" in entry["reason"]
         assert "check the credentials" in entry["reason"]
-    checked = captiond("check", "--data-dir", str(data), cwd=data.parent, **wrong)
+    checked = command("check", "--data-dir", str(data), cwd=data.parent, **wrong)
     assert checked.returncode == 1
     (found,) = [part for part in checked.stdout.splitlines() if "uploads:" in part]
     assert found.startswith("FAIL")
     assert "SignatureDoesNotMatch" in found
-    checked = captiond("check", "--data-dir", str(data), cwd=data.parent, **server.environ())
+    checked = command("check", "--data-dir", str(data), cwd=data.parent, **server.environ())
     assert f"ok    uploads: {server.settings().url} can be written" in checked.stdout
     assert server.names() == set()
 
@@ -279,7 +271,7 @@ def test_the_check_of_the_database_looks_into_the_bucket(data: Path, server: S3S
     environ = server.environ()
 
     def problems() -> list[str]:
-        checked = captiond("db", "check", "--data-dir", str(data), cwd=data.parent, **environ)
+        checked = command("db", "check", "--data-dir", str(data), cwd=data.parent, **environ)
         *found, _ = checked.stdout.splitlines()
         assert checked.returncode == (1 if found else 0), checked.stderr
         return found

@@ -164,8 +164,10 @@ def test_a_service_moves_to_a_server_and_back(
 ) -> None:
     """Finished tasks keep their results, and what waits is captioned where it has come to."""
 
-    def copy(url: str, environ: Mapping[str, str] = NO_VARIABLES, *, code: int = 0) -> str:
-        done = captiond("db", "copy", url, "--data-dir", str(data), cwd=data.parent, **environ)
+    def copy(
+        url: str, environ: Mapping[str, str] = NO_VARIABLES, *, code: int = 0, by: Run = command
+    ) -> str:
+        done = by("db", "copy", url, "--data-dir", str(data), cwd=data.parent, **environ)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -178,7 +180,7 @@ def test_a_service_moves_to_a_server_and_back(
             waits = send(service, 10, 4)
             wait_for(lambda: service.task(waits)["status"] == "PROCESSING", "a claim")
             service.kill()
-    output = copy(server.url(name))
+    output = copy(server.url(name), by=captiond)
     assert "tasks: 2 rows, compared" in output
     assert "images: 7 rows, compared" in output
     assert "not copied: the leases" in output
@@ -192,7 +194,8 @@ def test_a_service_moves_to_a_server_and_back(
     check_each_once(server, name, {finished: 3, waits: 4, again: 2})
     back = data.parent / "back.db"
     assert "tasks: 3 rows, compared" in copy(f"sqlite:///{back}", there)
-    with running(data, **FRESH, CAPTIOND_DATABASE__URL=f"sqlite:///{back}") as service:
+    moved_back = {"CAPTIOND_DATABASE__URL": f"sqlite:///{back}"}
+    with running_without_model(data, **moved_back) as service:
         for task, images in ((finished, 3), (waits, 4), (again, 2)):
             assert captions(service.task(task)) == [True] * images
         assert service.stop() == 0

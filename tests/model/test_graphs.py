@@ -29,6 +29,7 @@ from captiond.captioners.linear import MakeLinear, PackedLinear, PlainLinear
 from captiond.captioners.logits import BannedTokens
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
+from tests.combinations import combinations
 from tests.model.test_search import (
     LIMITS,
     MODES,
@@ -80,14 +81,21 @@ class Searcher:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("generation", MODES, ids=str)
-@pytest.mark.parametrize("prompt", PROMPTS, ids=len)
+@pytest.mark.parametrize(
+    ("prompt", "generation", "sizes"),
+    combinations(PROMPTS, MODES, [(17, 1, 17), (7, 3, 7)]),
+    ids=str,
+)
 def test_the_tokens_are_those_of_generate(
-    scenes: BlipForConditionalGeneration, prompt: tuple[int, ...], generation: Generation
+    scenes: BlipForConditionalGeneration,
+    prompt: tuple[int, ...],
+    generation: Generation,
+    sizes: tuple[int, ...],
 ) -> None:
+    """The last batch uses again what was captured for the first one."""
     searcher, config = Searcher(scenes), scenes.config
     vision: Any = config.vision_config
-    for size in SIZES:
+    for size in sizes:
         pixels = images(size, vision.image_size)
         sequences = searcher(pixels, prompt, generation)
         ours = texts_of(scenes, sequences.tokens.flatten(0, 1))

@@ -21,6 +21,7 @@ from captiond.captioners.mkl import MklLinear, usable
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.captioners.spelling import Tokens
 from captiond.jobs import Generation, SearchRules
+from tests.combinations import combinations
 
 SIZES = (1, 3, 7, 17)
 # Two scores that are closer than this, in double precision, are a near tie: the order of additions
@@ -42,6 +43,11 @@ MODES = (
     Generation(num_beams=4, num_captions=3),
     Generation(num_beams=8, num_captions=5, repetition_penalty=1.2, min_new_tokens=5),
 )
+WAYS: dict[str, tuple[MakeLinear, Choices]] = {
+    "oneDNN": (PackedLinear, Choices(cross="fused")),
+    "MKL": (MklLinear, Choices(attention="fused", cross="fused")),
+    "MKL with keys": (MklLinear, Choices(cross="keys")),
+}
 LIMITS = (
     Generation(),
     Generation(num_beams=4, num_captions=3),
@@ -98,10 +104,24 @@ def search(
 ) -> Sequences:
     text: Any = model.config.text_config
     tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
-    forward = Forward(deepcopy(model), make, rows=128, absorb=absorb, choices=choices)
+    forward = forward_of(model, make, absorb=absorb, choices=choices)
     ids = torch.tensor([0, *prompt])
     bans = BannedTokens.on(pixels.device, banned, text.vocab_size) if banned else None
     return Search(forward, tokens)(pixels, ids, generation, bans)
+
+
+def forward_of(
+    model: BlipForConditionalGeneration, make: MakeLinear, *, absorb: bool, choices: Choices
+) -> Forward:
+    """Return a forward pass, which the tests of one way share as requests do."""
+    key = (model, make, absorb, choices)
+    if key not in _forwards:
+        copied = deepcopy(model)
+        _forwards[key] = Forward(copied, make, rows=128, absorb=absorb, choices=choices)
+    return _forwards[key]
+
+
+_forwards: dict[tuple[object, ...], Forward] = {}
 
 
 def generated(
@@ -148,7 +168,7 @@ def test_with_banned_tokens(
     random_weights: BlipForConditionalGeneration, prompt: tuple[int, ...], generation: Generation
 ) -> None:
     """What the model would write is banned: single tokens, ends of pairs, and longer sequences."""
-    pixels = images(7, 96)
+    pixels = images(4, 96)
     banned: dict[Tokens, None] = {}
     for length in (1, 2, 5):
         free = search(random_weights, pixels, prompt, generation, banned=tuple(banned))
@@ -223,9 +243,9 @@ def images(size: int, side: int) -> torch.Tensor:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("generation", MODES, ids=str)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("prompt", PROMPTS, ids=len)
+@pytest.mark.parametrize(
+    ("size", "prompt", "generation"), combinations(SIZES, PROMPTS, MODES), ids=str
+)
 def test_on_the_embedded_model(
     scenes: BlipForConditionalGeneration,
     size: int,
@@ -238,18 +258,19 @@ def test_on_the_embedded_model(
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("generation", MODES, ids=str)
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("make", "absorb"), [(PlainLinear, False), (PackedLinear, False), (PackedLinear, True)]
+    ("size", "way", "generation"),
+    combinations(SIZES, [(PlainLinear, False), (PackedLinear, False), (PackedLinear, True)], MODES),
+    ids=str,
 )
 def test_on_random_weights(
     random_weights: BlipForConditionalGeneration,
     size: int,
-    make: MakeLinear,
-    absorb: bool,
+    way: tuple[MakeLinear, bool],
     generation: Generation,
 ) -> None:
+    """The ways have different linear layers, and absorb the cross-attention or not."""
+    make, absorb = way
     pixels, prompt = images(size, 96), PROMPTS[size % len(PROMPTS)]
     ours = search(random_weights, pixels, prompt, generation, make, absorb=absorb)
     assert texts_of(random_weights, ours.tokens.flatten(0, 1)) == generated(
@@ -258,24 +279,13 @@ def test_on_random_weights(
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("generation", MODES, ids=str)
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
-    ("make", "choices"),
-    [
-        (PackedLinear, Choices(cross="fused")),
-        (MklLinear, Choices(attention="fused", cross="fused")),
-        (MklLinear, Choices(cross="keys")),
-    ],
-    ids=["oneDNN", "MKL", "MKL with keys"],
+    ("size", "way", "generation"), combinations(SIZES, [*WAYS], MODES), ids=str
 )
 def test_in_each_way_that_can_be_chosen(
-    random_weights: BlipForConditionalGeneration,
-    size: int,
-    make: MakeLinear,
-    choices: Choices,
-    generation: Generation,
+    random_weights: BlipForConditionalGeneration, size: int, way: str, generation: Generation
 ) -> None:
+    make, choices = WAYS[way]
     if make is MklLinear and not usable():
         pytest.skip("this torch has no MKL with packed weights")
     pixels, prompt = images(size, 96), PROMPTS[size % len(PROMPTS)]

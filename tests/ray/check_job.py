@@ -16,7 +16,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.parquet import read_table
 
-from captiond.bulk.references import bucket_store
+from captiond.references.addresses import bucket_store
 from tests.conftest import png
 from tests.service import MODEL, wait_for
 

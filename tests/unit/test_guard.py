@@ -60,7 +60,11 @@ def is_admitted(operation: Operation, response: httpx.Response) -> bool:
     if operation.method == "GET" and "{" not in operation.path:
         return response.is_success
     of_body = "invalid_request" if operation.dialect is None else "malformed_body"
-    unknown = {"{task_id}": "task_not_found", "{model}": "model_not_found"}
+    unknown = {
+        "{task_id}": "task_not_found",
+        "{import_id}": "import_not_found",
+        "{model}": "model_not_found",
+    }
     expected = next((unknown[name] for name in unknown if name in operation.path), of_body)
     return code_of(operation, response) == expected
 

@@ -24,6 +24,7 @@ SETTINGS = ImageSettings(types=("png", "jpeg2000", "jxl"))
 set_up_pillow(SETTINGS)
 PLAIN = encoded(picture(), "PNG")
 XML = b'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n<!-- made by hand -->\n'
+JPEG_HEAD = b"\xff\xd8\xff\xe0\0\x10JFIF\0"
 IMAGES = {
     "Photoshop": b"8BPS\0\1",
     "icon": b"\0\0\1\0\1\0",
@@ -42,6 +43,15 @@ FILES = {
     "LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
     "video": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
     "ZIP": b"PK\3\4",
+    "line break in front of an image": b"\r\n" + JPEG_HEAD,
+    "byte order mark in front of an image": b"\xef\xbb\xbf\x89PNG\r\n\x1a\n",
+    "byte order mark in front of an image ": b"\xef\xbb\xbf\n RIFF\0\0\0\0WEBP",
+    "changed as if it were text": b"\x89PNG\n\x1a\n",
+    "changed as if it were text ": JPEG_HEAD.decode("latin-1").encode(),
+    " changed as if it were text": JPEG_HEAD.decode(errors="replace").encode(),
+    "as Base64 text": b64encode(JPEG_HEAD),
+    " as Base64 text": b64encode(b"\x89PNG\r\n\x1a\n"),
+    "as Base64 text ": b"data:image/gif;base64,R0lGOD",
 }
 
 
@@ -91,21 +101,6 @@ def test_jpeg_2000_is_read(options: dict[str, object]) -> None:
     deep = Image.fromarray(np.asarray(picture().convert("L")).astype(np.uint16) * 257)
     pixels, _ = shown(encoded(deep, "JPEG2000", **options))
     assert difference(pixels, shown(encoded(picture().convert("L"), "PNG"))[0]) < 1
-
-
-def with_depth(stream: bytes, bits: int) -> bytes:
-    """Return a bare codestream that says that its samples have so many bits."""
-    changed = bytearray(stream)
-    changed[42::3][:3] = bytes((bits - 1,)) * 3
-    for at in (42, 45, 48):
-        changed[at] = bits - 1
-    return bytes(changed)
-
-
-def test_colours_of_more_than_8_bits_are_refused_in_jpeg_2000() -> None:
-    stream = encoded(picture(), "JPEG2000", no_jp2=True)
-    with pytest.raises(ImageTypeRefused, match="in colour with 12 bits"):
-        shown(with_depth(stream, 12))
 
 
 def test_metadata_of_a_jpeg_2000_are_left_out() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from captiond.cli.captioning.command import caption_paths
+from captiond.cli.captioning.destinations import Namesakes
 from captiond.cli.captioning.result_options import result_options
 from captiond.errors import SettingsError
 from captiond.photofiles.replacement import remove_leftovers
@@ -204,6 +205,29 @@ def test_a_pipe_in_the_place_of_a_sidecar_is_not_opened(folder: Path, kind: str)
 
 
 # ---------------------------------------------------------------- in the image
+
+
+@pytest.mark.parametrize("kind", ["txt", "json", "xmp", "embed"])
+def test_entries_that_are_no_files_get_no_result(
+    folder: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (folder / "self.png").symlink_to("self.png")
+    (folder / "gone.png").symlink_to("/nowhere/at/all.png")
+    os.mkfifo(folder / "pipe.png")
+    wanted = asked(embed=True) if kind == "embed" else asked(kind)
+    assert not run(folder, wanted)
+    bad = {Path(each["image_path"]).name: each["error"] for each in printed(capsys)}
+    assert bad.pop("self.png") == "a link that leads back to itself"
+    assert "which does not exist" in bad.pop("gone.png")
+    assert bad.pop("pipe.png") == "not a file but a named pipe"
+    assert set(bad.values()) == {None}
+    beside = {path.name for path in folder.iterdir() if path.stem in {"self", "gone", "pipe"}}
+    assert beside == {"self.png", "gone.png", "pipe.png"}
+
+
+def test_a_folder_that_cannot_be_listed_may_have_others_of_the_name(folder: Path) -> None:
+    assert Namesakes().is_alone(folder / "a.png")
+    assert not Namesakes().is_alone(folder / "a.png" / "b.png")
 
 
 def test_embedding_keeps_times_mode_and_links(folder: Path) -> None:

@@ -10,7 +10,7 @@ from captiond.cli.captioning.destinations import Destination
 from captiond.cli.captioning.picture_files import FoundFile
 from captiond.errors import SettingsError
 from captiond.photofiles.metadata_errors import NotWritten
-from captiond.photofiles.replacement import may_write_to, remove_leftovers
+from captiond.photofiles.replacement import may_write_to, real_path, remove_leftovers
 
 
 class Existing(Enum):
@@ -115,6 +115,9 @@ def files_with_places(
         for folder in {path.parent for path in images}:
             remove_leftovers(folder, time.time())
     for file in found:
+        if file.problem:  # it gets no result, and even to look for a file beside it may fail
+            yield file
+            continue
         barred: list[NotWritten | None] = []
         for destination in destinations:
             path = destination.path_for(file.path)
@@ -130,6 +133,6 @@ def problem_of(image: Path, path: Path, takers: dict[Path, Path], images: set[Pa
         return f"{path}: it is an image; rename it"
     if (other := takers.get(path, image)) != image:
         return f"{path}: this is the place for the result of {other}; rename one of the images"
-    if not may_write_to(path.resolve().parent):
+    if not may_write_to(real_path(path).parent):
         return f"{path}: captiond may not write to this folder"
     return ""

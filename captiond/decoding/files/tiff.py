@@ -20,7 +20,7 @@ from captiond.decoding.files.directory import (
 from captiond.decoding.files.plain import UPRIGHT, PlainFile
 from captiond.decoding.files.sample_layout import Photometric, SampleFormat, SampleLayout
 from captiond.decoding.files.tiff_directory import number_entry, part_of, with_directory
-from captiond.errors import CorruptImage
+from captiond.errors import CorruptImage, ImageTypeRefused
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = 256, 257, 258, 259, 262, 277
 STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, PLANES = 273, 278, 279, 284
@@ -43,6 +43,14 @@ UNDEFINED, MAX_METADATA = 7, 1 << 22
 PART_SECONDS = 8e-6  # a strip or a tile, beside its pixels
 # None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: they compress rows of bytes.
 BYTE_COMPRESSIONS = {1, 5, 8, 32946, 32773, 34925, 50000}
+# What Pillow reads beside them: CCITT, JPEG (two numbers), and CCITT with rows of whole words.
+OTHER_COMPRESSIONS = {2, 3, 4, 6, 7, 32771}
+UNREAD_COMPRESSIONS = {
+    22610: "JPEG XR", 32766: "NeXT", 32809: "ThunderScan", 32909: "PixarLog", 33003: "JPEG 2000",
+    33004: "JPEG 2000", 33005: "JPEG 2000", 34661: "JBIG", 34676: "SGI Log", 34677: "SGI Log",
+    34712: "JPEG 2000", 34887: "LERC", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP",
+    50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
 KNOWN_COLOURS, FORMATS = set(map(int, Photometric)), set(map(int, SampleFormat))
 COMPLEX = {5, 6}
 MAX_NUMBER = 64  # of samples of a pixel
@@ -60,7 +68,8 @@ def plain_tiff(content: bytes) -> PlainFile:
 
     Raises:
         CorruptImage: it has no directory with a size, or samples of an unknown kind.
-        ImageTypeRefused: it is a camera's raw file without a preview of its image.
+        ImageTypeRefused: it is a camera's raw file without a preview of its image, or compressed in
+            a way that captiond does not read.
     """
     directory = Directory(content)
     if name := camera_name(content, directory):
@@ -68,6 +77,7 @@ def plain_tiff(content: bytes) -> PlainFile:
     width, height = directory.number(WIDTH), directory.number(HEIGHT)
     if width < 1 or height < 1:
         raise CorruptImage("the image has no size")
+    check_compression(directory.number(COMPRESSION, 1))
     layout = layout_of(directory, width, height)
     count = part_count(directory, width, height)
     planes = partial(plane_files, content, directory, layout) if layout else None
@@ -83,6 +93,16 @@ def plain_tiff(content: bytes) -> PlainFile:
         samples=layout,
         planes=planes,
     )
+
+
+def check_compression(number: int) -> None:
+    """Refuse a file that Pillow would call damaged, because its libtiff cannot decompress it."""
+    if number not in BYTE_COMPRESSIONS | OTHER_COMPRESSIONS:
+        name = UNREAD_COMPRESSIONS.get(number, f"the unknown method {number}")
+        raise ImageTypeRefused(
+            f"this is a TIFF image compressed by {name}, which captiond does not read; convert it "
+            "to PNG, or save it with LZW or Deflate"
+        )
 
 
 # ---------------------------------------------------------------- samples of our own
