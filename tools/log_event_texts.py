@@ -154,6 +154,8 @@ TEXTS = {
     "database. The images that it had claimed wait again.",
     "upload_not_stored": "The object storage has not taken the upload of a task. Its client got "
     "503.",
+    "uploads_not_checked": "At the start, the object storage could not be asked whether another "
+    "service uses this `[uploads] url`. captiond asks again before it removes files.",
     "uploads_not_readable": "Images of tasks cannot be fetched from the object storage. They wait, "
     "and captiond tries again.",
     "uploads_readable_again": "Images of tasks can be fetched from the object storage again.",

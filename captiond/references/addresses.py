@@ -21,6 +21,7 @@ from captiond.errors import (
     ReferenceUnreadable,
     SettingsError,
 )
+from captiond.sizes import shown_size
 from captiond.spool.bucket_retries import RETRIES
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class ReferenceReader:
     def check(self, size: int) -> None:
         """Return if an image may have so many bytes. Raises FileTooLarge."""
         if size > self._most_bytes:
-            raise FileTooLarge(f"the file is over {self._most_bytes} bytes")
+            raise FileTooLarge(f"the file is over {shown_size(self._most_bytes)}")
 
 
 def first_line(error: Exception) -> str:

@@ -76,6 +76,11 @@ class Bucket:
         with self._translated("read"):
             return obstore.get_range(self._store, name, start=offset, length=size)
 
+    def store(self, name: str, content: bytes) -> None:
+        """Store a small object, for a caller that may block."""
+        with self._translated("written"):
+            obstore.put(self._store, name, content)
+
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects. One that is missing is no error."""
         if names:

@@ -317,6 +317,15 @@ class ClockRow(Table):
     reached: Mapped[float] = mapped_column(Float)
 
 
+class IdentityRow(Table):
+    """What tells this database from all others."""
+
+    __tablename__ = "identities"
+
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    value: Mapped[str] = mapped_column(String(32))
+
+
 class ImportRow(Table):
     """A list of images that lie somewhere else, whose results are written to `output`.
 
@@ -325,9 +334,8 @@ class ImportRow(Table):
     clock, and `last_address` is a hash of the last one that has a shard. The numbers of `images`,
     `captioned` and `failed` count images; `open_shards` counts shards that are not finished.
 
-    The service works at an import that is `queued`. Its `turn` is the number of images that were
-    claimed of it, from where others were when it came. `problem` says why a process has refused a
-    shard. The finished import is posted to `callback_url`.
+    The service works at it if it is `queued`, in its `turn`: the number of images that were claimed
+    of it. `problem` says why a process has refused a shard.
     """
 
     __tablename__ = "imports"
@@ -353,7 +361,6 @@ class ImportRow(Table):
     queued: Mapped[bool] = mapped_column(Boolean, server_default=false())
     turn: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     problem: Mapped[str | None] = mapped_column(Text)
-    callback_url: Mapped[str | None] = mapped_column(Text)
 
 
 class ShardRow(Table):

@@ -7,8 +7,8 @@ It imports neither torch nor an HTTP server. Its parts:
 - `changes`: which tasks have changed, for the web processes.
 - `membership`, `peers`, `remote_model`, `remote_clients`: the other nodes that share the database.
 - `health`, `statusboard`, `watch`, `watchdog`: what the service can do now, and what is hung.
-- `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`: webhooks, keys, the
-  deletion of expired data, and the spool.
+- `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`, `prefixowner`: webhooks,
+  keys, the deletion of expired data, and the spool.
 - `gauges`, `processfigures`, `scrapes`, `metricsfile`: metrics.
 """
 
@@ -28,7 +28,7 @@ from captiond.config import Settings
 from captiond.messages import Health, Message, ModelInfo
 from captiond.processes.start import ModelStart, WebStart
 from captiond.recording import Recorder, Registry
-from captiond.spool import open_spool
+from captiond.spool import open_objects, open_spool
 from captiond.store import leases, tasks
 from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
@@ -45,6 +45,7 @@ from captiond.supervisor.membership import Membership
 from captiond.supervisor.metricsfile import MetricsFile
 from captiond.supervisor.nodereport import NodeReport
 from captiond.supervisor.peers import Peers
+from captiond.supervisor.prefixowner import confirm_prefix
 from captiond.supervisor.remote_clients import RemoteClients
 from captiond.supervisor.remote_model import NAME as ELSEWHERE
 from captiond.supervisor.remote_model import RemoteModel
@@ -97,7 +98,11 @@ class Supervisor:
         self._client_usage = UsageBoard(web_processes(settings))
         self._roster = Roster()
         spool = open_spool(settings)
-        self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
+        self._cleaner = SpoolCleaner(
+            spool,
+            partial(tasks.needed_spool_names, engine),
+            confirm=partial(confirm_prefix, open_objects(settings), engine),
+        )
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._status = StatusBoard(
             self._roster, notifier, list(self._devices()) or [ELSEWHERE], announce=announce

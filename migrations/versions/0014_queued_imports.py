@@ -21,7 +21,6 @@ def upgrade() -> None:
         "imports", sa.Column("turn", sa.BigInteger(), nullable=False, server_default=nought)
     )
     op.add_column("imports", sa.Column("problem", sa.Text()))
-    op.add_column("imports", sa.Column("callback_url", sa.Text()))
     op.add_column(
         "shards", sa.Column("refusals", sa.Integer(), nullable=False, server_default=nought)
     )
@@ -55,7 +54,6 @@ def downgrade() -> None:
     op.drop_index("ix_shards_import_id_refusals_number_open", "shards")
     op.drop_column("shards", "blamed")
     op.drop_column("shards", "refusals")
-    op.drop_column("imports", "callback_url")
     op.drop_column("imports", "problem")
     op.drop_column("imports", "turn")
     op.drop_column("imports", "queued")

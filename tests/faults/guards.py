@@ -74,6 +74,11 @@ GUARDS = (
     ),
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
     Guard("shard-attempt-fence", without_argument, "tests/unit/test_shards.py -k another_process"),
+    Guard(
+        "uploads-of-another-service",
+        never,
+        "tests/unit/test_prefix_owner.py -k others_do_not_start",
+    ),
     Guard("one-lister", without_argument, "tests/unit/test_shards.py -k one_process_lists"),
     Guard(
         "imports-yield-to-decoding",
