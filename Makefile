@@ -111,7 +111,7 @@ image-check: tools
 packages-check: export PACKAGES = build/packages/bin
 packages-check: tools
 	$(PYTHON) -m venv build/packages
-	$(PACKAGES)/python -m pip install --quiet build twine kubernetes-validate 'cyclonedx-python-lib[json-validation]'
+	$(PACKAGES)/python -m pip install --quiet build twine kubernetes-validate 'cyclonedx-python-lib[json-validation]' grafana-foundation-sdk
 	$(BIN)/pytest tests/packages/check_*.py
 
 audit: tools

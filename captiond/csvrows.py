@@ -5,7 +5,10 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-COLUMNS = ("image_path", "caption", "tags", "error", "code", "model", "width", "height", "alt_text")
+COLUMNS = (
+    "image_path", "caption", "tags", "error", "code", "model", "width", "height", "alt_text",
+    "caption_language", "caption_en",
+)  # fmt: skip
 # A spreadsheet runs a cell that begins like this as a formula, whoever has written it: a file name
 # can be `=HYPERLINK(…)`. Some also know the wide forms of Japanese keyboards.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")

@@ -48,13 +48,31 @@ OTHER_IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"%!PS", "a PostScript document (EPS)"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript document (EPS)"),
 )
+IN_BASE64 = "an image in base64; send its bytes"
 OTHER_FILES: tuple[tuple[bytes, str], ...] = (
+    (b"data:image/", "a data URL; send the bytes of the image"),
+    (b"/9j/", IN_BASE64),  # JPEG
+    (b"iVBORw0KGgo", IN_BASE64),  # PNG
+    (b"R0lGODlh", IN_BASE64),  # GIF
+    (b"R0lGODdh", IN_BASE64),
+    (b"UklGR", IN_BASE64),  # WebP
     (b"%PDF", "a PDF document"),
     (b"PK\3\4", "a ZIP archive"),
     (b"\x1f\x8b", "a file compressed by gzip"),
     (b"version https://git-lfs", "a pointer of Git LFS instead of the file itself"),
     (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
 )
+# Images that a program has changed as if they were text. No viewer shows them.
+CHANGED = "an image that was changed as if it were text; send the original file"
+SPOILED_FILES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG", CHANGED),  # with other line breaks
+    (b"\tPNG", CHANGED),  # with 7 bits
+    (b"\xc2\x89PNG", CHANGED),  # Latin-1 as UTF-8
+    (b"\xc3\xbf\xc3\x98\xc3\xbf", CHANGED),
+    (b"\xef\xbf\xbdPNG", CHANGED),  # what is not UTF-8 is replaced
+    (3 * b"\xef\xbf\xbd", CHANGED),
+)
+BLANKS = b" \t\r\n"
 SVG = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg[\s>]", re.DOTALL
 )
@@ -127,7 +145,16 @@ def other_file(head: bytes) -> str:
         return "a video or another ISO media file"
     if HTML.match(head.removeprefix(UTF8_MARK)):
         return "an HTML page"
-    return named(head, OTHER_FILES)
+    return behind_text(head) or named(head, OTHER_FILES) or named(head, SPOILED_FILES)
+
+
+def behind_text(head: bytes) -> str:
+    """Return what to call an image with text in front of it; empty if there is none."""
+    name = image_type(head.removeprefix(UTF8_MARK).lstrip(BLANKS))
+    if name is None:
+        return ""
+    what = "a byte order mark" if head.startswith(UTF8_MARK) else "a space or a line break"
+    return f"{what} in front of an image ({name}); send the original file"
 
 
 def named(head: bytes, names: tuple[tuple[bytes, str], ...]) -> str:

@@ -11,7 +11,7 @@ from captiond.clients import Client, RequestOrigin
 from captiond.confidence import Token, of_part
 from captiond.errors import CaptiondError
 from captiond.tags import Tag, TagFilter, TagOptions
-from captiond.vocabulary import ScoredTag
+from captiond.vocabulary import ScoredTag, steps_of_tags
 
 
 class Status(StrEnum):
@@ -46,7 +46,6 @@ IMAGE_TRANSITIONS: Transitions = {
 TASK_TRANSITIONS: Transitions = {
     Status.PENDING: frozenset({Status.PROCESSING, Status.CANCELLED}),
     Status.PROCESSING: frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED}),
-    # Back to PENDING by `captiond tasks retry`.
     Status.COMPLETED: frozenset({Status.PENDING}),
     Status.FAILED: frozenset({Status.PENDING}),
     Status.CANCELLED: frozenset(),
@@ -59,9 +58,6 @@ def states_before(transitions: Transitions, *new: Status) -> tuple[Status, ...]:
     return tuple(state for state in Status if transitions[state].issuperset(new))
 
 
-# Beside the caption, a vocabulary takes as long as so many of these steps, plus one for each ten
-# tags. A model reads a limited number of beginnings for an image, however many tags there are.
-VOCABULARY_STEPS, MOST_VOCABULARY_STEPS, TAGS_OF_A_STEP = 10, 60, 10
 # BLIP-base's image encoder takes about as long as so many steps of its text decoder for one beam,
 # and the translation of its captions as long as so many for each caption.
 ENCODER_STEPS, TRANSLATION_STEPS = 32, 6
@@ -69,10 +65,11 @@ ENGLISH = "en"  # the language that models write captions in
 
 
 class Lane(StrEnum):
-    """Interactive: a client waits on its connection. Bulk: a task waits in the database."""
+    """What waits for an image: a client on its connection, a task (bulk), or an import."""
 
     INTERACTIVE = "interactive"
     BULK = "bulk"
+    IMPORT = "import"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +117,18 @@ class Generation:
 
     @property
     def cost(self) -> float:
-        """The estimated cost of one caption, in steps of the text decoder for one beam.
+        """The estimated cost of a request for one image: of its caption and its vocabulary."""
+        return self.cost_in(1)
+
+    def cost_in(self, images: int) -> float:
+        """Return the estimated cost of one of so many images, in steps of the text decoder for one
+        beam.
 
         Few captions need `finish_tokens`. A vocabulary of the settings does not count: all images
         have its cost.
         """
         steps = ENCODER_STEPS + self.num_beams * self.max_new_tokens
-        if self.vocabulary:
-            tags = len(self.vocabulary) / TAGS_OF_A_STEP
-            steps += round(VOCABULARY_STEPS + min(tags, MOST_VOCABULARY_STEPS))
-        return steps
+        return steps + steps_of_tags(self.vocabulary, images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +177,15 @@ class Options:
     tags: TagOptions = field(default_factory=TagOptions)
     origin: RequestOrigin | None = field(default=None, compare=False)  # it changes no result
 
-    def cost(self, defaults: Generation, language: str = ENGLISH) -> float:
-        """Return the estimated cost of an image, as `Generation.cost`.
+    def cost(self, defaults: Generation, language: str = ENGLISH, images: int = 1) -> float:
+        """Return the estimated cost of one of so many images, as `Generation.cost_in`.
 
         `defaults` and `language` apply if the request does not choose otherwise.
         """
         generation = self.generation or defaults
         translated = (self.caption_language or language) != ENGLISH
-        return generation.cost + translated * TRANSLATION_STEPS * generation.num_captions
+        steps = translated * TRANSLATION_STEPS * generation.num_captions
+        return generation.cost_in(images) + steps
 
 
 DEFAULT_OPTIONS = Options()

@@ -15,7 +15,7 @@ class CacheSettings(Section):
 
 class RetentionSettings(Section):
     task_days: float = Field(
-        30, ge=0, le=36500, description="How long finished tasks are kept. 0: for ever."
+        30, ge=0, le=36500, description="How long finished tasks and imports are kept. 0: for ever."
     )
     retry_days: float = Field(
         7,

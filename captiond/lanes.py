@@ -1,4 +1,4 @@
-"""Two queues, for interactive and for bulk images, and which images are taken next. Pure.
+"""A queue for each lane of images, and which images are taken next. Pure.
 
 In each lane, the clients' images have their fair turns.
 """
@@ -43,7 +43,10 @@ class Item(Protocol):
 
 @dataclass(slots=True)
 class Lanes(Generic[T]):
-    """Two queues. The interactive one has precedence over the bulk one."""
+    """A queue for each lane. The interactive one has precedence over the bulk one.
+
+    Images of imports are taken only if no others are there.
+    """
 
     queues: dict[Lane, FairQueue[T]] = field(
         default_factory=lambda: {lane: FairQueue() for lane in Lane}
@@ -91,4 +94,6 @@ class Lanes(Generic[T]):
         self._passed_over = 0
         if bulk:
             return Lane.BULK
-        return Lane.INTERACTIVE if interactive else None
+        if interactive:
+            return Lane.INTERACTIVE
+        return Lane.IMPORT if Lane.IMPORT in ready else None

@@ -13,7 +13,7 @@ from itertools import product
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 # Of images in a queue: a client waits for seconds, a large task for hours.
 WAITS = (0.01, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0)
-LANES = ("interactive", "bulk")
+LANES = ("interactive", "bulk", "import")
 # Codes of images that fail though they may be good. An alert is to see the first one.
 BY_THE_MACHINE = ("out_of_memory", "poison_image", "spool_error", "internal_error")
 IMAGES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -191,6 +191,13 @@ IMAGES_IN_PROGRESS = Gauge(
     Area.QUEUES,
     "Images that model processes have, by lane.",
     ("lane",),
+)
+
+IMPORT_SHARDS = Gauge(
+    "captiond_import_shards",
+    Area.QUEUES,
+    "Shards of unfinished imports that the service works at, by state: waiting, claimed, finished.",
+    ("state",),
 )
 
 # ---------------------------------------------------------------- model processes

@@ -1,8 +1,10 @@
 """Vocabularies: lists of tags that a model scores against an image."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from typing import Literal
@@ -12,6 +14,16 @@ from captiond.tags import Category
 
 MOST_TAGS = 5000  # of the settings
 LONGEST_TAG = 100  # characters
+# Of a tag. A longer text is no tag: the 100 characters that a tag may have are some 20 tokens of
+# usual words, but 100 tokens of marks, and each token costs as much.
+MOST_TOKENS = 24
+# A word of so many letters is one token if it is usual. Of a longer one, each few letters are.
+USUAL_LETTERS, FURTHER_LETTERS = 8, 3
+WORDS = re.compile(r"[a-z0-9]+|[^\sa-z0-9]", re.IGNORECASE | re.ASCII)
+# Beside a caption, a vocabulary takes as long as so many steps of the text decoder, plus one for
+# each ten tokens that are read. For an image a model reads a limited number of them.
+LEAST_STEPS, MOST_FURTHER_STEPS, TOKENS_OF_A_STEP = 10, 60, 10
+KEPT_COSTS = 64
 PLACE = "{tag}"  # in a template
 TEMPLATE = "a photo of a {tag}"
 ARTICLES = ("a", "an")
@@ -111,6 +123,32 @@ class ScoredTag:
     confidence: float | None = None
 
 
+@lru_cache(KEPT_COSTS)  # each image of a request asks for it
+def steps_of_tags(tags: tuple[str, ...], images: int) -> float:
+    """Return the estimated cost of the tags of a request for one of its images, in steps of the
+    text decoder.
+
+    They are read for each image, and once as a whole for all of them: how likely they are without
+    an image. A model remembers that, but whether it does is known to the model only.
+    """
+    if not tags:
+        return 0
+    reading = sum(map(tokens_read, tags)) / TOKENS_OF_A_STEP
+    return round(LEAST_STEPS + min(reading, MOST_FURTHER_STEPS) + reading / images)
+
+
+def tokens_read(tag: str) -> int:
+    """Return about how many tokens of a tag a model reads: all but the last, which is predicted.
+
+    Models have different tokenizers. In most of them, each mark and each letter of other scripts is
+    a token of its own.
+    """
+    tokens = 0
+    for word in WORDS.findall(tag):
+        tokens += 1 + max(0, -(-(len(word) - USUAL_LETTERS) // FURTHER_LETTERS))
+    return max(0, min(tokens, MOST_TOKENS) - 1)
+
+
 def read_tags(path: Path) -> tuple[VocabularyTag, ...]:
     """Read a file with one tag on each line, and what is set for it: `sunset = nature, 2.5`.
 
@@ -138,7 +176,7 @@ def read_tags(path: Path) -> tuple[VocabularyTag, ...]:
     if not tags:
         raise wrong_file(path, "has no tag; write one on each line")
     if len(tags) > MOST_TAGS:
-        raise wrong_file(path, f"has {len(tags)} tags; the most are {MOST_TAGS}")
+        raise wrong_file(path, f"has {len(tags)} tags; at most {MOST_TAGS} are allowed")
     return tuple(tags.values())
 
 

@@ -19,7 +19,9 @@ JSON = "application/json"
 
 def path_of(operation: Operation, **values: str) -> str:
     """Return the path of an operation. A parameter without a value has one that nothing has."""
-    return operation.path.format(**{"task_id": "task_1_ab", "model": "none", **values})
+    return operation.path.format(
+        **{"task_id": "task_1_ab", "import_id": "import_1_ab", "model": "none", **values}
+    )
 
 
 def code_of(operation: Operation, response: httpx.Response) -> str:

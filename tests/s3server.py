@@ -76,10 +76,13 @@ class S3Server:
         return client_of(self.endpoint, "s3", self.admin)
 
     def names(self) -> set[str]:
-        """Return the names of all objects in the bucket, without the prefix."""
+        """Return the names of all files in the bucket, without the prefix."""
+        names = {key.removeprefix(f"{PREFIX}/") for key in self._keys()}
+        return {name for name in names if "/" in name}  # without the mark of the service
+
+    def _keys(self) -> set[str]:
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-        keys = (each["Key"] for page in pages for each in page.get("Contents", ()))
-        return {key.removeprefix(f"{PREFIX}/") for key in keys}
+        return {each["Key"] for page in pages for each in page.get("Contents", ())}
 
     def put(self, name: str, content: bytes) -> None:
         """Store an object."""
@@ -94,8 +97,8 @@ class S3Server:
 
     def clear(self) -> None:
         """Delete all objects."""
-        for name in self.names():
-            self.client.delete_object(Bucket=BUCKET, Key=f"{PREFIX}/{name}")
+        for key in self._keys():
+            self.client.delete_object(Bucket=BUCKET, Key=key)
 
 
 def client_of(endpoint: str, service: str, keys: Keys, ca: Path | None = None) -> Any:

@@ -5,9 +5,11 @@ earlier ones have returned: `{task_id}`, `{etag}` and `{event}`, the id of an ev
 the last answer that had one.
 """
 
+import asyncio
 import dataclasses
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +17,10 @@ from typing import Any
 
 import httpx
 
+from captiond.config import DataSettings, Settings
+from captiond.store import shards
+from captiond.store.engine import make_engine
+from captiond.store.shards import NewImport
 from captiond.web.openapi.examples import FILE, Example, stored_examples, with_files
 from captiond.web.operation import Operation
 from captiond.web.operations import OPERATIONS
@@ -46,6 +52,16 @@ LISTS_TASKS = {"CAPTIOND_CLIENTS__LISTS": "all"}  # what the calls need of a ser
 NUMBER = re.compile(r"\d+(\.\d+)?(e-?\d+)?|true|false")
 LAST_ID = re.compile(r"^id: (\S+)$", re.MULTILINE)
 TASK_ID = re.compile(r"task_\d+_[0-9a-f]{32}")
+IMPORT = NewImport(
+    "import_1785000000_0123456789abcdef",
+    ("s3://photos/2026",),
+    "uri",
+    "s3://captions/2026",
+    "parquet",
+    2,
+    1785000000.0,
+    queued=True,
+)
 TWO = (("images", "boat_and_sun.png"), ("images", "star_inside_circle.png"))
 
 
@@ -114,6 +130,9 @@ CALLS = (
     Call("list_tasks", "A wrong limit", query="?limit=1000"),
     Call("retry_task", "A task without an image to retry"),
     Call("cancel_task", "A finished task"),
+    Call("list_imports", "One import", held=True),
+    Call("show_import", "An import that waits", held=True),
+    Call("cancel_import", "An import that waits", held=True),
     Call("info", "The service"),
     Call("health", "A healthy service"),
     Call("livez", "A process that answers"),
@@ -132,7 +151,8 @@ def record(service: Service, waiting: Service, key: str) -> dict[str, list[Examp
     The calls that are `held` are made at the service `waiting`, whose images all wait. `key` is an
     unused Idempotency-Key.
     """
-    known, examples = {"new_key": key}, defaultdict(list)
+    add_import(waiting)
+    known, examples = {"new_key": key, "import_id": IMPORT.id}, defaultdict(list)
     for call in CALLS:
         if call.waits:
             service.finished(known["task_id"])
@@ -141,6 +161,21 @@ def record(service: Service, waiting: Service, key: str) -> dict[str, list[Examp
         if call.shown:
             examples[call.operation].append(example_of(call, response))
     return dict(examples)
+
+
+def add_import(service: Service) -> None:
+    """Queue an import, as `captiond import --queue` does."""
+
+    async def add() -> None:
+        engine = make_engine(Settings(data=DataSettings(dir=service.data)).database_address)
+        await shards.join_import(engine, IMPORT)
+        await shards.begin_listing(engine, IMPORT.id, "lister")
+        addresses = [f"s3://photos/2026/{number:04}.jpg" for number in range(4)]
+        await shards.add_shards(engine, IMPORT.id, "lister", [addresses[:2], addresses[2:]])
+        await shards.end_listing(engine, IMPORT.id, "lister", time.time())
+        await engine.dispose()
+
+    asyncio.run(add())
 
 
 def send(client: httpx.Client, call: Call, known: Mapping[str, str]) -> httpx.Response:

@@ -222,7 +222,7 @@ def type_of(schema: Schema) -> str:
         return f"[{type_name}](#{type_name.lower()})"
     alternatives = schema.get("anyOf", schema.get("oneOf"))
     if alternatives and "properties" not in schema:
-        return " or ".join(map(type_of, alternatives))
+        return " or ".join(dict.fromkeys(map(type_of, alternatives)))
     if "allOf" in schema:
         return type_of(schema["allOf"][0])
     if "enum" in schema or "const" in schema:

@@ -197,6 +197,10 @@ SECTIONS = (
                 "Images that model processes have",
                 (Query(gauge("captiond_images_in_progress", "lane"), "{{lane}}"),),
             ),
+            Panel(
+                "Shards of imports",
+                (Query(gauge("captiond_import_shards", "state"), "{{state}}"),),
+            ),
         ),
     ),
     Section(

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from captiond.bulk.hosted_model import HostedModel, hosted_model
 from captiond.bulk.interim import InterimFiles, interim_folder
-from captiond.bulk.references import ReferenceReader, is_object
 from captiond.config import Settings
 from captiond.errors import ImageError
 from captiond.jobs import DEFAULT_OPTIONS, Options, Outcome, Refused, SpooledImage
 from captiond.messages import ModelInfo
+from captiond.references.addresses import ReferenceReader, is_object
 from captiond.upload_settings import UploadSettings
 
 AHEAD_BATCHES = 6  # images in memory or in files: three are with the model process, three are read
@@ -79,7 +79,7 @@ class BulkCaptioner:
             return await self._caption(stored, options)
 
     async def caption_at(self, address: str, options: Options = DEFAULT_OPTIONS) -> BulkResult:
-        """Return the result of the image at an address, see `references`.
+        """Return the result of the image at an address, see `captiond.references.addresses`.
 
         Raises:
             ModelBroken: the model cannot be loaded any more.

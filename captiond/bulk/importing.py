@@ -18,16 +18,17 @@ from typing import Any, TypeVar
 import structlog
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, bulk_captioner
-from captiond.bulk.manifests import COLUMN, addresses
-from captiond.bulk.result_rows import result_fields
-from captiond.bulk.shard_files import ShardFiles
 from captiond.config import Settings
 from captiond.errors import ImportCancelled, SettingsError
 from captiond.jobs import Status
-from captiond.store import shards
+from captiond.references.manifests import COLUMN, addresses
+from captiond.references.result_rows import result_fields
+from captiond.references.shard_files import ShardFiles
+from captiond.store import shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
-from captiond.store.shards import EXTEND_SECONDS, ImportState, ShardClaim
+from captiond.store.shard_claims import EXTEND_SECONDS, ShardClaim
+from captiond.store.shards import ImportState
 
 log = structlog.get_logger()
 SHARDS_AT_ONCE = 2  # of each model: while one is finished, the next one is read
@@ -80,7 +81,24 @@ async def run_import(run: ImportRun, settings: Settings) -> ImportState:
                 await asyncio.gather(*work)
                 extending.cancel()
     finally:
-        await shards.release_shards(run.engine, run.state.id, run.owner)
+        await shard_claims.release_shards(run.engine, run.state.id, run.owner)
+    return await run.read()
+
+
+async def queue_import(run: ImportRun) -> ImportState:
+    """List the images of an import, which the service captions. Return it with all its shards.
+
+    Raises:
+        SettingsError: a source cannot be read, or has changed.
+        StorageFailed: the place of the results cannot be written to.
+        StoreError: the shards cannot be stored.
+        ImportCancelled: somebody has cancelled it.
+    """
+    await asyncio.to_thread(run.files.mark_place, run.state.id)
+    try:
+        await list_shards(run)
+    finally:
+        await shard_claims.release_shards(run.engine, run.state.id, run.owner)
     return await run.read()
 
 
@@ -100,7 +118,7 @@ async def keep_claims(run: ImportRun) -> None:
     """Extend the claims of this process until cancelled."""
     while True:
         await asyncio.sleep(EXTEND_SECONDS)
-        await until_stored(partial(shards.extend, run.engine, run.state.id, run.owner))
+        await until_stored(partial(shard_claims.extend, run.engine, run.state.id, run.owner))
         await run.read()
 
 
@@ -159,7 +177,7 @@ async def caption_shards(run: ImportRun, settings: Settings, device: str) -> Non
 
 async def caption_until_done(run: ImportRun, captioner: BulkCaptioner) -> None:
     while True:
-        claim = await to_its_end(shards.claim_shard(run.engine, run.state.id, run.owner))
+        claim = await to_its_end(shard_claims.claim_shard(run.engine, run.state.id, run.owner))
         if claim is not None:
             await caption_shard(run, captioner, claim)
         elif (state := await run.read()).listed and state.open_shards == 0:
@@ -184,7 +202,7 @@ async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardCl
     """Caption the images of a shard, write its file, and finish it."""
     results = await asyncio.gather(*map(captioner.caption_at, claim.addresses))
     rows = [
-        {COLUMN: address, **result_fields(result)}
+        {COLUMN: address, **result_fields(result.outcome, result.sha256)}
         for address, result in zip(claim.addresses, results, strict=True)
     ]
     await asyncio.to_thread(run.files.write, claim.number, rows)
@@ -192,7 +210,7 @@ async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardCl
     captioned = len(rows) - failed
 
     async def finish() -> bool:
-        return await shards.finish_shard(
+        return await shard_claims.finish_shard(
             run.engine, claim, captioned=captioned, failed=failed, now=time.time()
         )
 
@@ -212,7 +230,9 @@ async def results_so_far(engine: Engine, import_id: str) -> AsyncIterator[dict[s
     state = await shards.read_import(engine, import_id)
     files = ShardFiles(state.output, state.form)
     number = -1
-    while numbers := await shards.finished_shards(engine, import_id, number, limit=SHARDS_READ):
+    while numbers := await shard_claims.finished_shards(
+        engine, import_id, number, limit=SHARDS_READ
+    ):
         for number in numbers:
             for row in await asyncio.to_thread(files.read, number):
                 yield row

@@ -100,7 +100,8 @@ def caption(
         bool,
         typer.Option(
             "--skip-existing",
-            help="Leave these images as they are. This continues a run that was stopped.",
+            help="Leave images that have a result as they are. This continues a run that was "
+            "stopped.",
             rich_help_panel=AGAIN_PANEL,
         ),
     ] = False,
@@ -108,8 +109,8 @@ def caption(
         bool,
         typer.Option(
             "--overwrite",
-            help="Caption these images again, and replace the results of captiond. What a person "
-            "wrote into metadata stays.",
+            help="Caption images that have a result again, and replace the results of captiond. "
+            "What a person wrote into metadata stays.",
             rich_help_panel=AGAIN_PANEL,
         ),
     ] = False,
@@ -148,9 +149,9 @@ def caption(
     vocabulary: Annotated[Path | None, setting("tags", "vocabulary", metavar="FILE")] = None,
     assignments: Set = None,
 ) -> None:
-    """Caption and tag image files, in this process or by a service.
+    """Caption and tag image files, in this process or through a service.
 
-    In a folder, all images are captioned, but no hidden files. On a terminal the results are text
+    In a folder, all images are captioned except hidden files. On a terminal the results are text
     for people, in a pipe they are JSON lines. The exit status is 1 if an image has no caption.
 
     Examples:

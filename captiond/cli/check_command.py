@@ -1,11 +1,13 @@
 """`captiond check`: check each part, and say in one line how to repair it."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import typer
 
+from captiond.authority import host_text, local_url
 from captiond.captioners.devices import pick_device, pick_precision
 from captiond.captioners.families import family_of
 from captiond.captioners.files import check_weights, find_matcher, locate, locate_further
@@ -14,6 +16,8 @@ from captiond.cli.tune_command import summary
 from captiond.config import Settings
 from captiond.errors import CaptiondError, ModelMissing, SettingsError, StartupError
 from captiond.processes.box import missing_parts
+from captiond.supervisor.listening import bound, resolved
+from captiond.supervisor.lock import is_locked
 from captiond.supervisor.neighbours import check_role
 from captiond.tagging.synonyms import read_synonyms
 from captiond.tagging.tagger import Tagger
@@ -79,6 +83,7 @@ def parts(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     """
     if settings.node.role != "all":
         yield NODE, lambda: check_node(settings)
+    yield "address", lambda: check_address(settings)
     yield from stored_parts(settings, os.environ)
     if settings.node.has_model:
         yield from model_parts(settings)
@@ -112,6 +117,35 @@ def check_node(settings: Settings) -> str:
     """
     check_role(settings)
     return "a model without the API" if settings.node.has_model else "the API without a model"
+
+
+def check_address(settings: Settings) -> str:
+    """Return where the service can listen, or where it already does.
+
+    Raises:
+        StartupError: this user cannot listen there, or another program does.
+    """
+    server = settings.server
+    try:
+        bound(server).close()
+    except StartupError:
+        if url := own_url(settings):
+            return f"the service of this data folder listens at {url}"
+        raise
+    return f"{host_text(server.host)}:{server.port} is free"
+
+
+def own_url(settings: Settings) -> str:
+    """Return the URL of the service that runs with these settings; empty if none does.
+
+    The file with the address outlives a service that was killed. The lock does not.
+    """
+    with contextlib.suppress(OSError):
+        url = settings.address_file.read_text("ascii").strip()
+        _, address = resolved(settings.server.host, settings.server.port)
+        if url == local_url(*address[:2]) and is_locked(settings.data.dir):
+            return url
+    return ""
 
 
 def check_box() -> str:

@@ -53,7 +53,7 @@ def write_sample(
 ) -> None:
     """Write a settings file that has every setting with its default and an explanation.
 
-    Captiond reads captiond.toml in the current folder, or the file that --config names.
+    A command reads captiond.toml in the current folder, or the file that --config names.
     """
     try:
         with file.open("wb" if force else "xb") as out:

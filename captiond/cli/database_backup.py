@@ -1,5 +1,6 @@
 """`captiond db backup`: copy the database to a file."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -14,7 +15,10 @@ def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress
     Raises:
         BackupFailed: there is no copy, and a file at `target` is unchanged.
     """
-    check_target(database, target, overwrite=overwrite)
+    try:
+        check_target(database, target, overwrite=overwrite)
+    except OSError as error:  # a folder above may not be entered
+        raise BackupFailed(f"{target}: cannot be written: {error.strerror}") from error
     part = target.with_name(f"{target.name}.part")
     try:
         part.unlink(missing_ok=True)
@@ -35,7 +39,7 @@ def check_target(database: Path, target: Path, *, overwrite: bool) -> None:
     Raises:
         BackupFailed: it may not.
     """
-    if target.resolve() == database.resolve():
+    if os.path.realpath(target) == os.path.realpath(database):
         raise BackupFailed(f"{target}: is the database itself; name another file")
     if target.is_dir():
         raise BackupFailed(f"{target}: is a folder; name a file")
@@ -53,6 +57,7 @@ def give_name(part: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def discard(part: Path) -> None:
-    """Remove an unfinished copy and its journal, if there are any."""
+    """Remove an unfinished copy and its journal, if there are any and that is possible."""
     for path in (part, part.with_name(f"{part.name}-journal")):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -72,7 +72,7 @@ def copy(
 ) -> None:
     """Copy the database into an empty one, of SQLite or of PostgreSQL. The service must not run.
 
-    If the command is interrupted, another call continues. At the end both are compared.
+    If the command is interrupted, run it again: it continues. At the end, it compares both.
     """
     from rich.console import Console
     from rich.progress import Progress, TaskID

@@ -39,8 +39,8 @@ def export(
 ) -> None:
     """Write the results that a task or an import has so far, whether or not the service runs.
 
-    They are in the order of the images, and are read and written one after the other, so their
-    number does not matter. In a pipe they are JSON lines.
+    The results are in the order of the images. They are written as they are read, so a task may
+    have any number of them. In a pipe they are JSON lines.
     """
     from captiond.cli.formats import Format
 

@@ -50,6 +50,14 @@ def import_images(
         str,
         typer.Option(metavar="NAME", help="Column of a list that has the addresses."),
     ] = "uri",
+    queue: Annotated[
+        bool,
+        typer.Option(
+            "--queue",
+            help="Only list the images. The service captions them when it has nothing else to do, "
+            "on any node that can read them.",
+        ),
+    ] = False,
     shard_images: Annotated[
         int,
         typer.Option(
@@ -64,18 +72,20 @@ def import_images(
     precision: Annotated[str | None, setting("model", "precision", metavar="FORMAT")] = None,
     assignments: Set = None,
 ) -> None:
-    """Caption images that already lie somewhere, by the million, with models of this command.
+    """Caption millions of images in folders or buckets.
 
-    The images are read where they are, and no copy of them is kept. The same command goes on where
-    an earlier one was stopped; on further hosts with the same database, it shares the work. The
-    exit status is 1 if an image has no caption.
+    The images are read where they are, and no copy of them is kept. This command captions them with
+    models of its own; with --queue, a running service does. The same command goes on where an
+    earlier one was stopped; on further hosts with the same database, it shares the work. The exit
+    status is 1 if an image has no caption.
 
     Examples:
 
     - captiond import /photos --output captions
     - captiond import s3://bucket/photos --output s3://bucket/captions --format parquet
+    - captiond import /photos --output captions --queue
     """
-    from captiond.bulk.references import is_object
+    from captiond.references.addresses import is_object
     from captiond.store.shards import NewImport
 
     flags: dict[str, dict[str, Any]] = {
@@ -90,6 +100,7 @@ def import_images(
         form,
         shard_images,
         time.time(),
+        queue,
     )
     try:
         with cancelling_on_interrupt():
@@ -97,17 +108,23 @@ def import_images(
     except KeyboardInterrupt:
         print_error(STOPPED)
         raise
+    if queue and not state.status.terminal:
+        typer.echo(queued(state))
+        return
     typer.echo(summary(state))
     if state.failed or state.status is not Status.COMPLETED:
         raise typer.Exit(EXIT_FAILED)
 
 
 async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
-    """Make the import, or join the one that writes to the same output, until it is finished."""
-    from captiond.bulk.importing import ImportRun, run_import
-    from captiond.bulk.shard_files import ShardFiles
+    """Make the import, or join the one that writes to the same output.
+
+    Work at it until it is finished, or only until its images are listed if it is queued.
+    """
+    from captiond.bulk.importing import ImportRun, queue_import, run_import
     from captiond.cli.database import created, has_database, opened
     from captiond.logs import set_up_logs
+    from captiond.references.shard_files import ShardFiles
     from captiond.store.shards import join_import
 
     set_up_logs(settings.logs, process="import")
@@ -122,7 +139,8 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
             return state
         owner = f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(8)}"
         with shown_progress() as show:
-            return await run_import(ImportRun(engine, state, owner, files, show), settings)
+            run = ImportRun(engine, state, owner, files, show)
+            return await (queue_import(run) if new.queued else run_import(run, settings))
 
 
 @contextlib.contextmanager
@@ -143,6 +161,14 @@ def shown_progress() -> Iterator[Any]:
             lines.sometimes(f"{state.done} of {state.images}{more} done, {state.failed} failed")
 
         yield show
+
+
+def queued(state: "ImportState") -> str:
+    """Return what the service has to do, as a line."""
+    return (
+        f"{state.id}: {state.images} images queued in {state.shards} shards; "
+        f"captiond imports show {state.id} shows how far the service is"
+    )
 
 
 def summary(state: "ImportState") -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOST_IMPORTS = 10_000
 IMPORT_COLUMNS = ("import", "status", "images", "failed", "begun", "finished", "output")
 imports_app = typer.Typer(
-    no_args_is_help=True, help="Show and cancel imports, whether or not a command works at them."
+    no_args_is_help=True, help="Show and cancel imports, whether or not a command works on them."
 )
 ImportId = Annotated[
     str, typer.Argument(metavar="IMPORT", help="Id of the import, as in captiond imports list.")
@@ -55,7 +55,7 @@ def show_import(
 def cancel_import(
     name: ImportId, *, config: Config = None, data: Data = None, assignments: Set = None
 ) -> None:
-    """Cancel an import. The commands that work at it stop. Results that are written stay."""
+    """Cancel an import. The commands that work on it stop. Results that are written stay."""
     settings = settings_from(config, {}, data=data, assignments=assignments)
     asyncio.run(cancel(settings, name))
     typer.echo(f"{name}: cancelled")
@@ -98,8 +98,9 @@ async def cancel(settings: Settings, name: str) -> None:
 def show_imports(states: "list[ImportState]") -> None:
     from captiond.cli.formats import json_text, print_line
     from captiond.cli.listings import moment, plain, print_listing
+    from captiond.web.import_schemas import import_item
 
-    items = [item(state) for state in states]
+    items = [import_item(state) for state in states]
     if not sys.stdout.isatty():
         for each in items:
             print_line(json_text(each), sys.stdout)
@@ -117,21 +118,3 @@ def show_imports(states: "list[ImportState]") -> None:
         for each in items
     ]
     print_listing(IMPORT_COLUMNS, rows, sys.stdout)
-
-
-def item(state: "ImportState") -> dict[str, Any]:
-    """Return an import in the fields of a task in the HTTP API, as far as it has them."""
-    from captiond.web.schemas import rfc3339
-
-    return {
-        "import_id": state.id,
-        "status": state.status.value,
-        "created_at": rfc3339(state.created_at),
-        "finished_at": rfc3339(state.finished_at),
-        "progress": {"total": state.images, "done": state.done, "failed": state.failed},
-        "listed": state.listed,
-        "shards": {"total": state.shards, "open": state.open_shards},
-        "sources": list(state.sources),
-        "output": state.output,
-        "format": state.form,
-    }

@@ -1,13 +1,12 @@
 """The output of `captiond keys`: tables on a terminal, JSON lines elsewhere."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from rich.text import Text
 
 from captiond.cli.formats import json_text, print_line, toml_value
-from captiond.cli.keys_command import ListedKey
 from captiond.cli.listings import moment, plain, print_listing
 from captiond.keys import HASH_PREFIX, Key
 from captiond.web.schemas import rfc3339
@@ -15,6 +14,16 @@ from captiond.web.schemas import rfc3339
 COLUMNS = (
     "name", "id", "scopes", "limits", "weight", "share", "source", "created", "revoked",
 )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ListedKey:
+    """A key, where it comes from, and the Unix seconds of its creation and revocation if known."""
+
+    key: Key
+    source: str
+    created_at: float | None = None
+    revoked_at: float | None = None
 
 
 def show_keys(keys: Iterable[ListedKey], out: TextIO) -> None:

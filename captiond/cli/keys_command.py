@@ -5,8 +5,7 @@ import os
 import re
 import sys
 import time
-from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +23,9 @@ from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.keys import DEFAULT_SCOPES, Key, Limits, Scope, digest_of, new_secret
 
+if TYPE_CHECKING:
+    from captiond.cli.key_views import ListedKey
+
 keys_app = typer.Typer(
     no_args_is_help=True,
     help="Create, list and revoke the keys of clients, whether or not the service runs.",
@@ -31,16 +33,6 @@ keys_app = typer.Typer(
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the key: letters, digits and . _ - @")
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class ListedKey:
-    """A key, where it comes from, and the Unix seconds of its creation and revocation if known."""
-
-    key: Key
-    source: str
-    created_at: float | None = None
-    revoked_at: float | None = None
 
 
 checked_limit = between(0, MOST)
@@ -142,7 +134,7 @@ def list_keys(*, config: Config = None, data: Data = None, assignments: Set = No
     """List all keys with their scopes and limits: as a table on a terminal, as JSON in a pipe.
 
     The keys of the settings and of the file of keys are listed, too. Keys in a systemd credential
-    are listed only where the command has that credential, as the service has.
+    are listed only if the command has this credential, as the service has it.
     """
     from captiond.cli import key_views
 
@@ -197,7 +189,7 @@ async def store(settings: Settings, key: Key) -> None:
         await add_key(engine, key, now=time.time())
 
 
-async def all_keys(settings: Settings) -> list[ListedKey]:
+async def all_keys(settings: Settings) -> list["ListedKey"]:
     """Return the keys of the settings, of files and of the database.
 
     Raises:
@@ -205,6 +197,7 @@ async def all_keys(settings: Settings) -> list[ListedKey]:
         StartupError, StoreError: the database cannot be used.
     """
     from captiond.cli.database import has_database, opened
+    from captiond.cli.key_views import ListedKey
     from captiond.keyfiles import key_files, named, read_keys
     from captiond.store.credentials import stored_keys
 

@@ -46,7 +46,7 @@ def ray(
         int,
         typer.Option(
             callback=between(1),
-            help="About how many results a file has.",
+            help="Approximate number of results in a file.",
             rich_help_panel=JOB_PANEL,
         ),
     ] = 1000,
@@ -63,7 +63,7 @@ def ray(
         int | None,
         typer.Option(
             callback=between(1),
-            help="Number of actors, each with a model. More than there are GPUs share them. "
+            help="Number of actors, each with a model. If there are fewer GPUs, they share them. "
             "Default: one for each GPU, or for each machine if there is no GPU.",
             rich_help_panel=JOB_PANEL,
         ),
@@ -72,7 +72,7 @@ def ray(
         float | None,
         typer.Option(
             callback=between(0.0),
-            help="Cores that an actor decodes with, and without a GPU also captions with. "
+            help="Number of cores of an actor: for decoding, and without a GPU for the model, too. "
             "Default: its share of all.",
             rich_help_panel=JOB_PANEL,
         ),
@@ -92,7 +92,7 @@ def ray(
     precision: Annotated[str | None, setting("model", "precision", metavar="FORMAT")] = None,
     assignments: Set = None,
 ) -> None:
-    """Caption images that already lie somewhere, on a cluster of Ray.
+    """Caption millions of images in folders or buckets, on a cluster of Ray.
 
     The images are read where they are, and no copy of them is kept. The same command goes on where
     an earlier one was stopped. An image that cannot be captioned has an error in its row.

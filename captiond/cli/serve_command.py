@@ -20,6 +20,7 @@ from captiond.foreign_variables import without_effect
 from captiond.logs import set_up_logs
 from captiond.messages import ModelInfo
 from captiond.recording import Recorder
+from captiond.spool import open_objects
 from captiond.store import leases
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
@@ -37,6 +38,7 @@ from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.listening import listening
 from captiond.supervisor.lock import locked
 from captiond.supervisor.neighbours import check_neighbours, check_role
+from captiond.supervisor.prefixowner import check_prefix
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.systemd import Notifier
@@ -129,6 +131,7 @@ async def serve_until(
     await keyring.prepare()
     node = leases.new_node(socket.gethostname(), home_of(settings.data.dir))
     await check_neighbours(settings, engine, node)
+    await check_prefix(open_objects(settings), engine)
     notifier = Notifier(os.environ)
     supervisor = Supervisor(
         settings, listener, engine, node, notifier, courier, keyring, clock, recorder, announce

@@ -11,6 +11,8 @@ from PIL import Image
 from captiond.decoding.files.colour_coding import (
     BT2020,
     DISPLAY_P3,
+    GAMMA_22,
+    GAMMA_28,
     HLG,
     LINEAR,
     PQ,
@@ -29,6 +31,7 @@ TO_SRGB = {
         (1.2249, -0.2247, 0.0), (-0.0420, 1.0419, 0.0), (-0.0197, -0.0786, 1.0979),
     ),
 }  # fmt: skip
+EXPONENTS = {LINEAR: 1.0, GAMMA_22: 2.2, GAMMA_28: 2.8}
 LUMINANCE = np.array((0.2627, 0.6780, 0.0593))  # of BT.2020
 Linear = npt.NDArray[np.float64]
 
@@ -51,8 +54,8 @@ def linear_light(values: Linear, transfer: int) -> Linear:
         return pq_light(values)
     if transfer == HLG:
         return hlg_light(values)
-    if transfer == LINEAR:
-        return values
+    if transfer in EXPONENTS:
+        return values ** EXPONENTS[transfer]
     light: Linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
     return light
 

@@ -99,13 +99,16 @@ def to_srgb(reduced: Image.Image, plain: PlainFile) -> Image.Image:
     """
     if reduced.mode == "LAB":
         return lab_transform().apply(reduced)
-    if reduced.mode == "RGB" and (coding := hdr_coding(plain)):
-        return from_coding(reduced, coding)
-    if transform := srgb_transform(plain.profile, reduced.mode):
+    hdr = hdr_coding(plain)
+    if hdr is None and (transform := srgb_transform(plain.profile, reduced.mode)):
         return transform.apply(reduced)
-    if reduced.mode != "RGB":
+    if reduced.mode == "CMYK":
         return reduced.convert("RGB")
-    return reduced if plain.coding is None or plain.profile else from_coding(reduced, plain.coding)
+    rgb = reduced if reduced.mode == "RGB" else reduced.convert("RGB")
+    if hdr is None and (transform := srgb_transform(plain.profile, "RGB")):
+        return transform.apply(rgb)  # grey with a profile for RGB
+    coding = hdr or (None if plain.profile else plain.coding)
+    return from_coding(rgb, coding) if coding else rgb
 
 
 def hdr_coding(plain: PlainFile) -> ColourCoding | None:

@@ -234,7 +234,15 @@ def loaded_pixels(
     if profile and not plain.profile and settings.color == "convert":
         plain = replace(plain, profile=profile)
     size = (plain.width, plain.height) if image.format == "JPEG" else image.size
-    return pixels_of(deepened(image), plain, geometry, size)
+    return pixels_of(deepened(with_levels(image, plain.levels)), plain, geometry, size)
+
+
+def with_levels(image: Image.Image, levels: tuple[tuple[int, ...], ...]) -> Image.Image:
+    """Return a loaded image with the values that its levels mean. Indices of a palette stay."""
+    bands = image.getbands()
+    if image.palette or len(levels) < len(bands):
+        return image
+    return image.point([value for table in levels[: len(bands)] for value in table])
 
 
 def pixels_of(

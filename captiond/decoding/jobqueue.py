@@ -71,7 +71,7 @@ class DecodeJob:
 
 
 class JobQueue:
-    """Jobs in their lanes, and the free slots, of which each lane has the same number.
+    """Jobs in their lanes, and the free slots of each lane.
 
     The slot that was freed last is used first, because its memory may still be in the caches.
     """

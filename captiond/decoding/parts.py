@@ -3,7 +3,10 @@
 An image may need a conversion, and be stored turned. To do that with the whole image takes up to
 three further copies of it. Pillow resizes rows first and columns then, with 8 bits in between. So
 here each strip of upright rows is converted, turned and resized on its own, and the columns follow
-when all rows have the final width. The result is that of Pillow for the whole image, to the bit.
+when all rows have the final width. For an image that is a single strip, the result is that of
+Pillow for the whole image, to the bit. So it is for a larger one, unless Pillow resizes columns
+first, as it does if the height is reduced much more than the width. Then rounding makes a small
+difference.
 """
 
 from collections.abc import Callable, Iterator
@@ -110,6 +113,8 @@ def resized(picture: Picture, size: tuple[int, int], resample: Image.Resampling)
     if max(picture.size) > LONGEST_SIDE:
         picture = shortened(picture)
     width, height = picture.size
+    if width * height <= PART_PIXELS:
+        return picture.rows(0, height).resize(size, resample)
     lines = Image.new(picture.mode, (size[0], height))
     step = max(1, PART_PIXELS // width)
     for top in range(0, height, step):

@@ -18,24 +18,30 @@ from captiond.jobs import Lane
 class Slots:
     """`count` slots, each for the pixels of one image, uint8 [height, width, 3].
 
-    A child process that gets it at its start shares the memory.
+    The last `imports` of them are for images of imports. A child process that gets it at its start
+    shares the memory.
     """
 
-    def __init__(self, count: int, geometry: Geometry, *, descriptor: int | None = None) -> None:
+    def __init__(
+        self, count: int, geometry: Geometry, *, imports: int = 0, descriptor: int | None = None
+    ) -> None:
         shape = (count, *geometry.shape)
         size = int(np.prod(shape))
-        self.count, self.bytes = count, size
+        self.count, self.imports, self.bytes = count, imports, size
         self.geometry = geometry
         self._descriptor = anonymous_file(size) if descriptor is None else descriptor
         memory = mmap.mmap(self._descriptor, size)
         self._pixels: Pixels = np.frombuffer(memory, dtype=np.uint8).reshape(shape)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return attach, (self.count, self.geometry, DupFd(self._descriptor))
+        return attach, (self.count, self.geometry, self.imports, DupFd(self._descriptor))
 
     def lane_of(self, slot: int) -> Lane:
-        """Return the lane of a slot: each lane has half of them."""
-        return Lane.BULK if 2 * slot < self.count else Lane.INTERACTIVE
+        """Return the lane of a slot: interactive and bulk images have half of the others each."""
+        others = self.count - self.imports
+        if slot >= others:
+            return Lane.IMPORT
+        return Lane.BULK if 2 * slot < others else Lane.INTERACTIVE
 
     def write(self, slot: int, pixels: Pixels) -> None:
         """Write the pixels of one image into a slot."""
@@ -55,5 +61,5 @@ def anonymous_file(size: int) -> int:
     return descriptor
 
 
-def attach(count: int, geometry: Geometry, descriptor: Any) -> Slots:
-    return Slots(count, geometry, descriptor=descriptor.detach())
+def attach(count: int, geometry: Geometry, imports: int, descriptor: Any) -> Slots:
+    return Slots(count, geometry, imports=imports, descriptor=descriptor.detach())

@@ -55,6 +55,7 @@ class ImportNotFound(CaptiondError):
     """The database has no import with this id."""
 
     code = "import_not_found"
+    status = 404
 
 
 class ImportCancelled(CaptiondError):

@@ -71,6 +71,10 @@ class ReferenceUnreadable(ImageError):
     code = "reference_unreadable"
 
 
+class ReferenceUnavailable(ReferenceUnreadable):
+    """The file or the object cannot be read now, but another attempt may succeed."""
+
+
 class PathRefused(ImageError):
     """The field `path` names no regular file under `[images] root`."""
 

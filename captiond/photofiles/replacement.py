@@ -23,7 +23,7 @@ def write_whole(path: Path, content: bytes) -> None:
         NotWritten: it cannot be written. Nothing has changed.
     """
     try:
-        path = path.resolve()
+        path = real_path(path)
         old = path.stat() if path.exists() else None
         replace(path, content, old, keep_times=False)
     except OSError as error:
@@ -39,7 +39,7 @@ def rewrite_image(path: Path, content: bytes, old: os.stat_result) -> None:
         NotWritten: it cannot be replaced, or has changed meanwhile. It is as it was.
     """
     try:
-        replace(path.resolve(), content, old, keep_times=True)
+        replace(real_path(path), content, old, keep_times=True)
     except OSError as error:
         raise not_written(path, error) from error
 
@@ -98,6 +98,14 @@ def check_unchanged(path: Path, old: os.stat_result) -> None:
 
 def not_written(path: Path, error: OSError) -> NotWritten:
     return NotWritten(f"{path}: cannot be written: {error.strerror or error}")
+
+
+def real_path(path: Path) -> Path:
+    """Return where links lead. Of links that lead back to themselves, return the last one.
+
+    `Path.resolve` raises a RuntimeError for these in Python 3.11 and 3.12.
+    """
+    return Path(os.path.realpath(path))
 
 
 def may_write_to(folder: Path) -> bool:

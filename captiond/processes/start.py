@@ -63,9 +63,13 @@ class WebStart(Start):
 
 @dataclass(frozen=True)
 class ModelStart(Start):
-    """The start of a model process; `device` is one of `[model] device`."""
+    """The start of a model process; `device` is one of `[model] device`.
+
+    Shards of imports are claimed under the name of `owner`, or none if it is empty.
+    """
 
     device: str
+    owner: str = ""
 
 
 def run_module(module: str, start: Start) -> None:

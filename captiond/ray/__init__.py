@@ -7,7 +7,7 @@
     captioned = images.map_batches(
         Captioner,
         batch_size=64,
-        concurrency=4,
+        compute=ray.data.ActorPoolStrategy(size=4, max_concurrent_calls_per_actor=2),
         num_gpus=1,
         fn_constructor_kwargs={"settings": {"model": {"precision": "bf16"}}},
     )

@@ -14,10 +14,10 @@ import ray
 from ray.data.block import BlockAccessor
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult, bulk_captioner
-from captiond.bulk.result_rows import FIELDS, result_fields
-from captiond.bulk.result_tables import result_columns
 from captiond.config import Settings
 from captiond.errors import SettingsError
+from captiond.references.result_rows import FIELDS, result_fields
+from captiond.references.result_tables import result_columns
 from captiond.sources import load_settings
 
 SettingsLike = Settings | Mapping[str, Mapping[str, Any]] | None
@@ -87,7 +87,8 @@ class RayCaptioner:
         results = await asyncio.wrap_future(work)
         if not self._keep_images and holds_bytes(table.column(self._column).type):
             table = table.drop_columns([self._column])
-        for name, values in result_columns([result_fields(each) for each in results]).items():
+        rows = [result_fields(each.outcome, each.sha256) for each in results]
+        for name, values in result_columns(rows).items():
             table = table.append_column(self._prefix + name, values)
         return table
 

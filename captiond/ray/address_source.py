@@ -9,14 +9,14 @@ import pyarrow as pa
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
-from captiond.bulk.manifests import COLUMN, addresses
-from captiond.bulk.result_tables import valid_text
+from captiond.references.manifests import COLUMN, addresses
+from captiond.references.result_tables import valid_text
 
 ROWS_AT_ONCE = 1000
 
 
 class AddressSource(Datasource):
-    """Lists some sources, see `captiond.bulk.manifests`. Each is read by one task of Ray.
+    """Lists some sources, see `captiond.references.manifests`. Each is read by one task of Ray.
 
     A listing is a chain of pages, so no more tasks could share it.
     """

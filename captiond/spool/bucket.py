@@ -18,20 +18,16 @@ from obstore.store import S3Store
 from captiond.errors import SettingsError
 from captiond.spool.access_keys import key_provider
 from captiond.spool.bucket_errors import translated
+from captiond.spool.bucket_retries import RETRIES
 from captiond.upload_settings import UploadSettings
 
 if TYPE_CHECKING:
     from obstore import Bytes
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import ClientConfig, S3Config
 
 PART_BYTES = 8 * 1024 * 1024  # of an object that is sent in parts
 PARTS_AT_ONCE = 3  # of one object
 REQUEST_SECONDS, CONNECT_SECONDS = 30, 5
-RETRIES: "RetryConfig" = {
-    "max_retries": 4,
-    "retry_timeout": timedelta(seconds=15),
-    "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=3)},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +75,11 @@ class Bucket:
         """Do what `fetch` does, for a caller that may block."""
         with self._translated("read"):
             return obstore.get_range(self._store, name, start=offset, length=size)
+
+    def store(self, name: str, content: bytes) -> None:
+        """Store a small object, for a caller that may block."""
+        with self._translated("written"):
+            obstore.put(self._store, name, content)
 
     def delete(self, names: Sequence[str]) -> None:
         """Delete objects. One that is missing is no error."""

@@ -36,6 +36,9 @@ LARGE_BYTES = (PARTS_AT_ONCE + 2) * PART_BYTES
 SENDING_BYTES = 2 * LARGE_BYTES  # that all objects may take in memory which a process sends at once
 
 
+MARK, MARK_BYTES = "captiond-service", 64  # an object without a slash, so it is no file
+
+
 class ObjectSpool:
     """The files of tasks in a bucket. `staging` is a folder on this machine's disk."""
 
@@ -97,6 +100,21 @@ class ObjectSpool:
         """Return the names of the files that were written before a Unix time in seconds."""
         objects = self._bucket.objects()
         return [each.name for each in objects if is_object(each.name) and each.written < moment]
+
+    def owner(self, ours: str) -> tuple[str, str]:
+        """Return the name of the service that keeps its files here, and the place that has it.
+
+        It is `ours` from now on if there is none. Blocking.
+
+        Raises:
+            StorageUnavailable: that cannot be read now.
+        """
+        try:
+            name = bytes(self._bucket.read(MARK, 0, MARK_BYTES)).decode(errors="replace")
+        except SpoolError:  # there is no such object
+            self._bucket.store(MARK, ours.encode())
+            name = ours
+        return name, self.place(MARK)
 
     def place(self, name: str) -> str:
         """Return where a file is, for messages to people."""

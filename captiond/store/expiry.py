@@ -11,7 +11,14 @@ from sqlalchemy import ColumnElement, Row, Select, delete, exists, func, select,
 from captiond.callbacks import DeliveryStatus
 from captiond.store.engine import Engine, looking_up, reading, writing
 from captiond.store.expressions import unindexed
-from captiond.store.tables import CaptionRow, DeliveryRow, ImageRow, TaskRow
+from captiond.store.tables import (
+    CaptionRow,
+    DeliveryRow,
+    ImageRow,
+    ImportRow,
+    ShardRow,
+    TaskRow,
+)
 from captiond.store.transitions import OPEN, TASK_STATE
 
 MOST_TASKS = 200
@@ -66,6 +73,23 @@ def first_tasks(rows: Sequence[Row[str, int]], images: int) -> list[str]:
         chosen.append(task_id)
         images -= count
     return chosen
+
+
+async def delete_finished_imports(engine: Engine, *, before: float, shards: int) -> int:
+    """Delete some shards of imports that finished before `before`, then the imports themselves.
+
+    Return the number of deleted rows. Files of results stay: they belong to whoever imported them.
+
+    Raises:
+        StoreError: Nothing was deleted.
+    """
+    old = select(ImportRow.id).where(ImportRow.finished_at < before, ImportRow.status.not_in(OPEN))
+    some = select(ShardRow.id).where(ShardRow.import_id.in_(old)).limit(shards)
+    empty = ~exists().where(ShardRow.import_id == ImportRow.id)
+    async with writing(engine) as connection:
+        gone = await connection.execute(delete(ShardRow).where(ShardRow.id.in_(some)))
+        imports = await connection.execute(delete(ImportRow).where(ImportRow.id.in_(old), empty))
+        return gone.rowcount + imports.rowcount
 
 
 async def release_files(engine: Engine, *, before: float) -> int:

@@ -36,6 +36,7 @@ from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
 from captiond.store.locks import lock_tasks_of
 from captiond.store.patience import repeated
+from captiond.store.queued_shards import OF_DEAD_NODES, OF_NODES, of_node, release_shards
 from captiond.store.tables import AskRow, ImageRow, NodeRow, TaskRow
 from captiond.store.transitions import IN_PROGRESS, PENDING, image_moves
 from captiond.store.turns import enter
@@ -130,6 +131,7 @@ async def requeue_expired(engine: Engine, node: str) -> int:
         dead = (await connection.execute(expired.returning(NodeRow.id))).scalars().all()
         for other in dead:
             await release_asks(connection, other)
+            await release_shards(connection, of_node(other))
         return sum([await release_claims(connection, held_by(other)) for other in dead])
 
 
@@ -153,10 +155,12 @@ async def recover(engine: Engine, node: str) -> int:
             for other in (await connection.execute(gone)).scalars().all():
                 await release_asks(connection, other)
             released = await release_claims(connection, IS_ORPHAN)
+            await release_shards(connection, OF_DEAD_NODES)
         else:
             await connection.execute(delete(NodeRow).where(NodeRow.id != node))
             others = or_(ImageRow.owner.is_(None), ~held_by(node))
             released = await release_claims(connection, others)
+            await release_shards(connection, OF_NODES & ~of_node(node))
         unfinished = select(TaskRow.id).where(TaskRow.finished_at.is_(None), TaskRow.turn.is_(None))
         await enter(connection, (await connection.execute(unfinished)).scalars(), new=False)
         return released
@@ -172,6 +176,7 @@ async def release(engine: Engine, node: str) -> int:
     async with writing(engine) as connection:
         await connection.execute(delete(NodeRow).where(NodeRow.id == node))
         await release_asks(connection, node)
+        await release_shards(connection, of_node(node))
         return await release_claims(connection, held_by(node))
 
 

@@ -1,8 +1,6 @@
-"""Imports in the database: shards of images are listed, claimed and finished as a whole.
+"""Imports in the database, and the listing of their images into shards.
 
-Fifty million images are some 100,000 rows. Each change of state carries its guard, as everywhere in
-the store: a claim raises the shard's attempt, and only the present attempt can finish it. A claim
-that its owner does not extend ends by the database's clock.
+Fifty million images are some 100,000 rows of shards. `shard_claims` has what happens to these.
 """
 
 import base64
@@ -13,7 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Float, and_, bindparam, case, insert, or_, select, update
+from sqlalchemy import (
+    Float,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
@@ -27,14 +35,17 @@ from captiond.store.transitions import CANCELLED, COMPLETED, FAILED, OPEN, PENDI
 
 Form = Literal["jsonl", "parquet"]
 CLAIM_SECONDS = 60.0
-EXTEND_SECONDS = 10.0  # between two calls of `extend`
-Candidate = aliased(ShardRow)
+Neighbour = aliased(ImportRow)
+IS_QUEUED = and_(ImportRow.queued.is_(True), ImportRow.status.in_(OPEN))
 SECONDS = bindparam("seconds", type_=Float)
 
 
 @dataclass(frozen=True, slots=True)
 class NewImport:
-    """An import that is to be made: what it lists, and where its results go."""
+    """An import that is to be made: what it lists, and where its results go.
+
+    The service works at it if it is `queued`.
+    """
 
     id: str
     sources: tuple[str, ...]
@@ -43,6 +54,7 @@ class NewImport:
     form: Form
     shard_images: int
     created_at: float
+    queued: bool = False
 
     @property
     def sources_text(self) -> str:
@@ -69,20 +81,12 @@ class ImportState:
     images: int
     captioned: int
     failed: int
+    queued: bool = False
+    problem: str | None = None
 
     @property
     def done(self) -> int:
         return self.captioned + self.failed
-
-
-@dataclass(frozen=True, slots=True)
-class ShardClaim:
-    """A claimed shard. `attempt` fences its results."""
-
-    import_id: str
-    number: int
-    attempt: int
-    addresses: tuple[str, ...]
 
 
 FIELDS = [getattr(ImportRow, name) for name in ImportState.__dataclass_fields__ if name != "column"]
@@ -101,6 +105,8 @@ def state_of(row: Any) -> ImportState:
 async def join_import(engine: Engine, new: NewImport) -> ImportState:
     """Return the import that writes to this output. It is made if there is none.
 
+    An import that is queued stays so.
+
     Raises:
         SettingsError: there is one, of other sources or in another form.
         StoreError: It was not made.
@@ -108,7 +114,11 @@ async def join_import(engine: Engine, new: NewImport) -> ImportState:
     async with writing(engine) as connection:
         query = select(*FIELDS).where(ImportRow.output == new.output)
         if (row := (await connection.execute(query)).one_or_none()) is not None:
-            return checked(state_of(row), new)
+            present = checked(state_of(row), new)
+            if not new.queued or present.queued:
+                return present
+            await enqueue(connection, present.id)
+            return state_of((await connection.execute(query)).one())
         values = {
             "id": new.id,
             "status": PENDING,
@@ -120,7 +130,20 @@ async def join_import(engine: Engine, new: NewImport) -> ImportState:
             "listed": False,
         }
         await connection.execute(insert(ImportRow).values(values))
+        if new.queued:
+            await enqueue(connection, new.id)
         return state_of((await connection.execute(query)).one())
+
+
+async def enqueue(connection: AsyncConnection, import_id: str) -> None:
+    """Let the service work at an import. Its turn is the next one."""
+    first = (
+        select(func.coalesce(func.min(Neighbour.turn), 0))
+        .where(Neighbour.queued.is_(True), Neighbour.status.in_(OPEN))
+        .scalar_subquery()
+    )
+    queued = update(ImportRow).where(ImportRow.id == import_id)
+    await connection.execute(queued.values(queued=True, turn=first))
 
 
 def checked(present: ImportState, new: NewImport) -> ImportState:
@@ -272,88 +295,6 @@ def unpacked(content: str | None) -> tuple[str, ...]:
     return tuple(json.loads(zlib.decompress(base64.b64decode(content or ""))))
 
 
-# ---------------------------------------------------------------- shards
-
-
-def claimable(shard: type[ShardRow]) -> ColumnElement[bool]:
-    """Return the condition that a shard waits, or that its claim has ended."""
-    waits = or_(shard.status == PENDING, shard.claimed_until < clock())
-    return and_(shard.status.in_(OPEN), waits)
-
-
-@repeated
-async def claim_shard(engine: Engine, import_id: str, owner: str) -> ShardClaim | None:
-    """Claim the first shard that waits, or whose claim has ended. Return None if there is none."""
-    first = (
-        select(Candidate.number)
-        .where(Candidate.import_id == import_id, claimable(Candidate))
-        .order_by(Candidate.number)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    claim = (
-        update(ShardRow)
-        .where(ShardRow.import_id == import_id, ShardRow.number == first, claimable(ShardRow))
-        .values(
-            status=PROCESSING,
-            owner=owner,
-            attempt=ShardRow.attempt + 1,
-            claimed_until=clock() + SECONDS,
-        )
-        .returning(ShardRow.number, ShardRow.attempt, ShardRow.addresses)
-    )
-    async with writing(engine) as connection:
-        row = (await connection.execute(claim, {"seconds": CLAIM_SECONDS})).one_or_none()
-    if row is None:
-        return None
-    return ShardClaim(import_id, row.number, row.attempt, unpacked(row.addresses))
-
-
-@repeated
-async def extend(engine: Engine, import_id: str, owner: str) -> ImportState:
-    """Extend all claims of a process. Return the import, which may be cancelled."""
-    held = update(ShardRow).where(
-        ShardRow.import_id == import_id, ShardRow.owner == owner, ShardRow.status == PROCESSING
-    )
-    async with writing(engine) as connection:
-        await connection.execute(
-            held.values(claimed_until=clock() + SECONDS), {"seconds": CLAIM_SECONDS}
-        )
-    return await read_import(engine, import_id)
-
-
-@repeated
-async def finish_shard(
-    engine: Engine, claim: ShardClaim, *, captioned: int, failed: int, now: float
-) -> bool:
-    """Finish a shard whose results are written. Return whether the claim was still valid."""
-    finish = (
-        update(ShardRow)
-        .where(ShardRow.import_id == claim.import_id, ShardRow.number == claim.number)
-        .where(
-            # guard: shard-attempt-fence
-            ShardRow.attempt == claim.attempt,
-            ShardRow.status == PROCESSING,
-        )
-        .values(status=COMPLETED, owner=None, claimed_until=None, addresses=None)
-    )
-    async with writing(engine) as connection:
-        if not (await connection.execute(finish)).rowcount:
-            return False
-        await connection.execute(
-            update(ImportRow)
-            .where(ImportRow.id == claim.import_id)
-            .values(
-                open_shards=ImportRow.open_shards - 1,
-                captioned=ImportRow.captioned + captioned,
-                failed=ImportRow.failed + failed,
-            )
-        )
-        await finish_import(connection, claim.import_id, now)
-        return True
-
-
 async def finish_import(connection: AsyncConnection, import_id: str, now: float) -> None:
     """Finish an import that has no open shards and gets no more."""
     await connection.execute(
@@ -362,35 +303,3 @@ async def finish_import(connection: AsyncConnection, import_id: str, now: float)
         .where(ImportRow.open_shards == 0, ImportRow.status.in_(OPEN))
         .values(status=case((ImportRow.captioned > 0, COMPLETED), else_=FAILED), finished_at=now)
     )
-
-
-@repeated
-async def release_shards(engine: Engine, import_id: str, owner: str) -> None:
-    """Release all that a process holds of an import: its claims, and the listing."""
-    async with writing(engine) as connection:
-        await connection.execute(
-            update(ShardRow)
-            .where(ShardRow.import_id == import_id, ShardRow.owner == owner)
-            .where(ShardRow.status == PROCESSING)
-            .values(status=PENDING, owner=None, claimed_until=None)
-        )
-        await connection.execute(
-            update(ImportRow)
-            .where(ImportRow.id == import_id, ImportRow.lister == owner)
-            .values(lister=None, lister_until=None)
-        )
-
-
-async def finished_shards(
-    engine: Engine, import_id: str, after: int, *, limit: int
-) -> Sequence[int]:
-    """Return the numbers of finished shards that follow `after`, at most `limit` of them."""
-    query = (
-        select(ShardRow.number)
-        .where(ShardRow.import_id == import_id, ShardRow.number > after)
-        .where(ShardRow.status == COMPLETED)
-        .order_by(ShardRow.number)
-        .limit(limit)
-    )
-    async with reading(engine) as connection:
-        return (await connection.execute(query)).scalars().all()

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.engine.interfaces import Dialect
@@ -316,6 +317,15 @@ class ClockRow(Table):
     reached: Mapped[float] = mapped_column(Float)
 
 
+class IdentityRow(Table):
+    """What tells this database from all others."""
+
+    __tablename__ = "identities"
+
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    value: Mapped[str] = mapped_column(String(32))
+
+
 class ImportRow(Table):
     """A list of images that lie somewhere else, whose results are written to `output`.
 
@@ -323,6 +333,9 @@ class ImportRow(Table):
     they are not, `lister` is the process that adds them, until `lister_until` by the database's
     clock, and `last_address` is a hash of the last one that has a shard. The numbers of `images`,
     `captioned` and `failed` count images; `open_shards` counts shards that are not finished.
+
+    The service works at it if it is `queued`, in its `turn`: the number of images that were claimed
+    of it. `problem` says why a process has refused a shard.
     """
 
     __tablename__ = "imports"
@@ -345,6 +358,9 @@ class ImportRow(Table):
     images: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     captioned: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     failed: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    queued: Mapped[bool] = mapped_column(Boolean, server_default=false())
+    turn: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    problem: Mapped[str | None] = mapped_column(Text)
 
 
 class ShardRow(Table):
@@ -353,17 +369,21 @@ class ShardRow(Table):
     `number` is its place, and the number of its file of results. `addresses` are those of its
     images, compressed and in base64, and NULL once it is finished. `attempt` counts the claims and
     fences their results. `owner` holds the claim until `claimed_until` by the database's clock.
+    `refusals` counts processes that could not read its images. `blamed` has points of blame of
+    images, by their places, as JSON.
     """
 
     __tablename__ = "shards"
     __table_args__ = (
         UniqueConstraint("import_id", "number"),
         Index(
-            "ix_shards_import_id_number_open",
+            "ix_shards_import_id_refusals_number_open",
             "import_id",
+            "refusals",
             "number",
             **only("status IN ('PENDING', 'PROCESSING')"),
         ),
+        Index("ix_shards_owner_claimed", "owner", **only("owner IS NOT NULL")),
         {"sqlite_autoincrement": True},
     )
 
@@ -376,3 +396,5 @@ class ShardRow(Table):
     claimed_until: Mapped[float | None] = mapped_column(Float)
     images: Mapped[int] = mapped_column(Integer)
     addresses: Mapped[str | None] = mapped_column(Text)
+    refusals: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    blamed: Mapped[str | None] = mapped_column(Text)

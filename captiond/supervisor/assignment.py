@@ -10,15 +10,16 @@ from captiond.jobs import Lane, Refused
 from captiond.messages import Work
 from captiond.metrics import CLAIMED, IMAGES_FINISHED, REQUEUED
 from captiond.recording import Recorder
-from captiond.store import claims, leases
+from captiond.shardimages import ShardImage
+from captiond.store import claims, leases, queued_shards
 from captiond.store.engine import Engine
 from captiond.store.leases import owner_of
+from captiond.store.outage import StorageOutage
 from captiond.store.patience import until_stored
 from captiond.supervisor.changes import TaskChanges
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.roster import ChildKind, Roster
 
 log = structlog.get_logger()
@@ -92,10 +93,16 @@ class Assignment:
             # guard: poll-for-lost-hints
             self.bulk_hint()
 
-    async def requeue(self, model: str, blamed: dict[int, int] | None = None) -> None:
+    async def requeue(
+        self,
+        model: str,
+        blamed: dict[int, int] | None = None,
+        blamed_imported: dict[ShardImage, int] | None = None,
+    ) -> None:
         """Requeue the claims of a model process that has exited.
 
-        `blamed` holds points of blame by image id. This waits until the database can be written.
+        `blamed` holds points of blame by image id, and `blamed_imported` those of images of
+        imports. This waits until the database can be written.
 
         Raises:
             StoreRefused: The database would refuse it every time. This ends the service, and the
@@ -109,6 +116,13 @@ class Assignment:
                 blamed=blamed,
             )
         )
+        shards = await until_stored(
+            lambda: queued_shards.release_shards_of(
+                self._engine, owner_of(self._node, model), blamed_imported
+            )
+        )
+        if shards:
+            log.info("shards_released", shards=shards, child=model)
         self._doubtful.discard(model)
         self._count_refused(requeued.refused)
         if requeued.waiting:

@@ -110,7 +110,7 @@ class ModelAttendance:
         self._roster.remove(ChildKind.MODEL, child)
         exit_ = self._router.model_exited(restarter.role, child.name, death)
         # guard: requeue-after-death
-        await self._assignment.requeue(child.name, exit_.blamed)
+        await self._assignment.requeue(child.name, exit_.blamed, exit_.blamed_imported)
         # A result may be stored whose `Finished` the process could not send any more.
         self._cleaner.remove_unneeded(work.image.file for work in exit_.bulk)
 

@@ -27,6 +27,10 @@ class Cleaning:
     failures: int = 0
 
 
+async def nothing() -> None:
+    """Confirm that the files are our own: nobody else can write to a folder of ours."""
+
+
 class SpoolCleaner:
     """Removes spool files in a thread, one job after the other, in the order of the calls.
 
@@ -36,6 +40,7 @@ class SpoolCleaner:
     storage is logged, and a later pass removes what is left.
 
     `needed` returns the names of all files that a task still needs, `monotonic` a time in seconds.
+    `confirm` raises StoreError if the files may be those of another service.
     """
 
     def __init__(
@@ -43,10 +48,12 @@ class SpoolCleaner:
         spool: Spool,
         needed: NeededNames,
         *,
+        confirm: Callable[[], Awaitable[None]] = nothing,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._spool = spool
         self._needed = needed
+        self._confirm = confirm
         self._monotonic = monotonic
         self._strays: dict[str, float] = {}
         self._jobs: asyncio.Queue[Cleaning] = asyncio.Queue()
@@ -101,6 +108,7 @@ class SpoolCleaner:
         """
 
         async def job() -> int:
+            await self._confirm()
             names = await asyncio.to_thread(self._spool.sizes)
             strays, now = set(names) - set(await self._needed()), self._monotonic()
             self._strays = {name: self._strays.get(name, now) for name in strays}

@@ -35,7 +35,7 @@ from captiond.recording import Recorder
 from captiond.store import deliveries, snapshots
 from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine
-from captiond.supervisor.outage import StorageOutage
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
 from captiond.supervisor.signing import signed_headers, signing_secrets
 from captiond.supervisor.steadyclock import SteadyClock

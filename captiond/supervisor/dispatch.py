@@ -14,6 +14,7 @@ from captiond.errors import CaptiondError, ModelNotReady, QueueFull, WorkerLost
 from captiond.fairqueue import FairQueue
 from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Answer, Ask, Finished, Withdraw, Work
+from captiond.shardimages import ShardImage
 
 MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 503
 USUAL = Generation()  # whatever the settings choose, its cost is the same for all clients
@@ -45,6 +46,14 @@ class AssignedWork:
         if work is not None:
             self._held[work.lane] -= 1
         return work
+
+    @property
+    def at_work(self) -> frozenset[str]:
+        """The tickets of unfinished images that it captions, also of images of imports.
+
+        Images of imports are known here by their tickets only: the process claims them itself.
+        """
+        return frozenset(each for each in self.running if each in self.work or ShardImage.of(each))
 
     def held(self, lane: Lane) -> int:
         """Return how many images of a lane the process has."""
@@ -92,12 +101,13 @@ class Withdrawal:
 class ModelExit:
     """What follows from the exit of a model process.
 
-    `answers` go to clients at once. `blamed` holds points of blame by image id. `bulk` is the bulk
-    work that the process had.
+    `answers` go to clients at once. `blamed` holds points of blame by image id, and
+    `blamed_imported` those of images of imports. `bulk` is the bulk work that the process had.
     """
 
     answers: list[WebAnswer]
     blamed: dict[int, int]
+    blamed_imported: dict[ShardImage, int]
     bulk: list[Work]
 
 
@@ -189,7 +199,7 @@ class Dispatcher:
 
         A client that has no image waiting may always send one request, unless there are as many
         clients as images may wait. Any further request has to fit into the client's share and into
-        the queue. The share leaves room for one more client, so nobody can fill the queue.
+        the queue. The share leaves one for a further client, so nobody can fill the queue.
         """
         mine = self._waiting.waiting(client.name) + self._known_only.waiting(client.name)
         clients = self._waiting.clients + self._known_only.clients
@@ -262,11 +272,13 @@ class Dispatcher:
     def running(self, model: str) -> frozenset[str]:
         """Return the tickets that a model process captions now, as far as it has reported."""
         assigned = self._models.get(model)
-        return assigned.running & assigned.work.keys() if assigned else frozenset()
+        return assigned.at_work if assigned else frozenset()
 
     def running_work(self, model: str) -> list[Work]:
-        """Return the images that a model process captions now, as far as it has reported."""
-        return [self._models[model].work[ticket] for ticket in self.running(model)]
+        """Return the images that a model process captions now, without those of imports."""
+        running = self.running(model)
+        held = self._models[model].work if model in self._models else {}
+        return [work for ticket, work in held.items() if ticket in running]
 
     def model_exited(self, model: str, death: Death) -> ModelExit:
         """Remove a model process; its interactive images are the next ones of their clients.
@@ -296,6 +308,9 @@ class Dispatcher:
                 work.image_id: points
                 for work in held
                 if points and work.ticket in running and work.image_id is not None
+            },
+            blamed_imported={
+                image: points for each in running if points and (image := ShardImage.of(each))
             },
             bulk=[work for work in held if work.lane is Lane.BULK],
         )

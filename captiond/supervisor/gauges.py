@@ -14,6 +14,7 @@ from captiond.metrics import (
     DATABASE_BYTES,
     HEALTH,
     IMAGES_IN_PROGRESS,
+    IMPORT_SHARDS,
     MODEL_INFO,
     QUEUE_IMAGES,
     QUEUE_OLDEST_SECONDS,
@@ -24,8 +25,8 @@ from captiond.metrics import (
 from captiond.recording import Labels, Recorder, Registry
 from captiond.store.engine import Engine
 from captiond.store.figures import StoreFigures, store_figures
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.dispatch import Dispatcher
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.processfigures import ProcessFigures
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.statusboard import StatusBoard
@@ -92,15 +93,17 @@ class Gauges:
             Lane.INTERACTIVE: 0.0 if since is None else monotonic - since,
             Lane.BULK: 0.0 if oldest is None else max(0.0, now - oldest),
         }
-        in_progress = {lane: dispatcher.in_progress(lane) for lane in Lane}
+        in_progress = {lane: dispatcher.in_progress(lane) for lane in ages}
         waiting = {
             Lane.INTERACTIVE: dispatcher.waiting,
             Lane.BULK: stored.waiting,
         }
-        for lane in Lane:
+        for lane in ages:
             self._registry.set(QUEUE_OLDEST_SECONDS, ages[lane], lane)
             self._registry.set(IMAGES_IN_PROGRESS, in_progress[lane], lane)
             self._registry.set(QUEUE_IMAGES, waiting[lane], lane)
+        for state, shards in stored.shards.items():
+            self._registry.set(IMPORT_SHARDS, shards, state)
         self._registry.set(WEBHOOKS_PENDING, stored.webhooks)
         self._registry.set(DATABASE_BYTES, stored.size)
 

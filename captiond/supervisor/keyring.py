@@ -14,7 +14,7 @@ from captiond.keys import Key
 from captiond.messages import Keys
 from captiond.store.credentials import stored_keys
 from captiond.store.engine import Engine
-from captiond.supervisor.outage import StorageOutage
+from captiond.store.outage import StorageOutage
 
 log = structlog.get_logger()
 POLL_SECONDS = 0.3  # a revoked key is refused within a second
@@ -31,7 +31,7 @@ class ReadFile:
 
 
 class KeyRing:
-    """Reads the keys again and again, so that changes need no restart.
+    """Reads the keys regularly, so that changes need no restart.
 
     `environ` is the environment, which names the folder of systemd credentials.
     """

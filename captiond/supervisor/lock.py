@@ -36,6 +36,18 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a captiond serves a data folder at this moment. Nothing is created."""
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody has served it yet, or it belongs to another user
+        return False
+    return False
+
+
 def opened(path: Path) -> TextIO:
     """Open the lock file, and create it if there is none. No other user can open it.
 

@@ -8,10 +8,10 @@ import structlog
 
 from captiond.store import leases
 from captiond.store.engine import Engine
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.nodereport import NodeReport, report_from, report_text
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.peers import Peers, Topic
 from captiond.supervisor.routing import Router
 from captiond.supervisor.statusboard import StatusBoard
@@ -25,7 +25,7 @@ OnReports = Callable[[Mapping[str, NodeReport | None]], None]
 class Membership:
     """Keeps the lease on this node's claims, and takes over the claims of nodes that are dead.
 
-    `on_reports` gets the reports of the other nodes again and again. `uploads` is `[uploads] url`.
+    `on_reports` gets the reports of the other nodes regularly. `uploads` is `[uploads] url`.
     """
 
     def __init__(
@@ -54,13 +54,18 @@ class Membership:
         self._lease_seconds = lease_seconds
         self._reported: NodeReport | None = None
         self._look = asyncio.Event()
+        self._outage = StorageOutage("renewal of the lease")
         peers.on(Topic.REPORTED, lambda _: self._look.set())
 
+    @property
+    def cannot_store(self) -> bool:
+        """Whether the database could not be written the last time, while images are claimed."""
+        return self._outage.lasts
+
     async def run_renewals(self) -> None:
-        """Renew the lease of this node again and again, and look for nodes that are dead."""
-        outage = StorageOutage("renewal of the lease")
+        """Renew the lease of this node regularly, and look for nodes that are dead."""
         while True:
-            with outage.tolerated():
+            with self._outage.tolerated():
                 await self._renew()
                 requeued = await leases.requeue_expired(self._engine, self._node)
                 if requeued:

@@ -43,7 +43,7 @@ async def check_neighbours(settings: Settings, engine: Engine, node: str) -> Non
         names = ", ".join([*others][:SHOWN])
         raise StartupError(
             f"{engine.database.address}: in use by other nodes ({names}): {problem}. A node that "
-            f"has died counts for {settings.node.lease_seconds:g} seconds"
+            f"has died is listed for {settings.node.lease_seconds:g} seconds"
         )
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from captiond.store.backend import NOTICE_BYTES
 from captiond.store.engine import Engine, notify
-from captiond.supervisor.outage import StorageOutage
+from captiond.store.outage import StorageOutage
 
 log = structlog.get_logger()
 PACE_SECONDS = 0.05  # between two transactions; what was said meanwhile shares one

@@ -19,10 +19,10 @@ from captiond.store import asks
 from captiond.store.asks import AskOutcome, ClaimedAsk
 from captiond.store.engine import Engine
 from captiond.store.leases import owner_of
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.assignment import waiting_since
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.dispatch import Dispatcher
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.peers import Peers, Topic
 from captiond.supervisor.roster import ChildKind, Roster
 from captiond.supervisor.routing import Router

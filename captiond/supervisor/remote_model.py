@@ -18,9 +18,9 @@ from captiond.spool import Spool
 from captiond.store import asks
 from captiond.store.asks import NewAsk
 from captiond.store.engine import Engine
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.assignment import accepted_at
 from captiond.supervisor.nodereport import NodeReport
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.peers import Peers, Topic
 from captiond.supervisor.roster import ChildKind, Roster
 from captiond.supervisor.routing import Router

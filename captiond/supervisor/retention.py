@@ -9,15 +9,15 @@ import structlog
 from captiond.config import Settings
 from captiond.store import expiry
 from captiond.store.engine import Engine
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.cleaner import SpoolCleaner
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.steadyclock import SteadyClock
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 3600.0
 TICK_SECONDS = 60.0  # between two readings of the clock, which stores its time
 DAY_SECONDS = 86400.0
-ROWS = 200  # deleted in one transaction
+ROWS, SHARDS = 200, 2000  # deleted in one transaction; finished shards are small
 PAUSE = 4  # times the duration of the last transaction, so that others can use the database
 PAUSE_SECONDS = 0.05  # at least
 
@@ -44,6 +44,7 @@ async def tidy(settings: Settings, engine: Engine, cleaner: SpoolCleaner, *, now
         StoreError: the database cannot be read or written. The next call continues.
     """
     tasks = await delete_tasks(settings, engine, now)
+    await delete_imports(settings, engine, now)
     captions = await delete_captions(settings, engine)
     before = now - settings.retention.retry_days * DAY_SECONDS
     await little_by_little(lambda: expiry.release_files(engine, before=before))
@@ -60,6 +61,17 @@ async def delete_tasks(settings: Settings, engine: Engine, now: float) -> int:
     before = now - days * DAY_SECONDS
     return await little_by_little(
         lambda: expiry.delete_finished(engine, before=before, images=ROWS)
+    )
+
+
+async def delete_imports(settings: Settings, engine: Engine, now: float) -> None:
+    """Delete finished imports that are older than `task_days`. Their files of results stay."""
+    days = settings.retention.task_days
+    if days == 0:
+        return
+    before = now - days * DAY_SECONDS
+    await little_by_little(
+        lambda: expiry.delete_finished_imports(engine, before=before, shards=SHARDS)
     )
 
 

@@ -12,8 +12,8 @@ from captiond.recording import Registry
 from captiond.spool import DiskSpace, Spool
 from captiond.store import expiry
 from captiond.store.engine import Engine
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.cleaner import SpoolCleaner
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.statusboard import StatusBoard
 
 log = structlog.get_logger()

@@ -7,8 +7,8 @@ It imports neither torch nor an HTTP server. Its parts:
 - `changes`: which tasks have changed, for the web processes.
 - `membership`, `peers`, `remote_model`, `remote_clients`: the other nodes that share the database.
 - `health`, `statusboard`, `watch`, `watchdog`: what the service can do now, and what is hung.
-- `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`: webhooks, keys, the
-  deletion of expired data, and the spool.
+- `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`, `prefixowner`: webhooks,
+  keys, the deletion of expired data, and the spool.
 - `gauges`, `processfigures`, `scrapes`, `metricsfile`: metrics.
 """
 
@@ -28,10 +28,11 @@ from captiond.config import Settings
 from captiond.messages import Health, Message, ModelInfo
 from captiond.processes.start import ModelStart, WebStart
 from captiond.recording import Recorder, Registry
-from captiond.spool import open_spool
+from captiond.spool import open_objects, open_spool
 from captiond.store import leases, tasks
 from captiond.store.engine import Engine
 from captiond.store.maintenance import checkpoint
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.attendance import ModelAttendance, WebAttendance
 from captiond.supervisor.changes import TaskChanges
@@ -43,8 +44,8 @@ from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.membership import Membership
 from captiond.supervisor.metricsfile import MetricsFile
 from captiond.supervisor.nodereport import NodeReport
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.peers import Peers
+from captiond.supervisor.prefixowner import confirm_prefix
 from captiond.supervisor.remote_clients import RemoteClients
 from captiond.supervisor.remote_model import NAME as ELSEWHERE
 from captiond.supervisor.remote_model import RemoteModel
@@ -97,7 +98,11 @@ class Supervisor:
         self._client_usage = UsageBoard(web_processes(settings))
         self._roster = Roster()
         spool = open_spool(settings)
-        self._cleaner = SpoolCleaner(spool, partial(tasks.needed_spool_names, engine))
+        self._cleaner = SpoolCleaner(
+            spool,
+            partial(tasks.needed_spool_names, engine),
+            confirm=partial(confirm_prefix, open_objects(settings), engine),
+        )
         self._dispatcher = Dispatcher(settings.limits.waiting_images)
         self._status = StatusBoard(
             self._roster, notifier, list(self._devices()) or [ELSEWHERE], announce=announce
@@ -164,6 +169,7 @@ class Supervisor:
             asker(local_url(*listener.getsockname()[:2])),
             lambda: self._status.state.health is Health.HEALTHY and self._dispatcher.busy,
             lambda: self._router.finished,
+            lambda: self._membership.cannot_store,
             lambda: self._roster.draining,
             batch_seconds=settings.model.batch_seconds,
         )
@@ -268,7 +274,8 @@ class Supervisor:
     def _model_start(
         self, device: str, name: str, connection: "Connection[Message, Message]"
     ) -> ModelStart:
-        return ModelStart(name, os.getpid(), self._settings, connection, device)
+        owner = leases.owner_of(self._node, name)
+        return ModelStart(name, os.getpid(), self._settings, connection, device, owner)
 
     # ------------------------------------------------------------ start and stop
 

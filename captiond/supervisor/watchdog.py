@@ -1,9 +1,10 @@
 """The watchdog: systemd restarts the service when captions no longer work and a restart may help.
 
 systemd expects a message every few seconds (sd_watchdog_enabled(3)). It is sent only if a request
-over HTTP is answered, and if images that wait do get finished. A service that says why it cannot
-caption, for example because its model is missing, is answered as well: a restart would not help,
-and the accepted tasks would wait no less.
+over HTTP is answered, and if images that wait do get finished. It is sent as well while a restart
+would not help: a service without a model answers and says why, and a database that cannot be
+written, for example on a full disk, would refuse the results of the next run as well. A restart
+would lose the results that wait in the model process.
 """
 
 import asyncio
@@ -40,11 +41,12 @@ class Progress:
 
 
 class Watchdog:
-    """Tells systemd again and again that captions work.
+    """Reports to systemd regularly that captions work.
 
     `waiting` returns whether images wait for a model that is ready, and `finished` how many images
-    have been finished so far. In a stop (`stopping`), nobody accepts requests any more, and the
-    deadlines of the stop apply instead.
+    have been finished so far. `cannot_store` returns whether results wait for the database. In a
+    stop (`stopping`), nobody accepts requests any more, and the deadlines of the stop apply
+    instead.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Watchdog:
         ask: Callable[[], Awaitable[bool]],
         waiting: Callable[[], bool],
         finished: Callable[[], int],
+        cannot_store: Callable[[], bool],
         stopping: Callable[[], bool],
         *,
         batch_seconds: float,
@@ -61,6 +64,7 @@ class Watchdog:
         self._ask = ask
         self._waiting = waiting
         self._finished = finished
+        self._cannot_store = cannot_store
         self._stopping = stopping
         self._progress = Progress(BATCHES * batch_seconds)
 
@@ -71,9 +75,8 @@ class Watchdog:
             return
         now = asyncio.get_running_loop().time
         while True:
-            stuck = self._progress.stuck(
-                waiting=self._waiting(), finished=self._finished(), now=now()
-            )
+            waiting = self._waiting() and not self._cannot_store()
+            stuck = self._progress.stuck(waiting=waiting, finished=self._finished(), now=now())
             works = not stuck and await self._ask()
             if works or self._stopping():  # a stop may have begun while it was asked
                 self._notifier.alive()

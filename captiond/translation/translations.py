@@ -107,6 +107,28 @@ def with_translation(whole: Captioned, attempted: Attempt) -> Captioned:
     )
 
 
+def in_english(whole: Captioned) -> Captioned:
+    """Return a translated caption as it was before."""
+    assert whole.caption_en is not None
+    return replace(
+        whole,
+        caption=whole.caption_en,
+        raw_caption=None if whole.raw_caption == whole.caption_en else whole.raw_caption,
+        captions=tuple(map(untranslated, whole.captions)),
+        caption_en=None,
+        caption_language=None,
+        described=None,
+    )
+
+
+def untranslated(caption: Caption) -> Caption:
+    """Return one of several captions as it was before it was translated."""
+    if caption.english is None:
+        return caption
+    raw = None if caption.raw == caption.english else caption.raw
+    return replace(caption, text=caption.english, raw=raw, english=None)
+
+
 def in_language(caption: Caption, text: str) -> Caption:
     """Return one of several captions with its translation as its text."""
     raw = caption.text if caption.raw is None else caption.raw

@@ -134,6 +134,9 @@ class ErrorForm:
 
 CAPTIONS = Group("Captions", "Send images, and get their captions and tags in the answer.")
 TASKS = Group("Tasks", "Send images, and get their captions later. An accepted task is on disk.")
+IMPORTS = Group(
+    "Imports", "How far imports of `captiond import` are. Only the command line makes them."
+)
 SERVICE = Group("Service", "What the service is, what it can do, and whether it works.")
 
 

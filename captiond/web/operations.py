@@ -9,6 +9,7 @@ code of CaptiondError if captiond itself fails.
 from captiond.errors import (
     BadKey,
     Draining,
+    ImportNotFound,
     KeyReused,
     NothingToRetry,
     QueueFull,
@@ -21,7 +22,17 @@ from captiond.errors import (
 from captiond.keys import Scope
 from captiond.spool.unavailable import StorageUnavailable
 from captiond.store.results import Unreadable
-from captiond.web import captioning, info, page, probes, schemas, scrape, task_schemas
+from captiond.web import (
+    captioning,
+    import_schemas,
+    import_status,
+    info,
+    page,
+    probes,
+    schemas,
+    scrape,
+    task_schemas,
+)
 from captiond.web.async_tasks import (
     async_captioning,
     event_stream,
@@ -38,6 +49,7 @@ from captiond.web.operation import (
     AT_UPLOAD,
     CAPTIONS,
     DURING_WORK,
+    IMPORTS,
     NOT_READY,
     STORE,
     TASKS,
@@ -56,6 +68,8 @@ from captiond.web.parameters import (
     IF_NONE_MATCH,
     IMAGE_PATH,
     IMAGE_PATHS,
+    IMPORT_ID,
+    IMPORT_LIMIT,
     LAST_EVENT_ID,
     LIMIT,
     LIST_LIMIT,
@@ -249,6 +263,40 @@ OPERATIONS: tuple[Operation, ...] = (
         parameters=(TASK_ID,),
         group=TASKS,
         image_errors=(*AT_UPLOAD, *DURING_WORK, Unreadable),
+    ),
+    Operation(
+        "GET",
+        "/imports",
+        "List the imports of captiond import, the newest first.",
+        import_status.list_imports,
+        (ResponseSpec(200, "The newest imports.", import_schemas.ImportList),),
+        scope=Scope.ADMIN,
+        errors=(*ADMISSION, InvalidRequest, *STORE),
+        parameters=(IMPORT_LIMIT,),
+        group=IMPORTS,
+    ),
+    Operation(
+        "GET",
+        "/imports/{import_id}",
+        "Show how far an import is.",
+        import_status.show_import,
+        (ResponseSpec(200, "The import.", import_schemas.ImportItem),),
+        scope=Scope.ADMIN,
+        errors=(*ADMISSION, ImportNotFound, *STORE),
+        parameters=(IMPORT_ID,),
+        group=IMPORTS,
+        quiet=True,
+    ),
+    Operation(
+        "POST",
+        "/imports/{import_id}/cancel",
+        "Cancel an import. Results that are written stay.",
+        import_status.cancel_import,
+        (ResponseSpec(200, "The cancelled import.", import_schemas.ImportItem),),
+        scope=Scope.ADMIN,
+        errors=(*ADMISSION, ImportNotFound, TaskFinished, *STORE),
+        parameters=(IMPORT_ID,),
+        group=IMPORTS,
     ),
     Operation(
         "GET",

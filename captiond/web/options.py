@@ -154,10 +154,10 @@ def conflicts(
 def language_conflicts(
     wanted: RequestOptions, given: Mapping[str, Any], settings: Settings
 ) -> Iterator[Problem]:
-    """Yield a problem for a language of captions that there is not, or that rules out the tags'."""
+    """Yield a problem if captions cannot be in a language, or if it excludes that of the tags."""
     asked, languages = wanted.caption_language, settings.translation.languages
     if asked is not None and asked not in languages:
-        message = f"No captions in this language; there are: {', '.join(languages)}"
+        message = f"Input should be one of these languages: {', '.join(languages)}"
         yield problem("language", "caption_language", message, given["caption_language"])
         return
     language = settings.translation.language if asked is None else asked

@@ -23,6 +23,19 @@ TASK_ID = ParameterSpec(
     Annotated[str, Field(pattern="^task_[0-9]+_[0-9a-f]{32}$")],
     required=True,
 )
+IMPORT_ID = ParameterSpec(
+    "import_id",
+    "path",
+    "The id that captiond import has printed.",
+    Annotated[str, Field(pattern="^import_[0-9]+_[0-9a-f]{16}$")],
+    required=True,
+)
+IMPORT_LIMIT = ParameterSpec(
+    "limit",
+    "query",
+    "List at most so many imports, usually 20.",
+    Annotated[int, Field(ge=1, le=MOST)],
+)
 IDEMPOTENCY_KEY = ParameterSpec(
     "Idempotency-Key",
     "header",
@@ -66,7 +79,7 @@ FOLLOW = ParameterSpec(
     "follow",
     "query",
     "false: send the events that there are, and end. A proxy may hold a stream back, and too many "
-    "clients may wait; a client can then ask again and again.",
+    "clients may wait; a client can then poll.",
     bool,
 )
 LAST_EVENT_ID = ParameterSpec(

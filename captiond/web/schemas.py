@@ -225,8 +225,8 @@ class FieldProblem(TypedDict):
 class ErrorResponse(TypedDict):
     """An error: `detail` is for people, `code` for programs.
 
-    `detail` is a list if fields are missing or wrong. `hint` says what to send instead of a request
-    that cannot be what was meant. `reasons` are there if no model process can caption.
+    `detail` is a list if fields are missing or wrong. `hint` says what to send if the request
+    shows a misunderstanding. `reasons` are there if no model process can caption.
     """
 
     detail: str | list[FieldProblem]

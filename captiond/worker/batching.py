@@ -16,13 +16,14 @@ DECODING_SHARE, CLIENTS_SHARE = 0.05, 0.01
 # A batch is expected to take at most so long, because images of other clients have to wait for it.
 # The batch size sees to that for usual captions, but not for those with many beams and tokens.
 LONGEST_SECONDS = 10.0
+OTHERS = (Lane.INTERACTIVE, Lane.BULK)  # images of imports yield to these
 
 
 class Batcher(Generic[T]):
     """The images that are ready for the model, in their lanes."""
 
     def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._ready: Lanes[T] = Lanes()
         self._decoding: Counter[Lane] = Counter()
         self._batch: list[T] = []  # the one that was taken last
@@ -32,8 +33,23 @@ class Batcher(Generic[T]):
         self._most_cost = batch_size * Generation().cost
 
     def __bool__(self) -> bool:
-        """Return whether an image is ready."""
-        return bool(self._ready)
+        """Return whether an image may be taken."""
+        return any(map(self._ready.waiting, self._takable))
+
+    @property
+    def has_others(self) -> bool:
+        """Whether an image that is of no import is ready, or is being decoded."""
+        return any(self._ready.waiting(lane) or self._decoding[lane] for lane in OTHERS)
+
+    @property
+    def _takable(self) -> tuple[Lane, ...]:
+        """The lanes from which images may be taken.
+
+        An image that somebody waits for is ready in a moment. It would otherwise have to wait for a
+        whole batch of an import.
+        """
+        # guard: imports-yield-to-decoding
+        return OTHERS if any(self._decoding[lane] for lane in OTHERS) else tuple(Lane)
 
     @property
     def is_decoding(self) -> bool:
@@ -51,13 +67,15 @@ class Batcher(Generic[T]):
         self._ready.put(item)
 
     def take(self) -> list[T]:
-        """Remove the next batch and return it; it is empty if no image is ready.
+        """Remove the next batch and return it; it is empty if no image may be taken.
 
         The batch before it must be finished.
         """
         for item in self._batch:
             self._ready.finished(item)
-        self._batch = self._ready.take(self._batch_size, most_cost=self._most_cost)
+        self._batch = self._ready.take(
+            self.batch_size, most_cost=self._most_cost, among=self._takable
+        )
         return list(self._batch)
 
     def batch_ended(self, captioned: Iterable[T], begun: float, ended: float) -> None:
@@ -76,8 +94,8 @@ class Batcher(Generic[T]):
         A batch that is not full would otherwise run alone, and the images right behind it would
         fill only a part of the batch after it, again and again.
         """
-        lane = Lane.INTERACTIVE if self._ready.waiting(Lane.INTERACTIVE) else Lane.BULK
-        if not 0 < self._ready.waiting(lane) < self._batch_size:
+        lane = next(filter(self._ready.waiting, self._takable), Lane.BULK)
+        if not 0 < self._ready.waiting(lane) < self.batch_size:
             return 0.0
         share = DECODING_SHARE if self._decoding[lane] else CLIENTS_SHARE
         begun, ended = self._last_batch

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -50,12 +50,26 @@ class Stored:
     task: FinishedTask | None = None
 
 
-class Completion:
-    """Finishes images. Interactive clients do not wait for the disk."""
+def nobody(_: FinishedImage) -> None:
+    """Take the outcome of an image of an import in a process that has none."""
 
-    def __init__(self, known: KnownCaptions, engine: Engine, reporter: Reporter) -> None:
+
+class Completion:
+    """Finishes images. Interactive clients do not wait for the disk.
+
+    `imported` gets images of imports, whose outcomes are stored with those of their shard.
+    """
+
+    def __init__(
+        self,
+        known: KnownCaptions,
+        engine: Engine,
+        reporter: Reporter,
+        imported: Callable[[FinishedImage], None] = nobody,
+    ) -> None:
         self._known = known
         self._reporter = reporter
+        self._imported = imported
 
         async def store(outcomes: list[ImageOutcome]) -> list[Stored]:
             return await store_outcomes(engine, outcomes)
@@ -85,6 +99,9 @@ class Completion:
         for image in images:
             if image.work.lane is Lane.INTERACTIVE:
                 self._report(image, Stored(taken=True))
+            elif image.work.lane is Lane.IMPORT:
+                self._reporter.forget(image.work.ticket)
+                self._imported(image)
         await asyncio.gather(*(self._store(image) for image in bulk))
         new = [
             (image.work, image.whole)

@@ -17,6 +17,7 @@ from captiond.errors import ModelNotReady, OptionNotSupported
 from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Decoded, Work
 from captiond.worker.batching import Batcher
+from captiond.worker.cached_english import CachedTranslator
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
 from captiond.worker.fetching import ImageFetcher
 from captiond.worker.known import KnownCaptions
@@ -61,12 +62,14 @@ class PreparedImage:
 class ModelInput:
     """What a loaded model can do, its image decoders, and the images that are ready for it.
 
-    `changed` is set whenever the next batch may have changed.
+    `translator` translates captions that the cache has in English. `changed` is set whenever the
+    next batch may have changed.
     """
 
     capabilities: Capabilities
     decoders: DecodePool
     batcher: Batcher[PreparedImage]
+    translator: CachedTranslator
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -96,22 +99,24 @@ class ImageIntake:
         """Let images through to the model, which is loaded now."""
         self._model.set_result(model)
 
-    def accept(self, work: Work) -> Coroutine[Any, Any, None]:
-        """Return the coroutine that prepares one image.
+    def accept(self, work: Work, content: "Buffer | None" = None) -> Coroutine[Any, Any, None]:
+        """Return the coroutine that prepares one image, which is in the spool unless it is given.
 
         From this call on the work can be withdrawn, also before the coroutine runs.
         """
         self._reporter.accepted(work)
-        return self._prepare_logged(work)
+        return self._prepare_logged(work, content)
 
-    async def _prepare_logged(self, work: Work) -> None:
+    async def _prepare_logged(self, work: Work, content: "Buffer | None") -> None:
         """Prepare an image. Each log entry about it has its ids."""
         with structlog.contextvars.bound_contextvars(**work.ids):
-            await self._prepare(work)
+            await self._prepare(work, content)
 
-    async def _prepare(self, work: Work) -> None:
+    async def _prepare(self, work: Work, content: "Buffer | None") -> None:
         known = await self._known.look_up(work)
-        self._reporter.cache_looked_up(hit=known is not None, used=self._recipe.is_cacheable(work))
+        english = None if known else await self._known.look_up_english(work)
+        hit, used = (known or english) is not None, self._recipe.is_cacheable(work)
+        self._reporter.cache_looked_up(hit=hit, used=used)
         if known is not None:
             outcome = self._recipe.selected(known, work)
             await self._completion.finish(FinishedImage(work, outcome, whole=known))
@@ -121,11 +126,19 @@ class ImageIntake:
             await self._completion.finish(FinishedImage(work, refused))
             return
         model = await asyncio.shield(self._model)
+        if english is not None:
+            finished = await model.translator.finished(work, english)
+            wanted = self._is_wanted(work)
+            await self._completion.finish(finished if wanted else FinishedImage(work, WITHDRAWN))
+            return
         generation = self._recipe.generation_of(work)
         option = model.capabilities.missing_for(generation)
         if option is not None:
             error = OptionNotSupported(f"the model does not support {option}")
             await self._completion.finish(FinishedImage(work, Refused.of(error)))
+            return
+        if content is not None:
+            await self._decode_content(work, generation, model, content)
             return
         await self._decode(work, generation, model)
 

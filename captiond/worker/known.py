@@ -12,6 +12,7 @@ from captiond.messages import Work
 from captiond.store import captions as cache
 from captiond.store.engine import Engine
 from captiond.store.together import Together
+from captiond.translation.translations import in_english
 from captiond.worker.recipe import Recipe
 from captiond.worker.underway import UnderWay
 
@@ -49,17 +50,33 @@ class KnownCaptions:
             log.warning("cache_unreadable", reason=str(error))
             return None
 
+    async def look_up_english(self, work: Work) -> Captioned | None:
+        """Return the cached English caption of an image that is to be captioned in another
+        language, or None.
+        """
+        if not self._recipe.is_cacheable(work) or self._recipe.language_of(work) is None:
+            return None
+        try:
+            return await self._cache.ask(self._english_key(work))
+        except StoreError as error:
+            log.warning("cache_unreadable", reason=str(error))
+            return None
+
     def publish(self, work: Work, caption: Captioned | None) -> None:
         """Give a caption, or None, to the equal images that wait for this work."""
         self._under_way.publish(work.ticket, caption)
 
     async def store(self, captions: Iterable[tuple[Work, Captioned]]) -> None:
-        """Store new captions in the cache, those that may be cached."""
-        entries = {
-            self._key(work): caption
-            for work, caption in captions
-            if self._recipe.is_cacheable(work)
-        }
+        """Store new captions in the cache, those that may be cached. One that was translated is
+        stored in English as well.
+        """
+        entries: dict[str, Captioned] = {}
+        for work, caption in captions:
+            if not self._recipe.is_cacheable(work):
+                continue
+            entries[self._key(work)] = caption
+            if caption.caption_language is not None:
+                entries.setdefault(self._english_key(work), in_english(caption))
         try:
             await cache.remember(self._engine, entries, now=time.time())
         except StoreError as error:
@@ -68,6 +85,9 @@ class KnownCaptions:
     def leave(self, work: Work) -> None:
         """Let equal images read the cache from now on."""
         self._under_way.leave(work.ticket)
+
+    def _english_key(self, work: Work) -> str:
+        return cache.cache_key(work.image.sha256, self._recipe.english_key(work))
 
     def _key(self, work: Work) -> str:
         return cache.cache_key(work.image.sha256, self._recipe.cache_key(work))

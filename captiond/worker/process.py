@@ -10,8 +10,9 @@ starts another one and requeues the work.
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,13 +32,14 @@ from captiond.option_settings import CaptionSettings
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
 from captiond.spool import open_objects
-from captiond.store.engine import make_engine
+from captiond.store.engine import Engine, make_engine
 from captiond.tracing import start_tracing
 from captiond.wording.tidying import WORDING_VERSION, TextRules
 from captiond.worker.batching import Batcher
+from captiond.worker.cached_english import CachedTranslator
 from captiond.worker.completion import Completion
 from captiond.worker.fetching import ImageFetcher
-from captiond.worker.intake import ImageIntake, ModelInput
+from captiond.worker.intake import ImageIntake, ModelInput, PreparedImage
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
 from captiond.worker.pipeline import Pipeline, Runners
@@ -45,6 +47,8 @@ from captiond.worker.receiver import Receiver
 from captiond.worker.recipe import Recipe, recipe_fingerprint
 from captiond.worker.reporting import Reporter
 from captiond.worker.runner import ModelRunner, TagRunner, TranslationRunner
+from captiond.worker.shard_images import ShardImages, ShardOutcomes
+from captiond.worker.shard_source import ShardSource
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -53,6 +57,7 @@ SWITCH_SECONDS = (
     0.0005  # of Python's 0.005: the model's thread must not wait for the taggers' so long
 )
 WINDOW_BATCHES = 3  # of each lane: one with the model, one decoded, one being decoded
+FILES_AT_ONCE = 8  # of images of imports that are read
 LOADING_WINDOW = 64  # images at once, while the model is being loaded
 
 
@@ -107,7 +112,7 @@ async def serve(start: ModelStart, channel: Channel, reporter: Reporter) -> None
         if isinstance(identity, Unready):
             channel.send(identity)
         else:
-            await caption(start.settings, identity, device, channel, reporter)
+            await caption(start, identity, device, channel, reporter)
     reporter.send_measurements()
     await channel.flush()
 
@@ -134,13 +139,14 @@ class Device:
 
 
 async def caption(
-    settings: Settings, identity: Identity, device: Device, channel: Channel, reporter: Reporter
+    start: ModelStart, identity: Identity, device: Device, channel: Channel, reporter: Reporter
 ) -> None:
     """Finish known images while the model is being loaded, then caption until the end."""
+    settings, outcomes = start.settings, ShardOutcomes()
     engine = make_engine(settings.database_address)
     recipe = make_recipe(settings, identity)
     known = KnownCaptions(recipe, engine)
-    completion = Completion(known, engine, reporter)
+    completion = Completion(known, engine, reporter, outcomes.finished)
     fetcher = ImageFetcher(open_objects(settings), reporter.recorder)
     intake = ImageIntake(recipe, known, fetcher, completion, reporter)
     receiver = Receiver(channel, intake, reporter)
@@ -153,22 +159,57 @@ async def caption(
             channel.send(loaded)
         else:
             window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
-            slots = Slots(2 * (window + reserve), loaded.captioner.geometry)
+            imports = window if start.owner else 0
+            slots = Slots(
+                2 * (window + reserve) + imports, loaded.captioner.geometry, imports=imports
+            )
             reporter.watch_device(device_memory(loaded.captioner.device))
             async with running_pool(settings, slots, reporter.decoder_died) as pool:
-                source = model_input(loaded, pool)
                 runners = make_runners(loaded, device, settings.captions.text_rules)
+                translator = CachedTranslator(recipe, runners.translation, reporter)
+                source = model_input(loaded, pool, translator)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
                 channel.send(Ready(loaded.info, window, reserve))
-                await run_until_stopped(pipeline, receiver.stopped, group)
+                async with shards_claimed(start, engine, intake, outcomes, source, reporter):
+                    await run_until_stopped(pipeline, receiver.stopped, group)
         receiving.cancel()
         receiver.cancel_unfinished()
     await engine.dispose()
 
 
-def model_input(loaded: Loaded, pool: DecodePool) -> ModelInput:
-    return ModelInput(loaded.captioner.capabilities, pool, Batcher(loaded.info.batch_size))
+@asynccontextmanager
+async def shards_claimed(
+    start: ModelStart,
+    engine: Engine,
+    intake: ImageIntake,
+    outcomes: ShardOutcomes,
+    source: ModelInput,
+    reporter: Reporter,
+) -> AsyncIterator[None]:
+    """Work at shards of imports while the block runs, if the process has a name to claim them."""
+    if not start.owner:
+        yield
+        return
+    with ThreadPoolExecutor(FILES_AT_ONCE, "references") as threads:
+        images = ShardImages(
+            intake,
+            outcomes,
+            reporter,
+            threads,
+            most_bytes=start.settings.limits.file_bytes,
+            batch_size=source.batcher.batch_size,
+        )
+        shards = ShardSource(engine, start.owner, images, lambda: source.batcher.has_others)
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(shards.run())
+            yield
+            running.cancel()
+
+
+def model_input(loaded: Loaded, pool: DecodePool, translator: CachedTranslator) -> ModelInput:
+    batcher = Batcher[PreparedImage](loaded.info.batch_size)
+    return ModelInput(loaded.captioner.capabilities, pool, batcher, translator)
 
 
 def make_runners(loaded: Loaded, device: Device, rules: TextRules) -> Runners:
@@ -196,6 +237,8 @@ def make_recipe(settings: Settings, identity: Identity) -> Recipe:
     parts = [identity.fingerprint, identity.placement.precision]
     if settings.images.jpeg_draft:
         parts.append("jpeg_draft")
+    if settings.images.color != "convert":
+        parts.append(f"color={settings.images.color}")
     parts += wording_parts(settings.captions, identity.files.folder)
     if identity.matcher_fingerprint:
         parts.append(identity.matcher_fingerprint)

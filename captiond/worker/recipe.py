@@ -99,6 +99,11 @@ class Recipe:
             vocabulary = replace(vocabulary, threshold=generation.vocabulary_threshold)
         return vocabulary if vocabulary.tags else None
 
+    def english_key(self, work: Work) -> str:
+        """Return the cache key of the same caption in English, from which it can be translated."""
+        options = replace(work.options, caption_language=ENGLISH, language=ENGLISH)
+        return self.cache_key(replace(work, options=options))
+
     def is_cacheable(self, work: Work) -> bool:
         """Return whether the cache may answer this work, and may store its caption."""
         return self.cached and not work.options.no_cache and not work.alone

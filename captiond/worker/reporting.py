@@ -61,7 +61,7 @@ class Reporter:
     # ------------------------------------------------------------ tickets
 
     def accepted(self, work: Work) -> None:
-        """Note that the supervisor has sent this work."""
+        """Note that this process has this work."""
         self._tickets.add(work.ticket)
         if self._traces is not None:
             self._traces.image_accepted(work)
@@ -82,9 +82,13 @@ class Reporter:
 
     def finished(self, finished: Finished) -> None:
         """Report that a work is finished."""
-        self._tickets.discard(finished.ticket)
-        self._withdrawn.discard(finished.ticket)
+        self.forget(finished.ticket)
         self._channel.send(finished)
+
+    def forget(self, ticket: str) -> None:
+        """Note that a work is finished of which the supervisor does not know."""
+        self._tickets.discard(ticket)
+        self._withdrawn.discard(ticket)
 
     # ------------------------------------------------------------ measurements
 

@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
-from captiond.bulk import manifests
 from captiond.bulk.importing import ImportRun, list_shards
-from captiond.bulk.shard_files import ShardFiles
+from captiond.references import manifests
+from captiond.references.shard_files import ShardFiles
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.store.shards import NewImport, join_import, read_import

@@ -74,7 +74,19 @@ GUARDS = (
     ),
     Guard("attempt-fence", without_argument, "tests/unit/test_store.py"),
     Guard("shard-attempt-fence", without_argument, "tests/unit/test_shards.py -k another_process"),
+    Guard(
+        "uploads-of-another-service",
+        never,
+        "tests/unit/test_prefix_owner.py -k others_do_not_start",
+    ),
     Guard("one-lister", without_argument, "tests/unit/test_shards.py -k one_process_lists"),
+    Guard(
+        "imports-yield-to-decoding",
+        value("tuple(Lane)"),
+        "tests/unit/test_batching.py -k imports_yield",
+    ),
+    Guard("unreadable-shard-is-refused", always, "tests/unit/test_shard_source.py -k cannot_read"),
+    Guard("lost-shard-is-not-written", never, "tests/unit/test_shard_source.py -k cancelled"),
     Guard("changed-listing", never, "tests/unit/test_importing.py -k changed"),
     Guard(
         "hosted-death-blames-running-images",

@@ -138,6 +138,9 @@ def test_a_folder_without_images_is_pointed_out(tmp_path: Path) -> None:
     result = captiond("caption", "--model", MODEL, "--json", "empty", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (1, "[]\n")
     assert result.stderr == "captiond: no images in empty\n"
+    terminal = command("caption", "empty", "-o", "all.csv", cwd=tmp_path, FORCE_COLOR="1").stderr
+    assert "no images in empty" in terminal
+    assert "0/0" not in terminal, "a bar of nothing"
 
 
 def test_a_part_of_a_service_names_what_it_lacks(tmp_path: Path) -> None:

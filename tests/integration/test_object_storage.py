@@ -14,6 +14,7 @@ from tests.s3server import S3Server, s3_server
 from tests.service import (
     FRESH,
     Service,
+    captiond,
     check_nothing_lost,
     running,
     running_without_model,
@@ -286,3 +287,13 @@ def test_the_check_of_the_database_looks_into_the_bucket(data: Path, server: S3S
     (missing,) = problems()
     assert missing.startswith(f"{url}/{needed}: missing or cut short: the open images of task")
     assert task_id in missing
+
+
+def test_a_service_does_not_start_in_the_prefix_of_another_one(
+    server: S3Server, tmp_path: Path
+) -> None:
+    """Each would remove the uploads of the other."""
+    server.put("captiond-service", b"another one")
+    done = captiond("serve", "--port", "0", "--data-dir", "data", cwd=tmp_path, **server.environ())
+    assert done.returncode == 1
+    assert "captiond-service: another captiond, with another database" in done.stderr

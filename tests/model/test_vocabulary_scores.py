@@ -16,14 +16,14 @@ from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
 from captiond.captioners.blip import tag_likelihood, token_trie
 from captiond.captioners.blip.captioner import Blip
-from captiond.captioners.blip.tag_likelihood import MOST_TOKENS, SMOOTHING, TagLikelihood
+from captiond.captioners.blip.tag_likelihood import SMOOTHING, TagLikelihood
 from captiond.captioners.blip.tag_reading import TagReading, places_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
 from captiond.config import Precision
 from captiond.decoding.decode import Pixels
 from captiond.jobs import Generation
-from captiond.vocabulary import Template, Vocabulary, VocabularyTag
+from captiond.vocabulary import MOST_TOKENS, Template, Vocabulary, VocabularyTag
 from tests.model.test_graphs import Searcher
 from tools.scenes.scene import HUES, NOUNS
 

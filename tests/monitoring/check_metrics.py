@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from tests.conftest import png
+from tests.marian import write_marian
 from tests.monitoring.queries import (
     ALERT_TESTS,
     ALERTS,
@@ -29,6 +30,7 @@ from tests.monitoring.queries import (
     selectors,
 )
 from tests.receiver import Receiver, receiving
+from tests.s3server import s3_server
 from tests.service import Service, http_client, running, wait_for
 
 # What has no value here, and why.
@@ -41,6 +43,7 @@ EMPTY = {
 }
 VARIABLES = {"$__rate_interval": "20s", "$instance": ".*"}  # as Grafana fills them in
 SCRAPE_SECONDS = 1
+LANGUAGE = "de"
 LIMITED = {
     "CAPTIOND_CLIENTS__REQUESTS": "0",
     "CAPTIOND_WEBHOOKS__ALLOW": "127.0.0.1",
@@ -85,7 +88,11 @@ class Monitored:
         """Let the service do everything that is measured, with images that it does not know."""
         client = self.service.client
         for image in (png(number), png(number), b"no image"):
-            client.post("/caption", files={"image": ("a.png", image)})
+            client.post(
+                "/caption",
+                files={"image": ("a.png", image)},
+                data={"caption_language": LANGUAGE},
+            )
         accepted = client.post(
             "/async-batch-caption",
             files=[("images", ("a.png", png(number + 1))), ("images", ("b.png", b"no image"))],
@@ -97,8 +104,12 @@ class Monitored:
 @pytest.fixture(scope="module")
 def monitored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     folder = tmp_path_factory.mktemp("monitored")
+    translation = {
+        "CAPTIOND_TRANSLATION__MODELS": f"{LANGUAGE}={write_marian(folder / 'translation')}"
+    }
     with (
-        running(folder / "data", **LIMITED) as service,
+        s3_server() as storage,
+        running(folder / "data", **LIMITED, **translation, **storage.environ()) as service,
         receiving() as receiver,
         prometheus(folder, service) as api,
     ):

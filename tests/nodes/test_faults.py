@@ -18,6 +18,7 @@ from tests.nodes.cluster import (
     remove_orphans,
     wait_for_webhooks,
 )
+from tests.nodes.importing import SharedImport
 from tests.receiver import receiving
 from tests.service import wait_for
 
@@ -89,11 +90,22 @@ def nodes(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_nodes_fail_at_random(nodes: Cluster, part: int) -> None:
-    """All kinds of faults in random order, while clients send tasks and wait for captions."""
+    """All kinds of faults in random order, while clients send tasks and wait for captions.
+
+    Before them, a node is killed that works at a shard of an import. The faults follow while the
+    import goes on.
+    """
     seed = new_seed()
     rng = random.Random(seed)
     plan = [fault for fault, (short, full) in FAULTS.items() for _ in range(rounds(short, full))]
     rng.shuffle(plan)
+    shared = SharedImport(nodes)
+    other, worker = (nodes.nodes[ROLES.index(role)] for role in ("all", "worker"))
+    with other.suspended():
+        shared.queue()
+        shared.wait_for_a_claim(worker)
+        worker.kill()
+    worker.start()
     with receiving() as hook:
         load = Load(nodes, rng, hook)
         with load.running():
@@ -106,6 +118,7 @@ def test_nodes_fail_at_random(nodes: Cluster, part: int) -> None:
             nodes.wait_ready(node)
         nodes.wait_for_the_end()
         wait_for_webhooks(nodes)
+        shared.check()
         for node in nodes.nodes:
             assert node.service is not None
             assert node.service.stop() == 0

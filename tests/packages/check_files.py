@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,15 @@ import sys
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 print(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()) or "valid")
+"""
+# Grafana's library keeps the fields that it knows, and leaves out all others.
+KNOWN_TO_GRAFANA = """
+import json, sys
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+register_default_plugins()
+print(JSONEncoder().encode(Dashboard.from_json(json.load(sys.stdin))))
 """
 
 
@@ -145,3 +155,30 @@ def test_the_list_of_contents_is_cyclonedx() -> None:
     assert run(TOOLS / "python", "-c", VALIDATE, text=document) == "valid\n"
     damaged = document.replace('"library"', '"book"')
     assert run(TOOLS / "python", "-c", VALIDATE, text=damaged) != "valid\n", "the check can fail"
+
+
+def lost(before: Any, after: Any, place: str = "") -> Iterator[str]:
+    """Yield the places of what is not in `after` as it is in `before`."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key, value in before.items():
+            yield from lost(value, after.get(key), f"{place}.{key}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, values in enumerate(zip(before, after, strict=True)):
+            yield from lost(*values, f"{place}[{number}]")
+    elif before != after:
+        yield place
+
+
+def unknown_to_grafana(dashboard: str) -> list[str]:
+    known = run(TOOLS / "python", "-c", KNOWN_TO_GRAFANA, text=dashboard)
+    return list(lost(json.loads(dashboard), json.loads(known)))
+
+
+def test_grafana_knows_every_field_of_the_dashboard() -> None:
+    dashboard = (CONFIG / "grafana" / "captiond.json").read_text()
+    assert unknown_to_grafana(dashboard) == []
+    damaged = json.loads(dashboard)
+    damaged["panels"][1]["targets"][0]["expresion"] = "up"
+    damaged["panels"][1]["options"]["colour"] = "red"
+    found = unknown_to_grafana(json.dumps(damaged))
+    assert sorted(found) == [".panels[1].options.colour", ".panels[1].targets[0].expresion"]

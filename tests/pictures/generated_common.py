@@ -31,6 +31,7 @@ def generated_common() -> Iterator[Generated]:
     yield from webps()
     yield from bmps()
     yield from profiles()
+    yield from png_colours()
     yield from orientations()
 
 
@@ -243,6 +244,40 @@ def profiles() -> Iterator[Generated]:
         content = encoded(picture(), "PNG", icc_profile=broken)
         twin = encoded(picture(), "PNG")
         yield Generated("profile", f"broken {len(broken)}.png", content, twin=twin)
+
+
+def png_colours() -> Iterator[Generated]:
+    """Yield PNG files whose chunks say what their colours mean. ImageMagick 6 knows few of them."""
+    plain = encoded(picture(), "PNG")
+    swapped = icc_chunk(rgb_profile("swapped"))
+    for space, (red, green, blue, white, exponent) in SPACES.items():
+        stored = encoded(in_space(rgb_profile(space), picture()), "PNG")
+        points = struct.pack(
+            ">8I", *(round(100_000 * value) for value in (*white, *red, *green, *blue))
+        )
+        gamma = chunk(b"gAMA", struct.pack(">I", round(100_000 / exponent)))
+        content = with_chunks(stored, gamma, chunk(b"cHRM", points))
+        yield Generated("PNG colours", f"{space} by numbers.png", content, twin=plain)
+        content = with_chunks(plain, chunk(b"sRGB", b"\0"), gamma, chunk(b"cHRM", points))
+        yield Generated("PNG colours", f"{space} after sRGB.png", content, twin=plain)
+        content = with_chunks(stored, icc_chunk(rgb_profile(space)), chunk(b"sRGB", b"\0"), gamma)
+        yield Generated("PNG colours", f"{space} by a profile.png", content, twin=plain)
+    for space, numbers in (("p3", (12, 13)), ("bt2020", (9, 1)), ("linear", (1, 8))):
+        stored = encoded(in_space(rgb_profile(space), picture()), "PNG")
+        content = with_chunks(stored, chunk(b"cICP", bytes((*numbers, 0, 1))), swapped)
+        yield Generated("PNG colours", f"{space} before a profile.png", content, twin=plain)
+    for gamma_ in (1.0, 1.8):
+        grey = picture().convert("L")
+        values = np.rint(255 * (np.asarray(grey) / 255) ** (2.2 / gamma_)).astype(np.uint8)
+        content = with_chunks(
+            encoded(Image.fromarray(values), "PNG"),
+            chunk(b"gAMA", struct.pack(">I", round(100_000 / gamma_))),
+        )
+        yield Generated("PNG colours", f"grey {gamma_}.png", content, twin=encoded(grey, "PNG"))
+
+
+def icc_chunk(profile: bytes) -> bytes:
+    return chunk(b"iCCP", b"x\0\0" + zlib.compress(profile))
 
 
 def orientations() -> Iterator[Generated]:

@@ -1,18 +1,24 @@
 """Generated AVIF, HEIC, JPEG 2000 and JPEG XL files, raw files, and kinds that are refused."""
 
 import struct
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from captiond.decoding.files.boxes import boxes
-from tests.pictures.generated import Generated, encoded, exif, turned
-from tests.pictures.generated_common import TRUECOLOUR, png, rows_of
+from captiond.decoding.files.iso_boxes import boxes
+from tests.pictures.gain_maps import JOINED, gain_map, jpegs_with_gain_maps, with_gain_map
+from tests.pictures.generated import Generated, by_program, encoded, exif, turned
+from tests.pictures.generated_common import (
+    ALPHA,
+    GREY,
+    GREY_ALPHA,
+    TRUECOLOUR,
+    png,
+    rows_of,
+)
 from tests.pictures.sample import SPACES, grey_profile, in_space, picture, rgb_profile, with_alpha
+from tests.pictures.viewer import MAGICK, VIPS
 
 # Turns of AVIF files (`irot`, `imir`): the orientation of EXIF that each means.
 TURNS = {
@@ -30,18 +36,9 @@ PLAIN = "1/13/6"  # BT.709, sRGB, BT.601: what viewers assume
 def generated_modern() -> Iterator[Generated]:
     yield from avifs()
     yield from heics()
+    yield from gain_maps()
     yield from jp2s()
     yield from jxls()
-
-
-def by_program(source: bytes, suffix: str, *command: str, source_suffix: str = ".png") -> bytes:
-    """Return what a program makes of a file. {in} and {out} stand for the files."""
-    with tempfile.TemporaryDirectory() as folder:
-        names = {"in": f"{folder}/in{source_suffix}", "out": f"{folder}/out{suffix}"}
-        Path(names["in"]).write_bytes(source)
-        filled = [part.format(**names) for part in command]
-        subprocess.run(filled, check=True, capture_output=True, timeout=120)
-        return Path(names["out"]).read_bytes()
 
 
 def sixteen_bits() -> bytes:
@@ -195,6 +192,21 @@ def heics() -> Iterator[Generated]:
         yield Generated("HDR", f"{name}.heic", content, twin=plain, hdr=True)
 
 
+def gain_maps() -> Iterator[Generated]:
+    for name, (content, plain) in jpegs_with_gain_maps().items():
+        yield Generated("gain map", f"{name}.jpg", content, twin=plain)
+    plain = encoded(picture(), "PNG")
+    for side in (4, 1, 0.5):
+        size = round(picture().width / side), round(picture().height / side)
+        gains = encoded(gain_map(*size), "PNG")
+        for joined in JOINED:
+            content = with_gain_map(heic(plain), heic(gains), joined)
+            yield Generated("gain map", f"{joined} {side}.heic", content, twin=plain)
+            shown = avif(plain, "-d", "8", "--cicp", PLAIN)
+            content = with_gain_map(shown, avif(gains, "-d", "8", "--cicp", PLAIN), joined)
+            yield Generated("gain map", f"{joined} {side}.avif", content, twin=shown)
+
+
 # ---------------------------------------------------------------- JPEG 2000 and JPEG XL
 
 
@@ -218,15 +230,43 @@ def jp2s() -> Iterator[Generated]:
         yield Generated("JPEG 2000", f"{mode} tiles.jp2", content)
     deep = Image.fromarray(np.asarray(images["L"]).astype(np.uint16) * 257)
     yield Generated("JPEG 2000", "L 16.jp2", encoded(deep, "JPEG2000"))
-    command = ("convert-im6.q16", "{in}", "-depth", "16", "{out}")
-    content = by_program(sixteen_bits(), ".jp2", *command)
-    yield Generated("JPEG 2000", "RGB 16.jp2", content, refused="colour with 16 bits")
+    yield from deep_jp2s()
     for space in ("adobe", "prophoto", "p3"):
         profile = rgb_profile(space)
         stored = encoded(in_space(profile, picture()), "PNG", icc_profile=profile)
         content = by_program(stored, ".jp2", "vips", "jp2ksave", "{in}", "{out}", "--lossless")
         content = with_jp2_profile(content, profile)
         yield Generated("JPEG 2000", f"{space}.jp2", content, profiled=True, twin=stored)
+
+
+def deep_jp2s() -> Iterator[Generated]:
+    """Yield files of other depths than 8 bits, of which ImageMagick reads the reversible ones."""
+    sources = {
+        "L": (picture().convert("L"), GREY),
+        "RGB": (picture(), TRUECOLOUR),
+        "RGBA": (with_alpha(), ALPHA),
+        "LA": (with_alpha().convert("LA"), GREY_ALPHA),
+    }
+    for mode, (image, colours) in sources.items():
+        source = png(rows_of(image, 16), 16, colours)
+        for bits in (2, 4, 7, 9, 10, 12, 14, 16):
+            command = (MAGICK, "{in}", "-depth", str(bits), "{out}")
+            content = by_program(source, ".jp2", *command)
+            yield Generated("JPEG 2000 depth", f"{mode} {bits}.jp2", content)
+            yield Generated("JPEG 2000 depth", f"{mode} {bits} signed.jp2", with_signs(content))
+        lossy = by_program(source, ".jp2", VIPS, "jp2ksave", "{in}", "{out}", "--Q", "95")
+        yield Generated("JPEG 2000 depth", f"{mode} 16 lossy.jp2", lossy)
+    halved = ("--subsample-mode", "on", "--Q", "90")
+    content = by_program(sixteen_bits(), ".jp2", VIPS, "jp2ksave", "{in}", "{out}", *halved)
+    yield Generated("JPEG 2000 depth", "subsampled.jp2", content, refused="fewer pixels")
+
+
+def with_signs(content: bytes) -> bytes:
+    """Return a JPEG 2000 file whose components have a sign: the same values, moved by a half."""
+    changed, at = bytearray(content), content.index(b"\xff\x4f\xff\x51") + 40
+    for number in range(content[at + 1]):
+        changed[at + 2 + 3 * number] |= 0x80
+    return bytes(changed)
 
 
 def with_jp2_profile(content: bytes, profile: bytes) -> bytes:

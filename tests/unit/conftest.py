@@ -22,6 +22,7 @@ BOTH = {
     "test_deliveries",
     "test_history",
     "test_leases",
+    "test_queued_shards",
     "test_results",
     "test_retention",
     "test_retry",

@@ -1,5 +1,7 @@
 """Alternative texts: one sentence, nothing about the image as such, and no false certainty."""
 
+import csv
+import io
 from dataclasses import replace
 
 import pytest
@@ -89,8 +91,18 @@ def test_results_and_their_rows_have_it() -> None:
     described = replace(CAPTIONED, alt_text="A red boat, possibly.")
     result = image_result("a.png", None, captioned_from(result_text(described)))
     assert result.get("alt_text") == described.alt_text
-    assert csv_header().strip().split(",")[-1] == "alt_text"
-    assert csv_row(result).strip().endswith('"A red boat, possibly."')
+    (row,) = csv.DictReader(io.StringIO(csv_header() + csv_row(result), newline=""))
+    assert row["alt_text"] == described.alt_text
+
+
+def test_a_row_has_the_english_caption_of_a_translated_one() -> None:
+    spoken = replace(CAPTIONED, caption="rotes Boot", caption_language="de", caption_en="red boat")
+    (row,) = csv.DictReader(
+        io.StringIO(csv_header() + csv_row(image_result("a.png", None, spoken)), newline="")
+    )
+    assert (row["caption"], row["caption_language"], row["caption_en"]) == (
+        "rotes Boot", "de", "red boat",
+    )  # fmt: skip
 
 
 def test_a_result_of_an_earlier_version_has_none() -> None:

@@ -5,6 +5,10 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from captiond.cli.database_backup import back_up
+from captiond.errors import BackupFailed
 from captiond.store.backup import copy
 from captiond.store.sqlite_file import PAGES
 
@@ -55,3 +59,21 @@ def test_a_backup_finishes_however_much_is_written_meanwhile(tmp_path: Path) -> 
     with closing(sqlite3.connect(target)) as copied:
         pairs, total = copied.execute("SELECT count(*), sum(n) FROM pairs").fetchone()
     assert (pairs >= ROWS, pairs % 2, total) == (True, 0, 0)
+
+
+def test_a_backup_takes_the_place_of_a_link_that_leads_nowhere(tmp_path: Path) -> None:
+    path, target = tmp_path / "source.db", tmp_path / "copy.db"
+    with closing(connect(path)) as source:
+        source.execute("CREATE TABLE pairs (n INTEGER)")
+    target.symlink_to(target.name)  # to itself
+    assert back_up(path, target, overwrite=False, progress=lambda *_: None) > 0
+    assert not target.is_symlink()
+
+
+def test_a_backup_into_a_folder_that_is_a_file_fails(tmp_path: Path) -> None:
+    path, file = tmp_path / "source.db", tmp_path / "file"
+    with closing(connect(path)) as source:
+        source.execute("CREATE TABLE pairs (n INTEGER)")
+    file.write_text("")
+    with pytest.raises(BackupFailed, match="cannot be written"):
+        back_up(path, file / "copy.db", overwrite=False, progress=lambda *_: None)

@@ -113,3 +113,13 @@ def test_images_that_are_withdrawn_do_not_make_the_next_batch_longer() -> None:
         ready.put(Image(Lane.BULK, cost=Generation().cost))
     ready.batch_ended(ready.take()[:1], 0.0, LONGEST_SECONDS)
     assert len(ready.take()) == 1
+
+
+def test_images_of_imports_yield_to_all_others() -> None:
+    waiting = batcher(Lane.IMPORT, Lane.BULK, Lane.IMPORT)
+    waiting.decoding_begun(Lane.INTERACTIVE)
+    assert [image.lane for image in waiting.take()] == [Lane.BULK]
+    assert (bool(waiting), waiting.take(), waiting.has_others) == (False, [], True)
+    waiting.decoding_ended(Lane.INTERACTIVE)
+    assert (bool(waiting), waiting.has_others) == (True, False)
+    assert [image.lane for image in waiting.take()] == [Lane.IMPORT] * 2

@@ -43,6 +43,7 @@ Sections = dict[str, dict[str, object]]
 def settings_with(data: Path, **sections: dict[str, object]) -> Settings:
     given: Sections = {"model": {"name": "captiond/scenes"}, **sections}
     given.setdefault("data", {})["dir"] = data
+    given.setdefault("server", {"port": 0})
     return load_settings(file=None, environ={}, flags=given)
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
-from captiond.errors import CorruptImage, ImageError
+from captiond.errors import CorruptImage, ImageError, ImageTypeRefused
 from tests.imagefiles import encoded
 from tests.pictures.sample import picture, with_alpha
 from tests.pictures.tiff_writer import (
@@ -107,6 +107,40 @@ def test_floats_that_are_brighter_than_white_are_white() -> None:
     shown = picture()
     shown.paste("white", (0, 0, 4, 4))
     check_same(tiff(scaled(values, layout), layout), shown)
+
+
+def test_floats_between_minus_1_and_1() -> None:
+    """Black is -1 and white is 1, also if the picture has neither."""
+    layout = Layout(RGB, 32, FLOAT)
+    soft = Image.eval(picture(), lambda value: 30 + value * 3 // 4)
+    check_same(tiff(scaled(2 * values_of(soft) - 1, layout), layout), soft)
+
+
+def test_a_few_floats_below_0_are_black() -> None:
+    """A filter leaves them at edges. The picture would be grey if the least value was black."""
+    values = values_of(picture())
+    values[:4, :4] = -0.4
+    values[4:8, :4] = 30.0
+    layout = Layout(RGB, 32, FLOAT)
+    shown = picture()
+    shown.paste("black", (0, 0, 4, 4))
+    shown.paste("white", (0, 4, 4, 8))
+    check_same(tiff(scaled(values, layout), layout), shown)
+
+
+def test_many_floats_below_0_are_stretched() -> None:
+    layout = Layout(RGB, 32, FLOAT)
+    check_same(tiff(scaled(300 * values_of(picture()) - 100, layout), layout), picture())
+
+
+@pytest.mark.parametrize(("number", "name"), [(34887, "LERC"), (33005, "JPEG 2000"), (999, "999")])
+def test_a_compression_that_is_not_read_is_refused_by_its_name(number: int, name: str) -> None:
+    content = encoded(picture(), "TIFF", compression="tiff_lzw")
+    entry = b"\x03\x01\x03\0\1\0\0\0"
+    at = content.index(entry) + len(entry)
+    changed = content[:at] + number.to_bytes(2, "little") + content[at + 2 :]
+    with pytest.raises(ImageTypeRefused, match=f"TIFF image compressed by .*{name}"):
+        pixels_of(changed)
 
 
 def test_values_that_are_no_numbers_are_black_or_white() -> None:

@@ -8,6 +8,7 @@ from captiond.clients import Client
 from captiond.deaths import Death
 from captiond.jobs import Captioned, Generation, Lane, Options, Refused, SpooledImage
 from captiond.messages import Ask, Finished, Withdraw, Work
+from captiond.shardimages import ShardImage
 from captiond.supervisor.dispatch import Dispatcher, WebAnswer, Withdrawal
 
 IMAGE = SpooledImage("a", 0, 9, "sha")
@@ -283,3 +284,16 @@ def test_a_loading_process_gets_no_bulk_images_while_another_is_ready() -> None:
     assert made.bulk_capacity() == [("ready", 2)]
     made.model_ready("loading", 3)
     assert made.bulk_capacity() == [("loading", 3), ("ready", 2)]
+
+
+def test_images_of_imports_are_blamed_as_well() -> None:
+    """The process claims them itself, so the dispatcher knows their tickets only."""
+    made = dispatcher(0)
+    made.model_ready("a", 2)
+    image = ShardImage("import_1", 3, 1, 7)
+    made.assign_bulk("a", bulk(1))
+    made.model_begun("a", (image.ticket, "image:1:1", "web:9"))
+    assert made.running("a") == {image.ticket, "image:1:1"}
+    assert [work.ticket for work in made.running_work("a")] == ["image:1:1"]
+    exit_ = made.model_exited("a", Death.CRASHED)
+    assert (exit_.blamed, exit_.blamed_imported) == ({1: 1}, {image: 1})

@@ -13,6 +13,7 @@ from captiond.metrics import (
     DATABASE_BYTES,
     HEALTH,
     IMAGES_IN_PROGRESS,
+    IMPORT_SHARDS,
     MODEL_INFO,
     QUEUE_IMAGES,
     QUEUE_OLDEST_SECONDS,
@@ -21,13 +22,14 @@ from captiond.metrics import (
     Gauge,
 )
 from captiond.recording import Registry
-from captiond.store import claims, tasks
+from captiond.store import claims, shard_claims, tasks
 from captiond.store.engine import Engine, make_engine
 from captiond.store.figures import store_figures
 from captiond.store.sqlite_file import size_of
 from captiond.supervisor.assignment import bulk_work
 from captiond.supervisor.gauges import Gauges
 from tests.unit.supervised import Parts, supervised
+from tests.unit.test_queued_shards import claimed, queued
 
 pytestmark = pytest.mark.anyio
 IMAGE = SpooledImage("spool", 0, 1, "sha")
@@ -124,3 +126,17 @@ def test_the_size_of_the_database_has_its_log(tmp_path: Path) -> None:
     assert wal > 0
     assert size_of(path) == path.stat().st_size + wal
     connection.close()
+
+
+async def test_the_shards_of_queued_imports_are_counted_by_state(
+    store: Engine, tmp_path: Path
+) -> None:
+    await queued(store, "one", [1, 1, 1])
+    await queued(store, "own", [1], queue=False)
+    claim = (await claimed(store)).claim
+    await shard_claims.finish_shard(store, claim, captioned=1, failed=0, now=3.0)
+    await claimed(store)
+    async with supervised(tmp_path, store) as parts:
+        await gauges_of(parts, store).refresh()
+        for state in ("waiting", "claimed", "finished"):
+            assert value(parts.registry, IMPORT_SHARDS, state) == 1

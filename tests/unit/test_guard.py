@@ -60,7 +60,11 @@ def is_admitted(operation: Operation, response: httpx.Response) -> bool:
     if operation.method == "GET" and "{" not in operation.path:
         return response.is_success
     of_body = "invalid_request" if operation.dialect is None else "malformed_body"
-    unknown = {"{task_id}": "task_not_found", "{model}": "model_not_found"}
+    unknown = {
+        "{task_id}": "task_not_found",
+        "{import_id}": "import_not_found",
+        "{model}": "model_not_found",
+    }
     expected = next((unknown[name] for name in unknown if name in operation.path), of_body)
     return code_of(operation, response) == expected
 
@@ -212,7 +216,7 @@ async def test_simultaneous_requests_and_waiting_images(store: Engine, tmp_path:
         check(BY_NAME["batch_caption"], response)
         alone = await web.client.post("/batch-caption", files=[*files, *files])
         assert never_accepted(alone, 422, "too_many_images")
-        assert "4 images, and 2 of this client" in alone.json()["detail"]
+        assert "4 images; at most 2 of this client" in alone.json()["detail"]
         web.channel.send(Answer(asks[1].ticket, CAPTION))
         assert [(await task).status_code for task in running] == [200, 200]
         assert (await captioned(web)).status_code == 200
@@ -223,7 +227,7 @@ async def test_bytes_of_bodies(store: Engine, tmp_path: Path) -> None:
         large = {"image": ("a.png", PNG + bytes(2**20))}
         response = await web.client.post("/caption", files=large)
         assert never_accepted(response, 413, "client_body_too_large")
-        assert "over 1048576 bytes" in response.json()["detail"]
+        assert "over 1 MiB (1048576 bytes)" in response.json()["detail"]
 
         async def chunks() -> AsyncIterator[bytes]:
             yield HEAD
@@ -236,7 +240,9 @@ async def test_bytes_of_bodies(store: Engine, tmp_path: Path) -> None:
         half = {"image": ("a.png", PNG + bytes(2**19))}
         first = asyncio.create_task(web.client.post("/caption", files=half))
         ask: Ask = await web.message(Ask)
-        assert limited(await web.client.post("/caption", files=half), "1048576 bytes of bodies")
+        assert limited(
+            await web.client.post("/caption", files=half), "1 MiB (1048576 bytes) in request bodies"
+        )
         web.channel.send(Answer(ask.ticket, CAPTION))
         assert (await first).status_code == 200
         assert (await captioned(web)).status_code == 200
@@ -261,7 +267,9 @@ async def test_images_of_tasks(store: Engine, tmp_path: Path) -> None:
         assert (await send_task(2)).status_code == 202
         refused = await send_task(2)
         check(BY_NAME["async_batch_caption"], refused)
-        assert refused.json()["detail"] == "3 images of this client may wait in tasks, and 2 do"
+        assert (
+            refused.json()["detail"] == "2 images of this client wait in tasks; at most 3 may wait"
+        )
         assert (await send_task(1)).status_code == 202
         assert (await send_task(1)).status_code == 429
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -17,11 +18,16 @@ from captiond.jobs import Captioned, Generation, Options, Outcome
 from captiond.messages import Answer, Ask
 from captiond.store.engine import Engine
 from captiond.tags import Kind, TagOptions
+from captiond.web.async_tasks.callback_url import callback_url_of
+from captiond.web.problems import InvalidRequest
+from captiond.web.uploading.forms import Form
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import PNG, WebProcess, web_process
 
 pytestmark = pytest.mark.anyio
 IMAGE = base64.b64encode(PNG).decode()
+BODY = {"image": IMAGE}
+JSON = {"Content-Type": "application/json"}
 DATA_URL = f"data:image/png;base64,{IMAGE}"
 CAPTION = Captioned("a cat", (), "m", 4, 3)
 HARD_LIMIT = replace(Settings().captions.search_rules, finish_tokens=0)
@@ -158,7 +164,7 @@ async def test_a_bad_image_spoils_no_other(web: WebProcess) -> None:
         ("data:text/plain;base64,QQ==", "not_an_image", "text/plain"),
         ("QUJD", "not_an_image", ""),
         ("", "empty_image", ""),
-        (LARGE, "file_too_large", "over 2000 bytes"),
+        (LARGE, "file_too_large", "over 1.953 KiB (2000 bytes)"),
         ({"path": "../x"}, "path_refused", ""),
     ]
     for image, code, reason in bad:
@@ -259,7 +265,16 @@ async def test_media_types_of_json(web: WebProcess, kind: str) -> None:
             b"x\r\n--e--\r\n",
             "the file must be in 'image', but there is one in 'file'",
         ),
+        (
+            "multipart/form-data; boundary=e",
+            b'--e\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+            + PNG * 1000
+            + b"\r\n--e--\r\n",
+            "the part 'image' has no file name",
+        ),
         ("multipart/form-data; boundary=e", b"--e--\r\n", "the form has no file"),
+        ("multipart/form-data; boundary=e", b"", "the form has no file"),
+        ("application/json", b'{"image": null}', "there is no image in 'image'"),
     ],
 )
 async def test_a_request_that_cannot_be_meant_gets_a_hint(
@@ -289,6 +304,77 @@ async def test_a_body_that_cannot_be_parsed(web: WebProcess, kind: str, body: by
     response = await web.client.post("/caption", content=body, headers={"Content-Type": kind})
     assert (response.status_code, response.json()["code"]) == (400, "malformed_body")
     check(BY_NAME["caption"], response)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("application/json", gzip.compress(b'{"image": ""}'), 400),
+        ("multipart/form-data; boundary=e", gzip.compress(b"--e--\r\n"), 400),
+        ("multipart/form-data; boundary=e", b"--e--\r\n", 422),
+    ],
+    ids=["JSON", "form", "empty form"],
+)
+async def test_a_compressed_body_gets_a_hint(
+    web: WebProcess, kind: str, body: bytes, status: int
+) -> None:
+    headers = {"Content-Type": kind, "Content-Encoding": "gzip"}
+    response = await web.client.post("/caption", content=body, headers=headers)
+    assert response.status_code == status
+    assert "without Content-Encoding: gzip" in response.text
+    check(BY_NAME["caption"], response)
+
+
+async def test_a_body_that_is_only_said_to_be_compressed(web: WebProcess) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    sending = asyncio.create_task(web.client.post("/caption", json=BODY, headers=headers))
+    await web.answer(CAPTION)
+    assert (await sending).status_code == 200
+
+
+@pytest.mark.parametrize("charset", ["utf-16", "utf-16-be", "utf-16-le"])
+async def test_json_in_another_charset_is_named(web: WebProcess, charset: str) -> None:
+    response = await web.client.post(
+        "/caption", content=json.dumps(BODY).encode(charset), headers=JSON
+    )
+    assert response.json()["detail"] == "malformed JSON body: it is not in UTF-8"
+
+
+# ---------------------------------------------------------------- fields
+
+
+async def captioned(web: WebProcess, *fields: tuple[str, tuple[str | None, bytes]]) -> Ask:
+    """Post an image and further fields to /caption. Return what was asked for."""
+    files = [("image", ("cat.png", PNG)), *fields]
+    sending = asyncio.create_task(web.client.post("/caption", files=files))
+    ask: Ask = await web.message(Ask)
+    web.channel.send(Answer(ask.ticket, CAPTION))
+    assert (await sending).status_code == 200
+    return ask
+
+
+async def test_an_option_may_come_as_a_file(web: WebProcess) -> None:
+    """curl -F vocabulary=@tags.txt, and a Blob of a browser."""
+    ask = await captioned(
+        web, ("vocabulary", ("tags.txt", b"cat,dog")), ("num_beams", ("blob", b"3"))
+    )
+    assert ask.options.generation is not None
+    assert ask.options.generation.vocabulary == ("cat", "dog")
+    assert ask.options.generation.num_beams == 3
+
+
+async def test_fields_of_others_may_be_many_and_long(web: WebProcess) -> None:
+    """They were ignored by the service that captiond replaces."""
+    many = [("ids", (None, b"7")) for _ in range(300)]
+    ask = await captioned(web, ("metadata", (None, b"{" * 40_000)), *many)
+    assert ask.options == Options(origin=ask.options.origin)
+
+
+def test_an_empty_callback_url_counts_as_absent() -> None:
+    form = Form(fields={"callback_url": " "})
+    assert callback_url_of(form, WebhookSettings()) is None
+    with pytest.raises(InvalidRequest):
+        callback_url_of(Form(fields={"callback_url": ""}, document={}), WebhookSettings())
 
 
 # ---------------------------------------------------------------- tasks

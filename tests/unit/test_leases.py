@@ -233,11 +233,13 @@ async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
     async with writing(store) as connection:
         await connection.execute(text("ALTER TABLE nodes RENAME TO gone"))
     async with supervised(tmp_path, store) as parts:
-        renewing = asyncio.create_task(membership_of(parts, store, HERE).run_renewals())
+        member = membership_of(parts, store, HERE)
+        renewing = asyncio.create_task(member.run_renewals())
         with capture_logs() as logged:
             while not logged:  # noqa: ASYNC110 - a log has no event to wait for
                 await asyncio.sleep(0.01)
         assert logged[0]["event"] == "storage_failing"
+        assert member.cannot_store
         async with writing(store) as connection:
             await connection.execute(text("ALTER TABLE gone RENAME TO nodes"))
 
@@ -245,6 +247,7 @@ async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
             return await owners(store) == [f"{HERE}/model0", None]
 
         await until(released)
+        await until(lambda: not member.cannot_store)
     renewing.cancel()
     assert (await seconds_left(store, HERE) or 0) > 0
 

@@ -12,13 +12,14 @@ import pytest
 from moto.server import ThreadedMotoServer
 from pyarrow.parquet import write_table
 
-from captiond.bulk import manifests, references, shard_files
-from captiond.bulk.manifests import addresses
-from captiond.bulk.references import ReferenceReader, bucket_store
-from captiond.bulk.result_rows import FIELDS
-from captiond.bulk.shard_files import ShardFiles
 from captiond.cli import ray_command
 from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError, StorageFailed
+from captiond.references import addresses as references
+from captiond.references import manifests, shard_files
+from captiond.references.addresses import ReferenceReader, bucket_store
+from captiond.references.manifests import addresses
+from captiond.references.result_rows import FIELDS
+from captiond.references.shard_files import ShardFiles
 from captiond.store.shards import Form
 from tests.commands import command
 

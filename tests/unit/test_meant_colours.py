@@ -11,7 +11,6 @@ from PIL import Image, ImageCms
 from captiond.config import ImageSettings
 from captiond.decoding.coded_colours import compressed, from_coding, linear_light
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
-from captiond.decoding.files.boxes import coding_of
 from captiond.decoding.files.colour_coding import BT709, BT2020, HLG, PQ, SRGB, ColourCoding
 from captiond.decoding.profiles import srgb_transform
 from tests.imagefiles import chunk, encoded, with_chunks
@@ -129,14 +128,6 @@ def test_a_profile_of_hdr_is_recognized_by_its_numbers() -> None:
     plain = with_numbers(rgb_profile("p3"), BT709, SRGB)
     stored = encoded(in_space(rgb_profile("p3"), picture()), "PNG", icc_profile=plain)
     assert difference(pixels_of(stored), pixels_of(PLAIN)) < 3, "the tables of the profile count"
-
-
-def test_the_numbers_of_an_avif_are_read_from_its_boxes() -> None:
-    box = struct.pack(">I4s4s3HB", 19, b"colr", b"nclx", BT2020, HLG, 9, 0x80)
-    profile = struct.pack(">I4s4s", 16, b"colr", b"prof") + b"icc!"
-    assert coding_of(b"meta" + profile + box + b"mdat") == ColourCoding(BT2020, HLG)
-    assert coding_of(profile) is None
-    assert coding_of(box[:13]) is None
 
 
 def test_the_first_frame_of_an_animation_may_not_be_the_default_image() -> None:

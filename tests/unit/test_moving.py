@@ -14,6 +14,7 @@ from captiond.jobs import Captioned, NewImage, NewTask, Options, Refused, Spoole
 from captiond.keys import Key, Limits, Scope
 from captiond.store import captions, claims, clocks, consistency, leases, moving, shards, tasks
 from captiond.store.credentials import add_key, stored_keys
+from captiond.store.databaseid import database_id
 from captiond.store.engine import Engine, make_engine, reading, writing
 from captiond.store.migrate import migrations_folder, prepare_database
 from captiond.store.tables import Table
@@ -66,6 +67,7 @@ async def fill(engine: Engine, number: int = 5) -> None:
     await claims.claim(engine, 2, owner="node/m", now=5.0)
     await captions.remember(engine, {"k1": CAPTION, "k2": CAPTION}, now=6.0)
     await clocks.set_reached(engine, "retention", 7.5)
+    await database_id(engine)
     limits = Limits(requests=3)
     new = shards.NewImport("i", ("/a",), "uri", "/out", "jsonl", 2, created_at=1.0)
     await shards.join_import(engine, new)

@@ -13,6 +13,7 @@ from captiond.web.uploading.multipart import (
     MAX_PREAMBLE_BYTES,
     MultipartReader,
     OpeningBoundary,
+    charset_of,
     parse_parameters,
 )
 
@@ -22,13 +23,15 @@ WHOLE = PART + b"--edge--\r\n"
 
 
 class Parts:
-    """The content of each part."""
+    """The content of each part, and its file name."""
 
     def __init__(self) -> None:
         self.contents: list[bytes] = []
+        self.filenames: list[str | None] = []
 
     def begin(self, name: str, filename: str | None) -> None:
         self.contents.append(b"")
+        self.filenames.append(filename)
 
     def data(self, data: memoryview) -> None:
         self.contents[-1] += data
@@ -69,7 +72,6 @@ def test_what_is_not_a_part_is_ignored(body: bytes, piece: int) -> None:
     [
         b"x" * (MAX_PREAMBLE_BYTES + 4096) + b"\r\n" + WHOLE,
         PART,
-        b"",
         PART.replace(b"data", b"\r\n--edgeX" * MAX_BOUNDARIES) + WHOLE,
         PART * 2 * MAX_BOUNDARIES + WHOLE,
         b"--edge\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 6000) for n in range(3)) + HEAD,
@@ -78,7 +80,6 @@ def test_what_is_not_a_part_is_ignored(body: bytes, piece: int) -> None:
     ids=[
         "long preamble",
         "no closing boundary",
-        "nothing",
         "near boundaries",
         "parts",
         "long headers",
@@ -88,6 +89,53 @@ def test_what_is_not_a_part_is_ignored(body: bytes, piece: int) -> None:
 def test_what_costs_too_much_or_is_incomplete_is_refused(body: bytes) -> None:
     with pytest.raises(MalformedBody):
         contents(body, 4096)
+
+
+def test_an_empty_body_is_an_empty_form() -> None:
+    """The service that captiond replaces reported the missing field for it."""
+    assert contents(b"") == []
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (WHOLE.replace(b"--edge", b"--other"), "no line of it is '--edge'"),
+        (b"\xef\xbb\xbf--edge-- but no line", "no line of it is '--edge'"),
+        (WHOLE.replace(b"\r\n", b"\n"), "must end with CR LF"),
+        (b"x" * 2 * MAX_PREAMBLE_BYTES, "no line of it is '--edge'"),
+        (PART, "the closing boundary is missing"),
+    ],
+    ids=["another", "mark", "LF", "no form", "cut"],
+)
+@pytest.mark.parametrize("piece", [1, 1 << 20])
+def test_an_error_says_which_boundary_is_missing(body: bytes, reason: str, piece: int) -> None:
+    with pytest.raises(MalformedBody, match=reason):
+        contents(body, piece)
+
+
+@pytest.mark.parametrize(
+    ("charset", "sent", "filename"),
+    [
+        (None, "größe 猫.png".encode(), "größe 猫.png"),
+        (None, "größe.png".encode("latin-1"), "größe.png"),
+        (b"ISO-8859-1", "größe.png".encode("latin-1"), "größe.png"),
+        (b"windows-1251", "кот.png".encode("cp1251"), "кот.png"),
+        (b"Shift_JIS", "猫.png".encode("shift_jis"), "猫.png"),
+        (b"Shift_JIS", b"\xff.png", "ÿ.png"),
+        (b"us-ascii", "猫.png".encode(), "猫.png"),
+        (b"unicode_escape", b"a\\n.png", "a\\n.png"),
+        (b"iso-8859-99", b"\xe9.png", "é.png"),
+    ],
+)
+def test_a_file_name_is_in_the_charset_of_the_body(
+    charset: bytes | None, sent: bytes, filename: str
+) -> None:
+    parts = Parts()
+    parameters = {} if charset is None else {b"charset": charset}
+    reader = MultipartReader(b"edge", parts, charset_of(parameters))
+    reader.feed(WHOLE.replace(b'"a"', b'"' + sent.replace(b"\\", b"\\\\") + b'"'))
+    reader.close()
+    assert parts.filenames == [filename]
 
 
 def test_a_preamble_may_arrive_byte_by_byte() -> None:

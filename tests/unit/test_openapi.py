@@ -1,6 +1,7 @@
 """The OpenAPI document has everything that the table of operations has, and is valid."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +117,26 @@ def test_every_field_of_a_body_is_described() -> None:
         if not each.get("description")
     ]
     assert missing == []
+
+
+def test_fields_of_dialects_are_not_described_as_ours() -> None:
+    """`done` is a number in the progress of a task, and true or false in Ollama's answers."""
+    own = document([each for each in OPERATIONS if each.dialect is None], {})
+    wrong = [
+        f"{name}.{field}"
+        for name, schema in API["components"]["schemas"].items()
+        if name not in own["components"]["schemas"]
+        for field, each in schema.get("properties", {}).items()
+        if each.get("description") in FIELDS.values()
+    ]
+    assert wrong == []
+
+
+def test_every_named_schema_is_used_and_described() -> None:
+    schemas = API["components"]["schemas"]
+    used = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(API)))
+    assert schemas.keys() - used == set()
+    assert [name for name, schema in schemas.items() if not schema.get("description")] == []
 
 
 def test_every_text_about_a_field_is_used() -> None:

@@ -241,9 +241,9 @@ def test_a_language_of_captions_that_there_is_not_is_refused_with_those_that_the
     (problem,) = problems_of({"caption_language": "fr"}, GERMAN)
     assert (problem["type"], problem["loc"]) == ("language", ["body", "caption_language"])
     assert problem["input"] == "fr"
-    assert problem["msg"] == "No captions in this language; there are: en, de"
+    assert problem["msg"] == "Input should be one of these languages: en, de"
     (problem,) = problems_of({"caption_language": "de"})
-    assert problem["msg"] == "No captions in this language; there are: en"
+    assert problem["msg"] == "Input should be one of these languages: en"
     assert options_of({"caption_language": "en"}, Settings()) == Options(caption_language="en")
 
 

@@ -85,6 +85,25 @@ def test_an_image_that_is_captioned_again_for_its_sidecar_is_in_the_output_once(
     assert len(rows(out)) == 3
 
 
+@FORMATS
+def test_an_image_whose_file_cannot_be_written_is_in_the_output_once(
+    folder: Path, name: str
+) -> None:
+    """The caption of an earlier run stays, and so does that of a result with an error."""
+    out, image = folder / name, folder / "d.gif"
+    image.write_bytes(saved("GIF"))
+    first = caption_paths([image], Captions(), result_options(asked(output=out)))
+    assert first
+    again = result_options(asked(output=out, embed=True, skip=True))
+    assert not caption_paths([image], Captions("later"), again)
+    assert [(row["caption"], row["error"] or None) for row in rows(out)] == [("a boat", None)]
+    whole = result_options(asked(output=out, embed=True, overwrite=True))
+    assert not caption_paths([image], Captions("later"), whole)
+    ((caption, error),) = [(row["caption"], row["error"]) for row in rows(out)]
+    assert caption == "later"
+    assert "captiond cannot write into files of the type gif" in error
+
+
 @pytest.mark.parametrize(("skip", "overwrite"), [(False, False), (True, False), (False, True)])
 def test_a_pipe_is_no_output_file(folder: Path, skip: bool, overwrite: bool) -> None:
     """It would be read for ever, or replaced by a file, as /dev/null for root."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
+from captiond.imagetypes import SUFFIXES
 from captiond.jobs import RETRYABLE
 from captiond.store.engine import Engine
 from captiond.web.page import STATIC, encoded_response
@@ -111,3 +112,10 @@ def test_the_page_knows_which_images_can_be_retried() -> None:
     found = re.search(r"RETRYABLE = \[([^\]]*)\]", script(STATIC))
     assert found is not None
     assert set(re.findall(r'"(\w+)"', found[1])) == RETRYABLE
+
+
+def test_the_page_knows_the_names_of_all_image_files() -> None:
+    """It leaves other files of a folder out: browsers report no type for raw files and JPEG XL."""
+    script = (STATIC / "page" / "picture_files.js").read_text("utf-8")
+    listed = script.partition("const SUFFIXES = [")[2].partition("]")[0]
+    assert sorted(re.findall(r'"(\.\w+)"', listed)) == sorted(SUFFIXES)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from captiond.cli.captioning.command import caption_paths
+from captiond.cli.captioning.destinations import Namesakes
 from captiond.cli.captioning.result_options import result_options
 from captiond.errors import SettingsError
 from captiond.photofiles.replacement import remove_leftovers
@@ -206,6 +207,29 @@ def test_a_pipe_in_the_place_of_a_sidecar_is_not_opened(folder: Path, kind: str)
 # ---------------------------------------------------------------- in the image
 
 
+@pytest.mark.parametrize("kind", ["txt", "json", "xmp", "embed"])
+def test_entries_that_are_no_files_get_no_result(
+    folder: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (folder / "self.png").symlink_to("self.png")
+    (folder / "gone.png").symlink_to("/nowhere/at/all.png")
+    os.mkfifo(folder / "pipe.png")
+    wanted = asked(embed=True) if kind == "embed" else asked(kind)
+    assert not run(folder, wanted)
+    bad = {Path(each["image_path"]).name: each["error"] for each in printed(capsys)}
+    assert bad.pop("self.png") == "a link that leads back to itself"
+    assert "which does not exist" in bad.pop("gone.png")
+    assert bad.pop("pipe.png") == "not a file but a named pipe"
+    assert set(bad.values()) == {None}
+    beside = {path.name for path in folder.iterdir() if path.stem in {"self", "gone", "pipe"}}
+    assert beside == {"self.png", "gone.png", "pipe.png"}
+
+
+def test_a_folder_that_cannot_be_listed_may_have_others_of_the_name(folder: Path) -> None:
+    assert Namesakes().is_alone(folder / "a.png")
+    assert not Namesakes().is_alone(folder / "a.png" / "b.png")
+
+
 def test_embedding_keeps_times_mode_and_links(folder: Path) -> None:
     image = folder / "a.png"
     image.chmod(0o640)
@@ -242,6 +266,41 @@ def test_types_without_metadata_are_reported_before_any_work(
     (bad,) = (each for each in printed(capsys) if each["error"])
     assert bad["code"] == "no_place_for_metadata"
     assert bad["error"].startswith("captiond cannot write into files of the type gif; ")
+
+
+def test_what_can_be_written_is_written_and_the_rest_is_reported(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GIF has no place for metadata, but a text file can lie beside it."""
+    (folder / "d.gif").write_bytes(saved("GIF"))
+    assert not run(folder, asked("txt", embed=True))
+    assert (folder / "d.txt").read_text() == "a boat\n"
+    *good, bad = printed(capsys)
+    assert [len(each["files"]) for each in good] == [2, 2, 2]
+    assert (bad["caption"], bad["code"]) == ("a boat", "no_place_for_metadata")
+    assert [Path(each["path"]).name for each in bad["files"]] == ["d.txt"]
+    # A later run reports it again, without any work.
+    captions = Captions()
+    assert not run(folder, asked("txt", embed=True, skip=True), captions)
+    assert captions.asked == []
+    (again,) = printed(capsys)
+    assert (again["error"], again["code"]) == (bad["error"], bad["code"])
+
+
+def test_each_destination_is_tried_and_each_error_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b.png", "c.png"):
+        (folder / name).unlink()
+    (folder / "a.json").mkdir()
+    (folder / "a.png.xmp").write_text("no XMP")
+    assert not run(folder, asked("json", "xmp", "txt"))
+    (result,) = printed(capsys)
+    assert [Path(each["path"]).name for each in result["files"]] == ["a.txt"]
+    first, second = result["error"].split("; ", 1)
+    assert first.startswith(f"{folder / 'a.json'}: ")
+    assert f"{folder / 'a.png.xmp'}: " in second
+    assert result["code"] == "file_not_written"
 
 
 def test_what_a_kill_has_left_behind_is_removed_by_the_next_run(folder: Path) -> None:

@@ -9,11 +9,12 @@ from sqlalchemy import text
 from captiond.config import DataSettings, Settings
 from captiond.jobs import Captioned, Refused
 from captiond.kept_settings import RetentionSettings
-from captiond.store import captions, claims, deliveries, expiry, tasks
+from captiond.store import captions, claims, deliveries, expiry, shards, tasks
 from captiond.store.engine import Engine, reading
 from captiond.supervisor.retention import tidy
 from tests.unit.test_cleaner import cleaning
 from tests.unit.test_deliveries import due, failed, finish_all, refused, task
+from tests.unit.test_queued_shards import queued
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -121,3 +122,17 @@ async def test_files_are_released_a_few_at_a_time(store: Engine, tmp_path: Path)
     assert await expiry.release_files(store, before=3.0) == expiry.MOST_TASKS
     await tidied(settings(tmp_path, retry_days=1), store, now=3.0 + DAY)
     assert await tasks.needed_spool_names(store) == set()
+
+
+async def test_an_old_finished_import_is_deleted_with_its_shards(
+    store: Engine, tmp_path: Path
+) -> None:
+    await queued(store, "open", [1, 1])
+    await queued(store, "cancelled", [1, 1])
+    await shards.cancel_import(store, "cancelled", now=5.0)
+    month = settings(tmp_path, task_days=30)
+    await tidied(month, store, now=5.0 + 30 * DAY)
+    assert await count(store, "imports") == 2
+    await tidied(month, store, now=6.0 + 30 * DAY)
+    assert [each.id for each in await shards.newest_imports(store, 9)] == ["open"]
+    assert await count(store, "shards") == 2

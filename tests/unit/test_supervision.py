@@ -18,8 +18,8 @@ from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, U
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start, import_when_idle
+from captiond.store.outage import StorageOutage
 from captiond.supervisor.health import ModelHealth
-from captiond.supervisor.outage import StorageOutage
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, demand
 from captiond.supervisor.statusboard import StatusBoard

@@ -97,6 +97,7 @@ class Situation:
         self.answers = True
         self.waiting = False
         self.finished = 0
+        self.cannot_store = False
         self.stopping = False
         self.looks = 0
 
@@ -113,6 +114,7 @@ class Situation:
             self.ask,
             self.is_waiting,
             lambda: self.finished,
+            lambda: self.cannot_store,
             lambda: self.stopping,
             batch_seconds=batch_seconds,
         )
@@ -135,6 +137,20 @@ async def test_the_watchdog_is_not_told_while_images_are_stuck(manager: socket.s
         await silent(manager, situation)
         situation.waiting = False
         await until(lambda: "WATCHDOG=1" in received(manager))
+
+
+async def test_the_watchdog_is_told_while_no_result_can_be_stored(manager: socket.socket) -> None:
+    """A restart does not mend a full disk, and would lose the results that wait."""
+    situation, notifier = Situation(), Notifier(environ(manager, **WATCHED))
+    situation.waiting = situation.cannot_store = True
+    with capture_logs() as logs:
+        async with background(situation.watchdog(notifier, batch_seconds=0.001).run()):
+            await until(lambda: situation.looks >= 5)
+            received(manager)
+            await until(lambda: "WATCHDOG=1" in received(manager))
+            assert logs == []
+            situation.cannot_store = False
+            await silent(manager, situation)
 
 
 async def test_the_watchdog_is_told_in_a_stop(manager: socket.socket) -> None:

@@ -25,6 +25,7 @@ from captiond.vocabulary import (
     Vocabulary,
     VocabularyTag,
     read_tags,
+    tokens_read,
 )
 from captiond.web.dialects.findings import Findings
 from captiond.web.options import options_of
@@ -83,7 +84,10 @@ def test_a_file_has_one_tag_on_each_line(tmp_path: Path) -> None:
         ("...", "line 1: '...' has no letter"),
         ("cat\n\nCAT", "line 3: 'CAT' is already on an earlier line"),
         ("x" * 101, "line 1: the tag .* has more than 100 characters"),
-        ("\n".join(f"tag {n}" for n in range(MOST_TAGS + 1)), "has 5001 tags; the most are 5000"),
+        (
+            "\n".join(f"tag {n}" for n in range(MOST_TAGS + 1)),
+            "has 5001 tags; at most 5000 are allowed",
+        ),
     ],
 )
 def test_the_error_says_what_is_wrong_with_a_file(tmp_path: Path, text: str, problem: str) -> None:
@@ -178,11 +182,35 @@ def test_a_wrong_vocabulary_is_refused(fields: dict[str, Any], place: str, probl
     assert problem in str(found["msg"])
 
 
-def test_a_vocabulary_of_a_request_costs_more() -> None:
-    costs = [Generation(vocabulary=tuple(map(str, range(tags)))).cost for tags in (0, 1, 300, 1000)]
+def in_images(tags: int, words: int, images: int = 1) -> float:
+    """Return the cost of an image with so many tags of so many words, in usual images."""
+    vocabulary = tuple(" ".join(["tag"] * (words - 1) + [str(tag)]) for tag in range(tags))
+    return Generation(vocabulary=vocabulary).cost_in(images) / Generation().cost
+
+
+def test_a_vocabulary_of_a_request_costs_what_a_model_reads_for_it() -> None:
+    costs = [in_images(tags, 2) for tags in (0, 1, 300, 1000)]
     assert costs == sorted(set(costs))
-    many = Generation(vocabulary=tuple(map(str, range(600)))).cost
-    assert many == costs[-1], "a model reads a limited number of beginnings"
+    assert in_images(1000, 1) < 1.3, "the last token of a tag is not read"
+    assert 2 < in_images(1000, 2) < 5
+    assert 40 < in_images(1000, 24) < 60
+    assert in_images(1000, 40) == in_images(1000, 24), "a longer text is no tag"
+
+
+def test_the_images_of_a_task_share_what_is_read_without_an_image() -> None:
+    assert in_images(1000, 24, images=1000) < 3
+    assert in_images(1000, 24, images=1000) < in_images(1000, 24, images=100) < 4
+
+
+@pytest.mark.parametrize(
+    ("tag", "tokens"),
+    [
+        ("cat", 0), ("red car", 1), ("mountain", 0), ("photographer", 2), ("t-shirt", 2),
+        ("!!!!!", 4), ("\u732b\u3068\u72ac", 2), ("k" * 50, 14), ("k" * 100, 23), ("", 0),
+    ],
+)  # fmt: skip
+def test_how_many_tokens_of_a_tag_are_read(tag: str, tokens: int) -> None:
+    assert tokens_read(tag) == tokens
 
 
 # ---------------------------------------------------------------- recipes
@@ -330,7 +358,7 @@ def test_matching_needs_a_model() -> None:
 
 def test_a_file_becomes_a_list_for_a_service(tmp_path: Path) -> None:
     assert texts_of(written(tmp_path, "cat\nred fox\n")) == ("cat", "red fox")
-    with pytest.raises(SettingsError, match="the most are 1000"):
+    with pytest.raises(SettingsError, match="at most 1000 are allowed"):
         texts_of(written(tmp_path, "\n".join(f"tag {n}" for n in range(1001))))
     with pytest.raises(SettingsError, match="a tag only"):
         texts_of(written(tmp_path, "cat = animal"))

@@ -21,6 +21,7 @@ import httpx
 
 from tools.image.base import local_folders, make_base
 from tools.image.container import Container, Image, buildah, enter_namespace, unpacked
+from tools.image.extension import build_extension
 
 PROJECT = Path(__file__).parents[2]
 PICTURES = PROJECT / "tests" / "data"
@@ -212,6 +213,20 @@ def check_image(name: str, dockerfile: str, folder: Path, checks: Checks) -> Non
         checks.that(b"Traceback" not in log.read_bytes(), "no traceback in the log", log)
 
 
+def check_extension(name: str, folder: Path, checks: Checks) -> None:
+    """Build the image of docs/deploying.md on top of an image, and look for its pipeline."""
+    extended, made = f"{name}-extended", folder / "extension"
+    made.mkdir()
+    build_extension(name, extended, made)
+    with unpacked(extended) as image:
+        checks.that(image.user == "10001:10001", "an image of one's own: not root", image.user)
+        shown = container_of(image, folder).run("captiond", "check").stdout
+        for language in ("en", "de"):
+            part = f"ok    tag pipeline {language}: "
+            checks.that(part in shown, f"an image of one's own: tags in {language}", shown)
+    buildah("rmi", extended)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("dockerfile", nargs="?", default="Dockerfile.cpu")
@@ -226,6 +241,7 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         check_image(name, arguments.dockerfile, Path(folder), checks)
+        check_extension(name, Path(folder), checks)
     if not arguments.built:
         buildah("rmi", name)
     print(f"{checks.passed} passed, 0 failed")

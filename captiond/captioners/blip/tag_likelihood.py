@@ -20,7 +20,7 @@ from torch import Tensor
 from captiond.captioners.blip.forward import Forward
 from captiond.captioners.blip.tag_reading import LOWEST, TagReading
 from captiond.captioners.blip.token_trie import TokenTrie, trie_of
-from captiond.vocabulary import Template, Vocabulary
+from captiond.vocabulary import MOST_TOKENS, Template, Vocabulary
 
 RANKS = 2  # of the likeliest places of a first token, at which the rest of a tag is tried
 # A smaller probability about the blank image says nothing about the tag: the model has never seen
@@ -30,9 +30,6 @@ MARGIN = 0.01  # nats; rounding must not exclude a tag whose score is exactly it
 # On a CPU, an image of BLIP-base takes as long as some 450 nodes. So the tags of an image never
 # take much longer than its caption, however many tags there are: docs/vocabulary.md has figures.
 MOST_NODES = 512
-# Of a tag. A longer text is no tag: the 100 characters that a tag may have are some 20 tokens of
-# usual words, but 100 tokens of marks, and each token costs as much.
-MOST_TOKENS = 24
 GPU_IMAGES = 16  # in one pass, so that the logits of all its nodes take less than a gigabyte
 KEPT_TEXTS = 20_000  # whose likelihoods about the blank image are remembered
 KEPT_LISTS = 4  # lists of tags that stay in the form that the model reads

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from captiond.cli.captioning.destinations import WrittenFile
 from captiond.cli.captioning.picture_files import FoundFile, found_files
-from captiond.cli.captioning.planning import Existing, WorkPlan, planned
+from captiond.cli.captioning.planning import Existing, WorkPlan, planned, reported
 from captiond.cli.captioning.progress import progress_bar
 from captiond.cli.captioning.result_options import ResultOptions
 from captiond.cli.formats import Format, Show, printer
@@ -82,7 +82,8 @@ def caption_planned(
         progress_bar(console, "images") as progress,
         result_printer(progress, options, plan.files) as show,
     ):
-        bar = progress.add_task("captioning", total=len(plan.files))
+        shown = bool(plan.files)  # a bar of nothing would only look odd
+        bar = progress.add_task("captioning", total=len(plan.files), visible=shown)
         images = iter(plan.files)
         for results in batches:
             for result in results:
@@ -105,21 +106,25 @@ def captioning(
 
 
 def written(found: FoundFile, result: Result, options: ResultOptions) -> Result:
-    """Write a result to its destinations. Return it with the files, or with the error."""
+    """Write a result wherever it can be written. Return it with the files and with the errors."""
     if result["error"] is not None or not options.destinations:
         return result
     files: list[WrittenFile] = []
-    try:
-        for destination in options.destinations:
+    errors = [error for error in found.barred if error]
+    for destination, bar in zip(options.destinations, found.barred, strict=True):
+        if bar is not None:
+            continue
+        try:
             skip = options.existing is Existing.SKIP and destination.is_written(found.path)
             if not skip:
                 files.append(destination.write(found.path, result))
-    except NotWritten as error:
-        return {**result, "error": error.about(found.path), "code": error.code}
-    return {
-        **result,
-        "files": [{"path": str(file.path), "kept": list(file.kept)} for file in files],
-    }
+        except NotWritten as error:
+            errors.append(error)
+    listed = [{"path": str(file.path), "kept": list(file.kept)} for file in files]
+    if not errors:
+        return {**result, "files": listed}
+    message, code = reported(errors, found.path)
+    return {**result, "error": message, "code": code, "files": listed}
 
 
 @contextmanager
@@ -132,7 +137,7 @@ def result_printer(
             yield show_nothing
             return
         with options.output.opened(file.path for file in files if not file.problem) as show:
-            yield partial(show_beside, show, progress.console)
+            yield partial(show_beside, show, options.output.lists, progress.console)
     elif options.chosen is Format.PEOPLE:
         yield partial(show_for_people, progress.console)
     else:
@@ -144,9 +149,15 @@ def show_nothing(_: Result) -> None:
     """Show no result: there is none."""
 
 
-def show_beside(show: Show, console: Console, result: Result) -> None:
-    """Write a result to the output file. An error is printed as well."""
-    show(result)
+def show_beside(
+    show: Show, is_kept: Callable[[Path], bool], console: Console, result: Result
+) -> None:
+    """Write a result to the output file. An error is printed as well.
+
+    If the file keeps a caption of the image from an earlier run, an error does not join it.
+    """
+    if not is_kept(Path(result["image_path"])):
+        show(result)
     if result["error"] is not None:
         line = f"captiond: {printable(result['image_path'])}: {printable(result['error'])}"
         console.print(Text(line), soft_wrap=True)

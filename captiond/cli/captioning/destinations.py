@@ -135,10 +135,18 @@ class Namesakes:
         """Return whether an image is the only file of its name."""
         folder = image.parent
         if folder not in self._names:
-            self._names[folder] = Counter(
-                path.stem for path in folder.iterdir() if path.suffix.lower() not in SIDECARS
-            )
-        return self._names[folder][image.stem] <= 1
+            self._names[folder] = names_in(folder)
+        return self._names[folder][image.stem] == 1
+
+
+def names_in(folder: Path) -> Counter[str]:
+    """Return how often each name is in a folder. It is empty if the folder cannot be listed."""
+    try:
+        return Counter(
+            path.stem for path in folder.iterdir() if path.suffix.lower() not in SIDECARS
+        )
+    except OSError:
+        return Counter()
 
 
 @dataclass(frozen=True, slots=True)

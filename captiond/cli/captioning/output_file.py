@@ -19,7 +19,7 @@ from captiond.cli.formats import (
 )
 from captiond.csvrows import COLUMNS, csv_header, csv_line, harmless
 from captiond.errors import SettingsError
-from captiond.photofiles.replacement import may_write_to, write_whole
+from captiond.photofiles.replacement import may_write_to, real_path, write_whole
 
 SUFFIXES = {".json": Format.JSON, ".csv": Format.CSV}
 
@@ -41,7 +41,7 @@ class OutputFile:
         self._format = chosen
         self._bom = bom
         self._kept: dict[str, str] = {}  # from the name of an image to its line
-        folder = path.resolve().parent
+        folder = real_path(path).parent
         if not may_write_to(folder):
             raise SettingsError(f"command line: --output {path}: cannot write to {folder}")
         if path.is_file():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from captiond.imagetypes import SUFFIXES, image_type
+from captiond.photofiles.metadata_errors import NotWritten
 
 # Thumbnails and other files that photo programs and network storage keep beside the images.
 SYSTEM_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"})
@@ -24,11 +25,13 @@ class FoundFile:
     """An entry that may be an image.
 
     `problem` says why it is not captioned; empty if it is. `code` is the code of this error.
+    `barred` has an entry for each destination: why the result cannot be written there, if so.
     """
 
     path: Path
     problem: str = ""
     code: str = "unreadable_file"
+    barred: tuple[NotWritten | None, ...] = ()
 
 
 def found_files(paths: Iterable[Path]) -> Iterator[FoundFile]:

@@ -10,7 +10,7 @@ from captiond.cli.captioning.destinations import Destination
 from captiond.cli.captioning.picture_files import FoundFile
 from captiond.errors import SettingsError
 from captiond.photofiles.metadata_errors import NotWritten
-from captiond.photofiles.replacement import may_write_to, remove_leftovers
+from captiond.photofiles.replacement import may_write_to, real_path, remove_leftovers
 
 
 class Existing(Enum):
@@ -38,7 +38,7 @@ def planned(
     """Return what is to be captioned.
 
     `is_listed` says whether the output file has an image; None if there is no output file. An image
-    for which something cannot be written gets this as its problem, before it costs any work.
+    for which nothing can be written gets the reason as its problem, before it costs any work.
 
     Raises:
         SettingsError: images have results, and it was not said what to do with them.
@@ -46,26 +46,56 @@ def planned(
     files: list[FoundFile] = []
     done = 0
     with_results: list[Path] = []
-    for file in checked_files(found, destinations):
-        if file.problem:
-            files.append(file)
+    for placed in files_with_places(found, destinations):
+        if placed.problem:
+            files.append(placed)
             continue
-        try:
-            written = [each.is_written(file.path) for each in destinations]
-        except NotWritten as error:
-            files.append(replace(file, problem=error.about(file.path), code=error.code))
-            continue
+        file, written = looked_up(placed, destinations)
         if is_listed is not None:
             written.append(is_listed(file.path))
         if any(written) and existing is not Existing.OVERWRITE:
             with_results.append(file.path)
-        if written and all(written) and existing is Existing.SKIP:
+        barred = any(file.barred)
+        is_done = bool(written) and all(written) and existing is Existing.SKIP
+        if barred and (is_done or not written):
+            files.append(with_problem(file))
+        elif is_done:
             done += 1
         else:
             files.append(file)
     if with_results and existing is Existing.REFUSE:
         raise have_results(with_results, len(found))
     return WorkPlan(files, done)
+
+
+def looked_up(file: FoundFile, destinations: Sequence[Destination]) -> tuple[FoundFile, list[bool]]:
+    """Return which destinations have a result of a file, leaving out those that are barred.
+
+    The file is returned as well, with the destinations that turn out to be barred.
+    """
+    barred: list[NotWritten | None] = []
+    written: list[bool] = []
+    for destination, bar in zip(destinations, file.barred, strict=True):
+        found = bar
+        if bar is None:
+            try:
+                written.append(destination.is_written(file.path))
+            except NotWritten as error:
+                found = error
+        barred.append(found)
+    return replace(file, barred=tuple(barred)), written
+
+
+def with_problem(file: FoundFile) -> FoundFile:
+    """Return a file that is not captioned because its result can be written nowhere."""
+    problem, code = reported(filter(None, file.barred), file.path)
+    return replace(file, problem=problem, code=code)
+
+
+def reported(errors: Iterable[NotWritten], image: Path) -> tuple[str, str]:
+    """Return what the result of an image says of errors, and the code of the first of them."""
+    known = list(errors)
+    return "; ".join(dict.fromkeys(error.about(image) for error in known)), known[0].code
 
 
 def have_results(paths: Sequence[Path], total: int) -> SettingsError:
@@ -75,24 +105,26 @@ def have_results(paths: Sequence[Path], total: int) -> SettingsError:
     )
 
 
-def checked_files(
-    found: Iterable[FoundFile], destinations: Sequence[Destination]
+def files_with_places(
+    found: Sequence[FoundFile], destinations: Sequence[Destination]
 ) -> Iterator[FoundFile]:
-    """Yield the files. Those whose results have no place get that as their problem."""
+    """Yield the files, each with the destinations that have no place for its result."""
     takers: dict[Path, Path] = {}  # the image that each file belongs to
-    found = list(found)
     images = {file.path for file in found}
     if destinations:
         for folder in {path.parent for path in images}:
             remove_leftovers(folder, time.time())
     for file in found:
-        problem = file.problem
+        if file.problem:  # it gets no result, and even to look for a file beside it may fail
+            yield file
+            continue
+        barred: list[NotWritten | None] = []
         for destination in destinations:
             path = destination.path_for(file.path)
-            problem = problem or problem_of(file.path, path, takers, images)
+            problem = problem_of(file.path, path, takers, images)
+            barred.append(NotWritten(problem) if problem else None)
             takers.setdefault(path, file.path)
-        code = file.code if file.problem else NotWritten.code
-        yield replace(file, problem=problem, code=code) if problem else file
+        yield replace(file, barred=tuple(barred))
 
 
 def problem_of(image: Path, path: Path, takers: dict[Path, Path], images: set[Path]) -> str:
@@ -101,6 +133,6 @@ def problem_of(image: Path, path: Path, takers: dict[Path, Path], images: set[Pa
         return f"{path}: it is an image; rename it"
     if (other := takers.get(path, image)) != image:
         return f"{path}: this is the place for the result of {other}; rename one of the images"
-    if not may_write_to(path.resolve().parent):
+    if not may_write_to(real_path(path).parent):
         return f"{path}: captiond may not write to this folder"
     return ""

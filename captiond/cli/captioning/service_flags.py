@@ -43,8 +43,8 @@ def texts_of(vocabulary: Path) -> tuple[str, ...]:
     tags = read_tags(vocabulary)
     if len(tags) > MAX_REQUEST_TAGS:
         raise SettingsError(
-            f"--vocabulary {vocabulary}: has {len(tags)} tags; with --url the most are "
-            f"{MAX_REQUEST_TAGS}, so name the file in the settings of the service instead"
+            f"--vocabulary {vocabulary}: has {len(tags)} tags; with --url, at most "
+            f"{MAX_REQUEST_TAGS} are allowed: name the file in the settings of the service instead"
         )
     if any(tag.category is not None or tag.threshold is not None for tag in tags):
         raise SettingsError(

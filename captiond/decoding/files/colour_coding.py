@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 BT709, UNSPECIFIED, BT2020, DISPLAY_P3 = 1, 2, 9, 12  # primaries
-SRGB, PQ, HLG, LINEAR = 13, 16, 18, 8  # transfer functions
+SRGB, PQ, HLG, LINEAR, GAMMA_22, GAMMA_28 = 13, 16, 18, 8, 4, 5  # transfer functions
 # These transfer functions are shown as that of sRGB: BT.709, BT.601, BT.2020 and unspecified.
 LIKE_SRGB = {1, UNSPECIFIED, 6, SRGB, 14, 15}
 LIKE_BT709 = {0, BT709, UNSPECIFIED, 5, 6}  # the small differences of old television are ignored
@@ -19,6 +19,13 @@ class ColourCoding:
     @property
     def is_hdr(self) -> bool:
         return self.transfer in {PQ, HLG}
+
+    @property
+    def is_known(self) -> bool:
+        """Return whether captiond can convert such colours."""
+        primaries = {*LIKE_BT709, BT2020, DISPLAY_P3}
+        transfers = {*LIKE_SRGB, PQ, HLG, LINEAR, GAMMA_22, GAMMA_28}
+        return self.primaries in primaries and self.transfer in transfers
 
     @property
     def is_srgb(self) -> bool:

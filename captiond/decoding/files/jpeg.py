@@ -1,5 +1,10 @@
-"""JPEG files (ITU-T T.81), of which only the first picture is read."""
+"""JPEG files (ITU-T T.81), of which only the first picture is read.
 
+Further pictures may follow it: frames of an MPO, or a gain map, which says how much brighter an HDR
+screen shows each part (Ultra HDR, ISO 21496-1). The file is cut behind the first picture.
+"""
+
+import re
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -8,7 +13,6 @@ from captiond.decoding.files.plain import PlainFile
 from captiond.errors import CorruptImage, ImageTooSlow
 
 MAX_SEGMENTS = 20_000  # before the pixels; a file of 20 MB needs 320 for its metadata
-FEW_SCANS = 64  # a progressive JPEG has some 10
 MAX_SCANS = 50_000
 SCAN_BLOCK_SECONDS = 4e-9  # a further scan, for each block of 8 x 8 samples
 SCAN_SECONDS = 2e-6
@@ -18,6 +22,7 @@ FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, DAC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 TABLES = {DHT, DQT, DRI, DAC, DNL}
 WITHOUT_LENGTH = {0x01, SOI, *range(0xD0, 0xD8)}
+MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # one that ends the data of a scan
 APP0, APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 ICC_HEADER = b"ICC_PROFILE\0"
@@ -70,12 +75,12 @@ def plain_jpeg(content: bytes) -> PlainFile:
         raise CorruptImage("the image has no frame header")
     height, width = (int.from_bytes(segments.frame[at : at + 2], "big") for at in (1, 3))
     components = segments.frame[5]
-    scans = count_scans(content, begin)
-    ends = [b""] if content.rfind(b"\xff\xd9", begin) >= 0 else ENDS
+    scans, end = scans_and_end(content, begin)
+    ends = [b""] if end else ENDS
     buffered = scans > 1 or segments.marker in PROGRESSIVE
     is_sequential = scans == 1 and not buffered and len(ends) == 1
     blocks = width * height * components / 64
-    plain = b"".join((b"\xff\xd8", *segments.kept, content[begin:]))
+    plain = b"".join((b"\xff\xd8", *segments.kept, content[begin : end or len(content)]))
     return PlainFile(
         content=ended(plain, ends[0]),
         width=width,
@@ -97,7 +102,7 @@ def ended(plain: bytes, end: bytes) -> bytes:
 
 def with_other_ends(plain: bytes) -> tuple[bytes, bytes]:
     """Return the file with two other ends instead of its own one."""
-    scan = plain[: plain.find(b"\xff\xd9", plain.index(b"\xff\xda"))]
+    scan = plain.removesuffix(b"\xff\xd9")
     return ended(scan, ENDS[0]), ended(scan, ENDS[1])
 
 
@@ -122,37 +127,28 @@ def read_segments(content: bytes, segments: Segments) -> int:
     raise ImageTooSlow(f"the file has more than {MAX_SEGMENTS} segments before its pixels")
 
 
-def count_scans(content: bytes, begin: int) -> int:
-    """Return the number of scans from `begin` on, at least 1.
+def scans_and_end(content: bytes, begin: int) -> tuple[int, int]:
+    """Return the number of scans of the first picture, at least 1, and where it ends.
 
-    The bytes FF DA do not occur within the data of a scan. They may occur within tables and in a
-    second picture, so a large number is counted exactly.
-    """
-    scans = content.count(b"\xff\xda", begin)
-    return scans if scans <= FEW_SCANS else exact_scans(content, begin)
-
-
-def exact_scans(content: bytes, begin: int) -> int:
-    """Return the number of scans by following the markers.
+    That is behind its end marker, or 0 if it has none. If the markers of a damaged file do not lead
+    to the end, the last end marker counts.
 
     Raises:
-        ImageTooSlow: there are too many.
+        ImageTooSlow: there are too many scans.
     """
     scans, at = 0, begin
-    while 0 <= at < len(content) - 1:
-        marker = content[at + 1]
+    while found := MARKER.search(content, at):
+        marker, at = content[found.end() - 1], found.end()
         if marker == EOI:
-            break
+            return max(1, scans), at
         if marker == SOS:
             scans += 1
             if scans > MAX_SCANS:
                 raise ImageTooSlow(f"the file has more than {MAX_SCANS} scans")
-        if marker == 0 or marker == 0xFF or marker in WITHOUT_LENGTH:
-            at += 1 if marker == 0xFF else 2
-        else:
-            at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
-        at = content.find(b"\xff", at)
-    return max(1, scans)
+        if marker not in WITHOUT_LENGTH:
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))
+    last = content.rfind(b"\xff\xd9", begin)
+    return max(1, scans), last + 2 if last >= 0 else 0
 
 
 def joined_profile(parts: list[bytes]) -> bytes:

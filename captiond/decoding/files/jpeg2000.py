@@ -1,32 +1,26 @@
 """JPEG 2000 files (ITU-T T.800): JP2 and JPX files, and bare codestreams."""
 
 import struct
-from dataclasses import dataclass
 
-from captiond.decoding.files.boxes import boxes
+from captiond.decoding.files.codestream import (
+    START,
+    StreamSize,
+    check_components,
+    readable,
+    stream_size,
+)
+from captiond.decoding.files.iso_boxes import boxes
 from captiond.decoding.files.plain import PlainFile
-from captiond.errors import CorruptImage, ImageTypeRefused
 
-CODESTREAM = b"\xff\x4f\xff\x51"
 SIGNATURE = bytes.fromhex("0000000c6a5020200d0a870a")
-KEPT = {b"ftyp", b"jp2h", b"jp2c"}  # boxes; the others are metadata
+HEADER, STREAM = b"jp2h", b"jp2c"
+KEPT = {b"ftyp", HEADER}  # boxes; the others are metadata
 PROFILED = {2, 3}  # methods of a `colr` box that has an ICC profile
-MAX_COMPONENTS = 4  # more than Pillow reads
 COMPONENT_BYTES, PILLOW_BYTES = 8, 4  # whole numbers, before and after the wavelets
+MAPPED_BYTES = 4  # the copy whose values are mapped
 TILE_SECONDS = 3e-5
-HEADER_BYTES = 64
-DEPTH = 0x7F  # without the bit that says that samples have a sign
-
-
-@dataclass(frozen=True, slots=True)
-class StreamSize:
-    """What the SIZ segment of a codestream says."""
-
-    width: int
-    height: int
-    components: int
-    tiles: int
-    depth: int
+EIGHT_BITS, SIXTEEN_BITS = b"\x07", b"\x0f"
+BITS = 18  # where the header box says the depth: in its first box, behind the number of components
 
 
 def plain_jpeg2000(content: bytes) -> PlainFile:
@@ -35,58 +29,54 @@ def plain_jpeg2000(content: bytes) -> PlainFile:
     Raises:
         CorruptImage: it has no codestream with a size.
         ImageTooSlow: it has too many boxes.
-        ImageTypeRefused: its colours have more than 8 bits.
+        ImageTypeRefused: it has components that captiond does not read.
     """
-    plain, stream, profile = content, content, b""
-    if not content.startswith(CODESTREAM):
-        kept, stream = [SIGNATURE], b""
-        for kind, begin, end in boxes(content, len(SIGNATURE), len(content)):
-            body = content[begin:end]
-            if kind in KEPT:
-                kept.append(struct.pack(">I4s", 8 + len(body), kind) + body)
-            if kind == b"jp2h":
-                profile = profile_of(body)
-            if kind == b"jp2c":
-                stream = body[:HEADER_BYTES]
-                break
-        plain = b"".join(kept)
+    before, stream, header = parts_of(content)
     size = stream_size(stream)
-    if size.components > 1 and size.depth > 8:  # Pillow 13 turns the brightest values into black
-        raise ImageTypeRefused(
-            f"this is a JPEG 2000 image in colour with {size.depth} bits, of which captiond reads "
-            "8 at most; convert it to PNG or TIFF"
-        )
+    check_components(size)
+    stream, levels = readable(stream, size)
     return PlainFile(
-        content=plain,
+        content=stream if before is None else with_boxes(before, stream, size),
         width=size.width,
         height=size.height,
-        pixel_bytes=COMPONENT_BYTES * size.components + PILLOW_BYTES,
+        pixel_bytes=COMPONENT_BYTES * len(size.components)
+        + PILLOW_BYTES
+        + MAPPED_BYTES * bool(levels),
         parts=f"{size.tiles} tiles",
         parts_seconds=size.tiles * TILE_SECONDS,
-        profile=profile,
+        profile=profile_of(header),
+        levels=levels,
     )
 
 
-def stream_size(stream: bytes) -> StreamSize:
-    """Return the size of a codestream.
+def parts_of(content: bytes) -> tuple[list[tuple[bytes, bytes]] | None, bytes, bytes]:
+    """Return the boxes that a file needs before its codestream, the codestream, and its header.
 
-    Raises:
-        CorruptImage: it has none.
+    The boxes are None for a bare codestream.
     """
-    if not stream.startswith(CODESTREAM) or len(stream) < 42:
-        raise CorruptImage("the image has no codestream")
-    right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, components = (
-        struct.unpack(">8IH", stream[8:42])
-    )
-    width, height = right - left, bottom - top
-    if min(width, height, tile_width, tile_height, components) < 1:
-        raise CorruptImage("the image has no size")
-    across = -(-(right - tile_left) // tile_width)
-    down = -(-(bottom - tile_top) // tile_height)
-    depths = (1 + (depth & DEPTH) for depth in stream[42 : 42 + 3 * components : 3])
-    return StreamSize(
-        width, height, min(components, MAX_COMPONENTS), across * down, max(depths, default=0)
-    )
+    if content.startswith(START):
+        return None, content, b""
+    kept: list[tuple[bytes, bytes]] = []
+    header = b""
+    for kind, begin, end in boxes(content, len(SIGNATURE), len(content)):
+        if kind == STREAM:
+            return kept, content[begin:end], header
+        if kind in KEPT:
+            kept.append((kind, content[begin:end]))
+        if kind == HEADER:
+            header = content[begin:end]
+    return kept, b"", header
+
+
+def with_boxes(before: list[tuple[bytes, bytes]], stream: bytes, size: StreamSize) -> bytes:
+    """Return a JP2 file. Pillow takes the depth of grey from the header, and 9 bits for 8."""
+    parts = [SIGNATURE]
+    for kind, body in (*before, (STREAM, stream)):
+        if kind == HEADER and body[4:8] == b"ihdr" and len(size.components) == 1:
+            said = SIXTEEN_BITS if size.is_deep_grey else EIGHT_BITS
+            body = body[:BITS] + said + body[BITS + 1 :]
+        parts.append(struct.pack(">I4s", 8 + len(body), kind) + body)
+    return b"".join(parts)
 
 
 def profile_of(header: bytes) -> bytes:

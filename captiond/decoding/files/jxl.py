@@ -4,7 +4,7 @@ How the image is turned stands in the codestream, and the library turns it. Meta
 restore a JPEG file, are left out.
 """
 
-from captiond.decoding.files.boxes import boxes
+from captiond.decoding.files.iso_boxes import boxes
 from captiond.decoding.files.plain import PlainFile
 from captiond.errors import CorruptImage
 

@@ -42,7 +42,8 @@ class PlainFile:
     If `samples` is set, the pixels of the content are bytes of rows, whose samples are described by
     it, and `planes` returns such a file for each plane. `format` is Pillow's name of the format of
     the content, if it is another one than that of the file. `full_size` is the width and height of
-    the image that the pixels are a preview of.
+    the image that the pixels are a preview of. `levels` says for each band of the image what its
+    values mean, 0 to 255; without it, they are what they are.
     """
 
     content: bytes
@@ -63,6 +64,7 @@ class PlainFile:
     ends: Callable[[], tuple[bytes, bytes]] | None = None
     format: str = ""
     full_size: tuple[int, int] | None = None
+    levels: tuple[tuple[int, ...], ...] = ()
 
     @property
     def pixels(self) -> int:

@@ -8,12 +8,15 @@ import zlib
 
 from captiond.decoding.files.colour_coding import ColourCoding
 from captiond.decoding.files.directory import orientation_of
+from captiond.decoding.files.made_profile import SRGB_POINTS, Point, made_profile
 from captiond.decoding.files.plain import Canvas, PlainFile
 from captiond.errors import CorruptImage, ImageTooSlow
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 100_000  # a file of 20 MB in chunks of 8 kB has 2,500
 MAX_TEXT = 1 << 20  # bytes that a compressed text or profile may have
+GREYS = {0, 4}  # colour types
+SCALE, POINTS = 100_000, struct.Struct(">8I")  # of gAMA and cHRM
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 DEFAULT_IS_FRAME = b""  # a mark among the kinds of chunks
@@ -53,7 +56,7 @@ def plain_png(content: bytes) -> PlainFile:
         pixel_bytes=bytes_in_memory(bits, CHANNELS.get(colour, 4)),
         row_bytes=2 * width * bits * CHANNELS.get(colour, 4) // 8,
         orientation=orientation_of(exif_of(chunks), xmp_of(chunks)),
-        profile=profile_of(chunks),
+        profile=profile_of(chunks, grey=colour in GREYS),
         coding=coding_of(chunks),
     )
 
@@ -137,15 +140,36 @@ def xmp_of(chunks: dict[bytes, list[bytes]]) -> bytes:
     return next((text for text in chunks.get(b"iTXt", []) if text.startswith(XMP_KEYWORD)), b"")
 
 
-def profile_of(chunks: dict[bytes, list[bytes]]) -> bytes:
-    """Return the ICC profile; empty if there is none, or it cannot be read."""
+def profile_of(chunks: dict[bytes, list[bytes]], *, grey: bool) -> bytes:
+    """Return the profile of the colours; empty if they are those of sRGB, or `coding_of` counts.
+
+    The first of these chunks counts: cICP, iCCP if it can be read, sRGB, gAMA with or without cHRM.
+    """
+    if coding_of(chunks) is not None:
+        return b""
     name, _, packed = chunks.get(b"iCCP", [b""])[0].partition(b"\0")
-    return inflated(packed[1:]) if name and packed[:1] == b"\0" else b""
+    if name and packed[:1] == b"\0" and (profile := inflated(packed[1:])):
+        return profile
+    gamma = int.from_bytes(chunks.get(b"gAMA", [b""])[0][:4], "big") / SCALE
+    if gamma == 0 or len(chunks.get(b"sRGB", [b""])[0]) == 1:
+        return b""
+    return made_profile(1 / gamma, None if grey else points_of(chunks))
+
+
+def points_of(chunks: dict[bytes, list[bytes]]) -> tuple[Point, ...]:
+    """Return the chromaticities of white, red, green and blue."""
+    data = chunks.get(b"cHRM", [b""])[0]
+    if len(data) != POINTS.size:
+        return SRGB_POINTS
+    values = [value / SCALE for value in POINTS.unpack(data)]
+    return tuple(zip(values[::2], values[1::2], strict=True))
 
 
 def coding_of(chunks: dict[bytes, list[bytes]]) -> ColourCoding | None:
+    """Return the numbers of the colours, if captiond knows what they mean."""
     data = chunks.get(b"cICP", [b""])[0]
-    return ColourCoding(data[0], data[1]) if len(data) == 4 else None
+    coding = ColourCoding(data[0], data[1]) if len(data) == 4 else None
+    return coding if coding and coding.is_known else None
 
 
 def inflated(data: bytes) -> bytes:

@@ -20,7 +20,8 @@ from captiond.decoding.files.directory import (
 from captiond.decoding.files.plain import UPRIGHT, PlainFile
 from captiond.decoding.files.sample_layout import Photometric, SampleFormat, SampleLayout
 from captiond.decoding.files.tiff_directory import number_entry, part_of, with_directory
-from captiond.errors import CorruptImage
+from captiond.decoding.webp_parts import MODES, memory_of_parts, rows_of_parts
+from captiond.errors import CorruptImage, ImageTypeRefused
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = 256, 257, 258, 259, 262, 277
 STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_COUNTS, PLANES = 273, 278, 279, 284
@@ -40,9 +41,18 @@ OF_ROWS = {
 }  # fmt: skip
 LISTS = {TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS}
 UNDEFINED, MAX_METADATA = 7, 1 << 22
-PART_SECONDS = 8e-6  # a strip or a tile, beside its pixels
+PART_SECONDS, WEBP_SECONDS = 8e-6, 1e-4  # a strip or a tile, beside its pixels
 # None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: they compress rows of bytes.
 BYTE_COMPRESSIONS = {1, 5, 8, 32946, 32773, 34925, 50000}
+# What Pillow reads beside them: CCITT, JPEG (two numbers), and CCITT with rows of whole words.
+OTHER_COMPRESSIONS = {2, 3, 4, 6, 7, 32771}
+WEBP = 50001  # captiond decompresses it
+UNREAD_COMPRESSIONS = {
+    22610: "JPEG XR", 32766: "NeXT", 32809: "ThunderScan", 32909: "PixarLog", 33003: "JPEG 2000",
+    33004: "JPEG 2000", 33005: "JPEG 2000", 34661: "JBIG", 34676: "SGI Log", 34677: "SGI Log",
+    34712: "JPEG 2000", 34887: "LERC", 34933: "PNG", 34934: "JPEG XR",
+    50002: "JPEG XL", 52546: "JPEG XL",
+}  # fmt: skip
 KNOWN_COLOURS, FORMATS = set(map(int, Photometric)), set(map(int, SampleFormat))
 COMPLEX = {5, 6}
 MAX_NUMBER = 64  # of samples of a pixel
@@ -60,7 +70,8 @@ def plain_tiff(content: bytes) -> PlainFile:
 
     Raises:
         CorruptImage: it has no directory with a size, or samples of an unknown kind.
-        ImageTypeRefused: it is a camera's raw file without a preview of its image.
+        ImageTypeRefused: it is a camera's raw file without a preview of its image, or compressed in
+            a way that captiond does not read.
     """
     directory = Directory(content)
     if name := camera_name(content, directory):
@@ -68,21 +79,36 @@ def plain_tiff(content: bytes) -> PlainFile:
     width, height = directory.number(WIDTH), directory.number(HEIGHT)
     if width < 1 or height < 1:
         raise CorruptImage("the image has no size")
-    layout = layout_of(directory, width, height)
+    compression = directory.number(COMPRESSION, 1)
+    check_compression(compression)
+    is_webp = compression == WEBP
+    layout = webp_layout(directory) if is_webp else layout_of(directory, width, height)
     count = part_count(directory, width, height)
-    planes = partial(plane_files, content, directory, layout) if layout else None
+    files = rows_of_parts if is_webp else plane_files
+    planes = partial(files, content, directory, layout) if layout else None
     return PlainFile(
         content=b"" if layout else with_directory(content, directory, needed_entries(directory)),
+        format="PPM" if is_webp else "",
         width=width,
         height=height,
-        pixel_bytes=memory_of_samples(layout) if layout else memory_of(directory),
+        pixel_bytes=memory_of_samples(layout, webp=is_webp) if layout else memory_of(directory),
         parts=f"{count} strips or tiles",
-        parts_seconds=count * PART_SECONDS,
+        parts_seconds=count * (WEBP_SECONDS if is_webp else PART_SECONDS),
         orientation=orientation_by(directory),
         profile=directory.value(PROFILE, MAX_METADATA),
         samples=layout,
         planes=planes,
     )
+
+
+def check_compression(number: int) -> None:
+    """Refuse a file that Pillow would call damaged, because its libtiff cannot decompress it."""
+    if number not in BYTE_COMPRESSIONS | OTHER_COMPRESSIONS | {WEBP}:
+        name = UNREAD_COMPRESSIONS.get(number, f"the unknown method {number}")
+        raise ImageTypeRefused(
+            f"this is a TIFF image compressed by {name}, which captiond does not read; convert it "
+            "to PNG, or save it with LZW or Deflate"
+        )
 
 
 # ---------------------------------------------------------------- samples of our own
@@ -117,6 +143,20 @@ def layout_of(directory: Directory, width: int, height: int) -> SampleLayout | N
     )
     check_layout(layout)
     return with_opacity(layout, extra)
+
+
+def webp_layout(directory: Directory) -> SampleLayout:
+    """Return the layout of an image whose strips or tiles are WebP images.
+
+    Raises:
+        CorruptImage: it is none of the two that WebP has.
+    """
+    number, bits = directory.number(SAMPLES, 1), set(directory.numbers(BITS, MAX_NUMBER))
+    if number not in MODES or bits != {8} or directory.number(PLANES, 1) == 2:
+        raise CorruptImage("WebP has no such samples as the file says")
+    width, height = directory.number(WIDTH), directory.number(HEIGHT)
+    layout = SampleLayout(width, height, number=number, bits=8, photometric=Photometric.RGB)
+    return with_opacity(layout, directory.numbers(EXTRA_SAMPLES, MAX_NUMBER))
 
 
 def is_read_by_pillow(directory: Directory, number: int, bits: set[int], formats: set[int]) -> bool:
@@ -157,8 +197,10 @@ def with_opacity(layout: SampleLayout, extra: tuple[int, ...]) -> SampleLayout:
     return replace(layout, alpha=has_alpha, premultiplied=extra[:1] == (ASSOCIATED,))
 
 
-def memory_of_samples(layout: SampleLayout) -> float:
+def memory_of_samples(layout: SampleLayout, *, webp: bool) -> float:
     """Return the bytes for each pixel: the rows in Pillow, a strip, and the array."""
+    if webp:
+        return memory_of_parts(layout.number)
     raw = layout.number * layout.bits / 8
     whole = layout.number * layout.array_bytes
     return 3 * raw + (whole if layout.planes or 8 * layout.array_bytes != layout.bits else 0)

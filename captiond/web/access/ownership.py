@@ -73,7 +73,7 @@ async def check_waiting(request: Request, images: int) -> None:
     backlog = await queueview.backlog(services_of(request).engine, client_of(request).name)
     if backlog.images + images > most:
         raise ClientLimited(
-            f"{most} images of this client may wait in tasks, and {backlog.images} do",
+            f"{backlog.images} images of this client wait in tasks; at most {most} may wait",
             limit="task_images",
             retry_after=RETRY_SECONDS,
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from captiond.config import Settings
 from captiond.errors import CaptiondError, StoreUncertain, TaskNotFound
 from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
@@ -55,13 +56,11 @@ async def async_batch_caption(request: Request) -> Response:
         trace_upload(request, begun)
         callback_url = callback_url_of(form, services.settings.webhooks)
         options = form_options(form, TASK_IMAGES, services.settings, also=(CALLBACK_FIELD,))
-        settings = services.settings
-        cost = options.cost(settings.default_generation, settings.translation.language)
         task = replace(
             new_task(form, replace(options, origin=origin_of(request)), key, time.time()),
             callback_url=callback_url,
             client=client_of(request),
-            cost=cost / Generation().cost,
+            cost=cost_of_image(options, len(form.uploads), services.settings),
         )
         if await earlier_of(request, key) is None:  # the same request may have been faster
             await check_room(services, backlog_of(task))
@@ -70,6 +69,12 @@ async def async_batch_caption(request: Request) -> Response:
         task_id = await shielded(accept(services.queue, form, task))
     services.supervisor.notify_queued()
     return accepted(request, task_id, len(task.images))
+
+
+def cost_of_image(options: Options, images: int, settings: Settings) -> float:
+    """Return the estimated cost of each of so many images; 1 is that of a usual one."""
+    defaults, language = settings.default_generation, settings.translation.language
+    return options.cost(defaults, language, max(1, images)) / Generation().cost
 
 
 async def earlier_of(request: Request, key: str | None) -> EarlierTask | None:

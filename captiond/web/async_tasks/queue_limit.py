@@ -4,6 +4,7 @@ import math
 
 from captiond.config import LimitSettings
 from captiond.errors import QueueFull
+from captiond.sizes import shown_size
 from captiond.store.queueview import Backlog
 
 UNKNOWN_SECONDS = 30  # Retry-After if it is not known how fast images are finished
@@ -24,15 +25,15 @@ def check_queue(backlog: Backlog, new: Backlog, limits: LimitSettings, rate: flo
     size = backlog.size + new.size - (limits.queued_bytes or math.inf)
     if images > 0:
         raise QueueFull(
-            f"{backlog.images} images wait, and {limits.queued_images} may ([limits] "
+            f"{backlog.images} images wait; at most {limits.queued_images} may wait ([limits] "
             "queued_images); try again later",
             retry_after=retry_after(images, rate),
         )
     if size > 0:
         per_image = max(1.0, backlog.size / backlog.images)
         raise QueueFull(
-            f"tasks of {backlog.size} bytes wait, and {limits.queued_bytes} may ([limits] "
-            "queued_bytes); try again later",
+            f"images of {shown_size(backlog.size)} wait; at most {shown_size(limits.queued_bytes)} "
+            "may wait ([limits] queued_bytes); try again later",
             retry_after=retry_after(size / per_image, rate),
         )
 

@@ -127,7 +127,7 @@ class TaskWatch:
         # guard: bounded-waiters
         if self._waiters >= self._most:
             raise TooManyWaiting(
-                f"{self._most} clients wait for tasks already; ask for the status again and again",
+                f"{self._most} clients wait for tasks already; poll the status instead",
                 retry_after=RETRY_SECONDS,
             )
         task = self._tasks.setdefault(task_id, WatchedTask())

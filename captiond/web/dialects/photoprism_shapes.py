@@ -46,10 +46,14 @@ class VisionLabel(TypedDict):
 
 
 class VisionCaptionResult(TypedDict):
+    """The caption of an image."""
+
     caption: VisionCaption
 
 
 class VisionLabelsResult(TypedDict):
+    """The labels of an image, the most salient first."""
+
     labels: list[VisionLabel]
 
 

@@ -1,8 +1,8 @@
 """What the fields of JSON bodies mean.
 
-A field means the same wherever it occurs, so most of them are described by their name alone. A
-field whose type has a `description` in its `pydantic.Field` needs no entry here. A test fails if a
-field has no description.
+A field means the same in all types of captiond's own operations, so most of them are described by
+their name alone. A field whose type has a `description` in its `pydantic.Field` needs no entry
+here. A test fails if a field has no description. The fields of dialects are not described here.
 """
 
 FIELDS = {
@@ -12,8 +12,8 @@ FIELDS = {
     "body_bytes": "The size of a request body in bytes.",
     "cached": "Whether the caption comes from the cache.",
     "caption": "The caption. If there are several, it is the first of them.",
-    "caption_en": "The English caption, if the caption was translated. The characters of the tags "
-    "are characters of this one.",
+    "caption_en": "The English caption, if the caption was translated. `start` and `end` of a tag "
+    "count its characters.",
     "caption_language": "The language of the caption, if it was translated.",
     "caption_languages": "The languages of captions that a request can choose.",
     "captions": "All captions of the image, the best one first. The field is there if the "
@@ -33,10 +33,9 @@ FIELDS = {
     "or wrong.",
     "device": "The device that the model runs on.",
     "done": "The number of images that are finished.",
-    "error": "Why the image has no caption, for people. It is null if the image has one.",
     "error_details": "Always null. The errors of images are in their results.",
-    "eta_seconds": "In how many seconds the task is finished, if images are finished as fast as "
-    "now. The field is there while the task waits and the speed is known.",
+    "eta_seconds": "In how many seconds the task will be finished, if the present speed lasts. The "
+    "field is there while the task waits and the speed is known.",
     "failed": "The number of finished images that have no caption.",
     "fallback": "Whether another model than the one of the settings is in use.",
     "file_bytes": "The size of a file in bytes.",
@@ -44,7 +43,7 @@ FIELDS = {
     "files": "The number of files in a request.",
     "finished_at": "When the task was finished (RFC 3339, UTC), or null.",
     "height": "The height of the upright image in pixels.",
-    "hint": "What to send instead. The field is there if the request cannot be what was meant.",
+    "hint": "What to send instead. The field is there if the request shows a misunderstanding.",
     "image_path": "The name of the file, as the client has sent it.",
     "image_types": "The types of images that are accepted.",
     "images_per_second": "How many images of tasks are finished in a second. The field is there "
@@ -64,8 +63,8 @@ FIELDS = {
     "next": "The `cursor` of the next part, or null after the last one.",
     "next_offset": "The `offset` of the next part, or null after the last one. The field is there "
     "if the request asks for a part of the results.",
-    "notes": "What has no effect, such as words of the prompt that the model does not know. The "
-    "field is there if there is something to say.",
+    "notes": "Which options had no effect, such as words of the prompt that the model does not "
+    "know. The field is there if there are any.",
     "options": "The options of a request that the model supports.",
     "pixels": "The number of pixels of an image.",
     "position": "Which image of the task it is: its place in upload order, from 0 on.",
@@ -85,10 +84,10 @@ FIELDS = {
     "response_time": "How long the answer took, in milliseconds, with the unit.",
     "result": "The results of the finished images in upload order, or null while all images wait.",
     "results": "One result for each image, in upload order.",
-    "score": "The mean log-probability of the caption's tokens. It is 0 at most.",
+    "score": "The mean log-probability of the caption's tokens: 0 or less.",
     "service": "The name of the service.",
     "sha256": "The SHA-256 of the file in hexadecimal, or null if the file was refused.",
-    "started_at": "When the first image of the task was begun (RFC 3339, UTC), or null.",
+    "started_at": "When the first image of the task was claimed (RFC 3339, UTC), or null.",
     "status": "The state.",
     "tag": "The tag.",
     "tag_en": "The tag in English, if the tag was translated.",
@@ -105,10 +104,32 @@ FIELDS = {
     "warning": "What an operator should know about the model in use.",
     "width": "The width of the upright image in pixels.",
     "window_seconds": "The length of the window in which requests are counted.",
+    "CaptionedEvent.error": "Always null.",
+    "CaptionedResult.error": "Always null.",
     "ClientLimits.body_bytes": "The bytes of request bodies at the same time.",
     "ClientLimits.images": "The number of images that wait at the same time.",
+    "FailedEvent.caption": "Always null.",
+    "FailedEvent.error": "Why the image has no caption, for people.",
+    "FailedEvent.tags": "Always null.",
+    "FailedResult.caption": "Always null.",
+    "FailedResult.error": "Why the image has no caption, for people.",
+    "FailedResult.tags": "Always null.",
     "HealthReport.model": "The name of the model in use.",
     "HealthReport.status": "Whether images can be captioned.",
+    "ImportItem.created_at": "When the import was made (RFC 3339, UTC).",
+    "ImportItem.finished_at": "When the import was finished (RFC 3339, UTC), or null.",
+    "ImportItem.format": "The format of the files of results: jsonl or parquet.",
+    "ImportItem.import_id": "The id of the import.",
+    "ImportItem.listed": "Whether all images are known. Until then the total grows.",
+    "ImportItem.output": "The folder of the results, or the prefix in object storage.",
+    "ImportItem.problem": "Why a process could not work at a shard the last time, or null.",
+    "ImportItem.progress": "How many of the import's images are finished.",
+    "ImportItem.queued": "Whether the service works at the import, not only a command.",
+    "ImportItem.shards": "The shards, each of which is one file of results.",
+    "ImportItem.sources": "What the images were listed from.",
+    "ImportItem.status": "The state of the import, as of a task.",
+    "ImportList.items": "The imports, the newest first.",
+    "ImportProgress.total": "The number of images that are known.",
     "ProbeStatus.status": "`alive` or `ready`.",
     "QueueDescription.images": "The number of images that wait or are captioned.",
     "ReconnectEvent.detail": "Why the stream ends.",
@@ -116,6 +137,8 @@ FIELDS = {
     "ServiceInfo.model": "The model that captions, or null until one was loaded.",
     "ServiceInfo.status": "Whether images can be captioned, as in `/health`.",
     "ServiceInfo.tags": "What tags there can be.",
+    "ShardCounts.open": "The number of shards that are not finished.",
+    "ShardCounts.total": "The number of shards.",
     "TagDetail.end": "Where the tag ends in the caption: the position after its last character. "
     "It is null for a tag that only the vocabulary gives.",
     "TagDetail.score": "How much likelier the image makes a tag of the vocabulary, in nats, see "
@@ -130,5 +153,5 @@ FIELDS = {
 
 
 def text_of(schema: str, field: str) -> str | None:
-    """Return what a field of a schema means, or None if nobody has said so."""
+    """Return what a field of a schema means, or None if there is no text about it."""
     return FIELDS.get(f"{schema}.{field}", FIELDS.get(field))

@@ -18,7 +18,7 @@ SEVERAL_TEXTS = (
     "The images. Each is base64 or a data URL, or an object with `image` and its `filename`, or "
     "with the `path` of an image under [images] root."
 )
-NAME = "The name of the file. It stands in the result."
+NAME = "The name of the file, which the result has as well."
 SEVERAL_FILES = "The files with the images. The field is repeated for each file."
 # Read like a JSON list otherwise, see `textvalues.read_list`.
 ANY_LIST = r'^(?!\s*\[\s*["\]])'

@@ -23,22 +23,30 @@ class UntitledFields(GenerateJsonSchema):
 
 
 class SchemaSet:
-    """The schemas of the types in a table of operations. `shared` are those with a name."""
+    """The schemas of the types in a table of operations. `shared` are those with a name.
+
+    The fields of dialects mean what other services say, even if one of captiond has the same name.
+    """
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        types = list(types_of(operations))
+        table = list(operations)
+        types = list(types_of(table))
         by_number, shared = TypeAdapter.json_schemas(
             [(number, mode, TypeAdapter(kind)) for number, (kind, mode) in enumerate(types)],
             ref_template=REF,
             schema_generator=UntitledFields,
         )
-        self.shared: dict[str, Schema] = shared.get("$defs", {})
-        for name, schema in self.shared.items():
-            describe_fields(name, schema)
+        named: dict[str, Schema] = shared.get("$defs", {})
         self._schemas = {
             (id(kind), mode): by_number[number, mode] for number, (kind, mode) in enumerate(types)
         }
         self._types = types  # an id is that of one type as long as the type exists
+        # pydantic also defines types that only the code uses, behind a schema of their own.
+        used = names_in(list(self._schemas.values()), named)
+        self.shared = {name: schema for name, schema in named.items() if name in used}
+        own = types_of(each for each in table if each.dialect is None)
+        for name in names_in([self.of(*each) for each in own], self.shared):
+            describe_fields(name, self.shared[name])
 
     def of(self, kind: Any, mode: Mode) -> Schema:
         """Return the schema of a type that an operation names."""
@@ -59,6 +67,23 @@ def types_of(operations: Iterable[Operation]) -> Iterator[tuple[Any, Mode]]:
                 if kind is not None
             )
         yield operation.error_form.schema, "serialization"
+
+
+def names_in(content: Any, shared: dict[str, Schema]) -> set[str]:
+    """Return the names of the shared schemas that a part of a schema refers to, also indirectly."""
+    names: set[str] = set()
+    waiting = [content]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
+            name = str(part.get("$ref", "")).rpartition("/")[2]
+            if name in shared and name not in names:
+                names.add(name)
+                waiting.append(shared[name])
+    return names
 
 
 def describe_fields(name: str, schema: Schema) -> None:

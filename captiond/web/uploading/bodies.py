@@ -8,11 +8,17 @@ from starlette.requests import Request
 from captiond.config import Settings
 from captiond.errors import MalformedBody
 from captiond.web.problems import missing
-from captiond.web.uploading.forms import Form, FormReader, FormSpec, check_length
+from captiond.web.uploading.formreader import FormReader
+from captiond.web.uploading.forms import Form, FormSpec, check_length
 from captiond.web.uploading.hints import hint_for
 from captiond.web.uploading.jsonbody import JsonReader
 from captiond.web.uploading.jsonforms import fill_form
-from captiond.web.uploading.multipart import MultipartReader, boundary_of, parse_parameters
+from captiond.web.uploading.multipart import (
+    MultipartReader,
+    boundary_of,
+    charset_of,
+    parse_parameters,
+)
 
 MULTIPART = b"multipart/form-data"
 UTF_8 = {b"", b"utf-8", b"utf8", b"us-ascii"}
@@ -69,7 +75,7 @@ def body_reader(
             raise MalformedBody("malformed JSON body: its charset must be UTF-8")
         return JsonFormReader(settings, spec, form, parts), spec.max_json_bytes(settings.limits)
     if kind == MULTIPART:
-        reader = MultipartReader(boundary_of(parameters), parts)
+        reader = MultipartReader(boundary_of(parameters), parts, charset_of(parameters))
         return reader, spec.max_bytes(settings.limits)
     raise missing(spec.field, hint=hint_for(kind, spec, form))
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from captiond.errors import BodyTooLarge, MalformedBody
+from captiond.sizes import shown_size
 
 MAX_DEPTH = 64
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 BYTE_ORDER_MARK, WHITE_SPACE = b"\xef\xbb\xbf", b" \t\r\n"
 STRUCTURE = re.compile(rb'["{}\[\],:]')
 BACKSLASH = ord("\\")
@@ -115,13 +117,15 @@ class JsonScanner:
             opening, rest = opening, b""
         else:
             opening, rest = b"", opening.removeprefix(BYTE_ORDER_MARK).lstrip(WHITE_SPACE)
+        if rest.startswith(UTF_16_MARKS) or b"\0" in rest[:2]:
+            raise MalformedBody("malformed JSON body: it is not in UTF-8")
         if rest and not rest.startswith(b"{"):
             raise MalformedBody("malformed JSON body: it must be an object, which begins with {")
         self._opening = None if rest else opening
         return rest
 
     def _scan_structure(self, data: bytes, start: int) -> int:
-        """Scan up to the next token, and return the position behind it."""
+        """Scan up to the next token, and return the position after it."""
         found = STRUCTURE.search(data, start)
         end = len(data) if found is None else found.end()
         token = b"" if found is None else found[0]
@@ -143,7 +147,7 @@ class JsonScanner:
         return end
 
     def _scan_string(self, data: bytes, start: int) -> int:
-        """Scan up to the end of a string, and return the position behind it."""
+        """Scan up to the end of a string, and return the position after it."""
         end, self._escaped = closing_quote(data, start, escaped=self._escaped)
         stop = len(data) if end is None else end
         if not self._wanted:
@@ -209,8 +213,8 @@ class JsonScanner:
         here = f"; {shortened(described(members))} is too long" if self._in_string else ""
         places = " or ".join(sorted(map(described, self._places)))
         return (
-            f"the request has more than {self._max_kept} bytes beside its images, which belong in "
-            f"{places}{here}"
+            f"the request has more than {shown_size(self._max_kept)} beside its images, which "
+            f"belong in {places}{here}"
         )
 
     def _push(self, container: Container) -> None:
@@ -218,18 +222,18 @@ class JsonScanner:
         if len(self._containers) == MAX_DEPTH:
             raise MalformedBody(f"malformed JSON body: it is nested more than {MAX_DEPTH} deep")
         if not self._containers and len(self._kept) > 1:
-            raise MalformedBody("malformed JSON body: there is more behind the object")
+            raise MalformedBody("malformed JSON body: there is more after the object")
         self._containers.append(container)
         self._count_value()
 
     def _pop(self, token: bytes) -> None:
         if self._innermost().closing != token:
-            raise MalformedBody("malformed JSON body: a bracket does not fit")
+            raise MalformedBody("malformed JSON body: its brackets do not match")
         self._containers.pop()
 
     def _innermost(self) -> Container:
         if not self._containers:
-            raise MalformedBody("malformed JSON body: there is more behind the object")
+            raise MalformedBody("malformed JSON body: there is more after the object")
         return self._containers[-1]
 
 

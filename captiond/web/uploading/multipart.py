@@ -20,12 +20,20 @@ MAX_HEADERS, MAX_HEADER_BYTES = 8, 48 * 1024
 MAX_HEAD_BYTES = 2 * MAX_HEADER_BYTES  # of all headers of a part
 MAX_PARAMETERS = 64  # of one header
 MAX_PREAMBLE_BYTES = 16 * 1024
+MAX_BOUNDARY_SHOWN = 70  # what RFC 2046 allows
+LINE_END = b"\r\n"
 MAX_PADDING = 64  # spaces and tabs behind the first boundary
 QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 ENCODED_WORD = re.compile(rb"=\?.+\?=")
 EXTENDED_NAME = re.compile(
     rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[a-z0-9-]{0,40}'([^;\s]*)", re.IGNORECASE
 )
+# Charsets of names, beside UTF-8. Some other codecs of Python are slow, or decode more than text.
+CHARSET = re.compile(
+    rb"iso-8859-\d\d?|windows-125\d|koi8-[ru]|shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5",
+    re.IGNORECASE,
+)
+UTF_8 = "utf-8"
 MAX_BOUNDARIES = 12_000  # of all parts, and of content that resembles a boundary
 
 
@@ -47,15 +55,17 @@ class PartHandler(Protocol):
 
 
 class MultipartReader:
-    """Parses one body, and calls a `PartHandler` for its parts."""
+    """Parses one body, and calls a `PartHandler` for its parts. Its names are in `charset`."""
 
-    def __init__(self, boundary: bytes, parts: PartHandler) -> None:
+    def __init__(self, boundary: bytes, parts: PartHandler, charset: str = UTF_8) -> None:
         self._parts = parts
+        self._charset = charset
         self._header_name = self._header_value = b""
         self._headers: dict[bytes, bytes] = {}
         self._head_bytes = 0  # of the headers of this part
         self._ended = False
-        self._opening: OpeningBoundary | None = OpeningBoundary(boundary)
+        self._start = OpeningBoundary(boundary)
+        self._begun = False  # the first boundary was there
         self._delimiter = b"\r\n--" + boundary
         self._boundaries = 0
         self._parser = MultipartParser(
@@ -80,9 +90,9 @@ class MultipartReader:
         Raises:
             MalformedBody: the body is not a multipart body.
         """
-        if self._opening is not None:
-            data = self._opening.feed(data)
-            self._opening = None if data else self._opening
+        if not self._begun:
+            data = self._start.feed(data)
+            self._begun = bool(data)
         if self._ended or not data:
             return  # after the closing boundary comes the epilogue, which is ignored
         # guard: bounded-boundaries
@@ -93,12 +103,14 @@ class MultipartReader:
             raise MalformedBody(f"malformed multipart body: {error}") from error
 
     def close(self) -> None:
-        """End the body.
+        """End the body. An empty body is a form without parts.
 
         Raises:
-            MalformedBody: its closing boundary is missing.
+            MalformedBody: a boundary is missing.
         """
-        if not self._ended:
+        if not self._begun:
+            self._start.close()
+        elif not self._ended:
             raise MalformedBody("malformed multipart body: the closing boundary is missing")
 
     def _count_boundaries(self, data: bytes) -> None:
@@ -128,9 +140,10 @@ class MultipartReader:
         _, options = parse_parameters(disposition)
         if b"name" not in options:
             raise MalformedBody("malformed multipart body: a part has no name")
-        filename = filename_of(disposition, options)
+        filename = filename_of(disposition, options, self._charset)
         self._parts.begin(
-            text(options[b"name"]), None if filename is None else filename[:MAX_FILENAME]
+            text(options[b"name"], self._charset),
+            None if filename is None else filename[:MAX_FILENAME],
         )
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -152,7 +165,7 @@ class OpeningBoundary:
         padding = rb"[ \t]{0,%d}" % MAX_PADDING
         self._line = re.compile(rb"\r\n--" + re.escape(boundary) + padding + rb"(\r\n|--)")
         self._longest = len(boundary) + MAX_PADDING + len(b"\r\n--\r\n")
-        self._received = b"\r\n"  # the body begins with a line
+        self._received = LINE_END  # the body begins with a line
 
     def feed(self, data: bytes) -> bytes:
         """Return what has been received from the first boundary on, b"" until there is one.
@@ -166,8 +179,25 @@ class OpeningBoundary:
         if (found := self._line.search(self._received, start)) is not None:
             return b"--" + self._boundary + self._received[found.start(1) :]
         if len(self._received) > MAX_PREAMBLE_BYTES:
-            raise MalformedBody("malformed multipart body: it does not begin with its boundary")
+            raise self._missing()
         return b""
+
+    def close(self) -> None:
+        """Raise MalformedBody if the body has ended without a boundary, unless it is empty."""
+        if self._received != LINE_END:
+            raise self._missing()
+
+    def _missing(self) -> MalformedBody:
+        """Return the error for a body whose first boundary is missing."""
+        if self._received.startswith(LINE_END + b"--" + self._boundary + b"\n"):
+            reason = "its lines must end with CR LF, not with LF alone"
+        else:
+            boundary = text(self._boundary[:MAX_BOUNDARY_SHOWN])
+            reason = (
+                f"no line of it is '--{boundary}', although its Content-Type says so; "
+                "let your HTTP library set this header"
+            )
+        return MalformedBody(f"malformed multipart body: {reason}")
 
 
 def parse_parameters(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
@@ -182,7 +212,9 @@ def parse_parameters(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     return parse_options_header(header)
 
 
-def filename_of(disposition: bytes, parameters: Mapping[bytes, bytes]) -> str | None:
+def filename_of(
+    disposition: bytes, parameters: Mapping[bytes, bytes], charset: str = UTF_8
+) -> str | None:
     """Return the file name of a part, or None if it has none.
 
     Clients write a name that is not ASCII as `filename*` (RFC 5987), alone or beside an encoded
@@ -193,12 +225,28 @@ def filename_of(disposition: bytes, parameters: Mapping[bytes, bytes]) -> str | 
         found = EXTENDED_NAME.search(QUOTED.sub(b"", disposition))
         if found is not None:
             return unquote_to_bytes(found[2]).decode(found[1].decode().lower(), errors="replace")
-    return None if filename is None else text(filename)
+    return None if filename is None else text(filename, charset)
 
 
-def text(value: bytes) -> str:
-    """Decode a name from a header. Bytes that are not UTF-8 are replaced."""
-    return value.decode("utf-8", errors="replace")
+def text(value: bytes, charset: str = UTF_8) -> str:
+    """Decode a name or a field. What is not in its charset is read as ISO 8859-1.
+
+    The framework of the service that captiond replaces does the same, so files whose names differ
+    have different names in the results.
+    """
+    try:
+        return value.decode(charset)
+    except (UnicodeDecodeError, LookupError):
+        return value.decode("latin-1")
+
+
+def charset_of(parameters: Mapping[bytes, bytes]) -> str:
+    """Return the charset of the names in a multipart body, by the parameters of its Content-Type.
+
+    It is UTF-8, as RFC 7578 has it, unless an older client says otherwise.
+    """
+    found = CHARSET.fullmatch(parameters.get(b"charset", b""))
+    return UTF_8 if found is None else found[0].decode()
 
 
 def boundary_of(parameters: Mapping[bytes, bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""The room that uploads may take: `[limits] spool_bytes`, and the free space of the disk."""
+"""The space that uploads may take: `[limits] spool_bytes`, and the free space of the disk."""
 
 import time
 from collections import deque
@@ -10,6 +10,7 @@ from starlette.requests import Request
 from captiond.config import LimitSettings
 from captiond.errors import BodyTooLarge, NoSpace, SpoolFull
 from captiond.messages import State
+from captiond.sizes import shown_size
 
 RETRY_SECONDS = 30  # until tasks have finished and their files are removed
 # The supervisor measures the spool every five seconds, and object storage every minute. What an
@@ -51,12 +52,12 @@ class SpoolRoom:
 
     @contextmanager
     def upload(self, request: Request, *, durable: bool, max_bytes: int) -> Iterator["UploadRoom"]:
-        """Take room for an upload of at most `max_bytes` while the block runs, as it arrives.
+        """Take space for an upload of at most `max_bytes` while the block runs, as it arrives.
 
-        Before anything of the body is read, the length that the request announces must have room.
-        This room is not taken: a client could announce much, and send nothing. After the block it
-        is taken until the file has been measured, or until `release`. An upload that is `durable`
-        has to keep to the limit of the spool.
+        Before anything of the body is read, the length that the request announces must fit. No
+        space is taken for it: a client could announce much, and send nothing. What has arrived
+        keeps its space until the file has been measured, or until `release`. An upload that is
+        `durable` has to keep to the limit of the spool.
 
         Raises:
             BodyTooLarge: the upload alone exceeds `[limits] spool_bytes`, so no retry helps.
@@ -80,13 +81,13 @@ class SpoolRoom:
         self._ended.append((self._monotonic(), room))
 
     def release(self, room: "UploadRoom") -> None:
-        """Give back the room of an upload that has ended: it is measured, or the file is gone."""
+        """Give back the space of an upload that has ended: it is measured, or the file is gone."""
         self._not_measured -= room.arrived
         self._sent_away -= room.sent_away
         room.arrived = room.sent_away = 0
 
     def take(self, size: int, *, durable: bool) -> None:
-        """Take room for more bytes. Raises SpoolFull or NoSpace, and takes nothing then."""
+        """Take space for more bytes. Raises SpoolFull or NoSpace, and takes nothing then."""
         self.check(size, durable=durable)
         self._under_way += size
 
@@ -95,11 +96,12 @@ class SpoolRoom:
         most = self._limits.spool_bytes
         if durable and 0 < most < size:
             raise BodyTooLarge(
-                f"the request is over {most} bytes, the most that may wait ([limits] spool_bytes)"
+                f"the request is over {shown_size(most)}, the most that may wait ([limits] "
+                "spool_bytes)"
             )
 
     def check(self, size: int, *, durable: bool) -> None:
-        """Return if there is room for more bytes. Raises SpoolFull or NoSpace."""
+        """Return if more bytes fit. Raises SpoolFull or NoSpace."""
         state, taken = self._state(), self.taken
         # guard: reserve-of-disk-space
         if state.disk_free is not None and taken - self._sent_away + size > state.disk_free:
@@ -108,21 +110,22 @@ class SpoolRoom:
             )
         if durable and state.spool_free is not None and taken + size > state.spool_free:
             raise SpoolFull(
-                f"the uploads that wait may take {self._limits.spool_bytes} bytes ([limits] "
-                f"spool_bytes), and {max(0, state.spool_free - taken)} are left; try again later",
+                f"the uploads that wait may take {shown_size(self._limits.spool_bytes)} ([limits] "
+                f"spool_bytes), and {shown_size(max(0, state.spool_free - taken))} are left; try "
+                "again later",
                 retry_after=RETRY_SECONDS,
             )
 
 
 class NoRoom:
-    """The room of a form that is not stored: it takes none."""
+    """The space of a form that is not stored: it takes none."""
 
     def add(self, size: int) -> None:
         """Ignore bytes that have arrived."""
 
 
 class UploadRoom:
-    """The room of one upload, of which `arrived` bytes are there, and `sent_away` not here."""
+    """The space of one upload: `arrived` bytes, of which `sent_away` take none of this disk."""
 
     def __init__(self, spool: SpoolRoom, *, durable: bool) -> None:
         self.arrived = self.sent_away = 0
@@ -130,7 +133,7 @@ class UploadRoom:
         self._durable = durable
 
     def add(self, size: int) -> None:
-        """Take room for bytes that have arrived. Raises what `SpoolRoom.upload` raises."""
+        """Take space for bytes that have arrived. Raises what `SpoolRoom.upload` raises."""
         self._spool.check_alone(self.arrived + size, durable=self._durable)
         self._spool.take(size, durable=self._durable)
         self.arrived += size

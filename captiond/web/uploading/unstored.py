@@ -9,7 +9,7 @@ from captiond.spool import HEAD_BYTES
 class UnstoredFile:
     """A `SpoolWriter` that hashes its images and keeps none of their bytes.
 
-    It needs no room in the spool, so a request that adds no work is answered while the spool, the
+    It needs no space in the spool, so a request that adds no work is answered while the spool, the
     queue or the disk is full.
     """
 

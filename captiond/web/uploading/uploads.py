@@ -14,15 +14,16 @@ from typing import NoReturn, ParamSpec, TypeVar
 import structlog
 from starlette.requests import Request
 
-from captiond.errors import NoSpace, StorageFailed, UploadTimeout
+from captiond.errors import MalformedBody, NoSpace, StorageFailed, UploadTimeout
 from captiond.metrics import OBJECT_FAILURES, UPLOAD_BYTES
 from captiond.spool.unavailable import StorageUnavailable
 from captiond.web.access.admission import admission_of
 from captiond.web.problems import missing
 from captiond.web.services import Services
 from captiond.web.uploading.bodies import BodyReader, body_reader, chunks
-from captiond.web.uploading.forms import Form, FormReader, FormSpec
-from captiond.web.uploading.hints import hint_for
+from captiond.web.uploading.formreader import FormReader
+from captiond.web.uploading.forms import Form, FormSpec
+from captiond.web.uploading.hints import coding_of, hint_for, uncompressed
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 from captiond.web.uploading.spool_room import NoRoom, UploadRoom
 
@@ -50,7 +51,7 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
             raise missing(
                 spec.field,
                 without_root=form.fields.get(PATH_FIELD),
-                hint=hint_for(None, spec, form),
+                hint=hint_for(None, spec, form, coding_of(request)),
             )
         yield form
     finally:
@@ -63,7 +64,7 @@ async def received(request: Request, services: Services, spec: FormSpec) -> Asyn
 async def receive(
     request: Request, services: Services, spec: FormSpec, form: Form
 ) -> UploadRoom | None:
-    """Read the request's body into `form`. Return the room that its file takes, if it is stored.
+    """Read the request's body into `form`. Return the space that its file takes, if it is stored.
 
     Raises what `received` raises.
     """
@@ -85,6 +86,8 @@ async def receive(
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
         ) from None
+    except MalformedBody as error:
+        raise_for_coding(error, coding_of(request))
     except OSError as error:
         raise_for_disk(error)
     except StorageUnavailable as error:
@@ -97,7 +100,7 @@ async def receive(
 def room_for(
     request: Request, services: Services, spec: FormSpec, most: int
 ) -> AbstractContextManager[UploadRoom | NoRoom]:
-    """Return the room of an upload of at most `most` bytes in the spool, while it arrives."""
+    """Return the space of an upload of at most `most` bytes in the spool, while it arrives."""
     if not spec.stored:
         return nullcontext(NoRoom())
     return services.spool_room.upload(request, durable=spec.durable, max_bytes=most)
@@ -152,6 +155,13 @@ async def shielded(work: Awaitable[T]) -> T:
         # guard: commit-outlives-request
         await asyncio.wait([running])
         raise
+
+
+def raise_for_coding(error: MalformedBody, coding: str | None) -> NoReturn:
+    """Raise an error for a body that may be compressed with `coding`."""
+    if coding is None:
+        raise error
+    raise MalformedBody(f"{error}; {uncompressed(coding)}") from error
 
 
 def raise_for_disk(error: OSError) -> NoReturn:

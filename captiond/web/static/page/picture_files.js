@@ -1,15 +1,24 @@
 // Which files are meant: chosen ones, those of folders, dropped and pasted ones.
 
-const IMAGE_NAME = /\.(jpe?g|jfif|png|webp|gif|bmp|tiff?|avif|hei[cf])$/i;
+// As SUFFIXES in captiond/imagetypes.py. Browsers know no type of some of them.
+const SUFFIXES = [
+  ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff",
+  ".webp", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
+  ".jxl", ".dng", ".nef", ".cr2", ".arw", ".pef",
+];
 const HIDDEN = /(^|\/)(\.|@eaDir\/|Thumbs\.db$|desktop\.ini$)/i; // also ._photo.jpg of macOS
 
-export const ACCEPTED = "image/*,.jfif,.avif,.heic,.heif,.tif,.tiff,.jp2,.jxl,.dng,.nef,.cr2,.arw";
+export const ACCEPTED = ["image/*", ...SUFFIXES].join(",");
+
+function isImageName(path) {
+  return SUFFIXES.some((suffix) => path.toLowerCase().endsWith(suffix));
+}
 
 // Returns the images among files, and how many others there were. A file that a person chose
 // counts as an image whatever its name is; the service looks at its content.
 export function pictures(found) {
   const wanted = found.filter(({ file, path, fromFolder }) => !fromFolder
-    || (!HIDDEN.test(path) && (file.type.startsWith("image/") || IMAGE_NAME.test(path))));
+    || (!HIDDEN.test(path) && (file.type.startsWith("image/") || isImageName(path))));
   const collator = new Intl.Collator("en", { numeric: true });
   wanted.sort((a, b) => a.fromFolder && b.fromFolder ? collator.compare(a.path, b.path) : 0);
   return { wanted, others: found.length - wanted.length };

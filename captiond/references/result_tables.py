@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from captiond.bulk.result_rows import FIELDS
+from captiond.references.result_rows import FIELDS
 
 TYPES: Mapping[str, pa.DataType] = {
     "tags": pa.list_(pa.string()),

@@ -24,9 +24,15 @@ from typing import IO
 
 from typing_extensions import Buffer
 
-from captiond.bulk.references import bucket_store, first_line, is_object, local_path, split_object
 from captiond.errors import SettingsError
 from captiond.imagetypes import SUFFIXES
+from captiond.references.addresses import (
+    bucket_store,
+    first_line,
+    is_object,
+    local_path,
+    split_object,
+)
 
 COLUMN = "uri"
 LISTED_AT_ONCE = 1000  # objects: as many as a page of S3 has

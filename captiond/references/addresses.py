@@ -15,12 +15,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError
+from captiond.errors import (
+    FileTooLarge,
+    ReferenceUnavailable,
+    ReferenceUnreadable,
+    SettingsError,
+)
+from captiond.sizes import shown_size
+from captiond.spool.bucket_retries import RETRIES
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
 
 STORES = frozenset({"s3", "s3a", "gs", "az", "abfs", "abfss"})
+# Errors of files that another attempt does not cure.
+LASTING = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 NO_OBSTORE = "object storage needs the extra captiond[s3]: pip install 'captiond[s3]'"
 
 
@@ -66,7 +75,7 @@ def bucket_store(bucket: str) -> "ObjectStore":
         "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
     }
     try:
-        return from_url(bucket, client_options=options)
+        return from_url(bucket, client_options=options, retry_config=RETRIES)
     except BaseError as error:
         raise SettingsError(f"{bucket}: {error}") from error
 
@@ -82,6 +91,7 @@ class ReferenceReader:
 
         Raises:
             ReferenceUnreadable: there is nothing that can be read.
+            ReferenceUnavailable: it cannot be read now.
             FileTooLarge: there is more than may be read. Then nothing is read.
         """
         path = local_path(address)
@@ -94,14 +104,16 @@ class ReferenceReader:
                     raise ReferenceUnreadable("not a regular file")
                 self.check(status.st_size)
                 return file.read(self._most_bytes + 1)
-        except OSError as error:
+        except LASTING as error:
             raise ReferenceUnreadable(error.strerror or str(error)) from error
+        except OSError as error:
+            raise ReferenceUnavailable(error.strerror or str(error)) from error
         except ValueError as error:  # a null byte
             raise ReferenceUnreadable(str(error)) from error
 
     async def read_object(self, address: str) -> bytes:
         """Return the bytes of an object. Raises the same errors as `read_file`."""
-        from obstore.exceptions import BaseError
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
         bucket, key = split_object(address)
         try:
@@ -110,13 +122,17 @@ class ReferenceReader:
             return bytes(await found.bytes_async())
         except FileNotFoundError as error:
             raise ReferenceUnreadable("there is no such object") from error
-        except (BaseError, OSError) as error:
+        except (PermissionDeniedError, UnauthenticatedError) as error:
             raise ReferenceUnreadable(first_line(error)) from error
+        except (BaseError, OSError) as error:
+            raise ReferenceUnavailable(first_line(error)) from error
+        except SettingsError as error:
+            raise ReferenceUnreadable(str(error)) from error
 
     def check(self, size: int) -> None:
         """Return if an image may have so many bytes. Raises FileTooLarge."""
         if size > self._most_bytes:
-            raise FileTooLarge(f"the file is over {self._most_bytes} bytes")
+            raise FileTooLarge(f"the file is over {shown_size(self._most_bytes)}")
 
 
 def first_line(error: Exception) -> str:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from captiond.bulk.bulk_captioner import BulkResult
-from captiond.jobs import Captioned
+from captiond.jobs import Captioned, Outcome
 
 FIELDS = (
     "caption",
@@ -23,11 +22,13 @@ FIELDS = (
 )
 
 
-def result_fields(result: BulkResult) -> dict[str, Any]:
-    """Return the fields of a result. Those that it has not are None."""
+def result_fields(outcome: Outcome, sha256: str | None) -> dict[str, Any]:
+    """Return the fields of an outcome. Those that it has not are None.
+
+    `sha256` is the hash of the image's bytes, or None if they were not read.
+    """
     fields: dict[str, Any] = dict.fromkeys(FIELDS)
-    fields["sha256"] = result.sha256
-    outcome = result.outcome
+    fields["sha256"] = sha256
     if not isinstance(outcome, Captioned):
         return {**fields, "error": outcome.error, "code": outcome.code}
     return {

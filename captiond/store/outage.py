@@ -22,6 +22,11 @@ class StorageOutage:
         self._operation = operation
         self._reason: str | None = None
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the operation failed the last time."""
+        return self._reason is not None
+
     @contextmanager
     def tolerated(self) -> Iterator[None]:
         """Suppress a StoreError or an OSError that the block raises."""

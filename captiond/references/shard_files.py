@@ -8,16 +8,24 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from captiond.bulk.manifests import COLUMN, NO_PYARROW
-from captiond.bulk.references import bucket_store, first_line, is_object, local_path, split_object
 from captiond.errors import SettingsError, StorageFailed
+from captiond.references.addresses import (
+    bucket_store,
+    first_line,
+    is_object,
+    local_path,
+    split_object,
+)
+from captiond.references.manifests import COLUMN, NO_PYARROW
 from captiond.store.shards import Form
 
+PLACE = ".captiond-import"  # a file in a folder of results, with the id of its import
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -32,7 +40,7 @@ def as_parquet(rows: Rows) -> bytes:
     import pyarrow as pa
     from pyarrow.parquet import write_table
 
-    from captiond.bulk.result_tables import result_columns, valid_text
+    from captiond.references.result_tables import result_columns, valid_text
 
     addresses = pa.array([valid_text(row[COLUMN]) for row in rows], type=pa.string())
     file = io.BytesIO()
@@ -70,6 +78,34 @@ class ShardFiles:
     def name(self, number: int) -> str:
         return f"part-{number:07}.{self._form}"
 
+    def mark_place(self, import_id: str) -> None:
+        """Let `check_place` recognise the place. In object storage, nothing is needed for that.
+
+        Raises:
+            StorageFailed: it cannot be written to.
+        """
+        if not is_object(self._output):
+            with as_storage_error(self._output):
+                replace_file(local_path(self._output) / PLACE, import_id.encode())
+
+    def check_place(self, import_id: str) -> None:
+        """Check that this machine has the folder that was marked, and not another one of its name.
+
+        Raises:
+            StorageFailed: it has not. Results would be on one machine, and missing on the others.
+        """
+        if is_object(self._output):
+            return
+        try:
+            mark = (local_path(self._output) / PLACE).read_text("utf-8", "replace")
+        except OSError as error:
+            raise StorageFailed(
+                f"{self._output}: not the folder of {import_id}, which all machines have to share: "
+                f"{PLACE}: {error.strerror}"
+            ) from error
+        if mark != import_id:
+            raise StorageFailed(f"{self._output}: the folder of {mark}, not of {import_id}")
+
     def write(self, number: int, rows: Rows) -> None:
         """Write the results of a shard. They are on disk, or stored, on return.
 
@@ -77,13 +113,11 @@ class ShardFiles:
             StorageFailed: they are not.
         """
         content = WRITERS[self._form](rows)
-        try:
+        with as_storage_error(self._output):
             if is_object(self._output):
                 self._put(self.name(number), content)
             else:
                 replace_file(local_path(self._output) / self.name(number), content)
-        except OSError as error:
-            raise StorageFailed(f"{self._output}: {error.strerror or error}") from error
 
     def read(self, number: int) -> list[dict[str, Any]]:
         """Return the results of a shard.
@@ -91,10 +125,8 @@ class ShardFiles:
         Raises:
             StorageFailed: they cannot be read.
         """
-        try:
+        with as_storage_error(self._output):
             return READERS_OF[self._form](self._content(self.name(number)))
-        except OSError as error:
-            raise StorageFailed(f"{self._output}: {error.strerror or error}") from error
 
     def _content(self, name: str) -> bytes:
         if not is_object(self._output):
@@ -118,6 +150,15 @@ class ShardFiles:
 
     def _key(self, name: str) -> tuple[str, str]:
         return split_object(f"{self._output}/{name}")
+
+
+@contextmanager
+def as_storage_error(output: str) -> Iterator[None]:
+    """Turn an error of the file system into one that names the place."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"{output}: {error.strerror or error}") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:
