@@ -202,6 +202,17 @@ class Service:
 
         return wait_for(finished, f"the end of {task_id}", seconds=seconds)
 
+    @contextmanager
+    def caching(self) -> Iterator[None]:
+        """Wait at the end of the block until a caption of the block is in the cache.
+
+        It is stored after it was answered.
+        """
+        captions = "SELECT count(*) FROM captions"
+        before = query(self.data, captions)
+        yield
+        wait_for(lambda: query(self.data, captions) > before, "a caption in the cache")
+
     def stop(self) -> int:
         """Send SIGTERM, wait for the end, and return the exit code."""
         self.process.send_signal(signal.SIGTERM)
