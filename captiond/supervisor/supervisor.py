@@ -7,8 +7,8 @@ It imports neither torch nor an HTTP server. Its parts:
 - `changes`: which tasks have changed, for the web processes.
 - `membership`, `peers`, `remote_model`, `remote_clients`: the other nodes that share the database.
 - `health`, `statusboard`, `watch`, `watchdog`: what the service can do now, and what is hung.
-- `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`, `prefixowner`: webhooks,
-  keys, the deletion of expired data, and the spool.
+- `courier`, `keyring`, `retention`, `steadyclock`, `spoolusage`, `cleaner`, `prefixowner`:
+  webhooks, keys, the deletion of expired data, and the spool.
 - `gauges`, `processfigures`, `scrapes`, `metricsfile`: metrics.
 """
 
