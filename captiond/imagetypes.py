@@ -62,9 +62,8 @@ OTHER_FILES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a pointer of Git LFS instead of the file itself"),
     (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
 )
-# Images that a program has changed as if they were text, and images as text. No viewer shows them.
+# Images that a program has changed as if they were text. No viewer shows them.
 CHANGED = "an image that was changed as if it were text; send the original file"
-AS_TEXT = "an image as Base64 text; send the file itself"
 SPOILED_FILES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG", CHANGED),  # with other line breaks
     (b"\tPNG", CHANGED),  # with 7 bits
@@ -72,11 +71,6 @@ SPOILED_FILES: tuple[tuple[bytes, str], ...] = (
     (b"\xc3\xbf\xc3\x98\xc3\xbf", CHANGED),
     (b"\xef\xbf\xbdPNG", CHANGED),  # what is not UTF-8 is replaced
     (3 * b"\xef\xbf\xbd", CHANGED),
-    (b"data:image/", AS_TEXT),
-    (b"iVBORw0KGgo", AS_TEXT),
-    (b"/9j/", AS_TEXT),
-    (b"R0lGOD", AS_TEXT),
-    (b"UklGR", AS_TEXT),
 )
 BLANKS = b" \t\r\n"
 SVG = re.compile(

@@ -21,6 +21,7 @@ from captiond.errors import (
     ReferenceUnreadable,
     SettingsError,
 )
+from captiond.sizes import shown_size
 from captiond.spool.bucket_errors import reason_of
 from captiond.spool.bucket_retries import RETRIES
 
@@ -132,4 +133,4 @@ class ReferenceReader:
     def check(self, size: int) -> None:
         """Return if an image may have so many bytes. Raises FileTooLarge."""
         if size > self._most_bytes:
-            raise FileTooLarge(f"the file is over {self._most_bytes} bytes")
+            raise FileTooLarge(f"the file is over {shown_size(self._most_bytes)}")

@@ -1,7 +1,10 @@
 """The generated files: what formats can store, in all combinations that people meet."""
 
+import subprocess
+import tempfile
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -63,3 +66,13 @@ def xmp(orientation: int) -> bytes:
         '<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
         f'tiff:Orientation="{orientation}"/></rdf:RDF></x:xmpmeta>'
     ).encode()
+
+
+def by_program(source: bytes, suffix: str, *command: str, source_suffix: str = ".png") -> bytes:
+    """Return what a program makes of a file. {in} and {out} stand for the files."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = {"in": f"{folder}/in{source_suffix}", "out": f"{folder}/out{suffix}"}
+        Path(names["in"]).write_bytes(source)
+        filled = [part.format(**names) for part in command]
+        subprocess.run(filled, check=True, capture_output=True, timeout=120)
+        return Path(names["out"]).read_bytes()

@@ -1,17 +1,14 @@
 """Generated AVIF, HEIC, JPEG 2000 and JPEG XL files, raw files, and kinds that are refused."""
 
 import struct
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from captiond.decoding.files.iso_boxes import boxes
 from tests.pictures.gain_maps import JOINED, gain_map, jpegs_with_gain_maps, with_gain_map
-from tests.pictures.generated import Generated, encoded, exif, turned
+from tests.pictures.generated import Generated, by_program, encoded, exif, turned
 from tests.pictures.generated_common import (
     ALPHA,
     GREY,
@@ -42,16 +39,6 @@ def generated_modern() -> Iterator[Generated]:
     yield from gain_maps()
     yield from jp2s()
     yield from jxls()
-
-
-def by_program(source: bytes, suffix: str, *command: str, source_suffix: str = ".png") -> bytes:
-    """Return what a program makes of a file. {in} and {out} stand for the files."""
-    with tempfile.TemporaryDirectory() as folder:
-        names = {"in": f"{folder}/in{source_suffix}", "out": f"{folder}/out{suffix}"}
-        Path(names["in"]).write_bytes(source)
-        filled = [part.format(**names) for part in command]
-        subprocess.run(filled, check=True, capture_output=True, timeout=120)
-        return Path(names["out"]).read_bytes()
 
 
 def sixteen_bits() -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms
 
-from tests.pictures.generated import Generated, encoded, turned
+from tests.pictures.generated import Generated, by_program, encoded, turned
 from tests.pictures.sample import grey_profile, in_space, picture, rgb_profile, with_alpha
 from tests.pictures.tiff_writer import (
     BLACK_IS_ZERO,
@@ -23,6 +23,7 @@ from tests.pictures.tiff_writer import (
     scaled,
     tiff,
 )
+from tests.pictures.viewer import VIPS
 
 UNSPECIFIED, ASSOCIATED, UNASSOCIATED = 0, 1, 2
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -184,5 +185,11 @@ def by_pillow() -> Iterator[Generated]:
     for compression in ("group3", "group4", "tiff_ccitt"):
         content = encoded(picture().convert("1"), "TIFF", compression=compression)
         yield Generated("TIFF compression", f"1 {compression}.tif", content)
+    for options in ((), ("--tile",), ("--bigtiff",)):
+        for source in (picture(), with_alpha()):
+            command = (VIPS, "tiffsave", "{in}", "{out}", "--compression", "webp", *options)
+            content = by_program(encoded(source, "PNG"), ".tif", *command)
+            name = f"{source.mode} WebP {' '.join(options)}.tif"
+            yield Generated("TIFF compression", name, content)
     content = encoded(picture().convert("YCbCr"), "TIFF")
     yield Generated("TIFF compression", "YCbCr.tif", content)

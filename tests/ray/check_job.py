@@ -86,7 +86,8 @@ def test_a_job_on_a_cluster_writes_lines_of_json(photos: Path, tmp_path: Path) -
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        start = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+        # The program `ray` names the Python that it was installed for, which may have moved.
+        start = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
         cluster = subprocess.Popen(
             [*start, "--port", port, "--num-cpus", "2", "--include-dashboard", "false"],
             stdout=subprocess.PIPE,

@@ -133,9 +133,7 @@ def test_many_floats_below_0_are_stretched() -> None:
     check_same(tiff(scaled(300 * values_of(picture()) - 100, layout), layout), picture())
 
 
-@pytest.mark.parametrize(
-    ("number", "name"), [(34887, "LERC"), (50001, "WebP"), (33005, "JPEG 2000"), (999, "999")]
-)
+@pytest.mark.parametrize(("number", "name"), [(34887, "LERC"), (33005, "JPEG 2000"), (999, "999")])
 def test_a_compression_that_is_not_read_is_refused_by_its_name(number: int, name: str) -> None:
     content = encoded(picture(), "TIFF", compression="tiff_lzw")
     entry = b"\x03\x01\x03\0\1\0\0\0"

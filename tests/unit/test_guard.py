@@ -227,7 +227,7 @@ async def test_bytes_of_bodies(store: Engine, tmp_path: Path) -> None:
         large = {"image": ("a.png", PNG + bytes(2**20))}
         response = await web.client.post("/caption", files=large)
         assert never_accepted(response, 413, "client_body_too_large")
-        assert "over 1048576 bytes" in response.json()["detail"]
+        assert "over 1 MiB (1048576 bytes)" in response.json()["detail"]
 
         async def chunks() -> AsyncIterator[bytes]:
             yield HEAD
@@ -240,7 +240,9 @@ async def test_bytes_of_bodies(store: Engine, tmp_path: Path) -> None:
         half = {"image": ("a.png", PNG + bytes(2**19))}
         first = asyncio.create_task(web.client.post("/caption", files=half))
         ask: Ask = await web.message(Ask)
-        assert limited(await web.client.post("/caption", files=half), "1048576 bytes of bodies")
+        assert limited(
+            await web.client.post("/caption", files=half), "1 MiB (1048576 bytes) in request bodies"
+        )
         web.channel.send(Answer(ask.ticket, CAPTION))
         assert (await first).status_code == 200
         assert (await captioned(web)).status_code == 200

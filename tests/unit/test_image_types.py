@@ -49,9 +49,6 @@ FILES = {
     "changed as if it were text": b"\x89PNG\n\x1a\n",
     "changed as if it were text ": JPEG_HEAD.decode("latin-1").encode(),
     " changed as if it were text": JPEG_HEAD.decode(errors="replace").encode(),
-    "as Base64 text": b64encode(JPEG_HEAD),
-    " as Base64 text": b64encode(b"\x89PNG\r\n\x1a\n"),
-    "as Base64 text ": b"data:image/gif;base64,R0lGOD",
 }
 
 

@@ -164,7 +164,7 @@ async def test_a_bad_image_spoils_no_other(web: WebProcess) -> None:
         ("data:text/plain;base64,QQ==", "not_an_image", "text/plain"),
         ("QUJD", "not_an_image", ""),
         ("", "empty_image", ""),
-        (LARGE, "file_too_large", "over 2000 bytes"),
+        (LARGE, "file_too_large", "over 1.953 KiB (2000 bytes)"),
         ({"path": "../x"}, "path_refused", ""),
     ]
     for image, code, reason in bad:

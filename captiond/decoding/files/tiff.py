@@ -20,6 +20,7 @@ from captiond.decoding.files.directory import (
 from captiond.decoding.files.plain import UPRIGHT, PlainFile
 from captiond.decoding.files.sample_layout import Photometric, SampleFormat, SampleLayout
 from captiond.decoding.files.tiff_directory import number_entry, part_of, with_directory
+from captiond.decoding.webp_parts import MODES, memory_of_parts, rows_of_parts
 from captiond.errors import CorruptImage, ImageTypeRefused
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES = 256, 257, 258, 259, 262, 277
@@ -40,15 +41,16 @@ OF_ROWS = {
 }  # fmt: skip
 LISTS = {TILE_OFFSETS, TILE_COUNTS, STRIP_OFFSETS, STRIP_COUNTS}
 UNDEFINED, MAX_METADATA = 7, 1 << 22
-PART_SECONDS = 8e-6  # a strip or a tile, beside its pixels
+PART_SECONDS, WEBP_SECONDS = 8e-6, 1e-4  # a strip or a tile, beside its pixels
 # None, LZW, deflate (two numbers), PackBits, LZMA, Zstandard: they compress rows of bytes.
 BYTE_COMPRESSIONS = {1, 5, 8, 32946, 32773, 34925, 50000}
 # What Pillow reads beside them: CCITT, JPEG (two numbers), and CCITT with rows of whole words.
 OTHER_COMPRESSIONS = {2, 3, 4, 6, 7, 32771}
+WEBP = 50001  # captiond decompresses it
 UNREAD_COMPRESSIONS = {
     22610: "JPEG XR", 32766: "NeXT", 32809: "ThunderScan", 32909: "PixarLog", 33003: "JPEG 2000",
     33004: "JPEG 2000", 33005: "JPEG 2000", 34661: "JBIG", 34676: "SGI Log", 34677: "SGI Log",
-    34712: "JPEG 2000", 34887: "LERC", 34933: "PNG", 34934: "JPEG XR", 50001: "WebP",
+    34712: "JPEG 2000", 34887: "LERC", 34933: "PNG", 34934: "JPEG XR",
     50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 KNOWN_COLOURS, FORMATS = set(map(int, Photometric)), set(map(int, SampleFormat))
@@ -77,17 +79,21 @@ def plain_tiff(content: bytes) -> PlainFile:
     width, height = directory.number(WIDTH), directory.number(HEIGHT)
     if width < 1 or height < 1:
         raise CorruptImage("the image has no size")
-    check_compression(directory.number(COMPRESSION, 1))
-    layout = layout_of(directory, width, height)
+    compression = directory.number(COMPRESSION, 1)
+    check_compression(compression)
+    is_webp = compression == WEBP
+    layout = webp_layout(directory) if is_webp else layout_of(directory, width, height)
     count = part_count(directory, width, height)
-    planes = partial(plane_files, content, directory, layout) if layout else None
+    files = rows_of_parts if is_webp else plane_files
+    planes = partial(files, content, directory, layout) if layout else None
     return PlainFile(
         content=b"" if layout else with_directory(content, directory, needed_entries(directory)),
+        format="PPM" if is_webp else "",
         width=width,
         height=height,
-        pixel_bytes=memory_of_samples(layout) if layout else memory_of(directory),
+        pixel_bytes=memory_of_samples(layout, webp=is_webp) if layout else memory_of(directory),
         parts=f"{count} strips or tiles",
-        parts_seconds=count * PART_SECONDS,
+        parts_seconds=count * (WEBP_SECONDS if is_webp else PART_SECONDS),
         orientation=orientation_by(directory),
         profile=directory.value(PROFILE, MAX_METADATA),
         samples=layout,
@@ -97,7 +103,7 @@ def plain_tiff(content: bytes) -> PlainFile:
 
 def check_compression(number: int) -> None:
     """Refuse a file that Pillow would call damaged, because its libtiff cannot decompress it."""
-    if number not in BYTE_COMPRESSIONS | OTHER_COMPRESSIONS:
+    if number not in BYTE_COMPRESSIONS | OTHER_COMPRESSIONS | {WEBP}:
         name = UNREAD_COMPRESSIONS.get(number, f"the unknown method {number}")
         raise ImageTypeRefused(
             f"this is a TIFF image compressed by {name}, which captiond does not read; convert it "
@@ -139,6 +145,20 @@ def layout_of(directory: Directory, width: int, height: int) -> SampleLayout | N
     return with_opacity(layout, extra)
 
 
+def webp_layout(directory: Directory) -> SampleLayout:
+    """Return the layout of an image whose strips or tiles are WebP images.
+
+    Raises:
+        CorruptImage: it is none of the two that WebP has.
+    """
+    number, bits = directory.number(SAMPLES, 1), set(directory.numbers(BITS, MAX_NUMBER))
+    if number not in MODES or bits != {8} or directory.number(PLANES, 1) == 2:
+        raise CorruptImage("WebP has no such samples as the file says")
+    width, height = directory.number(WIDTH), directory.number(HEIGHT)
+    layout = SampleLayout(width, height, number=number, bits=8, photometric=Photometric.RGB)
+    return with_opacity(layout, directory.numbers(EXTRA_SAMPLES, MAX_NUMBER))
+
+
 def is_read_by_pillow(directory: Directory, number: int, bits: set[int], formats: set[int]) -> bool:
     """Return whether Pillow reads these samples rightly, or captiond cannot read them."""
     colours = directory.number(PHOTOMETRIC)
@@ -177,8 +197,10 @@ def with_opacity(layout: SampleLayout, extra: tuple[int, ...]) -> SampleLayout:
     return replace(layout, alpha=has_alpha, premultiplied=extra[:1] == (ASSOCIATED,))
 
 
-def memory_of_samples(layout: SampleLayout) -> float:
+def memory_of_samples(layout: SampleLayout, *, webp: bool) -> float:
     """Return the bytes for each pixel: the rows in Pillow, a strip, and the array."""
+    if webp:
+        return memory_of_parts(layout.number)
     raw = layout.number * layout.bits / 8
     whole = layout.number * layout.array_bytes
     return 3 * raw + (whole if layout.planes or 8 * layout.array_bytes != layout.bits else 0)

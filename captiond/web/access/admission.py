@@ -4,6 +4,7 @@ The limits hold for all web processes together, see `captiond.usage`.
 """
 
 import math
+from collections.abc import Callable
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
@@ -11,6 +12,7 @@ from starlette.types import Message, Receive, Scope
 from captiond.clients import Client
 from captiond.errors import RequestError, TooManyRequests
 from captiond.keys import Limits
+from captiond.sizes import shown_size
 from captiond.usage import ClientUsage, CountedClient, Usage, seconds_until_allowed
 
 SOON = 2  # seconds; Retry-After of limits that end when other requests of the client are finished
@@ -113,7 +115,7 @@ class Admission:
             check_body(self._body_bytes + size, self.limits.body_bytes)
             total = self._counters.total(self._counted)
             limit = self.limits.body_bytes
-            check(total.body_bytes + size, limit, "bytes of bodies", "body_bytes")
+            check(total.body_bytes + size, limit, "in request bodies", "body_bytes", shown_size)
             self._body_bytes += size
             self._counted.usage.body_bytes += size
             self._counters.publish(self._counted)
@@ -140,10 +142,13 @@ class Admission:
             )
 
 
-def check(number: int, limit: int | None, what: str, name: str) -> None:
+def check(
+    number: int, limit: int | None, what: str, name: str, shown: Callable[[int], str] = str
+) -> None:
     """Return if `number` is within the limit; 0 and None are no limit. Raises ClientLimited."""
     if limit and number > limit:
-        raise ClientLimited(f"this client may have {limit} {what}", limit=name, retry_after=SOON)
+        message = f"this client may have {shown(limit)} {what}"
+        raise ClientLimited(message, limit=name, retry_after=SOON)
 
 
 def check_images(number: int, most: int) -> None:
@@ -159,8 +164,9 @@ def check_body(size: int, most: int) -> None:
     """Return if one request may have so many bytes. Raises ClientBodyTooLarge."""
     if size > most:
         raise ClientBodyTooLarge(
-            f"the request is over {most} bytes, which this client may send at once ([clients] "
-            "body_bytes, or body_bytes of its key); send fewer or smaller images in a request"
+            f"the request is over {shown_size(most)}, which this client may send at once "
+            "([clients] body_bytes, or body_bytes of its key); send fewer or smaller images in a "
+            "request"
         )
 
 

@@ -4,6 +4,7 @@ import math
 
 from captiond.config import LimitSettings
 from captiond.errors import QueueFull
+from captiond.sizes import shown_size
 from captiond.store.queueview import Backlog
 
 UNKNOWN_SECONDS = 30  # Retry-After if it is not known how fast images are finished
@@ -31,8 +32,8 @@ def check_queue(backlog: Backlog, new: Backlog, limits: LimitSettings, rate: flo
     if size > 0:
         per_image = max(1.0, backlog.size / backlog.images)
         raise QueueFull(
-            f"images of {backlog.size} bytes wait; at most {limits.queued_bytes} bytes may wait "
-            "([limits] queued_bytes); try again later",
+            f"images of {shown_size(backlog.size)} wait; at most {shown_size(limits.queued_bytes)} "
+            "may wait ([limits] queued_bytes); try again later",
             retry_after=retry_after(size / per_image, rate),
         )
 

@@ -10,6 +10,7 @@ from captiond.jobs import Refused
 from captiond.metrics import FILES_REFUSED
 from captiond.recording import Recorder
 from captiond.request_options import RequestOptions
+from captiond.sizes import shown_size
 from captiond.spool import SpoolWriter
 from captiond.web.uploading.forms import CALLBACK_URL, Form, Upload
 from captiond.web.uploading.multipart import MAX_FILENAME, text
@@ -47,7 +48,7 @@ class FieldPart:
         self._value += data
         most = LONG_FIELDS.get(self._name, MAX_FIELD_BYTES)
         if len(self._value) > most:
-            raise MalformedBody(f"the field {self._name!r} is over {most} bytes")
+            raise MalformedBody(f"the field {self._name!r} is over {shown_size(most)}")
 
     def end(self, form: Form) -> None:
         form.fields[self._name] = self.value
@@ -118,7 +119,7 @@ class FilePart:
             return
         most = self._settings.limits.file_bytes
         if self._writer.size + len(data) > most:
-            self.refuse(FileTooLarge(f"the file is over {most} bytes"))
+            self.refuse(FileTooLarge(f"the file is over {shown_size(most)}"))
         else:
             self._writer.write(data)
 

@@ -6,6 +6,7 @@ from typing import Any
 from captiond.config import LimitSettings
 from captiond.errors import BodyTooLarge
 from captiond.jobs import Refused, SpooledImage
+from captiond.sizes import shown_size
 from captiond.web.uploading.jsonscanner import EACH, Place
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 
@@ -111,4 +112,4 @@ class FormSpec:
 def check_length(length: int, max_bytes: int) -> None:
     """Raise BodyTooLarge if `length` is over `max_bytes`."""
     if length > max_bytes:
-        raise BodyTooLarge(f"the request body is over {max_bytes} bytes")
+        raise BodyTooLarge(f"the request body is over {shown_size(max_bytes)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from captiond.errors import BodyTooLarge, MalformedBody
+from captiond.sizes import shown_size
 
 MAX_DEPTH = 64
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -212,8 +213,8 @@ class JsonScanner:
         here = f"; {shortened(described(members))} is too long" if self._in_string else ""
         places = " or ".join(sorted(map(described, self._places)))
         return (
-            f"the request has more than {self._max_kept} bytes beside its images, which belong in "
-            f"{places}{here}"
+            f"the request has more than {shown_size(self._max_kept)} beside its images, which "
+            f"belong in {places}{here}"
         )
 
     def _push(self, container: Container) -> None:

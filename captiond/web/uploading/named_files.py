@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from captiond.errors import FileTooLarge, PathRefused, StorageFailed
+from captiond.sizes import shown_size
 from captiond.spool import SpoolWriter
 
 FIELD = "path"
@@ -63,7 +64,7 @@ def copy_named(
 def check_size(size: int, limit: int) -> None:
     """Return if a file may have so many bytes. Raises FileTooLarge."""
     if size > limit:
-        raise FileTooLarge(f"the file is over {limit} bytes")
+        raise FileTooLarge(f"the file is over {shown_size(limit)}")
 
 
 def read_piece(file: BinaryIO) -> bytes:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from captiond.config import LimitSettings
 from captiond.errors import BodyTooLarge, NoSpace, SpoolFull
 from captiond.messages import State
+from captiond.sizes import shown_size
 
 RETRY_SECONDS = 30  # until tasks have finished and their files are removed
 # The supervisor measures the spool every five seconds, and object storage every minute. What an
@@ -95,7 +96,8 @@ class SpoolRoom:
         most = self._limits.spool_bytes
         if durable and 0 < most < size:
             raise BodyTooLarge(
-                f"the request is over {most} bytes, the most that may wait ([limits] spool_bytes)"
+                f"the request is over {shown_size(most)}, the most that may wait ([limits] "
+                "spool_bytes)"
             )
 
     def check(self, size: int, *, durable: bool) -> None:
@@ -108,8 +110,9 @@ class SpoolRoom:
             )
         if durable and state.spool_free is not None and taken + size > state.spool_free:
             raise SpoolFull(
-                f"the uploads that wait may take {self._limits.spool_bytes} bytes ([limits] "
-                f"spool_bytes), and {max(0, state.spool_free - taken)} are left; try again later",
+                f"the uploads that wait may take {shown_size(self._limits.spool_bytes)} ([limits] "
+                f"spool_bytes), and {shown_size(max(0, state.spool_free - taken))} are left; try "
+                "again later",
                 retry_after=RETRY_SECONDS,
             )
 
