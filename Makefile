@@ -27,8 +27,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_WITH_TOOLS := $(VENV)/.installed-dev
-# More than cores: tests that start services wait much of their time.
-TEST_PROCESSES ?= 4
+# Each process imports all tests and starts servers of its own, which takes half a minute of a core.
+# Tests that start services wait part of their time, so there is one more than a small machine's cores.
+TEST_PROCESSES ?= 3
 
 .PHONY: install tools run test tests check soak browser-check sidecar-check picture-check metrics-check ray-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
 

@@ -1,8 +1,8 @@
 """Commands of captiond in the test's own process, which saves the second that their imports take.
 
 They are for commands that start no process and change nothing in their own: `db`, `tasks`, `keys`,
-`check` and `config`. Each of these is also run as a program by a test, with
-`tests.service.captiond`.
+`check`, `config`, `caption`, and `tags` with a wrong argument. Each of these is also run as a
+program by a test, with `tests.service.captiond`.
 """
 
 import os

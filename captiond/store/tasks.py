@@ -38,7 +38,6 @@ from captiond.store.locks import lock_tasks
 from captiond.store.patience import repeated
 from captiond.store.replays import find_earlier, own_key
 from captiond.store.results import (
-    is_storable,
     options_text,
     result_text,
     storable,
@@ -364,8 +363,6 @@ async def owner_of(engine: Engine, task_id: str) -> str | None:
     Raises:
         StoreError: It cannot be read now.
     """
-    if not is_storable(task_id):
-        return None
     query = select(TaskRow.client).where(TaskRow.id == task_id)
     async with looking_up(engine) as connection:
         return (await connection.execute(query)).scalar_one_or_none()

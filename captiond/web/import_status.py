@@ -8,6 +8,8 @@ import time
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from captiond.errors import ImportNotFound
+from captiond.store.results import is_storable
 from captiond.store.shards import cancel_import as cancel_in_store
 from captiond.store.shards import newest_imports, read_import
 from captiond.web.async_tasks.status_response import number_of
@@ -32,12 +34,20 @@ async def list_imports(request: Request) -> Response:
 
 async def show_import(request: Request) -> Response:
     """Return one import."""
-    state = await read_import(services_of(request).engine, request.path_params["import_id"])
+    state = await read_import(services_of(request).engine, import_id_of(request))
     return JSONResponse(import_item(state), headers=NOT_STORED)
 
 
 async def cancel_import(request: Request) -> Response:
     """Cancel an import, and return it. Processes that work at it notice within seconds."""
-    engine, import_id = services_of(request).engine, request.path_params["import_id"]
+    engine, import_id = services_of(request).engine, import_id_of(request)
     await cancel_in_store(engine, import_id, time.time())
     return await show_import(request)
+
+
+def import_id_of(request: Request) -> str:
+    """Return the id that a request names. Raises ImportNotFound if no import can have it."""
+    import_id: str = request.path_params["import_id"]
+    if not is_storable(import_id):  # PostgreSQL would refuse the statement
+        raise ImportNotFound("there is no such import")
+    return import_id

@@ -64,6 +64,7 @@ DISK, KILLS, POISON, CLIENTS = (
 )
 RESTARTS, SHARING = (f"tests/unit/test_postgres_{name}.py -k " for name in ("restarts", "sharing"))
 NODES = "tests/unit/test_nodes.py -k "
+REMOTE = "tests/unit/test_remote_images.py -k "
 CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
@@ -104,13 +105,13 @@ GUARDS = (
     Guard("file-of-an-uncertain-task", uncaught, "tests/unit/test_acceptance.py -k may_have_been"),
     Guard("repeat-after-conflict", uncaught, SHARING + "deadlock"),
     # ---------------------------------------------------------------- several nodes
-    Guard("attempt-fence-of-asks", without_argument, NODES + "own_late_result"),
+    Guard("attempt-fence-of-asks", without_argument, REMOTE + "own_late_result"),
     Guard("deliveries-of-one-node", value("update(DeliveryRow)"), NODES + "called_by_one_node"),
-    Guard("lost-asks-sent-again", remove, NODES + "sent_again"),
+    Guard("lost-asks-sent-again", remove, REMOTE + "sent_again"),
     Guard("lost-claims-dropped", never, NODES + "lost_lease"),
     Guard("nodes-without-common-uploads", never, NODES + "uploads_of_others"),
-    Guard("poll-for-lost-answers", value("asyncio.timeout(None)"), NODES + "sent_again"),
-    Guard("poll-for-lost-asks", value("asyncio.timeout(None)"), NODES + "without_a_notice"),
+    Guard("poll-for-lost-answers", value("asyncio.timeout(None)"), REMOTE + "sent_again"),
+    Guard("poll-for-lost-asks", value("asyncio.timeout(None)"), REMOTE + "without_a_notice"),
     Guard("tasks-locked-before-results", remove, SHARING + "revisions"),
     Guard("no-copy-of-a-running-service", never, "tests/unit/test_moving.py -k in_use"),
     Guard("copies-compared", never, "tests/unit/test_moving.py -k differs"),

@@ -26,6 +26,7 @@ from captiond.client import (
     ServiceUnreachable,
     WaitTimeout,
 )
+from tests.commands import command
 from tests.conftest import png
 from tests.service import (
     DATA,
@@ -248,7 +249,7 @@ def test_the_asynchronous_client_does_the_same(service: Service) -> None:
 
 
 def test_a_key_is_sent(tmp_path: Path) -> None:
-    created = captiond("keys", "create", "tester", "--data-dir", "data", cwd=tmp_path)
+    created = command("keys", "create", "tester", "--data-dir", "data", cwd=tmp_path)
     with running_without_model(tmp_path / "data") as service:
         with Captiond(service.url, key=created.stdout.strip()) as client:
             assert client.submit([png(1)]).report().status == "PENDING"
@@ -265,7 +266,7 @@ def test_the_command_line_can_use_a_service(service: Service, tmp_path: Path) ->
     paths = ("in", str(bad), "gone.png")
     run = ("caption", "--url", service.url, "--sidecar", "xmp", *paths)
     by_service = captiond(*run, cwd=tmp_path)
-    here = captiond("caption", "--model", MODEL, *paths, cwd=tmp_path, **ONE_THREAD)
+    here = command("caption", "--model", MODEL, *paths, cwd=tmp_path, **ONE_THREAD)
     assert (by_service.returncode, by_service.stderr) == (1, "")
     assert results_without_scores(by_service.stdout) == results_without_scores(here.stdout)
     assert b"a black cat" in (tmp_path / "in" / "black_cat.jpg.xmp").read_bytes()
@@ -287,14 +288,14 @@ def test_the_command_line_says_what_is_wrong_with_a_service(
     service: Service, tmp_path: Path
 ) -> None:
     picture, key = str(DATA / "red_circle.png"), tmp_path / "key"
-    wrong = captiond("caption", "--url", f"{service.url}/nothing", picture, cwd=tmp_path)
+    wrong = command("caption", "--url", f"{service.url}/nothing", picture, cwd=tmp_path)
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("captiond: ")
     assert len(wrong.stderr.splitlines()) == 1
-    both = captiond("caption", "--url", service.url, "--model", "x", picture, cwd=tmp_path)
+    both = command("caption", "--url", service.url, "--model", "x", picture, cwd=tmp_path)
     assert both.returncode == 2
     assert "--model cannot be combined with --url" in both.stderr
-    none = captiond("caption", "--url", service.url, "--key-file", str(key), picture, cwd=tmp_path)
+    none = command("caption", "--url", service.url, "--key-file", str(key), picture, cwd=tmp_path)
     assert none.returncode == 2
     assert str(key) in none.stderr
 

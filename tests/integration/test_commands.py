@@ -40,7 +40,7 @@ def test_a_bad_file_spoils_no_other_and_the_exit_code_tells(tmp_path: Path) -> N
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"no image")
     files = (str(bad), "gone.png", SCENE)
-    result = captiond("caption", "--model", MODEL, "--json", *files, cwd=tmp_path, **ONE_THREAD)
+    result = command("caption", "--model", MODEL, "--json", *files, cwd=tmp_path, **ONE_THREAD)
     found = json.loads(result.stdout)
     assert [entry.get("code") for entry in found] == ["not_an_image", "unreadable_file", None]
     assert found[2]["caption"] == CAPTIONS["boat_and_sun.png"]
@@ -76,7 +76,7 @@ def read_terminal(descriptor: int) -> str:
 
 
 def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
-    result = captiond("caption", "--model", "/nowhere", SCENE, cwd=tmp_path)
+    result = command("caption", "--model", "/nowhere", SCENE, cwd=tmp_path)
     assert result.returncode == 1
     assert result.stderr.startswith("captiond: /nowhere: no model there; ")
     offline = {"HF_HUB_OFFLINE": "1"}
@@ -135,7 +135,7 @@ def test_file_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
 
 def test_a_folder_without_images_is_pointed_out(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    result = captiond("caption", "--model", MODEL, "--json", "empty", cwd=tmp_path)
+    result = command("caption", "--model", MODEL, "--json", "empty", cwd=tmp_path)
     assert (result.returncode, result.stdout) == (1, "[]\n")
     assert result.stderr == "captiond: no images in empty\n"
     terminal = command("caption", "empty", "-o", "all.csv", cwd=tmp_path, FORCE_COLOR="1").stderr

@@ -20,7 +20,7 @@ SLOW = {"num_beams": "8", "max_new_tokens": "40", "min_new_tokens": "40"}
 SOON = {"CAPTIOND_SERVER__SHUTDOWN_SECONDS": "3"}
 # So many batches that a task is stopped in the middle.
 SMALL_BATCHES = {"CAPTIOND_MODEL__BATCH_SIZE": "2"}
-IMAGES = 24
+IMAGES = 40
 NUMBERS = count()
 
 
@@ -82,7 +82,7 @@ def test_a_client_goes_on_after_a_restart(data: Path) -> None:
     """Whatever happens to the supervisor, the streams end, and no result is lost or doubled."""
     followed_tasks: list[tuple[str, list[ServerEvent]]] = []
     for end in ("kill", "stop", ""):
-        with running(data, *TWO, **PATIENT, **SOON, **SMALL_BATCHES) as service:
+        with running(data, **PATIENT, **SOON, **SMALL_BATCHES) as service:
             for task_id, before in followed_tasks[-1:]:
                 with followed(service.client, task_id, before[-1].id) as events:
                     after = [*events]

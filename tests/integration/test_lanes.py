@@ -8,8 +8,8 @@ from typing import Any
 from tests.conftest import png
 from tests.service import Service, query, running, wait_for
 
-BACKLOG, FILES = 1000, 100
-ASKED = 20
+BACKLOG, FILES = 500, 100
+ASKED = 10
 SIDE = 93  # pixels; no other test has images of this size, whose captions might be known
 LARGE_BATCHES = {"CAPTIOND_MODEL__BATCH_SIZE": "32"}
 

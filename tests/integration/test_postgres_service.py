@@ -51,10 +51,15 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A service for all tests after which it works as before. At its end, nothing is lost."""
+def served(
+    server: PostgresServer, s3: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A service for all tests after which it works as before. At its end, nothing is lost.
+
+    Its uploads are in object storage, so that others can share its database.
+    """
     name, data = server.create_database(), tmp_path_factory.mktemp("served") / "data"
-    settings = {**on(server, name), "CAPTIOND_DATABASE__CONNECT_SECONDS": "1"}
+    settings = {**on(server, name), **s3.environ(), "CAPTIOND_DATABASE__CONNECT_SECONDS": "1"}
     with running(data, **settings) as service:
         made = Served(service, name)
         yield made
@@ -116,19 +121,17 @@ def test_a_service_outlives_a_server_that_is_away(server: PostgresServer, served
 
 
 def test_two_services_share_a_database(
-    server: PostgresServer, name: str, s3: S3Server, tmp_path: Path
+    server: PostgresServer, served: Served, s3: S3Server, tmp_path: Path
 ) -> None:
     """A task is claimed by whichever service has a model, and each image by one of them."""
-    shared = {**on(server, name), **s3.environ()}
-    with (
-        running_without_model(tmp_path / "one", **shared) as one,
-        running(tmp_path / "two", **shared) as two,
-    ):
-        spools = [tmp_path / each / "spool" for each in ("one", "two")]
-        task = send(two, 0, 3)
-        assert captions(two.finished(task)) == [True] * 3
+    shared = {**on(server, served.name), **s3.environ()}
+    with running_without_model(tmp_path / "one", **shared) as one:
+        task = served.send(400, 3)
+        assert captions(served.service.finished(task)) == [True] * 3
         assert one.task(task)["status"] == "COMPLETED"
+        spools = [tmp_path / "one" / "spool", served.service.data / "spool"]
         assert [list(spool.iterdir()) for spool in spools] == [[], []]
+        assert one.stop() == 0
 
 
 def test_commands_use_the_server(server: PostgresServer, name: str, data: Path) -> None:

@@ -129,14 +129,18 @@ def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:
     root = Path(package.__file__).parents[1]
     for folder in ("captiond", "migrations"):
         shutil.copytree(root / folder, tmp_path / folder)
-    with running(tmp_path / "data", "--reload", PYTHONPATH=str(tmp_path)) as service:
-        (tmp_path / "captiond" / "jobs.py").touch()
+    with Service(tmp_path / "data", "--reload", PYTHONPATH=str(tmp_path)) as service:
+
+        def noticed() -> bool:  # the first times it may not look yet
+            (tmp_path / "captiond" / "jobs.py").touch()
+            return bool(service.logged("code_changed"))
+
+        wait_for(noticed, "the change of the code")
         second = service.wait_for_entries("listening", 2)[1]["url"]
-        assert service.logged("code_changed")
-        wait_for(lambda: is_ready(second), "a ready model")
+        wait_for(lambda: is_alive(second), "the service that was started again")
 
 
-def is_ready(url: str) -> bool:
+def is_alive(url: str) -> bool:
     with contextlib.suppress(httpx.TransportError):
-        return http_client().get(f"{url}/readyz").status_code == 200
+        return http_client().get(f"{url}/livez").status_code == 200
     return False

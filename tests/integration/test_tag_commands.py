@@ -12,6 +12,7 @@ import pytest
 import spacy
 
 from captiond.processes.box import missing_parts
+from tests.commands import command
 from tests.patience import PATIENCE
 from tests.tagging import add_german_words
 
@@ -118,10 +119,10 @@ def test_settings_are_tried_by_flags_and_by_a_file(tmp_path: Path) -> None:
 def test_a_wrong_argument_is_reported(
     tmp_path: Path, arguments: tuple[str, ...], status: int, told: str
 ) -> None:
-    done = run("tags", *arguments, cwd=tmp_path)
+    done = command("tags", *arguments, cwd=tmp_path)
     assert done.returncode == status
-    assert told in done.stderr.decode()
-    assert b"Traceback" not in done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_closed_pipe_and_ctrl_c_end_it_quietly(tmp_path: Path) -> None:
@@ -189,8 +190,8 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
         fr = "broken"
         """
     )
-    done = run("check", "--port", "0", cwd=tmp_path)
-    *lines, last = done.stdout.decode().splitlines()
+    done = command("check", "--port", "0", cwd=tmp_path)
+    *lines, last = done.stdout.splitlines()
     told = dict(line.split(": ", 1) for line in lines)
     assert done.returncode == 1
     assert [part.split(maxsplit=1) for part in told] == [
@@ -217,6 +218,6 @@ def test_each_wrong_part_is_reported_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_wrong_setting_is_reported_before_any_part(tmp_path: Path) -> None:
-    done = run("check", cwd=tmp_path, CAPTIOND_TAGS__MIN_LENGTH="0")
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert b"environment: CAPTIOND_TAGS__MIN_LENGTH = '0'" in done.stderr
+    done = command("check", cwd=tmp_path, CAPTIOND_TAGS__MIN_LENGTH="0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "environment: CAPTIOND_TAGS__MIN_LENGTH = '0'" in done.stderr

@@ -27,6 +27,7 @@ from captiond.store import tasks
 from captiond.store.engine import make_engine
 from captiond.supervisor.cleaner import SpoolCleaner
 from tests.conftest import png
+from tests.faults.harness import SOAK
 from tests.nodes.cable import Cable, cable_to
 from tests.postgres import PORT, ROLE, PostgresServer, postgres_server
 from tests.receiver import Receiver
@@ -50,6 +51,7 @@ SETTINGS = {
 ENDED = "('COMPLETED', 'FAILED', 'CANCELLED')"
 OPEN_IMAGES = f"SELECT count(*) FROM images WHERE status NOT IN {ENDED}"
 MOST_OPEN = 40  # images, so that a run ends
+PAUSE = 0.05 if SOAK else 0.2  # seconds between two requests of a client
 
 
 @dataclass
@@ -242,14 +244,14 @@ class Load:
             self.ledger.accepted[response.json()["task_id"]] = hashes
 
     def _hold_back(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(PAUSE):
             if self._cluster.query(OPEN_IMAGES)[0][0] < MOST_OPEN:
                 return
 
     def _interactive(self) -> None:
         rng = random.Random(self._rng.random())
         with http_client(timeout=30) as client:
-            while not self._stop.wait(0.05):
+            while not self._stop.wait(PAUSE):
                 image = ("one.png", png(next(self._numbers)))
                 url = rng.choice(self._urls())
                 try:

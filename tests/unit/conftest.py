@@ -107,3 +107,11 @@ async def store(store_address: DatabaseAddress) -> AsyncIterator[Engine]:
         yield engine
     finally:
         await engine.dispose()
+
+
+@pytest.fixture
+async def there(store_address: DatabaseAddress) -> AsyncIterator[Engine]:
+    """The database as another node sees it."""
+    engine = make_engine(store_address)
+    yield engine
+    await engine.dispose()

@@ -14,17 +14,14 @@ from captiond.client_settings import ClientSettings
 from captiond.clients import Client
 from captiond.jobs import Captioned
 from captiond.keys import Key, Limits, Scope, digest_of, new_secret
-from captiond.messages import Answer, Ask, Keys
-from captiond.processes.channel import Channel
-from captiond.processes.start import SPAWN
+from captiond.messages import Answer, Ask
 from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.web.access.allowances import within_share
 from captiond.web.operation import Operation
 from captiond.web.operations import OPERATIONS
-from captiond.web.supervisor_client import SupervisorClient
 from tests.answers import BY_NAME, check, code_of, path_of
-from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
+from tests.unit.webprocess import PNG, WebProcess, web_process
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -365,35 +362,6 @@ async def test_each_client_has_its_own_idempotency_keys(web: WebProcess) -> None
     second = await make_task(web, **bearer(other), **own)
     assert second != first
     assert await make_task(web, **bearer(other), **own) == second
-
-
-# ---------------------------------------------------------------- processes and logs
-
-
-async def test_a_web_process_lets_nobody_in_before_it_has_the_keys() -> None:
-    theirs, ours = SPAWN.Pipe(duplex=True)
-    channel, supervisor = await Channel.open(theirs), SupervisorClient(await Channel.open(ours))
-    required = [supervisor.keys.required]
-    listening = asyncio.create_task(supervisor.listen())
-    waiting = asyncio.create_task(supervisor.keys_received())
-    channel.send(HEALTHY)
-    while supervisor.state != HEALTHY:  # noqa: ASYNC110 - it has no event
-        await asyncio.sleep(0)
-    assert not waiting.done()
-    channel.send(Keys())
-    await waiting
-    assert [*required, supervisor.keys.required] == [True, False]
-    channel.close()
-    await listening
-
-
-async def test_a_web_process_whose_supervisor_has_gone_does_not_wait_for_keys() -> None:
-    theirs, ours = SPAWN.Pipe(duplex=True)
-    channel, supervisor = await Channel.open(theirs), SupervisorClient(await Channel.open(ours))
-    channel.close()
-    await supervisor.listen()
-    await supervisor.keys_received()
-    assert supervisor.closed.is_set()
 
 
 async def test_the_log_has_the_name_of_a_key_and_never_the_key(web: WebProcess) -> None:

@@ -125,6 +125,22 @@ async def test_a_body_that_makes_no_sense_is_refused(
     assert list(web.spool.iterdir()) == []
 
 
+# ---------------------------------------------------------------- ids
+
+
+@pytest.mark.only_on("sqlite", "postgresql")
+@pytest.mark.parametrize("id_", ["t%00", "%ff", "%ed%a0%80", "%F0%9F%90%88", "a" * 5000, "'"])
+async def test_an_id_that_no_row_can_have_is_not_found(web: WebProcess, id_: str) -> None:
+    """PostgreSQL refuses statements with some characters that SQLite takes."""
+    named = [each for each in OPERATIONS if "_id}" in each.path]
+    assert len(named) == 7
+    for operation in named:
+        path = operation.path.replace("{task_id}", id_).replace("{import_id}", id_)
+        response = await web.client.request(operation.method, path)
+        assert response.status_code == 404, (path, response.text)
+        check(operation, response)
+
+
 # ---------------------------------------------------------------- anything
 
 METHODS = ("GET", "POST", "DELETE", "HEAD", "PUT", "OPTIONS", "PATCH", "BREW")

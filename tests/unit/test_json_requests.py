@@ -18,9 +18,6 @@ from captiond.jobs import Captioned, Generation, Options, Outcome
 from captiond.messages import Answer, Ask
 from captiond.store.engine import Engine
 from captiond.tags import Kind, TagOptions
-from captiond.web.async_tasks.callback_url import callback_url_of
-from captiond.web.problems import InvalidRequest
-from captiond.web.uploading.forms import Form
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import PNG, WebProcess, web_process
 
@@ -338,43 +335,6 @@ async def test_json_in_another_charset_is_named(web: WebProcess, charset: str) -
         "/caption", content=json.dumps(BODY).encode(charset), headers=JSON
     )
     assert response.json()["detail"] == "malformed JSON body: it is not in UTF-8"
-
-
-# ---------------------------------------------------------------- fields
-
-
-async def captioned(web: WebProcess, *fields: tuple[str, tuple[str | None, bytes]]) -> Ask:
-    """Post an image and further fields to /caption. Return what was asked for."""
-    files = [("image", ("cat.png", PNG)), *fields]
-    sending = asyncio.create_task(web.client.post("/caption", files=files))
-    ask: Ask = await web.message(Ask)
-    web.channel.send(Answer(ask.ticket, CAPTION))
-    assert (await sending).status_code == 200
-    return ask
-
-
-async def test_an_option_may_come_as_a_file(web: WebProcess) -> None:
-    """curl -F vocabulary=@tags.txt, and a Blob of a browser."""
-    ask = await captioned(
-        web, ("vocabulary", ("tags.txt", b"cat,dog")), ("num_beams", ("blob", b"3"))
-    )
-    assert ask.options.generation is not None
-    assert ask.options.generation.vocabulary == ("cat", "dog")
-    assert ask.options.generation.num_beams == 3
-
-
-async def test_fields_of_others_may_be_many_and_long(web: WebProcess) -> None:
-    """They were ignored by the service that captiond replaces."""
-    many = [("ids", (None, b"7")) for _ in range(300)]
-    ask = await captioned(web, ("metadata", (None, b"{" * 40_000)), *many)
-    assert ask.options == Options(origin=ask.options.origin)
-
-
-def test_an_empty_callback_url_counts_as_absent() -> None:
-    form = Form(fields={"callback_url": " "})
-    assert callback_url_of(form, WebhookSettings()) is None
-    with pytest.raises(InvalidRequest):
-        callback_url_of(Form(fields={"callback_url": ""}, document={}), WebhookSettings())
 
 
 # ---------------------------------------------------------------- tasks

@@ -132,6 +132,7 @@ def encoded(value: object) -> str:
         f"cursor={encoded([float('inf'), 't'])}",
         f"cursor={encoded([1.0, 't', 1])}",
         f"cursor={encoded([1.0, chr(0xD800)])}",
+        f"cursor={encoded([1.0, chr(0)])}",
         f"cursor={encoded({'a': 1})}",
         f"cursor={encoded([1.0, 't'])}=",
         f"cursor={'A' * 1000}",

@@ -5,6 +5,7 @@ from starlette.requests import Request
 from captiond.errors import TaskNotFound
 from captiond.keys import Scope
 from captiond.store import queueview, tasks
+from captiond.store.results import is_storable
 from captiond.web.access.admission import ClientLimited, admission_of, check_images
 from captiond.web.access.guard import key_in
 from captiond.web.access.identity import client_of
@@ -24,6 +25,8 @@ async def check_owner(request: Request, task_id: str) -> None:
         TaskNotFound: the task belongs to another client, or there is no such task.
         StoreError: the database cannot be read now.
     """
+    if not is_storable(task_id):  # PostgreSQL would refuse the statement
+        raise TaskNotFound("Task not found.")
     key = key_in(request)
     if key is None or key.permits(Scope.ADMIN):
         return

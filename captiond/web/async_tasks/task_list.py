@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from captiond.jobs import Status
 from captiond.store.listing import ListPlace, newest_tasks
+from captiond.store.results import is_storable
 from captiond.web.access.ownership import listed_client
 from captiond.web.async_tasks.status_response import number_of
 from captiond.web.problems import InvalidRequest
@@ -79,5 +80,6 @@ def place_of_cursor(cursor: str) -> ListPlace | None:
     match read:
         case [float(created_at), str(task_id)] if math.isfinite(created_at) and task_id.isascii():
             place = ListPlace(created_at, task_id)
-            return place if cursor_of(place) == cursor else None
+            ours = is_storable(task_id) and cursor_of(place) == cursor
+            return place if ours else None
     return None
