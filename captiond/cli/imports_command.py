@@ -118,3 +118,6 @@ def show_imports(states: "list[ImportState]") -> None:
         for each in items
     ]
     print_listing(IMPORT_COLUMNS, rows, sys.stdout)
+    for state in states:
+        if state.problem and not state.status.terminal:
+            print_line(f"{state.id}: {state.problem}", sys.stdout)

@@ -22,6 +22,7 @@ from captiond.errors import (
     SettingsError,
 )
 from captiond.sizes import shown_size
+from captiond.spool.bucket_errors import reason_of
 from captiond.spool.bucket_retries import RETRIES
 
 if TYPE_CHECKING:
@@ -123,9 +124,9 @@ class ReferenceReader:
         except FileNotFoundError as error:
             raise ReferenceUnreadable("there is no such object") from error
         except (PermissionDeniedError, UnauthenticatedError) as error:
-            raise ReferenceUnreadable(first_line(error)) from error
+            raise ReferenceUnreadable(reason_of(error)) from error
         except (BaseError, OSError) as error:
-            raise ReferenceUnavailable(first_line(error)) from error
+            raise ReferenceUnavailable(reason_of(error)) from error
         except SettingsError as error:
             raise ReferenceUnreadable(str(error)) from error
 
@@ -133,8 +134,3 @@ class ReferenceReader:
         """Return if an image may have so many bytes. Raises FileTooLarge."""
         if size > self._most_bytes:
             raise FileTooLarge(f"the file is over {shown_size(self._most_bytes)}")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error of object storage. Later ones show how it came about."""
-    return str(error).strip().partition("\n")[0]

@@ -28,11 +28,11 @@ from captiond.errors import SettingsError
 from captiond.imagetypes import SUFFIXES
 from captiond.references.addresses import (
     bucket_store,
-    first_line,
     is_object,
     local_path,
     split_object,
 )
+from captiond.spool.bucket_errors import reason_of
 
 COLUMN = "uri"
 LISTED_AT_ONCE = 1000  # objects: as many as a page of S3 has
@@ -115,7 +115,7 @@ def rows_of_parquet(source: str, column: str) -> Iterator[str]:
         try:
             table = ParquetFile(file)
         except ArrowInvalid as error:
-            raise SettingsError(f"{source}: {first_line(error)}") from error
+            raise SettingsError(f"{source}: {str(error).splitlines()[0]}") from error
         check_column(source, column, table.schema_arrow.names)
         for batch in table.iter_batches(ROWS_AT_ONCE, columns=[column]):
             yield from (str(value) for value in batch.column(0).to_pylist() if value is not None)
@@ -236,4 +236,4 @@ def as_settings_error(address: str) -> Iterator[None]:
     try:
         yield
     except BaseError as error:
-        raise SettingsError(f"{address}: {first_line(error)}") from error
+        raise SettingsError(f"{address}: {reason_of(error)}") from error

@@ -17,12 +17,12 @@ from typing import Any
 from captiond.errors import SettingsError, StorageFailed
 from captiond.references.addresses import (
     bucket_store,
-    first_line,
     is_object,
     local_path,
     split_object,
 )
 from captiond.references.manifests import COLUMN, NO_PYARROW
+from captiond.spool.bucket_errors import reason_of
 from captiond.store.shards import Form
 
 PLACE = ".captiond-import"  # a file in a folder of results, with the id of its import
@@ -137,7 +137,7 @@ class ShardFiles:
         try:
             return bytes(bucket_store(bucket).get(key).bytes())
         except BaseError as error:
-            raise StorageFailed(f"{self._output}/{name}: {first_line(error)}") from error
+            raise StorageFailed(f"{self._output}/{name}: {reason_of(error)}") from error
 
     def _put(self, name: str, content: bytes) -> None:
         from obstore.exceptions import BaseError
@@ -146,7 +146,7 @@ class ShardFiles:
         try:
             bucket_store(bucket).put(key, content)
         except BaseError as error:
-            raise StorageFailed(f"{self._output}/{name}: {first_line(error)}") from error
+            raise StorageFailed(f"{self._output}/{name}: {reason_of(error)}") from error
 
     def _key(self, name: str) -> tuple[str, str]:
         return split_object(f"{self._output}/{name}")

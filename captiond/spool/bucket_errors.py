@@ -63,15 +63,32 @@ def without_answer(text: str, url: str) -> StorageUnavailable:
             f"{url}: there is no access key, and this machine has no role that gives it one; set "
             "[uploads] credentials, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
-    if untrusted := first(CERTIFICATE, text):
-        why, what = f"its certificate is not trusted ({untrusted})", "[uploads] ca"
-    else:
-        causes = CAUSE.findall(text) or [text.partition("\n")[0].rpartition(" - ")[2]]
-        why, what = causes[-1], "[uploads] endpoint and region, and the network"
+    untrusted = first(CERTIFICATE, text)
+    what = "[uploads] ca" if untrusted else "[uploads] endpoint and region, and the network"
+    why = cause_of(text)
     host = first(HOST, text)
     return StorageUnavailable(
         f"{url}: the storage{f' at {host}' if host else ''} cannot be reached: {why}; check {what}"
     )
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a request failed, in a few words that are the same for the same cause."""
+    text = str(error)
+    response = text.partition(FOR_PROGRAMMERS)[0]
+    if code := first(CODE, response):
+        return code
+    if status := first(STATUS, response):
+        return f"status {status}"
+    return first(KEY_PROVIDER, text) or cause_of(text)
+
+
+def cause_of(text: str) -> str:
+    """Return why a request got no answer, from the text of its error."""
+    if untrusted := first(CERTIFICATE, text):
+        return f"its certificate is not trusted ({untrusted})"
+    causes = CAUSE.findall(text) or [text.strip().partition("\n")[0].rpartition(" - ")[2]]
+    return str(causes[-1])
 
 
 def first(pattern: re.Pattern[str], text: str) -> str:

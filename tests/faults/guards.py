@@ -36,7 +36,7 @@ from tests.faults.guard_changes import (
 from tests.patience import VARIABLE
 
 PROJECT = Path(__file__).parents[2]
-COPIED = ("captiond", "tests", "migrations", "pyproject.toml")
+COPIED = ("captiond", "tests", "migrations", "config", "pyproject.toml")
 IMPATIENT_SECONDS = 60.0  # without the guard, what never comes is waited for in vain
 HELD = PROJECT / "build" / "guards.txt"  # the marks of guards that hold
 MARK = re.compile(r"# guard: ([a-z0-9-]+)")

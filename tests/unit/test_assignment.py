@@ -10,11 +10,13 @@ from sqlalchemy import text
 from captiond.errors import StoreUncertain
 from captiond.jobs import Status
 from captiond.metrics import CLAIMED, IMAGES_FINISHED
-from captiond.store import claims, tasks
+from captiond.shardimages import ShardImage
+from captiond.store import claims, leases, tasks
 from captiond.store.engine import Engine, reading, writing
 from captiond.supervisor.roster import ChildKind
-from tests.unit.supervised import background, spawned, supervised, until
+from tests.unit.supervised import NODE, background, spawned, supervised, until
 from tests.unit.test_deliveries import task
+from tests.unit.test_queued_shards import claimed, queued
 
 pytestmark = pytest.mark.anyio
 
@@ -65,3 +67,14 @@ async def test_claims_whose_answer_was_lost_wait_again(
     async with reading(store) as connection:
         query = text("SELECT count(*) FROM images WHERE status = 'PROCESSING'")
         assert (await connection.execute(query)).scalar_one() == 2
+
+
+async def test_the_shards_of_a_dead_process_wait_again(store: Engine, tmp_path: Path) -> None:
+    await queued(store, "one", [2])
+    async with supervised(tmp_path, store) as parts:
+        owner = leases.owner_of(NODE, "model0-1")
+        claim = (await claimed(store, owner)).claim
+        image = ShardImage("one", claim.number, claim.attempt, 1)
+        await parts.assignment.requeue("model0-1", {}, {image: 3})
+        again = (await claimed(store, owner)).claim
+    assert (again.attempt, again.blamed) == (2, {1: 3})

@@ -13,13 +13,20 @@ from moto.server import ThreadedMotoServer
 from pyarrow.parquet import write_table
 
 from captiond.cli import ray_command
-from captiond.errors import FileTooLarge, ReferenceUnreadable, SettingsError, StorageFailed
+from captiond.errors import (
+    FileTooLarge,
+    ReferenceUnavailable,
+    ReferenceUnreadable,
+    SettingsError,
+    StorageFailed,
+)
 from captiond.references import addresses as references
 from captiond.references import manifests, shard_files
 from captiond.references.addresses import ReferenceReader, bucket_store
 from captiond.references.manifests import addresses
 from captiond.references.result_rows import FIELDS
 from captiond.references.shard_files import ShardFiles
+from captiond.spool.bucket_retries import RETRIES
 from captiond.store.shards import Form
 from tests.commands import command
 
@@ -161,6 +168,17 @@ async def test_objects_are_read_by_their_addresses(bucket: str) -> None:
         await ReferenceReader(4).read_object(f"{bucket}/a b/ü%20.png")
     with pytest.raises(ReferenceUnreadable, match="no such object"):
         await ReferenceReader(5).read_object(f"{bucket}/none.png")
+
+
+@pytest.mark.anyio
+async def test_a_storage_that_is_away_may_come_back(
+    bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message is the same for each image, without times and numbers of attempts."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setitem(RETRIES, "max_retries", 0)
+    with pytest.raises(ReferenceUnavailable, match=r"^Connection refused$"):
+        await ReferenceReader(5).read_object("s3://another/1.png")
 
 
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])

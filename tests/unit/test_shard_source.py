@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from captiond.captioners.families import FAMILIES
 from captiond.config import DataSettings, ImageSettings, ModelSettings, Settings
 from captiond.deaths import BLAME_LIMIT
+from captiond.errors import ReferenceUnavailable
 from captiond.jobs import Status
 from captiond.messages import Begun, Drain, Go, Ready
 from captiond.processes.channel import Channel
@@ -26,7 +28,7 @@ from captiond.shardimages import ShardImage
 from captiond.store import queued_shards, shards
 from captiond.store.engine import Engine, make_engine
 from captiond.store.shards import ImportState, NewImport
-from captiond.worker import shard_source
+from captiond.worker import shard_images, shard_source
 from captiond.worker.process import run
 from tests.conftest import png
 from tests.patience import PATIENCE
@@ -211,3 +213,28 @@ async def test_an_image_that_kills_processes_is_an_error_of_its_own(imports: Imp
     async with working(imports):
         await imports.wait_for_end("one")
     assert [row["code"] for row in imports.rows("one")] == ["poison_image", None]
+
+
+async def test_what_may_pass_is_read_again_a_few_times(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_images, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(shard_images, "LONGEST_RETRY", 0.01)
+    read_file, reads = ReferenceReader.read_file, Counter[str]()
+
+    def sometimes(reader: ReferenceReader, address: str) -> bytes:
+        name = Path(address).name
+        reads[name] += 1
+        if name == "1.png" or (name == "0.png" and reads[name] < 4):
+            raise ReferenceUnavailable("Stale file handle")
+        return read_file(reader, address)
+
+    monkeypatch.setattr(ReferenceReader, "read_file", sometimes)
+    names = ["0.png", "2.png", "1.png", "2.png"]
+    for number in range(3):
+        (imports.photos / f"{number}.png").write_bytes(png(number))
+    await imports.queue("one", names)
+    async with working(imports):
+        await imports.wait_for_end("one")
+    assert [row["error"] for row in imports.rows("one")] == [None, None, "Stale file handle", None]
+    assert reads["1.png"] == 1 + shard_images.READ_ATTEMPTS  # one to see what can be read at all

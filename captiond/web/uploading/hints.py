@@ -45,7 +45,7 @@ def coding_of(request: Request) -> str | None:
 
 def uncompressed(coding: str) -> str:
     """Return a hint for a body that may be compressed."""
-    return f"bodies are read as they are: send it without Content-Encoding: {coding}"
+    return f"bodies are not decompressed: send it as it is, without Content-Encoding: {coding}"
 
 
 def of_type(kind: bytes) -> str:
