@@ -38,7 +38,7 @@ def test_a_full_spool_refuses_tasks_until_it_has_space_again(data: Path) -> None
         assert first.status_code == 202, first.text
         refused = wait_for(lambda: refusal(service), "the next measurement of the spool")
         assert refused.json()["code"] == "spool_full"
-        assert "150000 bytes ([limits] spool_bytes)" in refused.json()["detail"]
+        assert "(150000 bytes) ([limits] spool_bytes)" in refused.json()["detail"]
         assert int(refused.headers["retry-after"]) > 0
         stored = query(data, "SELECT count(*) FROM tasks")[0][0]
         assert len(list((data / "spool").iterdir())) == stored, "a refused upload leaves nothing"

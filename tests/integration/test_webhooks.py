@@ -239,7 +239,6 @@ def test_off_by_default(service: Service) -> None:
         ("http://127.0.0.1/\r\nX-Forged: 1", "no spaces"),
         ("ftp://127.0.0.1/", "https:// or http://"),
         ("127.0.0.1", "https:// or http://"),
-        ("", "https:// or http://"),
         ("http://127.0.0.1:99999/", "not a URL"),
         (f"http://127.0.0.1/{'x' * 2000}", "at most 2000"),
     ],
