@@ -167,13 +167,14 @@ def test_uploads_stream_to_disk(tmp_path: Path) -> None:
     with running_without_model(tmp_path / "data") as service:
         web = service.child("web")
         content = png(1) + b"\0" * (15 * 1024 * KIB)
-        before = web.memory_info().rss
 
         def send(_: int) -> int:
             files = {"images": ("big.png", content)}
             return service.client.post("/async-batch-caption", files=files).status_code
 
+        assert send(0) == 202  # the first upload imports and allocates what stays
+        before = web.memory_info().rss
         with ThreadPoolExecutor(50) as pool:
             assert set(pool.map(send, range(50))) == {202}
-        most = before + 50 * 1024 * KIB
+        most = before + 80 * 1024 * KIB  # of 750 MB; the free parts of the heap vary by 40 MB
         wait_for(lambda: web.memory_info().rss < most, "the memory to be returned")
