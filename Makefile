@@ -27,9 +27,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_WITH_TOOLS := $(VENV)/.installed-dev
-# Each process imports all tests and starts servers of its own, which takes half a minute of a core.
-# Tests that start services wait part of their time, so there is one more than a small machine's cores.
-TEST_PROCESSES ?= 3
+# More than a small machine's cores: tests that start services wait much of their time. Many more
+# would take longer, since each process imports all tests and starts servers of its own.
+TEST_PROCESSES ?= 4
 
 .PHONY: install tools run test tests check soak browser-check sidecar-check picture-check metrics-check ray-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
 
