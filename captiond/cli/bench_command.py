@@ -30,7 +30,10 @@ from captiond.errors import ModelMissing
 from captiond.logs import set_up_logs
 from captiond.sources import Origin
 
-SECTIONS = ("server", "model", "generation", "images", "tags", "limits", "cache", "logs")
+SECTIONS = (
+    *("server", "model", "generation", "captions", "images"),
+    *("tags", "limits", "cache", "logs"),
+)
 SOURCE = "captiond bench"
 
 

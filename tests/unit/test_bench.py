@@ -13,11 +13,15 @@ from captiond.bench.engines import equal_part
 from captiond.bench.floor import BatchWork
 from captiond.bench.load import Load, logged, spent
 from captiond.bench.report import Best, Figures, PrecisionFloor, figures, suggested
+from captiond.bench.run import measured as measured_settings
 from captiond.captioners.arithmetic import Arithmetic, CrossAttentionCost
-from captiond.config import Precision
+from captiond.captioners.files import ModelFiles
+from captiond.cli.bench_command import as_toml
+from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
 from captiond.metrics import MODEL_BUSY, MODEL_IDLE
 from captiond.recording import Recorder, Registry
+from captiond.sources import load_settings
 from tests.service import wait_for, wait_until_gone
 
 LOAD = Load(2.0, [0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})
@@ -148,3 +152,13 @@ def test_a_measured_service_ends_with_a_measurement_that_is_killed(
             wait_for(lambda: logged(log, "listening", "url"), "the service to listen")
         bench.kill()
     wait_until_gone([service])
+
+
+def test_the_service_is_measured_with_the_settings_of_the_engine(tmp_path: Path) -> None:
+    model = ModelFiles("random", tmp_path)
+    wanted = measured_settings(Settings(), model)
+    file = tmp_path / "captiond.toml"
+    file.write_text(as_toml(wanted))
+    assert load_settings(file=file, environ={}, flags={}) == wanted, (
+        "the captions of the service would have other lengths"
+    )
