@@ -9,6 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by their descriptors: 0, 1, 2
 
@@ -23,7 +27,7 @@ class CheckedOutput(io.FileIO):
     A closed pipe stays a BrokenPipeError, which ends a command without a message.
     """
 
-    def write(self, data: "bytes | bytearray | memoryview[int]", /) -> int:  # type: ignore[override]
+    def write(self, data: "ReadableBuffer", /) -> int:
         """Write the bytes, or some of them.
 
         Raises:
