@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import hypothesis
 import pytest
 import structlog
 from PIL import Image
@@ -39,6 +40,12 @@ TOGETHER = {
 CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
 # Memory of a test process, with the services that its tests start and a share of the type checker.
 BYTES_EACH = 3 << 30
+
+# A busy machine is slow in any test: that is no fault of it.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 # Test modules import torch, transformers and more. The collector of garbage would visit millions of
 # objects again and again, which live as long as the process: a fifth of the time of the imports.
