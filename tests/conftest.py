@@ -41,8 +41,8 @@ CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1
 # Memory of a test process, with the services that its tests start and a share of the type checker.
 BYTES_EACH = 3 << 30
 
-# A busy machine is slow in any test: that is no fault of it. Only `make soak` looks for examples that
-# no run has had; the others have the same ones each time.
+# A busy machine is slow in any test: that is no fault of it. Only `make soak` looks for examples
+# that no run has had; the others have the same ones each time.
 hypothesis.settings.register_profile(
     "patient",
     deadline=None,
