@@ -205,25 +205,6 @@ class Work:
         return request if self.task_id is None else {**request, "task_id": self.task_id}
 
 
-class ForWork:
-    """What waits in turn on behalf of some work: it has the lane, client and ticket of the work."""
-
-    __slots__ = ()
-    work: Work
-
-    @property
-    def lane(self) -> Lane:
-        return self.work.lane
-
-    @property
-    def client(self) -> Client:
-        return self.work.client
-
-    @property
-    def ticket(self) -> str:
-        return self.work.ticket
-
-
 def ids_of(works: Iterable[Work]) -> dict[str, list[str]]:
     """Return the ids of the requests and tasks of some images, as fields of a log entry.
 
