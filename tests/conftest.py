@@ -132,11 +132,13 @@ def uncached_loggers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def usual_process() -> Iterator[None]:
-    """Start each test with the usual umask, log and signals, which commands of captiond change.
+    """Start each test with the usual umask, log, signals and collector, which others change.
 
     With the default action of SIGPIPE, a later test that writes to a closed socket would end all.
+    spaCy leaves the collector of garbage off if a pipeline is damaged.
     """
     os.umask(0o022)
+    gc.enable()
     actions = {number: signal.getsignal(number) for number in CHANGED_SIGNALS}
     level, handlers = logging.root.level, logging.root.handlers
     yield
