@@ -38,6 +38,7 @@ from tests.patience import VARIABLE
 PROJECT = Path(__file__).parents[2]
 COPIED = ("captiond", "tests", "migrations", "config", "pyproject.toml")
 IMPATIENT_SECONDS = 60.0  # without the guard, what never comes is waited for in vain
+LONGEST_SECONDS = 1800.0  # of a test that waits somewhere without a deadline
 HELD = PROJECT / "build" / "guards.txt"  # the marks of guards that hold
 MARK = re.compile(r"# guard: ([a-z0-9-]+)")
 
@@ -300,13 +301,17 @@ def passes(test: str, folder: Path, **environ: str) -> bool:
     """Return whether a test passes in a copy of the project."""
     file, *chosen = test.split()
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", file, *chosen]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environ, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            check=False,
+            timeout=LONGEST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return False
     if done.returncode not in {0, 1}:  # 1: a test failed; all else: none was run
         raise SystemExit(done.stdout.decode())
     return done.returncode == 0
