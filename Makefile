@@ -27,9 +27,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_WITH_TOOLS := $(VENV)/.installed-dev
-# More than a small machine's cores: tests that start services wait much of their time. Many more
-# would take longer, since each process imports all tests and starts servers of its own.
-TEST_PROCESSES ?= 4
+# A number, or auto: what tests/conftest.py chooses by the cores and the memory.
+TEST_PROCESSES ?= auto
+# Seconds. A test that waits forever fails, and the stacks of its threads are shown.
+TEST_TIMEOUT ?= 900
 
 .PHONY: install tools run test tests check soak browser-check sidecar-check picture-check metrics-check ray-check guards bench gpu-wheels gpu-rehearsal image-check packages-check audit tags-report clean
 
@@ -65,7 +66,7 @@ test: tools
 # The files of modules are compiled once, even if the environment says not to keep them.
 tests: export PYTHONDONTWRITEBYTECODE =
 tests: tools
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=$(TEST_PROCESSES) --dist=loadscope --no-loadscope-reorder --timeout=$(TEST_TIMEOUT)
 
 soak: tools
 	rm -rf build/soak

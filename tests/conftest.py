@@ -18,7 +18,9 @@ import pytest
 import structlog
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
+from captiond.machine import available_bytes, usable_cores
 from tests.s3server import S3Server, s3_server
 from tests.service import PATIENT, TWO, Service, running, wait_for
 
@@ -33,6 +35,10 @@ TOGETHER = {
     "tests/unit/test_model_process.py": "tests/model/test_marian.py",
     "tests/integration/test_metrics.py": "tests/integration/test_following.py",
 }
+
+CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
+# Memory of a test process, with the services that its tests start and a share of the type checker.
+BYTES_EACH = 3 << 30
 
 # Test modules import torch, transformers and more. The collector of garbage would visit millions of
 # objects again and again, which live as long as the process: a fifth of the time of the imports.
@@ -62,6 +68,35 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         file = nodeid.partition("::")[0]
         return nodeid if file in SPREAD else TOGETHER.get(file, file)
 
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Forget a process that ended, and return the test that it died in, if any.
+
+        Only tests that have not been run are given to another process. The library would also give
+        files that are done, and a process that gets nothing but such a file waits forever.
+        """
+        left = {
+            file: {test: False for test, done in tests.items() if not done}
+            for file, tests in self.assigned_work.pop(node).items()
+        }
+        died_in = next((test for tests in left.values() for test in tests), None)
+        for file, tests in left.items():
+            tests.pop(died_in, None)
+            if tests:
+                self.workqueue[file] = tests
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return died_in
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return twice the number of cores, if there is memory for so many processes.
+
+    Tests that start services wait much of their time. With more processes the whole takes longer,
+    since each of them imports all tests and starts servers of its own.
+    """
+    return max(1, min(2 * usable_cores(), available_bytes() // BYTES_EACH))
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
@@ -86,10 +121,16 @@ def uncached_loggers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def usual_process() -> Iterator[None]:
-    """Start each test with the usual umask and log, which commands of captiond change."""
+    """Start each test with the usual umask, log and signals, which commands of captiond change.
+
+    With the default action of SIGPIPE, a later test that writes to a closed socket would end all.
+    """
     os.umask(0o022)
+    actions = {number: signal.getsignal(number) for number in CHANGED_SIGNALS}
     level, handlers = logging.root.level, logging.root.handlers
     yield
+    for number, action in actions.items():
+        signal.signal(number, action)
     if structlog.is_configured():
         structlog.reset_defaults()
         structlog.contextvars.clear_contextvars()
