@@ -6,7 +6,7 @@ import re
 import select
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class Session:
 
 @contextmanager
 def on_terminal(
-    command: Sequence[str | Path], *streams: str, cwd: Path | None = None, **environ: str
+    command: Sequence[str], *streams: str, cwd: Path | None = None, environ: Mapping[str, str]
 ) -> Iterator[Session]:
     """Run a program within the block, with a terminal in place of these streams.
 
@@ -77,7 +77,9 @@ def on_terminal(
         [*prefix, *command],
         cwd=cwd,
         env={**os.environ, **environ},
-        **dict.fromkeys(streams, theirs),
+        stdin=theirs if "stdin" in streams else None,
+        stdout=theirs if "stdout" in streams else None,
+        stderr=theirs if "stderr" in streams else None,
     ) as process:
         os.close(theirs)
         try:

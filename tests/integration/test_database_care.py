@@ -137,7 +137,7 @@ def test_a_backup_that_does_not_fit_leaves_nothing(service: Service, tmp_path: P
 def test_a_terminal_sees_the_backup_go_on(service: Service, tmp_path: Path) -> None:
     backup = [sys.executable, "-m", "captiond", "db", "backup", "copy.db"]
     program = [*backup, "--data-dir", str(service.data)]
-    with on_terminal(program, "stdout", "stderr", cwd=tmp_path) as terminal:
+    with on_terminal(program, "stdout", "stderr", cwd=tmp_path, environ={}) as terminal:
         assert terminal.end() == 0
     assert "copying" in terminal.shown
     assert "bytes, checked" in terminal.shown

@@ -100,7 +100,7 @@ def session(*arguments: str, cwd: Path) -> AbstractContextManager[Session]:
     """Run captiond on a terminal of its own."""
     program = [sys.executable, "-m", "captiond", *arguments]
     environ = {**ONE_THREAD, "COLUMNS": "100", "CAPTIOND_MODEL__STANDBY": "false"}
-    return on_terminal(program, *ALL, cwd=cwd, **environ)
+    return on_terminal(program, *ALL, cwd=cwd, environ=environ)
 
 
 SERVE = ("serve", "--port", "0", "--model", MODEL, "--data-dir", "data")

@@ -33,7 +33,8 @@ def listed(data: Path, *arguments: str) -> list[dict[str, Any]]:
 
 def shown(data: Path, *arguments: str, columns: int = 200) -> str:
     program = [sys.executable, "-m", "captiond", "tasks", *arguments, "--data-dir", str(data)]
-    with on_terminal(program, "stdout", cwd=data.parent, COLUMNS=str(columns)) as terminal:
+    environ = {"COLUMNS": str(columns)}
+    with on_terminal(program, "stdout", cwd=data.parent, environ=environ) as terminal:
         terminal.end()
     return terminal.shown
 

@@ -25,7 +25,7 @@ COLOR = "\x1b["
 def shown(**environ: str) -> str:
     """Return what a process logs whose standard error is a terminal."""
     command = [sys.executable, "-c", CODE.replace("FORMAT", "auto")]
-    with on_terminal(command, "stderr", **environ) as terminal:
+    with on_terminal(command, "stderr", environ=environ) as terminal:
         assert terminal.end() == 0
     return terminal.shown
 
