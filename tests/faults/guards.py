@@ -155,6 +155,7 @@ GUARDS = (
     Guard("poll-for-lost-hints", remove, POISON + "can_be_retried"),
     Guard("children-die-with-supervisor", never, KILLS + "the_supervisor_is_killed"),
     Guard("requeue-at-start", value("0"), KILLS + "the_supervisor_is_killed"),
+    Guard("exit-codes-of-children", remove, KILLS + "decoders_are_killed"),
     Guard("sweep-after-web-death", remove, KILLS + "web_processes_are_killed"),
     Guard(
         "sweep-until-it-succeeds",
