@@ -13,7 +13,12 @@ def main() -> None:
     SIGUSR1 requests the metrics of a service, and `pkill -USR1 captiond` sends it to every command.
     SIGINT ends a command at once, without a traceback. A command that has something to clean up
     says so itself. A command in the background of a script ignores SIGINT from its start.
+
+    A process keeps ignoring SIGCHLD if whatever has started it did so. The kernel would then keep
+    no exit code of a child for us, and we would wait for it forever.
     """
+    # guard: exit-codes-of-children
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)

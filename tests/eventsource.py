@@ -1,12 +1,15 @@
 """Server-sent events as a client reads them (HTML standard, 9.2.6)."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+
+from tests.patience import PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +22,11 @@ class ServerEvent:
 
 
 def events_in(lines: Iterator[str], last: str = "") -> Iterator[ServerEvent]:
-    """Yield the events of a stream."""
+    """Yield the events of a stream. Fail if it goes on for too long: its heartbeats never end."""
     fields: dict[str, str] = {}
+    deadline = time.monotonic() + PATIENCE
     for line in lines:
+        assert time.monotonic() < deadline, "the stream does not end"
         if line.startswith(":"):
             continue
         if line:

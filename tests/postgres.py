@@ -96,7 +96,7 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self._prefix, str(self._programs / program), *arguments]
-        subprocess.run(command, check=True, capture_output=True, cwd="/")
+        subprocess.run(command, check=True, capture_output=True, cwd="/", timeout=PATIENCE)
 
     def start(self) -> None:
         """Start the server, and wait until it accepts connections."""

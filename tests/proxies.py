@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
+from tests.patience import PATIENCE
+
 CHUNK = 1 << 16
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
@@ -48,7 +50,8 @@ class ProxyHandler(BaseRequestHandler):
             return
         sent = f"{method} {target} {version}\r\nConnection: close\r\n".encode("latin-1")
         lines = [each for each in headers.split(b"\r\n") if not each.lower().startswith(b"conn")]
-        with socket.create_connection(self.server.proxying.upstream) as service:
+        upstream = self.server.proxying.upstream
+        with socket.create_connection(upstream, timeout=PATIENCE) as service:
             service.sendall(sent + b"\r\n".join(lines) + b"\r\n\r\n" + rest)
             threading.Thread(target=pass_on, args=(self.request, service), daemon=True).start()
             self._answer(service)

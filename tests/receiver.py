@@ -87,7 +87,10 @@ def receiving(*answers: int | str, port: int = 0, tls: bool = False) -> Iterator
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(CERTIFICATE)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
+        # The handshake runs in the thread of each call: a client that begins none blocks no other.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     receiver = Receiver(server, "https" if tls else "http")
     receiver.answers.extend(answers)
     thread = threading.Thread(target=server.serve_forever, daemon=True)

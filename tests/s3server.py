@@ -19,6 +19,7 @@ from typing import Any
 import boto3
 
 from captiond.upload_settings import UploadSettings
+from tests.patience import PATIENCE
 from tests.service import wait_for
 
 BUCKET, PREFIX, REGION = "captiond-test", "uploads/of-tasks", "us-east-1"
@@ -135,7 +136,7 @@ def s3_server(certificates: tuple[Path, Path, Path] | None = None) -> Iterator[S
             yield prepared(endpoint, certificates[0] if certificates else None)
         finally:
             process.kill()
-            process.wait()
+            process.wait(PATIENCE)
 
 
 def prepared(endpoint: str, ca: Path | None) -> S3Server:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
+from tests.patience import PATIENCE
+
 CHUNK = 1 << 16
 Rule = Callable[[str, str], str | None]  # from a method and a path to a status line, or None
 
@@ -87,7 +89,7 @@ class Wire:
             lines = (f"HTTP/1.1 {status}", f"Content-Length: {len(answer)}", "Connection: close")
             client.sendall("\r\n".join([*lines, "\r\n"]).encode() + answer)
             return
-        with socket.create_connection(self._server) as server:
+        with socket.create_connection(self._server, timeout=PATIENCE) as server:
             self._open.add(server)
             server.sendall(head + b"\r\nConnection: close\r\n\r\n" + body)
             copy(client, server, length - len(body))

@@ -43,16 +43,31 @@ def interim_folder(parent: Path) -> Iterator[Path]:
     A living process holds a lock in its folder, which the kernel takes away when it ends.
     """
     remove_leftover_folders(parent)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    folder, lock = locked_folder(parent)
     try:
-        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-        finally:
-            os.close(lock)
+        yield folder
     finally:
+        os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def locked_folder(parent: Path) -> tuple[Path, int]:
+    """Return a new folder, and the descriptor of its lock.
+
+    A process that starts at the same moment may find the lock file before it is locked, and remove
+    the folder. Then another folder is made.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        try:
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            folder.rmdir()
+            raise
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock).st_nlink:
+            return folder, lock
+        os.close(lock)
 
 
 def remove_leftover_folders(parent: Path) -> None:

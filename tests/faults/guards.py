@@ -38,6 +38,7 @@ from tests.patience import VARIABLE
 PROJECT = Path(__file__).parents[2]
 COPIED = ("captiond", "tests", "migrations", "config", "pyproject.toml")
 IMPATIENT_SECONDS = 60.0  # without the guard, what never comes is waited for in vain
+LONGEST_SECONDS = 1800.0  # of a test that waits somewhere without a deadline
 HELD = PROJECT / "build" / "guards.txt"  # the marks of guards that hold
 MARK = re.compile(r"# guard: ([a-z0-9-]+)")
 
@@ -48,6 +49,7 @@ class Verdict(StrEnum):
     HOLDS = "fails without it"
     WORTHLESS = "PASSES WITHOUT IT"
     BROKEN = "FAILS EVEN WITH IT"
+    UNTRIED = "CANNOT BE TRIED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ GUARDS = (
     Guard("no-service-on-an-unfinished-copy", never, "tests/unit/test_moving.py -k interrupted"),
     Guard("tasks-that-fail-in-a-claim", remove, "tests/unit/test_assignment.py"),
     # ---------------------------------------------------------------- clients that follow tasks
-    Guard("results-in-order", value("literal_column('0', Integer)"), "tests/unit/test_history.py"),
+    Guard("results-in-order", value("type_coerce(0, Integer)"), "tests/unit/test_history.py"),
     Guard("bounded-waiters", never, "tests/unit/test_long_poll.py -k bounded"),
     Guard("stop-ends-waiting", remove, "tests/unit/test_long_poll.py -k stop"),
     Guard("poll-for-lost-changes", value("set()"), "tests/unit/test_long_poll.py -k lost"),
@@ -153,6 +155,7 @@ GUARDS = (
     Guard("poll-for-lost-hints", remove, POISON + "can_be_retried"),
     Guard("children-die-with-supervisor", never, KILLS + "the_supervisor_is_killed"),
     Guard("requeue-at-start", value("0"), KILLS + "the_supervisor_is_killed"),
+    Guard("exit-codes-of-children", remove, KILLS + "decoders_are_killed"),
     Guard("sweep-after-web-death", remove, KILLS + "web_processes_are_killed"),
     Guard(
         "sweep-until-it-succeeds",
@@ -277,14 +280,14 @@ def verdict_on(guard: Guard, folder: Path) -> Verdict:
     """Run the guard's test in a copy of the project with the guard, then without it."""
     copy_project(folder)
     begun = time.monotonic()
-    if not passes(guard.test, folder):
+    if passes(guard.test, folder) is not True:
         return Verdict.BROKEN
     # On a busy machine, a test that gives up sooner would fail for this reason.
     patience = max(IMPATIENT_SECONDS, 2 * (time.monotonic() - begun))
     ((path, line),) = [(path, line) for mark, path, line in all_marks(folder) if mark == guard.mark]
     path.write_text(changed(path.read_text(), line, guard.change))
     without = passes(guard.test, folder, **{VARIABLE: f"{patience:.0f}"})
-    return Verdict.WORTHLESS if without else Verdict.HOLDS
+    return {True: Verdict.WORTHLESS, False: Verdict.HOLDS, None: Verdict.UNTRIED}[without]
 
 
 def copy_project(folder: Path) -> None:
@@ -296,19 +299,27 @@ def copy_project(folder: Path) -> None:
             shutil.copy(source, target)
 
 
-def passes(test: str, folder: Path, **environ: str) -> bool:
-    """Return whether a test passes in a copy of the project."""
+def passes(test: str, folder: Path, **environ: str) -> bool | None:
+    """Return whether a test passes in a copy of the project, or None if it cannot be run there.
+
+    One that goes on for too long fails.
+    """
     file, *chosen = test.split()
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", file, *chosen]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environ, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            check=False,
+            timeout=LONGEST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return False
     if done.returncode not in {0, 1}:  # 1: a test failed; all else: none was run
-        raise SystemExit(done.stdout.decode())
+        sys.stdout.write(done.stdout.decode())
+        return None
     return done.returncode == 0
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 AS_ROOT = ("unshare", "--mount")
 AS_USER = ("unshare", "--user", "--map-root-user", "--mount")
 # What follows the command in the shell's arguments starts the service.
@@ -18,7 +20,12 @@ def own_mounts(script: str) -> tuple[str, ...]:
     The test is skipped where the kernel does not allow that.
     """
     unshare = AS_ROOT if os.geteuid() == 0 else AS_USER
-    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode != 0:
+    if (
+        subprocess.run(
+            [*unshare, "true"], capture_output=True, check=False, timeout=PATIENCE
+        ).returncode
+        != 0
+    ):
         pytest.skip("this machine does not allow namespaces for mounts")
     return (*unshare, "bash", "-c", f"set -e; {script} {START}")
 
@@ -27,7 +34,7 @@ def mount_in(pid: int, script: str) -> None:
     """Run a shell script with the mounts of a process."""
     user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
     command = ["nsenter", "--target", str(pid), *user, "--mount", "bash", "-c", f"set -e; {script}"]
-    subprocess.run(command, check=True)
+    subprocess.run(command, check=True, timeout=PATIENCE)
 
 
 def read_only(folder: Path | str) -> str:

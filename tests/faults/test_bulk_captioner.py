@@ -1,6 +1,7 @@
 """A model process that a command or an actor of Ray hosts: its faults cost single images only."""
 
 import asyncio
+import fcntl
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -11,7 +12,7 @@ import psutil
 import pytest
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult, bulk_captioner
-from captiond.bulk.interim import interim_folder
+from captiond.bulk.interim import interim_folder, remove_leftover_folders
 from captiond.config import DataSettings, ImageSettings, LimitSettings, ModelSettings, Settings
 from captiond.errors import ModelBroken
 from captiond.jobs import Captioned, Refused
@@ -126,6 +127,25 @@ def test_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
         with interim_folder(tmp_path) as other:
             assert {*tmp_path.iterdir()} == {living, other}
         assert {*tmp_path.iterdir()} == {living}
+
+
+def test_a_folder_that_another_start_has_removed_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came between the creation of the lock file and the lock."""
+    flock, begun = fcntl.flock, list[int]()
+
+    def flock_late(file: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not begun:
+            begun.append(file)
+            remove_leftover_folders(tmp_path)
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with interim_folder(tmp_path) as living:
+        remove_leftover_folders(tmp_path)
+        assert {*tmp_path.iterdir()} == {living}
+    assert begun
 
 
 async def test_a_missing_model_is_an_error_for_everybody_who_waits(tmp_path: Path) -> None:

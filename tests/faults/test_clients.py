@@ -39,7 +39,7 @@ def rng() -> random.Random:
 
 def connect(service: Service) -> socket.socket:
     address = urlsplit(service.url)
-    return socket.create_connection((address.hostname, address.port))
+    return socket.create_connection((address.hostname, address.port), timeout=PATIENCE)
 
 
 def test_uploads_are_cut_anywhere(data: Path, rng: random.Random) -> None:
@@ -79,7 +79,7 @@ def crawling(service: Service, clients: int) -> Iterator["subprocess.Popen[str]"
 def captions(service: Service, number: int) -> list[float]:
     """Return a good client's waits, in seconds, that runs in a process of its own."""
     command = [sys.executable, "-m", "tests.faults.good_client", service.url, str(number)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=PATIENCE)
     seconds: list[float] = json.loads(done.stdout)
     return seconds
 
@@ -212,7 +212,6 @@ def test_an_upload_that_ends_in_a_stop_without_a_model_is_answered(data: Path) -
         service.wait_for_entries("draining", 1)
         wait_for(lambda: not service.children("model"), "the end of the model processes")
         late.sendall(rest)
-        late.settimeout(PATIENCE)
         assert late.recv(4096).startswith(b"HTTP/1.1 503")
         assert service.process.wait(PATIENCE) == 0
 

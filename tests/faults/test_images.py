@@ -29,6 +29,7 @@ from captiond.jobs import Lane, Refused, SpooledImage
 from captiond.messages import Work
 from tests.faults.harness import SOAK, new_seed, progress, record, rounds
 from tests.imagefiles import BOMBS, encoded, mutate, mutations, picture, variants
+from tests.patience import PATIENCE
 from tests.service import DATA, wait_for
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +70,8 @@ class Decoders:
         name = hashlib.sha256(content).hexdigest()
         work = stored(self._spool, content)
         before = seconds_of_children()
-        result = await self._pool.decode(work)
+        async with asyncio.timeout(PATIENCE):
+            result = await self._pool.decode(work)
         (self._spool / name).unlink()
         self.slowest = max(self.slowest, seconds_of_children() - before)
         assert result is not None
@@ -267,7 +269,8 @@ async def test_several_decoders_stay_within_their_budget(tmp_path: Path, budget_
 
     async def decode_all(pool: DecodePool, contents: Iterator[bytes]) -> None:
         for content in contents:
-            result = await pool.decode(stored(settings.spool, content))
+            async with asyncio.timeout(PATIENCE):
+                result = await pool.decode(stored(settings.spool, content))
             codes[result.code if isinstance(result, Refused) else "decoded"] += 1
             if isinstance(result, DecodedImage):
                 pool.free([result.slot])

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +32,13 @@ from tests.service import (
     wait_for,
     wait_until_gone,
 )
+
+IGNORE_CHILDREN = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+IGNORING_CHILDREN = (sys.executable, "-c", IGNORE_CHILDREN)
 
 
 @pytest.fixture
@@ -177,9 +185,12 @@ def test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks(data: Path, rng: rando
 
 
 def test_decoders_are_killed(data: Path, rng: random.Random) -> None:
-    """SIGKILL comes from outside: an image that loses two decoders to it is not poison."""
+    """SIGKILL comes from outside: an image that loses two decoders to it is not poison.
+
+    The program that has started the service ignores SIGCHLD, which the service inherits.
+    """
     load, times = Load(rng), rounds(2, 50)
-    with running(data, **FRESH) as service:
+    with running(data, prefix=IGNORING_CHILDREN, **FRESH) as service:
         with load.on(service):
             for number in range(times):
                 time.sleep(rng.uniform(0.2, 0.6))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.faults.harness import rounds
 from tests.integration.test_webhooks import PATIENT, secret_of, send
+from tests.patience import PATIENCE
 from tests.receiver import HANG, receiving
 from tests.service import (
     check_nothing_lost,
@@ -32,7 +33,7 @@ def test_pending_webhooks_of_a_killed_service_are_delivered_later(
                 wait_for(lambda: not receiver.answers, "calls under way")
                 tree = service.tree()
                 service.process.send_signal(signal.SIGKILL)
-                service.process.wait()
+                service.process.wait(PATIENCE)
                 wait_until_gone(tree)
             assert query(data, PENDING)[0][0] >= 6
         with running_without_model(data, **PATIENT) as service:

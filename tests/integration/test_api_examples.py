@@ -60,7 +60,12 @@ def test_a_command_of_the_examples_does_what_it_shows(api: Service, name: str) -
     for example in stored_examples()[name]:
         command = curl(example, api.url).replace("curl ", "curl -s -o /dev/null -w '%{http_code}' ")
         printed = subprocess.run(
-            ["bash", "-c", command], cwd=DATA, capture_output=True, text=True, check=True
+            ["bash", "-c", command],
+            cwd=DATA,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=PATIENCE,
         )
         names_one = "/task_" in example.path or "/import_" in example.path
         expected = {example.status, 404} if names_one else {example.status}

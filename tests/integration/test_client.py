@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from captiond.client import (
 )
 from tests.commands import command
 from tests.conftest import png
+from tests.patience import PATIENCE
 from tests.service import (
     DATA,
     MODEL,
@@ -193,7 +195,8 @@ def test_a_service_that_is_busy_for_a_moment(service: Service) -> None:
 @contextmanager
 def answering(answers: list[bytes]) -> Iterator[str]:
     """A server that answers each connection with the next of these bytes, and gives its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
+        server.settimeout(PATIENCE)
 
         def serve() -> None:
             for answer in answers:
@@ -202,17 +205,21 @@ def answering(answers: list[bytes]) -> Iterator[str]:
                     read_request(connection)
                     connection.sendall(answer)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-        thread.join()
+        serving = thread.submit(serve)
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        except BaseException:
+            server.shutdown(socket.SHUT_RDWR)  # nobody will connect any more
+            raise
+        serving.result()
 
 
 def read_request(connection: socket.socket) -> None:
     """Read one request to its end. An answer before it would be lost with the connection."""
+    connection.settimeout(PATIENCE)
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += received(connection, 65536)
     head, _, body = data.partition(b"\r\n\r\n")
     lengths = [
         int(line.split(b":")[1])
@@ -221,7 +228,13 @@ def read_request(connection: socket.socket) -> None:
     ]
     missing = sum(lengths) - len(body)
     while missing > 0:
-        missing -= len(connection.recv(missing))
+        missing -= len(received(connection, missing))
+
+
+def received(connection: socket.socket, size: int) -> bytes:
+    part = connection.recv(size)
+    assert part, "the client has gone"
+    return part
 
 
 def test_the_asynchronous_client_does_the_same(service: Service) -> None:
@@ -309,7 +322,12 @@ def test_the_examples_of_the_documentation_work(service: Service, tmp_path: Path
     for example in examples:
         code = example.replace("http://127.0.0.1:8000", service.url)
         run = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=PATIENCE,
         )
         assert (run.returncode, run.stderr) == (0, "")
         assert "a black cat" in run.stdout

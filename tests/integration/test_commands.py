@@ -63,18 +63,6 @@ def test_csv_has_the_same_results(tmp_path: Path) -> None:
     )
 
 
-def read_terminal(descriptor: int) -> str:
-    """Return everything that the other side of a terminal writes until it is closed."""
-    with open(descriptor, "rb", buffering=0) as terminal:
-        parts = []
-        try:
-            while part := terminal.read(65536):
-                parts.append(part)
-        except OSError:  # Linux reports so that the other side is closed
-            pass
-        return b"".join(parts).decode()
-
-
 def test_a_missing_model_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     result = command("caption", "--model", "/nowhere", SCENE, cwd=tmp_path)
     assert result.returncode == 1

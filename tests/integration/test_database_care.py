@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import pty
 import shutil
 import sqlite3
 import subprocess
@@ -21,7 +20,7 @@ from captiond.store import consistency
 from captiond.store.engine import Engine
 from tests.commands import command
 from tests.conftest import png
-from tests.integration.test_commands import read_terminal
+from tests.patience import PATIENCE
 from tests.service import (
     Service,
     captiond,
@@ -31,6 +30,7 @@ from tests.service import (
     upload,
     wait_for,
 )
+from tests.terminals import on_terminal
 
 
 def db(data: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -127,6 +127,7 @@ def test_a_backup_that_does_not_fit_leaves_nothing(service: Service, tmp_path: P
         capture_output=True,
         text=True,
         check=False,
+        timeout=PATIENCE,
     )
     assert (result.returncode, result.stderr.count("\n")) == (1, 1), result.stderr
     assert "cannot be copied" in result.stderr
@@ -134,16 +135,12 @@ def test_a_backup_that_does_not_fit_leaves_nothing(service: Service, tmp_path: P
 
 
 def test_a_terminal_sees_the_backup_go_on(service: Service, tmp_path: Path) -> None:
-    ours, theirs = pty.openpty()
-    program = [sys.executable, "-m", "captiond", "db", "backup", "copy.db"]
-    with subprocess.Popen(
-        [*program, "--data-dir", str(service.data)], stderr=theirs, stdout=theirs, cwd=tmp_path
-    ) as process:
-        os.close(theirs)
-        shown = read_terminal(ours)
-    assert process.returncode == 0
-    assert "copying" in shown
-    assert "bytes, checked" in shown
+    backup = [sys.executable, "-m", "captiond", "db", "backup", "copy.db"]
+    program = [*backup, "--data-dir", str(service.data)]
+    with on_terminal(program, "stdout", "stderr", cwd=tmp_path, environ={}) as terminal:
+        assert terminal.end() == 0
+    assert "copying" in terminal.shown
+    assert "bytes, checked" in terminal.shown
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +275,11 @@ def test_a_lock_that_may_not_be_opened_is_reported(ended: Path) -> None:
     powerless = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
     program = [*powerless, sys.executable, "-m", "captiond", "db", "check"]
     result = subprocess.run(
-        [*program, "--data-dir", str(ended)], capture_output=True, text=True, check=False
+        [*program, "--data-dir", str(ended)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
     )
     reason = "Permission denied; run captiond as the user that owns it"
     assert (result.returncode, result.stderr) == (

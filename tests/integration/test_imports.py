@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import spacy
 
+from tests.patience import PATIENCE
 from tests.tagging import add_german_words
 
 LARGE = {
@@ -27,6 +28,7 @@ def large_imports(*arguments: str, cwd: Path) -> set[str]:
         capture_output=True,
         text=True,
         check=True,
+        timeout=PATIENCE,
     )
     # An import that is refused takes no time, and nothing of the library follows it.
     times = re.findall(r"^import time: +\d+ \| +(\d+) \| +([\w.]+)$", done.stderr, re.MULTILINE)

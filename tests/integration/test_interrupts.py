@@ -2,14 +2,12 @@
 
 import json
 import os
-import pty
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
@@ -17,8 +15,8 @@ import pytest
 
 from tests.patience import PATIENCE
 from tests.service import DATA, MODEL, ONE_THREAD, captiond, wait_for
+from tests.terminals import ALL, Session, on_terminal
 
-CTRL_C = b"\x03"
 # Is `captiond`, and sends SIGINT to itself when a module is imported or a file is opened.
 AT_THE_USE_OF = """
 import os, signal, sys
@@ -98,52 +96,11 @@ def test_a_killed_run_continues_and_captions_nothing_twice(tmp_path: Path) -> No
 # ---------------------------------------------------------------- on a terminal
 
 
-class Session:
-    """A command with a terminal of its own, whose Ctrl-C key works."""
-
-    def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
-        self.process = process
-        self.shown = ""
-        self._terminal = terminal
-
-    def read(self) -> bool:
-        """Read what the command shows next. Return whether the terminal is still open."""
-        try:
-            part = os.read(self._terminal, 65536)
-        except OSError:  # the other side is closed
-            return False
-        self.shown += re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", part.decode(errors="replace"))
-        return True
-
-    def read_until(self, text: str) -> None:
-        while text not in self.shown:
-            assert self.read(), f"no {text!r} in\n{self.shown}"
-
-    def press_ctrl_c(self) -> None:
-        os.write(self._terminal, CTRL_C)
-
-    def end(self) -> int:
-        """Read until the command ends. Return its exit status."""
-        while self.read():
-            pass
-        return self.process.wait(PATIENCE)
-
-
-@contextmanager
-def session(*arguments: str, cwd: Path) -> Iterator[Session]:
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "captiond", *arguments],
-        cwd=cwd,
-        env={**os.environ, **ONE_THREAD, "COLUMNS": "100", "CAPTIOND_MODEL__STANDBY": "false"},
-        preexec_fn=lambda: os.login_tty(theirs),
-    ) as process:
-        os.close(theirs)
-        try:
-            yield Session(process, ours)
-        finally:
-            process.kill()
-            os.close(ours)
+def session(*arguments: str, cwd: Path) -> AbstractContextManager[Session]:
+    """Run captiond on a terminal of its own."""
+    program = [sys.executable, "-m", "captiond", *arguments]
+    environ = {**ONE_THREAD, "COLUMNS": "100", "CAPTIOND_MODEL__STANDBY": "false"}
+    return on_terminal(program, *ALL, cwd=cwd, environ=environ)
 
 
 SERVE = ("serve", "--port", "0", "--model", MODEL, "--data-dir", "data")
@@ -155,11 +112,11 @@ def test_serve_says_when_it_is_ready_and_when_it_has_stopped(tmp_path: Path) -> 
         terminal.read_until("\n")
         terminal.press_ctrl_c()
         assert terminal.end() == 0
-    lines = terminal.shown.splitlines()
+    lines = terminal.plain.splitlines()
     (ready,) = (line for line in lines if line.startswith("ready: "))
     assert re.fullmatch(r"ready: http://127\.0\.0\.1:\d+ · captiond/scenes · cpu", ready)
     assert lines[-1] == "stopped; accepted tasks continue at the next start"
-    assert "Traceback" not in terminal.shown
+    assert "Traceback" not in terminal.plain
 
 
 def test_ctrl_c_while_the_service_starts_is_no_alarm(tmp_path: Path) -> None:
@@ -170,14 +127,14 @@ def test_ctrl_c_while_the_service_starts_is_no_alarm(tmp_path: Path) -> None:
         wait_for(lambda: len(supervisor.children()) > 1, "a child process")
         terminal.press_ctrl_c()
         assert terminal.end() == 0
-    assert "draining" in terminal.shown
-    assert "died" not in terminal.shown
-    assert "Traceback" not in terminal.shown
+    assert "draining" in terminal.plain
+    assert "died" not in terminal.plain
+    assert "Traceback" not in terminal.plain
 
 
 def test_a_progress_bar_has_rate_and_result(tmp_path: Path) -> None:
     with session(*CAPTION, cwd=tmp_path) as terminal:
         assert terminal.end() == 0
     for part in ("a red boat", "captioning", "1/1", "images/s", "1 image captioned"):
-        assert part in terminal.shown
-    assert "{" not in terminal.shown
+        assert part in terminal.plain
+    assert "{" not in terminal.plain

@@ -55,7 +55,10 @@ async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) ->
     work = bulk(SpooledImage("a", 0, len(content), "sha"))
     before = set(multiprocessing.active_children())
     deaths: list[Death] = []
-    async with running_pool(settings, Slots(SLOTS, GEOMETRY), deaths.append) as pool:
+    async with (
+        asyncio.timeout(PATIENCE),
+        running_pool(settings, Slots(SLOTS, GEOMETRY), deaths.append) as pool,
+    ):
         first = await pool.decode(work)
         assert isinstance(first, DecodedImage), first
         pool.free([first.slot])
@@ -87,7 +90,7 @@ def stored(settings: Settings, content: bytes) -> Work:
 async def test_a_decoder_in_its_box_decodes_all_formats(tmp_path: Path) -> None:
     """It can open no file but the uploaded ones, and import nothing."""
     settings = settings_of(tmp_path)
-    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
         for mode, format_ in (
             ("RGB", "JPEG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("RGB", "WEBP"),
             ("P", "GIF"), ("RGB", "BMP"), ("LAB", "TIFF"), ("F", "TIFF"), ("RGB", "AVIF"),
@@ -106,7 +109,7 @@ async def test_a_decoder_in_its_box_decodes_heic(tmp_path: Path) -> None:
     images = ImageSettings(decoders=1, types=("heif",))
     settings = Settings(data=DataSettings(dir=tmp_path), images=images)
     settings.spool.mkdir()
-    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
         for name, size in (("red_circle", (196, 185)), ("large_gradient", (3000, 2000))):
             content = (DATA / f"{name}.heic").read_bytes()
             image = await pool.decode(stored(settings, content))
@@ -125,7 +128,7 @@ async def test_images_that_are_handed_over_are_decoded_as_those_in_the_folder(
 ) -> None:
     """The decoder has no other way to read them. A large one is followed by a small one."""
     settings = settings_of(tmp_path)
-    async with running_pool(settings, Slots(4, GEOMETRY)) as pool:
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(4, GEOMETRY)) as pool:
         for content in (png(1) + bytes(3_000_000), png(2), png(3)):
             work = stored(settings, content)
             from_folder = await pool.decode(work)
@@ -147,7 +150,7 @@ async def test_an_image_survives_the_death_of_the_decoder_that_it_was_handed_to(
     content = png(3)
     image = bulk(SpooledImage("web0-a/1", 0, len(content), "sha"))
     before = set(multiprocessing.active_children())
-    async with running_pool(settings, Slots(2, GEOMETRY)) as pool:
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(2, GEOMETRY)) as pool:
         first = await pool.decode(image, content=content)
         assert isinstance(first, DecodedImage)
         pool.free([first.slot])
@@ -183,7 +186,7 @@ async def test_what_libraries_print_does_not_reach_the_log(
     settings = settings_of(tmp_path)
     fax = encoded(picture().convert("1"), "TIFF", compression="group4")
     with capture_logs() as lines:
-        async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
             for at in range(400, 420):  # libtiff prints a line for each row that is damaged
                 damaged = fax[:at] + b"\xff" * 40 + fax[at + 40 :]
                 decoded = await pool.decode(stored(settings, damaged))
@@ -198,7 +201,7 @@ async def test_what_libraries_print_does_not_reach_the_log(
 async def test_an_image_takes_its_memory_from_the_budget_of_all(tmp_path: Path) -> None:
     large = blank_png(3000, 6000, 8, 2)
     settings = settings_of(tmp_path, decoders_memory=512 << 20)
-    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
         decoded = await pool.decode(stored(settings, large))
         assert isinstance(decoded, DecodedImage)
         pool.free([decoded.slot])
@@ -230,7 +233,7 @@ async def test_a_short_spool_file_is_a_storage_error_and_not_the_images_fault(
     (settings.spool / "a").write_bytes(content[:-10])
     short = SpooledImage("a", 0, len(content), "sha")
     missing = SpooledImage("b", 0, len(content), "sha")
-    async with running_pool(settings, Slots(1, GEOMETRY)) as pool:
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
         for image in (short, missing):
             refused = await pool.decode(bulk(image))
             assert isinstance(refused, Refused)

@@ -13,6 +13,7 @@ import pytest
 
 import captiond as package
 from tests.conftest import png
+from tests.patience import PATIENCE
 from tests.service import MODEL, Service, captiond, http_client, running, wait_for
 
 NO_MODEL = ("--model", "nobody/nothing")
@@ -114,7 +115,7 @@ def test_web_and_supervisor_are_free_of_torch(module: str) -> None:
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert result.stdout.strip() == "[]"
 

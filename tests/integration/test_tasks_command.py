@@ -1,8 +1,6 @@
 """`captiond tasks`: beside a running service, and without one."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import Any
 from captiond.cli.listings import moment
 from tests.commands import command
 from tests.conftest import png
-from tests.integration.test_commands import read_terminal
 from tests.service import Service, captiond, query, upload
+from tests.terminals import on_terminal
 
 
 def accept(service: Service, *files: tuple[str, bytes]) -> str:
@@ -33,13 +31,12 @@ def listed(data: Path, *arguments: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
-def on_terminal(data: Path, *arguments: str, columns: int = 200) -> str:
-    ours, theirs = pty.openpty()
+def shown(data: Path, *arguments: str, columns: int = 200) -> str:
     program = [sys.executable, "-m", "captiond", "tasks", *arguments, "--data-dir", str(data)]
-    environ = {**os.environ, "COLUMNS": str(columns)}
-    with subprocess.Popen(program, stdout=theirs, cwd=data.parent, env=environ):
-        os.close(theirs)
-        return read_terminal(ours)
+    environ = {"COLUMNS": str(columns)}
+    with on_terminal(program, "stdout", cwd=data.parent, environ=environ) as terminal:
+        terminal.end()
+    return terminal.shown
 
 
 def test_tasks_are_listed_and_shown(service: Service) -> None:
@@ -51,16 +48,16 @@ def test_tasks_are_listed_and_shown(service: Service) -> None:
     assert newest[1]["progress"] == {"total": 2, "done": 2, "failed": 1}
     assert bad in {task["task_id"] for task in listed(service.data, "--status", "failed")}
     assert good not in {task["task_id"] for task in listed(service.data, "--status", "failed")}
-    shown = json.loads(tasks(service.data, "show", good).stdout)
-    assert shown == {**service.task(good), "deliveries": []}
-    table = on_terminal(service.data, "list", "--limit", "2")
+    described = json.loads(tasks(service.data, "show", good).stdout)
+    assert described == {**service.task(good), "deliveries": []}
+    table = shown(service.data, "list", "--limit", "2")
     assert good in table
     assert "2/2" in table
-    narrow = on_terminal(service.data, "list", "--limit", "2", columns=80)
+    narrow = shown(service.data, "list", "--limit", "2", columns=80)
     for cell in (good, "COMPLETED", "accepted", moment(newest[1]["created_at"]).plain):
         assert cell in narrow, "a narrow terminal has whole cells"
-    page = on_terminal(service.data, "show", good)
-    assert shown["result"][0]["caption"] in page
+    page = shown(service.data, "show", good)
+    assert described["result"][0]["caption"] in page
     assert "not_an_image" in page
     assert "\x1b[2J" not in page, "a file name is no command to the terminal"
 

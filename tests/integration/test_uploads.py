@@ -123,7 +123,7 @@ def send_and_hang_up(service: Service, body: bytes, offset: int) -> None:
         "POST /async-batch-caption HTTP/1.1\r\nHost: x\r\n"
         f"Content-Type: multipart/form-data; boundary=edge\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection((address.hostname, address.port)) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:
         connection.sendall(head.encode() + body[:offset])
 
 

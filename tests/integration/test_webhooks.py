@@ -13,6 +13,7 @@ import pytest
 from captiond.logs import shortened
 from tests.commands import command
 from tests.conftest import png
+from tests.patience import PATIENCE
 from tests.receiver import CERTIFICATE, CLOSE, HANG, receiving
 from tests.service import (
     Service,
@@ -152,9 +153,11 @@ def test_gone_is_an_answer(hooked: Service) -> None:
 
 def test_an_answer_that_is_not_http_is_a_failure(hooked: Service) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(PATIENCE)
         task_id = send(hooked, f"http://127.0.0.1:{server.getsockname()[1]}/")
         connection, _ = server.accept()
         with connection:
+            connection.settimeout(PATIENCE)
             connection.sendall(b"220 smtp.example ESMTP\r\n" * 1000)
             wait_for(lambda: bool(tries(hooked, "webhook_failed", task_id)), "the failure")
         server.close()

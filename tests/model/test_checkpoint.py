@@ -24,6 +24,7 @@ from captiond.captioners.blip.weights import TEXT_DEFAULTS, VISION_DEFAULTS, sha
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
 from captiond.jobs import Generation
+from tests.patience import PATIENCE
 
 FOLDER = EMBEDDED["captiond/scenes"]
 HERE = Placement(torch.device("cpu"), "fp32")
@@ -221,7 +222,7 @@ print(sorted({{"transformers", "torch._dynamo", "sympy"}} & sys.modules.keys()))
 def test_a_model_process_imports_no_transformers() -> None:
     """Its import takes longer than that of torch."""
     command = [sys.executable, "-c", MODEL_PROCESS]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout.strip() == "[]"
 
 
@@ -245,5 +246,5 @@ def test_a_loaded_model_does_not_keep_its_file_in_memory(folder: Path, precision
     path.unlink()
     save_file(tensors, path, {"format": "pt"})
     command = [sys.executable, "-c", LOAD_AND_LIST_MAPS, str(folder), precision]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stdout.strip() == "[]"

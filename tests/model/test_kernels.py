@@ -14,6 +14,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from captiond.captioners import fusion, kernels
+from tests.patience import PATIENCE
 
 INTERPRETED = Path(__file__).with_name("interpreted_kernels.py")
 AMPERE, ADA, HOPPER = 80, 89, 90  # compute capabilities
@@ -22,7 +23,9 @@ AMPERE, ADA, HOPPER = 80, 89, 90  # compute capabilities
 def test_the_kernels_compute_what_torch_computes() -> None:
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(INTERPRETED))
     environ = {**os.environ, "TRITON_INTERPRET": "1"}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, env=environ, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
     assert done.returncode == 0, done.stdout
 
 

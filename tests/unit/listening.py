@@ -87,6 +87,7 @@ async def listening(
         server = Server(app, hypercorn_config(), WorkerContext(None))
         listener = Listener(accepting, server, patience, most=most)
         serving = asyncio.create_task(listener.serve(stop, drain_seconds=PATIENCE))
-        yield Port(accepting.getsockname()[1], stop, listener, serving)
-        stop.set()
-        await serving
+        async with asyncio.timeout(2 * PATIENCE):
+            yield Port(accepting.getsockname()[1], stop, listener, serving)
+            stop.set()
+            await serving

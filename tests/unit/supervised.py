@@ -81,12 +81,13 @@ async def background(work: Coroutine[Any, Any, None]) -> AsyncIterator["asyncio.
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait until a condition holds. The caller bounds the time."""
-    while True:
-        holds = condition()
-        if holds if isinstance(holds, bool) else await holds:
-            return
-        await asyncio.sleep(0.005)
+    """Wait until a condition holds. The task that is to fulfil it may have failed."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            holds = condition()
+            if holds if isinstance(holds, bool) else await holds:
+                return
+            await asyncio.sleep(0.005)
 
 
 @dataclass(frozen=True)

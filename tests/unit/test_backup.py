@@ -11,6 +11,7 @@ from captiond.cli.database_backup import back_up
 from captiond.errors import BackupFailed
 from captiond.store.backup import copy
 from captiond.store.sqlite_file import PAGES
+from tests.patience import PATIENCE
 
 ROWS = 5000
 FILLING = b"x" * 4000
@@ -44,7 +45,8 @@ def test_a_backup_finishes_however_much_is_written_meanwhile(tmp_path: Path) -> 
     steps = [0]
 
     def progress(done: int, pages: int) -> None:
-        written.acquire()  # another transaction commits between any two steps
+        # Another transaction commits between any two steps.
+        assert written.acquire(timeout=PATIENCE)
         assert steps[-1] < done <= pages, "the backup started again"
         steps.append(done)
 

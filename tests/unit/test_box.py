@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from captiond.processes.box import call_filter, enter_box, missing_parts
+from tests.patience import PATIENCE
+from tests.unit.forked import exit_code_of
 
 BOXED = pytest.mark.skipif(bool(missing_parts()), reason="the kernel lacks a part of the box")
 DONE, PARENT = 0, os.getpid()
@@ -32,7 +34,7 @@ def in_the_box(folder: Path, attempt: Callable[[], object]) -> int:
             code = error.errno or 254
         finally:
             os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return exit_code_of(child)
 
 
 def fork_and_leave() -> None:
@@ -103,5 +105,6 @@ def test_a_process_that_aborts_is_seen_to_abort(tmp_path: Path) -> None:
         "import os, pathlib, sys; from captiond.processes.box import enter_box;"
         "enter_box(pathlib.Path(sys.argv[1])); os.abort()"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, check=False, timeout=PATIENCE)
     assert done.returncode == -6

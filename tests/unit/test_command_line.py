@@ -11,6 +11,7 @@ import pytest
 from captiond.cli.main import app
 from captiond.config import Settings
 from tests.commands import command
+from tests.patience import PATIENCE
 from tools.docs import click_app, leaves
 
 WORDS_FOR_PROGRAMMERS = ("<bool>", "<str>", "<int", "<float", "list[Path]", "x<=", "115292")
@@ -64,7 +65,9 @@ def test_help_imports_no_model_libraries() -> None:
         "heavy = {'torch', 'transformers', 'spacy', 'numpy', 'PIL', 'sqlalchemy', 'starlette'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=PATIENCE
+    )
     assert result.stderr == "[]\n"
 
 
@@ -111,6 +114,7 @@ def test_without_a_hub_the_ways_to_a_model_are_listed(tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path, env={**os.environ, **NO_HUB}, capture_output=True, text=True,
+        timeout=PATIENCE,
     )  # fmt: skip
     assert (result.returncode, result.stdout) == (1, "")
     said = result.stderr.splitlines()
@@ -162,5 +166,7 @@ def test_bash_completes_words(tmp_path: Path, line: str, words: str) -> None:
         'COMP_WORDS=($line); [[ $line == *" " ]] && COMP_WORDS+=("")\n'
         "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _captiond; echo ${COMPREPLY[*]}"
     )
-    result = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, cwd=tmp_path)
+    result = subprocess.run(
+        ["bash", "-c", ask], capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE
+    )
     assert (result.stdout.strip(), result.stderr) == (words, "")

@@ -26,6 +26,7 @@ from captiond.supervisor.datafolder import (
     user_name,
 )
 from captiond.supervisor.lock import locked
+from tests.unit.forked import exit_code_of
 
 NOBODY = 65534
 FILES = ("captiond.db", "captiond.db-wal", "captiond.lock", "webhook-secret", "spool/web0-1")
@@ -126,7 +127,8 @@ def as_nobody(call: Callable[[], object]) -> tuple[str, list[dict[str, object]]]
     The child process never returns, whatever the function raises.
     """
     reader, writer = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         message = "an unexpected error"
         with capture_logs() as logs:
             try:
@@ -142,8 +144,8 @@ def as_nobody(call: Callable[[], object]) -> tuple[str, list[dict[str, object]]]
                 os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as result:
+        assert exit_code_of(child) == 0
         message, logs = json.load(result)
-    os.wait()
     return message, logs
 
 

@@ -236,8 +236,7 @@ async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
         member = membership_of(parts, store, HERE)
         renewing = asyncio.create_task(member.run_renewals())
         with capture_logs() as logged:
-            while not logged:  # noqa: ASYNC110 - a log has no event to wait for
-                await asyncio.sleep(0.01)
+            await until(lambda: bool(logged))
         assert logged[0]["event"] == "storage_failing"
         assert member.cannot_store
         async with writing(store) as connection:

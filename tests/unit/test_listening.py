@@ -9,6 +9,7 @@ from captiond.authority import address_of, host_text, local_url
 from captiond.errors import StartupError
 from captiond.server_settings import ServerSettings
 from captiond.supervisor.listening import cure, listening
+from tests.patience import PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_a_program_of_this_machine_connects_to_that_address(address: str) -> Non
 
 def connects(host: str, port: int) -> bool:
     try:
-        socket.create_connection((host, port)).close()
+        socket.create_connection((host, port), timeout=PATIENCE).close()
     except OSError:
         return False
     return True

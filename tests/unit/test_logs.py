@@ -1,14 +1,14 @@
 """How the log looks, on a real terminal and elsewhere."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 
 import pytest
 
 from captiond.logs import shortened
+from tests.patience import PATIENCE
+from tests.terminals import on_terminal
 
 TASK_ID = "task_1700000000_" + "0123456789abcdef" * 2
 CODE = f"""
@@ -19,46 +19,37 @@ set_up_logs(LogSettings(format="FORMAT"), process="web0-1")
 log = structlog.get_logger()
 log.warning("something", task_id="{TASK_ID}", task_ids=["{TASK_ID}"], name="a\\nforged line")
 """
-COLOR = b"\x1b["
+COLOR = "\x1b["
 
 
-def on_terminal(**environ: str) -> bytes:
+def shown(**environ: str) -> str:
     """Return what a process logs whose standard error is a terminal."""
-    terminal, theirs = pty.openpty()
-    code = CODE.replace("FORMAT", "auto")
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stderr=theirs, env={**os.environ, **environ}) as process:
-        os.close(theirs)
-        output = b""
-        try:
-            while chunk := os.read(terminal, 65536):
-                output += chunk
-        except OSError:  # how Linux reports that the other end is closed
-            pass
-        finally:
-            os.close(terminal)
-    assert process.returncode == 0
-    return output
+    command = [sys.executable, "-c", CODE.replace("FORMAT", "auto")]
+    with on_terminal(command, "stderr", environ=environ) as terminal:
+        assert terminal.end() == 0
+    return terminal.shown
 
 
 def piped(form: str) -> list[str]:
     code = CODE.replace("FORMAT", form)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     return done.stderr.splitlines()
 
 
 def test_a_terminal_gets_coloured_text() -> None:
-    output = on_terminal(TERM="xterm", NO_COLOR="")
+    output = shown(TERM="xterm", NO_COLOR="")
     assert COLOR in output
-    assert output.count(b"\n") == 1
-    assert b"something" in output
+    assert output.count("\n") == 1
+    assert "something" in output
 
 
 @pytest.mark.parametrize("environ", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_who_wants_no_colours_gets_none(environ: dict[str, str]) -> None:
-    output = on_terminal(**{"TERM": "xterm", "NO_COLOR": "", **environ})
+    output = shown(**{"TERM": "xterm", "NO_COLOR": "", **environ})
     assert COLOR not in output
-    assert b"something" in output
+    assert "something" in output
 
 
 def test_elsewhere_the_log_is_json_without_whole_task_ids() -> None:
@@ -82,7 +73,9 @@ def test_a_traceback_shows_no_values(form: str) -> None:
         "        log.exception('request_failed')\n"
         "handle('cpd_' + 'secret')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     assert "ValueError: broken" in done.stderr
     assert "cpd_secret" not in done.stderr
 

@@ -105,6 +105,7 @@ async def test_it_is_answered_after_its_seconds(web: WebProcess, store: Engine) 
     assert response.status_code == 304
 
 
+@pytest.mark.usefixtures("without_deadlines")
 async def test_a_change_whose_hint_was_lost_is_seen(
     web: WebProcess, app: ASGIApp, store: Engine
 ) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 PROJECT = Path(__file__).parents[2]
 PROGRAM = """#!/bin/sh
 echo "$0 $*" >> {log}
@@ -33,7 +35,9 @@ class Environment:
 
     def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = ["make", f"VENV={self.venv}", f"PYTHON={self.python}", *arguments]
-        return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
 
     def calls(self) -> list[str]:
         lines = self.log.read_text().splitlines()

@@ -199,7 +199,7 @@ def test_a_large_upload_is_never_whole_in_memory(server: S3Server, tmp_path: Pat
     settings = server.settings().model_dump(mode="json")
     settings["secret_access_key"] = server.keys.secret_access_key
     command = [sys.executable, "-c", SENDER, json.dumps(settings), str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert int(result.stdout) < GROWTH
     sizes = [
         server.client.head_object(Bucket=BUCKET, Key=f"{PREFIX}/{name}")["ContentLength"]

@@ -21,6 +21,7 @@ from captiond.web.openapi.field_texts import FIELDS
 from captiond.web.openapi.response_entries import errors_of
 from captiond.web.operation import ANY_REQUEST, BY_THE_PROTOCOL, Operation
 from captiond.web.operations import OPERATIONS
+from tests.patience import PATIENCE
 from tests.unit.webprocess import web_process
 from tools.api_calls import SILENT
 
@@ -195,7 +196,12 @@ def test_a_command_has_the_file_that_json_names(
     words = curl(type(example)("", "POST", "/", 200, "", None, json=body))
     printing = words.replace("curl ", "printf '%s\\n' ", 1)
     printed = subprocess.run(
-        ["bash", "-c", printing], cwd=tmp_path, capture_output=True, text=True, check=True
+        ["bash", "-c", printing],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
     ).stdout.splitlines()
     sent = json.loads(printed[printed.index("-d") + 1])
     assert sent == with_files(body, tmp_path)
@@ -237,5 +243,6 @@ def test_the_command_prints_it(tmp_path: Path) -> None:
         text=True,
         check=True,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "CAPTIOND_SERVER__PORT": "wrong"},
+        timeout=PATIENCE,
     )
     assert json.loads(printed.stdout) == json.loads(json.dumps(API))

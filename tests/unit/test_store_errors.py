@@ -28,6 +28,7 @@ from captiond.store.deliveries import Attempt
 from captiond.store.engine import Engine, outside_transaction, reading, writing
 from captiond.store.patience import until_stored
 from captiond.store.sqlite_errors import ERRORS, as_store_errors
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 PRIMARY = range(1, 27)  # SQLITE_ERROR to SQLITE_NOTADB (sqlite.org/rescode.html)
@@ -181,7 +182,7 @@ def test_a_read_only_file_tells_what_to_do(migrated_file: Path, tmp_path: Path) 
     path.chmod(0o444)
     powerless = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
     command = [*powerless, sys.executable, "-c", USE_READ_ONLY, str(path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert lines[0].startswith("StoreReadOnly the database cannot be written: the file or its ")

@@ -15,6 +15,7 @@ from captiond.store import claims, snapshots, tasks
 from captiond.store.engine import Engine
 from captiond.store.results import options_from, options_text
 from captiond.tracing import start_tracing, tracing_wanted
+from tests.patience import PATIENCE
 
 ORIGIN = RequestOrigin("request-1", f"00-{'a' * 32}-{'b' * 16}-01", "vendor=1")
 URL = "http://127.0.0.1:4318"
@@ -48,7 +49,7 @@ def test_a_process_without_traces_imports_nothing_of_opentelemetry() -> None:
         "assert start_tracing('web0', {}) is None\n"
         "assert not [name for name in sys.modules if name.startswith('opentelemetry')]\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
+
 UNIT = Path(__file__).parents[2] / "config" / "captiond.service"
 ALLOWED = 2.5
 
@@ -23,18 +25,18 @@ def test_systemd_understands_each_line(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("/opt/captiond/bin/captiond", sys.executable))
     command = ["systemd-analyze", "verify", "--man=no", str(unit)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     about_ours = [line for line in done.stderr.splitlines() if UNIT.name in line]
     assert (done.returncode, about_ours) == (0, [])
     unit.write_text(unit.read_text().replace("WatchdogSec", "WatchDogSec"))
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert "WatchDogSec" in done.stderr, "the check can fail"
 
 
 @with_systemd
 def test_the_unit_is_confined() -> None:
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(UNIT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     found = re.search(r"Overall exposure level for captiond.service: ([0-9.]+)", done.stdout)
     if found is None:
         pytest.skip(f"systemd-analyze cannot judge a file: {done.stderr}")

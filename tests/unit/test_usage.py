@@ -2,7 +2,7 @@
 
 import multiprocessing
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 
 import pytest
@@ -19,6 +19,7 @@ from captiond.usage import (
     seconds_until_allowed,
 )
 from captiond.web.access.admission import Admission
+from tests.patience import PATIENCE
 
 WINDOW = 60.0
 
@@ -201,11 +202,12 @@ def test_a_client_that_finds_no_free_entry_is_still_counted_in_its_process() -> 
 
 def report(board: UsageBoard, connection: "Connection[int, str]") -> None:
     usage = ClientUsage(board, 1, window=WINDOW)
-    while (name := connection.recv()) != "":
-        entry = usage.counted(name, 0)
-        entry.usage.current += 1
-        usage.publish(entry)
-        connection.send(usage.total(entry).current)
+    with suppress(EOFError):
+        while True:
+            entry = usage.counted(connection.recv(), 0)
+            entry.usage.current += 1
+            usage.publish(entry)
+            connection.send(usage.total(entry).current)
 
 
 def test_a_child_process_shares_the_memory() -> None:
@@ -218,10 +220,13 @@ def test_a_child_process_shares_the_memory() -> None:
     ours, theirs = context.Pipe()
     child = context.Process(target=report, args=(board, theirs))
     child.start()
+    theirs.close()  # so that the end of a child that dies is seen here
     try:
         ours.send("a")
+        assert ours.poll(PATIENCE)
         assert ours.recv() == 6
         assert own.total(entry).current == 6
     finally:
-        ours.send("")
-        child.join()
+        ours.close()
+        child.join(PATIENCE)
+    assert child.exitcode == 0

@@ -8,6 +8,7 @@ from captiond.messages import Keys
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN
 from captiond.web.supervisor_client import SupervisorClient
+from tests.unit.supervised import until
 from tests.unit.webprocess import HEALTHY
 
 pytestmark = pytest.mark.anyio
@@ -20,8 +21,7 @@ async def test_a_web_process_lets_nobody_in_before_it_has_the_keys() -> None:
     listening = asyncio.create_task(supervisor.listen())
     waiting = asyncio.create_task(supervisor.keys_received())
     channel.send(HEALTHY)
-    while supervisor.state != HEALTHY:  # noqa: ASYNC110 - it has no event
-        await asyncio.sleep(0)
+    await until(lambda: supervisor.state == HEALTHY)
     assert not waiting.done()
     channel.send(Keys())
     await waiting

@@ -46,6 +46,7 @@ from captiond.web.supervisor_client import SupervisorClient
 from captiond.web.uploading.spool_room import SpoolRoom
 from captiond.web.uploading.upload_memory import UploadMemory
 from tests.patience import PATIENCE
+from tests.unit.supervised import until
 
 MODEL = ModelInfo("m", "m", "f", "cpu", "fp32", 8)
 HEALTHY = State(health=Health.HEALTHY, model=MODEL, reasons=())
@@ -96,14 +97,12 @@ class WebProcess:
         """Send the valid keys, and wait until the web process has them."""
         before = self.services.supervisor.keys
         self.channel.send(Keys(keys, required))
-        while self.services.supervisor.keys is before:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
+        await until(lambda: self.services.supervisor.keys is not before)
 
     async def set_state(self, state: State) -> None:
         """Send a state, and wait until the web process has it."""
         self.channel.send(state)
-        while self.services.supervisor.state != state:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
+        await until(lambda: self.services.supervisor.state == state)
 
 
 @asynccontextmanager
