@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
@@ -97,10 +98,12 @@ def test_keda_scales_the_workers_by_a_query_that_the_database_answers() -> None:
         server.execute("CREATE ROLE captiond_queue")
         (grant,) = re.findall(r"GRANT .*;", (CONFIG / "kubernetes" / "keda.yaml").read_text())
         server.execute(grant, database)
-        query = f"SET ROLE captiond_queue; {trigger['metadata']['query']}"
-        assert server.execute(query, database) == [(0,)]
-        asyncio.run(filled(server.address(database)))
-        assert server.execute(query, database) == [(2 + 3,)]
+        options = "-c role=captiond_queue"
+        with psycopg.connect(server.dsn(database), options=options, autocommit=True) as connection:
+            query = trigger["metadata"]["query"]
+            assert connection.execute(query).fetchall() == [(0,)]
+            asyncio.run(filled(server.address(database)))
+            assert connection.execute(query).fetchall() == [(2 + 3,)]
 
 
 def documents_of(name: str) -> list[Any]:
