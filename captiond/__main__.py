@@ -25,7 +25,10 @@ def main() -> None:
     from captiond.cli.streams import set_up_streams
 
     set_up_streams()
-    from captiond.cli.main import run
+    from captiond.left_out import left_out
+
+    with left_out("rich"):  # commands that print tables or progress import it later
+        from captiond.cli.main import run
 
     sys.exit(run())
 

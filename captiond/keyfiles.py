@@ -5,6 +5,7 @@ The file and the credential are TOML. Each key is a table, whose name is the key
 
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,7 +16,6 @@ from captiond.keys import Key
 from captiond.setting_problems import in_words
 
 CREDENTIAL = "captiond-keys"  # LoadCredential=captiond-keys:… in the unit
-ENTRIES = TypeAdapter(dict[KeyName, KeyEntry])
 
 
 def key_files(settings: KeySettings, environ: Mapping[str, str]) -> tuple[Path, ...]:
@@ -34,7 +34,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         SettingsError: the file cannot be read, or an entry is wrong. The message contains no key.
     """
     try:
-        entries = ENTRIES.validate_python(tomllib.loads(path.read_text("utf-8")))
+        entries = table_of_entries().validate_python(tomllib.loads(path.read_text("utf-8")))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -47,6 +47,12 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         )
         raise SettingsError("\n".join(lines)) from None
     return named(entries)
+
+
+@cache
+def table_of_entries() -> TypeAdapter[dict[str, KeyEntry]]:
+    """Return the type of a file. It is made when a file is read: most services have none."""
+    return TypeAdapter(dict[KeyName, KeyEntry])
 
 
 def named(entries: Mapping[str, KeyEntry]) -> tuple[Key, ...]:

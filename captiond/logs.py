@@ -10,10 +10,12 @@ import sys
 from contextlib import suppress
 from typing import TextIO, cast
 
-import structlog
-from structlog.typing import EventDict, Processor
-
 from captiond.config import LogSettings
+from captiond.left_out import left_out
+
+with left_out("rich"):  # it is for tracebacks that show the values of variables
+    import structlog
+    from structlog.typing import EventDict, Processor
 
 TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
 

@@ -2,9 +2,11 @@
 
 from alembic import context
 
+from captiond.store.columns import with_conditions
 from captiond.store.tables import Table
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, target_metadata=Table.metadata, render_as_batch=True)
+tables = with_conditions(Table.metadata)
+context.configure(connection=connection, target_metadata=tables, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()

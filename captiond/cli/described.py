@@ -1,6 +1,7 @@
 """What a setting or a request option does and which values it takes, as text for people."""
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,8 +18,14 @@ def described(model: type[BaseModel], name: str) -> str:
 
 def values_of(model: type[BaseModel], name: str) -> str:
     """Return the values that a field takes: `1 to 8`. Empty if the description says it all."""
-    schema = model.model_json_schema()
+    schema = schema_of(model)
     return values_text(schema["properties"][name], schema.get("$defs", {}))
+
+
+@cache
+def schema_of(model: type[BaseModel]) -> Mapping[str, Any]:
+    """Return the JSON schema of a model. It takes milliseconds, and each field needs it."""
+    return model.model_json_schema()
 
 
 def values_text(field: Mapping[str, Any], definitions: Mapping[str, Any]) -> str:

@@ -1,14 +1,16 @@
 """Types of columns that differ between the databases, and indexes of some of the rows."""
 
 import json
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Integer, Text, TypeDecorator, text
+from sqlalchemy import JSON, BigInteger, Integer, MetaData, Text, TypeDecorator, text
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.types import TypeEngine
 
 # SQLite's integers have 64 bits, and only a column of the type INTEGER can be its row id.
 LONG = BigInteger().with_variant(Integer(), "sqlite")
+ONLY = "only"  # the condition in the information about an index
 
 
 class JsonText(TypeDecorator[Any]):
@@ -35,5 +37,18 @@ class JsonText(TypeDecorator[Any]):
 
 
 def only(condition: str) -> dict[str, Any]:
-    """Return the options of an index that has only the rows that meet a condition."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+    """Return the options of an index that has only the rows that meet a condition.
+
+    Options of a dialect, such as `postgresql_where`, import the dialect in every process. Only who
+    makes or compares tables needs them, see `with_conditions`.
+    """
+    return {"info": {ONLY: condition}}
+
+
+def with_conditions(metadata: MetaData) -> MetaData:
+    """Give the indexes the conditions of `only` in each dialect, and return the metadata."""
+    for index in chain.from_iterable(table.indexes for table in metadata.tables.values()):
+        if ONLY in index.info:
+            for dialect in ("sqlite", "postgresql"):
+                index.dialect_options[dialect]["where"] = text(index.info[ONLY])
+    return metadata

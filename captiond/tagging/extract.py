@@ -13,11 +13,10 @@ order of the caption. docs/tags.md explains the rules with examples.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from spacy.tokens import Doc
-
 from captiond.tagging.languages import LanguageWords
 from captiond.tagging.lexicon import LONGEST, Lexicon
 from captiond.tagging.phrases import Phrase, is_attributive, noun_phrases
+from captiond.tagging.spacy_parts import Doc
 from captiond.tagging.synonyms import Synonyms
 from captiond.tagging.words import Word, read_words
 from captiond.tags import Category, Kind, Tag

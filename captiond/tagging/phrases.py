@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from spacy.tokens import Doc
-
+from captiond.tagging.spacy_parts import Doc
 from captiond.tagging.words import Word
 
 _LETTERS = {

@@ -4,14 +4,13 @@ import hashlib
 import sys
 from pathlib import Path
 
-import spacy
-from spacy.language import Language
 from thinc.api import use_ops
 
 from captiond.errors import ModelBroken, ModelMissing
 from captiond.tagging.embedded import EMBEDDED
 from captiond.tagging.extract import RULES_VERSION
 from captiond.tagging.lexicon import lexicon_files
+from captiond.tagging.spacy_parts import Language, spacy
 
 UNUSED = ["ner", "entity_linker", "entity_ruler", "spancat", "senter", "textcat"]
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Self
 
 import structlog
-from spacy.language import Language
 
 from captiond.option_settings import TagSettings
 from captiond.tagging.extract import TagRules, extract_tags
 from captiond.tagging.languages import language_words
 from captiond.tagging.lexicon import read_lexicon
 from captiond.tagging.pipelines import fingerprint, load_pipeline
+from captiond.tagging.spacy_parts import Language
 from captiond.tagging.synonyms import Synonyms, read_synonyms
 from captiond.tags import Tag
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from spacy.tokens import Doc, Token
+from captiond.tagging.spacy_parts import Doc, Token
 
 NOUNS = frozenset({"NOUN", "PROPN"})
 

@@ -13,10 +13,11 @@ from tests.patience import PATIENCE
 from tests.tagging import add_german_words
 
 LARGE = {
-    "PIL", "alembic", "hypercorn", "numpy", "spacy", "sqlalchemy", "starlette", "torch",
-    "transformers",
+    "PIL", "alembic", "hypercorn", "numpy", "rich", "spacy", "sqlalchemy", "starlette", "torch",
+    "transformers", "weasel",
 }  # fmt: skip
 OF_TAGS = {"numpy", "spacy"}
+OF_KEYS = {"rich", "sqlalchemy"}
 
 
 def large_imports(*arguments: str, cwd: Path) -> set[str]:
@@ -39,7 +40,7 @@ def large_imports(*arguments: str, cwd: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("arguments", "needed"),
     [
-        (("--help",), set()),
+        (("--help",), {"rich"}),
         (("config", "show"), set()),
         (("tags", "a cat"), OF_TAGS),
         (("openapi",), {"hypercorn", "sqlalchemy", "starlette"}),
@@ -52,8 +53,8 @@ def test_a_command_imports_what_it_needs(
 
 
 def test_migrations_are_imported_only_where_there_is_one_to_run(tmp_path: Path) -> None:
-    assert large_imports("keys", "create", "one", cwd=tmp_path) == {"alembic", "sqlalchemy"}
-    assert large_imports("keys", "create", "two", cwd=tmp_path) == {"sqlalchemy"}
+    assert large_imports("keys", "create", "one", cwd=tmp_path) == {"alembic", *OF_KEYS}
+    assert large_imports("keys", "create", "two", cwd=tmp_path) == OF_KEYS
 
 
 def test_a_pipeline_of_ones_own_may_use_torch(tmp_path: Path) -> None:
