@@ -24,7 +24,7 @@ from captiond.bench.engines import (
 from captiond.bench.floor import BatchWork
 from captiond.bench.images import jpegs
 from captiond.bench.load import ServiceProcess, running, service_cases
-from captiond.bench.rates import memory_cases, other_product_cases, product_cases
+from captiond.bench.rates import memory_cases, other_product_cases, product_cases, shapes
 from captiond.bench.report import Figures, Suggested, figures, suggested
 from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.files import ModelFiles
@@ -39,9 +39,13 @@ DISTINCT = 32  # images; larger batches and further requests repeat them
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured: batch sizes, and numbers of clients with `requests` requests each."""
+    """What is measured: batch sizes, and numbers of clients with `requests` requests each.
+
+    `products` is the number of shapes whose matrix products are measured.
+    """
 
     rounds: int
+    products: int
     sizes: tuple[int, ...]
     clients: tuple[int, ...]
     requests: int
@@ -93,6 +97,7 @@ def plan_for(settings: Settings, rounds: int | None, *, quick: bool, service: bo
         sizes, clients = sizes[:2], clients[:2]
     return Plan(
         rounds=rounds or (2 if quick else 5),
+        products=1 if quick else len(shapes(device_of(settings))),
         sizes=sizes,
         clients=clients if service else (),
         requests=3 if on_cpu else 10,
@@ -129,9 +134,10 @@ def prepared(settings: Settings, plan: Plan, config: Path) -> Iterator[Bench]:
     images = jpegs(range(DISTINCT))
     engines = load_engines(settings, images[: max(plan.sizes)])
     captioner = engines.captioner
+    measured_shapes = shapes(captioner.device)[: plan.products]
     with serving(plan, config) as service:
         cases = chain(
-            product_cases(captioner.device, captioner.precision),
+            product_cases(captioner.device, captioner.precision, measured_shapes),
             other_product_cases(captioner.device, captioner.precision),
             memory_cases(captioner.device),
             [decode_case(engines, images[0], settings)],

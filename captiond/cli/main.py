@@ -230,7 +230,8 @@ def tags(
 def bench(
     *,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Measure fewer batch sizes, in fewer rounds.")
+        bool,
+        typer.Option("--quick", help="Measure fewer batch sizes and products, in fewer rounds."),
     ] = False,
     no_service: Annotated[
         bool, typer.Option("--no-service", help="Measure the engine only, not the HTTP service.")
