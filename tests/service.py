@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import httpx
 import psutil
 
+from tests.migrated import migrated_folder
 from tests.patience import PATIENCE
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class Service:
     """A running `captiond serve`. Its log is a file, which is read as it grows.
 
     The command of `prefix`, if there is one, starts the service. `command` is that of captiond.
+    A new data folder gets a migrated database, unless there is a `prefix`.
     """
 
     running: ClassVar[list["Service"]] = []
@@ -89,6 +91,8 @@ class Service:
         self._log = data.with_suffix(f".{time.monotonic_ns()}.log")
         started = [*prefix, sys.executable, "-m", "captiond", command, "--port", "0"]
         started += ["--data-dir", str(data)]
+        if not prefix and "CAPTIOND_DATABASE__URL" not in environ:
+            migrated_folder(data)
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*started, "--model", MODEL, "--log-level", "debug", *flags],

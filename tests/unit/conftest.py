@@ -12,8 +12,7 @@ import pytest
 
 from captiond.databaseurl import DatabaseAddress
 from captiond.store.engine import Engine, make_engine
-from captiond.store.maintenance import checkpoint
-from captiond.store.migrate import prepare_database
+from tests.migrated import NAME, migrate, migrated_folder
 from tests.postgres import PostgresServer, postgres_server
 
 BOTH = {
@@ -52,16 +51,9 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return one migrated database file, which is copied for each test."""
-    path = tmp_path_factory.mktemp("migrated") / "captiond.db"
-    anyio.run(migrate, DatabaseAddress(path))
-    return path
-
-
-async def migrate(address: DatabaseAddress) -> None:
-    engine = make_engine(address)
-    await prepare_database(engine)
-    await checkpoint(engine)
-    await engine.dispose()
+    folder = tmp_path_factory.mktemp("migrated") / "data"
+    migrated_folder(folder)
+    return folder / NAME
 
 
 @pytest.fixture(scope="session")
