@@ -28,7 +28,7 @@ from captiond.metrics import (
     REQUESTS,
 )
 from tests.conftest import png
-from tests.service import Service, http_client, running_without_model, wait_for
+from tests.service import Service, http_client, query, running_without_model, wait_for
 
 read_open_metrics: Callable[[str], Iterable[Family]] = open_metrics
 Samples = defaultdict[str, dict[frozenset[str], float]]
@@ -57,7 +57,15 @@ def finished_task(service: Service, *numbers: int) -> None:
     service.finished(accepted.json()["task_id"])
 
 
+def wait_for_earlier_tests(service: Service) -> None:
+    """Wait until the tasks of earlier tests are finished, and counted."""
+    waiting = "SELECT count(*) FROM images WHERE status IN ('PENDING', 'PROCESSING')"
+    wait_for(lambda: query(service.data, waiting) == [(0,)], "the end of earlier tasks")
+    finished_task(service, 7000)  # what is measured of it arrives after what is measured of them
+
+
 def test_an_image_is_counted_in_every_step(service: Service) -> None:
+    wait_for_earlier_tests(service)
     before = samples(service)
     with service.caching():
         captioned(service, 7001)
