@@ -27,14 +27,16 @@ from tests.service import PATIENT, TWO, Service, running, wait_for
 
 TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "nodes", "integration")  # folders; what takes long comes first
+KILLS = "tests/faults/test_kills.py"
 # Files of tests that take long and share nothing.
-SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("clients", "images", "kills"))
-# Files whose tests share what takes long to make: texts, a model that is trained, or a service.
+SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("images", "kills"))
+# Files, or tests of SPREAD, that share what takes long to make: texts, a trained model, a service.
 TOGETHER = {
     "tests/model/test_graphs.py": "tests/model/test_search.py",
     "tests/integration/test_caption_languages.py": "tests/model/test_marian.py",
     "tests/unit/test_model_process.py": "tests/model/test_marian.py",
     "tests/integration/test_metrics.py": "tests/integration/test_following.py",
+    f"{KILLS}::test_decoders_are_killed": f"{KILLS}::test_web_processes_are_killed_during_uploads",
 }
 
 CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
@@ -77,7 +79,8 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return nodeid if file in SPREAD else TOGETHER.get(file, file)
+        scope = nodeid if file in SPREAD else file
+        return TOGETHER.get(scope, scope)
 
     def remove_node(self, node: WorkerController) -> str | None:
         """Forget a process that ended, and return the test that it died in, if any.

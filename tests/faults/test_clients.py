@@ -30,6 +30,7 @@ from tests.service import (
 )
 
 LARGE = 3_000_000  # bytes; more than an upload may keep in memory
+MOST_BYTES = 10_000_000  # of a body
 
 
 @pytest.fixture
@@ -37,28 +38,57 @@ def rng() -> random.Random:
     return random.Random(new_seed())
 
 
+def spooled(service: Service) -> set[Path]:
+    """Return the files in the spool of a service."""
+    return set((service.data / "spool").iterdir())
+
+
+def all_have_answered(service: Service) -> bool:
+    """Whether each of two web processes has refused a large upload."""
+    entries = [entry for entry in service.logged("request") if entry["status"] == 413]
+    return len({entry["process"] for entry in entries}) == 2
+
+
 def connect(service: Service) -> socket.socket:
     address = urlsplit(service.url)
     return socket.create_connection((address.hostname, address.port), timeout=PATIENCE)
 
 
-def test_uploads_are_cut_anywhere(data: Path, rng: random.Random) -> None:
+@pytest.fixture(scope="module")
+def two_webs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with two web processes and no model, for clients that leave nothing behind."""
+    data = tmp_path_factory.mktemp("two-webs") / "data"
+    flags = ("--workers", "2", "--set", f"limits.body_bytes={MOST_BYTES}")
+    with running_without_model(data, *flags) as service:
+        wait_for(lambda: len(service.children("web")) == 2, "two web processes")
+        yield service
+        begun = time.monotonic()
+        assert service.stop() == 0
+        record("a stop after refused and cut uploads", stop_s=round(time.monotonic() - begun, 2))
+        assert "Traceback" not in service.log_text
+
+
+def tasks_of(service: Service) -> set[tuple[str, int]]:
+    """Return the tasks of a service, and the number of images of each."""
+    return set(query(service.data, "SELECT task_id, count(*) FROM images GROUP BY task_id"))
+
+
+def test_uploads_are_cut_anywhere(two_webs: Service, rng: random.Random) -> None:
+    service, before = two_webs, tasks_of(two_webs)
     large = png(2) + bytes(LARGE)  # most cuts come when a part of it is on disk
     body = part("a.png", png(1)) + part("b.png", large) + b"--edge--\r\n"
     whole, times = request(body), rounds(40, 500)
     cuts = [rng.randrange(len(whole)) for _ in range(times)]
     begun = sum(cut > whole.index(b"\r\n\r\n") + 4 for cut in cuts)
-    with running_without_model(data) as service:
-        for number, cut in enumerate(cuts):
-            with connect(service) as connection:
-                connection.sendall(whole[:cut])
-            progress(number + 1, times, "cut")
-        wait_for(lambda: len(service.logged("client_gone")) >= begun, "every cut to be seen")
-        wait_for(lambda: not list((data / "spool").iterdir()), "the spool to be empty")
-        service.client.get("/livez").raise_for_status()
-        assert service.stop() == 0
-        assert "Traceback" not in service.log_text
-    assert query(data, "SELECT count(*) FROM tasks") == [(0,)]
+    kept, gone = spooled(service), len(service.logged("client_gone"))
+    for number, cut in enumerate(cuts):
+        with connect(service) as connection:
+            connection.sendall(whole[:cut])
+        progress(number + 1, times, "cut")
+    service.wait_for_entries("client_gone", gone + begun)
+    wait_for(lambda: spooled(service) == kept, "the removal of all uploads")
+    service.client.get("/livez").raise_for_status()
+    assert tasks_of(service) == before
     record("upload cut at any offset", rounds=times, lost=0, doubled=0)
 
 
@@ -124,48 +154,49 @@ def record_slow_clients(
     )
 
 
-def test_refused_large_uploads_leave_nothing(data: Path) -> None:
-    times = rounds(20, 1000)
-    with running_without_model(data, "--set", "limits.body_bytes=1000000") as service:
-        web = service.child("web")
-        body = b"\0" * (15 * 1024 * 1024)
+def test_refused_large_uploads_leave_nothing(two_webs: Service) -> None:
+    service, times, webs = two_webs, rounds(20, 1000), two_webs.children("web")
+    body = b"\0" * (15 * 1024 * 1024)
 
-        def refused(_: int) -> int:
-            path = f"{service.url}/async-batch-caption"
-            with http_client() as client:
-                return client.post(path, content=body, headers=MULTIPART).status_code
+    def refused(_: int) -> int:
+        path = f"{service.url}/async-batch-caption"
+        with http_client() as client:
+            return client.post(path, content=body, headers=MULTIPART).status_code
 
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(refused, range(8)))  # they open the database, which stays open
-            before = web.num_fds()
-            assert set(pool.map(refused, range(times))) == {413}
-        wait_for(lambda: web.num_fds() <= before, "the descriptors to be closed")
-        begun = time.monotonic()
-        assert service.stop() == 0
-    record("refused large uploads", rounds=times, stop_s=round(time.monotonic() - begun, 2))
+    def descriptors() -> list[int]:
+        return [web.num_fds() for web in webs]
+
+    with ThreadPoolExecutor(4) as pool:
+        # They open the database, which stays open.
+        wait_for(lambda: pool.submit(refused, 0).result() and all_have_answered(service), "both")
+        before = descriptors()
+        assert set(pool.map(refused, range(times))) == {413}
+    wait_for(
+        lambda: all(now <= then for now, then in zip(descriptors(), before, strict=True)),
+        "the descriptors to be closed",
+    )
+    record("refused large uploads", rounds=times)
 
 
-def test_the_same_key_at_once_is_one_task(data: Path) -> None:
-    flags = ("--workers", "2")
-    with running_without_model(data, *flags) as service, ThreadPoolExecutor(20) as pool:
+def test_the_same_key_at_once_is_one_task(two_webs: Service) -> None:
+    service, before, kept = two_webs, tasks_of(two_webs), spooled(two_webs)
 
-        def send(_: int) -> tuple[int, str]:
-            with http_client() as client:  # of its own: so each process gets some of the requests
-                answer = client.post(
-                    f"{service.url}/async-batch-caption",
-                    files={"images": ("a.png", png(1))},
-                    headers={"Idempotency-Key": "once"},
-                )
-            return answer.status_code, answer.json()["task_id"]
+    def send(_: int) -> tuple[int, str]:
+        with http_client() as client:  # of its own: so each process gets some of the requests
+            answer = client.post(
+                f"{service.url}/async-batch-caption",
+                files={"images": ("a.png", png(1))},
+                headers={"Idempotency-Key": "once"},
+            )
+        return answer.status_code, answer.json()["task_id"]
 
+    with ThreadPoolExecutor(20) as pool:
         answers = set(pool.map(send, range(100)))
-        assert len(answers) == 1
-        ((status, task_id),) = answers
-        assert status == 202
-        assert service.stop() == 0
-    assert query(data, "SELECT id FROM tasks") == [(task_id,)]
-    assert query(data, "SELECT count(*) FROM images") == [(1,)]
-    assert len(list((data / "spool").iterdir())) == 1, "the other uploads are removed"
+    assert len(answers) == 1
+    ((status, task_id),) = answers
+    assert status == 202
+    assert tasks_of(service) - before == {(task_id, 1)}
+    assert len(spooled(service) - kept) == 1, "the other uploads are removed"
     record("the same Idempotency-Key at once", rounds=100, images=1, lost=0, doubled=0)
 
 

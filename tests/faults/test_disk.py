@@ -205,28 +205,47 @@ def test_a_name_that_cannot_be_synced_is_not_accepted(data: Path) -> None:
         check_refused(service.hold_model())
 
 
-def test_a_data_folder_that_becomes_read_only_refuses_and_heals(data: Path) -> None:
-    image = {"image": ("a.png", png(1))}
-    with running(data, prefix=own_mounts("")) as service:
-        first = post(service, [png(1)]).json()["task_id"]
-        service.finished(first)
-        lines = len(service.log_text.splitlines())
-        mount_in(service.process.pid, read_only(data))
-        for refused in (service.client.post("/caption", files=image), post(service, [png(2)])):
-            assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
-            assert "Read-only file system" in refused.json()["detail"]
-        assert service.task(first)["status"] == "COMPLETED", "reading works"
-        new = service.log_text.splitlines()[lines:]
-        reasons = [line for line in new if "Read-only file system" in line]
-        assert len(reasons) == 2, "one line for each request"
-        assert len(new) <= 3 + 2, new  # requests, and what belongs to other threads
-        mount_in(service.process.pid, writable_again(data))
-        second = post(service, [png(3)]).json()["task_id"]
-        assert service.finished(second)["status"] == "COMPLETED"
-        assert service.client.post("/caption", files=image).status_code == 200
+@pytest.fixture(scope="module")
+def confined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Healing]:
+    """A service that can write only to its data folder. At its end, nothing is lost."""
+    data = tmp_path_factory.mktemp("confined") / "data"
+    data.mkdir()
+    writable = f"mount --bind {data} {data};"
+    others = [f"[ ! -d {folder} ] || {{ {read_only(folder)} }};" for folder in TEMPORARY]
+    prefix = own_mounts(f"{writable} mount -o remount,bind,ro /; {' '.join(others)}")
+    with running(data, prefix=prefix, HOME="/nonexistent", TMPDIR="") as service:
+        confined = Healing(service)
+        yield confined
         assert service.stop() == 0
         assert "Traceback" not in service.log_text
-    check_nothing_lost(data, {first: 1, second: 1})
+    check_nothing_lost(data, confined.accepted)
+
+
+def test_a_read_only_root_without_a_temporary_folder_is_enough(confined: Healing) -> None:
+    service = confined.service
+    assert service.client.post("/caption", files={"image": ("a.png", png(1))}).is_success
+    assert service.finished(confined.accept([png(2)]))["status"] == "COMPLETED"
+    (entry,) = service.logged("temporary_folder")
+    assert entry["path"] == str(service.data / "tmp")
+
+
+def test_a_data_folder_that_becomes_read_only_refuses_and_heals(confined: Healing) -> None:
+    service, image = confined.service, {"image": ("a.png", png(11))}
+    first = confined.accept([png(11)])
+    service.finished(first)
+    lines = len(service.log_text.splitlines())
+    mount_in(service.process.pid, read_only(service.data))
+    for refused in (service.client.post("/caption", files=image), post(service, [png(12)])):
+        assert (refused.status_code, refused.json()["code"]) == (500, "storage_failed")
+        assert "Read-only file system" in refused.json()["detail"]
+    assert service.task(first)["status"] == "COMPLETED", "reading works"
+    new = service.log_text.splitlines()[lines:]
+    reasons = [line for line in new if "Read-only file system" in line]
+    assert len(reasons) == 2, "one line for each request"
+    assert len(new) <= 3 + 2, new  # requests, and what belongs to other threads
+    mount_in(service.process.pid, writable_again(service.data))
+    assert service.finished(confined.accept([png(13)]))["status"] == "COMPLETED"
+    assert service.client.post("/caption", files=image).status_code == 200
 
 
 def test_a_read_only_data_folder_is_named_at_the_start(data: Path) -> None:
@@ -240,21 +259,6 @@ def test_a_read_only_data_folder_is_named_at_the_start(data: Path) -> None:
         f"captiond: {data}: its file system is read-only; mount it writable, or choose another "
         "folder with --data-dir"
     ]
-
-
-def test_a_read_only_root_without_a_temporary_folder_is_enough(data: Path) -> None:
-    data.mkdir()
-    writable = f"mount --bind {data} {data};"
-    others = [f"[ ! -d {folder} ] || {{ {read_only(folder)} }};" for folder in TEMPORARY]
-    prefix = own_mounts(f"{writable} mount -o remount,bind,ro /; {' '.join(others)}")
-    with running(data, prefix=prefix, HOME="/nonexistent", TMPDIR="") as service:
-        assert service.client.post("/caption", files={"image": ("a.png", png(1))}).is_success
-        accepted = post(service, [png(2)]).json()["task_id"]
-        assert service.finished(accepted)["status"] == "COMPLETED"
-        (entry,) = service.logged("temporary_folder")
-        assert entry["path"] == str(data / "tmp")
-        assert service.stop() == 0
-        assert "Traceback" not in service.log_text
 
 
 def test_a_damaged_database_is_refused_and_never_made_anew(data: Path, rng: random.Random) -> None:

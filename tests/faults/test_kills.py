@@ -4,6 +4,8 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from tests.conftest import png
 from tests.faults.harness import (
+    SOAK,
     Ledger,
     Load,
     check,
@@ -28,6 +31,7 @@ from tests.service import (
     Service,
     bound_to_parent,
     http_client,
+    query,
     running,
     wait_for,
     wait_until_gone,
@@ -85,23 +89,48 @@ def kill_model(service: Service, seen: list[float], back: list[float]) -> None:
     seen.append(datetime.fromisoformat(died).timestamp() - killed)
 
 
-def test_web_processes_are_killed_during_uploads(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(3, 200)
-    back: list[float] = []
-    with running(data, "--workers", "2", **FRESH) as service:
-        with load.on(service, bulk=4):
-            for number in range(times):
-                time.sleep(rng.uniform(0, 0.5))
-                rng.choice(service.children("web")).kill()
-                # On a new connection, which another process accepts.
-                with http_client(base_url=service.url) as client:
-                    client.get("/livez").raise_for_status()
-                back.append(seconds_until(lambda: len(service.children("web")) == 2, "two webs"))
-                progress(number + 1, times, "web")
-        wait_for_the_end(service)
+@dataclass(frozen=True)
+class Loaded:
+    """A running service with two web processes, and its clients, who keep their accounts."""
+
+    service: Service
+    load: Load
+
+    def wait_for_the_end(self) -> None:
+        """Wait until all images are finished, and their files are removed."""
+        wait_for_the_end(self.service)
+        spool = self.service.data / "spool"
+        wait_for(lambda: not list(spool.iterdir()), "an empty spool")
+
+
+# In a soak, the figures of each test are those of its own service.
+@pytest.fixture(scope="function" if SOAK else "module")
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
+    """A service that kills of single processes leave as it was.
+
+    The program that has started the service ignores SIGCHLD, which the service inherits.
+    """
+    data = tmp_path_factory.mktemp("loaded") / "data"
+    with running(data, "--workers", "2", prefix=IGNORING_CHILDREN, **FRESH) as service:
+        yield Loaded(service, Load(random.Random(new_seed())))
         assert service.stop() == 0
+
+
+def test_web_processes_are_killed_during_uploads(loaded: Loaded, rng: random.Random) -> None:
+    service, load, times = loaded.service, loaded.load, rounds(3, 200)
+    back: list[float] = []
+    with load.on(service, bulk=4):
+        for number in range(times):
+            time.sleep(rng.uniform(0, 0.5))
+            rng.choice(service.children("web")).kill()
+            # On a new connection, which another process accepts.
+            with http_client(base_url=service.url) as client:
+                client.get("/livez").raise_for_status()
+            back.append(seconds_until(lambda: len(service.children("web")) == 2, "two webs"))
+            progress(number + 1, times, "web")
+    loaded.wait_for_the_end()
     check(
-        data,
+        service.data,
         load.ledger,
         "SIGKILL of a web process",
         rounds=times,
@@ -122,7 +151,7 @@ def kill_with_claims(data: Path, ledger: Ledger) -> None:
 
 
 def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(2, 200)
+    load, times = Load(rng), rounds(1, 200)
     kill_with_claims(data, load.ledger)
     for number in range(times):
         service = Service(data, **FRESH)
@@ -181,23 +210,33 @@ def test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks(data: Path, rng: rando
             assert service.process.wait(PATIENCE) == 0
             wait_until_gone(tree)
         progress(number + 1, times, "stop")
-    finish(data, load, "SIGTERM and Ctrl-C", rounds=times)
+    if SOAK:
+        finish(data, load, "SIGTERM and Ctrl-C", rounds=times)
+    else:
+        check_kept(data, load.ledger)
 
 
-def test_decoders_are_killed(data: Path, rng: random.Random) -> None:
-    """SIGKILL comes from outside: an image that loses two decoders to it is not poison.
+def check_kept(data: Path, ledger: Ledger) -> None:
+    """Check that a next start finds all that it needs to finish what was accepted.
 
-    The program that has started the service ignores SIGCHLD, which the service inherits.
+    That it does finish what a signal has stopped, the other tests show.
     """
-    load, times = Load(rng), rounds(2, 50)
-    with running(data, prefix=IGNORING_CHILDREN, **FRESH) as service:
-        with load.on(service):
-            for number in range(times):
-                time.sleep(rng.uniform(0.2, 0.6))
-                model = service.child("model")
-                for decoder in model.children():
-                    decoder.kill()
-                progress(number + 1, times, "decoder")
-        wait_for_the_end(service)
-        assert service.stop() == 0
-    check(data, load.ledger, "SIGKILL of a decoder", rounds=times)
+    rows = dict(query(data, "SELECT task_id, count(*) FROM images GROUP BY task_id"))
+    assert {task: rows.get(task) for task in ledger.accepted} == ledger.accepted
+    needed = "SELECT tasks.spool FROM tasks JOIN images ON images.task_id = tasks.id "
+    waiting = query(data, f"{needed} WHERE images.status IN ('PENDING', 'PROCESSING')")
+    assert {name for (name,) in waiting} <= {path.name for path in (data / "spool").iterdir()}
+
+
+def test_decoders_are_killed(loaded: Loaded, rng: random.Random) -> None:
+    """SIGKILL comes from outside: an image that loses two decoders to it is not poison."""
+    service, load, times = loaded.service, loaded.load, rounds(2, 50)
+    with load.on(service):
+        for number in range(times):
+            time.sleep(rng.uniform(0.2, 0.6))
+            model = service.child("model")
+            for decoder in model.children():
+                decoder.kill()
+            progress(number + 1, times, "decoder")
+    loaded.wait_for_the_end()
+    check(service.data, load.ledger, "SIGKILL of a decoder", rounds=times)
