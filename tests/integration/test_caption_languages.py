@@ -1,5 +1,6 @@
 """Captions in German, over HTTP, by a service with a real model for translation."""
 
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,29 +220,7 @@ def test_time_and_outcomes_are_measured(german: Service) -> None:
     assert timings["translation"] > 0
 
 
-def test_the_settings_choose_a_language_also_for_the_clients_of_other_services(
-    model: Path, data: Path
-) -> None:
-    own = data.parent / "own.tsv"
-    own.write_text("boat\tKahn\tm\n", "utf-8")
-    environ = languages(
-        model,
-        CAPTIOND_TRANSLATION__LANGUAGE="de",
-        CAPTIOND_TRANSLATION__DICTIONARIES=f"de={own}",
-    )
-    with running(data, **environ) as service:
-        body = captioned(service)
-        assert body["caption"] == GERMAN
-        assert "roter Kahn" in body["tags"]
-        assert captioned(service, caption_language="en")["caption"] == ENGLISH
-        content = (DATA / SUN).read_bytes()
-        answer = ollama_answer(service.client, content)
-        assert answer == GERMAN
-
-
 def ollama_answer(client: httpx.Client, content: bytes) -> str:
-    import base64
-
     images = [base64.b64encode(content).decode()]
     asked = {"model": "captiond", "prompt": "what is it?", "images": images, "stream": False}
     response = client.post("/api/generate", json=asked)
@@ -250,25 +229,50 @@ def ollama_answer(client: httpx.Client, content: bytes) -> str:
     return text
 
 
-def test_a_task_keeps_its_language_over_a_restart(model: Path, data: Path) -> None:
-    """Its webhook has the German words."""
+def test_a_task_keeps_its_language_although_the_settings_choose_another_one(
+    model: Path, data: Path
+) -> None:
+    """Webhooks have German words. So has what clients of other services get by the new settings."""
+    own = data.parent / "own.tsv"
+    own.write_text("boat\tKahn\tm\n", "utf-8")
+    german = {
+        "CAPTIOND_TRANSLATION__LANGUAGE": "de",
+        "CAPTIOND_TRANSLATION__DICTIONARIES": f"de={own}",
+    }
     with receiving() as receiver:
         environ = languages(model, **FRESH, CAPTIOND_WEBHOOKS__ALLOW="127.0.0.1")
         with running_without_model(data, **environ) as service:
-            files = [("images", image()["image"])] * IMAGES
-            asked = {"caption_language": "de", "callback_url": receiver.url()}
-            response = service.client.post("/async-batch-caption", files=files, data=asked)
-            task_id = response.json()["task_id"]
+            english_task = accepted(service, caption_language="en")
+            task_id = accepted(service, caption_language="de", callback_url=receiver.url())
             service.kill()
-        with running(data, **environ) as service:
-            task = service.finished(task_id)
+        with running(data, **environ, **german) as service:
+            english, task = service.finished(english_task), service.finished(task_id)
             events = service.client.get(f"/async-batch-caption/events/{task_id}").text
             (call,) = receiver.wait_for_calls(1)
-    assert task["status"] == "COMPLETED"
+            check_german_by_default(service)
+    assert english["status"] == task["status"] == "COMPLETED"
+    assert {each["caption"] for each in english["result"]} == {ENGLISH}
     assert {each["caption"] for each in task["result"]} == {GERMAN}
     assert {each["caption_en"] for each in task["result"]} == {ENGLISH}
     assert events.count(json.dumps(GERMAN)) == IMAGES
     assert GERMAN in str(call)
+
+
+def accepted(service: Service, **options: str) -> str:
+    """Send a task of several images, and return its id."""
+    files = [("images", image()["image"])] * IMAGES
+    response = service.client.post("/async-batch-caption", files=files, data=options)
+    task_id: str = response.json()["task_id"]
+    return task_id
+
+
+def check_german_by_default(service: Service) -> None:
+    """Check what a service answers whose settings choose German, with a dictionary of its own."""
+    body = captioned(service)
+    assert body["caption"] == GERMAN
+    assert "roter Kahn" in body["tags"]
+    assert captioned(service, caption_language="en")["caption"] == ENGLISH
+    assert ollama_answer(service.client, (DATA / SUN).read_bytes()) == GERMAN
 
 
 def test_the_command_writes_german_files(model: Path, german: Service, tmp_path: Path) -> None:

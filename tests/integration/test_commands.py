@@ -51,7 +51,7 @@ def test_csv_has_the_same_results(tmp_path: Path) -> None:
     odd = tmp_path / NOT_UTF8
     odd.write_bytes(Path(SCENE).read_bytes())
     run = ("caption", "--model", MODEL, SCENE, odd.name, "--csv")
-    lines = captiond(*run, cwd=tmp_path, **ONE_THREAD).stdout.splitlines()
+    lines = command(*run, cwd=tmp_path, **ONE_THREAD).stdout.splitlines()
     row, of_odd_name = csv.DictReader(lines)
     assert row["caption"] == of_odd_name["caption"] == CAPTIONS["boat_and_sun.png"]
     assert of_odd_name["image_path"] == r"caf\udce9.png"
@@ -112,13 +112,13 @@ def test_an_assignment_of_no_known_form_is_refused(tmp_path: Path) -> None:
 
 
 def test_file_names_that_are_not_utf8_are_kept(tmp_path: Path) -> None:
+    """Also where the locale has no letters beyond ASCII."""
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / NOT_UTF8).write_bytes(Path(SCENE).read_bytes())
     run = ("caption", "--model", MODEL, "in")
-    for locale in ("C.UTF-8", "C"):
-        lines = captiond(*run, cwd=tmp_path, LC_ALL=locale, **ONE_THREAD)
-        assert (lines.returncode, lines.stderr) == (0, "")
-        assert json.loads(lines.stdout)["image_path"] == f"in/{NOT_UTF8}"
+    lines = captiond(*run, cwd=tmp_path, LC_ALL="C", **ONE_THREAD)
+    assert (lines.returncode, lines.stderr) == (0, "")
+    assert json.loads(lines.stdout)["image_path"] == f"in/{NOT_UTF8}"
 
 
 def test_a_folder_without_images_is_pointed_out(tmp_path: Path) -> None:

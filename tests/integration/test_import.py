@@ -19,7 +19,7 @@ from tests.conftest import png
 from tests.patience import PATIENCE
 from tests.service import MODEL, ONE_THREAD, query, wait_for
 
-IMAGES, SHARD = 320, 8  # so many that a command is stopped in the middle
+IMAGES, SHARD = 192, 8  # so many that a command is stopped in the middle
 BAD = 17  # the number of a file that is no image
 
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 import captiond as package
+from tests.commands import command
 from tests.conftest import png
 from tests.patience import PATIENCE
 from tests.service import MODEL, Service, captiond, http_client, running, wait_for
@@ -35,7 +36,7 @@ def test_a_wrong_setting_exits_with_2_and_names_file_key_and_value(tmp_path: Pat
 
 def test_a_wrong_flag_exits_with_2(tmp_path: Path) -> None:
     assert captiond("serve", "--prot", "1", cwd=tmp_path).returncode == 2
-    assert captiond("serve", "--port", "99999", cwd=tmp_path).returncode == 2
+    assert command("serve", "--port", "99999", cwd=tmp_path).returncode == 2
 
 
 def test_a_port_in_use(tmp_path: Path) -> None:
