@@ -36,6 +36,7 @@ TOGETHER = {
     "tests/integration/test_caption_languages.py": "tests/model/test_marian.py",
     "tests/unit/test_model_process.py": "tests/model/test_marian.py",
     "tests/integration/test_metrics.py": "tests/integration/test_following.py",
+    "tests/integration/test_tags_api.py": "tests/integration/test_schemathesis.py",
     f"{KILLS}::test_decoders_are_killed": f"{KILLS}::test_web_processes_are_killed_during_uploads",
 }
 

@@ -126,22 +126,6 @@ def test_a_task_is_captioned_from_the_bucket_while_the_model_process_is_killed(
     wait_until_empty(server)
 
 
-def test_a_task_survives_the_death_of_the_whole_service(data: Path, server: S3Server) -> None:
-    with running_without_model(data, **server.environ()) as service:
-        task_id = accepted(service)
-        tree = service.tree()
-        for process in tree:
-            process.kill()
-        wait_until_gone(tree)
-    (name,) = server.names()
-    with running(data, **FRESH, **server.environ()) as service:
-        assert name in server.names() or service.task(task_id)["status"] != "PENDING"
-        check_captioned(service.finished(task_id))
-        wait_until_empty(server)
-        assert service.stop() == 0
-    check_nothing_lost(data, {task_id: IMAGES})
-
-
 def test_what_was_accepted_waits_for_a_storage_that_fails(stored: Stored) -> None:
     """New tasks get 503, and calls that wait for their caption do not need the storage."""
     service, line = stored.service, stored.line
@@ -166,14 +150,24 @@ def test_what_was_accepted_waits_for_a_storage_that_fails(stored: Stored) -> Non
     wait_until_empty(stored.server)
 
 
-def test_a_service_stops_and_starts_while_the_storage_cannot_be_reached(
+def test_a_task_survives_the_death_of_the_whole_service_and_starts_without_the_storage(
     data: Path, server: S3Server, line: Wire
 ) -> None:
     """What waits for the storage is captioned after the next start, once it can be reached."""
     environ = server.environ(endpoint=line.endpoint)
+    with running_without_model(data, **environ) as service:
+        first = accepted(service)
+        tree = service.tree()
+        for process in tree:
+            process.kill()
+        wait_until_gone(tree)
+    (name,) = server.names()
     with running(data, **FRESH, **environ) as service:
+        assert name in server.names() or service.task(first)["status"] != "PENDING"
+        check_captioned(service.finished(first))
+        wait_until_empty(server)
         with service.suspended_model():
-            task_id = accepted(service)
+            second = accepted(service, first=100)
             line.cut()
         service.wait_for_entries("uploads_not_readable", 1)
         assert service.stop() == 0
@@ -182,12 +176,12 @@ def test_a_service_stops_and_starts_while_the_storage_cannot_be_reached(
         assert send(service).status_code == 503
         assert service.client.get("/health").status_code == 200
         line.repair()
-        check_captioned(service.finished(task_id))
-        second = accepted(service, first=100)
         check_captioned(service.finished(second))
+        third = accepted(service, first=200)
+        check_captioned(service.finished(third))
         wait_until_empty(server)
         assert service.stop() == 0
-    check_nothing_lost(data, {task_id: IMAGES, second: IMAGES})
+    check_nothing_lost(data, dict.fromkeys((first, second, third), IMAGES))
 
 
 def test_wrong_credentials_are_told_to_the_operator(data: Path, server: S3Server) -> None:

@@ -7,7 +7,6 @@ With `FAULT_SOAK`, each operation gets many more requests (`make soak`).
 """
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -25,15 +24,9 @@ from captiond.web.operations import OPERATIONS
 from tests.conftest import png
 from tests.faults.harness import record, rounds
 from tests.recorded import message_of, responses_of
-from tests.service import DATA, Service, running
+from tests.service import Service
 
 EXAMPLES = rounds(8, 120)  # requests of each operation, of each of the two kinds
-TAKES_ALL = {
-    "CAPTIOND_WEBHOOKS__ALLOW": "hooks.example",
-    "CAPTIOND_WEBHOOKS__SECRET": "whsec_" + "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz",
-    "CAPTIOND_IMAGES__ROOT": str(DATA),
-    "CAPTIOND_CLIENTS__LISTS": "all",
-}
 IMAGES = [png(number, side=40) for number in range(3)]
 TEXT = base64.b64encode(IMAGES[0]).decode()
 DOCUMENTS: dict[str, dict[str, Any]] = {
@@ -65,20 +58,13 @@ KINDS = [
 
 
 @pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that takes all that the document describes."""
-    data = tmp_path_factory.mktemp("schemathesis") / "data"
-    with running(data, **TAKES_ALL) as service:
-        yield service
-        assert service.logged("request_failed") == []
-
-
-@pytest.fixture(scope="module")
-def task_id(api: Service) -> str:
+def task_id(configured: Service) -> str:
     """A finished task."""
-    accepted = api.client.post("/async-batch-caption", files={"images": ("a.png", IMAGES[0])})
+    accepted = configured.client.post(
+        "/async-batch-caption", files={"images": ("a.png", IMAGES[0])}
+    )
     task: str = accepted.json()["task_id"]
-    api.finished(task)
+    configured.finished(task)
     return task
 
 
@@ -86,7 +72,7 @@ def task_id(api: Service) -> str:
     ("operation", "mode"), KINDS, ids=[f"{kind.name}-{mode.value}" for kind, mode in KINDS]
 )
 def test_answers_are_those_of_the_document(
-    api: Service, task_id: str, operation: Operation, mode: GenerationMode
+    configured: Service, task_id: str, operation: Operation, mode: GenerationMode
 ) -> None:
     sent = 0
 
@@ -105,7 +91,7 @@ def test_answers_are_those_of_the_document(
                 case.path_parameters["task_id"] = task_id
         else:
             assume(not has_blank_field(case.body))
-        case.call_and_validate(base_url=api.url)
+        case.call_and_validate(base_url=configured.url)
         sent += 1
 
     check()

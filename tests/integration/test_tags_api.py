@@ -2,40 +2,16 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import spacy
 
 from tests.service import Service, query, running, running_without_model, upload, wait_for
-from tests.tagging import GERMAN, add_german_words
 
 DATA = Path(__file__).parents[1] / "data"
 BOAT = "boat_and_sun.png"  # a red boat to the left of a yellow sun
 KEYS = ["tag", "lemma", "category", "kind", "start", "end", "confidence"]
-GERMAN["NOUN"] |= {"Boot": "boat", "Sonne": "sun"}
-
-
-@pytest.fixture(scope="module")
-def tagging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with two languages, a deny list and synonyms."""
-    folder = tmp_path_factory.mktemp("tagging")
-    add_german_words(spacy.blank("de")).to_disk(folder / "german")
-    (folder / "synonyms.txt").write_text("boat = vessel\n")
-    (folder / "captiond.toml").write_text(
-        f"""
-        [tags]
-        deny = ["*yellow*"]
-        synonyms = "{folder / "synonyms.txt"}"
-        [tags.pipelines]
-        en = "captiond/english"
-        de = "{folder / "german"}"
-        """
-    )
-    with running(folder / "data", "--config", str(folder / "captiond.toml")) as service:
-        yield service
 
 
 def caption(service: Service, **fields: str) -> dict[str, Any]:
@@ -81,11 +57,11 @@ def test_tag_details_come_after_the_kept_fields(service: Service) -> None:
     ],
 )
 def test_a_request_chooses_and_one_cache_entry_serves_all(
-    tagging: Service, fields: dict[str, str], tags: list[str]
+    configured: Service, fields: dict[str, str], tags: list[str]
 ) -> None:
     language = fields.get("language", "")
-    wait_for(lambda: caption(tagging, language=language)["cached"], "the caption in the cache")
-    body = caption(tagging, **fields)
+    wait_for(lambda: caption(configured, language=language)["cached"], "the caption in the cache")
+    body = caption(configured, **fields)
     assert body["tags"] == tags
     assert sorted(detail["tag"] for detail in body["tag_details"]) == tags
     assert body["cached"]
@@ -142,25 +118,26 @@ def test_a_request_chooses_and_one_cache_entry_serves_all(
     ],
 )
 def test_a_wrong_field_is_422_and_leaves_nothing(
-    tagging: Service, path: str, fields: dict[str, str], problem: dict[str, Any]
+    configured: Service, path: str, fields: dict[str, str], problem: dict[str, Any]
 ) -> None:
     field = "image" if path == "/caption" else "images"
-    response = tagging.client.post(path, files=[(field, upload(BOAT))], data=fields)
+    response = configured.client.post(path, files=[(field, upload(BOAT))], data=fields)
     body = response.json()
     assert response.status_code == 422
     assert body["code"] == "invalid_request"
     (told,) = body["detail"]
     assert told | problem == told
     assert set(told) == {"type", "loc", "msg", "input"}
-    assert not list((tagging.data / "spool").iterdir())
+    spool = configured.data / "spool"
+    wait_for(lambda: not list(spool.iterdir()), "an empty spool")
 
 
-def test_a_batch_and_a_task_take_the_fields_too(tagging: Service) -> None:
+def test_a_batch_and_a_task_take_the_fields_too(configured: Service) -> None:
     files = [("images", upload(BOAT)), ("images", upload("red_circle.png"))]
     fields = {"tag_kinds": "noun", "tag_max_number": "1"}
-    batch = tagging.client.post("/batch-caption", files=files, data=fields).json()
-    accepted = tagging.client.post("/async-batch-caption", files=files, data=fields).json()
-    task = tagging.finished(accepted["task_id"])
+    batch = configured.client.post("/batch-caption", files=files, data=fields).json()
+    accepted = configured.client.post("/async-batch-caption", files=files, data=fields).json()
+    task = configured.finished(accepted["task_id"])
     for results in (batch["results"], task["result"]):
         assert [result["tags"] for result in results] == [["vessel"], ["circle"]]
         assert [[detail["kind"] for detail in result["tag_details"]] for result in results] == [
