@@ -1,11 +1,12 @@
 """The rules of webhooks, without I/O: which URLs may be called, and when a failed call is repeated.
 
-The web process checks a `callback_url` when a request names it. The supervisor checks it again
-before each call. Both use the parser in this module, so that they cannot read a URL differently.
+The web process checks a `callback_url` when a request names it, and `captiond import` that of its
+flag. The supervisor checks it again before each call. All use the parser in this module, so that
+they cannot read a URL differently.
 """
 
 from base64 import b64decode
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -101,6 +102,19 @@ def is_allowed(target: Target, entries: Iterable[str]) -> bool:
     """Return whether an entry names the host of `target`, and no port or the same port."""
     allowed = (parse_allowed(entry) for entry in entries)
     return any(entry.host == target.host and entry.port in {None, target.port} for entry in allowed)
+
+
+def check_callback_url(url: str, entries: Collection[str]) -> None:
+    """Return if captiond may call this URL; `entries` are those of `[webhooks] allow`.
+
+    Raises:
+        BadUrl: webhooks are off, the text is not a URL, or no entry lists its host.
+    """
+    if not entries:
+        raise BadUrl("webhooks are off: [webhooks] allow lists no host")
+    target = parse_url(url)
+    if not is_allowed(target, entries):
+        raise BadUrl(f"the host {target.authority} is not in [webhooks] allow")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Generic, Protocol, TypeVar
 from captiond.clients import Client
 from captiond.fairqueue import FairQueue
 from captiond.jobs import Lane
+from captiond.messages import Work
 
 T = TypeVar("T", bound="Item")
 
@@ -39,6 +40,25 @@ class Item(Protocol):
     @property
     def cost(self) -> float:
         """The estimated cost, in the same unit for all items."""
+
+
+class ForWork:
+    """What waits in turn on behalf of some work: it has the lane, client and ticket of the work."""
+
+    __slots__ = ()
+    work: Work
+
+    @property
+    def lane(self) -> Lane:
+        return self.work.lane
+
+    @property
+    def client(self) -> Client:
+        return self.work.client
+
+    @property
+    def ticket(self) -> str:
+        return self.work.ticket
 
 
 @dataclass(slots=True)

@@ -16,6 +16,11 @@ class NodeSettings(Section):
         description="What this node does if several share a database: all, web (HTTP without a "
         "model) or worker (a model, and of HTTP only probes and metrics).",
     )
+    imports: bool = Field(
+        True,
+        description="Whether the model processes of this node work at imports that captiond import "
+        "--queue has listed. false: this node captions for clients only.",
+    )
     lease_seconds: float = Field(
         60,
         ge=3,

@@ -2,14 +2,13 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isfinite
 from pathlib import Path
 from typing import Literal
 
-from captiond.errors import SettingsError
+from captiond.linefiles import LineFile
 from captiond.tags import Category
 
 MOST_TAGS = 5000  # of the settings
@@ -157,35 +156,22 @@ def read_tags(path: Path) -> tuple[VocabularyTag, ...]:
     Raises:
         SettingsError: the file cannot be read, or a line is wrong. The message names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise wrong_file(path, f"cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise wrong_file(path, "is not UTF-8 text") from error
+    file = LineFile(path, "tags.vocabulary")
     tags: dict[str, VocabularyTag] = {}
-    for number, line in entries(lines):
+    for number, line in file.commented_lines():
         try:
             tag = parsed(line)
         except ValueError as error:
-            raise wrong_file(path, f"line {number}: {error}") from None
+            raise file.wrong_line(number, str(error)) from None
         key = tag.text.casefold()
         if key in tags:
-            raise wrong_file(path, f"line {number}: {tag.text!r} is already on an earlier line")
+            raise file.wrong_line(number, f"{tag.text!r} is already on an earlier line")
         tags[key] = tag
     if not tags:
-        raise wrong_file(path, "has no tag; write one on each line")
+        raise file.wrong("has no tag; write one on each line")
     if len(tags) > MOST_TAGS:
-        raise wrong_file(path, f"has {len(tags)} tags; at most {MOST_TAGS} are allowed")
+        raise file.wrong(f"has {len(tags)} tags; at most {MOST_TAGS} are allowed")
     return tuple(tags.values())
-
-
-def entries(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """Yield the lines with a tag, without their comments, and their numbers."""
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if text:
-            yield number, text
 
 
 def parsed(line: str) -> VocabularyTag:
@@ -232,7 +218,3 @@ def is_number(text: str) -> bool:
         return isfinite(float(text))
     except ValueError:
         return False
-
-
-def wrong_file(path: Path, problem: str) -> SettingsError:
-    return SettingsError(f"tags.vocabulary = {path}: {problem}")

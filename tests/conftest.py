@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import hypothesis
 import pytest
 import structlog
 from PIL import Image
@@ -39,6 +40,16 @@ TOGETHER = {
 CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
 # Memory of a test process, with the services that its tests start and a share of the type checker.
 BYTES_EACH = 3 << 30
+
+# A busy machine is slow in any test: that is no fault of it. Only `make soak` looks for examples
+# that no run has had; the others have the same ones each time.
+hypothesis.settings.register_profile(
+    "patient",
+    deadline=None,
+    derandomize="FAULT_SOAK" not in os.environ,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("patient")
 
 # Test modules import torch, transformers and more. The collector of garbage would visit millions of
 # objects again and again, which live as long as the process: a fifth of the time of the imports.
@@ -121,11 +132,13 @@ def uncached_loggers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def usual_process() -> Iterator[None]:
-    """Start each test with the usual umask, log and signals, which commands of captiond change.
+    """Start each test with the usual umask, log, signals and collector, which others change.
 
     With the default action of SIGPIPE, a later test that writes to a closed socket would end all.
+    spaCy leaves the collector of garbage off if a pipeline is damaged.
     """
     os.umask(0o022)
+    gc.enable()
     actions = {number: signal.getsignal(number) for number in CHANGED_SIGNALS}
     level, handlers = logging.root.level, logging.root.handlers
     yield

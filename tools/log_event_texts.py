@@ -24,6 +24,9 @@ MORE_FIELDS = {
     "model_ready": ("linear",),
     "processing_time": ("total", "upload", "decode", "queue", "model", "tags", "other"),
     "request": ("key", "code", "reason"),
+    "webhook_delivered": ("task_id", "import_id"),
+    "webhook_failed": ("task_id", "import_id"),
+    "webhook_given_up": ("task_id", "import_id"),
 }
 TEXTS = {
     "accept_failed": "Connections could not be accepted, mostly because descriptors ran out. "

@@ -13,6 +13,7 @@ from captiond.errors import SettingsError
 from captiond.sources import Layer, checked, layers_of, sections
 
 Number = TypeVar("Number", int, float)
+USUAL_LIMIT, MOST_LISTED = 20, 10_000
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -61,6 +62,14 @@ def between(least: float, most: float | None = None) -> Callable[[Number | None]
         return value
 
     return checked_number
+
+
+def limit_option(kind: str) -> Any:
+    """Return the flag `--limit` of a command that lists the newest of a kind, such as tasks."""
+    return typer.Option(
+        callback=between(1, MOST_LISTED),
+        help=f"Largest number of {kind} to list, at most {MOST_LISTED}.",
+    )
 
 
 Model = Annotated[str | None, setting("model", "name", metavar="NAME")]

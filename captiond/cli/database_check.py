@@ -29,7 +29,10 @@ async def check_all(settings: Settings, report: Reporter) -> int:
             problems += await missing_files(engine, settings)
             problems += await orphans(engine, settings)
             counted = await consistency.count(engine)
-            summary = f"{counted.tasks} tasks ({counted.open_tasks} open), {counted.images} images"
+            summary = (
+                f"{counted.tasks} tasks ({counted.open_tasks} open), {counted.images} images, "
+                f"{counted.imports} imports"
+            )
         else:
             summary = "damaged: stop captiond and restore a backup (docs/operating.md)"
     for problem in problems:

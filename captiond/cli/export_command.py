@@ -2,7 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -47,11 +48,7 @@ def export(
     asked = {Format.JSON: json, Format.JSONL: jsonl, Format.CSV: csv}
     chosen = format_of([each for each, is_asked in asked.items() if is_asked], output)
     settings = settings_from(config, {}, data=data, assignments=assignments)
-    if output is None:
-        asyncio.run(write_results(settings, name, chosen, sys.stdout))
-        return
-    with writing_to(output), output.open("w", encoding="utf-8", newline="") as file:
-        asyncio.run(write_results(settings, name, chosen, file))
+    asyncio.run(write_results(settings, name, chosen, output))
 
 
 def format_of(asked: list[Any], output: Path | None) -> Any:
@@ -68,8 +65,8 @@ def format_of(asked: list[Any], output: Path | None) -> Any:
     return pick_format(asked)
 
 
-async def write_results(settings: Settings, name: str, chosen: Any, out: TextIO) -> None:
-    """Write the results of a task or of an import.
+async def write_results(settings: Settings, name: str, chosen: Any, output: Path | None) -> None:
+    """Write the results of a task or of an import. The file is opened when the first one is read.
 
     Raises:
         TaskNotFound, ImportNotFound
@@ -80,12 +77,22 @@ async def write_results(settings: Settings, name: str, chosen: Any, out: TextIO)
     async with opened(settings) as engine:
         is_import = name.startswith("import_")
         results = results_of_import(engine, name) if is_import else results_of_task(engine, name)
-        first = await anext(results, None)  # an unknown id is an error before anything is written
-        with printer(chosen, out) as show:
+        first = await anext(results, None)
+        with opened_output(output) as out, printer(chosen, out) as show:
             if first is not None:
                 show(first)
             async for result in results:
                 show(result)
+
+
+@contextmanager
+def opened_output(output: Path | None) -> Iterator[TextIO]:
+    """Yield the file to write, which is emptied, or standard output if there is none."""
+    if output is None:
+        yield sys.stdout
+        return
+    with writing_to(output), output.open("w", encoding="utf-8", newline="") as file:
+        yield file
 
 
 async def results_of_import(engine: Any, name: str) -> AsyncIterator[dict[str, Any]]:

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from captiond.callbacks import BadUrl, check_callback_url
 from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
+from captiond.cli.bulk_arguments import OUTPUT_HELP, Sources, column_option, form_option
 from captiond.cli.exits import EXIT_FAILED, cancelling_on_interrupt, print_error
 from captiond.config import Settings
+from captiond.errors import SettingsError
 from captiond.jobs import Status
+from captiond.references.manifests import COLUMN
 
 if TYPE_CHECKING:
     from captiond.store.shards import ImportState, NewImport
@@ -24,14 +28,7 @@ STOPPED = "captiond: stopped; the same command goes on with the shards that are 
 
 
 def import_images(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Folders, prefixes such as s3://bucket/photos, and lists of addresses: .parquet, "
-            ".csv, .jsonl or .txt.",
-        ),
-    ],
+    sources: Sources,
     *,
     output: Annotated[
         str,
@@ -39,17 +36,11 @@ def import_images(
             "--output",
             "-o",
             metavar="OUT",
-            help="Folder for the results, here or such as s3://bucket/captions.",
+            help=OUTPUT_HELP,
         ),
     ],
-    form: Annotated[
-        Literal["jsonl", "parquet"],
-        typer.Option("--format", help="Format of the files of results."),
-    ] = "jsonl",
-    column: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="Column of a list that has the addresses."),
-    ] = "uri",
+    form: Annotated[Literal["jsonl", "parquet"], form_option()] = "jsonl",
+    column: Annotated[str, column_option()] = COLUMN,
     queue: Annotated[
         bool,
         typer.Option(
@@ -58,6 +49,14 @@ def import_images(
             "on any node that can read them.",
         ),
     ] = False,
+    callback_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="With --queue: URL that the service calls when the import is finished or "
+            "cancelled. [webhooks] allow must list its host.",
+        ),
+    ] = None,
     shard_images: Annotated[
         int,
         typer.Option(
@@ -92,6 +91,7 @@ def import_images(
         "model": {"name": model, "device": device, "precision": precision}
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
+    check_callback(callback_url, settings, queue=queue)
     new = NewImport(
         f"import_{int(time.time())}_{secrets.token_hex(8)}",
         tuple(source if is_object(source) else str(Path(source).absolute()) for source in sources),
@@ -101,6 +101,7 @@ def import_images(
         shard_images,
         time.time(),
         queue,
+        callback_url,
     )
     try:
         with cancelling_on_interrupt():
@@ -114,6 +115,24 @@ def import_images(
     typer.echo(summary(state))
     if state.failed or state.status is not Status.COMPLETED:
         raise typer.Exit(EXIT_FAILED)
+
+
+def check_callback(url: str | None, settings: Settings, *, queue: bool) -> None:
+    """Return if the end of an import can be posted to this URL, or if there is none.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    if url is None:
+        return
+    if not queue:
+        raise SettingsError(
+            "command line: --callback-url needs --queue: the service calls the URL, not the command"
+        )
+    try:
+        check_callback_url(url, settings.webhooks.allow)
+    except BadUrl as error:
+        raise SettingsError(f"command line: --callback-url: {error}") from None
 
 
 async def work_at(new: "NewImport", settings: Settings) -> "ImportState":

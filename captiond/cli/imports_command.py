@@ -1,22 +1,24 @@
-"""`captiond imports`: show and cancel what `captiond import` works at."""
+"""`captiond imports`: show and cancel what `captiond import` works at, and call its webhooks."""
 
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from captiond.cli.arguments import Config, Data, Set, between, settings_from
+from captiond.cli.arguments import USUAL_LIMIT, Config, Data, Set, limit_option, settings_from
 from captiond.config import Settings
+from captiond.errors import ImportNotFound
 
 if TYPE_CHECKING:
-    from captiond.store.shards import ImportState
+    from captiond.web.import_schemas import ImportItem
 
-MOST_IMPORTS = 10_000
 IMPORT_COLUMNS = ("import", "status", "images", "failed", "begun", "finished", "output")
 imports_app = typer.Typer(
-    no_args_is_help=True, help="Show and cancel imports, whether or not a command works on them."
+    no_args_is_help=True,
+    help="Show and cancel imports, whether or not a command or the service works on them.",
 )
 ImportId = Annotated[
     str, typer.Argument(metavar="IMPORT", help="Id of the import, as in captiond imports list.")
@@ -26,13 +28,7 @@ ImportId = Annotated[
 @imports_app.command("list")
 def list_imports(
     *,
-    limit: Annotated[
-        int,
-        typer.Option(
-            callback=between(1, MOST_IMPORTS),
-            help=f"Largest number of imports to list, at most {MOST_IMPORTS}.",
-        ),
-    ] = 20,
+    limit: Annotated[int, limit_option("imports")] = USUAL_LIMIT,
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
@@ -46,9 +42,14 @@ def list_imports(
 def show_import(
     name: ImportId, *, config: Config = None, data: Data = None, assignments: Set = None
 ) -> None:
-    """Show how far an import is: as a table on a terminal, as JSON in a pipe."""
+    """Show how far an import is, and its webhook: as tables on a terminal, as JSON in a pipe."""
+    from captiond.cli.delivery_views import show_deliveries
+
     settings = settings_from(config, {}, data=data, assignments=assignments)
-    show_imports([asyncio.run(read(settings, name))])
+    shown = asyncio.run(read(settings, name))
+    show_imports([shown])
+    if sys.stdout.isatty():
+        show_deliveries(shown["deliveries"], sys.stdout)
 
 
 @imports_app.command("cancel")
@@ -61,25 +62,43 @@ def cancel_import(
     typer.echo(f"{name}: cancelled")
 
 
-async def newest(settings: Settings, limit: int) -> "list[ImportState]":
+@imports_app.command("redeliver")
+def redeliver_import(
+    name: ImportId, *, config: Config = None, data: Data = None, assignments: Set = None
+) -> None:
+    """Deliver the webhook of an import again, even if it was delivered before.
+
+    A running service sends it at once, otherwise the next start does.
+    """
+    settings = settings_from(config, {}, data=data, assignments=assignments)
+    number = asyncio.run(redeliver(settings, name))
+    typer.echo(f"webhooks to deliver: {number}")
+
+
+async def newest(settings: Settings, limit: int) -> "list[ImportItem]":
     from captiond.cli.database import opened
     from captiond.store.shards import newest_imports
+    from captiond.web.import_schemas import import_item
 
     async with opened(settings) as engine:
-        return await newest_imports(engine, limit)
+        return [import_item(state) for state in await newest_imports(engine, limit)]
 
 
-async def read(settings: Settings, name: str) -> "ImportState":
-    """Return an import.
+async def read(settings: Settings, name: str) -> dict[str, Any]:
+    """Return an import as the HTTP API does, with the delivery of its webhook.
 
     Raises:
         ImportNotFound
     """
     from captiond.cli.database import opened
-    from captiond.store.shards import read_import
+    from captiond.cli.delivery_views import delivery_items
+    from captiond.store import deliveries, shards
+    from captiond.web.import_schemas import import_item
 
     async with opened(settings) as engine:
-        return await read_import(engine, name)
+        state = await shards.read_import(engine, name)
+        owed = await deliveries.of_import(engine, name)
+    return {**import_item(state), "deliveries": delivery_items(owed)}
 
 
 async def cancel(settings: Settings, name: str) -> None:
@@ -95,12 +114,30 @@ async def cancel(settings: Settings, name: str) -> None:
         await shards.cancel_import(engine, name, time.time())
 
 
-def show_imports(states: "list[ImportState]") -> None:
-    from captiond.cli.formats import json_text, print_line
-    from captiond.cli.listings import moment, plain, print_listing
-    from captiond.web.import_schemas import import_item
+async def redeliver(settings: Settings, name: str) -> int:
+    """Schedule the delivery of an import again, and return the number of deliveries.
 
-    items = [import_item(state) for state in states]
+    Raises:
+        ImportNotFound: there is no such import, or it has no webhook.
+    """
+    from captiond.cli.database import opened
+    from captiond.store import deliveries, shards
+
+    async with opened(settings) as engine:
+        await shards.read_import(engine, name)
+        number = await deliveries.redeliver_import(engine, name, now=time.time())
+    if number == 0:
+        raise ImportNotFound(
+            f"{name}: there is no webhook of this import: it is not finished, or --callback-url "
+            "was not given; captiond imports show says which"
+        )
+    return number
+
+
+def show_imports(items: Sequence[Mapping[str, Any]]) -> None:
+    from captiond.cli.formats import json_text, print_line
+    from captiond.cli.listings import moment, plain, print_listing, status
+
     if not sys.stdout.isatty():
         for each in items:
             print_line(json_text(each), sys.stdout)
@@ -108,7 +145,7 @@ def show_imports(states: "list[ImportState]") -> None:
     rows = [
         (
             plain(each["import_id"]),
-            plain(each["status"]),
+            status(each["status"]),
             plain(f"{each['progress']['done']}/{each['progress']['total']}"),
             plain(each["progress"]["failed"] or ""),
             moment(each["created_at"]),
@@ -118,6 +155,6 @@ def show_imports(states: "list[ImportState]") -> None:
         for each in items
     ]
     print_listing(IMPORT_COLUMNS, rows, sys.stdout)
-    for state in states:
-        if state.problem and not state.status.terminal:
-            print_line(f"{state.id}: {state.problem}", sys.stdout)
+    for each in items:
+        if each["problem"] and each["finished_at"] is None:
+            print_line(f"{each['import_id']}: {each['problem']}", sys.stdout)

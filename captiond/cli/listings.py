@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+STYLES = {"COMPLETED": "green", "DELIVERED": "green", "FAILED": "red", "PENDING": "yellow"}
 WIDEST = 1000  # characters of a line
 INDENT = "  "
 Cells = Sequence[Text]
@@ -56,6 +57,11 @@ def moment(rfc3339: str | None) -> Text:
     if not rfc3339:
         return Text()
     return Text(datetime.fromisoformat(rfc3339).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"))
+
+
+def status(value: str) -> Text:
+    """Return the status of a task or of a webhook, in its colour."""
+    return Text(value, STYLES.get(value, ""))
 
 
 def plain(value: object, style: str = "") -> Text:

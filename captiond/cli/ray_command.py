@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
+from captiond.cli.bulk_arguments import OUTPUT_HELP, Sources, column_option, form_option
 from captiond.cli.exits import cleaning_up_on_interrupt, print_error
 from captiond.errors import SettingsError
+from captiond.references.manifests import COLUMN
 
 NO_RAY = "captiond ray needs the extra captiond[ray]: pip install 'captiond[ray]'"
 STOPPED = "captiond: stopped; the same command goes on with the images that have no result yet"
@@ -15,33 +17,13 @@ JOB_PANEL = "Job"
 
 
 def ray(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SOURCE...",
-            help="Folders, prefixes such as s3://bucket/photos, and lists of addresses: .parquet, "
-            ".csv, .jsonl or .txt.",
-        ),
-    ],
-    output: Annotated[
-        str,
-        typer.Argument(
-            metavar="OUT", help="Folder for the results, here or such as s3://bucket/captions."
-        ),
-    ],
+    sources: Sources,
+    output: Annotated[str, typer.Argument(metavar="OUT", help=OUTPUT_HELP)],
     *,
     form: Annotated[
-        Literal["parquet", "jsonl"],
-        typer.Option("--format", help="Format of the files of results.", rich_help_panel=JOB_PANEL),
+        Literal["parquet", "jsonl"], form_option(rich_help_panel=JOB_PANEL)
     ] = "parquet",
-    column: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Column of a list that has the addresses.",
-            rich_help_panel=JOB_PANEL,
-        ),
-    ] = "uri",
+    column: Annotated[str, column_option(rich_help_panel=JOB_PANEL)] = COLUMN,
     rows: Annotated[
         int,
         typer.Option(

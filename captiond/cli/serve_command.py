@@ -38,11 +38,13 @@ from captiond.supervisor.keyring import KeyRing
 from captiond.supervisor.listening import listening
 from captiond.supervisor.lock import locked
 from captiond.supervisor.neighbours import check_neighbours, check_role
+from captiond.supervisor.payloads import Payloads
 from captiond.supervisor.prefixowner import check_prefix
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.systemd import Notifier
 from captiond.tracing import start_tracing
+from captiond.web.import_schemas import import_item
 from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
@@ -125,7 +127,8 @@ async def serve_until(
     await prepare_database(engine)
     recorder, clock = Recorder(), SteadyClock(engine)
     traces = start_tracing("supervisor", os.environ)
-    courier = Courier(settings, engine, task_status, clock, recorder, traces)
+    payloads = Payloads(engine, task_status, import_item)
+    courier = Courier(settings, engine, payloads, clock, recorder, traces)
     courier.prepare()
     keyring = KeyRing(settings, engine, os.environ)
     await keyring.prepare()

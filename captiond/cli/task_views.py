@@ -8,14 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from captiond.cli.delivery_views import show_deliveries
 from captiond.cli.formats import json_text, print_line
-from captiond.cli.listings import moment, plain, print_listing
+from captiond.cli.listings import moment, plain, print_listing, status
 
-STYLES = {"COMPLETED": "green", "DELIVERED": "green", "FAILED": "red", "PENDING": "yellow"}
 TASK_COLUMNS = ("task", "status", "images", "failed", "accepted", "finished")
-WEBHOOK_COLUMNS = (
-    "webhook", "status", "attempts", "last attempt", "answer", "next attempt", "url",
-)  # fmt: skip
 Row = Mapping[str, Any]
 
 
@@ -52,9 +49,7 @@ def show_task(task: Row, out: TextIO) -> None:
         label = name.removesuffix("_at").replace("created", "accepted")
         console.print(Text.assemble((f"{label:9}", "dim"), moment(task[name]) or "not yet"))
     console.print(images_table(task["result"] or ()))
-    if task["deliveries"]:
-        rows = [delivery_cells(delivery) for delivery in task["deliveries"]]
-        print_listing(WEBHOOK_COLUMNS, rows, out)
+    show_deliveries(task["deliveries"], out)
 
 
 def images_table(results: Iterable[Row]) -> Table:
@@ -70,19 +65,3 @@ def images_table(results: Iterable[Row]) -> Table:
             reason = f"{result['error']} ({result['code']})"
             table.add_row(plain(result["image_path"]), plain(reason, "red"), "")
     return table
-
-
-def delivery_cells(delivery: Row) -> tuple[Text, ...]:
-    return (
-        plain(delivery["id"]),
-        status(delivery["status"]),
-        plain(delivery["attempts"]),
-        moment(delivery["tried_at"]),
-        plain(delivery["error"] or delivery["response"] or ""),
-        moment(delivery["due_at"]),
-        plain(delivery["url"]),
-    )
-
-
-def status(value: str) -> Text:
-    return Text(value, STYLES.get(value, ""))

@@ -3,17 +3,15 @@
 import asyncio
 import sys
 import time
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from captiond.cli.arguments import Config, Data, Set, between, settings_from
+from captiond.cli.arguments import USUAL_LIMIT, Config, Data, Set, limit_option, settings_from
 from captiond.config import Settings
 from captiond.errors import TaskNotFound
 from captiond.jobs import Status
 
-MOST_TASKS = 10_000
 tasks_app = typer.Typer(
     no_args_is_help=True,
     help="Show and manage tasks and their webhooks, whether or not the service runs.",
@@ -29,13 +27,7 @@ def list_tasks(
     status: Annotated[
         Status | None, typer.Option(case_sensitive=False, help="List only tasks of this status.")
     ] = None,
-    limit: Annotated[
-        int,
-        typer.Option(
-            callback=between(1, MOST_TASKS),
-            help=f"Largest number of tasks to list, at most {MOST_TASKS}.",
-        ),
-    ] = 20,
+    limit: Annotated[int, limit_option("tasks")] = USUAL_LIMIT,
     config: Config = None,
     data: Data = None,
     assignments: Set = None,
@@ -125,22 +117,16 @@ async def read(settings: Settings, task_id: str) -> dict[str, Any]:
         TaskNotFound
     """
     from captiond.cli.database import opened
+    from captiond.cli.delivery_views import delivery_items
     from captiond.store import deliveries, tasks
-    from captiond.web.schemas import rfc3339, task_status
+    from captiond.web.schemas import task_status
 
     async with opened(settings) as engine:
         task = await tasks.read_task(engine, task_id)
         if task is None:
             raise not_found(task_id)
         owed = await deliveries.of_task(engine, task_id)
-    times = ("created_at", "due_at", "tried_at")
-    return {
-        **task_status(task),
-        "deliveries": [
-            {**asdict(delivery), **{name: rfc3339(getattr(delivery, name)) for name in times}}
-            for delivery in owed
-        ],
-    }
+    return {**task_status(task), "deliveries": delivery_items(owed)}
 
 
 async def cancel_task(settings: Settings, task_id: str) -> None:

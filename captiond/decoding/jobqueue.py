@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from captiond.clients import Client
 from captiond.decoding.estimate import estimated_cost
 from captiond.decoding.slots import Slots
 from captiond.jobs import Lane, Refused
-from captiond.lanes import Lanes
+from captiond.lanes import ForWork, Lanes
 from captiond.messages import Decoded, Work
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ class DecodedImage:
 
 
 @dataclass(slots=True, eq=False)
-class DecodeJob:
+class DecodeJob(ForWork):
     """One image to decode. A decoder has one at a time, so its death has one possible cause.
 
     `content` is the image itself, or None if it is in the spool's folder. The answer is None if the
@@ -42,18 +41,6 @@ class DecodeJob:
     answer: asyncio.Future[DecodedImage | Refused | None]
     content: "Buffer | None" = None
     blame: int = 0
-
-    @property
-    def lane(self) -> Lane:
-        return self.work.lane
-
-    @property
-    def client(self) -> Client:
-        return self.work.client
-
-    @property
-    def ticket(self) -> str:
-        return self.work.ticket
 
     @property
     def group(self) -> None:

@@ -65,7 +65,8 @@ class WebStart(Start):
 class ModelStart(Start):
     """The start of a model process; `device` is one of `[model] device`.
 
-    Shards of imports are claimed under the name of `owner`, or none if it is empty.
+    Shards of imports are claimed under the name of `owner`; none are if it is empty, or if
+    `[node] imports` says so.
     """
 
     device: str

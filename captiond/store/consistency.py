@@ -10,11 +10,16 @@ from captiond.callbacks import DeliveryStatus
 from captiond.errors import StoreDamaged
 from captiond.jobs import Status
 from captiond.store.engine import Engine, reading
-from captiond.store.tables import DeliveryRow, ImageRow, TaskRow
+from captiond.store.import_consistency import import_contradictions
+from captiond.store.tables import DeliveryRow, ImageRow, ImportRow, TaskRow
 from captiond.store.transitions import CANCELLED, COMPLETED, FAILED, OPEN, PENDING
 
 MAX_MESSAGES = 20  # of the database's own checks; one damaged page can cause thousands
 HAS_RESULT = (COMPLETED, FAILED)
+NOT_DUE = or_(
+    DeliveryRow.id.is_(None),
+    (DeliveryRow.status == DeliveryStatus.PENDING.value) & DeliveryRow.due_at.is_(None),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,7 @@ class Counted:
     tasks: int
     open_tasks: int
     images: int
+    imports: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ async def damage(engine: Engine) -> list[str]:
 
 
 async def count(engine: Engine) -> Counted:
-    """Return the numbers of tasks and images.
+    """Return the numbers of tasks, images and imports.
 
     Raises:
         StoreError: They cannot be counted now.
@@ -69,12 +75,17 @@ async def count(engine: Engine) -> Counted:
     tasks = select(func.count(), func.count(case((TaskRow.status.in_(OPEN), 1))))
     async with reading(engine) as connection:
         total, still_open = (await connection.execute(tasks.select_from(TaskRow))).one()
-        images = select(func.count()).select_from(ImageRow)
-        return Counted(total, still_open, (await connection.execute(images)).scalar_one())
+        images, imports = [
+            (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+            for table in (ImageRow, ImportRow)
+        ]
+        return Counted(total, still_open, images, imports)
 
 
 async def contradictions(engine: Engine) -> list[str]:
-    """Return the contradictions between tasks, images and deliveries, which captiond never writes.
+    """Return what contradicts itself, which captiond never writes.
+
+    These are tasks, their images, imports, their shards, and deliveries.
 
     Raises:
         StoreError: The rows cannot be read now.
@@ -86,7 +97,9 @@ async def contradictions(engine: Engine) -> list[str]:
             if problem is not None:
                 problems.append(f"task {task.id} is {task.status}, but {problem}")
         problems += await images_without_result(connection)
+        problems += await import_contradictions(connection)
         problems += await tasks_without_delivery(connection)
+        problems += await imports_without_delivery(connection)
     return problems
 
 
@@ -155,19 +168,21 @@ async def images_without_result(connection: AsyncConnection) -> list[str]:
 
 async def tasks_without_delivery(connection: AsyncConnection) -> list[str]:
     """Return the finished tasks with a callback URL whose receiver will never be called."""
-    pending = DeliveryStatus.PENDING.value
     query = select(TaskRow.id).outerjoin(DeliveryRow, DeliveryRow.task_id == TaskRow.id)
-    query = query.where(
-        TaskRow.callback_url.is_not(None),
-        TaskRow.status.not_in(OPEN),
-        or_(
-            DeliveryRow.id.is_(None),
-            (DeliveryRow.status == pending) & DeliveryRow.due_at.is_(None),
-        ),
-    )
+    query = query.where(TaskRow.callback_url.is_not(None), TaskRow.status.not_in(OPEN), NOT_DUE)
     return [
         f"task {task_id} is finished, but its webhook is not due"
         for task_id in (await connection.execute(query)).scalars()
+    ]
+
+
+async def imports_without_delivery(connection: AsyncConnection) -> list[str]:
+    """Return the finished imports with a callback URL whose receiver will never be called."""
+    query = select(ImportRow.id).outerjoin(DeliveryRow, DeliveryRow.import_id == ImportRow.id)
+    query = query.where(ImportRow.callback_url.is_not(None), ImportRow.status.not_in(OPEN), NOT_DUE)
+    return [
+        f"import {import_id} is finished, but its webhook is not due"
+        for import_id in (await connection.execute(query)).scalars()
     ]
 
 

@@ -1,4 +1,6 @@
-"""Webhook deliveries. The transaction that finishes a task makes its delivery, so none is lost.
+"""Webhook deliveries. The transaction that finishes a task or an import makes its delivery.
+
+So none is lost. An import is finished once, and then has one delivery.
 
 A delivery is PENDING until its receiver has accepted it, its last attempt failed, or it is too old.
 Only supervisors call receivers. If one dies during a call, the delivery is still PENDING and is
@@ -9,7 +11,7 @@ import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, RowMapping, delete, exists, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Update
 
@@ -25,6 +27,7 @@ SET_BACK = 60.0  # seconds; the clocks of a machine that is set by the network d
 COLUMNS = (
     DeliveryRow.id,
     DeliveryRow.task_id,
+    DeliveryRow.import_id,
     DeliveryRow.url,
     DeliveryRow.host,
     DeliveryRow.status,
@@ -39,14 +42,17 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery. Times are Unix seconds; `due_at` is None once it is DELIVERED or FAILED.
+    """A delivery, for a task or for an import; the other one's id is None.
+
+    Times are Unix seconds; `due_at` is None once it is DELIVERED or FAILED.
 
     `attempts` counts the finished attempts. `response` is the HTTP status of the last one, or
     None if there was no response. `error` says why it failed.
     """
 
     id: str
-    task_id: str
+    task_id: str | None
+    import_id: str | None
     url: str
     host: str
     status: DeliveryStatus
@@ -74,17 +80,28 @@ class Attempt:
 async def announce(connection: AsyncConnection, task_id: str, url: str | None, now: float) -> None:
     """Make the delivery of a task that this transaction finishes, if it has a callback URL."""
     if url is not None:
-        row = {
-            "id": f"msg_{secrets.token_hex(16)}",
-            "task_id": task_id,
-            "url": url,
-            "host": parse_url(url).authority,
-            "status": PENDING,
-            "attempts": 0,
-            "created_at": now,
-            "due_at": now,
-        }
-        await connection.execute(insert(DeliveryRow), row)
+        await connection.execute(insert(DeliveryRow), {"task_id": task_id, **new_row(url, now)})
+
+
+async def announce_import(
+    connection: AsyncConnection, import_id: str, url: str | None, now: float
+) -> None:
+    """Make the delivery of an import that this transaction finishes, if it has a callback URL."""
+    if url is not None:
+        await connection.execute(insert(DeliveryRow), {"import_id": import_id, **new_row(url, now)})
+
+
+def new_row(url: str, now: float) -> dict[str, object]:
+    """Return a delivery that is due now."""
+    return {
+        "id": f"msg_{secrets.token_hex(16)}",
+        "url": url,
+        "host": parse_url(url).authority,
+        "status": PENDING,
+        "attempts": 0,
+        "created_at": now,
+        "due_at": now,
+    }
 
 
 async def withhold(connection: AsyncConnection, task_id: str) -> None:
@@ -148,19 +165,21 @@ async def due_at_host(
     query = (
         select(*COLUMNS)
         .where(DeliveryRow.status == PENDING, DeliveryRow.host == host, DeliveryRow.due_at <= now)
-        .where(DeliveryRow.id.not_in(trying), task_is_finished())
+        .where(DeliveryRow.id.not_in(trying), is_finished())
         .order_by(DeliveryRow.due_at)
         .limit(limit)
     )
     return deliveries((await connection.execute(query)).mappings())
 
 
-def task_is_finished() -> ColumnElement[bool]:
-    """Return the condition that the delivery's task is finished.
+def is_finished() -> ColumnElement[bool]:
+    """Return the condition that the delivery's task or import is finished.
 
-    A task that was reopened by a retry may have deliveries from its first finish.
+    A task that was reopened by a retry may have deliveries from its first finish. An import is
+    never reopened.
     """
-    return exists().where(TaskRow.id == DeliveryRow.task_id, TaskRow.finished_at.is_not(None))
+    task = exists().where(TaskRow.id == DeliveryRow.task_id, TaskRow.finished_at.is_not(None))
+    return or_(DeliveryRow.import_id.is_not(None), task)
 
 
 def deliveries(rows: Iterable[RowMapping]) -> list[Delivery]:
@@ -239,7 +258,20 @@ async def of_task(engine: Engine, task_id: str) -> list[Delivery]:
     Raises:
         StoreError: They cannot be read now.
     """
-    query = select(*COLUMNS).where(DeliveryRow.task_id == task_id).order_by(DeliveryRow.created_at)
+    return await deliveries_where(engine, DeliveryRow.task_id == task_id)
+
+
+async def of_import(engine: Engine, import_id: str) -> list[Delivery]:
+    """Return the delivery of an import, if it has one.
+
+    Raises:
+        StoreError: It cannot be read now.
+    """
+    return await deliveries_where(engine, DeliveryRow.import_id == import_id)
+
+
+async def deliveries_where(engine: Engine, which: ColumnElement[bool]) -> list[Delivery]:
+    query = select(*COLUMNS).where(which).order_by(DeliveryRow.created_at)
     async with looking_up(engine) as connection:
         return deliveries((await connection.execute(query)).mappings())
 
@@ -251,6 +283,15 @@ async def redeliver(engine: Engine, task_id: str, *, now: float) -> int:
         StoreError: Nothing was changed.
     """
     return await restart(engine, DeliveryRow.task_id == task_id, now)
+
+
+async def redeliver_import(engine: Engine, import_id: str, *, now: float) -> int:
+    """Restart the delivery of an import, in whatever state it is. Return how many it has.
+
+    Raises:
+        StoreError: Nothing was changed.
+    """
+    return await restart(engine, DeliveryRow.import_id == import_id, now)
 
 
 async def redeliver_failed(engine: Engine, *, now: float) -> int:

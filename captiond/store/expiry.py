@@ -57,11 +57,13 @@ def oldest_finished(before: float) -> Select[str]:
 
 
 def is_deletable(before: float) -> ColumnElement[bool]:
-    owed = exists().where(
-        DeliveryRow.task_id == TaskRow.id,
-        unindexed(DeliveryRow.status) == DeliveryStatus.PENDING.value,
-    )
+    owed = is_owed(DeliveryRow.task_id == TaskRow.id)
     return (TaskRow.finished_at < before) & TASK_STATE.not_in(OPEN) & ~owed
+
+
+def is_owed(which: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Return the condition that one of these deliveries is still to be made."""
+    return exists().where(which, unindexed(DeliveryRow.status) == DeliveryStatus.PENDING.value)
 
 
 def first_tasks(rows: Sequence[Row[str, int]], images: int) -> list[str]:
@@ -78,12 +80,16 @@ def first_tasks(rows: Sequence[Row[str, int]], images: int) -> list[str]:
 async def delete_finished_imports(engine: Engine, *, before: float, shards: int) -> int:
     """Delete some shards of imports that finished before `before`, then the imports themselves.
 
-    Return the number of deleted rows. Files of results stay: they belong to whoever imported them.
+    Their deliveries are deleted too. An import whose webhook is not delivered yet is kept. Return
+    the number of deleted rows. Files of results stay: they belong to whoever imported them.
 
     Raises:
         StoreError: Nothing was deleted.
     """
-    old = select(ImportRow.id).where(ImportRow.finished_at < before, ImportRow.status.not_in(OPEN))
+    owed = is_owed(DeliveryRow.import_id == ImportRow.id)
+    old = select(ImportRow.id).where(
+        ImportRow.finished_at < before, ImportRow.status.not_in(OPEN), ~owed
+    )
     some = select(ShardRow.id).where(ShardRow.import_id.in_(old)).limit(shards)
     empty = ~exists().where(ShardRow.import_id == ImportRow.id)
     async with writing(engine) as connection:

@@ -30,11 +30,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from captiond.errors import CopyFailed
 from captiond.store.backend import Statement, execute_many
 from captiond.store.clocks import set_reached
+from captiond.store.columns import JsonText
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
 from captiond.store.migrate import UNFINISHED_COPY, check_revision, copy_under_way, prepare_tables
 from captiond.store.results import storable
-from captiond.store.tables import AskRow, ClockRow, JsonText, NodeRow
+from captiond.store.tables import AskRow, ClockRow, NodeRow
 from captiond.store.tables import Table as Mapped
 
 Progress = Callable[[str, int, int], None]  # table, rows that are copied, all rows

@@ -27,6 +27,7 @@ from sqlalchemy.orm import aliased
 
 from captiond.errors import ImportNotFound, SettingsError, TaskFinished
 from captiond.jobs import Status
+from captiond.store.deliveries import announce_import
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
 from captiond.store.patience import repeated
@@ -44,7 +45,7 @@ SECONDS = bindparam("seconds", type_=Float)
 class NewImport:
     """An import that is to be made: what it lists, and where its results go.
 
-    The service works at it if it is `queued`.
+    The service works at it if it is `queued`. Its end is posted to `callback_url`.
     """
 
     id: str
@@ -55,6 +56,7 @@ class NewImport:
     shard_images: int
     created_at: float
     queued: bool = False
+    callback_url: str | None = None
 
     @property
     def sources_text(self) -> str:
@@ -105,7 +107,7 @@ def state_of(row: Any) -> ImportState:
 async def join_import(engine: Engine, new: NewImport) -> ImportState:
     """Return the import that writes to this output. It is made if there is none.
 
-    An import that is queued stays so.
+    An import that is queued stays so. A new callback URL replaces that of an open import.
 
     Raises:
         SettingsError: there is one, of other sources or in another form.
@@ -115,6 +117,8 @@ async def join_import(engine: Engine, new: NewImport) -> ImportState:
         query = select(*FIELDS).where(ImportRow.output == new.output)
         if (row := (await connection.execute(query)).one_or_none()) is not None:
             present = checked(state_of(row), new)
+            if new.callback_url is not None:
+                await set_callback_url(connection, present.id, new.callback_url)
             if not new.queued or present.queued:
                 return present
             await enqueue(connection, present.id)
@@ -128,6 +132,7 @@ async def join_import(engine: Engine, new: NewImport) -> ImportState:
             "form": new.form,
             "shard_images": new.shard_images,
             "listed": False,
+            "callback_url": new.callback_url,
         }
         await connection.execute(insert(ImportRow).values(values))
         if new.queued:
@@ -144,6 +149,12 @@ async def enqueue(connection: AsyncConnection, import_id: str) -> None:
     )
     queued = update(ImportRow).where(ImportRow.id == import_id)
     await connection.execute(queued.values(queued=True, turn=first))
+
+
+async def set_callback_url(connection: AsyncConnection, import_id: str, url: str) -> None:
+    """Let the end of an open import be posted to a URL."""
+    is_open = (ImportRow.id == import_id) & ImportRow.status.in_(OPEN)
+    await connection.execute(update(ImportRow).where(is_open).values(callback_url=url))
 
 
 def checked(present: ImportState, new: NewImport) -> ImportState:
@@ -166,7 +177,9 @@ async def read_import(engine: Engine, import_id: str) -> ImportState:
         query = select(*FIELDS).where(ImportRow.id == import_id)
         row = (await connection.execute(query)).one_or_none()
     if row is None:
-        raise ImportNotFound(f"there is no import {import_id}")
+        raise ImportNotFound(
+            f"there is no import {import_id}; captiond imports list and GET /imports show their ids"
+        )
     return state_of(row)
 
 
@@ -189,15 +202,17 @@ async def cancel_import(engine: Engine, import_id: str, now: float) -> None:
         cancelled = await connection.execute(
             update(ImportRow)
             .where(ImportRow.id == import_id, ImportRow.status.in_(OPEN))
-            .values(status=CANCELLED, finished_at=now)
+            .values(status=CANCELLED, finished_at=now, open_shards=0)
+            .returning(ImportRow.callback_url)
         )
-        if cancelled.rowcount:
+        if (row := cancelled.one_or_none()) is not None:
             open_shards = update(ShardRow).where(
                 ShardRow.import_id == import_id, ShardRow.status.in_(OPEN)
             )
             await connection.execute(
                 open_shards.values(status=CANCELLED, owner=None, addresses=None)
             )
+            await announce_import(connection, import_id, row.callback_url, now)
             return
     present = await read_import(engine, import_id)
     if present.status is not Status.CANCELLED:
@@ -296,10 +311,13 @@ def unpacked(content: str | None) -> tuple[str, ...]:
 
 
 async def finish_import(connection: AsyncConnection, import_id: str, now: float) -> None:
-    """Finish an import that has no open shards and gets no more."""
-    await connection.execute(
+    """Finish an import that has no open shards and gets no more, and announce its end."""
+    finished = await connection.execute(
         update(ImportRow)
         .where(ImportRow.id == import_id, ImportRow.listed.is_(True))
         .where(ImportRow.open_shards == 0, ImportRow.status.in_(OPEN))
         .values(status=case((ImportRow.captioned > 0, COMPLETED), else_=FAILED), finished_at=now)
+        .returning(ImportRow.callback_url)
     )
+    if (row := finished.one_or_none()) is not None:
+        await announce_import(connection, import_id, row.callback_url, now)

@@ -1,10 +1,6 @@
 """The tables. Each change here needs a migration; a test compares the two."""
 
-import json
-from typing import Any
-
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     Float,
@@ -15,45 +11,13 @@ from sqlalchemy import (
     MetaData,
     String,
     Text,
-    TypeDecorator,
     UniqueConstraint,
     false,
     text,
 )
-from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeEngine
 
-# SQLite's integers have 64 bits, and only a column of the type INTEGER can be its row id.
-LONG = BigInteger().with_variant(Integer(), "sqlite")
-
-
-class JsonText(TypeDecorator[Any]):
-    """A JSON document. PostgreSQL stores it as text.
-
-    Its own types refuse U+0000, which a prompt may have, and a damaged document, which must be an
-    error of its row and not of the statement that reads it.
-    """
-
-    impl = JSON
-    cache_ok = True
-
-    def __init__(self) -> None:
-        super().__init__(none_as_null=True)
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        return JSON(none_as_null=True) if dialect.name == "sqlite" else Text()
-
-    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return value if dialect.name == "sqlite" or value is None else json.dumps(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
-        return value if dialect.name == "sqlite" or value is None else json.loads(value)
-
-
-def only(condition: str) -> dict[str, Any]:
-    """Return the options of an index that has only the rows that meet a condition."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+from captiond.store.columns import LONG, JsonText, only
 
 
 class Table(DeclarativeBase):
@@ -215,22 +179,24 @@ class CaptionRow(Table):
 
 
 class DeliveryRow(Table):
-    """A webhook call for a finished task. `id` is its webhook-id.
+    """A webhook call for a finished task or import; the other one's id is NULL.
 
-    `due_at` is the time of the next attempt, and `response` is the HTTP status of the last one.
-    `host` is the receiver's host and port, in the form of the Host header; the number of
-    simultaneous calls to one receiver is limited. `renewed_at` is the time at which a command
-    restarted the delivery, or NULL.
+    `id` is its webhook-id. `due_at` is the time of the next attempt, and `response` is the HTTP
+    status of the last one. `host` is the receiver's host and port, in the form of the Host header;
+    the number of simultaneous calls to one receiver is limited. `renewed_at` is the time at which a
+    command restarted the delivery, or NULL.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         Index("ix_deliveries_task_id", "task_id"),
+        Index("ix_deliveries_import_id", "import_id", **only("import_id IS NOT NULL")),
         Index("ix_deliveries_status_host_due_at", "status", "host", "due_at"),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    task_id: Mapped[str] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id", ondelete="CASCADE"))
+    import_id: Mapped[str | None] = mapped_column(ForeignKey("imports.id", ondelete="CASCADE"))
     url: Mapped[str] = mapped_column(Text)
     host: Mapped[str] = mapped_column(String(255))
     status: Mapped[str] = mapped_column(String(16))
@@ -335,7 +301,7 @@ class ImportRow(Table):
     `captioned` and `failed` count images; `open_shards` counts shards that are not finished.
 
     The service works at it if it is `queued`, in its `turn`: the number of images that were claimed
-    of it. `problem` says why a process has refused a shard.
+    of it. `problem` says why a process has refused a shard. Its end is posted to `callback_url`.
     """
 
     __tablename__ = "imports"
@@ -361,6 +327,7 @@ class ImportRow(Table):
     queued: Mapped[bool] = mapped_column(Boolean, server_default=false())
     turn: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     problem: Mapped[str | None] = mapped_column(Text)
+    callback_url: Mapped[str | None] = mapped_column(Text)
 
 
 class ShardRow(Table):

@@ -31,6 +31,7 @@ from captiond.errors import (
 )
 from captiond.jobs import NewImage, NewTask, Status, TaskView
 from captiond.store.backend import Statement, execute_many
+from captiond.store.columns import JsonText
 from captiond.store.deliveries import announce, withhold
 from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.finishing import retryable
@@ -43,7 +44,7 @@ from captiond.store.results import (
     storable,
 )
 from captiond.store.snapshots import read_snapshot
-from captiond.store.tables import ImageRow, JsonText, TaskRow
+from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.transitions import (
     CANCELLED,
     FAILED,

@@ -1,19 +1,17 @@
 """Delivery of webhooks: each due call is made until the receiver accepts it or it is given up.
 
-The rows of deliveries are created by the transaction that finishes a task, and are updated after
-each call. Whatever dies in between, a receiver is called at least once. Each host and port has a
-few concurrent calls of its own, so a receiver that hangs or refuses delays only its own deliveries.
-A delivery that is older than all its calls can take is given up, even if it was never tried.
+The rows of deliveries are created by the transaction that finishes a task or an import, and are
+updated after each call. Whatever dies in between, a receiver is called at least once. Each host and
+port has a few concurrent calls of its own, so a receiver that hangs or refuses delays only its own
+deliveries. A delivery that is older than all its calls can take is given up, even if it was never
+tried.
 """
 
 import asyncio
 import contextlib
-import json
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -29,7 +27,6 @@ from captiond.callbacks import (
 )
 from captiond.config import Settings, WebhookSettings
 from captiond.errors import StoreError
-from captiond.jobs import TaskView
 from captiond.metrics import WEBHOOK_CALLS, WEBHOOK_SECONDS
 from captiond.recording import Recorder
 from captiond.store import deliveries, snapshots
@@ -37,6 +34,7 @@ from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine
 from captiond.store.outage import StorageOutage
 from captiond.supervisor.outgoing import NoResponse, ResponseHead, post
+from captiond.supervisor.payloads import Payloads
 from captiond.supervisor.signing import signed_headers, signing_secrets
 from captiond.supervisor.steadyclock import SteadyClock
 
@@ -51,20 +49,16 @@ CHECK_SECONDS = 60.0  # between two checks of the times of all deliveries
 FIRST_GIVE_UP_SECONDS = 3600.0  # until one is given up: those that a long stop delayed get an hour
 RESERVE_SECONDS = 30.0  # after a call, until another node may try the delivery; it is recorded
 GONE = 410  # the receiver wants no more calls (Standard Webhooks)
-Show = Callable[[TaskView], Mapping[str, object]]
 
 
 class Courier:
-    """Makes the calls that are due. `show` returns a task as clients read it.
-
-    `traces` is None if traces are off.
-    """
+    """Makes the calls that are due. `traces` is None if traces are off."""
 
     def __init__(
         self,
         settings: Settings,
         engine: Engine,
-        show: Show,
+        payloads: Payloads,
         clock: SteadyClock,
         recorder: Recorder | None = None,
         traces: "Traces | None" = None,
@@ -72,7 +66,7 @@ class Courier:
         self._traces = traces
         self._settings = settings
         self._engine = engine
-        self._show = show
+        self._payloads = payloads
         self._clock = clock
         self._recorder = recorder or Recorder()
         self._wake = asyncio.Event()
@@ -197,11 +191,9 @@ class Courier:
         settings, target = self._settings.webhooks, parse_url(delivery.url)
         if not is_allowed(target, settings.allow):
             raise NoResponse(f"not called: {target.authority} is not in [webhooks] allow")
-        task = await snapshots.read_snapshot(self._engine, delivery.task_id)
-        if task is None:
-            raise NoResponse("not called: the task is gone")
-        # The results of a large task take half a second, in which no image would be assigned.
-        body = await asyncio.to_thread(lambda: payload(task.view(), self._show))
+        body = await self._payloads.of(delivery)
+        if body is None:
+            raise NoResponse("not called: the task or the import is gone")
         keys = await asyncio.to_thread(signing_secrets, self._settings)
         headers = {
             "Content-Type": "application/json",
@@ -210,7 +202,7 @@ class Courier:
         }
         if self._traces is None:
             return await post(target, headers, body.encode(), seconds=settings.timeout_seconds)
-        origin = await snapshots.read_origin(self._engine, delivery.task_id)
+        origin = await snapshots.read_origin(self._engine, delivery.task_id or "")
         with self._traces.webhook(origin, target.authority) as call:
             headers |= call.headers
             seconds = settings.timeout_seconds
@@ -252,20 +244,6 @@ def retry_policy(settings: WebhookSettings) -> RetrySchedule:
     )
 
 
-def payload(task: TaskView, show: Show) -> str:
-    """Return the body of a call. It is the same for each call: a finished task does not change."""
-    assert task.finished_at is not None
-    return json.dumps(
-        {
-            "type": f"task.{task.status.value.lower()}",
-            "timestamp": datetime.fromtimestamp(task.finished_at, UTC).isoformat(),
-            "data": show(task),
-        },
-        ensure_ascii=False,
-        separators=(",", ":"),
-    )
-
-
 def outcome_of(tried: Attempt) -> str:
     """Return the outcome of a call, as the metric `WEBHOOK_CALLS` names it."""
     if tried.status is DeliveryStatus.DELIVERED:
@@ -275,9 +253,10 @@ def outcome_of(tried: Attempt) -> str:
 
 def log_call(delivery: Delivery, tried: Attempt, *, seconds: float) -> None:
     """Log one call. The path of the URL is left out because it may hold a token."""
+    about = {"task_id": delivery.task_id} if delivery.task_id else {"import_id": delivery.import_id}
     bound = log.bind(
         webhook_id=delivery.id,
-        task_id=delivery.task_id,
+        **about,
         host=parse_url(delivery.url).authority,
         attempt=tried.attempt,
         response=tried.response,

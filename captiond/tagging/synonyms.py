@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from captiond.errors import SettingsError
+from captiond.linefiles import LineFile
 
 Words = tuple[str, ...]
 
@@ -51,34 +51,20 @@ def read_synonyms(path: Path) -> Synonyms:
     Raises:
         SettingsError: The file cannot be read, or a line is wrong. The message names the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SettingsError(f"tags.synonyms = {path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"tags.synonyms = {path}: is not UTF-8 text") from error
+    file = LineFile(path, "tags.synonyms")
     replacements: dict[Words, Words] = {}
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].casefold()
-        if not text.strip():
-            continue
-        words, equals, replacement = (part.strip() for part in text.partition("="))
+    for number, line in file.commented_lines():
+        words, equals, replacement = (part.strip() for part in line.casefold().partition("="))
         sequence = tuple(words.split())
         if not (equals and sequence and replacement):
-            raise wrong_line(path, number, f"{line.strip()!r} is not of the form: automobile = car")
+            raise file.wrong_line(number, f"{line!r} is not of the form: automobile = car")
         if sequence in replacements:
-            raise wrong_line(path, number, f"{words!r} is already on an earlier line")
+            raise file.wrong_line(number, f"{words!r} is already on an earlier line")
         replacements[sequence] = tuple(replacement.split())
     for sequence, words_instead in replacements.items():
         if words_instead in replacements:
-            raise SettingsError(
-                f"tags.synonyms = {path}: {' '.join(sequence)!r} becomes "
-                f"{' '.join(words_instead)!r}, which another line replaces; "
-                "replace both by the final word"
+            raise file.wrong(
+                f"{' '.join(sequence)!r} becomes {' '.join(words_instead)!r}, "
+                "which another line replaces; replace both by the final word"
             )
     return Synonyms(replacements, max(map(len, replacements), default=0))
-
-
-def wrong_line(path: Path, number: int, problem: str) -> SettingsError:
-    """Return the error for a wrong line of a synonyms file."""
-    return SettingsError(f"tags.synonyms = {path}: line {number}: {problem}")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from captiond.errors import SettingsError
+from captiond.linefiles import LineFile
 from captiond.tags import Tag
 
 FOLDER = Path(__file__).resolve().parent / "dictionaries"
@@ -123,20 +123,15 @@ def read_entries(path: Path) -> dict[str, DictionaryEntry]:
     Raises:
         SettingsError: the file cannot be read, or a line is wrong.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"{path}: is not UTF-8 text") from error
+    file = LineFile(path)
     entries: dict[str, DictionaryEntry] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+    for number, line in file.lines():
+        if line.startswith("#"):
             continue
         cells = [" ".join(cell.split()) for cell in line.split("\t")]
         entry = entry_of(cells)
         if entry is None or cells[0].casefold() in entries:
-            raise SettingsError(f"{path}: line {number}: {problem_of(line, entry)}")
+            raise file.wrong_line(number, problem_of(line, entry))
         entries[cells[0].casefold()] = entry
     return entries
 

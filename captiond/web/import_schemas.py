@@ -15,7 +15,10 @@ class ImportProgress(TypedDict):
 
 
 class ShardCounts(TypedDict):
-    """Numbers of the shards that are listed, and of those that are not finished."""
+    """Numbers of the shards that are listed, and of those that are not finished.
+
+    A cancelled import has no open shards.
+    """
 
     total: int
     open: int

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from captiond.captioners.protocol import Capabilities
-from captiond.clients import Client
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import DecodePool
 from captiond.errors import ModelNotReady, OptionNotSupported
-from captiond.jobs import Generation, Lane, Refused
+from captiond.jobs import Generation, Refused
+from captiond.lanes import ForWork
 from captiond.messages import Decoded, Work
 from captiond.worker.batching import Batcher
 from captiond.worker.cached_english import CachedTranslator
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedImage:
+class PreparedImage(ForWork):
     """An image whose pixels are in a slot. Times are those of `time.perf_counter`."""
 
     work: Work
@@ -39,18 +39,6 @@ class PreparedImage:
     decoded: Decoded
     begun: float
     ready: float
-
-    @property
-    def lane(self) -> Lane:
-        return self.work.lane
-
-    @property
-    def client(self) -> Client:
-        return self.work.client
-
-    @property
-    def ticket(self) -> str:
-        return self.work.ticket
 
     @property
     def group(self) -> Hashable:

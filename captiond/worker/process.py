@@ -159,7 +159,7 @@ async def caption(
             channel.send(loaded)
         else:
             window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
-            imports = window if start.owner else 0
+            imports = window if claims_shards(start) else 0
             slots = Slots(
                 2 * (window + reserve) + imports, loaded.captioner.geometry, imports=imports
             )
@@ -178,6 +178,11 @@ async def caption(
     await engine.dispose()
 
 
+def claims_shards(start: ModelStart) -> bool:
+    """Return whether the process works at imports: its node does, and it has a name for claims."""
+    return bool(start.owner) and start.settings.node.imports
+
+
 @asynccontextmanager
 async def shards_claimed(
     start: ModelStart,
@@ -187,8 +192,8 @@ async def shards_claimed(
     source: ModelInput,
     reporter: Reporter,
 ) -> AsyncIterator[None]:
-    """Work at shards of imports while the block runs, if the process has a name to claim them."""
-    if not start.owner:
+    """Work at shards of imports while the block runs, if the process is to do so."""
+    if not claims_shards(start):
         yield
         return
     with ThreadPoolExecutor(FILES_AT_ONCE, "references") as threads:

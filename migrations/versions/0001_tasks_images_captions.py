@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 LONG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-JSON = sa.JSON().with_variant(sa.Text(), "postgresql")  # see JsonText in captiond.store.tables
+JSON = sa.JSON().with_variant(sa.Text(), "postgresql")  # see JsonText in captiond.store.columns
 
 
 def upgrade() -> None:

@@ -154,7 +154,7 @@ def worked(tmp_path_factory: pytest.TempPathFactory) -> Path:
         checked = db(data, "check")
         assert (checked.returncode, checked.stdout) == (
             0,
-            f"{data}/captiond.db: ok: 1 tasks (0 open), 2 images\n",
+            f"{data}/captiond.db: ok: 1 tasks (0 open), 2 images, 0 imports\n",
         )
         assert service.stop() == 0
     return data

@@ -149,6 +149,24 @@ def check_export(photos: Path, name: str) -> None:
     assert len(lines) == IMAGES + 1
 
 
+def test_an_unknown_id_is_an_error_that_changes_nothing(tmp_path: Path) -> None:
+    data = ("--data-dir", str(tmp_path / "data"))
+    assert command("keys", "create", "one", *data, cwd=tmp_path).returncode == 0
+    kept = tmp_path / "all.csv"
+    kept.write_text("kept")
+    for name, hint in (
+        ("import_0", "there is no import import_0; captiond imports list and GET /imports show"),
+        ("task_0", "there is no task task_0; captiond tasks list shows"),
+    ):
+        result = command("export", name, "-o", str(kept), *data, cwd=tmp_path)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"captiond: {hint}")
+    assert kept.read_text() == "kept"
+    shown = command("imports", "show", "import_0", *data, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert "captiond imports list" in shown.stderr
+
+
 def test_a_cancelled_import_stops(photos: Path) -> None:
     data = str(photos.parent / "data")
     with importing(photos) as process:
@@ -161,7 +179,8 @@ def test_a_cancelled_import_stops(photos: Path) -> None:
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert errors.splitlines()[-1] == f"captiond: {name} is cancelled"
-    assert state_of(photos)["status"] == "CANCELLED"
+    state = state_of(photos)
+    assert (state["status"], state["shards"]["open"]) == ("CANCELLED", 0)
     again = command(*arguments(photos), cwd=photos.parent)
     assert again.returncode == 1
     assert "CANCELLED" in again.stdout

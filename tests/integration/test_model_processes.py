@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import psutil
+
 from tests.conftest import png
-from tests.service import Service, running
+from tests.queued_import import QueuedImport
+from tests.service import Service, query, running, wait_for
 
 IMAGES = 40
 
@@ -29,6 +32,45 @@ def test_two_share_the_work_and_one_continues_without_the_other(tmp_path: Path) 
         done = service.finished(task_id)
         assert done["status"] == "COMPLETED"
         assert len(done["result"]) == IMAGES
+        check_that_no_row_of_an_import_is_lost(service, tmp_path / "import")
+
+
+def check_that_no_row_of_an_import_is_lost(service: Service, folder: Path) -> None:
+    """A model process is killed in the middle of a shard. Another one captions the shard again."""
+    work = QueuedImport(service, folder, 60, shard=20, first=2 * IMAGES)
+    batches = len(service.logged("batch"))
+    process, number = wait_for(
+        lambda: stopped_at_a_shard(service, batches), "a process that works at a shard"
+    )
+    process.kill()
+    item = work.finished()
+    assert (item["status"], item["shards"]["open"]) == ("COMPLETED", 0)
+    assert item["progress"] == {"total": 60, "done": 60, "failed": 0}
+    rows = work.rows()
+    assert [row["uri"] for row in rows] == [str(work.photos / name) for name in work.names]
+    assert all(row["caption"] and row["error"] is None for row in rows)
+    attempts = f"SELECT attempt, refusals FROM shards WHERE number = {number}"
+    assert query(service.data, attempts) == [(2, 0)]
+
+
+def stopped_at_a_shard(service: Service, batches: int) -> tuple[psutil.Process, int] | None:
+    """Stop a process that has a shard. Return both, or None if it has finished meanwhile.
+
+    The process has captioned a batch since there were so many `batches`.
+    """
+    claimed = "SELECT owner, number FROM shards WHERE status = 'PROCESSING' ORDER BY number"
+    at_work = {entry["process"] for entry in service.logged("batch")[batches:]}
+    pids = {entry["child"]: entry["pid"] for entry in service.logged("child_started")}
+    for owner, number in query(service.data, claimed):
+        name = owner.partition("/")[2]
+        if name not in at_work:
+            continue
+        process = psutil.Process(pids[name])
+        process.suspend()
+        if (owner, number) in query(service.data, claimed):
+            return process, number
+        process.resume()
+    return None
 
 
 def test_its_memory_is_in_huge_pages_if_the_kernel_has_them(service: Service) -> None:

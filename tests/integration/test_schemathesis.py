@@ -92,7 +92,6 @@ def test_answers_are_those_of_the_document(
 
     @settings(
         max_examples=EXAMPLES,
-        deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
     )

@@ -14,6 +14,7 @@ from captiond.logs import shortened
 from tests.commands import command
 from tests.conftest import png
 from tests.patience import PATIENCE
+from tests.queued_import import QueuedImport
 from tests.receiver import CERTIFICATE, CLOSE, HANG, receiving
 from tests.service import (
     Service,
@@ -196,6 +197,75 @@ def test_a_webhook_reports_failure_and_cancellation(hooked: Service) -> None:
         assert hooked.client.delete(f"/async-batch-caption/{task_id}").status_code == 200
         assert ended(hooked, task_id)[0] == "DELIVERED"
         assert len(receiver.calls) == 2
+
+
+def test_the_end_of_an_import_is_posted_and_signed(hooked: Service, tmp_path: Path) -> None:
+    photos, data = tmp_path / "photos", ("--data-dir", str(hooked.data))
+    photos.mkdir()
+    (photos / "one.png").write_bytes(png(1))
+    with receiving(500) as receiver:
+        hook = ("--queue", "--callback-url", receiver.url(path="/hook?to=me"))
+        allowed = ("--set", "webhooks.allow=127.0.0.1")
+        arguments = ("import", str(photos), "--output", "captions", *hook, *allowed, *data)
+        done = captiond(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        import_id = done.stdout.partition(":")[0]
+        first, second = receiver.wait_for_calls(2)
+        payload = second.verified(secret_of(hooked))
+        assert (first.body, second.path) == (second.body, "/hook?to=me")
+        assert payload["type"] == "import.completed"
+        assert payload["data"] == hooked.client.get(f"/imports/{import_id}").json()
+        assert payload["timestamp"].startswith(payload["data"]["finished_at"][:23])
+        (entry,) = [
+            each
+            for each in hooked.wait_for_entries("webhook_delivered", 1)
+            if each.get("import_id") == import_id
+        ]
+        assert (entry["attempt"], entry["response"]) == (2, 204)
+        again = command("imports", "redeliver", import_id, *data, cwd=tmp_path)
+        assert (again.returncode, again.stdout) == (0, "webhooks to deliver: 1\n")
+        assert receiver.wait_for_calls(3)[2].body == second.body
+        shown = command("imports", "show", import_id, *data, cwd=tmp_path)
+    (delivery,) = json.loads(shown.stdout)["deliveries"]
+    assert (delivery["import_id"], delivery["url"]) == (import_id, receiver.url(path="/hook?to=me"))
+    assert "task_id" not in delivery
+
+
+def test_a_cancelled_import_is_posted_once(hooked: Service, tmp_path: Path) -> None:
+    with receiving() as receiver, hooked.suspended_model():
+        work = QueuedImport(hooked, tmp_path / "a1", 3, shard=2, callback_url=receiver.url())
+        for _ in range(2):
+            assert hooked.client.post(f"/imports/{work.id}/cancel").status_code == 200
+        (call,) = receiver.wait_for_calls(1)
+        payload = call.verified(secret_of(hooked))
+        assert (payload["type"], payload["data"]["import_id"]) == ("import.cancelled", work.id)
+        assert payload["data"]["shards"] == {"total": 2, "open": 0}
+    unknown = command(
+        "imports", "redeliver", "import_0", "--data-dir", str(hooked.data), cwd=tmp_path
+    )
+    assert unknown.returncode == 1
+    assert "there is no import import_0; captiond imports list" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (("--callback-url", "http://127.0.0.1/"), "needs --queue"),
+        (("--queue", "--callback-url", "http://127.0.0.1/"), "webhooks are off"),
+        (
+            ("--queue", "--callback-url", "ftp://a", "--set", "webhooks.allow=a"),
+            "must begin with https:// or http://",
+        ),
+    ],
+)
+def test_an_import_with_a_wrong_callback_url_is_refused(
+    tmp_path: Path, flags: tuple[str, ...], reason: str
+) -> None:
+    refused = command("import", "photos", "--output", "captions", *flags, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("captiond: command line: --callback-url")
+    assert reason in refused.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_receiver_that_hangs_delays_neither_captions_nor_other_receivers(data: Path) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -10,13 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import yaml
 
 from captiond.databaseurl import DatabaseAddress
+from captiond.jobs import NewImage, NewTask, SpooledImage
 from captiond.sources import Layer, checked, layers_of
+from captiond.store import shards, tasks
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
+from captiond.store.shards import NewImport
 from captiond.supervisor.neighbours import check_role
 from tests.postgres import postgres_server
 
@@ -90,7 +95,15 @@ def test_keda_scales_the_workers_by_a_query_that_the_database_answers() -> None:
     with postgres_server() as server:
         database = server.create_database()
         asyncio.run(migrated(server.address(database)))
-        assert server.execute(trigger["metadata"]["query"], database) == [(0,)]
+        server.execute("CREATE ROLE captiond_queue")
+        (grant,) = re.findall(r"GRANT .*;", (CONFIG / "kubernetes" / "keda.yaml").read_text())
+        server.execute(grant, database)
+        options = "-c role=captiond_queue"
+        with psycopg.connect(server.dsn(database), options=options, autocommit=True) as connection:
+            query = trigger["metadata"]["query"]
+            assert connection.execute(query).fetchall() == [(0,)]
+            asyncio.run(filled(server.address(database)))
+            assert connection.execute(query).fetchall() == [(2 + 3,)]
 
 
 def documents_of(name: str) -> list[Any]:
@@ -100,6 +113,20 @@ def documents_of(name: str) -> list[Any]:
 async def migrated(address: DatabaseAddress) -> None:
     engine = make_engine(address)
     await prepare_database(engine)
+    await engine.dispose()
+
+
+async def filled(address: DatabaseAddress) -> None:
+    """Let two images of a task wait, three of a queued import, and some that no worker captions."""
+    engine = make_engine(address)
+    images = tuple(NewImage("a", SpooledImage("s", n, 9, "sha")) for n in range(2))
+    await tasks.create_task(engine, NewTask("task", "s", images, 1.0))
+    for name, queued in (("queued", True), ("own", False), ("cancelled", True)):
+        new = NewImport(name, ("/photos",), "uri", f"/{name}", "jsonl", 2, 1.0, queued)
+        await shards.join_import(engine, new)
+        assert await shards.begin_listing(engine, name, "lister")
+        assert await shards.add_shards(engine, name, "lister", [["/1.png", "/2.png"], ["/3.png"]])
+    await shards.cancel_import(engine, "cancelled", now=2.0)
     await engine.dispose()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from captiond.config import DataSettings, Settings
+from captiond.jobs import TaskView
 from captiond.messages import Message
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start
@@ -25,6 +26,7 @@ from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.supervisor.membership import Membership
+from captiond.supervisor.payloads import Payloads, ShowTask
 from captiond.supervisor.peers import Peers
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.routing import Router
@@ -32,6 +34,7 @@ from captiond.supervisor.scrapes import Scrapes
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.systemd import Notifier
+from captiond.web.import_schemas import import_item
 from tests.patience import PATIENCE
 
 DRAINABLE = "tests.unit.drainable"
@@ -44,6 +47,15 @@ def settings_in(folder: Path) -> Settings:
     settings = Settings(data=DataSettings(dir=folder))
     settings.spool.mkdir(exist_ok=True)
     return settings
+
+
+def show_id(task: TaskView) -> Mapping[str, object]:
+    return {"task_id": task.id}
+
+
+def payloads(store: Engine, show: ShowTask = show_id) -> Payloads:
+    """The bodies of webhooks, with no more of a task than its id."""
+    return Payloads(store, show, import_item)
 
 
 def starting(settings: Settings) -> Callable[[str, "Connection[Message, Message]"], Start]:
@@ -147,7 +159,7 @@ async def supervised(folder: Path, store: Engine) -> AsyncIterator[Parts]:
     recorder, registry = Recorder(), Registry()
     status = StatusBoard(roster, Notifier({}), ["model0"])
     cleaner = SpoolCleaner(open_spool(settings), partial(tasks.needed_spool_names, store))
-    courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
+    courier = Courier(settings, store, payloads(store), SteadyClock(store))
     peers = Peers(store, NODE)
     changes = TaskChanges(roster, peers)
     assignment = Assignment(dispatcher, roster, store, NODE, recorder, cleaner, courier, changes)

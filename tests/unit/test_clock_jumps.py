@@ -17,7 +17,7 @@ from captiond.supervisor.outgoing import ResponseHead
 from captiond.supervisor.retention import tidy
 from captiond.supervisor.steadyclock import NAME, SteadyClock, advanced
 from tests.patience import PATIENCE
-from tests.unit.supervised import background, settings_in, until
+from tests.unit.supervised import background, payloads, settings_in, until
 from tests.unit.test_cleaner import cleaning
 from tests.unit.test_deliveries import failed, refused, task
 
@@ -136,7 +136,7 @@ async def test_webhooks_are_called_soon_after_a_jump(
     settings = settings_in(tmp_path)
     webhooks = WebhookSettings(allow=("a.example",))
     settings = settings.model_copy(update={"webhooks": webhooks})
-    courier = Courier(settings, store, lambda task: {"task_id": task.id}, SteadyClock(store))
+    courier = Courier(settings, store, payloads(store), SteadyClock(store))
     async with asyncio.timeout(PATIENCE), background(courier.run()):
         await until(are_delivered)
 

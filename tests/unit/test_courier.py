@@ -20,7 +20,7 @@ from captiond.supervisor.courier import Courier
 from captiond.supervisor.outgoing import ResponseHead
 from captiond.supervisor.steadyclock import SteadyClock
 from tests.patience import PATIENCE
-from tests.unit.supervised import background, settings_in, until
+from tests.unit.supervised import background, payloads, settings_in, until
 from tests.unit.test_deliveries import refused
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ async def test_a_task_that_cannot_be_read_costs_no_attempt(
     webhooks = WebhookSettings(allow=("a.example",))
     settings, recorder = settings.model_copy(update={"webhooks": webhooks}), Recorder()
     await tasks.create_task(store, refused("t"))
-    courier = Courier(settings, store, show, SteadyClock(store), recorder)
+    courier = Courier(settings, store, payloads(store, show), SteadyClock(store), recorder)
     async with asyncio.timeout(PATIENCE), background(courier.run()):
         await until(is_delivered)
     (delivery,) = await deliveries.of_task(store, "t")

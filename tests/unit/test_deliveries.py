@@ -22,6 +22,7 @@ from captiond.supervisor.courier import PER_HOST, Courier
 from captiond.supervisor.outgoing import ResponseHead
 from captiond.supervisor.steadyclock import SteadyClock
 from tests.patience import PATIENCE
+from tests.unit.supervised import payloads
 
 pytestmark = pytest.mark.anyio
 CAPTION = Captioned("a cat", ("cat",), "m", 4, 3)
@@ -130,7 +131,7 @@ async def test_a_failed_delivery_can_be_restarted(store: Engine) -> None:
     assert await deliveries.redeliver_failed(store, now=5.0) == 0
     (anew,) = await due(store, 5.0)
     assert (anew.id, anew.attempts, anew.status) == (given_up.id, 0, PENDING)
-    assert await deliveries.redeliver(store, delivered.task_id, now=6.0) == 1
+    assert await deliveries.redeliver(store, "u", now=6.0) == 1
     assert await deliveries.redeliver(store, "nobody", now=6.0) == 0
 
 
@@ -199,7 +200,7 @@ async def delivering(engine: Engine, folder: Path) -> AsyncIterator[Courier]:
     """Run a courier that may call a.example."""
     webhook_settings = WebhookSettings(allow=("a.example",))
     settings = Settings(data=DataSettings(dir=folder), webhooks=webhook_settings)
-    courier = Courier(settings, engine, lambda task: {"task_id": task.id}, SteadyClock(engine))
+    courier = Courier(settings, engine, payloads(engine), SteadyClock(engine))
     courier.prepare()
     work = asyncio.create_task(courier.run())
     try:

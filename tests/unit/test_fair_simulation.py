@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from captiond.clients import Client
-from captiond.jobs import Captioned, Generation, Lane, Options, SpooledImage
-from captiond.lanes import Lanes
+from captiond.jobs import Captioned, Generation, Options, SpooledImage
+from captiond.lanes import ForWork, Lanes
 from captiond.messages import Ask, Finished, Work
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.worker.batching import LONGEST_SECONDS, Batcher
@@ -27,25 +27,13 @@ CAPTION = Captioned("a cat", (), "m", 1, 1)
 
 
 @dataclass(frozen=True)
-class Image:
+class Image(ForWork):
     """An image before the decoders, and after them in front of the model."""
 
     work: Work
     generation: Generation
     cost: float
     seconds: float
-
-    @property
-    def lane(self) -> Lane:
-        return self.work.lane
-
-    @property
-    def client(self) -> Client:
-        return self.work.client
-
-    @property
-    def ticket(self) -> str:
-        return self.work.ticket
 
     @property
     def group(self) -> Generation:

@@ -153,7 +153,7 @@ def test_the_models_of_all_nodes_count_as_one() -> None:
 async def test_a_webhook_is_called_by_one_node(store: Engine, there: Engine) -> None:
     async def due(engine: Engine, now: float) -> Sequence[str]:
         found = await deliveries.due(engine, now=now, per_host=9, trying={}, reserve_seconds=30)
-        return [each.task_id for each in found]
+        return [str(each.task_id) for each in found]
 
     refused = (NewImage("x", None, Refused("no", "not_an_image", 400)),)
     for name in "ab":

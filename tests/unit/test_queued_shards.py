@@ -1,11 +1,13 @@
 """Shards of queued imports: turns of imports, claims that end, and images that are blamed."""
 
+from collections.abc import AsyncIterator
+
 import pytest
 from sqlalchemy import text
 
 from captiond.jobs import Status
 from captiond.shardimages import ShardImage
-from captiond.store import leases, shard_claims, shards
+from captiond.store import consistency, leases, shard_claims, shards
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.queued_shards import (
     QueuedShard,
@@ -19,6 +21,13 @@ from captiond.store.shards import NewImport
 pytestmark = pytest.mark.anyio
 HERE, THERE = "here-0a-1", "there-0b-2"
 OWNER = leases.owner_of(HERE, "model0-1f")
+
+
+@pytest.fixture(autouse=True)
+async def consistent(store: Engine) -> AsyncIterator[None]:
+    """Check after each test that nothing contradicts itself."""
+    yield
+    assert await consistency.contradictions(store) == []
 
 
 async def queued(store: Engine, name: str, images: list[int], *, queue: bool = True) -> None:

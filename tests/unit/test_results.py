@@ -25,7 +25,7 @@ from captiond.jobs import (
 from captiond.store import captions, claims, deliveries, tasks
 from captiond.store.engine import Engine, writing
 from captiond.store.results import image_view, options_from, options_text, result_text
-from captiond.supervisor.courier import payload
+from captiond.supervisor.payloads import task_payload
 from captiond.tags import Category, Kind, Tag, TagOptions
 from captiond.web.schemas import task_status
 
@@ -125,7 +125,7 @@ async def test_a_task_with_a_damaged_result_is_reported_to_its_receiver(store: E
     task = await ended_with(store, "{")
     (delivery,) = await deliveries.due(store, now=9.0, per_host=1, trying={})
     assert delivery.task_id == task.id
-    results = json.loads(payload(task, task_status))["data"]["result"]
+    results = json.loads(task_payload(task, task_status))["data"]["result"]
     assert [result.get("code") for result in results] == ["result_unreadable", None]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from captiond.jobs import Caption, Captioned
@@ -353,7 +353,6 @@ def containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.one_of(objects, lists, either)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.recursive(SIMPLE, containers, max_leaves=12))
 def test_every_answer_is_valid_by_its_schema(schema: dict[str, Any]) -> None:
     filled(schema)

@@ -20,6 +20,7 @@ from captiond.deaths import BLAME_LIMIT
 from captiond.errors import ReferenceUnavailable
 from captiond.jobs import Status
 from captiond.messages import Begun, Drain, Go, Ready
+from captiond.node_settings import NodeSettings
 from captiond.processes.channel import Channel
 from captiond.processes.start import ModelStart
 from captiond.references.addresses import ReferenceReader
@@ -28,7 +29,7 @@ from captiond.shardimages import ShardImage
 from captiond.store import queued_shards, shards
 from captiond.store.engine import Engine, make_engine
 from captiond.store.shards import ImportState, NewImport
-from captiond.worker import shard_images, shard_source
+from captiond.worker import process, shard_images, shard_source
 from captiond.worker.process import run
 from tests.conftest import png
 from tests.patience import PATIENCE
@@ -139,6 +140,21 @@ async def test_shards_are_captioned_and_written(imports: Imports) -> None:
         ShardImage("one", 0, 1, 1),
         ShardImage("one", 1, 1, 1),
     }
+
+
+async def test_a_node_can_leave_imports_to_others(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(process, "ShardSource", refuse)
+    await imports.queue("one", ["0.png"])
+    node = NodeSettings(imports=False)
+    imports.settings = imports.settings.model_copy(update={"node": node})
+    async with working(imports):
+        pass
+    assert (await imports.state("one")).open_shards == 1
 
 
 async def test_what_this_machine_cannot_read_is_left_to_others_for_a_while(

@@ -1,15 +1,31 @@
 """Imports in the database: shards are claimed as a whole, and each is finished once."""
 
-import pytest
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
 
+import pytest
+from sqlalchemy import text
+
+from captiond.callbacks import DeliveryStatus
 from captiond.errors import ImportNotFound, SettingsError, TaskFinished
 from captiond.jobs import Status
-from captiond.store import shard_claims, shards
-from captiond.store.engine import Engine
+from captiond.store import consistency, deliveries, expiry, shard_claims, shards
+from captiond.store.deliveries import Attempt, Delivery
+from captiond.store.engine import Engine, writing
+from captiond.store.import_consistency import import_contradictions
 from captiond.store.shards import ImportState, NewImport
 
 pytestmark = pytest.mark.anyio
 NEW = NewImport("import_1", ("/photos",), "uri", "/results", "jsonl", 2, created_at=1.0)
+HOOKED = replace(NEW, callback_url="http://a.example/")
+
+
+@pytest.fixture(autouse=True)
+async def consistent(store: Engine) -> AsyncIterator[None]:
+    """Check after each test that nothing contradicts itself."""
+    yield
+    assert await consistency.contradictions(store) == []
 
 
 @pytest.fixture
@@ -18,9 +34,9 @@ def ended_claims(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "CLAIM_SECONDS", -1.0)
 
 
-async def listed(store: Engine, number: int = 3) -> ImportState:
+async def listed(store: Engine, number: int = 3, new: NewImport = NEW) -> ImportState:
     """Make an import with so many shards."""
-    await shards.join_import(store, NEW)
+    await shards.join_import(store, new)
     assert await shards.begin_listing(store, NEW.id, "lister")
     parts = [(f"/photos/{each}.png", f"/photos/{each}b.png") for each in range(number)]
     assert await shards.add_shards(store, NEW.id, "lister", parts)
@@ -120,7 +136,8 @@ async def test_a_cancelled_import_has_no_more_claims(store: Engine) -> None:
     assert not await shard_claims.finish_shard(store, claim, captioned=2, failed=0, now=5.0)
     state = await shards.read_import(store, NEW.id)
     assert (state.status, state.finished_at, state.done) == (Status.CANCELLED, 3.0, 0)
-    with pytest.raises(ImportNotFound):
+    assert (state.shards, state.open_shards) == (3, 0)
+    with pytest.raises(ImportNotFound, match="import_0; captiond imports list"):
         await shards.cancel_import(store, "import_0", now=3.0)
 
 
@@ -131,3 +148,130 @@ async def test_a_finished_import_cannot_be_cancelled(store: Engine) -> None:
     assert await shard_claims.finish_shard(store, claim, captioned=1, failed=1, now=3.0)
     with pytest.raises(TaskFinished, match="COMPLETED"):
         await shards.cancel_import(store, NEW.id, now=4.0)
+
+
+# ---------------------------------------------------------------- webhooks
+
+
+async def due(engine: Engine, now: float) -> list[Delivery]:
+    return await deliveries.due(engine, now=now, per_host=2, trying={})
+
+
+async def finish_next(store: Engine, *, captioned: int, now: float) -> bool:
+    claim = await shard_claims.claim_shard(store, NEW.id, "owner")
+    assert claim is not None
+    failed = len(claim.addresses) - captioned
+    return await shard_claims.finish_shard(
+        store, claim, captioned=captioned, failed=failed, now=now
+    )
+
+
+async def test_the_last_shard_makes_the_delivery_of_its_import(store: Engine) -> None:
+    await listed(store, 2, HOOKED)
+    assert await finish_next(store, captioned=2, now=3.0)
+    assert await deliveries.of_import(store, NEW.id) == []
+    assert await finish_next(store, captioned=0, now=4.0)
+    (delivery,) = await due(store, 4.0)
+    assert (delivery.import_id, delivery.task_id, delivery.host) == (NEW.id, None, "a.example")
+    assert (delivery.status, delivery.attempts, delivery.created_at) == (
+        DeliveryStatus.PENDING,
+        0,
+        4.0,
+    )
+
+
+async def test_each_way_to_finish_an_import_makes_one_delivery(store: Engine) -> None:
+    ways = [replace(HOOKED, id=name, output=f"/{name}") for name in ("empty", "cancelled")]
+    for new in ways:
+        await shards.join_import(store, new)
+        assert await shards.begin_listing(store, new.id, "lister")
+    for moment in (3.0, 4.0):
+        await shards.end_listing(store, "empty", "lister", now=moment)
+        await shards.cancel_import(store, "cancelled", now=moment)
+    await listed(store, 1)
+    await shards.cancel_import(store, NEW.id, now=5.0)
+    made = [len(await deliveries.of_import(store, name)) for name in ("empty", "cancelled", NEW.id)]
+    assert made == [1, 1, 0]
+
+
+async def test_one_node_calls_for_an_import(store: Engine, there: Engine) -> None:
+    await listed(store, 1, HOOKED)
+    await shards.cancel_import(store, NEW.id, now=3.0)
+    (delivery,) = await due(store, 3.0)
+    if store.database.shared:
+        assert await due(there, 3.0) == []
+    accepted = Attempt(delivery.id, 1, 3.0, DeliveryStatus.DELIVERED, None, 204, None)
+    await deliveries.record(store, [accepted])
+    assert await due(there, 99.0) == []
+    assert await deliveries.redeliver_import(store, NEW.id, now=100.0) == 1
+    assert [each.id for each in await due(there, 100.0)] == [delivery.id]
+
+
+async def test_the_same_command_can_name_another_callback_url(store: Engine) -> None:
+    await listed(store, 2)
+    await shards.join_import(store, HOOKED)
+    await shards.join_import(store, NEW)
+    await shards.cancel_import(store, NEW.id, now=3.0)
+    await shards.join_import(store, replace(NEW, callback_url="http://late.example/"))
+    assert [each.url for each in await deliveries.of_import(store, NEW.id)] == ["http://a.example/"]
+
+
+async def test_an_import_stays_until_its_webhook_is_delivered(store: Engine) -> None:
+    await listed(store, 1, HOOKED)
+    await shards.cancel_import(store, NEW.id, now=3.0)
+    assert await expiry.delete_finished_imports(store, before=9.0, shards=9) == 0
+    assert await deliveries.give_up(store, begun_before=9.0, error="too old", trying=()) == 1
+    assert await expiry.delete_finished_imports(store, before=9.0, shards=9) == 2
+    assert await deliveries.of_import(store, NEW.id) == []
+
+
+# ---------------------------------------------------------------- contradictions
+
+
+class UndoneError(Exception):
+    """A change of the database is rolled back."""
+
+
+CLAIMED = "claimed by nobody, or have an owner and no claim"
+DAMAGE = {
+    "UPDATE imports SET shards = 4": "it counts 4 shards, and has 3",
+    "UPDATE imports SET open_shards = 1": "it counts 1 open shards, and has 2",
+    "UPDATE imports SET images = 7": "it counts 7 images, and its shards have 6",
+    "UPDATE imports SET failed = 5": "it counts 6 results of 2 in its finished shards",
+    "UPDATE imports SET finished_at = 5": "has a finish time",
+    "UPDATE imports SET status = 'PENDING'": "it has shards",
+    "UPDATE imports SET status = 'CANCELLED'": "2 of its shards are not finished",
+    "UPDATE shards SET number = 5 WHERE number = 2": "the numbers of its shards have gaps",
+    "UPDATE shards SET owner = NULL": f"1 of its shards are {CLAIMED}",
+    "UPDATE shards SET owner = 'late' WHERE number = 2": f"1 of its shards are {CLAIMED}",
+    "UPDATE shards SET addresses = NULL": "2 of its shards have no addresses, or keep them",
+    "UPDATE shards SET addresses = 'eA=='": "1 of its shards have no addresses, or keep them",
+    "UPDATE shards SET addresses = 'x' WHERE number = 2": "the addresses of 1 of its shards cannot",
+}
+
+
+async def test_what_contradicts_itself_is_found(store: Engine) -> None:
+    """Of three shards, one is finished, one is claimed, and one waits."""
+    await listed(store, 3, HOOKED)
+    assert await finish_next(store, captioned=1, now=3.0)
+    assert await shard_claims.claim_shard(store, NEW.id, "owner")
+    for damage, problem in DAMAGE.items():
+        with suppress(UndoneError):
+            async with writing(store) as connection:
+                await connection.execute(text(damage))
+                (found,) = await import_contradictions(connection)
+                raise UndoneError
+        assert found.startswith("import import_1 is "), damage
+        assert problem in found, damage
+
+
+async def test_an_import_whose_webhook_is_not_due_is_found(store: Engine) -> None:
+    await listed(store, 1, HOOKED)
+    await shards.cancel_import(store, NEW.id, now=3.0)
+    for damage in ("SET due_at = NULL", "SET import_id = NULL"):
+        with suppress(UndoneError):
+            async with writing(store) as connection:
+                await connection.execute(text(f"UPDATE deliveries {damage}"))
+                found = await consistency.imports_without_delivery(connection)
+                raise UndoneError
+        assert found == ["import import_1 is finished, but its webhook is not due"]

@@ -35,9 +35,7 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
 
 
 @given(steps=STEPS)
-@settings(
-    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 async def test_what_is_kept_stands_where_it_is_told(
     home: Home, steps: list[tuple[list[bytes], bool, bool]]
 ) -> None:

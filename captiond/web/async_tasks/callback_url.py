@@ -1,6 +1,6 @@
 """The form field `callback_url`: where the webhook of a finished task is sent."""
 
-from captiond.callbacks import BadUrl, is_allowed, parse_url
+from captiond.callbacks import BadUrl, check_callback_url
 from captiond.config import WebhookSettings
 from captiond.web.field_problems import problem
 from captiond.web.problems import InvalidRequest
@@ -21,16 +21,8 @@ def callback_url_of(form: Form, settings: WebhookSettings) -> str | None:
         return None
     if not isinstance(url, str):
         raise InvalidRequest([problem("string_type", FIELD, "Input should be a string", url)])
-    if not settings.allow:
-        raise refused(url, "webhooks are off: [webhooks] allow lists no host")
     try:
-        target = parse_url(url)
+        check_callback_url(url, settings.allow)
     except BadUrl as error:
-        raise refused(url, str(error)) from None
-    if not is_allowed(target, settings.allow):
-        raise refused(url, f"the host {target.authority} is not in [webhooks] allow")
+        raise InvalidRequest([problem("value_error", FIELD, str(error), url)]) from None
     return url
-
-
-def refused(url: str, reason: str) -> InvalidRequest:
-    return InvalidRequest([problem("value_error", FIELD, reason, url)])

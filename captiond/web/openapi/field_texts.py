@@ -137,7 +137,8 @@ FIELDS = {
     "ServiceInfo.model": "The model that captions, or null until one was loaded.",
     "ServiceInfo.status": "Whether images can be captioned, as in `/health`.",
     "ServiceInfo.tags": "What tags there can be.",
-    "ShardCounts.open": "The number of shards that are not finished.",
+    "ShardCounts.open": "The number of shards that are not finished; 0 once the import is "
+    "cancelled.",
     "ShardCounts.total": "The number of shards.",
     "TagDetail.end": "Where the tag ends in the caption: the position after its last character. "
     "It is null for a tag that only the vocabulary gives.",
