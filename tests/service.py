@@ -282,6 +282,23 @@ def wait_until_gone(processes: Sequence[psutil.Process]) -> None:
     wait_for(lambda: gone(processes), f"the end of {processes}")
 
 
+def stopped_without_a_lock(process: psutil.Process, data: Path) -> bool:
+    """Stop a process, and return whether others can write the database of `data` meanwhile.
+
+    A process that is stopped within a transaction keeps the lock of SQLite. It is continued then.
+    """
+    process.suspend()
+    wait_for(lambda: process.status() == psutil.STATUS_STOPPED, "a stop")
+    with closing(sqlite3.connect(data / "captiond.db", timeout=0)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            process.resume()
+            return False
+        database.rollback()
+    return True
+
+
 def bound_to_parent(child: psutil.Process) -> bool:
     """Whether a child has asked the kernel to kill it when its parent dies.
 

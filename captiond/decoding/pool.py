@@ -169,8 +169,8 @@ class DecodePool:
 
     def _lost(self, job: DecodeJob, end: DecoderDeath) -> None:
         """Try a job again whose decoder ended, until its image counts as the cause."""
-        # guard: decoder-death-blames-its-image
         self._on_death(end.death)
+        # guard: decoder-death-blames-its-image
         job.blame += max(1, blame(end.death, batch=1))
         if end.exit_code == -signal.SIGPROF:
             seconds = self._limits.seconds

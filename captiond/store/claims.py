@@ -7,7 +7,7 @@ raises the image's attempt, and only a result of the present attempt is stored.
 import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import (
     BigInteger,
@@ -34,7 +34,8 @@ from captiond.store.finishing import count_closed
 from captiond.store.leases import LEASE_SECONDS, hold, release_claims
 from captiond.store.locks import lock_tasks_of, lock_tasks_of_images
 from captiond.store.patience import repeated
-from captiond.store.results import Unreadable, options_from, result_text
+from captiond.store.planned import ClaimedTask, lock_planned
+from captiond.store.results import result_text
 from captiond.store.tables import ImageRow, TaskRow
 from captiond.store.taking import ClaimedRow, take
 from captiond.store.transitions import (
@@ -76,17 +77,6 @@ FINISH = (
     )
     .returning(ImageRow.id, ImageRow.task_id)
 )
-CLAIMED_TASKS = select(
-    TaskRow.id,
-    TaskRow.status,
-    TaskRow.spool,
-    TaskRow.client,
-    TaskRow.weight,
-    TaskRow.created_at,
-    type_coerce(TaskRow.options, Text).label("options"),
-).where(TaskRow.id.in_(bindparam("task_ids", expanding=True)))
-# The tasks are locked, see `locks`; SQLite ignores that.
-PLANNED_TASKS = CLAIMED_TASKS.order_by(TaskRow.id).with_for_update(key_share=True)
 START = (
     update(TaskRow)
     .where(
@@ -131,28 +121,19 @@ class ImageOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedTask:
-    """What the images of a task have in common. `options` is None if they cannot be read."""
-
-    spool: str
-    client: Client
-    options: Options | None
-    accepted_at: float
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
 class Claimed:
     """What a claim brought: images, and the spool files of tasks that failed in it.
 
     `failed` are the ids of those tasks, whose receivers are to be notified. `refused` has the
-    outcomes of their images.
+    outcomes of their images. It is `busy` if images may wait that were left out, because another
+    transaction had locked their tasks.
     """
 
     claims: list[Claim]
     unneeded: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +153,23 @@ async def claim(
     `owner` is `<node>/<process>`. Their tasks become PROCESSING, and the lease of the node is
     extended to `lease` seconds, all in one transaction. Images of a task whose options cannot be
     read become FAILED in the same transaction, and the next images take their places: fewer than
-    `limit` claims mean that no image waits.
+    `limit` claims mean that no image waits, unless it is `busy`.
 
     Raises:
         StoreError: Nothing was claimed.
     """
-    claimed, in_vain = Claimed([]), 0
+    claimed, rounds, in_vain = Claimed([]), 0, 0
     async with writing(engine) as connection:
         while len(claimed.claims) < limit and in_vain < MAX_IN_VAIN:
             before = len(claimed.claims) + len(claimed.refused)
             turn = await next_images(connection, limit - len(claimed.claims))
             if not turn.clients:
                 break
-            claimed = await claim_turn(connection, turn, claimed, owner, now, lease)
+            turn, tasks, busy = await lock_planned(connection, turn, wait=rounds == 0)
+            if busy and not tasks:
+                return replace(claimed, busy=True)
+            claimed = await claim_turn(connection, turn, tasks, claimed, owner, now, lease)
+            rounds += 1
             in_vain += before == len(claimed.claims) + len(claimed.refused)
     return claimed
 
@@ -192,13 +177,13 @@ async def claim(
 async def claim_turn(
     connection: AsyncConnection,
     turn: Turn,
+    tasks: Mapping[str, ClaimedTask],
     so_far: Claimed,
     owner: str,
     now: float,
     lease: float,
 ) -> Claimed:
     """Claim the images of one plan, as far as they wait. Return `so_far` with what it brought."""
-    tasks = await planned_tasks(connection, set(turn.images))
     rows = await take(connection, turn, owner)
     await hold(connection, owner.partition("/")[0], lease)
     await start_tasks(connection, tasks, {row.task_id for row in rows}, now)
@@ -225,39 +210,12 @@ def in_order(rows: Iterable[ClaimedRow], task_ids: Iterable[str]) -> Iterator[Cl
             yield of_task[task_id].popleft()
 
 
-async def planned_tasks(
-    connection: AsyncConnection, task_ids: Collection[str]
-) -> dict[str, ClaimedTask]:
-    """Return what a claim needs of the tasks of a plan, by their ids. They stay as they are."""
-    if not task_ids:
-        return {}
-    rows = await connection.execute(PLANNED_TASKS, {"task_ids": [*task_ids]})
-    return {
-        row.id: ClaimedTask(
-            row.spool or "",
-            Client(row.client, row.weight),
-            readable_options(row.options),
-            row.created_at,
-            row.status,
-        )
-        for row in rows
-    }
-
-
 async def start_tasks(
     connection: AsyncConnection, tasks: Mapping[str, ClaimedTask], task_ids: set[str], now: float
 ) -> None:
     """Let the tasks be PROCESSING whose images were claimed."""
     if waiting := [task_id for task_id in task_ids if tasks[task_id].status != PROCESSING]:
         await connection.execute(START, {"task_ids": waiting, "now": now})
-
-
-def readable_options(text: str | None) -> Options | None:
-    try:
-        return options_from(text)
-    # guard: damaged-options
-    except Unreadable:
-        return None
 
 
 def sorted_out(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from captiond.errors import StoreDamaged
 from captiond.shardimages import ShardImage
 from captiond.store import shards
 from captiond.store.engine import Engine, looking_up, writing
@@ -46,6 +47,7 @@ async def claim_next(
     imports that are left out.
 
     Raises:
+        StoreDamaged: The first shard of an import cannot be read, and no other import has one.
         StoreError: No shard was claimed; if it is StoreUncertain, the claim ends by itself.
     """
     waiting = (
@@ -55,9 +57,17 @@ async def claim_next(
     )
     async with looking_up(engine) as connection:
         imports = (await connection.execute(waiting)).all()
+    damage: StoreDamaged | None = None
     for row in imports:
-        if (claim := await claim_of(engine, row.id, owner)) is not None:
+        try:
+            claim = await claim_of(engine, row.id, owner)
+        except StoreDamaged as error:  # the other imports go on
+            damage = error
+            continue
+        if claim is not None:
             return QueuedShard(claim, row.output, row.form)
+    if damage is not None:
+        raise damage
     return None
 
 

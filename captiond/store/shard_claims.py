@@ -6,6 +6,7 @@ the database's clock.
 """
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
+from captiond.errors import StoreDamaged
 from captiond.store import shards
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.expressions import clock
@@ -57,7 +59,11 @@ async def claim_shard(engine: Engine, import_id: str, owner: str) -> ShardClaim 
 async def claim_within(
     connection: AsyncConnection, import_id: str, owner: str
 ) -> ShardClaim | None:
-    """Claim the first shard of an import. Those that were refused come last."""
+    """Claim the first shard of an import. Those that were refused come last.
+
+    Raises:
+        StoreDamaged: Its row cannot be read. The claim is not made.
+    """
     first = (
         select(Candidate.number)
         .where(Candidate.import_id == import_id, claimable(Candidate))
@@ -86,14 +92,14 @@ async def claim_within(
     row = (await connection.execute(claim, {"seconds": shards.CLAIM_SECONDS})).one_or_none()
     if row is None:
         return None
-    return ShardClaim(
-        import_id,
-        row.number,
-        row.attempt,
-        unpacked(row.addresses),
-        row.refusals,
-        blame_of(row.blamed),
-    )
+    try:
+        addresses, blamed = unpacked(row.addresses), blame_of(row.blamed)
+    except (ValueError, zlib.error) as error:
+        raise StoreDamaged(
+            f"{import_id}: the row of shard {row.number} is damaged: {error}; captiond imports "
+            "cancel ends the import, and its images can be imported into another folder"
+        ) from error
+    return ShardClaim(import_id, row.number, row.attempt, addresses, row.refusals, blamed)
 
 
 def blame_of(text: str | None) -> dict[int, int]:

@@ -10,8 +10,8 @@ an endless sequence of new clients or tasks with one image each would starve tho
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -134,7 +134,7 @@ def waiting_after(
 
 # ---------------------------------------------------------------- the next images
 
-FEW_ROWS = 512
+FEW_ROWS = 128
 FIRST_CLIENTS = (
     select(TurnRow.client, TurnRow.weight, TurnRow.turn)
     .where(TurnRow.waits == true())
@@ -187,13 +187,24 @@ FIRST_TASKS = Statement(first_tasks)
 class Turn:
     """The images to claim next: the task's id for each, in order.
 
-    `clients` are all that were considered, and `costs` has the cost of an image by task.
+    `clients` are all that were considered, and `costs` has the cost of an image by task. `waiting`
+    are the clients with the tasks that were considered for `limit` images.
     """
 
     images: Sequence[str]
     clients: Sequence[str]
     costs: Mapping[str, float]
     client_of: Mapping[str, str]
+    waiting: Sequence[WaitingClient]
+    limit: int
+
+    def without(self, busy: Collection[str]) -> "Turn":
+        """Return the turn in which other tasks take the places of those that are `busy`."""
+        clients = (
+            replace(client, tasks=tuple(task for task in client.tasks if task.id not in busy))
+            for client in self.waiting
+        )
+        return replace(self, images=plan(clients, self.limit))
 
 
 async def next_images(connection: AsyncConnection, limit: int) -> Turn:
@@ -222,14 +233,17 @@ async def next_images(connection: AsyncConnection, limit: int) -> Turn:
         names,
         {row.id: row.cost for row in rows},
         {row.id: row.client for row in rows},
+        waiting_clients,
+        limit,
     )
 
 
 def most_tasks(clients: int, limit: int) -> int:
     """Return how many tasks of each client are read to plan `limit` images.
 
-    Each may need `limit` of them. With many clients, that would be far too many rows, and twice
-    the mean is enough: a client that needs more of them gets its other images by the next claim.
+    Each may need `limit` of them. With several clients, that would be far too many rows, which take
+    a fifth of a claim's time; twice the mean is enough. A client that needs more of them gets its
+    other images by the next claim. Those that are not needed replace tasks that others have locked.
     """
     return max(min(limit, FEW_ROWS // max(1, clients)), 1 + 2 * limit // max(1, clients))
 

@@ -159,6 +159,8 @@ class Assignment:
                     lease=self._lease_seconds,
                 )
                 claimed = self._without_finished(brought)
+                if brought.busy:
+                    self.bulk_hint()
                 self._doubtful.discard(model)
             self._recorder.count(CLAIMED, amount=len(claimed))
             self._bulk_waits |= len(claimed) == capacity

@@ -1,4 +1,4 @@
-"""Webhooks of imports. A cancelled import has no open shards."""
+"""Webhooks of imports. A cancelled import has no open shards. On PostgreSQL, a gentler vacuum."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,9 @@ branch_labels = None
 depends_on = None
 
 OF_IMPORTS = sa.text("import_id IS NOT NULL")
+# Without pauses, a vacuum of a million images has a core for a third of a second, in which claims
+# take half as long again on a server with two cores. With these, it takes twice as long.
+PAUSES = "autovacuum_vacuum_cost_delay = 2, autovacuum_vacuum_cost_limit = 1000"
 
 
 def upgrade() -> None:
@@ -27,9 +30,14 @@ def upgrade() -> None:
         sqlite_where=OF_IMPORTS,
         postgresql_where=OF_IMPORTS,
     )
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(f"ALTER TABLE images SET ({PAUSES})")
 
 
 def downgrade() -> None:
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER TABLE images RESET (autovacuum_vacuum_cost_limit)")
+        op.execute("ALTER TABLE images SET (autovacuum_vacuum_cost_delay = 0)")
     op.execute("DELETE FROM deliveries WHERE import_id IS NOT NULL")
     op.drop_index("ix_deliveries_import_id", "deliveries")
     with op.batch_alter_table("deliveries") as deliveries:

@@ -157,9 +157,10 @@ def test_an_image_whose_caption_kills_its_tagger_is_poison(
     faulty: Faulty, rng: random.Random
 ) -> None:
     """Even though the model captions the next batch by then."""
-    place = rng.randrange(8)  # in the first batch
+    place, deaths = rng.randrange(8), faulty.deaths()  # in the first batch
     task_id = faulty.send_among_neighbours("tagger_crash", place)
     check_only_one_failed(faulty.service.finished(task_id), place, "poison_image")
+    assert faulty.deaths() - deaths <= 3  # with the next batch, then twice alone
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_split(faulty: Faulty) -> None:

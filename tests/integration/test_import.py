@@ -7,7 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 from tests.commands import command
 from tests.conftest import png
 from tests.patience import PATIENCE
-from tests.service import MODEL, ONE_THREAD, query, wait_for
+from tests.service import MODEL, ONE_THREAD, query, stopped_without_a_lock, wait_for
 
 IMAGES, SHARD = 192, 8  # so many that a command is stopped in the middle
 BAD = 17  # the number of a file that is no image
@@ -62,23 +62,6 @@ def files_of(photos: Path) -> list[Path]:
 
 def wait_for_files(photos: Path, number: int) -> None:
     wait_for(lambda: len(files_of(photos)) >= number, f"{number} files of results")
-
-
-def stopped_without_a_lock(process: subprocess.Popen[str], photos: Path) -> bool:
-    """Stop a process, and return whether others can write the database meanwhile.
-
-    A process that is stopped within a transaction keeps the lock of SQLite. It is continued then.
-    """
-    process.send_signal(signal.SIGSTOP)
-    wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, "a stop")
-    with closing(sqlite3.connect(photos.parent / "data" / "captiond.db", timeout=0)) as database:
-        try:
-            database.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            process.send_signal(signal.SIGCONT)
-            return False
-        database.rollback()
-    return True
 
 
 def expire_claims(photos: Path) -> None:
@@ -171,7 +154,8 @@ def test_a_cancelled_import_stops(photos: Path) -> None:
     data = str(photos.parent / "data")
     with importing(photos) as process:
         wait_for_files(photos, 1)
-        wait_for(lambda: stopped_without_a_lock(process, photos), "a moment without a lock")
+        stopping = psutil.Process(process.pid), photos.parent / "data"
+        wait_for(lambda: stopped_without_a_lock(*stopping), "a moment without a lock")
         name = state_of(photos)["import_id"]
         cancelled = command("imports", "cancel", name, "--data-dir", data, cwd=photos.parent)
         assert (cancelled.returncode, cancelled.stdout) == (0, f"{name}: cancelled\n")

@@ -6,7 +6,7 @@ import psutil
 
 from tests.conftest import png
 from tests.queued_import import QueuedImport
-from tests.service import Service, query, running, wait_for
+from tests.service import Service, query, running, stopped_without_a_lock, wait_for
 
 IMAGES = 40
 
@@ -20,43 +20,35 @@ def accept(service: Service, first: int) -> str:
 
 
 def test_two_share_the_work_and_one_continues_without_the_other(tmp_path: Path) -> None:
+    """One is killed with images of a task and amid a shard. No row is lost or doubled."""
     environ = {"CAPTIOND_MODEL__BATCH_SIZE": "4"}
     with running(tmp_path / "data", "--device", "cpu,cpu", **environ) as service:
         service.wait_for_entries("model_ready", 2)
         done = service.finished(accept(service, 0))
         assert done["status"] == "COMPLETED"
-        worked = {entry["process"] for entry in service.logged("batch")}
-        assert len(worked) == 2
+        batches = len(service.logged("batch"))
+        assert len({entry["process"] for entry in service.logged("batch")}) == 2
+        work = QueuedImport(service, tmp_path / "import", 60, shard=20, first=2 * IMAGES)
+        process, owner, number = wait_for(
+            lambda: stopped_at_a_shard(service, batches), "a process that works at a shard"
+        )
         task_id = accept(service, IMAGES)
-        service.children("model")[0].kill()
+        claimed = f"SELECT id FROM images WHERE owner = '{owner}'"
+        wait_for(lambda: query(service.data, claimed), "images of the process")
+        process.kill()
         done = service.finished(task_id)
         assert done["status"] == "COMPLETED"
         assert len(done["result"]) == IMAGES
-        check_that_no_row_of_an_import_is_lost(service, tmp_path / "import")
+        check_import(work)
+        attempts = f"SELECT attempt, refusals FROM shards WHERE number = {number}"
+        assert query(service.data, attempts) == [(2, 0)]
 
 
-def check_that_no_row_of_an_import_is_lost(service: Service, folder: Path) -> None:
-    """A model process is killed in the middle of a shard. Another one captions the shard again."""
-    work = QueuedImport(service, folder, 60, shard=20, first=2 * IMAGES)
-    batches = len(service.logged("batch"))
-    process, number = wait_for(
-        lambda: stopped_at_a_shard(service, batches), "a process that works at a shard"
-    )
-    process.kill()
-    item = work.finished()
-    assert (item["status"], item["shards"]["open"]) == ("COMPLETED", 0)
-    assert item["progress"] == {"total": 60, "done": 60, "failed": 0}
-    rows = work.rows()
-    assert [row["uri"] for row in rows] == [str(work.photos / name) for name in work.names]
-    assert all(row["caption"] and row["error"] is None for row in rows)
-    attempts = f"SELECT attempt, refusals FROM shards WHERE number = {number}"
-    assert query(service.data, attempts) == [(2, 0)]
+def stopped_at_a_shard(service: Service, batches: int) -> tuple[psutil.Process, str, int] | None:
+    """Stop a process that has a shard. Return it, its claims' owner and the shard's number.
 
-
-def stopped_at_a_shard(service: Service, batches: int) -> tuple[psutil.Process, int] | None:
-    """Stop a process that has a shard. Return both, or None if it has finished meanwhile.
-
-    The process has captioned a batch since there were so many `batches`.
+    The process has captioned a batch since there were so many `batches`. None is returned if it
+    has finished the shard meanwhile, or if it was stopped in a transaction.
     """
     claimed = "SELECT owner, number FROM shards WHERE status = 'PROCESSING' ORDER BY number"
     at_work = {entry["process"] for entry in service.logged("batch")[batches:]}
@@ -66,11 +58,22 @@ def stopped_at_a_shard(service: Service, batches: int) -> tuple[psutil.Process, 
         if name not in at_work:
             continue
         process = psutil.Process(pids[name])
-        process.suspend()
-        if (owner, number) in query(service.data, claimed):
-            return process, number
-        process.resume()
+        if stopped_without_a_lock(process, service.data):
+            if (owner, number) in query(service.data, claimed):
+                return process, owner, number
+            process.resume()
     return None
+
+
+def check_import(work: QueuedImport) -> None:
+    """Wait for the end of an import, and check that each image has one row."""
+    item = work.finished()
+    assert (item["status"], item["shards"]["open"]) == ("COMPLETED", 0)
+    images = len(work.names)
+    assert item["progress"] == {"total": images, "done": images, "failed": 0}
+    rows = work.rows()
+    assert [row["uri"] for row in rows] == [str(work.photos / name) for name in work.names]
+    assert all(row["caption"] and row["error"] is None for row in rows)
 
 
 def test_its_memory_is_in_huge_pages_if_the_kernel_has_them(service: Service) -> None:

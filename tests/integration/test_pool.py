@@ -149,8 +149,9 @@ async def test_an_image_survives_the_death_of_the_decoder_that_it_was_handed_to(
     settings = settings_of(tmp_path)
     content = png(3)
     image = bulk(SpooledImage("web0-a/1", 0, len(content), "sha"))
-    before = set(multiprocessing.active_children())
-    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(2, GEOMETRY)) as pool:
+    before, deaths = set(multiprocessing.active_children()), list[Death]()
+    running = running_pool(settings, Slots(2, GEOMETRY), deaths.append)
+    async with asyncio.timeout(PATIENCE), running as pool:
         first = await pool.decode(image, content=content)
         assert isinstance(first, DecodedImage)
         pool.free([first.slot])
@@ -166,6 +167,7 @@ async def test_an_image_survives_the_death_of_the_decoder_that_it_was_handed_to(
             second = await waiting
         assert isinstance(second, DecodedImage), second
         assert [entry["event"] for entry in logs] == ["decoder_died"]
+        assert deaths == [Death.KILLED]
 
 
 def space() -> Pixels:

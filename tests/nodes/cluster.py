@@ -206,6 +206,16 @@ class Load:
         self._receiver = receiver
         self._numbers = count(rng.randrange(10**6))
         self._stop = threading.Event()
+        self._holds_back = True
+
+    @contextmanager
+    def not_holding_back(self) -> Iterator[None]:
+        """Send tasks while the block runs, however many images wait: nobody can read them now."""
+        self._holds_back = False
+        try:
+            yield
+        finally:
+            self._holds_back = True
 
     @contextmanager
     def running(self, *, bulk: int = 1, interactive: int = 1) -> Iterator[None]:
@@ -245,7 +255,7 @@ class Load:
 
     def _hold_back(self) -> None:
         while not self._stop.wait(PAUSE):
-            if self._cluster.query(OPEN_IMAGES)[0][0] < MOST_OPEN:
+            if not self._holds_back or self._cluster.query(OPEN_IMAGES)[0][0] < MOST_OPEN:
                 return
 
     def _interactive(self) -> None:

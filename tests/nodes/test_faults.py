@@ -64,7 +64,8 @@ def lose_storage(nodes: Cluster, _: Node, __: random.Random, load: Load) -> None
     """Take the object storage away until a client has noticed."""
     refused = load.ledger.answers["task 503"]
     nodes.wire.cut()
-    wait_for(lambda: load.ledger.answers["task 503"] > refused, "a refused upload")
+    with load.not_holding_back():
+        wait_for(lambda: load.ledger.answers["task 503"] > refused, "a refused upload")
     nodes.wire.repair()
 
 

@@ -1,6 +1,7 @@
 """What the supervisor does with tasks that fail in a claim, and claims without an answer."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,25 @@ async def test_claims_whose_answer_was_lost_wait_again(
     async with reading(store) as connection:
         query = text("SELECT count(*) FROM images WHERE status = 'PROCESSING'")
         assert (await connection.execute(query)).scalar_one() == 2
+
+
+async def test_images_that_a_claim_left_out_are_claimed_at_once(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another transaction had locked their tasks. The next hint may be seconds away."""
+    await tasks.create_task(store, task("t", images=2))
+    claim = claims.claim
+
+    async def claim_less(engine: Engine, limit: int, **options: Any) -> claims.Claimed:
+        claimed = await claim(engine, 1, **options)
+        return replace(claimed, busy=bool(claimed.claims))
+
+    monkeypatch.setattr(claims, "claim", claim_less)
+    async with supervised(tmp_path, store) as parts, spawned(parts.settings, "model0-1") as child:
+        parts.roster.add(ChildKind.MODEL, child)
+        parts.dispatcher.model_ready(child.name, 8, 0)
+        async with background(parts.assignment.run_bulk()):
+            await until(lambda: len(parts.dispatcher.claimed_by(child.name)) == 2)
 
 
 async def test_the_shards_of_a_dead_process_wait_again(store: Engine, tmp_path: Path) -> None:

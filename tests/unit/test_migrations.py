@@ -7,7 +7,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from captiond.store import consistency, leases, queueview
+from captiond.store import consistency, deliveries, leases, queueview
 from captiond.store.engine import Engine, make_engine, writing
 from captiond.store.migrate import head, migrations_folder, prepare_database
 from captiond.store.upgrade import alembic_config
@@ -77,5 +77,40 @@ async def test_open_images_are_counted_and_claims_of_the_earlier_version_wait_ag
         assert await consistency.contradictions(engine) == []
         assert await leases.recover(engine, "node") == 1
         assert (await queueview.backlog(engine)).images == 4
+    finally:
+        await engine.dispose()
+
+
+async def test_deliveries_stay_and_cancelled_imports_have_no_open_shards(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path / "captiond.db")
+    try:
+        await migrate_to(engine, "0015")
+        await insert_task(engine, "finished", "COMPLETED", "COMPLETED")
+        async with writing(engine) as connection:
+            await connection.execute(
+                text(
+                    "INSERT INTO deliveries (id, task_id, url, host, status, attempts, created_at) "
+                    "VALUES ('msg_1', 'finished', 'http://a/', 'a', 'DELIVERED', 1, 1)"
+                )
+            )
+            for status in ("CANCELLED", "PROCESSING"):
+                await connection.execute(
+                    text(
+                        "INSERT INTO imports (id, status, created_at, output, sources, form, "
+                        "shard_images, listed, open_shards) "
+                        "VALUES (:status, :status, 1, :status, '{}', 'jsonl', 2, true, 3)"
+                    ),
+                    {"status": status},
+                )
+        await prepare_database(engine)
+        (delivery,) = await deliveries.of_task(engine, "finished")
+        assert (delivery.id, delivery.status, delivery.import_id) == ("msg_1", "DELIVERED", None)
+        async with writing(engine) as connection:
+            query = text("SELECT id, open_shards FROM imports")
+            counted = {row.id: row.open_shards for row in await connection.execute(query)}
+            await connection.execute(text("DELETE FROM tasks"))
+            left = await connection.execute(text("SELECT count(*) FROM deliveries"))
+            assert left.scalar_one() == 0, "a delivery is deleted with its task"
+        assert counted == {"CANCELLED": 0, "PROCESSING": 3}
     finally:
         await engine.dispose()

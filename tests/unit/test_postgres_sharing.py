@@ -1,7 +1,8 @@
 """Processes that share one PostgreSQL database: locks of rows, large queues, and wake-ups."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,12 @@ from sqlalchemy import text
 from captiond.databaseurl import DatabaseAddress
 from captiond.store import claims, consistency, leases, queueview, tasks
 from captiond.store.engine import Engine, make_engine, outside_transaction, reading, writing
+from captiond.store.locks import lock_tasks
 from captiond.store.patience import repeated
 from tests.patience import PATIENCE
 from tests.postgres import PostgresServer
 from tests.unit.claiming import claim, finish, task
+from tests.unit.supervised import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.only_on("postgresql")]
 
@@ -79,6 +82,58 @@ async def test_cancels_claims_and_results_side_by_side_leave_no_contradiction(
     await asyncio.gather(work(), work(), cancel())
     await work()
     assert await consistency.contradictions(store) == []
+
+
+@asynccontextmanager
+async def locked(store: Engine, task_id: str) -> AsyncIterator[None]:
+    """Lock a task within the block, as a transaction that stores results does."""
+    async with writing(store) as connection:
+        await lock_tasks(connection, [task_id])
+        yield
+
+
+async def test_a_claim_takes_images_of_other_tasks_than_those_that_are_locked(
+    store: Engine,
+) -> None:
+    """Those keep their turns, and come next."""
+    for name in ("busy", "free"):
+        await tasks.create_task(store, task(name, 3))
+    async with asyncio.timeout(PATIENCE), locked(store, "busy"):
+        some = await claim(store, 3)
+        assert [each.task_id for each in some] == ["free"] * 3
+        await finish(store, some)
+    assert [each.task_id for each in await claim(store, 3)] == ["busy"] * 3
+    assert await consistency.contradictions(store) == []
+
+
+async def test_a_claim_says_whether_images_may_wait_that_it_left_out(store: Engine) -> None:
+    for name in ("busy", "free"):
+        await tasks.create_task(store, task(name, 2))
+    async with asyncio.timeout(PATIENCE), locked(store, "busy"):
+        claimed = await claims.claim(store, 9, owner="node/m", now=2.0)
+        assert ([each.task_id for each in claimed.claims], claimed.busy) == (["free"] * 2, True)
+    claimed = await claims.claim(store, 9, owner="node/m", now=2.0)
+    assert ([each.task_id for each in claimed.claims], claimed.busy) == (["busy"] * 2, False)
+
+
+async def test_a_claim_waits_for_a_locked_task_if_no_other_one_waits(store: Engine) -> None:
+    await tasks.create_task(store, task("busy", 2))
+    async with asyncio.timeout(PATIENCE):
+        async with locked(store, "busy"):
+            claiming = asyncio.ensure_future(claims.claim(store, 9, owner="node/m", now=2.0))
+            await until_a_lock_is_waited_for(store)
+        claimed = await claiming
+    assert (len(claimed.claims), claimed.busy) == (2, False)
+
+
+async def until_a_lock_is_waited_for(store: Engine) -> None:
+    query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+    async def is_waited_for() -> bool:
+        async with outside_transaction(store) as connection:
+            return bool((await connection.execute(query)).scalar_one())
+
+    await until(is_waited_for)
 
 
 async def test_the_same_key_in_two_processes_is_one_task(store_address: DatabaseAddress) -> None:

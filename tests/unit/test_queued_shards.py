@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sqlalchemy import text
 
+from captiond.errors import StoreDamaged
 from captiond.jobs import Status
 from captiond.shardimages import ShardImage
 from captiond.store import consistency, leases, shard_claims, shards
@@ -60,6 +61,20 @@ async def test_imports_take_turns_by_their_images(store: Engine) -> None:
     await queued(store, "late", [2, 2, 2, 2])
     turns = [(await claimed(store)).claim.import_id for _ in range(6)]
     assert turns == ["large", "late", "late", "large", "late", "late"]
+    assert await claim_next(store, OWNER) is None
+
+
+async def test_a_damaged_shard_holds_up_its_own_import_only(store: Engine) -> None:
+    await queued(store, "damaged", [1])
+    await queued(store, "whole", [1])
+    async with writing(store) as connection:
+        damage = text("UPDATE shards SET addresses = 'x' WHERE import_id = 'damaged'")
+        await connection.execute(damage)
+    assert (await claimed(store)).claim.import_id == "whole"
+    with pytest.raises(StoreDamaged, match="damaged: the row of shard 0 is damaged"):
+        await claim_next(store, OWNER)
+    assert (await shards.read_import(store, "damaged")).open_shards == 1
+    await shards.cancel_import(store, "damaged", now=3.0)
     assert await claim_next(store, OWNER) is None
 
 

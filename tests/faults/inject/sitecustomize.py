@@ -38,6 +38,10 @@ COLOURS = {
 FOLDER = Path(os.environ.get("FAULT_INJECT", os.devnull))
 MENDED = FOLDER / "decoders_are_mended"
 captioned: list[bool] = []  # whether each batch that waits for its tags has a tagger_crash
+begun = 0  # batches that the model has begun to caption
+tagged = 0  # batches whose captions are being tagged, or were
+# A batch must not take longer than the `model.batch_seconds` of the tests.
+LONGEST_WAIT = 3.0
 
 
 def die() -> None:
@@ -77,6 +81,8 @@ def into_model(module: ModuleType) -> None:
     caption, load = module.Blip.caption, module.Blip.load
 
     def captioning(self: Any, pixels: Any, *how: Any) -> Any:
+        global begun
+        begun += 1
         misbehave(pixels)
         captions = caption(self, pixels, *how)
         captioned.append(any(is_marked(image, "tagger_crash") for image in pixels))
@@ -94,11 +100,15 @@ def into_model(module: ModuleType) -> None:
 def into_tagger(module: ModuleType) -> None:
     tag = module.Taggers.tag
 
-    def tagging(self: Any, *captions: Any) -> Any:
+    def tagging(self: Any, captions: Any, *languages: Any) -> Any:
+        global tagged
+        tagged += 1
         if captioned and captioned.pop(0):
-            time.sleep(0.5)
+            give_up = time.monotonic() + LONGEST_WAIT
+            while len(captions) > 1 and begun == tagged and time.monotonic() < give_up:
+                time.sleep(0.01)
             die()
-        return tag(self, *captions)
+        return tag(self, captions, *languages)
 
     module.Taggers.tag = tagging
 
