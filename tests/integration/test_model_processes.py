@@ -80,4 +80,4 @@ def test_its_memory_is_in_huge_pages_if_the_kernel_has_them(service: Service) ->
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     memory = Path(f"/proc/{service.child('model').pid}/smaps_rollup").read_text()
     kilobytes = int(memory.partition("AnonHugePages:")[2].split()[0])
-    assert (kilobytes > 100_000) == ("[never]" not in setting)
+    assert (kilobytes > 50_000) == ("[never]" not in setting)
