@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from multiprocessing import active_children
 from pathlib import Path
 
 import psutil
@@ -19,7 +20,6 @@ from captiond.jobs import Captioned, Refused
 from tests.conftest import png
 from tests.faults.test_poison import INJECT, marked
 from tests.patience import PATIENCE
-from tests.service import wait_for
 
 pytestmark = pytest.mark.anyio
 NEIGHBOURS = 24
@@ -113,9 +113,9 @@ async def test_a_killed_model_process_loses_no_image(data: Path) -> None:
 
 
 def model_process() -> psutil.Process:
-    """Return the one model process of this test: the child that has children."""
-    children = psutil.Process().children()
-    return wait_for(lambda: next((each for each in children if each.children()), None), "a model")
+    """Return the model process of this test. Its process has other children as well: services."""
+    (model,) = (each for each in active_children() if each.name.startswith("model-"))
+    return psutil.Process(model.pid)
 
 
 def test_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:

@@ -139,23 +139,33 @@ def test_web_processes_are_killed_during_uploads(loaded: Loaded, rng: random.Ran
     )
 
 
-def kill_with_claims(data: Path, ledger: Ledger) -> None:
-    """Kill a supervisor that has claimed the images of a task, which are captioned later."""
+def kill_with_claims(data: Path, ledger: Ledger) -> int:
+    """Kill a supervisor that has claimed the images of a task. Return how many they are.
+
+    Its model process is stopped (SIGSTOP), and must not outlive it all the same.
+    """
     ledger.sent.add("claimed")
     with running(data, **FRESH) as service, service.suspended_model():
         files = [("images", (f"claimed-{number}.png", png(number))) for number in range(3)]
         task_id = service.client.post("/async-batch-caption", files=files).json()["task_id"]
         ledger.accepted[task_id] = len(files)
         wait_for(lambda: service.task(task_id)["status"] == "PROCESSING", "the claim")
+        claimed = "SELECT count(*) FROM images WHERE status = 'PROCESSING'"
+        tree, ((images,),) = service.tree(), query(data, claimed)
         service.kill()
+        wait_until_gone(tree)
+    return int(images)
 
 
 def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
     load, times = Load(rng), rounds(1, 200)
-    kill_with_claims(data, load.ledger)
+    claimed = kill_with_claims(data, load.ledger)
     for number in range(times):
         service = Service(data, **FRESH)
         try:
+            if number == 0:  # their lease would end later
+                (recovered,) = service.wait_for_entries("recovered", 1)
+                assert recovered["requeued"] >= claimed > 0
             with load.on(service):
                 time.sleep(rng.uniform(0, 5))
                 tree = service.tree()
