@@ -86,21 +86,6 @@ def test_a_killed_model_process_and_a_restarted_server_lose_nothing(
     assert service.client.get("/metrics").text.count("captiond_database_bytes") > 0
 
 
-def test_a_killed_service_continues_at_its_next_start(
-    server: PostgresServer, name: str, data: Path
-) -> None:
-    """Its lease has not expired then, but the lock of its data folder proves that it is dead."""
-    with running(data, **on(server, name)) as service, service.suspended_model():
-        task = send(service, 0, 4)
-        wait_for(lambda: service.task(task)["status"] == "PROCESSING", "a claim")
-        service.kill()
-    with running(data, **on(server, name)) as service:
-        assert service.logged("recovered")[0]["requeued"] == 4
-        assert captions(service.finished(task)) == [True] * 4
-        assert service.stop() == 0
-    check_each_once(server, name, {task: 4})
-
-
 def test_a_service_outlives_a_server_that_is_away(server: PostgresServer, served: Served) -> None:
     service, task = served.service, served.send(300, 2)
     service.finished(task)
@@ -162,10 +147,14 @@ def test_commands_use_the_server(server: PostgresServer, name: str, data: Path) 
         assert "hunter2" not in output
 
 
-def test_a_service_moves_to_a_server_and_back(
+def test_a_service_moves_to_a_server_is_killed_there_and_moves_back(
     server: PostgresServer, name: str, data: Path
 ) -> None:
-    """Finished tasks keep their results, and what waits is captioned where it has come to."""
+    """Finished tasks keep their results, and what waits is captioned where it has come to.
+
+    The lease of a killed service has not expired at its next start, but the lock of its data folder
+    proves that it is dead.
+    """
 
     def copy(
         url: str, environ: Mapping[str, str] = NO_VARIABLES, *, code: int = 0, by: Run = command
@@ -190,8 +179,13 @@ def test_a_service_moves_to_a_server_and_back(
     with running(data, **there) as service:
         assert captions(service.task(finished)) == [True] * 3
         assert captions(service.finished(waits)) == [True] * 4
-        again = send(service, 20, 2)
-        service.finished(again)
+        with service.suspended_model():
+            again = send(service, 20, 2)
+            wait_for(lambda: service.task(again)["status"] == "PROCESSING", "a claim")
+            service.kill()
+    with running(data, **there) as service:
+        assert service.logged("recovered")[0]["requeued"] == 2
+        assert captions(service.finished(again)) == [True] * 2
         assert "in use by the captiond" in copy("sqlite:///back.db", there, code=1)
         assert service.stop() == 0
     check_each_once(server, name, {finished: 3, waits: 4, again: 2})
