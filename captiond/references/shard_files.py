@@ -117,7 +117,9 @@ class ShardFiles:
             if is_object(self._output):
                 self._put(self.name(number), content)
             else:
-                replace_file(local_path(self._output) / self.name(number), content)
+                path = local_path(self._output) / self.name(number)
+                replace_file(path, content)
+                remove_parts(path)
 
     def read(self, number: int) -> list[dict[str, Any]]:
         """Return the results of a shard.
@@ -164,7 +166,7 @@ def as_storage_error(output: str) -> Iterator[None]:
 def replace_file(path: Path, content: bytes) -> None:
     """Give a file this content, durably. No reader sees a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    part = path.with_name(part_name(path, secrets.token_hex(8)))
     try:
         with part.open("xb") as file:
             file.write(content)
@@ -178,3 +180,16 @@ def replace_file(path: Path, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def part_name(path: Path, mark: str) -> str:
+    return f".{path.name}.{mark}.part"
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what writers of a shard have left that were killed.
+
+    Another one that still writes has lost its claim. It gets an error, which changes nothing.
+    """
+    for part in path.parent.glob(part_name(path, "*")):
+        part.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ from captiond.references import manifests, shard_files
 from captiond.references.addresses import ReferenceReader, bucket_store
 from captiond.references.manifests import addresses
 from captiond.references.result_rows import FIELDS
-from captiond.references.shard_files import ShardFiles
+from captiond.references.shard_files import ShardFiles, part_name
 from captiond.spool.bucket_retries import RETRIES
 from captiond.store.shards import Form
 from tests.commands import command
@@ -196,3 +196,12 @@ def test_a_shard_is_replaced_as_a_whole(bucket: str, tmp_path: Path, form: Form)
             files.read(8)
     names = [path.name for path in (tmp_path / "new" / "results").iterdir()]
     assert names == [f"part-0000007.{form}"]
+
+
+def test_what_a_killed_writer_of_a_shard_has_left_goes_with_the_next_one(tmp_path: Path) -> None:
+    """A writer of another shard may still be at work, so what it writes is left alone."""
+    ours, others = (tmp_path / part_name(tmp_path / f"part-000000{n}.jsonl", "x") for n in (7, 8))
+    ours.touch()
+    others.touch()
+    ShardFiles(str(tmp_path), "jsonl").write(7, [])
+    assert {path.name for path in tmp_path.iterdir()} == {"part-0000007.jsonl", others.name}
