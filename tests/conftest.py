@@ -136,16 +136,18 @@ def uncached_loggers() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def usual_process() -> Iterator[None]:
-    """Start each test with the usual umask, log, signals and collector, which others change.
+    """Start each test with the usual umask, log, signals, variables and collector.
 
-    With the default action of SIGPIPE, a later test that writes to a closed socket would end all.
+    Commands of captiond change them for their own process, which is that of the tests here. With the
+    default action of SIGPIPE, a later test that writes to a closed socket would end all of them.
     spaCy leaves the collector of garbage off if a pipeline is damaged.
     """
     os.umask(0o022)
     gc.enable()
     actions = {number: signal.getsignal(number) for number in CHANGED_SIGNALS}
     level, handlers = logging.root.level, logging.root.handlers
-    yield
+    with patch.dict(os.environ):
+        yield
     for number, action in actions.items():
         signal.signal(number, action)
     if structlog.is_configured():
