@@ -138,8 +138,8 @@ def uncached_loggers() -> Iterator[None]:
 def usual_process() -> Iterator[None]:
     """Start each test with the usual umask, log, signals, variables and collector.
 
-    Commands of captiond change them for their own process, which is that of the tests here. With the
-    default action of SIGPIPE, a later test that writes to a closed socket would end all of them.
+    Commands of captiond change them for their own process, which is that of the tests here. With
+    the default action of SIGPIPE, a later test that writes to a closed socket would end them all.
     spaCy leaves the collector of garbage off if a pipeline is damaged.
     """
     os.umask(0o022)
