@@ -28,6 +28,7 @@ from captiond.client.pictures import Picture, file_part
 from captiond.client.transport import request_arguments, stream_arguments
 from captiond.request_options import RequestOptions
 from captiond.web.async_tasks.event_stream import HEARTBEAT_SECONDS
+from tests.descriptors import open_beneath
 
 T = TypeVar("T")
 CAPTION = {"filename": "a.png", "caption": "a cat", "tags": ["cat"], "processing_time": 0.1}
@@ -271,21 +272,16 @@ def test_a_file_name_that_is_not_utf8_can_be_sent(tmp_path: Path) -> None:
     assert content(path) == ("caf�.jpg", b"meow")
 
 
-def open_files() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
 def test_files_are_open_only_while_they_are_read(tmp_path: Path) -> None:
     path = tmp_path / "cat.jpg"
     path.write_bytes(b"meow" * 1000)
-    before = open_files()
     parts = [file_part(path)[1] for _ in range(50)]
-    assert open_files() == before
+    assert open_beneath(tmp_path) == []
     assert parts[0].read(4) == b"meow"
-    assert open_files() == before + 1
+    assert len(open_beneath(tmp_path)) == 1
     while parts[0].read(1000):
         pass
-    assert open_files() == before
+    assert open_beneath(tmp_path) == []
 
 
 @pytest.mark.parametrize("wrong", [3, None, ("a", 3), (b"a", b"b"), io.StringIO("text")])

@@ -23,6 +23,7 @@ from captiond.store.engine import Engine
 from captiond.web.uploading import named_files
 from captiond.web.uploading.named_files import PIECE, copy_named, open_place, opened_beneath
 from tests.answers import BY_NAME, check
+from tests.descriptors import open_beneath
 from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
 
 SECRET = b"secret"
@@ -138,12 +139,13 @@ def test_a_folder_that_is_exchanged_meanwhile_leads_nowhere_else(
 
 
 def test_no_descriptor_stays_open(root: Path) -> None:
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    with (root / "album" / "cat.png").open():
+        assert len(open_beneath(root)) == 1
     for path, _ in REFUSED:
         with pytest.raises(PathRefused):
             content(root, path)
     content(root, "album/cat.png")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_beneath(root) == []
 
 
 def test_a_root_that_is_gone_is_a_fault_of_the_service(tmp_path: Path) -> None:
