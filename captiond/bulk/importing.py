@@ -96,7 +96,11 @@ async def queue_import(run: ImportRun) -> ImportState:
     """
     await asyncio.to_thread(run.files.mark_place, run.state.id)
     try:
-        await list_shards(run)
+        with only_the_first():
+            async with asyncio.TaskGroup() as group:
+                extending = group.create_task(keep_claims(run))
+                await list_shards(run)
+                extending.cancel()
     finally:
         await shard_claims.release_shards(run.engine, run.state.id, run.owner)
     return await run.read()
@@ -115,7 +119,10 @@ def only_the_first() -> Iterator[None]:
 
 
 async def keep_claims(run: ImportRun) -> None:
-    """Extend the claims of this process until cancelled."""
+    """Extend the claims of this process, and that of the listing, until cancelled.
+
+    The next addresses may take minutes: an interrupted listing is read again from its beginning.
+    """
     while True:
         await asyncio.sleep(EXTEND_SECONDS)
         await until_stored(partial(shard_claims.extend, run.engine, run.state.id, run.owner))

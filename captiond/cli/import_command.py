@@ -91,6 +91,7 @@ def import_images(
         "model": {"name": model, "device": device, "precision": precision}
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
+    check_output(output)
     check_callback(callback_url, settings, queue=queue)
     new = NewImport(
         f"import_{int(time.time())}_{secrets.token_hex(8)}",
@@ -115,6 +116,19 @@ def import_images(
     typer.echo(summary(state))
     if state.failed or state.status is not Status.COMPLETED:
         raise typer.Exit(EXIT_FAILED)
+
+
+def check_output(output: str) -> None:
+    """Return if the database can store the name of this place.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    try:
+        output.encode()
+    except UnicodeEncodeError:
+        shown = output.encode(errors="backslashreplace").decode()
+        raise SettingsError(f"command line: --output: {shown}: must be UTF-8") from None
 
 
 def check_callback(url: str | None, settings: Settings, *, queue: bool) -> None:

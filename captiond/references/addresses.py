@@ -22,7 +22,7 @@ from captiond.errors import (
     SettingsError,
 )
 from captiond.sizes import shown_size
-from captiond.spool.bucket_errors import reason_of
+from captiond.spool.bucket_errors import reason_of, response_of
 from captiond.spool.bucket_retries import RETRIES
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ def bucket_store(bucket: str) -> "ObjectStore":
     """Return the store of a bucket by its URL. All who read from it share its connections.
 
     Raises:
-        SettingsError: the library is missing, or its variables in the environment are wrong.
+        SettingsError: the library is missing, the URL is none of a bucket, or the variables of the
+            storage in the environment are wrong.
     """
     if find_spec("obstore") is None:
         raise SettingsError(NO_OBSTORE)
@@ -77,8 +78,8 @@ def bucket_store(bucket: str) -> "ObjectStore":
     }
     try:
         return from_url(bucket, client_options=options, retry_config=RETRIES)
-    except BaseError as error:
-        raise SettingsError(f"{bucket}: {error}") from error
+    except (BaseError, ValueError) as error:
+        raise SettingsError(f"{bucket}: {response_of(error)}") from error
 
 
 class ReferenceReader:
@@ -95,8 +96,8 @@ class ReferenceReader:
             ReferenceUnavailable: it cannot be read now.
             FileTooLarge: there is more than may be read. Then nothing is read.
         """
-        path = local_path(address)
         try:
+            path = local_path(address)
             # A pipe that nobody writes to would block for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
@@ -109,7 +110,7 @@ class ReferenceReader:
             raise ReferenceUnreadable(error.strerror or str(error)) from error
         except OSError as error:
             raise ReferenceUnavailable(error.strerror or str(error)) from error
-        except ValueError as error:  # a null byte
+        except ValueError as error:  # such as a null byte
             raise ReferenceUnreadable(str(error)) from error
 
     async def read_object(self, address: str) -> bytes:
@@ -127,7 +128,7 @@ class ReferenceReader:
             raise ReferenceUnreadable(reason_of(error)) from error
         except (BaseError, OSError) as error:
             raise ReferenceUnavailable(reason_of(error)) from error
-        except SettingsError as error:
+        except (SettingsError, ValueError) as error:  # obstore refuses keys such as a//b
             raise ReferenceUnreadable(str(error)) from error
 
     def check(self, size: int) -> None:

@@ -1,13 +1,22 @@
 """A listing that was interrupted goes on where it was, or says that it cannot."""
 
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from captiond.bulk.importing import next_shards, rest_of_listing
+from captiond.bulk import importing
+from captiond.bulk.importing import ImportRun, next_shards, queue_import, rest_of_listing
+from captiond.cli.import_command import check_output
 from captiond.errors import SettingsError
 from captiond.jobs import Status
-from captiond.store.shards import ImportState, mark_of
+from captiond.references.shard_files import ShardFiles
+from captiond.store.engine import Engine
+from captiond.store.shards import ImportState, NewImport, join_import, mark_of
+from tests.service import wait_for
 
 
 def interrupted(folder: Path, after: str, images: int) -> ImportState:
@@ -54,3 +63,35 @@ def test_a_listing_that_has_changed_is_an_error(folder: Path) -> None:
         (folder / name).unlink()
     with pytest.raises(SettingsError, match="have changed since import_1"):
         rest_of_listing(interrupted(folder, "b.png", 2))
+
+
+@pytest.mark.anyio
+async def test_a_slow_listing_stays_with_its_process(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that is read again from its beginning may take longer than a claim lasts."""
+    file = store.database.address.file
+    assert file is not None
+
+    def claimed_until() -> float:
+        with closing(sqlite3.connect(file)) as connection:
+            return float(connection.execute("SELECT lister_until FROM imports").fetchone()[0])
+
+    def slow(_source: str, _column: str) -> Iterator[str]:
+        begun = claimed_until()
+        wait_for(lambda: claimed_until() > begun, "an extended claim")
+        yield "/a.png"
+
+    monkeypatch.setattr(importing, "EXTEND_SECONDS", 0.01)
+    monkeypatch.setattr(importing, "addresses", slow)
+    output = str(folder / "results")
+    new = NewImport("import_1", ("/photos",), "uri", output, "jsonl", 2, 1.0, queued=True)
+    state = await join_import(store, new)
+    run = ImportRun(store, state, "us", ShardFiles(output, "jsonl"), lambda _: None)
+    assert (await queue_import(run)).images == 1
+
+
+def test_the_folder_of_the_results_must_have_a_name_that_can_be_stored() -> None:
+    check_output("/ä")
+    with pytest.raises(SettingsError, match=r"--output: /\\udce9: must be UTF-8"):
+        check_output(os.fsdecode(b"/\xe9"))
