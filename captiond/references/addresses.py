@@ -53,6 +53,21 @@ def local_path(address: str) -> Path:
     return Path(unquote(urlsplit(address).path))
 
 
+def absolute_place(place: str) -> str:
+    """Return a source or a folder of results by the one name that it has from any folder.
+
+    Raises:
+        SettingsError: it is a URL that is not read.
+    """
+    if is_object(place):
+        return place.rstrip("/")
+    try:
+        path = local_path(place).absolute()
+    except (ReferenceUnreadable, ValueError) as error:
+        raise SettingsError(f"{place}: {error}") from error
+    return os.path.realpath(path) if ".." in path.parts else str(path)
+
+
 def split_object(address: str) -> tuple[str, str]:
     """Return the URL of the bucket of an address, and the key in it. A key is never decoded."""
     scheme, _, rest = address.partition("://")

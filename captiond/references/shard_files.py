@@ -90,6 +90,18 @@ class ShardFiles:
             with as_storage_error(self._output):
                 replace_file(local_path(self._output) / PLACE, import_id.encode())
 
+    def marked_by(self) -> str | None:
+        """Return the id of the import that has marked the place, or None.
+
+        Raises:
+            StorageFailed: that cannot be read.
+        """
+        if is_object(self._output):
+            return None
+        with as_storage_error(self._output):
+            mark = local_path(self._output) / PLACE
+            return mark.read_text("utf-8", "replace") if mark.exists() else None
+
     def check_place(self, import_id: str) -> None:
         """Check that this machine has the folder that was marked, and not another one of its name.
 

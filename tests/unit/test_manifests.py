@@ -23,7 +23,7 @@ from captiond.errors import (
 )
 from captiond.references import addresses as references
 from captiond.references import manifests, shard_files
-from captiond.references.addresses import ReferenceReader, bucket_store
+from captiond.references.addresses import ReferenceReader, absolute_place, bucket_store
 from captiond.references.manifests import addresses
 from captiond.references.result_rows import FIELDS
 from captiond.references.shard_files import ShardFiles, part_name
@@ -123,6 +123,22 @@ def test_a_column_of_bytes_has_addresses_and_one_of_numbers_has_none(tmp_path: P
     write_table(pa.table({"uri": [1]}), tmp_path / "numbers.parquet")
     with pytest.raises(SettingsError, match=r"numbers\.parquet: uri is not a text"):
         list(addresses(str(tmp_path / "numbers.parquet")))
+
+
+def test_a_place_has_one_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / "a" / "out")
+    for name in ("a/out", "./a/out/", "link/../out", f"{tmp_path}/a/b/../out", f"file://{out}"):
+        assert absolute_place(name) == out
+    assert absolute_place("s3://bucket/out/") == "s3://bucket/out"
+    for url in ("http://example.org/photos", "file://[a"):
+        with pytest.raises(SettingsError) as raised:
+            absolute_place(url)
+        assert str(raised.value).startswith(f"{url}: ")
 
 
 def test_a_folder_within_a_source_is_named_if_it_cannot_be_read() -> None:
