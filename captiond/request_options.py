@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from captiond.jobs import Generation
 from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
-from captiond.textvalues import Listed, NotEmpty
+from captiond.text.textvalues import Listed, NotEmpty
 from captiond.vocabulary import check_tag
 
 DEFAULT_GENERATION = Generation()

@@ -30,12 +30,12 @@ from PIL import Image
 from captiond.captioners.blip.random_weights import write_random_model
 from captiond.cli.captioning.in_process import captioned_batches
 from captiond.cli.captioning.picture_files import FoundFile
-from captiond.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.decoding.decode import set_up_pillow
+from captiond.host.machine import usable_cores
 from captiond.logs import set_up_logs
-from captiond.machine import usable_cores
 from captiond.ray import Captioner
 from captiond.ray.caption_job import TASKS_AT_ONCE
+from captiond.settings.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.worker.loading import Loaded, identify, load
 
 ACTOR = "ray::MapWorker"

@@ -17,9 +17,9 @@ from captiond.cli.formats import (
     json_text,
     print_line,
 )
-from captiond.csvrows import COLUMNS, csv_header, csv_line, harmless
 from captiond.errors import SettingsError
 from captiond.photofiles.replacement import may_write_to, real_path, write_whole
+from captiond.text.csvrows import COLUMNS, csv_header, csv_line, harmless
 
 SUFFIXES = {".json": Format.JSON, ".csv": Format.CSV}
 

@@ -27,7 +27,7 @@ from captiond.request_options import (
     Threshold,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath, Tabled
+from captiond.text.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath, Tabled
 from captiond.vocabulary import TEMPLATE, Scorer, Template
 from captiond.wording.tidying import TextRules
 
