@@ -8,8 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Literal
 
+from captiond.notation.linefiles import LineFile
 from captiond.tags import Category
-from captiond.text.linefiles import LineFile
 
 MOST_TAGS = 5000  # of the settings
 LONGEST_TAG = 100  # characters

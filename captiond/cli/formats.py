@@ -11,8 +11,8 @@ from itertools import groupby
 from typing import Any, TextIO
 
 from captiond.errors import SettingsError
+from captiond.notation.csvrows import csv_header, csv_row
 from captiond.settings.sources import Origin
-from captiond.text.csvrows import csv_header, csv_row
 
 Show = Callable[[Mapping[str, Any]], None]
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"

@@ -21,9 +21,9 @@ from captiond.errors import (
     ReferenceUnreadable,
     SettingsError,
 )
+from captiond.notation.sizes import shown_size
 from captiond.spool.bucket_errors import reason_of
 from captiond.spool.bucket_retries import RETRIES
-from captiond.text.sizes import shown_size
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, field_validator
 from captiond.callbacks import check_signing_secret, parse_allowed
 from captiond.databaseurl import DatabaseAddress
 from captiond.jobs import Generation
+from captiond.notation.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
 from captiond.settings.client_settings import ClientSettings, KeySettings
 from captiond.settings.database_settings import DatabaseSettings
 from captiond.settings.dialect_settings import DialectSettings
@@ -29,7 +30,6 @@ from captiond.settings.option_settings import (
 )
 from captiond.settings.server_settings import ServerSettings
 from captiond.settings.upload_settings import UploadSettings
-from captiond.text.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from captiond.notation.linefiles import LineFile
 from captiond.tags import Tag
-from captiond.text.linefiles import LineFile
 
 FOLDER = Path(__file__).resolve().parent / "dictionaries"
 HEDGE = "possibly"  # the entry with which alternative texts are hedged

@@ -9,9 +9,9 @@ import pytest
 from captiond.clients import Client
 from captiond.jobs import Captioned, Generation, Lane, SpooledImage
 from captiond.messages import Work
+from captiond.notation.csvrows import csv_header, csv_row
 from captiond.store.results import captioned_from, result_text
 from captiond.tags import TagFilter
-from captiond.text.csvrows import csv_header, csv_row
 from captiond.web.schemas import image_result
 from captiond.wording.alt_text import alt_text
 from captiond.wording.openings import opening_length, without_opening

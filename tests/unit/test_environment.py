@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 
 from captiond.errors import SettingsError
+from captiond.notation.textvalues import in_home
 from captiond.settings.config import Settings
 from captiond.settings.foreign_variables import REPLACED, without_effect
 from captiond.settings.sources import load_settings, sections
-from captiond.text.textvalues import in_home
 
 KEY = "sha256:" + 64 * "0"
 SECRET = "whsec_" + "QUJD" * 8

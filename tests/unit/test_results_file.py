@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from captiond.notation.csvrows import FORMULA, csv_header, csv_row, harmless
 from captiond.store.engine import Engine
-from captiond.text.csvrows import FORMULA, csv_header, csv_row, harmless
 from captiond.web.async_tasks.results_stream import RESULTS, ResultFormat, accepted
 from tests.answers import BY_NAME, check
 from tests.unit.filling import CAPTION, add_task, run_task

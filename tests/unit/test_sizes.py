@@ -2,7 +2,7 @@
 
 import pytest
 
-from captiond.text.sizes import shown_size
+from captiond.notation.sizes import shown_size
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from captiond.cli.formats import (
     print_line,
 )
 from captiond.errors import SettingsError
+from captiond.notation.csvrows import COLUMNS, csv_header, csv_line, harmless
 from captiond.photofiles.replacement import may_write_to, real_path, write_whole
-from captiond.text.csvrows import COLUMNS, csv_header, csv_line, harmless
 
 SUFFIXES = {".json": Format.JSON, ".csv": Format.CSV}
 

@@ -3,9 +3,9 @@
 import math
 
 from captiond.errors import QueueFull
+from captiond.notation.sizes import shown_size
 from captiond.settings.config import LimitSettings
 from captiond.store.queueview import Backlog
-from captiond.text.sizes import shown_size
 
 UNKNOWN_SECONDS = 30  # Retry-After if it is not known how fast images are finished
 MOST_SECONDS = 600

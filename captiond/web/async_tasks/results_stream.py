@@ -12,10 +12,10 @@ from starlette.responses import Response, StreamingResponse
 
 from captiond.errors import TaskNotFound
 from captiond.jobs import TaskState
+from captiond.notation.csvrows import csv_header, csv_row
 from captiond.store.engine import Engine
 from captiond.store.history import StoredResult, results_from
 from captiond.store.snapshots import read_state
-from captiond.text.csvrows import csv_header, csv_row
 from captiond.web.acceptance import qualities
 from captiond.web.access.ownership import check_owner
 from captiond.web.async_tasks.event_log import image_of_result

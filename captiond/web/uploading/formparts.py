@@ -7,11 +7,11 @@ from captiond.errors import EmptyImage, FileTooLarge, ImageError, MalformedBody
 from captiond.imagetypes import check_type
 from captiond.jobs import Refused
 from captiond.metrics import FILES_REFUSED
+from captiond.notation.sizes import shown_size
 from captiond.recording import Recorder
 from captiond.request_options import RequestOptions
 from captiond.settings.config import ImageSettings, Settings
 from captiond.spool import SpoolWriter
-from captiond.text.sizes import shown_size
 from captiond.web.uploading.forms import CALLBACK_URL, Form, Upload
 from captiond.web.uploading.multipart import MAX_FILENAME, text
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD

@@ -5,8 +5,8 @@ from typing import Any
 
 from captiond.errors import BodyTooLarge
 from captiond.jobs import Refused, SpooledImage
+from captiond.notation.sizes import shown_size
 from captiond.settings.config import LimitSettings
-from captiond.text.sizes import shown_size
 from captiond.web.uploading.jsonscanner import EACH, Place
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 

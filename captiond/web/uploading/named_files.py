@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from captiond.errors import FileTooLarge, PathRefused, StorageFailed
+from captiond.notation.sizes import shown_size
 from captiond.spool import SpoolWriter
-from captiond.text.sizes import shown_size
 
 FIELD = "path"
 MAX_PATH = 4096  # bytes; PATH_MAX of Linux

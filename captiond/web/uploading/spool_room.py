@@ -9,8 +9,8 @@ from starlette.requests import Request
 
 from captiond.errors import BodyTooLarge, NoSpace, SpoolFull
 from captiond.messages import State
+from captiond.notation.sizes import shown_size
 from captiond.settings.config import LimitSettings
-from captiond.text.sizes import shown_size
 
 RETRY_SECONDS = 30  # until tasks have finished and their files are removed
 # The supervisor measures the spool every five seconds, and object storage every minute. What an
