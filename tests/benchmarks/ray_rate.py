@@ -127,9 +127,17 @@ def processor_seconds(*, of_ray: bool) -> tuple[float, float]:
     """Return the processor time of this process or of all of Ray, and that of the actor."""
     this = psutil.Process()
     processes = this.children(recursive=True) if of_ray else [this]
-    times = [(" ".join(each.cmdline()), sum(each.cpu_times()[:2])) for each in processes]
+    times = [found for each in processes if (found := used_by(each))]
     of_actor = sum(seconds for name, seconds in times if name.startswith(ACTOR))
     return sum(seconds for _, seconds in times), of_actor
+
+
+def used_by(process: psutil.Process) -> tuple[str, float] | None:
+    """Return the command line of a process and its processor time, or None if it has ended."""
+    try:
+        return " ".join(process.cmdline()), sum(process.cpu_times()[:2])
+    except psutil.NoSuchProcess:  # also of a zombie
+        return None
 
 
 def batches_of_engine(settings: Settings, loaded: Loaded, paths: list[Path]) -> Iterator[int]:
