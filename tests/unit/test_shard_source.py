@@ -174,6 +174,17 @@ async def test_what_this_machine_cannot_read_is_left_to_others_for_a_while(
     assert [row["code"] for row in imports.rows("lost")] == ["reference_unreadable"] * 2
 
 
+async def test_names_that_are_no_text_do_not_end_the_process(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_source, "MOST_REFUSALS", 1)
+    await imports.queue("odd", ["\udce9.png", "\0.png", "\ud800.png"])
+    async with working(imports):
+        state = await imports.wait_for_end("odd")
+    assert (state.status, state.failed) == (Status.FAILED, 3)
+    assert [row["code"] for row in imports.rows("odd")] == ["reference_unreadable"] * 3
+
+
 async def test_results_are_not_written_to_another_folder_of_the_same_name(
     imports: Imports,
 ) -> None:
