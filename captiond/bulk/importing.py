@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 import structlog
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, bulk_captioner
-from captiond.config import Settings
 from captiond.errors import ImportCancelled, SettingsError
 from captiond.jobs import Status
 from captiond.references.manifests import COLUMN, addresses
 from captiond.references.result_rows import result_fields
 from captiond.references.shard_files import ShardFiles
+from captiond.settings.config import Settings
 from captiond.store import shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored

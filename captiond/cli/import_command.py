@@ -15,10 +15,10 @@ from captiond.callbacks import BadUrl, check_callback_url
 from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
 from captiond.cli.bulk_arguments import OUTPUT_HELP, Sources, column_option, form_option
 from captiond.cli.exits import EXIT_FAILED, cancelling_on_interrupt, print_error
-from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.jobs import Status
 from captiond.references.manifests import COLUMN
+from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
     from captiond.store.shards import ImportState, NewImport

@@ -16,13 +16,13 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.checkpoint import CheckpointConfig
 from ray.exceptions import RayError
 
-from captiond.config import Settings
 from captiond.errors import ModelBroken, SettingsError
 from captiond.ray.actors import RayCaptioner, checked_settings
 from captiond.ray.address_source import AddressSource
 from captiond.ray.jsonl_sink import JsonlSink
 from captiond.references.addresses import absolute_place
 from captiond.references.manifests import COLUMN
+from captiond.settings.config import Settings
 
 CHECKPOINT = "_checkpoint"  # readers of a folder of Parquet files skip names with an underscore
 # Of addresses in a task for an actor, some 700 of them. An actor that dies repeats its tasks.

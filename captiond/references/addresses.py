@@ -21,7 +21,7 @@ from captiond.errors import (
     ReferenceUnreadable,
     SettingsError,
 )
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
 from captiond.spool.bucket_errors import reason_of, response_of
 from captiond.spool.bucket_retries import RETRIES
 

@@ -30,12 +30,12 @@ from PIL import Image
 from captiond.captioners.blip.random_weights import write_random_model
 from captiond.cli.captioning.in_process import captioned_batches
 from captiond.cli.captioning.picture_files import FoundFile
-from captiond.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.decoding.decode import set_up_pillow
+from captiond.host.machine import usable_cores
 from captiond.logs import set_up_logs
-from captiond.machine import usable_cores
 from captiond.ray import Captioner
 from captiond.ray.caption_job import TASKS_AT_ONCE
+from captiond.settings.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.worker.loading import Loaded, identify, load
 
 ACTOR = "ray::MapWorker"
@@ -127,9 +127,17 @@ def processor_seconds(*, of_ray: bool) -> tuple[float, float]:
     """Return the processor time of this process or of all of Ray, and that of the actor."""
     this = psutil.Process()
     processes = this.children(recursive=True) if of_ray else [this]
-    times = [(" ".join(each.cmdline()), sum(each.cpu_times()[:2])) for each in processes]
+    times = [found for each in processes if (found := used_by(each))]
     of_actor = sum(seconds for name, seconds in times if name.startswith(ACTOR))
     return sum(seconds for _, seconds in times), of_actor
+
+
+def used_by(process: psutil.Process) -> tuple[str, float] | None:
+    """Return the command line of a process and its processor time, or None if it has ended."""
+    try:
+        return " ".join(process.cmdline()), sum(process.cpu_times()[:2])
+    except psutil.NoSuchProcess:  # also of a zombie
+        return None
 
 
 def batches_of_engine(settings: Settings, loaded: Loaded, paths: list[Path]) -> Iterator[int]:

@@ -19,10 +19,10 @@ from captiond.bulk.importing import (
     take_place,
 )
 from captiond.cli.import_command import check_output, work_at
-from captiond.config import DataSettings, Settings
 from captiond.errors import ImportNotFound, SettingsError, StorageFailed
 from captiond.jobs import Status
 from captiond.references.shard_files import PLACE, ShardFiles
+from captiond.settings.config import DataSettings, Settings
 from captiond.store.engine import Engine
 from captiond.store.shards import (
     ImportState,

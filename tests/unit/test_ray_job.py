@@ -10,11 +10,11 @@ import pytest
 import ray
 import yaml
 
-from captiond.config import ImageSettings, ModelSettings, Settings
 from captiond.errors import SettingsError
 from captiond.ray.actors import as_table, checked_settings, for_actor, holds_bytes
 from captiond.ray.address_source import AddressSource
 from captiond.ray.caption_job import ActorPool, CaptionJob, actor_pool
+from captiond.settings.config import ImageSettings, ModelSettings, Settings
 from tests.unit.test_docs import find_command
 
 MANIFEST = Path(__file__).parents[2] / "config" / "ray" / "rayjob.yaml"

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from captiond.captioners.families import FAMILIES
-from captiond.config import DataSettings, ImageSettings, ModelSettings, Settings
 from captiond.deaths import BLAME_LIMIT
 from captiond.errors import ReferenceUnavailable
 from captiond.jobs import Status
 from captiond.messages import Begun, Drain, Go, Ready
-from captiond.node_settings import NodeSettings
 from captiond.processes.channel import Channel
 from captiond.processes.start import ModelStart
 from captiond.references.addresses import ReferenceReader
 from captiond.references.shard_files import ShardFiles
+from captiond.settings.config import DataSettings, ImageSettings, ModelSettings, Settings
+from captiond.settings.node_settings import NodeSettings
 from captiond.shardimages import ShardImage
 from captiond.store import queued_shards, shards
 from captiond.store.engine import Engine, make_engine

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from captiond.config import Settings
 from captiond.errors import MalformedBody
+from captiond.settings.config import Settings
 from captiond.web.problems import missing
 from captiond.web.uploading.formreader import FormReader
 from captiond.web.uploading.forms import Form, FormSpec, check_length
