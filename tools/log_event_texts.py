@@ -167,6 +167,8 @@ TEXTS = {
     "watchdog_withheld": "No image was finished although images wait. So captiond does not report "
     "to systemd that it works, and systemd restarts it.",
     "web_died": "A web process died, and is replaced. Its connections are lost; tasks are not.",
+    "web_hung": "A web process was silent for a minute, and is killed. `stopped` is true if "
+    "somebody had suspended it.",
     "webhook_broken": "A webhook failed because of a fault in captiond. captiond tries again.",
     "webhook_delivered": "A receiver has accepted a webhook.",
     "webhook_failed": "A receiver has not accepted a webhook. captiond tries again.",
