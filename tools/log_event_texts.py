@@ -132,8 +132,8 @@ TEXTS = {
     "storage_failing": "An operation of the supervisor fails because of the database or the disk. "
     "captiond tries again. There is one entry for each reason.",
     "storage_recovered": "The operation works again.",
-    "store_waits": "Something must be written, and the database refuses it. captiond tries until "
-    "the database accepts it.",
+    "store_waits": "Something must be stored or read, and the database cannot do it now. captiond "
+    "tries until it can.",
     "tagging_failed": "A caption could not be tagged. Its image has the caption without tags.",
     "tagging_failed_for_batch": "A batch of captions could not be tagged at once. They are tagged "
     "one by one.",
