@@ -39,6 +39,7 @@ from captiond.settings.config import DataSettings, LogSettings, ModelSettings, S
 from captiond.worker.loading import Loaded, identify, load
 
 ACTOR = "ray::MapWorker"
+BATCHES = 4  # of an actor; the first of them is not measured
 BLOCKS = 8
 SIZE = (640, 480)
 
@@ -152,7 +153,7 @@ def batches_of_actor(settings: Settings, paths: list[Path]) -> Iterator[int]:
     rows: list[dict[str, Any]] = [{"uri": str(path)} for path in paths]
     results = ray.data.from_items(rows, override_num_blocks=BLOCKS).map_batches(
         Captioner,
-        batch_size=64,
+        batch_size=max(1, len(paths) // BATCHES),
         compute=ray.data.ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=TASKS_AT_ONCE),
         num_cpus=1,
         fn_constructor_kwargs={"settings": settings},
