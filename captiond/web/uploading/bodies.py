@@ -16,9 +16,9 @@ from captiond.web.uploading.jsonforms import fill_form
 from captiond.web.uploading.multipart import (
     MultipartReader,
     boundary_of,
-    charset_of,
     parse_parameters,
 )
+from captiond.web.uploading.partnames import charset_of
 
 MULTIPART = b"multipart/form-data"
 UTF_8 = {b"", b"utf-8", b"utf8", b"us-ascii"}

@@ -13,8 +13,9 @@ from captiond.request_options import RequestOptions
 from captiond.sizes import shown_size
 from captiond.spool import SpoolWriter
 from captiond.web.uploading.forms import CALLBACK_URL, Form, Upload
-from captiond.web.uploading.multipart import MAX_FILENAME, text
+from captiond.web.uploading.multipart import MAX_FILENAME
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
+from captiond.web.uploading.partnames import text
 
 MAX_FIELD_BYTES = 16 * 1024
 LONG_FIELDS = {"vocabulary": 48 * 1024}  # 1,000 tags, each of one word or a few
