@@ -1,5 +1,6 @@
 """The parts of a form: what becomes of each while its bytes arrive."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Protocol
 
@@ -42,8 +43,8 @@ class FieldPart:
 
     @property
     def value(self) -> str:
-        """The text of the field so far."""
-        return text(self._value)
+        """The text of the field so far. It may be a file with a byte order mark."""
+        return text(self._value.removeprefix(BOM_UTF8))
 
     def write(self, data: memoryview) -> None:
         self._value += data
