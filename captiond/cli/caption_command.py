@@ -48,8 +48,8 @@ def caption(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write the results to this file instead. Without --json, --jsonl or --csv, its "
-            "extension decides the format.",
+            help="Write the results to this file instead, - is standard output. Without --json, "
+            "--jsonl or --csv, its extension decides the format.",
             rich_help_panel=RESULT_PANEL,
         ),
     ] = None,

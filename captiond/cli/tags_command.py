@@ -60,7 +60,7 @@ def lines(path: Path) -> Iterator[str]:
     """
     source: Path | int = 0 if path == STANDARD_INPUT else path
     try:
-        with open(source, encoding="utf-8", errors="replace", closefd=source != 0) as file:
+        with open(source, encoding="utf-8-sig", errors="replace", closefd=source != 0) as file:
             for line in file:
                 yield line.rstrip("\n")
     except OSError as error:

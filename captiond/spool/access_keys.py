@@ -65,7 +65,7 @@ def read_profile(path: Path) -> Mapping[str, str]:
     """
     parser = ConfigParser(interpolation=None, default_section="")
     try:
-        parser.read_string(path.read_text("utf-8"))
+        parser.read_string(path.read_text("utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (ConfigError, UnicodeDecodeError):

@@ -153,7 +153,7 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("", {"CAPTIOND_TAGS__PIPELINES": "en"}, "CAPTIOND_TAGS__PIPELINES = 'en': must be"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "{'en'"}, "CAPTIOND_TAGS__PIPELINES = \"{'en'\": must"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "1x=a"}, "CAPTIOND_TAGS__PIPELINES = '1x': String"),
-        ("", {"CAPTIOND_TAGS__PIPELINES": "{}"}, "CAPTIOND_TAGS__PIPELINES = {}: Dictionary"),
+        ("", {"CAPTIOND_TAGS__PIPELINES": "{}"}, "CAPTIOND_TAGS__PIPELINES = {}: must have"),
         ("[tags.pipelines]\nde = ''", {}, "captiond.toml: tags.pipelines.de = '': String"),
         (
             "[model]\ndevice = 'gpu'",
@@ -201,6 +201,8 @@ def test_an_error_names_the_source_the_key_and_the_value(
         ("[server]\nport = 99999", {}, "server.port = 99999: must be at most 65535"),
         ("[cache]\nenabled = 'x'", {}, "cache.enabled = 'x': must be true or false"),
         ("[model]\nprecision = 'fp33'", {}, "'fp16', 'bf16', 'fp8' or 'int8'"),
+        ("[images]\ntypes = []", {}, "images.types = []: must have at least 1 item"),
+        ("[images]\ntypes = ['jpg']", {}, "'jpeg2000' or 'jxl'"),  # and nothing of a short list
     ],
 )
 def test_an_error_ends_with_what_helps(

@@ -204,6 +204,12 @@ def test_opacity(bits: int) -> None:
     check_same(tiff(scaled(values_of(grey), layout), layout), grey, 3)
 
 
+@pytest.mark.parametrize("most", [1023, 4095])
+def test_opacity_of_few_bits_in_words_of_16(most: int) -> None:
+    values = np.rint(values_of(with_alpha()) * most).astype(np.int64)
+    check_same(tiff(values, Layout(RGB, 16, extra=(2,))), with_alpha(), 3)
+
+
 def test_an_extra_sample_that_is_0_everywhere_is_no_opacity() -> None:
     rgba = values_of(with_alpha())
     rgba[..., 3] = 0

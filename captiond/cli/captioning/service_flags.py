@@ -63,7 +63,7 @@ def service_key(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(KEY_VARIABLE) or None
     try:
-        key = file.read_text().strip()
+        key = file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--key-file {file}: cannot be read: {error}") from error
     if not key:

@@ -14,10 +14,9 @@ from captiond.decoding.files.directory import (
     RATIONAL,
     Directory,
     Entry,
-    bounded_orientation,
-    orientation_of,
+    xmp_orientation,
 )
-from captiond.decoding.files.plain import UPRIGHT, PlainFile
+from captiond.decoding.files.plain import PlainFile
 from captiond.decoding.files.sample_layout import Photometric, SampleFormat, SampleLayout
 from captiond.decoding.files.tiff_directory import number_entry, part_of, with_directory
 from captiond.decoding.webp_parts import MODES, memory_of_parts, rows_of_parts
@@ -252,10 +251,7 @@ def memory_of(directory: Directory) -> float:
 
 
 def orientation_by(directory: Directory) -> int:
-    orientation = bounded_orientation(directory.orientation)
-    if orientation != UPRIGHT:
-        return orientation
-    return orientation_of(b"", directory.value(XMP, MAX_METADATA))
+    return directory.orientation or xmp_orientation(directory.value(XMP, MAX_METADATA))
 
 
 def needed_entries(directory: Directory) -> dict[int, Entry]:
