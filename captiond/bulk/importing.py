@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 import structlog
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, bulk_captioner
-from captiond.config import Settings
 from captiond.errors import ImportCancelled, SettingsError
 from captiond.jobs import Status
 from captiond.references.manifests import COLUMN, addresses
 from captiond.references.result_rows import result_fields
 from captiond.references.shard_files import ShardFiles
+from captiond.settings.config import Settings
 from captiond.store import shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
@@ -71,6 +71,7 @@ async def run_import(run: ImportRun, settings: Settings) -> ImportState:
         StoreError: results cannot be stored.
         ImportCancelled: somebody has cancelled it.
     """
+    await take_place(run)
     try:
         with only_the_first():
             async with asyncio.TaskGroup() as group:
@@ -94,12 +95,29 @@ async def queue_import(run: ImportRun) -> ImportState:
         StoreError: the shards cannot be stored.
         ImportCancelled: somebody has cancelled it.
     """
-    await asyncio.to_thread(run.files.mark_place, run.state.id)
+    await take_place(run)
     try:
-        await list_shards(run)
+        with only_the_first():
+            async with asyncio.TaskGroup() as group:
+                extending = group.create_task(keep_claims(run))
+                await list_shards(run)
+                extending.cancel()
     finally:
         await shard_claims.release_shards(run.engine, run.state.id, run.owner)
     return await run.read()
+
+
+async def take_place(run: ImportRun) -> None:
+    """Mark the folder of the results, or check that it is the one that another command has marked.
+
+    On another host, a folder of the same name may be another one.
+
+    Raises:
+        StorageFailed: it is, or it cannot be written to.
+    """
+    files = run.files
+    take = files.check_place if run.state.shards else files.mark_place
+    await asyncio.to_thread(take, run.state.id)
 
 
 @contextlib.contextmanager
@@ -115,7 +133,10 @@ def only_the_first() -> Iterator[None]:
 
 
 async def keep_claims(run: ImportRun) -> None:
-    """Extend the claims of this process until cancelled."""
+    """Extend the claims of this process, and that of the listing, until cancelled.
+
+    The next addresses may take minutes: an interrupted listing is read again from its beginning.
+    """
     while True:
         await asyncio.sleep(EXTEND_SECONDS)
         await until_stored(partial(shard_claims.extend, run.engine, run.state.id, run.owner))

@@ -11,7 +11,7 @@ import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
 from captiond.cli.streams import writing_to
-from captiond.config import Settings
+from captiond.settings.config import Settings
 
 RESULTS_AT_ONCE = 500
 

@@ -11,9 +11,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TextIO
 
-from captiond.csvrows import csv_header, csv_row
 from captiond.errors import SettingsError
-from captiond.sources import Origin
+from captiond.notation.csvrows import csv_header, csv_row
+from captiond.settings.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"

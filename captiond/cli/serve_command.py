@@ -14,12 +14,13 @@ import structlog
 import captiond
 from captiond.authority import local_url
 from captiond.cli.serve_lines import ready_announcer, say_stopped
-from captiond.config import Settings
 from captiond.errors import StartupError
-from captiond.foreign_variables import without_effect
+from captiond.host.systemd import Notifier
 from captiond.logs import set_up_logs
 from captiond.messages import ModelInfo
 from captiond.recording import Recorder
+from captiond.settings.config import Settings
+from captiond.settings.foreign_variables import without_effect
 from captiond.spool import open_objects
 from captiond.store import leases
 from captiond.store.engine import make_engine
@@ -42,7 +43,6 @@ from captiond.supervisor.payloads import Payloads
 from captiond.supervisor.prefixowner import check_prefix
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
-from captiond.systemd import Notifier
 from captiond.tracing import start_tracing
 from captiond.web.import_schemas import import_item
 from captiond.web.schemas import task_status

@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 
 from captiond.cli.imports import only_what_tags_need
-from captiond.config import Settings
 from captiond.errors import CaptiondError
 from captiond.logs import set_up_logs
 from captiond.processes.collector import without_gc
+from captiond.settings.config import Settings
 
 BATCH = 64  # captions
 STANDARD_INPUT = Path("-")

@@ -238,7 +238,7 @@ def refusal(reply: Reply) -> RequestRefused:
     except msgspec.DecodeError:
         fields = {}
     detail = fields.get("detail")
-    problems = tuple(detail) if isinstance(detail, list) else ()
+    problems = problems_in(detail)
     if problems:
         detail = "; ".join(problem_text(problem) for problem in problems)
     return RequestRefused(
@@ -251,9 +251,18 @@ def refusal(reply: Reply) -> RequestRefused:
     )
 
 
+def problems_in(detail: object) -> tuple[Mapping[str, Any], ...]:
+    """Return the problems of a request, none if `detail` has not the form that captiond sends."""
+    if not isinstance(detail, list) or not all(isinstance(each, dict) for each in detail):
+        return ()
+    return tuple(detail)
+
+
 def problem_text(problem: Mapping[str, Any]) -> str:
     """Return one problem of a request as text: the name of the field, and what is wrong."""
-    return f"{'.'.join(map(str, problem.get('loc', ())[1:]))}: {problem.get('msg')}"
+    place = problem.get("loc")
+    names = place[1:] if isinstance(place, list) else []
+    return f"{'.'.join(map(str, names))}: {problem.get('msg')}"
 
 
 def seconds(header: str | None) -> float | None:

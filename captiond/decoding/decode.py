@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
-from captiond.config import ImageSettings
 from captiond.decoding import bmpruns
 from captiond.decoding.colours import (
     Source,
@@ -46,6 +45,7 @@ from captiond.decoding.parts import (
 )
 from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
 from captiond.imagetypes import HEAD_BYTES, check_type
+from captiond.settings.config import ImageSettings
 
 READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's name of the format
     "jpeg": ("JPEG", plain_jpeg),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captiond.errors import SettingsError
-from captiond.upload_settings import UploadSettings
+from captiond.settings.upload_settings import UploadSettings
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential

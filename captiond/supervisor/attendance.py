@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import structlog
 
-from captiond.config import ModelSettings
 from captiond.deaths import Death
 from captiond.messages import Alive, Begun, Go, Message, Ready
 from captiond.metrics import RESTARTS
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import ChildProcess
 from captiond.recording import Recorder
+from captiond.settings.config import ModelSettings
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.restarter import Restarter

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from captiond.config import Settings
+from captiond.settings.config import Settings
 from captiond.store import expiry
 from captiond.store.engine import Engine
 from captiond.store.outage import StorageOutage

@@ -6,7 +6,7 @@ from typing import Self
 
 import structlog
 
-from captiond.option_settings import TagSettings
+from captiond.settings.option_settings import TagSettings
 from captiond.tagging.embedded import EMBEDDED
 from captiond.tagging.extract import TagRules, extract_tags
 from captiond.tagging.languages import language_words

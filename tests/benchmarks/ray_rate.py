@@ -30,15 +30,16 @@ from PIL import Image
 from captiond.captioners.blip.random_weights import write_random_model
 from captiond.cli.captioning.in_process import captioned_batches
 from captiond.cli.captioning.picture_files import FoundFile
-from captiond.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.decoding.decode import set_up_pillow
+from captiond.host.machine import usable_cores
 from captiond.logs import set_up_logs
-from captiond.machine import usable_cores
 from captiond.ray import Captioner
 from captiond.ray.caption_job import TASKS_AT_ONCE
+from captiond.settings.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.worker.loading import Loaded, identify, load
 
 ACTOR = "ray::MapWorker"
+BATCHES = 4  # of an actor; the first of them is not measured
 BLOCKS = 8
 SIZE = (640, 480)
 
@@ -127,9 +128,17 @@ def processor_seconds(*, of_ray: bool) -> tuple[float, float]:
     """Return the processor time of this process or of all of Ray, and that of the actor."""
     this = psutil.Process()
     processes = this.children(recursive=True) if of_ray else [this]
-    times = [(" ".join(each.cmdline()), sum(each.cpu_times()[:2])) for each in processes]
+    times = [found for each in processes if (found := used_by(each))]
     of_actor = sum(seconds for name, seconds in times if name.startswith(ACTOR))
     return sum(seconds for _, seconds in times), of_actor
+
+
+def used_by(process: psutil.Process) -> tuple[str, float] | None:
+    """Return the command line of a process and its processor time, or None if it has ended."""
+    try:
+        return " ".join(process.cmdline()), sum(process.cpu_times()[:2])
+    except psutil.NoSuchProcess:  # also of a zombie
+        return None
 
 
 def batches_of_engine(settings: Settings, loaded: Loaded, paths: list[Path]) -> Iterator[int]:
@@ -144,7 +153,7 @@ def batches_of_actor(settings: Settings, paths: list[Path]) -> Iterator[int]:
     rows: list[dict[str, Any]] = [{"uri": str(path)} for path in paths]
     results = ray.data.from_items(rows, override_num_blocks=BLOCKS).map_batches(
         Captioner,
-        batch_size=64,
+        batch_size=max(1, len(paths) // BATCHES),
         compute=ray.data.ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=TASKS_AT_ONCE),
         num_cpus=1,
         fn_constructor_kwargs={"settings": settings},

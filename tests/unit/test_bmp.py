@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.errors import CorruptImage
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded, picture
 
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)

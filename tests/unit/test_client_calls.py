@@ -160,6 +160,14 @@ def test_an_answer_of_another_program(body: bytes) -> None:
         captioned(Script(Reply(200, {}, body)))
 
 
+@pytest.mark.parametrize("detail", [["no"], [{"loc": 1, "msg": "no"}], [{}], {"a": "no"}])
+def test_the_error_of_another_program_may_have_any_form(detail: object) -> None:
+    reply = Reply(400, {}, json.dumps({"detail": detail}).encode())
+    with pytest.raises(RequestRefused) as raised:
+        Script(reply).run(calls.version_of(RetryPolicy(), time.monotonic))
+    assert raised.value.status == 400
+
+
 def test_an_error_of_a_proxy() -> None:
     with pytest.raises(RequestRefused, match="status 405"):
         captioned(Script(Reply(405, {}, b"<html>Not allowed</html>")))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from captiond.callbacks import DeliveryStatus
-from captiond.config import WebhookSettings
 from captiond.jobs import Refused
+from captiond.settings.config import WebhookSettings
 from captiond.store import claims, clocks, deliveries, tasks
 from captiond.store.engine import Engine
 from captiond.supervisor import courier as couriers

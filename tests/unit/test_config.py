@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from captiond.cli.arguments import parse_assignment
 from captiond.cli.main import app
-from captiond.client_settings import ClientSettings, KeyEntry
-from captiond.config import MIB, ImageSettings, ImageType, Settings
 from captiond.errors import SettingsError
 from captiond.keys import new_secret
-from captiond.sources import checked, layers_of, load_settings, origins
-from captiond.upload_settings import UploadSettings
+from captiond.settings.client_settings import ClientSettings, KeyEntry
+from captiond.settings.config import MIB, ImageSettings, ImageType, Settings
+from captiond.settings.sources import checked, layers_of, load_settings, origins
+from captiond.settings.upload_settings import UploadSettings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -294,7 +294,7 @@ def test_a_type_without_its_library_is_an_error_at_the_start(
 ) -> None:
     """Otherwise, every image decoder would die as soon as it is started."""
     assert ImageSettings(types=("jpeg", name)).types == ("jpeg", name)
-    monkeypatch.setattr("captiond.config.find_spec", lambda library: None)
+    monkeypatch.setattr("captiond.settings.config.find_spec", lambda library: None)
     with pytest.raises(ValidationError, match=re.escape(f"captiond[{name}]")):
         ImageSettings(types=("jpeg", name))
     ImageSettings()
@@ -304,7 +304,7 @@ def test_object_storage_without_its_library_is_an_error_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert UploadSettings(url="s3://bucket").url == "s3://bucket"
-    monkeypatch.setattr("captiond.upload_settings.find_spec", lambda name: None)
+    monkeypatch.setattr("captiond.settings.upload_settings.find_spec", lambda name: None)
     with pytest.raises(ValidationError, match=re.escape("captiond[s3]")):
         UploadSettings(url="s3://bucket")
     UploadSettings()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from captiond.config import LimitSettings, WebhookSettings
 from captiond.jobs import Captioned, Options
 from captiond.messages import Answer, Ask
+from captiond.settings.config import LimitSettings, WebhookSettings
 from captiond.store.engine import Engine
 from captiond.web.async_tasks.callback_url import callback_url_of
 from captiond.web.problems import InvalidRequest

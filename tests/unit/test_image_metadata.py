@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.errors import CorruptImage, ImageTypeRefused
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import (
     ASCII,
     EXIF_HEADER,

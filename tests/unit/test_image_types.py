@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.decoding.files.jpeg2000 import plain_jpeg2000
 from captiond.decoding.files.jxl import BitReader, plain_jxl
 from captiond.errors import CorruptImage, ImageError, ImageTypeRefused, NotAnImage
 from captiond.imagetypes import check_type, image_type
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded
 from tests.pictures.sample import in_space, picture, rgb_profile, with_alpha
 from tests.pictures.viewer import difference

@@ -11,9 +11,9 @@ from captiond.cli.calibrate_command import examples_of
 from captiond.cli.captioning.service_flags import service_key
 from captiond.cli.tags_command import lines
 from captiond.errors import SettingsError
-from captiond.keyfiles import read_keys
-from captiond.linefiles import LineFile
-from captiond.sources import load_settings
+from captiond.notation.linefiles import LineFile
+from captiond.settings.keyfiles import read_keys
+from captiond.settings.sources import load_settings
 from captiond.spool.access_keys import read_profile
 
 SECRET = "k" * 40

@@ -82,6 +82,7 @@ def test_a_code_has_its_error(name: str, kind: type[StoreError]) -> None:
         (exc.TimeoutError("the pool is empty"), StoreBusy),
         (MemoryError(), StorageFailed),
         (sqlite3.ProgrammingError("closed"), StoreRefused),
+        (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "half of a surrogate pair"), StoreRefused),
     ],
 )
 def test_errors_without_a_code_have_one_too(error: Exception, kind: type[StoreError]) -> None:

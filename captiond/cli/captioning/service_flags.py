@@ -9,7 +9,7 @@ from captiond.cli.captioning.by_service import by_service
 from captiond.cli.captioning.command import Captioner
 from captiond.errors import SettingsError
 from captiond.request_options import MAX_REQUEST_TAGS
-from captiond.sources import KEY_VARIABLE
+from captiond.settings.sources import KEY_VARIABLE
 from captiond.vocabulary import read_tags
 
 

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from captiond.config import Settings
 from captiond.errors import MalformedBody
+from captiond.settings.config import Settings
 from captiond.web.field_problems import extra
 from captiond.web.problems import InvalidRequest, missing
 from captiond.web.uploading.formparts import TAKEN

@@ -4,14 +4,14 @@ from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Protocol
 
-from captiond.config import ImageSettings, Settings
 from captiond.errors import EmptyImage, FileTooLarge, ImageError, MalformedBody
 from captiond.imagetypes import check_type
 from captiond.jobs import Refused
 from captiond.metrics import FILES_REFUSED
+from captiond.notation.sizes import shown_size
 from captiond.recording import Recorder
 from captiond.request_options import RequestOptions
-from captiond.sizes import shown_size
+from captiond.settings.config import ImageSettings, Settings
 from captiond.spool import SpoolWriter
 from captiond.web.uploading.forms import CALLBACK_URL, Form, Upload
 from captiond.web.uploading.multipart import MAX_FILENAME

@@ -17,12 +17,12 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from captiond.config import Settings
 from captiond.errors import SettingsError
-from captiond.foreign_variables import is_of_kubernetes
-from captiond.option_settings import Section
-from captiond.setting_problems import in_words, similar
-from captiond.textvalues import in_home, read_table
+from captiond.notation.textvalues import in_home, read_table
+from captiond.settings.config import Settings
+from captiond.settings.foreign_variables import is_of_kubernetes
+from captiond.settings.option_settings import Section
+from captiond.settings.setting_problems import in_words, similar
 
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from captiond.client_settings import KeyEntry, KeyName, KeySettings
 from captiond.errors import SettingsError
 from captiond.keys import Key
-from captiond.setting_problems import in_words
+from captiond.settings.client_settings import KeyEntry, KeyName, KeySettings
+from captiond.settings.setting_problems import in_words
 
 CREDENTIAL = "captiond-keys"  # LoadCredential=captiond-keys:… in the unit
 
