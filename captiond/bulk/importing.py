@@ -18,7 +18,15 @@ from typing import Any, TypeVar
 import structlog
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, bulk_captioner
-from captiond.errors import ImportCancelled, SettingsError
+from captiond.errors import (
+    ImportCancelled,
+    NoSpace,
+    SettingsError,
+    StorageFailed,
+    StoreDamaged,
+    StoreRefused,
+    StoreUncertain,
+)
 from captiond.jobs import Status
 from captiond.references.manifests import COLUMN, addresses
 from captiond.references.result_rows import result_fields
@@ -35,6 +43,8 @@ SHARDS_AT_ONCE = 2  # of each model: while one is finished, the next one is read
 LISTED_AT_ONCE = 20  # shards that are added in one transaction
 SHARDS_READ = 1000  # numbers of finished shards that are read at once
 POLL_SECONDS = 1.0  # while other processes list, or have the last shards
+# Errors of the database that end an import. While it is busy or away, the import waits.
+LASTING = (StoreRefused, StoreDamaged, StorageFailed, NoSpace)
 T = TypeVar("T")
 OnProgress = Callable[[ImportState], None]
 
@@ -55,7 +65,8 @@ class ImportRun:
         Raises:
             ImportCancelled: somebody has cancelled it.
         """
-        state = await shards.read_import(self.engine, self.state.id)
+        read = partial(shards.read_import, self.engine, self.state.id)
+        state = await until_stored(read, final=LASTING)
         self.on_progress(state)
         if state.status is Status.CANCELLED:
             raise ImportCancelled(f"{state.id} is cancelled")
@@ -76,7 +87,7 @@ async def run_import(run: ImportRun, settings: Settings) -> ImportState:
         with only_the_first():
             async with asyncio.TaskGroup() as group:
                 extending = group.create_task(keep_claims(run))
-                work = [group.create_task(list_shards(run))]
+                work = [group.create_task(list_patiently(run))]
                 for device in settings.model.devices:
                     work.append(group.create_task(caption_shards(run, settings, device)))
                 await asyncio.gather(*work)
@@ -100,7 +111,7 @@ async def queue_import(run: ImportRun) -> ImportState:
         with only_the_first():
             async with asyncio.TaskGroup() as group:
                 extending = group.create_task(keep_claims(run))
-                await list_shards(run)
+                await list_patiently(run)
                 extending.cancel()
     finally:
         await shard_claims.release_shards(run.engine, run.state.id, run.owner)
@@ -144,6 +155,14 @@ async def keep_claims(run: ImportRun) -> None:
 
 
 # ---------------------------------------------------------------- listing
+
+
+async def list_patiently(run: ImportRun) -> None:
+    """Do what `list_shards` does, from the beginning after each failure of the database.
+
+    If the answer to a commit was lost, only the database knows which shards are there.
+    """
+    await until_stored(partial(list_shards, run), final=LASTING)
 
 
 async def list_shards(run: ImportRun) -> None:
@@ -198,13 +217,18 @@ async def caption_shards(run: ImportRun, settings: Settings, device: str) -> Non
 
 async def caption_until_done(run: ImportRun, captioner: BulkCaptioner) -> None:
     while True:
-        claim = await to_its_end(shard_claims.claim_shard(run.engine, run.state.id, run.owner))
+        # A claim of which this process does not know would be extended with the others for ever.
+        claim = await until_stored(partial(claim_next, run), final=(*LASTING, StoreUncertain))
         if claim is not None:
             await caption_shard(run, captioner, claim)
         elif (state := await run.read()).listed and state.open_shards == 0:
             return
         else:
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def claim_next(run: ImportRun) -> ShardClaim | None:
+    return await to_its_end(shard_claims.claim_shard(run.engine, run.state.id, run.owner))
 
 
 async def to_its_end(transaction: Awaitable[T]) -> T:

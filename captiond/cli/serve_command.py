@@ -42,6 +42,7 @@ from captiond.supervisor.lock import locked
 from captiond.supervisor.neighbours import check_neighbours, check_role
 from captiond.supervisor.payloads import Payloads
 from captiond.supervisor.prefixowner import check_prefix
+from captiond.supervisor.retention import longest_kept
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
 from captiond.tracing import start_tracing
@@ -127,7 +128,7 @@ async def serve_until(
     """Run the supervisor until `stop` is set, which a change of the code does with `reload`."""
     engine = make_engine(settings.database_address)
     await prepare_database(engine)
-    recorder, clock = Recorder(), SteadyClock(engine)
+    recorder, clock = Recorder(), SteadyClock(engine, longest=longest_kept(settings))
     traces = start_tracing("supervisor", os.environ)
     payloads = Payloads(engine, task_status, import_item)
     courier = Courier(settings, engine, payloads, clock, recorder, traces)

@@ -11,8 +11,9 @@ once (sqlite.org/wal.html).
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def connect_to(database: Path) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", set_up_connection)
     event.listen(engine.sync_engine, "begin", begin)
     event.listen(engine.sync_engine, "checkout", replace_read_only)
+    event.listen(engine.sync_engine, "invalidate", end_transaction)
     return engine
 
 
@@ -89,6 +91,20 @@ def replace_read_only(
     # guard: read-only-heals
     if READ_ONLY_FILE in record.info and is_writable(record.info[READ_ONLY_FILE]):
         raise sqlalchemy_errors.DisconnectionError
+
+
+def end_transaction(
+    connection: DBAPIConnection, _: ConnectionPoolEntry, error: BaseException | None
+) -> None:
+    """Roll back the transaction of a connection that is closed because its task was cancelled.
+
+    SQLite closes a connection only with its last statement. A statement that was interrupted may be
+    in a traceback until the next garbage collection, and nobody else could write until then.
+    """
+    # guard: cancelled-transaction
+    if isinstance(error, asyncio.CancelledError):
+        with suppress(sqlite3.Error):
+            connection.rollback()
 
 
 def is_writable(database: str) -> bool:

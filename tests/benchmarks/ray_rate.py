@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from logging import ERROR
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,9 +113,10 @@ class Rate(NamedTuple):
 
 def rate(batches: Iterable[int], *, of_ray: bool) -> Rate:
     """Return the rate after the first batch, given the sizes of the batches."""
-    begun, images, before, used = 0.0, 0, (0.0, 0.0), (0.0, 0.0)
+    begun, images, time_used = 0.0, 0, ProcessorTime(of_ray)
+    before = used = (0.0, 0.0)
     for size in batches:
-        used = processor_seconds(of_ray=of_ray)
+        used = time_used.until_now()
         if begun:
             images += size
         else:
@@ -124,21 +126,22 @@ def rate(batches: Iterable[int], *, of_ray: bool) -> Rate:
     return Rate(round(rate, 3), *seconds)
 
 
-def processor_seconds(*, of_ray: bool) -> tuple[float, float]:
-    """Return the processor time of this process or of all of Ray, and that of the actor."""
-    this = psutil.Process()
-    processes = this.children(recursive=True) if of_ray else [this]
-    times = [found for each in processes if (found := used_by(each))]
-    of_actor = sum(seconds for name, seconds in times if name.startswith(ACTOR))
-    return sum(seconds for _, seconds in times), of_actor
+class ProcessorTime:
+    """The processor time of this process, or of all processes of Ray, also of those that ended."""
 
+    def __init__(self, of_ray: bool) -> None:
+        self._of_ray = of_ray
+        self._seen: dict[int, tuple[str, float]] = {}  # command lines and seconds by process id
 
-def used_by(process: psutil.Process) -> tuple[str, float] | None:
-    """Return the command line of a process and its processor time, or None if it has ended."""
-    try:
-        return " ".join(process.cmdline()), sum(process.cpu_times()[:2])
-    except psutil.NoSuchProcess:  # also of a zombie
-        return None
+    def until_now(self) -> tuple[float, float]:
+        """Return the seconds of all, and those of the actor."""
+        this = psutil.Process()
+        for process in this.children(recursive=True) if self._of_ray else [this]:
+            with suppress(psutil.NoSuchProcess):  # it has just ended, or is a zombie
+                used = sum(process.cpu_times()[:2])
+                self._seen[process.pid] = " ".join(process.cmdline()), used
+        of_actor = sum(used for name, used in self._seen.values() if name.startswith(ACTOR))
+        return sum(used for _, used in self._seen.values()), of_actor
 
 
 def batches_of_engine(settings: Settings, loaded: Loaded, paths: list[Path]) -> Iterator[int]:

@@ -1,17 +1,21 @@
 """A listing that was interrupted goes on where it was, or says that it cannot."""
 
+import asyncio
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 import pytest
 
 from captiond.bulk import importing
+from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult
 from captiond.bulk.importing import (
     ImportRun,
+    caption_until_done,
     next_shards,
     queue_import,
     rest_of_listing,
@@ -19,10 +23,19 @@ from captiond.bulk.importing import (
     take_place,
 )
 from captiond.cli.import_command import check_output, work_at
-from captiond.errors import ImportNotFound, SettingsError, StorageFailed
-from captiond.jobs import Status
+from captiond.errors import (
+    ImportNotFound,
+    ReferenceUnreadable,
+    SettingsError,
+    StorageFailed,
+    StoreError,
+    StoreUncertain,
+    StoreUnreachable,
+)
+from captiond.jobs import Refused, Status
 from captiond.references.shard_files import PLACE, ShardFiles
 from captiond.settings.config import DataSettings, Settings
+from captiond.store import patience, shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.shards import (
     ImportState,
@@ -32,7 +45,10 @@ from captiond.store.shards import (
     other_output,
     read_import,
 )
+from tests.patience import PATIENCE
 from tests.service import wait_for
+
+T = TypeVar("T")
 
 
 def interrupted(folder: Path, after: str, images: int) -> ImportState:
@@ -144,6 +160,55 @@ async def test_a_slow_listing_stays_with_its_process(
     new = NewImport("import_1", ("/photos",), "uri", output, "jsonl", 2, 1.0, queued=True)
     state = await join_import(store, new)
     assert (await queue_import(run_of(store, state))).images == 1
+
+
+def failing_once(
+    transaction: Callable[..., Awaitable[T]], error: StoreError, *, after: bool = False
+) -> Callable[..., Awaitable[T]]:
+    """Return a transaction that fails at the first call, before or `after` it was carried out."""
+    errors = [error]
+
+    async def failing(*arguments: object, **options: object) -> T:
+        if errors and not after:
+            raise errors.pop()
+        result = await transaction(*arguments, **options)
+        if errors:
+            raise errors.pop()
+        return result
+
+    return failing
+
+
+@pytest.mark.anyio
+async def test_an_import_waits_while_the_database_is_away(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the answer to a commit is lost, no shard is added twice."""
+    monkeypatch.setattr(patience, "RETRY_SECONDS", 0.01)
+    away, lost = StoreUnreachable("no connection"), StoreUncertain("no answer")
+    failures = (
+        (shards, "read_import", away, False),
+        (shards, "begin_listing", away, False),
+        (shards, "add_shards", lost, True),
+        (shard_claims, "claim_shard", away, False),
+    )
+    for module, name, error, after in failures:
+        monkeypatch.setattr(module, name, failing_once(getattr(module, name), error, after=after))
+    output = str(folder / "results")
+    new = NewImport("import_1", (str(folder),), "uri", output, "jsonl", 2, 1.0, queued=True)
+    run = run_of(store, await join_import(store, new))
+    state = await queue_import(run)
+    assert (state.images, state.shards, state.listed) == (4, 2, True)
+    async with asyncio.timeout(PATIENCE):
+        await caption_until_done(run, cast(BulkCaptioner, Refusing()))
+    assert (await read_import(store, "import_1")).failed == 4
+
+
+class Refusing:
+    """A captioner for which no image can be read."""
+
+    async def caption_at(self, address: str) -> BulkResult:
+        return BulkResult(Refused.of(ReferenceUnreadable(address)))
 
 
 def test_the_folder_of_the_results_must_have_a_name_that_can_be_stored() -> None:

@@ -1,12 +1,15 @@
 """Every result code of SQLite has a StoreError, and a real read-only file tells what to do."""
 
+import asyncio
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import exc, text
@@ -23,7 +26,7 @@ from captiond.errors import (
     StoreRefused,
 )
 from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage
-from captiond.store import captions, claims, deliveries, expiry, leases, tasks
+from captiond.store import captions, claims, deliveries, expiry, leases, sqlite, tasks
 from captiond.store.deliveries import Attempt
 from captiond.store.engine import Engine, outside_transaction, reading, writing
 from captiond.store.patience import until_stored
@@ -211,3 +214,32 @@ async def test_a_connection_from_a_read_only_time_is_replaced(
     async with writing(store) as connection:
         raw = await connection.get_raw_connection()
         assert id(raw.driver_connection) not in connections
+
+
+async def test_a_transaction_that_is_cancelled_within_a_statement_holds_no_lock(
+    store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite keeps the connection while anything refers to the statement, as a traceback does."""
+    monkeypatch.setattr(sqlite, "PRAGMAS", ("PRAGMA busy_timeout = 100", *sqlite.PRAGMAS[1:]))
+    running, go_on = threading.Event(), threading.Event()
+
+    def wait() -> int:
+        running.set()
+        assert go_on.wait(PATIENCE)
+        return 1
+
+    async def write() -> None:
+        async with writing(store) as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.create_function("wait", 0, wait)
+            await connection.execute(text("SELECT wait() UNION ALL SELECT 2"))
+
+    writer = asyncio.create_task(write())
+    await asyncio.to_thread(running.wait)
+    writer.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        await writer
+    async with writing(store) as connection:
+        assert (await connection.execute(text("SELECT 3"))).scalar_one() == 3
+    assert cancelled.tb is not None, "the statement is still referred to"
