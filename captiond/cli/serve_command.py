@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -50,6 +51,7 @@ from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
 RELOAD_SECONDS = 1.0
+SAME_CAUSE_SECONDS = 1.0  # between signals that have the same cause
 
 
 def serve_forever(settings: Settings, *, reload: bool) -> None:
@@ -171,16 +173,27 @@ def on_signal(
         signal.signal(number, after)
 
 
-def make_stopper(stop: asyncio.Event) -> Callable[[], None]:
-    """Return a signal handler. The first signal begins the drain; the second one ends it at once.
+def make_stopper(
+    stop: asyncio.Event,
+    *,
+    end: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL),
+    now: Callable[[], float] = time.monotonic,
+) -> Callable[[], None]:
+    """Return a signal handler. The first signal begins the drain; a later one ends it at once.
 
-    Nothing that was accepted is lost by that, and the children die with the supervisor.
+    Nothing that was accepted is lost by that, and the children die with the supervisor. Signals
+    that follow the first one immediately have its cause: a Ctrl-C reaches a process from the
+    terminal and from the program that has started it, and timeout(1) sends its signal twice.
     """
+    begun: float | None = None
 
     def on_signal() -> None:
-        if stop.is_set():
-            os.kill(os.getpid(), signal.SIGKILL)
-        stop.set()
+        nonlocal begun
+        if begun is None:
+            begun = now()
+            stop.set()
+        elif now() - begun >= SAME_CAUSE_SECONDS:
+            end()
 
     return on_signal
 

@@ -31,7 +31,8 @@ from tests.pictures.tiff_writer import (
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)
 SETTINGS = ImageSettings()
 set_up_pillow(SETTINGS)
-MAX_SAMPLE_VALUE, SHORT = 281, 3
+MAX_SAMPLE_VALUE, SUBSAMPLING, SHORT = 281, 530, 3
+YCBCR = 6
 LAYOUTS: list[dict[str, Any]] = [
     {},
     {"order": ">"},
@@ -141,6 +142,15 @@ def test_a_compression_that_is_not_read_is_refused_by_its_name(number: int, name
     changed = content[:at] + number.to_bytes(2, "little") + content[at + 2 :]
     with pytest.raises(ImageTypeRefused, match=f"TIFF image compressed by .*{name}"):
         pixels_of(changed)
+
+
+def test_few_colours_without_jpeg_are_refused_by_their_name() -> None:
+    layout = Layout(YCBCR, 8, tags=((SUBSAMPLING, SHORT, (2, 2)),))
+    with pytest.raises(ImageTypeRefused, match="colours have fewer pixels than its brightness"):
+        pixels_of(tiff(np.zeros((8, 8, 3), np.int64), layout))
+    values = np.asarray(picture().convert("YCbCr")).astype(np.int64)
+    layout = Layout(YCBCR, 8, tags=((SUBSAMPLING, SHORT, (1, 1)),))
+    check_same(tiff(values, layout), picture(), 3)
 
 
 def test_values_that_are_no_numbers_are_black_or_white() -> None:

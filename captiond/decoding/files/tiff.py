@@ -28,6 +28,7 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 FILL_ORDER, MAX_SAMPLE_VALUE, PREDICTOR, EXTRA_SAMPLES, SAMPLE_FORMAT = 266, 281, 317, 338, 339
 XMP, PROFILE = 700, 34675
 RGB, CMYK, YCBCR, LAB = 2, 5, 6, 8  # kinds of colours
+SUBSAMPLING = 530  # of the colours in YCbCr
 # FillOrder, T4/T6 options, predictor, colour map, extra samples, JPEG tables, YCbCr
 OTHERS = {266, 292, 293, 317, 320, 338, 347, 529, 530, 531, 532, 512, 513, 514, 515, 519, 520, 521}
 NEEDED = OTHERS | {
@@ -80,6 +81,7 @@ def plain_tiff(content: bytes) -> PlainFile:
         raise CorruptImage("the image has no size")
     compression = directory.number(COMPRESSION, 1)
     check_compression(compression)
+    check_brightness(directory, compression)
     is_webp = compression == WEBP
     layout = webp_layout(directory) if is_webp else layout_of(directory, width, height)
     count = part_count(directory, width, height)
@@ -107,6 +109,16 @@ def check_compression(number: int) -> None:
         raise ImageTypeRefused(
             f"this is a TIFF image compressed by {name}, which captiond does not read; convert it "
             "to PNG, or save it with LZW or Deflate"
+        )
+
+
+def check_brightness(directory: Directory, compression: int) -> None:
+    """Refuse a file that Pillow would call truncated: it expects as many colours as pixels."""
+    fewer = directory.numbers(SUBSAMPLING, 2) != (1, 1)  # a file without the tag has (2, 2)
+    if directory.number(PHOTOMETRIC) == YCBCR and compression in BYTE_COMPRESSIONS and fewer:
+        raise ImageTypeRefused(
+            "this is a TIFF image whose colours have fewer pixels than its brightness, without "
+            "JPEG, which captiond does not read; convert it to PNG"
         )
 
 
