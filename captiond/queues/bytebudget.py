@@ -39,7 +39,6 @@ class ByteBudget:
             if turn.done() and not turn.cancelled():
                 self._give_back(needed)
             else:
-                self._waiting.remove((needed, turn))
                 self._serve()
             raise
 
@@ -48,8 +47,15 @@ class ByteBudget:
         self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self.free:
-            needed, turn = self._waiting.popleft()
+        """Lend to those that wait, up to the first one for which too little is free.
+
+        Whoever was cancelled is passed over. That may happen before the cancelled task itself runs.
+        """
+        while self._waiting:
+            needed, turn = self._waiting[0]
             if not turn.cancelled():
+                if needed > self.free:
+                    return
                 self.free -= needed
                 turn.set_result(None)
+            self._waiting.popleft()
