@@ -10,6 +10,7 @@ admin-guide/cgroup-v1 and admin-guide/cgroup-v2.rst.
 """
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -128,8 +129,8 @@ def hierarchies(root: Path) -> Iterator[Hierarchy]:
     """Yield the mounted hierarchies of groups, as proc(5) describes mountinfo."""
     for line in lines(root / "proc/self/mountinfo"):
         mount, _, kind = line.partition(" - ")
-        group, folder = map(unescaped, mount.split()[3:5])
-        filesystem, *_, options = kind.split()
+        group, folder = map(unescaped, mount.split(" ")[3:5])
+        filesystem, *_, options = kind.split(" ")
         if filesystem in {"cgroup", "cgroup2"}:
             names = options.split(",") if filesystem == "cgroup" else ()
             yield Hierarchy(PurePosixPath(group), root / folder.lstrip("/"), frozenset(names))
@@ -140,8 +141,12 @@ def unescaped(path: str) -> str:
 
 
 def lines(file: Path) -> list[str]:
-    """Return the lines of a file, or none where there is no proc(5)."""
+    """Return the lines of a file, or none where there is no proc(5).
+
+    A path in them may have all bytes but those that proc(5) escapes: it need not be UTF-8, and it
+    may have other characters that end a line, or separate words, in Python.
+    """
     try:
-        return file.read_text().splitlines()
+        return list(filter(None, os.fsdecode(file.read_bytes()).split("\n")))
     except OSError:
         return []

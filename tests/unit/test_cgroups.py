@@ -67,6 +67,19 @@ def test_version_2(tmp_path: Path) -> None:
     assert memory_left(root) == GIB - 500 * MIB
 
 
+@pytest.mark.parametrize(
+    "place",
+    [b"caf\xe9", "a\u2028b".encode(), b"a\fb", b"a\rb", "a\u00a0b".encode()],
+    ids=["latin-1", "line separator", "form feed", "carriage return", "no-break space"],
+)
+def test_the_place_of_another_mount_may_have_any_bytes(tmp_path: Path, place: bytes) -> None:
+    root = version_2(tmp_path, {"cpu.max": "150000 100000\n"})
+    mounts = root / "proc/self/mountinfo"
+    other = b"40 23 0:40 / /media/%s rw - ext4 /dev/%s rw\n" % (place, place)
+    mounts.write_bytes(other + mounts.read_bytes())
+    assert cpu_quota(root) == 1.5
+
+
 def test_version_2_without_limits(tmp_path: Path) -> None:
     files = {"cpu.max": "max 100000\n", "memory.max": "max\n", "memory.current": "5\n"}
     root = version_2(tmp_path, files)
