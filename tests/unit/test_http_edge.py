@@ -1,5 +1,6 @@
 """Every answer is captiond's own: its body, its code, its request id, and an entry in the log."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -10,6 +11,8 @@ from structlog.testing import capture_logs
 
 from captiond.store.engine import Engine
 from captiond.web.app import make_app
+from tests.patience import PATIENCE
+from tests.unit.filling import add_task
 from tests.unit.listening import Client, Port, listening
 from tests.unit.webprocess import PNG, WebProcess, web_process
 
@@ -173,6 +176,35 @@ async def test_a_head_is_answered_without_a_body(port: Port) -> None:
         head(b"HEAD /static/page.js HTTP/1.1", b"Range: bytes=9999999-\r\n")
     )
     assert answer.endswith(b"\r\n\r\n")
+
+
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+async def test_a_body_that_breaks_while_the_answer_waits_is_answered(
+    store: Engine, port: Port
+) -> None:
+    """A GET may have a body, which nobody reads."""
+    await add_task(store, "t", 1)
+    client = await port.connect()
+    client.send(head(b"GET /async-batch-caption/status/t?wait=60 HTTP/1.1", CHUNKED) + b"zz\r\n")
+    await check_refusal(client, 400, "malformed_body")
+
+
+async def test_a_body_that_breaks_while_events_are_sent_ends_the_stream(
+    store: Engine, port: Port
+) -> None:
+    await add_task(store, "t", 1)
+    with capture_logs() as logs:
+        client = await port.connect()
+        client.send(head(b"GET /async-batch-caption/events/t HTTP/1.1", CHUNKED))
+        async with asyncio.timeout(PATIENCE):
+            await client.reader.readuntil(b"event: progress")
+        client.send(b"zz\r\n")
+        await client.rest()
+        client.end()
+        await port.settle()
+    assert [entry["event"] for entry in logs] == ["client_gone"]
 
 
 async def test_a_client_that_leaves_in_the_middle_has_one_entry(port: Port) -> None:
