@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 # RFC 3986, section 3.2.2, without what no client sends in a name: percent-encoding, sub-delims.
 NAME = re.compile(r"(?P<host>[a-z0-9_~.-]+)(:(?P<port>\d{0,5}))?")
+LONGEST = 300  # characters; the name of a host has at most 253 (RFC 1035), and its port 6
 BRACKETS = re.compile(r"\[(?P<host>[0-9a-f:.]+)\](:(?P<port>\d{0,5}))?")
 
 
@@ -34,6 +35,8 @@ def parse_authority(text: str) -> Authority:
     Raises:
         ValueError: the text has another form.
     """
+    if len(text) > LONGEST:  # the cache must not keep what can be no host
+        raise ValueError("the host is too long")
     lower = text.lower()
     match = BRACKETS.fullmatch(lower) or NAME.fullmatch(lower)
     if match is None or not text.isascii():  # the Kelvin sign in lower case is the letter k

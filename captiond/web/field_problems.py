@@ -42,9 +42,12 @@ def extra(
     return problem("extra_forbidden", name, message, value, place)
 
 
-@lru_cache(maxsize=1024)
 def nearest(name: str, takes: tuple[str, ...], cutoff: float = MISSPELT) -> str | None:
     """Return the field of which `name` looks like a misspelling, or None."""
-    if len(name) > MAX_MISSPELT:
-        return None
+    return None if len(name) > MAX_MISSPELT else nearest_to_short(name, takes, cutoff)
+
+
+@lru_cache(maxsize=1024)
+def nearest_to_short(name: str, takes: tuple[str, ...], cutoff: float) -> str | None:
+    """Do the work of `nearest`. The cache keeps the names, so they must be short."""
     return next(iter(get_close_matches(name.lower(), takes, n=1, cutoff=cutoff)), None)

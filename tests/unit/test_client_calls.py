@@ -120,6 +120,12 @@ def test_a_refused_call_is_repeated_after_the_time_that_the_service_asks_for() -
     assert script.pauses == [7, 2]
 
 
+def test_a_service_that_asks_for_no_pause_is_called_ever_more_slowly() -> None:
+    script = Script(*[error(503, "queue_full", retry_after="0")] * 4, ok(CAPTION))
+    assert captioned(script, RetryPolicy(first=1, longest=3)).caption == "a cat"
+    assert all(pause >= 0.5 for pause in script.pauses)
+
+
 def test_a_broken_connection_is_repeated_ever_more_slowly() -> None:
     script = Script(*[ServiceUnreachable("gone")] * 4, ok(CAPTION))
     assert captioned(script, RetryPolicy(first=1, longest=3)).caption == "a cat"

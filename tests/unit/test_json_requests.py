@@ -5,6 +5,7 @@ import base64
 import gzip
 import hashlib
 import json
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,9 @@ from captiond.messages import Answer, Ask
 from captiond.settings.config import ImageSettings, LimitSettings, Settings, WebhookSettings
 from captiond.store.engine import Engine
 from captiond.tags import Kind, TagOptions
+from captiond.web.field_problems import nearest
+from captiond.web.problems import MAX_PROBLEMS
+from captiond.web.uploading.jsonforms import DescriptionReader
 from tests.answers import BY_NAME, check
 from tests.unit.webprocess import PNG, WebProcess, web_process
 
@@ -139,6 +143,28 @@ async def test_an_unknown_key_gets_the_nearest_known_one(web: WebProcess) -> Non
     )
     (entry,) = response.json()["detail"]
     assert entry["loc"] == ["body", "images", 0, "name"]
+
+
+def test_a_long_name_is_not_kept() -> None:
+    """The names that were compared are in a cache, and a document may have a name of 500 KB."""
+
+    class Name(str):
+        """A text that has weak references."""
+
+        __slots__ = ("__weakref__",)
+
+    name = Name("x" * 1000)
+    kept = weakref.ref(name)
+    assert nearest(name, ("image",)) is None
+    del name
+    assert kept() is None
+
+
+def test_few_of_thousands_of_unknown_keys_are_compared() -> None:
+    reader = DescriptionReader([], root=False)
+    for _ in range(2):
+        reader.read({f"imag{number}": "" for number in range(1000)}, ("images", 0))
+    assert MAX_PROBLEMS <= len(reader.problems) <= MAX_PROBLEMS + 2
 
 
 async def test_several_images_in_all_shapes(web: WebProcess) -> None:

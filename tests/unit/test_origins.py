@@ -35,6 +35,7 @@ def test_an_authority_has_a_host_and_perhaps_a_port(text: str, host: str, port: 
     [
         "", ".", ":80", "[::1]evil:8080", "[::1", "::1", "[::1%25eth0]", "[1.2.3.4]", "a:b",
         "a:65536", "a:80:80", "user@a", "a/x", "a?x", "a b", "a\n", "\u212a.example", "*", "a\0",
+        301 * "a",
     ],
 )  # fmt: skip
 def test_other_texts_are_no_authority(text: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from captiond.web.dialects.bounds import count, number_within, text_within
 from captiond.web.dialects.findings import Findings
-from captiond.web.dialects.meanings import Subject, is_mentioned, meaning, plain_text, texts
+from captiond.web.dialects.meanings import Meaning, Mentions, Subject, meaning, plain_text, texts
 from captiond.web.dialects.refusals import SchemaRefused
 
 MAX_DEPTH = 32
@@ -62,6 +62,9 @@ class Filler:
     _values: int = 0
     _depth: int = 0
     _followed: list[str] = field(default_factory=lambda: [ROOT])  # what leads to this place
+    # By the identity of a subject, which is kept beside. To collect them takes long if the images
+    # of a request have a thousand tags, and there may be thousands of options.
+    _known: dict[int, tuple[Subject, Mentions]] = field(default_factory=dict)
 
     def fill(self, schema: Any, name: str, subject: Subject) -> Filled:
         """Return the value for a property named `name` of an image or of one of its tags."""
@@ -89,6 +92,12 @@ class Filler:
         # guard: long-options
         self._charge(sum(map(size_of, options)))
 
+    def _mentions(self, subject: Subject) -> Mentions:
+        """Return what a subject mentions."""
+        if id(subject) not in self._known:
+            self._known[id(subject)] = subject, Mentions.of(subject)
+        return self._known[id(subject)][1]
+
     def _merged(self, *parts: Any) -> Schema:
         """Return one schema for several that hold together."""
         for part in parts:
@@ -110,7 +119,7 @@ class Filler:
             return Filled(schema["const"], known=False, size=size)
         if isinstance(options := schema.get("enum"), list) and options:
             self._charge_options(options)
-            return chosen(options, name, subject)
+            return chosen(options, meaning(name, subject), self._mentions(subject))
         types = types_of(schema)
         if len(types) > 1:
             options = [{**schema, "type": each} for each in types]
@@ -195,7 +204,9 @@ class Filler:
             every = [each for each in every if each.known]
         elif options := options_of_items(items):
             self._charge_options(options)
-            every = [Filled(each, known=True) for each in options if is_mentioned(each, subject)]
+            every = [
+                Filled(each, known=True) for each in options if each in self._mentions(subject)
+            ]
         else:
             every = [each for each in [self.fill(items, name, subject)] if each.known]
         if options_of_items(items) or schema.get("uniqueItems"):
@@ -214,12 +225,11 @@ def distinct(every: list[Filled]) -> list[Filled]:
     return [each for at, each in enumerate(every) if each.value not in values[:at]]
 
 
-def chosen(options: Sequence[Any], name: str, subject: Subject) -> Filled:
+def chosen(options: Sequence[Any], known: Meaning, mentions: Mentions) -> Filled:
     """Return the option that the image suggests, or else one that says as little as possible."""
-    known = meaning(name, subject)
     wanted = plain_text(known).casefold() if isinstance(known, str) else None
     same = (each for each in options if isinstance(each, str) and each.casefold() == wanted)
-    mentioned = (each for each in options if is_mentioned(each, subject))
+    mentioned = (each for each in options if each in mentions)
     for option in (*same, *mentioned):
         return Filled(option, known=True)
     neutral = [

@@ -5,6 +5,7 @@ Names are compared without case, `_`, `-` and spaces, so `alt_text` and `altText
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from captiond.tags import Category
 from captiond.web.dialects.findings import Findings, Label
@@ -125,15 +126,26 @@ def plain_text(known: Meaning) -> str:
             return str(known)
 
 
-def is_mentioned(option: object, subject: Subject) -> bool:
-    """Return whether the caption, its tags or their categories contain a text."""
-    if not isinstance(option, str) or not option.strip():
-        return False
-    wanted = option.strip().casefold()
-    if isinstance(subject, str):
-        return wanted == subject.casefold()
-    labels = (subject,) if isinstance(subject, Label) else (*subject.tags, *subject.labels)
-    known = {text.casefold() for label in labels for text in (label.name, label.lemma)}
-    known |= {category for label in labels for category in label.categories}
-    whole = subject.name if isinstance(subject, Label) else subject.caption
-    return wanted in known or f" {wanted} " in f" {whole.casefold()} "
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """What a subject mentions, in lower case: some texts as a whole, and the words of another."""
+
+    texts: frozenset[str]
+    words: str = ""
+
+    @classmethod
+    def of(cls, subject: Subject) -> "Mentions":
+        """Return what the caption, its tags and their categories contain."""
+        if isinstance(subject, str):
+            return cls(frozenset({subject.casefold()}))
+        labels = (subject,) if isinstance(subject, Label) else (*subject.tags, *subject.labels)
+        known = {text.casefold() for label in labels for text in (label.name, label.lemma)}
+        known |= {category for label in labels for category in label.categories}
+        whole = subject.name if isinstance(subject, Label) else subject.caption
+        return cls(frozenset(known), f" {whole.casefold()} ")
+
+    def __contains__(self, option: object) -> bool:
+        if not isinstance(option, str) or not option.strip():
+            return False
+        wanted = option.strip().casefold()
+        return wanted in self.texts or f" {wanted} " in self.words

@@ -12,7 +12,7 @@ from typing import Any
 from captiond.errors import TooManyFiles
 from captiond.settings.config import Settings
 from captiond.web.field_problems import Problem, extra, nearest, problem
-from captiond.web.problems import InvalidRequest
+from captiond.web.problems import MAX_PROBLEMS, InvalidRequest
 from captiond.web.uploading.forms import FILENAME, IMAGE, Form, FormSpec, Upload
 from captiond.web.uploading.jsonbody import ImageReference
 from captiond.web.uploading.jsonscanner import Path
@@ -66,7 +66,8 @@ class DescriptionReader:
 
     def read(self, described: Mapping[str, Any], place: Path) -> Upload | None:
         """Return the upload that an object describes."""
-        for name in described.keys() - set(KEYS):
+        unknown = [name for name in described if name not in KEYS]
+        for name in unknown[: max(0, MAX_PROBLEMS - len(self.problems))]:
             near = nearest(name, KEYS, 0.5)
             hint = f"did you mean {near}?" if near else "an image has image and filename, or path"
             self.problems.append(extra((*place, name), described[name], hint))
