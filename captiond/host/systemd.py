@@ -14,10 +14,10 @@ class Notifier:
         self.watchdog_seconds = watchdog_seconds(environ)
 
     def ready(self, status: str) -> None:
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={one_line(status)}")
 
     def status(self, status: str) -> None:
-        self._send(f"STATUS={status}")
+        self._send(f"STATUS={one_line(status)}")
 
     def alive(self) -> None:
         """Report that the service works. Without this, the watchdog restarts it."""
@@ -36,7 +36,12 @@ class Notifier:
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as end,
         ):
-            end.sendto(text.encode(), address)
+            end.sendto(text.encode(errors="replace"), address)
+
+
+def one_line(text: str) -> str:
+    """Return a text without line ends. A line is an assignment of its own, and is carried out."""
+    return " ".join(text.split())
 
 
 def watchdog_seconds(environ: Mapping[str, str]) -> float | None:

@@ -57,6 +57,17 @@ def test_each_message_arrives(manager: socket.socket) -> None:
     ]
 
 
+def test_a_status_is_one_assignment_whatever_it_contains(manager: socket.socket) -> None:
+    """The reason why a model cannot be loaded may have several lines, and names of files."""
+    notifier = Notifier(environ(manager))
+    notifier.status("cannot be read:\nMAINPID=1")
+    notifier.ready("the folder \udce9 is empty")
+    assert received(manager) == [
+        "STATUS=cannot be read: MAINPID=1",
+        "READY=1\nSTATUS=the folder ? is empty",
+    ]
+
+
 def test_a_manager_that_has_gone_does_no_harm(tmp_path: Path) -> None:
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "nowhere")}).ready("x")
     Notifier({}).ready("x")
