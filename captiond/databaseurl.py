@@ -62,6 +62,7 @@ def check_server(url: str) -> None:
     try:
         parts = urlsplit(url)
         port = parts.port
+        check_credentials(parts.netloc, url)
     except ValueError:
         raise ValueError(
             f"must be {FORMS}; write special characters of a password as %40 and the like"
@@ -69,6 +70,16 @@ def check_server(url: str) -> None:
     names_host = bool(parts.hostname) or any(key == "host" for key, _ in parse_qsl(parts.query))
     if len(parts.path) < 2 or not names_host or port == 0:
         raise ValueError(f"must name a host and a database: {FORMS}")
+
+
+def check_credentials(authority: str, url: str) -> None:
+    """Raise ValueError if readers of the URL could find different passwords in it.
+
+    SQLAlchemy ends a password at the first @. For others, the authority ends at the first slash. A
+    password such as `1/2` would be a part of the path for `masked`, and would be shown.
+    """
+    if authority.count("@") > 1 or ("@" in url and "@" not in authority):
+        raise ValueError
 
 
 def sqlite_file(url: str) -> Path | None:

@@ -24,7 +24,7 @@ def check(url: str) -> str | None:
         connection.request("GET", "/readyz", headers={"Host": "localhost"})
         response = connection.getresponse()
         text = response.read().decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # the URL may be damaged
         return f"no answer: {error}"
     return None if response.status == http.client.OK else f"{response.status}: {text}"
 
@@ -37,7 +37,7 @@ def main() -> int:
             file=Path(config) if config else None, environ=os.environ, flags={}
         )
         url = settings.address_file.read_text("ascii").strip()
-    except (SettingsError, OSError) as error:
+    except (SettingsError, OSError, UnicodeError) as error:
         return report(f"not running: {error}", works=False)
     problem = check(url)
     return report(f"{url}: {problem or 'ready'}", works=problem is None)

@@ -34,13 +34,15 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         SettingsError: the file cannot be read, or an entry is wrong. The message contains no key.
     """
     try:
-        entries = table_of_entries().validate_python(tomllib.loads(path.read_text("utf-8-sig")))
+        table = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:
         raise SettingsError(f"{path}: not UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or what Python cannot hold
         raise SettingsError(f"{path}: not valid TOML: {error}") from None
+    try:
+        entries = table_of_entries().validate_python(table)
     except ValidationError as error:
         lines = (
             f"{path}: {place(problem['loc'])}: {in_words(problem)}" for problem in error.errors()

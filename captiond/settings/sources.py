@@ -198,7 +198,7 @@ def from_file(path: Path) -> Layer:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path}: not UTF-8; save it in this encoding") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a TOMLDecodeError, or what Python cannot hold
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
 
 

@@ -26,7 +26,7 @@ from captiond.web.root_path import own_path
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # The answers of probes while no image can be captioned: statuses, and codes of errors if any.
 NOT_READY = {(503, None), (503, ModelNotReady.code), (503, Draining.code)}
-PATH_SHOWN = 200  # characters
+PATH_SHOWN, METHOD_SHOWN = 200, 20  # characters
 NO_ROUTE = "unmatched"  # the label of requests whose path has no route
 NO_STATUS = "disconnected"  # the label of requests whose client disconnected before the answer
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ class Exchange:
         log.log(
             level,
             "client_gone" if self.gone else "request",
-            method=self._scope["method"],
+            method=self._scope["method"][:METHOD_SHOWN],
             path=loggable(own_path(self._scope)),
             status=self.status,
             ms=round(self.seconds * 1000, 1),

@@ -223,6 +223,9 @@ def test_an_error_names_the_entry_that_the_command_line_sets() -> None:
 def test_a_file_that_is_not_toml_or_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"captiond\.toml: not valid TOML: .*line 1"):
         load(write(tmp_path, "port: 8000"))
+    for large in (5000 * "9", 5000 * "["):  # no TOMLDecodeError of Python
+        with pytest.raises(SettingsError, match=r"captiond\.toml: not valid TOML: "):
+            load(write(tmp_path, f"port = {large}"))
     with pytest.raises(SettingsError, match=r"none\.toml: cannot be read: No such file"):
         load(tmp_path / "none.toml")
 

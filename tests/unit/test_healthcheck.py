@@ -54,6 +54,16 @@ def test_a_ready_service_is_healthy_behind_a_proxy(
     assert capsys.readouterr().out == f"{url}: ready\n"
 
 
+@pytest.mark.parametrize("address", [b"\xff\n", b"http://localhost:port\n"], ids=["bytes", "port"])
+def test_a_damaged_address_is_one_line(
+    data: Path, address: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A crash of the machine can leave any bytes in the file."""
+    Settings(data=DataSettings(dir=data)).address_file.write_bytes(address)
+    assert main() == 1
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def test_a_service_that_is_not_ready_is_not_healthy_and_says_why(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

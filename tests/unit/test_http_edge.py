@@ -168,6 +168,14 @@ async def test_what_http_allows_is_served(port: Port, case: str) -> None:
     await port.settle()
 
 
+async def test_the_log_has_little_of_what_a_client_makes_up(port: Port) -> None:
+    with capture_logs() as logs:
+        await port.exchange(head(b"M" * 9000 + b" /" + b"p" * 9000 + b" HTTP/1.1"))
+        await port.settle()
+    (entry,) = logs
+    assert len(str(entry)) < 1000
+
+
 async def test_a_head_is_answered_without_a_body(port: Port) -> None:
     answer = await port.exchange(head(b"HEAD /version HTTP/1.1"))
     assert answer.startswith(b"HTTP/1.1 200")

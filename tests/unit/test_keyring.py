@@ -170,6 +170,8 @@ async def test_a_file_that_becomes_wrong_keeps_its_keys(store: Engine, tmp_path:
         ('[a]\nscopes = ["read"]', "a.key: Field required"),
         (f'["a b"]\nkey = "{SECRET}"', "a b: "),
         (f'a = "{SECRET}', "not valid TOML"),
+        pytest.param("a = " + 5000 * "9", "not valid TOML", id="a number of 5000 digits"),
+        pytest.param("a = " + 5000 * "[", "not valid TOML", id="5000 nested lists"),
     ],
 )
 async def test_a_wrong_file_is_an_error_without_the_key(
