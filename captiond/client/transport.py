@@ -10,7 +10,7 @@ import httpx2
 from captiond import __version__
 from captiond.client.calls import Call, Reply
 from captiond.client.events import EventReader
-from captiond.client.failures import AnswerNotUnderstood, ServiceUnreachable
+from captiond.client.failures import AnswerNotUnderstood, ServiceError, ServiceUnreachable
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = 300.0  # seconds
@@ -23,16 +23,22 @@ QUIET_SECONDS = 60.0  # the service sends something to those who read events eve
 def base_arguments(url: str, key: str | None, timeout: float) -> dict[str, Any]:
     """Return the arguments of an httpx2 client for a service.
 
+    White space around a key is ignored, such as the end of the line in the file that it is from.
+
     Raises:
         ServiceUnreachable: this is no URL.
+        ServiceError: this is no key.
     """
     try:
         base_url = httpx2.URL(url)
     except httpx2.InvalidURL as error:
         raise ServiceUnreachable(f"{url!r} is no URL of a service: {error}") from error
+    if base_url.scheme not in {"http", "https"} or not base_url.host:
+        reason = "it must begin with http:// or https://, and a host"
+        raise ServiceUnreachable(f"{url!r} is no URL of a service: {reason}")
     headers = {"User-Agent": f"captiond-client/{__version__}"}
     if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
+        headers["Authorization"] = f"Bearer {checked_key(key)}"
     return {
         "base_url": base_url,
         "headers": headers,
@@ -40,6 +46,14 @@ def base_arguments(url: str, key: str | None, timeout: float) -> dict[str, Any]:
         # A proxy of the environment would call its own loopback address, not that of this machine.
         "mounts": WITHOUT_PROXY if LOOPBACK.fullmatch(base_url.host) else {},
     }
+
+
+def checked_key(key: str) -> str:
+    """Return a key as it can be sent. Raises ServiceError, whose message does not show the key."""
+    key = key.strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ServiceError("the key is no key of captiond: these are printable ASCII characters")
+    return key
 
 
 def request_arguments(call: Call, usual: httpx2.Timeout) -> dict[str, Any]:
@@ -91,6 +105,8 @@ def as_service_errors(http: httpx2.Client | httpx2.AsyncClient) -> Iterator[None
         yield
     except (httpx2.SSEError, httpx2.DecodingError) as error:
         raise AnswerNotUnderstood(f"the answer is not from captiond: {error}") from error
+    except httpx2.LocalProtocolError as error:  # such as a header with a line end; it stays wrong
+        raise ServiceError(f"the call cannot be sent: {error}") from error
     except httpx2.TransportError as error:
         reason = str(error) or type(error).__name__
         raise ServiceUnreachable(f"no answer from {http.base_url}: {reason}") from error

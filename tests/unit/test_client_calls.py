@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
@@ -17,6 +18,7 @@ from captiond.client import (
     ImageCaption,
     RequestRefused,
     RetryPolicy,
+    ServiceError,
     ServiceUnreachable,
     WaitTimeout,
     calls,
@@ -25,7 +27,7 @@ from captiond.client.calls import LONGEST_WAIT, Call, Pause, Reply, Steps
 from captiond.client.caption_options import CaptionOptions
 from captiond.client.events import EventReader, result_of
 from captiond.client.pictures import Picture, file_part
-from captiond.client.transport import request_arguments, stream_arguments
+from captiond.client.transport import base_arguments, request_arguments, stream_arguments
 from captiond.request_options import RequestOptions
 from captiond.web.async_tasks.event_stream import HEARTBEAT_SECONDS
 from tests.descriptors import open_beneath
@@ -254,10 +256,33 @@ def test_a_short_timeout_does_not_break_off_a_wait() -> None:
     assert stream_arguments(reader, httpx2.Timeout(None))["timeout"].read is None
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "http://127.0.0.1:port"])
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://127.0.0.1:port", "localhost:8000", "127.0.0.1:8000", "http://", ""],
+)
 def test_what_is_no_url_is_an_error_of_the_client(url: str) -> None:
     with pytest.raises(ServiceUnreachable, match="is no URL"):
         Captiond(url)
+
+
+def test_a_key_is_sent_without_the_line_end_of_its_file() -> None:
+    headers = base_arguments("http://localhost", "cpd_key\n", 1)["headers"]
+    assert headers["Authorization"] == "Bearer cpd_key"
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "one\ntwo"])
+def test_what_is_no_key_is_an_error_of_the_client(key: str) -> None:
+    with pytest.raises(ServiceError, match="no key of captiond") as raised:
+        Captiond("http://localhost", key=key)
+    assert key not in str(raised.value)
+
+
+def test_a_call_that_cannot_be_sent_is_not_repeated() -> None:
+    """httpx2 refuses it when the connection is there, which nothing later changes."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with Captiond(url) as captiond, pytest.raises(ServiceError, match="cannot be sent"):
+            captiond.submit([b"cat"], idempotency_key="one\ntwo")
 
 
 def test_a_service_that_answers_at_once_is_not_asked_without_a_pause() -> None:
