@@ -109,7 +109,11 @@ class RequestContext:
             exchange.evicted = True
         except ClientDisconnect:
             exchange.gone = True
-        except Exception:  # the outermost boundary of a request
+        except Exception as error:  # the outermost boundary of a request
+            # A body may break while the answer is sent. Starlette makes this error of it then.
+            if exchange.status is not None and isinstance(error.__cause__, RequestError):
+                exchange.gone = True
+                return
             log.exception("request_failed")
             if exchange.status is None:
                 response = problem(

@@ -199,6 +199,21 @@ async def test_a_body_that_breaks_while_the_answer_waits_is_answered(
     await check_refusal(client, 400, "malformed_body")
 
 
+@pytest.mark.parametrize("path", [b"/static/page.js", b"/async-batch-caption/results/t"])
+async def test_a_body_that_breaks_while_the_answer_is_sent_is_no_fault_of_the_service(
+    store: Engine, port: Port, path: bytes
+) -> None:
+    """The answer of either path is sent while somebody listens for a disconnect."""
+    await add_task(store, "t", 1)
+    with capture_logs() as logs:
+        client = await port.connect()
+        client.send(head(b"GET %s HTTP/1.1" % path, b"Range: bytes=0-5\r\n", CHUNKED) + b"zz\r\n")
+        await client.rest()
+        client.end()
+        await port.settle()
+    assert [entry["event"] for entry in logs] == ["client_gone"]
+
+
 async def test_a_body_that_breaks_while_events_are_sent_ends_the_stream(
     store: Engine, port: Port
 ) -> None:

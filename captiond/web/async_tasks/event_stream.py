@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.datastructures import QueryParams
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from captiond.errors import CaptiondError, Draining, StoreError, TaskNotFound
+from captiond.errors import Draining, StoreError, TaskNotFound
 from captiond.jobs import TaskState
 from captiond.store.history import START, Place
 from captiond.store.snapshots import read_state
@@ -66,11 +66,7 @@ class EventStream(Response):
                 }
             )
             if scope["method"] != "HEAD":
-                try:
-                    work = self._send_events(task, send)
-                    await unless_disconnected(Request(scope, receive), work)
-                except CaptiondError as error:  # in the body; the answer has begun already
-                    raise ClientDisconnect from error
+                await unless_disconnected(Request(scope, receive), self._send_events(task, send))
             await send({"type": "http.response.body", "body": b""})
 
     @asynccontextmanager
