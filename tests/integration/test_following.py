@@ -14,7 +14,15 @@ from captiond.keys import new_secret
 from tests.conftest import png
 from tests.eventsource import ServerEvent, followed
 from tests.patience import PATIENCE
-from tests.service import PATIENT, TWO, Service, running, running_without_model, wait_for
+from tests.service import (
+    PATIENT,
+    TWO,
+    Service,
+    http_client,
+    running,
+    running_without_model,
+    wait_for,
+)
 
 SLOW = {"num_beams": "8", "max_new_tokens": "40", "min_new_tokens": "40"}
 SOON = {"CAPTIOND_SERVER__SHUTDOWN_SECONDS": "3"}
@@ -37,7 +45,7 @@ def accept(service: Service, images: int, secret: str = "", **options: str) -> s
 
 def connection(service: Service) -> httpx.Client:
     """Return a client with a connection of its own, which any web process may have."""
-    return httpx.Client(base_url=service.url, timeout=PATIENCE)
+    return http_client(base_url=service.url)
 
 
 def follow(service: Service, task_id: str, opened: threading.Semaphore) -> list[ServerEvent]:

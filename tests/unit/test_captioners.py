@@ -22,6 +22,9 @@ from captiond.worker.loading import Loaded, identify, load
 from tests.toy import SIDE, ToyCaptioner, toy_family, write_toy
 
 
+pytestmark = pytest.mark.usefixtures("loaded_pipelines")
+
+
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
     """The table of captioners with one more line."""
