@@ -54,8 +54,8 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("patient")
 
-# By default, structlog prints the values of variables with each traceback, if rich is there: seconds
-# for an error of the database. captiond leaves them out.
+# If rich is there, structlog prints the values of variables with each traceback. That takes seconds
+# for an error of the database, and captiond leaves them out.
 structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 # Test modules import torch, transformers and more. The collector of garbage would visit millions of

@@ -21,7 +21,6 @@ from captiond.option_settings import GenerationSettings
 from captiond.worker.loading import Loaded, identify, load
 from tests.toy import SIDE, ToyCaptioner, toy_family, write_toy
 
-
 pytestmark = pytest.mark.usefixtures("loaded_pipelines")
 
 
