@@ -38,6 +38,9 @@ TOGETHER = {
     "tests/integration/test_metrics.py": "tests/integration/test_following.py",
     "tests/integration/test_tags_api.py": "tests/integration/test_schemathesis.py",
     f"{KILLS}::test_decoders_are_killed": f"{KILLS}::test_web_processes_are_killed_during_uploads",
+    f"{KILLS}::test_model_processes_are_stopped": (
+        f"{KILLS}::test_web_processes_are_killed_during_uploads"
+    ),
 }
 
 CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
