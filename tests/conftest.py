@@ -27,6 +27,21 @@ from tests.service import PATIENT, TWO, Service, running, wait_for
 
 TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "nodes", "integration")  # folders; what takes long comes first
+# Files of unit tests that take seconds: a process that began one at the end would be the last.
+LONG = {
+    f"test_{name}"
+    for name in (
+        "clock_jumps",
+        "completion",
+        "connections",
+        "gpu_tool",
+        "object_storage",
+        "status_cache",
+        "store",
+        "tuned",
+        "turns",
+    )
+}
 KILLS = "tests/faults/test_kills.py"
 # Files of tests that take long and share nothing.
 SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("images", "kills"))
@@ -74,7 +89,12 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow tests first."""
-    items.sort(key=lambda item: [*FIRST, folder_of(item)].index(folder_of(item)))
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        folder = folder_of(item)
+        return [*FIRST, folder].index(folder), item.path.stem not in LONG
+
+    items.sort(key=place)
 
 
 def folder_of(item: pytest.Item) -> str:
