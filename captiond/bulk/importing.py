@@ -35,6 +35,7 @@ from captiond.settings.config import Settings
 from captiond.store import shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
+from captiond.store.queued_shards import hold
 from captiond.store.shard_claims import EXTEND_SECONDS, ShardClaim
 from captiond.store.shards import ImportState
 
@@ -250,7 +251,12 @@ async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardCl
         {COLUMN: address, **result_fields(result.outcome, result.sha256)}
         for address, result in zip(claim.addresses, results, strict=True)
     ]
-    await asyncio.to_thread(run.files.write, claim.number, rows)
+    try:
+        await asyncio.to_thread(run.files.write, claim.number, rows)
+    except StorageFailed:
+        # A process that was suspended may have lost the claim. Who has it then removes its file.
+        if await hold(run.engine, [claim]):
+            raise
     failed = sum(row["error"] is not None for row in rows)
     captioned = len(rows) - failed
 

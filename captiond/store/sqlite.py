@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable, Insert, Select, Table, event
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.dialects import sqlite as dialect
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -55,7 +56,7 @@ def connect_to(database: Path) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", set_up_connection)
     event.listen(engine.sync_engine, "begin", begin)
     event.listen(engine.sync_engine, "checkout", replace_read_only)
-    event.listen(engine.sync_engine, "invalidate", end_transaction)
+    event.listen(engine.sync_engine, "handle_error", close_cursor)
     return engine
 
 
@@ -93,18 +94,17 @@ def replace_read_only(
         raise sqlalchemy_errors.DisconnectionError
 
 
-def end_transaction(
-    connection: DBAPIConnection, _: ConnectionPoolEntry, error: BaseException | None
-) -> None:
-    """Roll back the transaction of a connection that is closed because its task was cancelled.
+def close_cursor(context: ExceptionContext) -> None:
+    """Close the cursor of a statement that was cancelled, before its connection is closed.
 
-    SQLite closes a connection only with its last statement. A statement that was interrupted may be
-    in a traceback until the next garbage collection, and nobody else could write until then.
+    SQLite closes a connection only with its last statement. An open one may be in a traceback until
+    the next garbage collection. Until then, nobody else could write, or the log would only grow.
     """
-    # guard: cancelled-transaction
-    if isinstance(error, asyncio.CancelledError):
+    statement = context.execution_context
+    # guard: cancelled-statement
+    if statement is not None and isinstance(context.original_exception, asyncio.CancelledError):
         with suppress(sqlite3.Error):
-            connection.rollback()
+            statement.cursor.close()
 
 
 def is_writable(database: str) -> bool:

@@ -131,7 +131,7 @@ GUARDS = (
     Guard("lists-have-owners", value("None"), "tests/unit/test_task_list.py -k own_tasks"),
     # ---------------------------------------------------------------- clocks
     Guard("clock-jumps", value("wall"), "tests/unit/test_clock_jumps.py -k just_finished"),
-    Guard("cancelled-transaction", never, "tests/unit/test_store_errors.py -k cancelled"),
+    Guard("cancelled-statement", never, "tests/unit/test_store_errors.py -k cancelled"),
     Guard("hung-web-process", remove, "tests/unit/test_attendance.py -k suspended"),
     Guard("clock-returns", never, "tests/unit/test_clock_jumps.py -k 1970"),
     Guard("clock-set-back", remove, "tests/unit/test_clock_jumps.py -k webhooks"),
@@ -145,7 +145,7 @@ GUARDS = (
         POISON + "kills_its_tagger",
     ),
     Guard("kill-weighs-less", value("cls.CRASHED"), "tests/unit/test_jobs.py"),
-    Guard("stopped-is-not-hung", value("False"), POISON + "model_processes_are_stopped"),
+    Guard("stopped-is-not-hung", value("False"), KILLS + "model_processes_are_stopped"),
     Guard("hung-batch", never, POISON + "a_batch_that_never_ends"),
     Guard("finished-batch-does-not-hang", remove, DISK + "results_wait"),
     Guard("split-batch", uncaught, POISON + "does_not_fit_into_memory"),

@@ -15,6 +15,7 @@ from captiond.bulk import importing
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult
 from captiond.bulk.importing import (
     ImportRun,
+    caption_shard,
     caption_until_done,
     next_shards,
     queue_import,
@@ -202,6 +203,27 @@ async def test_an_import_waits_while_the_database_is_away(
     async with asyncio.timeout(PATIENCE):
         await caption_until_done(run, cast(BulkCaptioner, Refusing()))
     assert (await read_import(store, "import_1")).failed == 4
+
+
+@pytest.mark.anyio
+async def test_a_file_that_cannot_be_written_ends_an_import_only_with_a_claim(
+    store: Engine, folder: Path
+) -> None:
+    """A process that was suspended for a minute has lost it, and what it writes is removed."""
+    output = str(folder / "a.png" / "results")
+    await join_import(store, NewImport("import_1", ("/p",), "uri", output, "jsonl", 1, 1.0))
+    assert await shards.begin_listing(store, "import_1", "us")
+    assert await shards.add_shards(store, "import_1", "us", [["/p/a.png"]])
+    run = run_of(store, await read_import(store, "import_1"))
+    captioner = cast(BulkCaptioner, Refusing())
+    claim = await shard_claims.claim_shard(store, "import_1", "us")
+    assert claim is not None
+    with pytest.raises(StorageFailed, match="results"):
+        await caption_shard(run, captioner, claim)
+    await shard_claims.release_shards(store, "import_1", "us")
+    assert await shard_claims.claim_shard(store, "import_1", "them") is not None
+    await caption_shard(run, captioner, claim)
+    assert (await read_import(store, "import_1")).done == 0
 
 
 class Refusing:

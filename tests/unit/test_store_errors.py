@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import exc, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.callbacks import DeliveryStatus
 from captiond.errors import (
@@ -28,9 +29,10 @@ from captiond.errors import (
 from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage
 from captiond.store import captions, claims, deliveries, expiry, leases, sqlite, tasks
 from captiond.store.deliveries import Attempt
-from captiond.store.engine import Engine, outside_transaction, reading, writing
+from captiond.store.engine import Engine, looking_up, outside_transaction, reading, writing
 from captiond.store.patience import until_stored
 from captiond.store.sqlite_errors import ERRORS, as_store_errors
+from captiond.store.sqlite_file import copy_log
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -216,8 +218,11 @@ async def test_a_connection_from_a_read_only_time_is_replaced(
         assert id(raw.driver_connection) not in connections
 
 
-async def test_a_transaction_that_is_cancelled_within_a_statement_holds_no_lock(
-    store: Engine, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("block", [writing, reading, looking_up])
+async def test_a_statement_that_is_cancelled_holds_no_lock(
+    store: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    block: Callable[[Engine], AbstractAsyncContextManager[AsyncConnection]],
 ) -> None:
     """SQLite keeps the connection while anything refers to the statement, as a traceback does."""
     monkeypatch.setattr(sqlite, "PRAGMAS", ("PRAGMA busy_timeout = 100", *sqlite.PRAGMAS[1:]))
@@ -228,18 +233,20 @@ async def test_a_transaction_that_is_cancelled_within_a_statement_holds_no_lock(
         assert go_on.wait(PATIENCE)
         return 1
 
-    async def write() -> None:
-        async with writing(store) as connection:
+    async def work() -> None:
+        async with block(store) as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             await driver.create_function("wait", 0, wait)
-            await connection.execute(text("SELECT wait() UNION ALL SELECT 2"))
+            await connection.execute(text("SELECT wait() FROM sqlite_schema"))
 
-    writer = asyncio.create_task(write())
+    working = asyncio.create_task(work())
     await asyncio.to_thread(running.wait)
-    writer.cancel()
+    working.cancel()
     go_on.set()
     with pytest.raises(asyncio.CancelledError) as cancelled:
-        await writer
-    async with writing(store) as connection:
-        assert (await connection.execute(text("SELECT 3"))).scalar_one() == 3
+        await working
+    await tasks.create_task(store, NEW_TASK)
+    async with outside_transaction(store) as connection:
+        in_log, copied = await copy_log(connection, "RESTART")
+    assert in_log == copied
     assert cancelled.tb is not None, "the statement is still referred to"
