@@ -12,7 +12,7 @@ from pathlib import Path
 
 from captiond.authority import address_of
 from captiond.errors import SettingsError
-from captiond.sources import CONFIG_VARIABLE, load_settings
+from captiond.settings.sources import CONFIG_VARIABLE, load_settings
 
 TIMEOUT = 8.0  # seconds
 

@@ -28,6 +28,7 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
 # Images that captiond does not read, and what it calls them.
 OTHER_IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"8BPS", "a Photoshop document (PSD)"),
+    *((bytes((0, 0, kind)) + bytes(5), "a TGA image") for kind in (2, 3, 10, 11)),
     (b"\0\0\1\0", "an icon (ICO)"),
     (b"\0\0\2\0", "a cursor (CUR)"),
     (b"icns", "an icon (ICNS)"),
@@ -47,6 +48,16 @@ OTHER_IMAGES: tuple[tuple[bytes, str], ...] = (
     (b"AT&TFORM", "a DjVu document"),
     (b"%!PS", "a PostScript document (EPS)"),
     (b"\xc5\xd0\xd3\xc6", "a PostScript document (EPS)"),
+    (b"qoif", "a QOI image"),
+    (b"FLIF", "a FLIF image"),
+    (b"BPG\xfb", "a BPG image"),
+    (b"\x8aMNG\r\n", "an animation (MNG)"),
+    (b"\x8bJNG\r\n", "a JNG image"),
+    (b"\x97JB2\r\n", "a JBIG2 image"),
+    (b"\n\5\1\x08", "a PCX image"),
+    (b"\1\xda", "an SGI image"),
+    (b"/* XPM */", "an X pixmap (XPM)"),
+    (b"\xd7\xcd\xc6\x9a", "a Windows metafile (WMF)"),
 )
 IN_BASE64 = "an image in base64; send its bytes"
 OTHER_FILES: tuple[tuple[bytes, str], ...] = (
@@ -56,11 +67,28 @@ OTHER_FILES: tuple[tuple[bytes, str], ...] = (
     (b"R0lGODlh", IN_BASE64),  # GIF
     (b"R0lGODdh", IN_BASE64),
     (b"UklGR", IN_BASE64),  # WebP
+    (b"SUkqA", IN_BASE64),  # TIFF
+    (b"TU0AK", IN_BASE64),
     (b"%PDF", "a PDF document"),
     (b"PK\3\4", "a ZIP archive"),
     (b"\x1f\x8b", "a file compressed by gzip"),
     (b"version https://git-lfs", "a pointer of Git LFS instead of the file itself"),
+    (b"Rar!\x1a\7", "a RAR archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"\xfd7zXZ\0", "a file compressed by xz"),
+    (b"BZh", "a file compressed by bzip2"),
+    (b"\x28\xb5\x2f\xfd", "a file compressed by Zstandard"),
     (b"\x1aE\xdf\xa3", "a video (Matroska or WebM)"),
+    (b"\0\0\1\xba", "a video (MPEG)"),
+    (b"FLV\1", "a video (FLV)"),
+    (b"OggS", "a sound or a video (Ogg)"),
+    (b"ID3", "a sound (MP3)"),
+    (b"\0\5\x16\7", "metadata of macOS (AppleDouble)"),
+    (b"\0\0\0\1Bud1", "a file of macOS with the view of a folder (.DS_Store)"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an OLE file, such as Thumbs.db"),
+    (b"http://", "the address of a file; send the bytes of the image"),
+    (b"https://", "the address of a file; send the bytes of the image"),
+    (b"HTTP/1.", "an HTTP response with its headers; send its body"),
 )
 # Images that a program has changed as if they were text. No viewer shows them.
 CHANGED = "an image that was changed as if it were text; send the original file"
@@ -75,6 +103,19 @@ SPOILED_FILES: tuple[tuple[bytes, str], ...] = (
 BLANKS = b" \t\r\n"
 SVG = re.compile(
     rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg[\s>]", re.DOTALL
+)
+# Images and other files that a signature at their beginning does not show.
+IMAGE_PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"P[1-7]\s|P[Ff]\n"), "a Netpbm image (PBM, PGM, PPM, PAM or PFM)"),
+    (re.compile(rb"\x01\0\0\0.{36} EMF", re.DOTALL), "a Windows metafile (EMF)"),
+    (re.compile(rb".{128}DICM", re.DOTALL), "a medical image (DICOM)"),
+)
+FILE_PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"RIFF.{4}AVI ", re.DOTALL), "a video (AVI)"),
+    (re.compile(rb"RIFF.{4}WAVE", re.DOTALL), "a sound (WAV)"),
+    (re.compile(rb"AAAA.GZ0eXB"), IN_BASE64),  # AVIF and HEIC
+    (re.compile(rb"\s*<\?xml\s"), "an XML document"),
+    (re.compile(rb"\s*(?:\{\s*\"|\[\s*[\"{\[])"), "JSON"),
 )
 HTML = re.compile(rb"\s*<(?:!doctype\s+html|html)", re.IGNORECASE)
 UTF8_MARK = b"\xef\xbb\xbf"
@@ -136,7 +177,7 @@ def other_image(head: bytes) -> str:
         return "a raw file of a Canon camera (CR3)"
     if SVG.match(head.removeprefix(UTF8_MARK)):
         return "a drawing (SVG)"
-    return named(head, OTHER_IMAGES)
+    return named(head, OTHER_IMAGES) or matching(head, IMAGE_PATTERNS)
 
 
 def other_file(head: bytes) -> str:
@@ -145,7 +186,8 @@ def other_file(head: bytes) -> str:
         return "a video or another ISO media file"
     if HTML.match(head.removeprefix(UTF8_MARK)):
         return "an HTML page"
-    return behind_text(head) or named(head, OTHER_FILES) or named(head, SPOILED_FILES)
+    known = named(head, OTHER_FILES) or named(head, SPOILED_FILES)
+    return behind_text(head) or known or matching(head.removeprefix(UTF8_MARK), FILE_PATTERNS)
 
 
 def behind_text(head: bytes) -> str:
@@ -159,6 +201,10 @@ def behind_text(head: bytes) -> str:
 
 def named(head: bytes, names: tuple[tuple[bytes, str], ...]) -> str:
     return next((name for signature, name in names if head.startswith(signature)), "")
+
+
+def matching(head: bytes, patterns: tuple[tuple[re.Pattern[bytes], str], ...]) -> str:
+    return next((name for pattern, name in patterns if pattern.match(head)), "")
 
 
 def check_type(head: bytes, allowed: Collection[str]) -> str:

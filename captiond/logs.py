@@ -10,8 +10,8 @@ import sys
 from contextlib import suppress
 from typing import TextIO, cast
 
-from captiond.config import LogSettings
 from captiond.left_out import left_out
+from captiond.settings.config import LogSettings
 
 with left_out("rich"):  # it is for tracebacks that show the values of variables
     import structlog

@@ -239,7 +239,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """A web process begins to listen; or, every second, a model process shows that it runs."""
+    """A web process or a model process begins its work; or, every second, it shows that it runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from captiond.jobs import Generation
+from captiond.notation.textvalues import Listed, NotEmpty
 from captiond.tags import DEFAULT_KINDS, Category, Kind, TagFilter
-from captiond.textvalues import Listed, NotEmpty
 from captiond.vocabulary import check_tag
 
 DEFAULT_GENERATION = Generation()

@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Literal
 
-from captiond.linefiles import LineFile
+from captiond.notation.linefiles import LineFile
 from captiond.tags import Category
 
 MOST_TAGS = 5000  # of the settings

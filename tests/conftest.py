@@ -21,7 +21,7 @@ from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-from captiond.machine import available_bytes, usable_cores
+from captiond.host.machine import available_bytes, usable_cores
 from tests.s3server import S3Server, s3_server
 from tests.service import PATIENT, TWO, Service, running, wait_for
 

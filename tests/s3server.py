@@ -18,7 +18,7 @@ from typing import Any
 
 import boto3
 
-from captiond.upload_settings import UploadSettings
+from captiond.settings.upload_settings import UploadSettings
 from tests.patience import PATIENCE
 from tests.service import wait_for
 

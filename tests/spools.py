@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from captiond.config import DataSettings, Settings
 from captiond.jobs import SpooledImage
+from captiond.settings.config import DataSettings, Settings
+from captiond.settings.upload_settings import UploadSettings
 from captiond.spool import Spool, open_spool
-from captiond.upload_settings import UploadSettings
 from tests.s3server import S3Server
 
 FOLDER, BUCKET = "folder", "bucket"

@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from captiond.config import DataSettings, Settings
+from captiond.settings.config import DataSettings, Settings
 from captiond.store import shards
 from captiond.store.engine import make_engine
 from captiond.store.shards import NewImport

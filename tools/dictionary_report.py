@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from captiond.option_settings import TagSettings
+from captiond.settings.option_settings import TagSettings
 from captiond.tagging.tagger import Taggers
 from captiond.tags import Kind, Tag, TagFilter
 from captiond.translation.dictionary import FOLDER, read_dictionary

@@ -18,8 +18,8 @@ import typer
 
 from captiond.cli.described import values_of
 from captiond.cli.main import app
-from captiond.option_settings import TagSettings
 from captiond.request_options import RequestOptions
+from captiond.settings.option_settings import TagSettings
 from tools import api_page, log_events, metrics_page
 from tools.markdown import code, table
 

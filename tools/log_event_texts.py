@@ -132,8 +132,8 @@ TEXTS = {
     "storage_failing": "An operation of the supervisor fails because of the database or the disk. "
     "captiond tries again. There is one entry for each reason.",
     "storage_recovered": "The operation works again.",
-    "store_waits": "Something must be written, and the database refuses it. captiond tries until "
-    "the database accepts it.",
+    "store_waits": "Something must be stored or read, and the database cannot do it now. captiond "
+    "tries until it can.",
     "tagging_failed": "A caption could not be tagged. Its image has the caption without tags.",
     "tagging_failed_for_batch": "A batch of captions could not be tagged at once. They are tagged "
     "one by one.",
@@ -167,6 +167,8 @@ TEXTS = {
     "watchdog_withheld": "No image was finished although images wait. So captiond does not report "
     "to systemd that it works, and systemd restarts it.",
     "web_died": "A web process died, and is replaced. Its connections are lost; tasks are not.",
+    "web_hung": "A web process was silent for a minute, and is killed. `stopped` is true if "
+    "somebody had suspended it.",
     "webhook_broken": "A webhook failed because of a fault in captiond. captiond tries again.",
     "webhook_delivered": "A receiver has accepted a webhook.",
     "webhook_failed": "A receiver has not accepted a webhook. captiond tries again.",

@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from captiond.captioners.memory import raising_out_of_memory
-from captiond.config import Precision
 from captiond.errors import OutOfMemory
+from captiond.settings.config import Precision
 
 
 class CaseKind(StrEnum):

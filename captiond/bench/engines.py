@@ -15,8 +15,8 @@ from captiond.bench.floor import BatchWork
 from captiond.captioners.devices import pick_device
 from captiond.captioners.families import load_comparison
 from captiond.captioners.protocol import Captioner, Comparison, Placement, TokenRun
-from captiond.config import Settings
 from captiond.decoding.decode import Pixels, decode
+from captiond.settings.config import Settings
 from captiond.worker.tuned import measured
 
 

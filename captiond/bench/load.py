@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from captiond.bench.cases import Case, CaseKind
-from captiond.config import DataSettings, Settings
 from captiond.errors import StartupError
 from captiond.metrics import MODEL_BUSY, MODEL_IDLE
-from captiond.sources import ENV_PREFIX
+from captiond.settings.config import DataSettings, Settings
+from captiond.settings.sources import ENV_PREFIX
 
 T = TypeVar("T")
 START_SECONDS = 300.0  # a large model from a slow disk

@@ -11,7 +11,7 @@ from captiond.captioners.devices import DTYPES, has_fp8
 from captiond.captioners.fp8 import Fp8Linear, to_fp8
 from captiond.captioners.linear import Int8Linear, PackedLinear, quantize_rows
 from captiond.captioners.quantization import image_linears
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 Product = Callable[[], Tensor]
 Shapes = tuple[tuple[int, int, int], ...]

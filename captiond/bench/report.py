@@ -10,7 +10,7 @@ from captiond.bench.cases import Case, CaseKind, Sample, Samples
 from captiond.bench.floor import BatchWork, Rates, floor_seconds
 from captiond.bench.load import Load
 from captiond.captioners.arithmetic import Arithmetic
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 WIDTHS: dict[Precision, int] = {
     "fp32": 4,

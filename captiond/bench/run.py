@@ -28,9 +28,9 @@ from captiond.bench.rates import memory_cases, other_product_cases, product_case
 from captiond.bench.report import Figures, Suggested, figures, suggested
 from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.files import ModelFiles
-from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
-from captiond.machine import usable_cores
+from captiond.host.machine import usable_cores
+from captiond.settings.config import Precision, Settings
 from captiond.worker.threads import threads_of
 
 NEW_TOKENS = 19  # transformers' default limit is 20, including the first token

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from captiond.bulk.hosted_model import HostedModel, hosted_model
 from captiond.bulk.interim import InterimFiles, interim_folder
-from captiond.config import Settings
 from captiond.errors import ImageError
 from captiond.jobs import DEFAULT_OPTIONS, Options, Outcome, Refused, SpooledImage
 from captiond.messages import ModelInfo
 from captiond.references.addresses import ReferenceReader, is_object
-from captiond.upload_settings import UploadSettings
+from captiond.settings.config import Settings
+from captiond.settings.upload_settings import UploadSettings
 
 AHEAD_BATCHES = 6  # images in memory or in files: three are with the model process, three are read
 MOST_AHEAD = 1024

@@ -19,7 +19,6 @@ from types import ModuleType
 import structlog
 
 from captiond.backoff import backoff
-from captiond.config import Settings
 from captiond.deaths import BLAME_LIMIT, Death, blame
 from captiond.errors import ModelBroken, PoisonImage
 from captiond.jobs import DEFAULT_OPTIONS, Lane, Options, Outcome, Refused, SpooledImage
@@ -27,6 +26,7 @@ from captiond.messages import Begun, Finished, Go, Message, ModelInfo, Ready, Un
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import ModelStart
+from captiond.settings.config import Settings
 from captiond.supervisor.watch import TICK_SECONDS, Watch
 
 log = structlog.get_logger()

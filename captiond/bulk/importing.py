@@ -18,15 +18,24 @@ from typing import Any, TypeVar
 import structlog
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, bulk_captioner
-from captiond.config import Settings
-from captiond.errors import ImportCancelled, SettingsError
+from captiond.errors import (
+    ImportCancelled,
+    NoSpace,
+    SettingsError,
+    StorageFailed,
+    StoreDamaged,
+    StoreRefused,
+    StoreUncertain,
+)
 from captiond.jobs import Status
 from captiond.references.manifests import COLUMN, addresses
 from captiond.references.result_rows import result_fields
 from captiond.references.shard_files import ShardFiles
+from captiond.settings.config import Settings
 from captiond.store import shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
+from captiond.store.queued_shards import hold
 from captiond.store.shard_claims import EXTEND_SECONDS, ShardClaim
 from captiond.store.shards import ImportState
 
@@ -35,6 +44,8 @@ SHARDS_AT_ONCE = 2  # of each model: while one is finished, the next one is read
 LISTED_AT_ONCE = 20  # shards that are added in one transaction
 SHARDS_READ = 1000  # numbers of finished shards that are read at once
 POLL_SECONDS = 1.0  # while other processes list, or have the last shards
+# Errors of the database that end an import. While it is busy or away, the import waits.
+LASTING = (StoreRefused, StoreDamaged, StorageFailed, NoSpace)
 T = TypeVar("T")
 OnProgress = Callable[[ImportState], None]
 
@@ -55,7 +66,8 @@ class ImportRun:
         Raises:
             ImportCancelled: somebody has cancelled it.
         """
-        state = await shards.read_import(self.engine, self.state.id)
+        read = partial(shards.read_import, self.engine, self.state.id)
+        state = await until_stored(read, final=LASTING)
         self.on_progress(state)
         if state.status is Status.CANCELLED:
             raise ImportCancelled(f"{state.id} is cancelled")
@@ -71,11 +83,12 @@ async def run_import(run: ImportRun, settings: Settings) -> ImportState:
         StoreError: results cannot be stored.
         ImportCancelled: somebody has cancelled it.
     """
+    await take_place(run)
     try:
         with only_the_first():
             async with asyncio.TaskGroup() as group:
                 extending = group.create_task(keep_claims(run))
-                work = [group.create_task(list_shards(run))]
+                work = [group.create_task(list_patiently(run))]
                 for device in settings.model.devices:
                     work.append(group.create_task(caption_shards(run, settings, device)))
                 await asyncio.gather(*work)
@@ -94,12 +107,29 @@ async def queue_import(run: ImportRun) -> ImportState:
         StoreError: the shards cannot be stored.
         ImportCancelled: somebody has cancelled it.
     """
-    await asyncio.to_thread(run.files.mark_place, run.state.id)
+    await take_place(run)
     try:
-        await list_shards(run)
+        with only_the_first():
+            async with asyncio.TaskGroup() as group:
+                extending = group.create_task(keep_claims(run))
+                await list_patiently(run)
+                extending.cancel()
     finally:
         await shard_claims.release_shards(run.engine, run.state.id, run.owner)
     return await run.read()
+
+
+async def take_place(run: ImportRun) -> None:
+    """Mark the folder of the results, or check that it is the one that another command has marked.
+
+    On another host, a folder of the same name may be another one.
+
+    Raises:
+        StorageFailed: it is, or it cannot be written to.
+    """
+    files = run.files
+    take = files.check_place if run.state.shards else files.mark_place
+    await asyncio.to_thread(take, run.state.id)
 
 
 @contextlib.contextmanager
@@ -115,7 +145,10 @@ def only_the_first() -> Iterator[None]:
 
 
 async def keep_claims(run: ImportRun) -> None:
-    """Extend the claims of this process until cancelled."""
+    """Extend the claims of this process, and that of the listing, until cancelled.
+
+    The next addresses may take minutes: an interrupted listing is read again from its beginning.
+    """
     while True:
         await asyncio.sleep(EXTEND_SECONDS)
         await until_stored(partial(shard_claims.extend, run.engine, run.state.id, run.owner))
@@ -123,6 +156,14 @@ async def keep_claims(run: ImportRun) -> None:
 
 
 # ---------------------------------------------------------------- listing
+
+
+async def list_patiently(run: ImportRun) -> None:
+    """Do what `list_shards` does, from the beginning after each failure of the database.
+
+    If the answer to a commit was lost, only the database knows which shards are there.
+    """
+    await until_stored(partial(list_shards, run), final=LASTING)
 
 
 async def list_shards(run: ImportRun) -> None:
@@ -177,13 +218,18 @@ async def caption_shards(run: ImportRun, settings: Settings, device: str) -> Non
 
 async def caption_until_done(run: ImportRun, captioner: BulkCaptioner) -> None:
     while True:
-        claim = await to_its_end(shard_claims.claim_shard(run.engine, run.state.id, run.owner))
+        # A claim of which this process does not know would be extended with the others for ever.
+        claim = await until_stored(partial(claim_next, run), final=(*LASTING, StoreUncertain))
         if claim is not None:
             await caption_shard(run, captioner, claim)
         elif (state := await run.read()).listed and state.open_shards == 0:
             return
         else:
             await asyncio.sleep(POLL_SECONDS)
+
+
+async def claim_next(run: ImportRun) -> ShardClaim | None:
+    return await to_its_end(shard_claims.claim_shard(run.engine, run.state.id, run.owner))
 
 
 async def to_its_end(transaction: Awaitable[T]) -> T:
@@ -205,7 +251,12 @@ async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardCl
         {COLUMN: address, **result_fields(result.outcome, result.sha256)}
         for address, result in zip(claim.addresses, results, strict=True)
     ]
-    await asyncio.to_thread(run.files.write, claim.number, rows)
+    try:
+        await asyncio.to_thread(run.files.write, claim.number, rows)
+    except StorageFailed:
+        # A process that was suspended may have lost the claim. Who has it then removes its file.
+        if await hold(run.engine, [claim]):
+            raise
     failed = sum(row["error"] is not None for row in rows)
     captioned = len(rows) - failed
 

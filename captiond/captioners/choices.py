@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 LinearWay = Literal["onednn", "mkl"]
 AttentionWay = Literal["heads", "fused"]

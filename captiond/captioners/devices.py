@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from captiond.config import Precision, PrecisionSetting
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
+from captiond.settings.config import Precision, PrecisionSetting
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,

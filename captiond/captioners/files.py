@@ -9,8 +9,8 @@ from pathlib import Path
 import structlog
 
 from captiond.captioners.notes import add_notes, read_notes
-from captiond.config import Settings
 from captiond.errors import ModelBroken, ModelMissing
+from captiond.settings.config import Settings
 
 log = structlog.get_logger()
 EMBEDDED = {"captiond/scenes": Path(__file__).resolve().parent.parent / "embedded" / "scenes"}

@@ -14,7 +14,7 @@ from torch.nn.functional import gelu, linear
 
 from captiond.captioners import mkl
 from captiond.captioners.choices import LinearWay
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 Activation = Literal["none", "gelu"]
 Inputs = Literal["any", "normalized", "gelu"]  # which layer the inputs of a linear layer are from

@@ -16,7 +16,7 @@ from captiond.captioners.linear import (
     PlainLinear,
     linears,
 )
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 
 def image_linears(

@@ -16,8 +16,8 @@ from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner
 from captiond.decoding.decode import Pixels
 from captiond.errors import OutOfMemory
+from captiond.host.machine import available_bytes
 from captiond.jobs import Generation
-from captiond.machine import available_bytes
 
 # Returns the time that a batch of so many images takes, in seconds; raises OutOfMemory.
 Seconds = Callable[[int], float]

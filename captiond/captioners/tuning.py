@@ -22,7 +22,7 @@ from torch import Tensor
 from captiond.captioners.choices import ATTENTION, CROSS, LINEAR, ROWS, Choices, default_choices
 from captiond.captioners.protocol import Probe, Run
 from captiond.captioners.sizing import MOST_ON_CPU, TYPICAL_TOKENS, best_size
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 ROUNDS, LEAST_ROUNDS, RACE_SECONDS = 7, 3, 1.0  # a race stops after its rounds, or this time
 LIMIT_SECONDS = 8.0  # no race begins after this time; what is not measured has its default

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 import captiond
 from captiond.captioners.choices import Choices, default_choices
 from captiond.captioners.notes import add_notes, read_notes, remove_note
-from captiond.config import Precision
-from captiond.machine import processor
+from captiond.host.machine import processor
+from captiond.settings.config import Precision
 
 MOST_TRIES = 3  # starts that measure a busy machine; then the last result is kept
 log = structlog.get_logger()

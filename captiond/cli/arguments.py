@@ -8,9 +8,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from captiond.cli.described import described
-from captiond.config import Settings
 from captiond.errors import SettingsError
-from captiond.sources import Layer, checked, layers_of, sections
+from captiond.settings.config import Settings
+from captiond.settings.sources import Layer, checked, layers_of, sections
 
 Number = TypeVar("Number", int, float)
 USUAL_LIMIT, MOST_LISTED = 20, 10_000

@@ -25,10 +25,10 @@ from captiond.captioners.transformers import hide_progress_bars
 from captiond.cli.captioning.progress import ProgressLines, progress_bar
 from captiond.cli.exits import ending_at_once
 from captiond.cli.formats import json_text, print_line, settings_as_toml
-from captiond.config import Settings
 from captiond.errors import ModelMissing
 from captiond.logs import set_up_logs
-from captiond.sources import Origin
+from captiond.settings.config import Settings
+from captiond.settings.sources import Origin
 
 SECTIONS = (
     *("server", "model", "generation", "captions", "images"),

@@ -103,7 +103,7 @@ def right_lines(path: Path) -> Iterator[tuple[str, frozenset[str]]]:
 
 def lines_of(path: Path) -> list[str]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UnreadableExamples(f"{path}: cannot be read: {error}") from error
     # Names of files in JSON may contain other characters that `splitlines` takes for line ends.

@@ -9,7 +9,7 @@ from captiond.cli.arguments import Config, Data, Device, Model, Set, setting, se
 from captiond.cli.captioning.result_choices import SidecarKind, TextContent, XmpName
 from captiond.cli.exits import EXIT_FAILED, cleaning_up_on_interrupt
 from captiond.processes.collector import without_gc
-from captiond.sources import KEY_VARIABLE, URL_VARIABLE
+from captiond.settings.sources import KEY_VARIABLE, URL_VARIABLE
 
 MODEL_PANEL, RESULT_PANEL, BESIDE_PANEL = "Model and service", "Output", "Files beside the images"
 AGAIN_PANEL = "Images that have a result already"
@@ -48,8 +48,8 @@ def caption(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write the results to this file instead. Without --json, --jsonl or --csv, its "
-            "extension decides the format.",
+            help="Write the results to this file instead, - is standard output. Without --json, "
+            "--jsonl or --csv, its extension decides the format.",
             rich_help_panel=RESULT_PANEL,
         ),
     ] = None,

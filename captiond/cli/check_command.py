@@ -13,9 +13,9 @@ from captiond.captioners.families import family_of
 from captiond.captioners.files import check_weights, find_matcher, locate, locate_further
 from captiond.cli.stored_parts import stored_parts
 from captiond.cli.tune_command import summary
-from captiond.config import Settings
 from captiond.errors import CaptiondError, ModelMissing, SettingsError, StartupError
 from captiond.processes.box import missing_parts
+from captiond.settings.config import Settings
 from captiond.supervisor.listening import bound, resolved
 from captiond.supervisor.lock import is_locked
 from captiond.supervisor.neighbours import check_role

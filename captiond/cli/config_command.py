@@ -8,7 +8,7 @@ import typer
 
 from captiond.cli.arguments import Config, Data, Set, layers_from
 from captiond.errors import SettingsError
-from captiond.sources import checked, origins
+from captiond.settings.sources import checked, origins
 
 config_app = typer.Typer(no_args_is_help=True, help="Show the settings, or write a settings file.")
 PACKAGE = Path(__file__).resolve().parent.parent

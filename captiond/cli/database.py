@@ -4,8 +4,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from captiond.config import Settings
 from captiond.errors import StartupError
+from captiond.settings.config import Settings
 from captiond.store.engine import Engine, make_engine
 from captiond.store.migrate import check_revision, prepare_database
 from captiond.supervisor.datafolder import create_privately, make_folders

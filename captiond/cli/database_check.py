@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from captiond.cli.database import opened
-from captiond.config import Settings
 from captiond.errors import AlreadyRunning
+from captiond.settings.config import Settings
 from captiond.spool import is_object, open_spool
 from captiond.store import consistency
 from captiond.store.engine import Engine

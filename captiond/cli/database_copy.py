@@ -7,9 +7,9 @@ from pathlib import Path
 
 from captiond.cli.database import check_is_there
 from captiond.cli.database_check import missing_files
-from captiond.config import Settings
 from captiond.databaseurl import DatabaseAddress, sqlite_file
 from captiond.errors import CopyFailed
+from captiond.settings.config import Settings
 from captiond.store.engine import make_engine
 from captiond.store.moving import Progress, copy_database
 from captiond.supervisor.datafolder import create_privately

@@ -9,9 +9,9 @@ import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
 from captiond.cli.exits import cleaning_up_on_interrupt
-from captiond.config import Settings
 from captiond.databaseurl import check_database_url
 from captiond.errors import BackupFailed, SettingsError
+from captiond.settings.config import Settings
 
 db_app = typer.Typer(no_args_is_help=True, help="Back up, copy, check and upgrade the database.")
 EXIT_PROBLEMS = 1

@@ -11,7 +11,7 @@ import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
 from captiond.cli.streams import writing_to
-from captiond.config import Settings
+from captiond.settings.config import Settings
 
 RESULTS_AT_ONCE = 500
 
@@ -25,8 +25,8 @@ def export(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write the results to this file. Without --json, --jsonl or --csv, its extension "
-            "decides the format.",
+            help="Write the results to this file, - is standard output. Without --json, --jsonl or "
+            "--csv, its extension decides the format.",
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Write one JSON array.")] = False,
@@ -55,14 +55,13 @@ def format_of(asked: list[Any], output: Path | None) -> Any:
     """Return the format that a flag names, or else the extension of the file.
 
     Raises:
-        SettingsError: several are named.
+        SettingsError: several are named, or the extension is that of another format.
     """
-    from captiond.cli.formats import Format, pick_format
+    from captiond.cli.formats import Format, format_by_name, pick_format
 
-    by_name = {".json": Format.JSON, ".csv": Format.CSV}
-    if not asked:
-        return by_name.get(output.suffix.lower() if output else "", Format.JSONL)
-    return pick_format(asked)
+    if asked:
+        return pick_format(asked)
+    return format_by_name(output) if output else Format.JSONL
 
 
 async def write_results(settings: Settings, name: str, chosen: Any, output: Path | None) -> None:
@@ -88,7 +87,9 @@ async def write_results(settings: Settings, name: str, chosen: Any, output: Path
 @contextmanager
 def opened_output(output: Path | None) -> Iterator[TextIO]:
     """Yield the file to write, which is emptied, or standard output if there is none."""
-    if output is None:
+    from captiond.cli.formats import STANDARD_OUTPUT
+
+    if output in {None, STANDARD_OUTPUT}:
         yield sys.stdout
         return
     with writing_to(output), output.open("w", encoding="utf-8", newline="") as file:

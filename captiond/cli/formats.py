@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TextIO
 
-from captiond.csvrows import csv_header, csv_row
 from captiond.errors import SettingsError
-from captiond.sources import Origin
+from captiond.notation.csvrows import csv_header, csv_row
+from captiond.settings.sources import Origin
 
 Show = Callable[[Mapping[str, Any]], None]
 BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 BYTE_ORDER_MARK = "\ufeff"
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+STANDARD_OUTPUT = Path("-")
 
 
 class Format(StrEnum):
@@ -27,6 +31,14 @@ class Format(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+
+
+EXTENSIONS = {".json": Format.JSON, ".csv": Format.CSV}
+# A program that opens such a file expects another format than JSON lines.
+OTHER_EXTENSIONS = {
+    *(".xlsx", ".xls", ".ods", ".tsv", ".tab", ".parquet", ".xml", ".html", ".htm", ".md"),
+    *(".yaml", ".yml", ".toml", ".sqlite", ".db", ".zip", ".gz", ".zst", ".bz2", ".xz"),
+}
 
 
 def pick_format(asked: Sequence[Format]) -> Format:
@@ -40,6 +52,21 @@ def pick_format(asked: Sequence[Format]) -> Format:
     if asked:
         return asked[0]
     return Format.PEOPLE if sys.stdout.isatty() else Format.JSONL
+
+
+def format_by_name(path: Path) -> Format:
+    """Return the format of an output file by its extension. Without one, it is JSON lines.
+
+    Raises:
+        SettingsError: it is an extension of another format.
+    """
+    extension = path.suffix.lower()
+    if extension in OTHER_EXTENSIONS:
+        raise SettingsError(
+            f"command line: {path}: {extension} is no format of captiond; name a file with .csv, "
+            ".json or .jsonl, or choose one of --csv, --json, --jsonl"
+        )
+    return EXTENSIONS.get(extension, Format.JSONL)
 
 
 @contextmanager

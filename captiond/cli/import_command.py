@@ -7,7 +7,6 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,10 +15,10 @@ from captiond.callbacks import BadUrl, check_callback_url
 from captiond.cli.arguments import Config, Data, Device, Model, Set, between, setting, settings_from
 from captiond.cli.bulk_arguments import OUTPUT_HELP, Sources, column_option, form_option
 from captiond.cli.exits import EXIT_FAILED, cancelling_on_interrupt, print_error
-from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.jobs import Status
 from captiond.references.manifests import COLUMN
+from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
     from captiond.store.shards import ImportState, NewImport
@@ -84,19 +83,20 @@ def import_images(
     - captiond import s3://bucket/photos --output s3://bucket/captions --format parquet
     - captiond import /photos --output captions --queue
     """
-    from captiond.references.addresses import is_object
+    from captiond.references.addresses import absolute_place
     from captiond.store.shards import NewImport
 
     flags: dict[str, dict[str, Any]] = {
         "model": {"name": model, "device": device, "precision": precision}
     }
     settings = settings_from(config, flags, data=data, assignments=assignments)
+    check_output(output)
     check_callback(callback_url, settings, queue=queue)
     new = NewImport(
         f"import_{int(time.time())}_{secrets.token_hex(8)}",
-        tuple(source if is_object(source) else str(Path(source).absolute()) for source in sources),
+        tuple(map(absolute_place, sources)),
         column,
-        output.rstrip("/") if is_object(output) else str(Path(output).absolute()),
+        absolute_place(output),
         form,
         shard_images,
         time.time(),
@@ -115,6 +115,19 @@ def import_images(
     typer.echo(summary(state))
     if state.failed or state.status is not Status.COMPLETED:
         raise typer.Exit(EXIT_FAILED)
+
+
+def check_output(output: str) -> None:
+    """Return if the database can store the name of this place.
+
+    Raises:
+        SettingsError: It cannot.
+    """
+    try:
+        output.encode()
+    except UnicodeEncodeError:
+        shown = output.encode(errors="backslashreplace").decode()
+        raise SettingsError(f"command line: --output: {shown}: must be UTF-8") from None
 
 
 def check_callback(url: str | None, settings: Settings, *, queue: bool) -> None:
@@ -144,7 +157,7 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
     from captiond.cli.database import created, has_database, opened
     from captiond.logs import set_up_logs
     from captiond.references.shard_files import ShardFiles
-    from captiond.store.shards import join_import
+    from captiond.store.shards import join_import, other_output
 
     set_up_logs(settings.logs, process="import")
     files = ShardFiles(new.output, new.form)
@@ -153,6 +166,11 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
         await created(settings)
         os.umask(umask)  # results are for others as well; the data folder is not
     async with opened(settings) as engine:
+        marked_by = await asyncio.to_thread(files.marked_by)
+        if marked_by is not None and (name := await other_output(engine, marked_by, new.output)):
+            raise SettingsError(
+                f"{new.output}: the folder of {marked_by} under another name: {name}"
+            )
         state = await join_import(engine, new)
         if state.status.terminal:
             return state

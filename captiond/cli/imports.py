@@ -2,8 +2,8 @@
 
 from contextlib import AbstractContextManager, nullcontext
 
-from captiond.config import Settings
 from captiond.left_out import left_out
+from captiond.settings.config import Settings
 from captiond.tagging.embedded import EMBEDDED
 
 

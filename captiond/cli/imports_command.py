@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from captiond.cli.arguments import USUAL_LIMIT, Config, Data, Set, limit_option, settings_from
-from captiond.config import Settings
 from captiond.errors import ImportNotFound
+from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
     from captiond.web.import_schemas import ImportItem

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, between, settings_from
-from captiond.client_settings import (
+from captiond.errors import SettingsError
+from captiond.keys import DEFAULT_SCOPES, Key, Limits, Scope, digest_of, new_secret
+from captiond.settings.client_settings import (
     LEAST_SHARE,
     LEAST_WEIGHT,
     MAX_NAME,
@@ -19,9 +21,7 @@ from captiond.client_settings import (
     NAME,
     check_body_bytes,
 )
-from captiond.config import Settings
-from captiond.errors import SettingsError
-from captiond.keys import DEFAULT_SCOPES, Key, Limits, Scope, digest_of, new_secret
+from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
     from captiond.cli.key_views import ListedKey
@@ -198,7 +198,7 @@ async def all_keys(settings: Settings) -> list["ListedKey"]:
     """
     from captiond.cli.database import has_database, opened
     from captiond.cli.key_views import ListedKey
-    from captiond.keyfiles import key_files, named, read_keys
+    from captiond.settings.keyfiles import key_files, named, read_keys
     from captiond.store.credentials import stored_keys
 
     keys = [ListedKey(key, "settings") for key in named(settings.keys.named)]

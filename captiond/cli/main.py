@@ -129,8 +129,8 @@ def serve(
 ) -> None:
     """Serve captions and tags over HTTP until Ctrl-C or SIGTERM.
 
-    The first signal lets the images in progress finish. A second one stops at once. Accepted tasks
-    continue at the next start in both cases.
+    The first signal lets the images in progress finish. A second one, at least a second later,
+    stops at once. Accepted tasks continue at the next start in both cases.
     """
     with without_gc():
         from captiond.cli.serve_command import serve_forever

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from captiond.cli.arguments import Config, Data, Set, settings_from
-from captiond.config import Settings
 from captiond.errors import ModelMissing
+from captiond.settings.config import Settings
 
 
 def pull(

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,12 +15,13 @@ import structlog
 import captiond
 from captiond.authority import local_url
 from captiond.cli.serve_lines import ready_announcer, say_stopped
-from captiond.config import Settings
 from captiond.errors import StartupError
-from captiond.foreign_variables import without_effect
+from captiond.host.systemd import Notifier
 from captiond.logs import set_up_logs
 from captiond.messages import ModelInfo
 from captiond.recording import Recorder
+from captiond.settings.config import Settings
+from captiond.settings.foreign_variables import without_effect
 from captiond.spool import open_objects
 from captiond.store import leases
 from captiond.store.engine import make_engine
@@ -40,15 +42,16 @@ from captiond.supervisor.lock import locked
 from captiond.supervisor.neighbours import check_neighbours, check_role
 from captiond.supervisor.payloads import Payloads
 from captiond.supervisor.prefixowner import check_prefix
+from captiond.supervisor.retention import longest_kept
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.supervisor import Supervisor
-from captiond.systemd import Notifier
 from captiond.tracing import start_tracing
 from captiond.web.import_schemas import import_item
 from captiond.web.schemas import task_status
 
 log = structlog.get_logger()
 RELOAD_SECONDS = 1.0
+SAME_CAUSE_SECONDS = 1.0  # between signals that have the same cause
 
 
 def serve_forever(settings: Settings, *, reload: bool) -> None:
@@ -125,7 +128,7 @@ async def serve_until(
     """Run the supervisor until `stop` is set, which a change of the code does with `reload`."""
     engine = make_engine(settings.database_address)
     await prepare_database(engine)
-    recorder, clock = Recorder(), SteadyClock(engine)
+    recorder, clock = Recorder(), SteadyClock(engine, longest=longest_kept(settings))
     traces = start_tracing("supervisor", os.environ)
     payloads = Payloads(engine, task_status, import_item)
     courier = Courier(settings, engine, payloads, clock, recorder, traces)
@@ -170,16 +173,27 @@ def on_signal(
         signal.signal(number, after)
 
 
-def make_stopper(stop: asyncio.Event) -> Callable[[], None]:
-    """Return a signal handler. The first signal begins the drain; the second one ends it at once.
+def make_stopper(
+    stop: asyncio.Event,
+    *,
+    end: Callable[[], None] = lambda: os.kill(os.getpid(), signal.SIGKILL),
+    now: Callable[[], float] = time.monotonic,
+) -> Callable[[], None]:
+    """Return a signal handler. The first signal begins the drain; a later one ends it at once.
 
-    Nothing that was accepted is lost by that, and the children die with the supervisor.
+    Nothing that was accepted is lost by that, and the children die with the supervisor. Signals
+    that follow the first one immediately have its cause: a Ctrl-C reaches a process from the
+    terminal and from the program that has started it, and timeout(1) sends its signal twice.
     """
+    begun: float | None = None
 
     def on_signal() -> None:
-        if stop.is_set():
-            os.kill(os.getpid(), signal.SIGKILL)
-        stop.set()
+        nonlocal begun
+        if begun is None:
+            begun = now()
+            stop.set()
+        elif now() - begun >= SAME_CAUSE_SECONDS:
+            end()
 
     return on_signal
 

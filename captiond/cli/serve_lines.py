@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 
 from captiond.cli.exits import print_error
-from captiond.config import LogSettings
 from captiond.messages import ModelInfo
+from captiond.settings.config import LogSettings
 
 
 def lines_for_people(logs: LogSettings) -> bool:

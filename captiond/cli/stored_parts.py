@@ -5,10 +5,10 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from captiond.config import Settings
 from captiond.databaseurl import DatabaseAddress
 from captiond.errors import StartupError
-from captiond.keyfiles import key_files, read_keys
+from captiond.settings.config import Settings
+from captiond.settings.keyfiles import key_files, read_keys
 from captiond.store.engine import make_engine
 from captiond.store.migrate import check_revision, check_undamaged, is_older, revision
 from captiond.supervisor.datafolder import check_files, check_rights, is_read_only, no_folder

@@ -8,10 +8,10 @@ from itertools import islice
 from pathlib import Path
 
 from captiond.cli.imports import only_what_tags_need
-from captiond.config import Settings
 from captiond.errors import CaptiondError
 from captiond.logs import set_up_logs
 from captiond.processes.collector import without_gc
+from captiond.settings.config import Settings
 
 BATCH = 64  # captions
 STANDARD_INPUT = Path("-")
@@ -60,7 +60,7 @@ def lines(path: Path) -> Iterator[str]:
     """
     source: Path | int = 0 if path == STANDARD_INPUT else path
     try:
-        with open(source, encoding="utf-8", errors="replace", closefd=source != 0) as file:
+        with open(source, encoding="utf-8-sig", errors="replace", closefd=source != 0) as file:
             for line in file:
                 yield line.rstrip("\n")
     except OSError as error:

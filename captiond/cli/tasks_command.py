@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from captiond.cli.arguments import USUAL_LIMIT, Config, Data, Set, limit_option, settings_from
-from captiond.config import Settings
 from captiond.errors import TaskNotFound
 from captiond.jobs import Status
+from captiond.settings.config import Settings
 
 tasks_app = typer.Typer(
     no_args_is_help=True,

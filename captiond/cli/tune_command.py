@@ -9,8 +9,8 @@ from captiond.captioners.tuning import Timing
 from captiond.captioners.tuning_record import TuningRecord
 from captiond.cli.captioning.progress import ProgressLines
 from captiond.cli.exits import cleaning_up_on_interrupt
-from captiond.config import Settings
 from captiond.logs import set_up_logs
+from captiond.settings.config import Settings
 from captiond.worker.tuned import measured_for_service
 
 BUSY = (

@@ -29,6 +29,8 @@ Clock = Callable[[], float]
 
 TASKS = "/async-batch-caption"
 LONGEST_WAIT = 60.0  # seconds; the service does not wait longer for one call
+# What msgspec raises for a text that is no JSON, is no UTF-8, or is nested too deeply.
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 FIRST_POLL, LONGEST_POLL = 0.2, 5.0  # seconds between two calls to a service that does not wait
 
 
@@ -225,7 +227,7 @@ def json_object(text: bytes | str) -> dict[str, Any]:
     """
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise AnswerNotUnderstood(
             f"the answer is not from captiond: {error}; is the URL right?"
         ) from None
@@ -235,10 +237,10 @@ def refusal(reply: Reply) -> RequestRefused:
     """Return the error that an answer stands for. It may come from a proxy, in any form."""
     try:
         fields = msgspec.json.decode(reply.body, type=dict[str, Any])
-    except msgspec.DecodeError:
+    except NOT_JSON:
         fields = {}
     detail = fields.get("detail")
-    problems = tuple(detail) if isinstance(detail, list) else ()
+    problems = problems_in(detail)
     if problems:
         detail = "; ".join(problem_text(problem) for problem in problems)
     return RequestRefused(
@@ -251,14 +253,25 @@ def refusal(reply: Reply) -> RequestRefused:
     )
 
 
+def problems_in(detail: object) -> tuple[Mapping[str, Any], ...]:
+    """Return the problems of a request, none if `detail` has not the form that captiond sends."""
+    if not isinstance(detail, list) or not all(isinstance(each, dict) for each in detail):
+        return ()
+    return tuple(detail)
+
+
 def problem_text(problem: Mapping[str, Any]) -> str:
     """Return one problem of a request as text: the name of the field, and what is wrong."""
-    return f"{'.'.join(map(str, problem.get('loc', ())[1:]))}: {problem.get('msg')}"
+    place = problem.get("loc")
+    names = place[1:] if isinstance(place, list) else []
+    return f"{'.'.join(map(str, names))}: {problem.get('msg')}"
 
 
 def seconds(header: str | None) -> float | None:
     """Return the value of Retry-After. captiond sends seconds; a date is taken for no value."""
-    return float(header) if header is not None and header.isdigit() else None
+    if header is None or not (header.isascii() and header.isdigit()):
+        return None
+    return float(header)
 
 
 def understood(read: Callable[[dict[str, Any]], T], body: dict[str, Any]) -> T:

@@ -1,5 +1,6 @@
 """What both clients ask of httpx2: the arguments of a request, and the meaning of its errors."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from captiond.client.failures import AnswerNotUnderstood, ServiceUnreachable
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT = 300.0  # seconds
 CONNECT_SECONDS = 10.0
+LOOPBACK = re.compile(r"localhost\.?|127\.[\d.]+|::1", re.IGNORECASE)
+WITHOUT_PROXY = {"all://": None, "http://": None, "https://": None}
 QUIET_SECONDS = 60.0  # the service sends something to those who read events every 15 seconds
 
 
@@ -34,6 +37,8 @@ def base_arguments(url: str, key: str | None, timeout: float) -> dict[str, Any]:
         "base_url": base_url,
         "headers": headers,
         "timeout": httpx2.Timeout(timeout, connect=CONNECT_SECONDS),
+        # A proxy of the environment would call its own loopback address, not that of this machine.
+        "mounts": WITHOUT_PROXY if LOOPBACK.fullmatch(base_url.host) else {},
     }
 
 

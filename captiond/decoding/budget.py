@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from captiond.bytebudget import ByteBudget
 from captiond.errors import TooMuchMemory
-from captiond.machine import total_bytes
+from captiond.host.machine import total_bytes
+from captiond.queues.bytebudget import ByteBudget
 
 MIB, GIB = 1 << 20, 1 << 30
 SHARE = 4  # of the memory: a quarter

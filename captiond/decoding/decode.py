@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
-from captiond.config import ImageSettings
 from captiond.decoding import bmpruns
 from captiond.decoding.colours import (
     Source,
@@ -33,7 +32,7 @@ from captiond.decoding.files.gif import plain_gif
 from captiond.decoding.files.jpeg import plain_jpeg
 from captiond.decoding.files.jpeg2000 import plain_jpeg2000
 from captiond.decoding.files.jxl import plain_jxl
-from captiond.decoding.files.plain import Canvas, PlainFile
+from captiond.decoding.files.plain import UPRIGHT, Canvas, PlainFile
 from captiond.decoding.files.png import plain_png
 from captiond.decoding.files.tiff import plain_tiff
 from captiond.decoding.files.webp import plain_webp
@@ -46,6 +45,7 @@ from captiond.decoding.parts import (
 )
 from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
 from captiond.imagetypes import HEAD_BYTES, check_type
+from captiond.settings.config import ImageSettings
 
 READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's name of the format
     "jpeg": ("JPEG", plain_jpeg),
@@ -63,6 +63,7 @@ ROW_SECONDS, ROW_BYTES = 5e-8, 16  # in Pillow, for each row
 WEIGHT_BYTES = 32  # Pillow's weights of a resize, for each pixel of a side
 PART_BYTES = 48 * PART_PIXELS  # copies of a part while it is converted
 SILENT = {"JXL"}  # formats whose library says nothing that helps a client
+DAMAGED = "the image is truncated or damaged"
 ROWS = 8  # of a block of a JPEG
 CORNER, FILLER = 4, {127, 128}  # pixels of a side, and the values of what is filled in
 Pixels = npt.NDArray[np.uint8]
@@ -148,8 +149,8 @@ def decode(
     except UnidentifiedImageError as error:
         raise CorruptImage("the image's header cannot be read") from error
     except Exception as error:  # Pillow raises whatever the damage of a file leads to
-        said = "" if format_ in SILENT else f": {error}"
-        raise CorruptImage(f"the image is truncated or damaged{said}") from error
+        said = "" if format_ in SILENT else str(error)
+        raise CorruptImage(": ".join(filter(None, (DAMAGED, said)))) from error
 
 
 def as_wanted(plain: PlainFile, settings: ImageSettings) -> PlainFile:
@@ -229,7 +230,7 @@ def loaded_pixels(
 ) -> tuple[Pixels, tuple[int, int]]:
     """Return the pixels of a loaded image, and its upright size before any reduction."""
     if exif := image.info.get("exif"):  # how an AVIF is turned; all other EXIF data are removed
-        plain = replace(plain, orientation=exif_orientation(exif))
+        plain = replace(plain, orientation=exif_orientation(exif) or UPRIGHT)
     profile = image.info.get("icc_profile") or b""
     if profile and not plain.profile and settings.color == "convert":
         plain = replace(plain, profile=profile)

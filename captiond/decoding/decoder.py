@@ -8,7 +8,6 @@ import warnings
 from dataclasses import dataclass
 from io import BytesIO
 
-from captiond.config import Settings
 from captiond.decoding.budget import ALLOWANCE, standing_bytes
 from captiond.decoding.childoutput import PrintedOutput
 from captiond.decoding.decode import decode, set_up_pillow
@@ -22,6 +21,7 @@ from captiond.messages import Decode, Decoded, Proceed
 from captiond.processes.box import enter_box
 from captiond.processes.channel import BlockingChannel, ChannelClosed
 from captiond.processes.start import Start
+from captiond.settings.config import Settings
 from captiond.spool import FolderSpool
 
 STANDARD_OUTPUT, STANDARD_ERROR = 1, 2

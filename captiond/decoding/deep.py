@@ -12,7 +12,7 @@ from PIL import Image
 
 from captiond.decoding.files.sample_layout import Photometric, SampleFormat, SampleLayout
 from captiond.decoding.parts import Box
-from captiond.decoding.scales import Floats, Scale, range_of, scale_of
+from captiond.decoding.scales import Floats, Scale, range_of, scale_of, white_of_integers
 from captiond.decoding.unpacking import Samples, kind_of, samples_of
 
 CHUNK_SAMPLES = 1 << 18  # that are converted at a time
@@ -57,7 +57,8 @@ class DeepImage:
         self.size = self.width, self.height = layout.width, layout.height
         self.mode = MODES.get(layout.photometric, "L")
         self._samples, self._layout = samples, layout
-        self._alpha = layout.alpha and not self._is_clear()
+        self._opaque = self._greatest_opacity() if layout.alpha else 0.0
+        self._alpha = self._opaque > 0
         self._low, self._factor = self._scale()
 
     def crop(self, box: Box) -> Image.Image:
@@ -104,14 +105,24 @@ class DeepImage:
 
     def _opacity(self, samples: Samples) -> Floats:
         layout = self._layout
-        most = 1.0 if layout.format is SampleFormat.FLOAT else (1 << layout.bits) - 1.0
         raw = samples[..., layout.colours : layout.colours + 1].astype(np.float32)
-        opacity: Floats = np.nan_to_num(raw / np.float32(most), nan=1.0).clip(0, 1)
+        opacity: Floats = np.nan_to_num(raw / np.float32(self._opaque), nan=1.0).clip(0, 1)
         return opacity
 
-    def _is_clear(self) -> bool:
-        """Return whether no pixel has any opacity. Then the sample means something else."""
-        return not self._samples[..., self._layout.colours].any()
+    def _greatest_opacity(self) -> float:
+        """Return the value of an opaque pixel, or 0 if no pixel has any opacity.
+
+        The sample means something else then. Few bits may be stored in many, as those of colours.
+        """
+        layout = self._layout
+        opacity = self._samples[..., layout.colours]
+        if not opacity.any():
+            return 0.0
+        if layout.format is SampleFormat.FLOAT:
+            return 1.0
+        if layout.format is SampleFormat.SIGNED:
+            return (1 << layout.bits) - 1.0
+        return white_of_integers(float(opacity.max()), layout)
 
     def _scale(self) -> Scale:
         """Return the value that becomes black, and the factor that scales values to 0…255."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from captiond.decoding.estimate import estimated_cost
 from captiond.decoding.slots import Slots
 from captiond.jobs import Lane, Refused
-from captiond.lanes import ForWork, Lanes
 from captiond.messages import Decoded, Work
+from captiond.queues.lanes import ForWork, Lanes
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from captiond.backoff import backoff
-from captiond.config import Settings
 from captiond.deaths import BLAME_LIMIT, Death, blame
 from captiond.decoding.budget import MemoryBudget, budget_bytes, standing_bytes
 from captiond.decoding.childoutput import DecoderLog, PrintedOutput
@@ -26,12 +25,13 @@ from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
 from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
 from captiond.errors import ImageTooSlow, PoisonImage
+from captiond.host.machine import usable_cores
 from captiond.jobs import Refused
-from captiond.machine import usable_cores
 from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
 from captiond.processes.children import ChildProcess
+from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

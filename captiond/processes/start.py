@@ -17,10 +17,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from types import ModuleType
 
-from captiond.config import Settings
 from captiond.logs import set_up_logs
 from captiond.messages import Message
 from captiond.processes.collector import without_gc
+from captiond.settings.config import Settings
 from captiond.usage import UsageBoard
 
 PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -14,11 +14,11 @@ import ray
 from ray.data.block import BlockAccessor
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult, bulk_captioner
-from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.references.result_rows import FIELDS, result_fields
 from captiond.references.result_tables import result_columns
-from captiond.sources import load_settings
+from captiond.settings.config import Settings
+from captiond.settings.sources import load_settings
 
 SettingsLike = Settings | Mapping[str, Mapping[str, Any]] | None
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from ray.data import Datasource, ReadTask
 from ray.data.block import BlockMetadata
 
+from captiond.references.addresses import absolute_place
 from captiond.references.manifests import COLUMN, addresses
 from captiond.references.result_tables import valid_text
 
@@ -22,8 +23,10 @@ class AddressSource(Datasource):
     """
 
     def __init__(self, sources: Sequence[str], column: str) -> None:
+        """Raises SettingsError: a source is a URL that is not read."""
         super().__init__()
-        self._sources, self._column = sources, column
+        # A worker of a cluster has a working folder of its own.
+        self._sources, self._column = [*map(absolute_place, sources)], column
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Return None: the number of images is known only at the end of the listing."""

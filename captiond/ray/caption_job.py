@@ -9,7 +9,6 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import ray
@@ -17,13 +16,13 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.data.checkpoint import CheckpointConfig
 from ray.exceptions import RayError
 
-from captiond.config import Settings
 from captiond.errors import ModelBroken, SettingsError
 from captiond.ray.actors import RayCaptioner, checked_settings
 from captiond.ray.address_source import AddressSource
 from captiond.ray.jsonl_sink import JsonlSink
-from captiond.references.addresses import is_object
+from captiond.references.addresses import absolute_place
 from captiond.references.manifests import COLUMN
+from captiond.settings.config import Settings
 
 CHECKPOINT = "_checkpoint"  # readers of a folder of Parquet files skip names with an underscore
 # Of addresses in a task for an actor, some 700 of them. An actor that dies repeats its tasks.
@@ -88,7 +87,7 @@ def captioned(job: CaptionJob, settings: Settings) -> Dataset:
     pool = actor_pool(job, ray.nodes())
     context = DataContext.get_current()
     context.target_max_block_size = BLOCK_BYTES
-    output = absolute_output(job.output)
+    output = absolute_place(job.output)
     context.checkpoint_config = CheckpointConfig(
         id_column=COLUMN,
         checkpoint_path=f"{output}/{CHECKPOINT}",
@@ -112,18 +111,13 @@ def captioned(job: CaptionJob, settings: Settings) -> Dataset:
 
 def write(results: Dataset, job: CaptionJob) -> None:
     """Write the results as they come."""
-    output = absolute_output(job.output)
+    output = absolute_place(job.output)
     small = {"num_cpus": SMALL_TASK}
     if job.form == "jsonl":
         sink = JsonlSink(output, min_rows_per_file=job.rows)
         results.write_datasink(sink, ray_remote_args=small)
     else:
         results.write_parquet(output, min_rows_per_file=job.rows, ray_remote_args=small)
-
-
-def absolute_output(output: str) -> str:
-    """Return the folder of the results as any process of a cluster can name it."""
-    return output.rstrip("/") if is_object(output) else str(Path(output).absolute())
 
 
 def actor_pool(job: CaptionJob, nodes: Sequence[dict[str, object]]) -> ActorPool:

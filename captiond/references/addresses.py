@@ -21,8 +21,8 @@ from captiond.errors import (
     ReferenceUnreadable,
     SettingsError,
 )
-from captiond.sizes import shown_size
-from captiond.spool.bucket_errors import reason_of
+from captiond.notation.sizes import shown_size
+from captiond.spool.bucket_errors import reason_of, response_of
 from captiond.spool.bucket_retries import RETRIES
 
 if TYPE_CHECKING:
@@ -53,6 +53,21 @@ def local_path(address: str) -> Path:
     return Path(unquote(urlsplit(address).path))
 
 
+def absolute_place(place: str) -> str:
+    """Return a source or a folder of results by the one name that it has from any folder.
+
+    Raises:
+        SettingsError: it is a URL that is not read.
+    """
+    if is_object(place):
+        return place.rstrip("/")
+    try:
+        path = local_path(place).absolute()
+    except (ReferenceUnreadable, ValueError) as error:
+        raise SettingsError(f"{place}: {error}") from error
+    return os.path.realpath(path) if ".." in path.parts else str(path)
+
+
 def split_object(address: str) -> tuple[str, str]:
     """Return the URL of the bucket of an address, and the key in it. A key is never decoded."""
     scheme, _, rest = address.partition("://")
@@ -65,7 +80,8 @@ def bucket_store(bucket: str) -> "ObjectStore":
     """Return the store of a bucket by its URL. All who read from it share its connections.
 
     Raises:
-        SettingsError: the library is missing, or its variables in the environment are wrong.
+        SettingsError: the library is missing, the URL is none of a bucket, or the variables of the
+            storage in the environment are wrong.
     """
     if find_spec("obstore") is None:
         raise SettingsError(NO_OBSTORE)
@@ -77,8 +93,8 @@ def bucket_store(bucket: str) -> "ObjectStore":
     }
     try:
         return from_url(bucket, client_options=options, retry_config=RETRIES)
-    except BaseError as error:
-        raise SettingsError(f"{bucket}: {error}") from error
+    except (BaseError, ValueError) as error:
+        raise SettingsError(f"{bucket}: {response_of(error)}") from error
 
 
 class ReferenceReader:
@@ -95,8 +111,8 @@ class ReferenceReader:
             ReferenceUnavailable: it cannot be read now.
             FileTooLarge: there is more than may be read. Then nothing is read.
         """
-        path = local_path(address)
         try:
+            path = local_path(address)
             # A pipe that nobody writes to would block for ever.
             descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
@@ -109,7 +125,7 @@ class ReferenceReader:
             raise ReferenceUnreadable(error.strerror or str(error)) from error
         except OSError as error:
             raise ReferenceUnavailable(error.strerror or str(error)) from error
-        except ValueError as error:  # a null byte
+        except ValueError as error:  # such as a null byte
             raise ReferenceUnreadable(str(error)) from error
 
     async def read_object(self, address: str) -> bytes:
@@ -127,7 +143,7 @@ class ReferenceReader:
             raise ReferenceUnreadable(reason_of(error)) from error
         except (BaseError, OSError) as error:
             raise ReferenceUnavailable(reason_of(error)) from error
-        except SettingsError as error:
+        except (SettingsError, ValueError) as error:  # obstore refuses keys such as a//b
             raise ReferenceUnreadable(str(error)) from error
 
     def check(self, size: int) -> None:

@@ -3,19 +3,21 @@
 A source is one of these, on this machine or in object storage:
 
 - a folder, or a prefix such as `s3://bucket/photos`: all images in it, by the extensions of their
-  names, but no hidden files
+  names, but nothing that is hidden, and nothing in folders of a system
 - a manifest: a `.parquet`, `.csv` or `.jsonl` file with a column of addresses, or a `.txt` file
   with an address on each line
 - one image
 
 A source is read while its images are captioned, so that its length does not matter. Paths in a
-manifest are relative to its folder.
+manifest are relative to its folder, which may be one of object storage.
 """
 
 import csv
+import errno
 import io
 import json
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -32,7 +34,7 @@ from captiond.references.addresses import (
     local_path,
     split_object,
 )
-from captiond.spool.bucket_errors import reason_of
+from captiond.spool.bucket_errors import reason_of, response_of
 
 COLUMN = "uri"
 LISTED_AT_ONCE = 1000  # objects: as many as a page of S3 has
@@ -51,19 +53,38 @@ def addresses(source: str, column: str = COLUMN) -> Iterator[str]:
     reader = READERS.get(PurePosixPath(source).suffix.lower())
     try:
         if reader is not None:
-            folder = "" if is_object(source) else str(local_path(source).absolute().parent)
+            folder = folder_of(source)
             yield from (absolute(each, folder) for each in reader(source, column) if each)
         elif is_object(source):
             yield from objects(source)
         else:
             yield from files(local_path(source))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SettingsError(f"{source}: {getattr(error, 'strerror', None) or error}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise SettingsError(problem_with(source, error)) from error
+
+
+def problem_with(source: str, error: Exception) -> str:
+    """Return why a source cannot be read. A folder within it is named."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or source}: {error.strerror}"
+    return f"{source}: {response_of(error)}"
+
+
+def folder_of(source: str) -> str:
+    """Return the folder of a manifest."""
+    if is_object(source):
+        return source.rpartition("/")[0]
+    return str(local_path(source).absolute().parent)
 
 
 def absolute(address: str, folder: str) -> str:
     """Return an address of a manifest as one that can be read from any folder."""
-    return address if "://" in address else str(Path(folder, address))
+    if "://" in address or address.startswith("/"):
+        return address
+    if not is_object(folder):
+        return str(Path(folder, address))
+    bucket, key = split_object(f"{folder}/{address}")
+    return f"{bucket}/{posixpath.normpath(key)}"
 
 
 # ---------------------------------------------------------------- listings
@@ -77,12 +98,22 @@ def files(path: Path) -> Iterator[str]:
     with os.scandir(path) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     for entry in entries:
-        if entry.name.startswith(".") or entry.name in SYSTEM_FOLDERS:
+        if is_left_out(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from files(Path(entry.path))
-        elif is_image(entry.name) and entry.is_file():
+        elif is_image(entry.name) and is_file(entry):
             yield str(Path(entry.path).absolute())
+
+
+def is_file(entry: "os.DirEntry[str]") -> bool:
+    """Return whether this is a file or a link to one."""
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself, which is as good as a broken one
+            return False
+        raise
 
 
 def objects(source: str) -> Iterator[str]:
@@ -93,13 +124,20 @@ def objects(source: str) -> Iterator[str]:
         return
     with as_settings_error(source):
         for page in bucket_store(bucket).list(prefix or None, chunk_size=LISTED_AT_ONCE):
-            yield from (f"{bucket}/{each['path']}" for each in page if is_image(each["path"]))
+            for key in (each["path"] for each in page):
+                parts = PurePosixPath(key.removeprefix(prefix)).parts
+                if is_image(key) and not any(map(is_left_out, parts)):
+                    yield f"{bucket}/{key}"
 
 
 def is_image(name: str) -> bool:
-    """Return whether a name says that it is one of an image which is not hidden."""
-    path = PurePosixPath(name)
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Return whether a name says that it is one of an image."""
+    return PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
+def is_left_out(name: str) -> bool:
+    """Return whether a file or a folder is hidden, or belongs to a system."""
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 # ---------------------------------------------------------------- manifests
@@ -118,7 +156,8 @@ def rows_of_parquet(source: str, column: str) -> Iterator[str]:
             raise SettingsError(f"{source}: {str(error).splitlines()[0]}") from error
         check_column(source, column, table.schema_arrow.names)
         for batch in table.iter_batches(ROWS_AT_ONCE, columns=[column]):
-            yield from (str(value) for value in batch.column(0).to_pylist() if value is not None)
+            values = (value for value in batch.column(0).to_pylist() if value is not None)
+            yield from (text_of(value, column, source) for value in values)
 
 
 def rows_of_csv(source: str, column: str) -> Iterator[str]:
@@ -157,11 +196,22 @@ def address_in(line: str, column: str, place: str) -> str:
     """
     try:
         value = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise SettingsError(f"{place}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{place}: not JSON: {getattr(error, 'msg', error)}") from error
     if isinstance(value, dict):
         check_column(place, column, value)
         value = value[column]
+    return text_of(value, column, place)
+
+
+def text_of(value: object, column: str, place: str) -> str:
+    """Return an address as text. Some programs write texts as bytes into Parquet files.
+
+    Raises:
+        SettingsError: it is something else.
+    """
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
     if not isinstance(value, str):
         raise SettingsError(f"{place}: {column} is not a text")
     return value

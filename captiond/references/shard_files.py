@@ -22,7 +22,7 @@ from captiond.references.addresses import (
     split_object,
 )
 from captiond.references.manifests import COLUMN, NO_PYARROW
-from captiond.spool.bucket_errors import reason_of
+from captiond.spool.bucket_errors import reason_of, response_of
 from captiond.store.shards import Form
 
 PLACE = ".captiond-import"  # a file in a folder of results, with the id of its import
@@ -69,9 +69,11 @@ class ShardFiles:
     """The files in one place. All methods block."""
 
     def __init__(self, output: str, form: Form) -> None:
-        """Raises SettingsError: a library is missing."""
+        """Raises SettingsError: a library is missing, or `output` cannot be a place of files."""
         if form == "parquet" and find_spec("pyarrow") is None:
             raise SettingsError(NO_PYARROW)
+        if is_object(output):
+            bucket_store(split_object(output)[0])
         self._form = form
         self._output = output
 
@@ -87,6 +89,18 @@ class ShardFiles:
         if not is_object(self._output):
             with as_storage_error(self._output):
                 replace_file(local_path(self._output) / PLACE, import_id.encode())
+
+    def marked_by(self) -> str | None:
+        """Return the id of the import that has marked the place, or None.
+
+        Raises:
+            StorageFailed: that cannot be read.
+        """
+        if is_object(self._output):
+            return None
+        with as_storage_error(self._output):
+            mark = local_path(self._output) / PLACE
+            return mark.read_text("utf-8", "replace") if mark.exists() else None
 
     def check_place(self, import_id: str) -> None:
         """Check that this machine has the folder that was marked, and not another one of its name.
@@ -125,9 +139,9 @@ class ShardFiles:
         """Return the results of a shard.
 
         Raises:
-            StorageFailed: they cannot be read.
+            StorageFailed: they cannot be read, or are damaged.
         """
-        with as_storage_error(self._output):
+        with as_storage_error(f"{self._output}/{self.name(number)}"):
             return READERS_OF[self._form](self._content(self.name(number)))
 
     def _content(self, name: str) -> bytes:
@@ -156,11 +170,12 @@ class ShardFiles:
 
 @contextmanager
 def as_storage_error(output: str) -> Iterator[None]:
-    """Turn an error of the file system into one that names the place."""
+    """Turn an error of the file system, or of what a file holds, into one that names the place."""
     try:
         yield
-    except OSError as error:
-        raise StorageFailed(f"{output}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or response_of(error)
+        raise StorageFailed(f"{output}: {reason}") from error
 
 
 def replace_file(path: Path, content: bytes) -> None:

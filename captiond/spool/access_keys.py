@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from captiond.errors import SettingsError
-from captiond.upload_settings import UploadSettings
+from captiond.settings.upload_settings import UploadSettings
 
 if TYPE_CHECKING:
     from obstore.store import S3Credential
@@ -65,7 +65,7 @@ def read_profile(path: Path) -> Mapping[str, str]:
     """
     parser = ConfigParser(interpolation=None, default_section="")
     try:
-        parser.read_string(path.read_text("utf-8"))
+        parser.read_string(path.read_text("utf-8-sig"))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except (ConfigError, UnicodeDecodeError):

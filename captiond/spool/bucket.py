@@ -16,10 +16,10 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from captiond.errors import SettingsError
+from captiond.settings.upload_settings import UploadSettings
 from captiond.spool.access_keys import key_provider
 from captiond.spool.bucket_errors import translated
 from captiond.spool.bucket_retries import RETRIES
-from captiond.upload_settings import UploadSettings
 
 if TYPE_CHECKING:
     from obstore import Bytes

@@ -30,7 +30,7 @@ def translated(error: Exception, url: str, done: str) -> SpoolError | NoSpace | 
     Only a storage that says that it has no such object is believed. A 404 may also come from a
     proxy that is not set up yet, and images must not fail because of it.
     """
-    text = str(error).partition(FOR_PROGRAMMERS)[0]
+    text = response_of(error)
     code, status = first(CODE, text), first(STATUS, text)
     if code in FULL or status == INSUFFICIENT_STORAGE:
         return NoSpace("the object storage is full; nothing was accepted")
@@ -74,13 +74,17 @@ def without_answer(text: str, url: str) -> StorageUnavailable:
 
 def reason_of(error: Exception) -> str:
     """Return why a request failed, in a few words that are the same for the same cause."""
-    text = str(error)
-    response = text.partition(FOR_PROGRAMMERS)[0]
+    text, response = str(error), response_of(error)
     if code := first(CODE, response):
         return code
     if status := first(STATUS, response):
         return f"status {status}"
     return first(KEY_PROVIDER, text) or cause_of(text)
+
+
+def response_of(error: Exception) -> str:
+    """Return the first part of an error's text, which is not for programmers."""
+    return str(error).partition(FOR_PROGRAMMERS)[0]
 
 
 def cause_of(text: str) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
-from captiond.config import Settings
 from captiond.jobs import SpooledImage
+from captiond.settings.config import Settings
 from captiond.spool.folder import FolderSpool
 from captiond.spool.interface import DiskSpace, Spool, SpoolWriter, is_object
 

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from captiond.bytebudget import ByteBudget
 from captiond.errors import SpoolError
 from captiond.jobs import SpooledImage
+from captiond.queues.bytebudget import ByteBudget
 from captiond.spool.bucket import PART_BYTES, PARTS_AT_ONCE, Bucket
 from captiond.spool.interface import SLASH, is_object
 from captiond.spool.staging import StagedWriter

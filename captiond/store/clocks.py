@@ -1,5 +1,7 @@
 """Clocks whose time is kept in the database, so that they go on after a restart."""
 
+from collections.abc import Mapping
+
 from sqlalchemy import Float, String, bindparam, select
 
 from captiond.store.backend import Statement
@@ -29,11 +31,12 @@ async def reached(engine: Engine, name: str) -> float | None:
         return (await connection.execute(query)).scalar_one_or_none()
 
 
-async def set_reached(engine: Engine, name: str, time: float) -> None:
-    """Store the time that a clock has reached.
+async def set_reached(engine: Engine, times: Mapping[str, float]) -> None:
+    """Store the times that clocks have reached, by their names.
 
     Raises:
-        StoreError: It was not stored.
+        StoreError: None was stored.
     """
     async with writing(engine) as connection:
-        await connection.execute(SET.on(connection), {"clock": name, "time": time})
+        for name, time in times.items():
+            await connection.execute(SET.on(connection), {"clock": name, "time": time})

@@ -109,7 +109,7 @@ async def begin(target: Engine, marker: str) -> None:
             f"{target.database.address}: holds an unfinished copy of another database; name an "
             "empty database"
         )
-    await set_reached(target, marker, 0.0)
+    await set_reached(target, {marker: 0.0})
 
 
 async def first_with_rows(engine: Engine) -> str | None:

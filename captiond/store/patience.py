@@ -38,19 +38,22 @@ def repeated(transaction: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]
     return repeating
 
 
-async def until_stored(action: Callable[[], Awaitable[T]]) -> T:
+async def until_stored(
+    action: Callable[[], Awaitable[T]], *, final: tuple[type[StoreError], ...] = (StoreRefused,)
+) -> T:
     """Return the result of `action`, which is repeated while the database cannot carry it out.
 
     Each reason is logged once, not at every attempt: the log may be on the disk that is full.
 
     Raises:
-        StoreRefused: The database would refuse it every time.
+        StoreError: One of those that are `final`. The default is what the database would refuse
+            every time.
     """
     reason = ""
     while True:
         try:
             return await action()
-        except StoreRefused:
+        except final:
             raise
         # guard: retry-until-stored
         except StoreError as error:

@@ -18,6 +18,7 @@ from captiond.store import shards
 from captiond.store.engine import Engine, looking_up, writing
 from captiond.store.expressions import clock
 from captiond.store.patience import repeated
+from captiond.store.results import printable
 from captiond.store.shard_claims import ShardClaim, blame_of, blame_text, claim_within
 from captiond.store.shards import IS_QUEUED, SECONDS, Form
 from captiond.store.tables import ImportRow, NodeRow, ShardRow
@@ -122,7 +123,7 @@ async def refuse(engine: Engine, claim: ShardClaim, problem: str) -> None:
         )
         if refused.rowcount:
             noted = update(ImportRow).where(ImportRow.id == claim.import_id)
-            await connection.execute(noted.values(problem=problem[:MAX_PROBLEM]))
+            await connection.execute(noted.values(problem=printable(problem)[:MAX_PROBLEM]))
 
 
 # ---------------------------------------------------------------- processes and nodes that are dead

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import BigInteger, cast, func, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from captiond.shares import QueuedTask
+from captiond.queues.shares import QueuedTask
 from captiond.store.engine import Engine, looking_up, reading
 from captiond.store.tables import TaskRow, TurnRow
 

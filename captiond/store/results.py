@@ -33,6 +33,14 @@ def stored_name(text: str) -> str:
     return text.replace(f"{ESCAPE}0", NUL).replace(f"{ESCAPE}1", ESCAPE)
 
 
+def printable(text: str) -> str:
+    """Return a text that may hold file names as one that can be stored, encoded and shown.
+
+    Bytes of a name that are not UTF-8, and U+0000, are escaped.
+    """
+    return text.encode(errors="backslashreplace").decode().replace(NUL, r"\0")
+
+
 def is_storable(text: str) -> bool:
     """Return whether a database can have such a text, for texts that a client looks for."""
     return NUL not in text

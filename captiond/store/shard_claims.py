@@ -113,14 +113,18 @@ def blame_text(points: Mapping[int, int]) -> str:
 
 @repeated
 async def extend(engine: Engine, import_id: str, owner: str) -> ImportState:
-    """Extend all claims of a process. Return the import, which may be cancelled."""
+    """Extend all claims of a process, that of the listing as well.
+
+    Return the import, which may be cancelled.
+    """
     held = update(ShardRow).where(
         ShardRow.import_id == import_id, ShardRow.owner == owner, ShardRow.status == PROCESSING
     )
+    listing = update(ImportRow).where(ImportRow.id == import_id, ImportRow.lister == owner)
+    seconds = {"seconds": shards.CLAIM_SECONDS}
     async with writing(engine) as connection:
-        await connection.execute(
-            held.values(claimed_until=clock() + SECONDS), {"seconds": shards.CLAIM_SECONDS}
-        )
+        await connection.execute(held.values(claimed_until=clock() + SECONDS), seconds)
+        await connection.execute(listing.values(lister_until=clock() + SECONDS), seconds)
     return await read_import(engine, import_id)
 
 

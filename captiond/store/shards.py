@@ -167,6 +167,13 @@ def checked(present: ImportState, new: NewImport) -> ImportState:
     return present
 
 
+async def other_output(engine: Engine, import_id: str, output: str) -> str | None:
+    """Return the output of an import if it is not this one, and None if there is no such import."""
+    query = select(ImportRow.output).where(ImportRow.id == import_id, ImportRow.output != output)
+    async with reading(engine) as connection:
+        return (await connection.execute(query)).scalar_one_or_none()
+
+
 async def read_import(engine: Engine, import_id: str) -> ImportState:
     """Return an import.
 

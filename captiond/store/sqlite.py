@@ -11,14 +11,16 @@ once (sqlite.org/wal.html).
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Executable, Insert, Select, Table, event
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.dialects import sqlite as dialect
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.ext.compiler import compiles
@@ -54,6 +56,7 @@ def connect_to(database: Path) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", set_up_connection)
     event.listen(engine.sync_engine, "begin", begin)
     event.listen(engine.sync_engine, "checkout", replace_read_only)
+    event.listen(engine.sync_engine, "handle_error", close_cursor)
     return engine
 
 
@@ -89,6 +92,19 @@ def replace_read_only(
     # guard: read-only-heals
     if READ_ONLY_FILE in record.info and is_writable(record.info[READ_ONLY_FILE]):
         raise sqlalchemy_errors.DisconnectionError
+
+
+def close_cursor(context: ExceptionContext) -> None:
+    """Close the cursor of a statement that was cancelled, before its connection is closed.
+
+    SQLite closes a connection only with its last statement. An open one may be in a traceback until
+    the next garbage collection. Until then, nobody else could write, or the log would only grow.
+    """
+    statement = context.execution_context
+    # guard: cancelled-statement
+    if statement is not None and isinstance(context.original_exception, asyncio.CancelledError):
+        with suppress(sqlite3.Error):
+            statement.cursor.close()
 
 
 def is_writable(database: str) -> bool:

@@ -72,6 +72,8 @@ def as_store_errors() -> Iterator[None]:
         raise store_error(error.orig) from error
     except sqlite3.Error as error:
         raise store_error(error) from error
+    except UnicodeError as error:  # half of a surrogate pair, which UTF-8 cannot encode
+        raise StoreRefused(f"{REFUSED[1]}: {error}") from error
     except MemoryError as error:  # the driver's exception for SQLITE_NOMEM
         raise StorageFailed(ERRORS[sqlite3.SQLITE_NOMEM][1]) from error
 

@@ -37,7 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
-from captiond.shares import WaitingClient, WaitingTask, plan
+from captiond.queues.shares import WaitingClient, WaitingTask, plan
 from captiond.store.backend import CHANNEL, Language, Statement
 from captiond.store.expressions import one_of, rows_of
 from captiond.store.locks import lock_clients, lock_tasks

@@ -2,18 +2,19 @@
 
 import asyncio
 import contextlib
+import math
 import signal
 from collections.abc import Callable
 
 import structlog
 
-from captiond.config import ModelSettings
 from captiond.deaths import Death
 from captiond.messages import Alive, Begun, Go, Message, Ready
 from captiond.metrics import RESTARTS
 from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import ChildProcess
 from captiond.recording import Recorder
+from captiond.settings.config import ModelSettings
 from captiond.supervisor.assignment import Assignment
 from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.restarter import Restarter
@@ -23,6 +24,7 @@ from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.watch import TICK_SECONDS, Watch
 
 log = structlog.get_logger()
+WEB_SILENCE_TICKS = 60.0  # a web process reports every second that its event loop runs
 
 
 class WebAttendance:
@@ -44,22 +46,28 @@ class WebAttendance:
 
     async def attend(self, restarter: Restarter, child: ChildProcess) -> None:
         """Pass on the messages of a web process, and clean up after its exit."""
+        watch = Watch(WEB_SILENCE_TICKS, math.inf)
 
         def receive(message: Message) -> None:
+            watch.received()
             if isinstance(message, Alive):
                 restarter.mark_working()
             self._router.from_web(child.name, message)
 
         self._status.greet(child)
         self._roster.add(ChildKind.WEB, child)
-        code = await receive_until_exit(child, receive)
+        async with asyncio.TaskGroup() as group:
+            # guard: hung-web-process
+            watching = group.create_task(kill_when_hung(ChildKind.WEB, child, watch))
+            code = await receive_until_exit(child, receive)
+            watching.cancel()
         log_death(self._roster, ChildKind.WEB, child, code)
         self._roster.remove(ChildKind.WEB, child)
         self._router.web_exited(child.name)
         # guard: sweep-after-web-death
         self._cleaner.sweep(child.name)
         if not self._roster.draining:
-            self._recorder.count(RESTARTS, ChildKind.WEB, Death.by(code))
+            self._recorder.count(RESTARTS, ChildKind.WEB, death_of(code, watching))
 
 
 class ModelAttendance:
@@ -96,7 +104,11 @@ class ModelAttendance:
         child.channel.send(Go())
         self._roster.add(ChildKind.MODEL, child)
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._kill_when_hung(child, watch))
+            watching = group.create_task(
+                kill_when_hung(
+                    ChildKind.MODEL, child, watch, lambda: self._router.is_captioning(child.name)
+                )
+            )
             standby = group.create_task(self._prepare_standby(restarter, ready))
             code = await receive_until_exit(child, receive)
             watching.cancel()
@@ -124,28 +136,41 @@ class ModelAttendance:
                 reason = str(error) or "it has exited"
                 log.warning("standby_not_started", role=restarter.role, reason=reason)
 
-    async def _kill_when_hung(self, child: ChildProcess, watch: Watch) -> Death:
-        """Wait until a child is hung, and kill it. Return how its death counts against its images.
-
-        A process that was suspended with SIGSTOP is as silent as a hung one, but no image is to
-        blame for that.
-        """
-        reason = None
-        while reason is None:
-            await asyncio.sleep(TICK_SECONDS)
-            reason = watch.tick(busy=self._router.is_captioning(child.name))
-        stopped = child.is_stopped()
-        log.error("model_hung", child=child.name, reason=reason, stopped=stopped)
-        child.kill()
-        return Death.KILLED if stopped else Death.HUNG
-
     def _death(self, exit_code: int, watching: "asyncio.Task[Death]") -> Death:
         """Return how a process died, which decides how much its images are blamed."""
         if self._roster.draining:  # a stop may kill a process in the middle of a batch
             return Death.ORDERLY
-        if watching.done() and not watching.cancelled():
-            return watching.result()
-        return Death.by(exit_code)
+        return death_of(exit_code, watching)
+
+
+async def kill_when_hung(
+    kind: ChildKind, child: ChildProcess, watch: Watch, is_busy: Callable[[], bool] = lambda: False
+) -> Death:
+    """Wait until a child is hung, and kill it. Return how it died.
+
+    A process that was suspended with SIGSTOP is as silent as a hung one, but no image is to blame
+    for that.
+    """
+    reason = None
+    while reason is None:
+        await asyncio.sleep(TICK_SECONDS)
+        reason = watch.tick(busy=is_busy())
+    stopped = child.is_stopped()
+    log.error(
+        "web_hung" if kind is ChildKind.WEB else "model_hung",
+        child=child.name,
+        reason=reason,
+        stopped=stopped,
+    )
+    child.kill()
+    return Death.KILLED if stopped else Death.HUNG
+
+
+def death_of(exit_code: int, watching: "asyncio.Task[Death]") -> Death:
+    """Return how a process died that `watching` may have killed."""
+    if watching.done() and not watching.cancelled():
+        return watching.result()
+    return Death.by(exit_code)
 
 
 def log_death(

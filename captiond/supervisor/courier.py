@@ -25,10 +25,10 @@ from captiond.callbacks import (
     longest_life,
     parse_url,
 )
-from captiond.config import Settings, WebhookSettings
 from captiond.errors import StoreError
 from captiond.metrics import WEBHOOK_CALLS, WEBHOOK_SECONDS
 from captiond.recording import Recorder
+from captiond.settings.config import Settings, WebhookSettings
 from captiond.store import deliveries, snapshots
 from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import structlog
 
-from captiond.config import Settings
 from captiond.errors import StartupError
+from captiond.settings.config import Settings
 
 log = structlog.get_logger()
 HOME_BYTES = 6  # random ones, in the name of a data folder

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from captiond.clients import Client
 from captiond.deaths import Death, blame
 from captiond.errors import CaptiondError, ModelNotReady, QueueFull, WorkerLost
-from captiond.fairqueue import FairQueue
 from captiond.jobs import Generation, Lane, Refused
 from captiond.messages import Answer, Ask, Finished, Withdraw, Work
+from captiond.queues.fairqueue import FairQueue
 from captiond.shardimages import ShardImage
 
 MAX_ATTEMPTS = 2  # of an interactive image; after that its client is answered 503

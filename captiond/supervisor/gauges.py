@@ -6,7 +6,6 @@ import time
 from contextlib import suppress
 
 import captiond
-from captiond.config import Settings
 from captiond.jobs import Lane
 from captiond.messages import Health, State
 from captiond.metrics import (
@@ -23,6 +22,7 @@ from captiond.metrics import (
     WEBHOOKS_PENDING,
 )
 from captiond.recording import Labels, Recorder, Registry
+from captiond.settings.config import Settings
 from captiond.store.engine import Engine
 from captiond.store.figures import StoreFigures, store_figures
 from captiond.store.outage import StorageOutage

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import structlog
 
-from captiond.config import Settings
 from captiond.errors import SettingsError
-from captiond.keyfiles import key_files, named, read_keys
 from captiond.keys import Key
 from captiond.messages import Keys
+from captiond.settings.config import Settings
+from captiond.settings.keyfiles import key_files, named, read_keys
 from captiond.store.credentials import stored_keys
 from captiond.store.engine import Engine
 from captiond.store.outage import StorageOutage

@@ -8,7 +8,7 @@ from typing import Any
 
 from captiond.authority import host_text
 from captiond.errors import StartupError
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 
 BACKLOG = 1024
 UNREAD_MS = 120_000  # a connection is closed when the client takes nothing of an answer for so long

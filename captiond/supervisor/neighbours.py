@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from captiond.config import Settings
 from captiond.errors import SettingsError, StartupError
+from captiond.settings.config import Settings
 from captiond.store import leases
 from captiond.store.engine import Engine
 from captiond.supervisor.nodereport import report_from

@@ -6,20 +6,30 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from captiond.config import Settings
+from captiond.callbacks import longest_life
+from captiond.settings.config import Settings
 from captiond.store import expiry
 from captiond.store.engine import Engine
 from captiond.store.outage import StorageOutage
 from captiond.supervisor.cleaner import SpoolCleaner
+from captiond.supervisor.courier import retry_policy
 from captiond.supervisor.steadyclock import SteadyClock
 
 log = structlog.get_logger()
 PERIOD_SECONDS = 3600.0
 TICK_SECONDS = 60.0  # between two readings of the clock, which stores its time
-DAY_SECONDS = 86400.0
+DAY_SECONDS, HOUR_SECONDS = 86400.0, 3600.0
 ROWS, SHARDS = 200, 2000  # deleted in one transaction; finished shards are small
 PAUSE = 4  # times the duration of the last transaction, so that others can use the database
 PAUSE_SECONDS = 0.05  # at least
+
+
+def longest_kept(settings: Settings) -> float:
+    """Return for how many seconds anything is kept at most, of what is ever deleted."""
+    days = max(settings.retention.task_days, settings.retention.retry_days)
+    webhooks = settings.webhooks
+    life = longest_life(retry_policy(webhooks), try_seconds=webhooks.timeout_seconds)
+    return max(days * DAY_SECONDS, life + HOUR_SECONDS)  # it is rounded up to hours
 
 
 async def tidy_forever(

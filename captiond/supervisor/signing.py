@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from captiond.callbacks import SIGNING_PREFIX, check_signing_secret
-from captiond.config import Settings
 from captiond.errors import StartupError
+from captiond.settings.config import Settings
 from captiond.spool import sync_folder
 
 SECRET_BYTES = 32

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import structlog
 
-from captiond.config import Settings
 from captiond.metrics import DISK_BYTES, DISK_FREE_BYTES, SPOOL_BYTES, SPOOL_LIMIT_BYTES
 from captiond.recording import Registry
+from captiond.settings.config import Settings
 from captiond.spool import DiskSpace, Spool
 from captiond.store import expiry
 from captiond.store.engine import Engine

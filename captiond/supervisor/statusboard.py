@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from captiond.deaths import Death
+from captiond.host.systemd import Notifier
 from captiond.messages import Health, Keys, ModelInfo, Ready, State, Unready
 from captiond.processes.children import ChildProcess
 from captiond.supervisor.drainrate import DrainRate
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.roster import ChildKind, Roster
-from captiond.systemd import Notifier
 
 
 class StatusBoard:

@@ -24,10 +24,11 @@ from typing import Any
 import structlog
 
 from captiond.authority import local_url
-from captiond.config import Settings
+from captiond.host.systemd import Notifier
 from captiond.messages import Health, Message, ModelInfo
 from captiond.processes.start import ModelStart, WebStart
 from captiond.recording import Recorder, Registry
+from captiond.settings.config import Settings
 from captiond.spool import open_objects, open_spool
 from captiond.store import leases, tasks
 from captiond.store.engine import Engine
@@ -58,7 +59,6 @@ from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
 from captiond.supervisor.watchdog import Watchdog, asker
-from captiond.systemd import Notifier
 from captiond.usage import UsageBoard
 
 log = structlog.get_logger()

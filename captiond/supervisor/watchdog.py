@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from captiond.authority import address_of
-from captiond.systemd import Notifier
+from captiond.host.systemd import Notifier
 
 log = structlog.get_logger()
 ANSWER_SECONDS = 10.0

@@ -23,7 +23,7 @@ from captiond.tags import Category, Kind, Tag
 
 # This number is part of the key of a cached caption. Raise it with each change of the rules, so
 # that cached captions get new tags.
-RULES_VERSION = 3
+RULES_VERSION = 4
 DROPPED = frozenset({"DET", "PRON", "PUNCT", "SPACE", "SYM"})
 SHORTEST = 3  # letters that a noun or an adjective must have to be a tag on its own
 
@@ -54,7 +54,7 @@ class TagExtractor:
 
     def __init__(self, doc: Doc, rules: TagRules) -> None:
         self._rules = rules
-        self._words = read_words(doc)
+        self._words = read_words(doc, rules.lexicon)
         self._phrases = list(noun_phrases(doc, self._words))
         self._context = {word.lemma for word in self._words}
         self._context.update(word.tag_form for word in self._words)

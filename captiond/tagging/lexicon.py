@@ -24,10 +24,22 @@ class Sense:
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """The categories of nouns and of compounds, and the senses of the ambiguous ones."""
+    """The categories of nouns and of compounds, and the senses of the ambiguous ones.
+
+    `last_words` are the nouns themselves, and the last words of the compounds.
+    """
 
     nouns: Mapping[str, Category] = field(default_factory=dict)
     senses: Mapping[str, tuple[Sense, ...]] = field(default_factory=dict)
+    last_words: frozenset[str] = frozenset()
+
+    def lemma(self, noun: str, proposed: str) -> str:
+        """Return the lemma of a noun: the noun itself if the lexicon has it, but not `proposed`.
+
+        A lemmatizer takes "pyjamas" for a plural, and "walrus" too if it does not know the word.
+        """
+        is_known = noun in self.last_words and proposed not in self.last_words
+        return noun if is_known else proposed
 
     def category(self, words: Sequence[str], context: Collection[str] = ()) -> Category | None:
         """Return the category of the noun at the end of `words`, or None if it is unknown.
@@ -61,10 +73,12 @@ def lexicon_files(language: str) -> tuple[Path, Path]:
 
 def read_lexicon(language: str) -> Lexicon:
     """Return the lexicon of a language; it is empty if the language has no files."""
-    nouns, senses = lexicon_files(language)
+    nouns_file, senses_file = lexicon_files(language)
+    nouns = dict(read_nouns(nouns_file)) if nouns_file.is_file() else {}
     return Lexicon(
-        nouns=dict(read_nouns(nouns)) if nouns.is_file() else {},
-        senses=read_senses(senses) if senses.is_file() else {},
+        nouns=nouns,
+        senses=read_senses(senses_file) if senses_file.is_file() else {},
+        last_words=frozenset(noun.rpartition(" ")[2] for noun in nouns),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from captiond.linefiles import LineFile
+from captiond.notation.linefiles import LineFile
 
 Words = tuple[str, ...]
 

@@ -6,7 +6,8 @@ from typing import Self
 
 import structlog
 
-from captiond.option_settings import TagSettings
+from captiond.settings.option_settings import TagSettings
+from captiond.tagging.embedded import EMBEDDED
 from captiond.tagging.extract import TagRules, extract_tags
 from captiond.tagging.languages import language_words
 from captiond.tagging.lexicon import read_lexicon
@@ -28,12 +29,20 @@ class Tagger:
     `failures` counts the captions that could not be tagged, and `hits` those found in the cache.
     `fingerprint` is the hash of everything that the tags depend on. It is part of the key of a
     caption in the database, so that captions get new tags when the pipeline or the rules change.
+    With `ignores_case`, captions are tagged in lower case.
     """
 
     def __init__(
-        self, nlp: Language, rules: TagRules, fingerprint: str, *, cache_size: int = CACHE_SIZE
+        self,
+        nlp: Language,
+        rules: TagRules,
+        fingerprint: str,
+        *,
+        cache_size: int = CACHE_SIZE,
+        ignores_case: bool = False,
     ) -> None:
         self._nlp = nlp
+        self._ignores_case = ignores_case
         self._rules = rules
         self._cache: dict[str, tuple[Tag, ...]] = {}  # the least recently used caption first
         self._cache_size = cache_size
@@ -63,7 +72,8 @@ class Tagger:
             read_synonyms(synonyms) if synonyms else Synonyms(),
         )
         identity = fingerprint(language, pipeline, nlp, synonyms)
-        return cls(nlp, rules, identity, cache_size=cache_size)
+        # captiond's own pipeline has learned from captions, which models write in lower case.
+        return cls(nlp, rules, identity, cache_size=cache_size, ignores_case=pipeline in EMBEDDED)
 
     def tag(self, captions: Sequence[str | None]) -> list[tuple[Tag, ...]]:
         """Return all tags of each caption, the most salient first.
@@ -105,14 +115,23 @@ class Tagger:
             return NO_TAGS
 
     def _run(self, texts: list[str]) -> list[tuple[Tag, ...]]:
+        read = list(map(in_lower_case, texts)) if self._ignores_case else texts
         # Without the zone, the pipeline's vocabulary would keep every new word forever.
         with self._nlp.memory_zone():
-            return [extract_tags(doc, self._rules) for doc in self._nlp.pipe(texts)]
+            return [extract_tags(doc, self._rules) for doc in self._nlp.pipe(read)]
 
     def _add_to_cache(self, texts: list[str], tags: list[tuple[Tag, ...]]) -> None:
         self._cache.update(zip(texts, tags, strict=True))
         for text in list(self._cache)[: max(0, len(self._cache) - self._cache_size)]:
             del self._cache[text]
+
+
+def in_lower_case(text: str) -> str:
+    """Return the text in lower case, each character at its place."""
+    lower = text.lower()
+    if len(lower) == len(text):
+        return lower
+    return "".join(each.lower() if len(each.lower()) == 1 else each for each in text)
 
 
 class Taggers:

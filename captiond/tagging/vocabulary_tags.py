@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import cache
 
-from captiond.option_settings import TagSettings
+from captiond.settings.option_settings import TagSettings
 from captiond.tagging.lexicon import Lexicon, read_lexicon
 from captiond.tags import Category, Kind, Tag
 from captiond.vocabulary import (

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from captiond.tagging.lexicon import Lexicon
 from captiond.tagging.spacy_parts import Doc, Token
 
 NOUNS = frozenset({"NOUN", "PROPN"})
@@ -32,15 +33,17 @@ class Word(NamedTuple):
         return self.pos in NOUNS
 
 
-def read_words(doc: Doc) -> list[Word]:
+def read_words(doc: Doc, lexicon: Lexicon) -> list[Word]:
     """Return the words of an annotated caption, in the caption's order."""
-    return [_word(token) for token in doc]
+    return [_word(token, lexicon) for token in doc]
 
 
-def _word(token: Token) -> Word:
+def _word(token: Token, lexicon: Lexicon) -> Word:
     """Return a token as a Word. If the pipeline has no lemmatizer, the lemma is the word itself."""
     text, pos, start = token.text, token.pos_, token.idx
     lemma = (token.lemma_ or text).strip().lower()
+    if pos in NOUNS:
+        lemma = lexicon.lemma(text.lower(), lemma)
     return Word(
         at=token.i,
         text=text,

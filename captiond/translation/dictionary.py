@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from captiond.linefiles import LineFile
+from captiond.notation.linefiles import LineFile
 from captiond.tags import Tag
 
 FOLDER = Path(__file__).resolve().parent / "dictionaries"

@@ -14,8 +14,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from captiond.captioners.devices import dtype_of
 from captiond.captioners.families import model_type_of
-from captiond.config import Precision
 from captiond.errors import CaptiondError, ModelBroken
+from captiond.settings.config import Precision
 from captiond.translation.pieces import MarianPieces
 from captiond.translation.translator import TOO_LONG, Sentence
 

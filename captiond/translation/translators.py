@@ -9,8 +9,8 @@ import torch
 
 from captiond.captioners.files import fingerprint, locate_further
 from captiond.captioners.memory import raising_out_of_memory
-from captiond.config import Precision, Settings
 from captiond.errors import CaptiondError, OutOfMemory
+from captiond.settings.config import Precision, Settings
 from captiond.translation.translator import Sentence, Translator
 
 # This number is part of the key of a cached caption. Raise it with each change of the search or of

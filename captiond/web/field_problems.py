@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
+from typing import Literal
 
 # The least ratio of difflib for a misspelt name. "num_beam" has 0.94, "max_tokens" has 0.83;
 # "captions" and "prompt_id", which clients may send for themselves, have 0.80.
@@ -14,19 +15,31 @@ SHOWN = (str, int, float)
 Problem = dict[str, object]
 
 
-def problem(kind: str, name: str | Sequence[str | int], message: str, value: object) -> Problem:
+def problem(
+    kind: str,
+    name: str | Sequence[str | int],
+    message: str,
+    value: object,
+    place: Literal["body", "query"] = "body",
+) -> Problem:
     """Return the entry for a field: its name, or the keys and positions that lead to it.
 
     `value` is shown unless it is an object or an array.
     """
     path = [name] if isinstance(name, str) else list(name)
     shown = value if isinstance(value, SHOWN) else None
-    return {"type": kind, "loc": ["body", *path], "msg": message, "input": shown}
+    return {"type": kind, "loc": [place, *path], "msg": message, "input": shown}
 
 
-def extra(name: str | Sequence[str | int], value: object, hint: str) -> Problem:
+def extra(
+    name: str | Sequence[str | int],
+    value: object,
+    hint: str,
+    place: Literal["body", "query"] = "body",
+) -> Problem:
     """Return the entry for a field that does not belong there."""
-    return problem("extra_forbidden", name, f"Extra inputs are not permitted; {hint}", value)
+    message = f"Extra inputs are not permitted; {hint}"
+    return problem("extra_forbidden", name, message, value, place)
 
 
 @lru_cache(maxsize=1024)

@@ -2,6 +2,7 @@
 
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
+from captiond.store.results import printable
 from captiond.store.shards import ImportState
 from captiond.web.schemas import rfc3339
 
@@ -63,7 +64,7 @@ def import_item(state: ImportState) -> ImportItem:
         "shards": {"total": state.shards, "open": state.open_shards},
         "queued": state.queued,
         "problem": state.problem,
-        "sources": list(state.sources),
+        "sources": [printable(source) for source in state.sources],
         "output": state.output,
         "format": state.form,
     }

@@ -11,9 +11,9 @@ from starlette.responses import JSONResponse, Response
 from typing_extensions import TypedDict  # pydantic needs this one before Python 3.12
 
 from captiond import __version__
-from captiond.config import Settings
 from captiond.messages import ModelInfo
 from captiond.request_options import RequestOptions
+from captiond.settings.config import Settings
 from captiond.tags import Category, Kind
 from captiond.web.async_tasks.long_poll import MOST_SECONDS
 from captiond.web.dialects.names import shown_name

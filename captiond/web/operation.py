@@ -8,7 +8,6 @@ from typing import Any, Literal
 from starlette.requests import Request
 from starlette.responses import Response
 
-from captiond.config import Settings
 from captiond.errors import (
     BodyTooLarge,
     CaptiondError,
@@ -45,6 +44,7 @@ from captiond.errors import (
     WorkerLost,
 )
 from captiond.keys import Scope
+from captiond.settings.config import Settings
 from captiond.web.access.admission import ClientBodyTooLarge, TooManyImages
 from captiond.web.connections.framing import (
     HeadTooLarge,

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from captiond.config import Settings
 from captiond.jobs import DEFAULT_OPTIONS, ENGLISH, Generation, Options
 from captiond.request_options import RequestOptions
+from captiond.settings.config import Settings
 from captiond.tags import Kind, TagOptions
 from captiond.web.async_tasks import callback_url
 from captiond.web.field_problems import MISSPELT, Problem, extra, nearest, problem

@@ -7,11 +7,11 @@ import structlog
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
-from captiond.config import LimitSettings
 from captiond.metrics import CONNECTIONS, CONNECTIONS_LIMIT
 from captiond.processes.channel import Channel
 from captiond.processes.start import WebStart
 from captiond.recording import Recorder
+from captiond.settings.config import LimitSettings
 from captiond.spool import open_spool
 from captiond.store.engine import make_engine
 from captiond.tracing import start_tracing

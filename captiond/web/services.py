@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 
-from captiond.config import Settings
 from captiond.recording import Recorder
+from captiond.settings.config import Settings
 from captiond.spool import Spool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage

@@ -27,7 +27,7 @@ from captiond.messages import (
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.recording import Measurements, Recorder
 
-REPORT_SECONDS = 1.0  # how often measurements are sent
+REPORT_SECONDS = 1.0  # between two reports
 
 
 class SupervisorClient:
@@ -83,9 +83,10 @@ class SupervisorClient:
         await self._has_keys.wait()
 
     async def report(self, recorder: Recorder) -> None:
-        """Send what `recorder` has measured, once a second if there is anything."""
+        """Report every second that the process does not hang, and what `recorder` has measured."""
         while True:
             await asyncio.sleep(REPORT_SECONDS)
+            self._channel.send(Alive())
             self.send_measurements(recorder)
 
     def send_measurements(self, recorder: Recorder) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Generic
 
 from captiond.jobs import Generation, Lane
-from captiond.lanes import Lanes, T
+from captiond.queues.lanes import Lanes, T
 
 # The next batch waits for at most this part of the last batch's duration: for images that are being
 # decoded, and for images that clients may send who have just been answered.

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from captiond.backoff import backoff
-from captiond.bytebudget import ByteBudget
 from captiond.errors import SpoolError
 from captiond.jobs import Refused, SpooledImage
 from captiond.metrics import OBJECT_FAILURES, OBJECT_READ_SECONDS
+from captiond.queues.bytebudget import ByteBudget
 from captiond.recording import Recorder
 from captiond.spool import is_object
 from captiond.spool.unavailable import StorageUnavailable

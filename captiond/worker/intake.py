@@ -14,8 +14,8 @@ from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import DecodePool
 from captiond.errors import ModelNotReady, OptionNotSupported
 from captiond.jobs import Generation, Refused
-from captiond.lanes import ForWork
 from captiond.messages import Decoded, Work
+from captiond.queues.lanes import ForWork
 from captiond.worker.batching import Batcher
 from captiond.worker.cached_english import CachedTranslator
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage

@@ -19,12 +19,12 @@ from captiond.captioners.files import ModelFiles, find_matcher, find_model, fing
 from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner, Placement
 from captiond.captioners.tuning_record import TuningRecord, write_record
-from captiond.config import Settings
 from captiond.decoding.decode import Pixels
 from captiond.errors import ModelBroken, OutOfMemory, SettingsError
+from captiond.host.machine import trim_heap
 from captiond.jobs import ENGLISH, Generation
-from captiond.machine import trim_heap
 from captiond.messages import ModelInfo
+from captiond.settings.config import Settings
 from captiond.tagging.tagger import Taggers
 from captiond.tagging.vocabulary_tags import vocabulary_of
 from captiond.translation.dictionary import TagDictionary, read_dictionary

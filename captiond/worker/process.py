@@ -23,14 +23,14 @@ import structlog
 from captiond.captioners.families import invented_words, uses_context
 from captiond.captioners.memory import device_memory, within_memory
 from captiond.captioners.worded import worded
-from captiond.config import Settings
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots
 from captiond.errors import CaptiondError, ModelBroken
 from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
-from captiond.option_settings import CaptionSettings
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
+from captiond.settings.config import Settings
+from captiond.settings.option_settings import CaptionSettings
 from captiond.spool import open_objects
 from captiond.store.engine import Engine, make_engine
 from captiond.tracing import start_tracing

@@ -12,12 +12,12 @@ from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from captiond.backoff import backoff
-from captiond.bytebudget import ByteBudget
 from captiond.clients import Client
 from captiond.deaths import BLAME_LIMIT
 from captiond.errors import ImageError, PoisonImage, ReferenceUnavailable, ReferenceUnreadable
 from captiond.jobs import Lane, Options, Outcome, Refused, SpooledImage
 from captiond.messages import Work
+from captiond.queues.bytebudget import ByteBudget
 from captiond.references.addresses import ReferenceReader, is_object
 from captiond.shardimages import ShardImage
 from captiond.store.queued_shards import QueuedShard

@@ -1,7 +1,7 @@
 """How many threads a model on the CPU has, if nothing was measured."""
 
-from captiond.config import Settings
-from captiond.machine import usable_cores
+from captiond.host.machine import usable_cores
+from captiond.settings.config import Settings
 
 
 def threads_of(settings: Settings) -> int:

@@ -22,8 +22,8 @@ from captiond.captioners.tuning_record import (
     usual_record,
     write_record,
 )
-from captiond.config import Precision, Settings
-from captiond.machine import physical_cores, processor, trim_heap
+from captiond.host.machine import physical_cores, processor, trim_heap
+from captiond.settings.config import Precision, Settings
 from captiond.worker.threads import threads_of
 
 # Processors with one of these flags multiply bf16 numbers in hardware.

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from captiond.bulk.bulk_captioner import bulk_captioner
-from captiond.config import DataSettings, LogSettings, ModelSettings, Settings
+from captiond.settings.config import DataSettings, LogSettings, ModelSettings, Settings
 from tests.conftest import png
 
 

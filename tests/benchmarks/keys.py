@@ -22,12 +22,12 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captiond.bench.load import HEAD, TAIL
-from captiond.client_settings import ClientSettings
 from captiond.clients import Client
 from captiond.jobs import Captioned
 from captiond.keys import Key, digest_of, new_secret
 from captiond.keys import Scope as KeyScope
 from captiond.messages import Answer, Ask
+from captiond.settings.client_settings import ClientSettings
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database
 from captiond.usage import ClientUsage, UsageBoard

@@ -16,8 +16,8 @@ import captiond.worker.process  # noqa: F401 - its memory belongs to the figures
 from captiond.captioners.choices import Choices
 from captiond.captioners.families import load_captioner
 from captiond.captioners.protocol import Placement
+from captiond.host.machine import trim_heap
 from captiond.jobs import Generation
-from captiond.machine import trim_heap
 
 BATCH, TOKENS = 8, 3
 WAYS = Choices("mkl", "mkl", attention="fused", cross="fused", rows=1200)

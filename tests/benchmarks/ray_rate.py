@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from logging import ERROR
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,15 +31,16 @@ from PIL import Image
 from captiond.captioners.blip.random_weights import write_random_model
 from captiond.cli.captioning.in_process import captioned_batches
 from captiond.cli.captioning.picture_files import FoundFile
-from captiond.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.decoding.decode import set_up_pillow
+from captiond.host.machine import usable_cores
 from captiond.logs import set_up_logs
-from captiond.machine import usable_cores
 from captiond.ray import Captioner
 from captiond.ray.caption_job import TASKS_AT_ONCE
+from captiond.settings.config import DataSettings, LogSettings, ModelSettings, Settings
 from captiond.worker.loading import Loaded, identify, load
 
 ACTOR = "ray::MapWorker"
+BATCHES = 4  # of an actor; the first of them is not measured
 BLOCKS = 8
 SIZE = (640, 480)
 
@@ -111,9 +113,10 @@ class Rate(NamedTuple):
 
 def rate(batches: Iterable[int], *, of_ray: bool) -> Rate:
     """Return the rate after the first batch, given the sizes of the batches."""
-    begun, images, before, used = 0.0, 0, (0.0, 0.0), (0.0, 0.0)
+    begun, images, time_used = 0.0, 0, ProcessorTime(of_ray)
+    before = used = (0.0, 0.0)
     for size in batches:
-        used = processor_seconds(of_ray=of_ray)
+        used = time_used.until_now()
         if begun:
             images += size
         else:
@@ -123,13 +126,22 @@ def rate(batches: Iterable[int], *, of_ray: bool) -> Rate:
     return Rate(round(rate, 3), *seconds)
 
 
-def processor_seconds(*, of_ray: bool) -> tuple[float, float]:
-    """Return the processor time of this process or of all of Ray, and that of the actor."""
-    this = psutil.Process()
-    processes = this.children(recursive=True) if of_ray else [this]
-    times = [(" ".join(each.cmdline()), sum(each.cpu_times()[:2])) for each in processes]
-    of_actor = sum(seconds for name, seconds in times if name.startswith(ACTOR))
-    return sum(seconds for _, seconds in times), of_actor
+class ProcessorTime:
+    """The processor time of this process, or of all processes of Ray, also of those that ended."""
+
+    def __init__(self, of_ray: bool) -> None:
+        self._of_ray = of_ray
+        self._seen: dict[int, tuple[str, float]] = {}  # command lines and seconds by process id
+
+    def until_now(self) -> tuple[float, float]:
+        """Return the seconds of all, and those of the actor."""
+        this = psutil.Process()
+        for process in this.children(recursive=True) if self._of_ray else [this]:
+            with suppress(psutil.NoSuchProcess):  # it has just ended, or is a zombie
+                used = sum(process.cpu_times()[:2])
+                self._seen[process.pid] = " ".join(process.cmdline()), used
+        of_actor = sum(used for name, used in self._seen.values() if name.startswith(ACTOR))
+        return sum(used for _, used in self._seen.values()), of_actor
 
 
 def batches_of_engine(settings: Settings, loaded: Loaded, paths: list[Path]) -> Iterator[int]:
@@ -144,7 +156,7 @@ def batches_of_actor(settings: Settings, paths: list[Path]) -> Iterator[int]:
     rows: list[dict[str, Any]] = [{"uri": str(path)} for path in paths]
     results = ray.data.from_items(rows, override_num_blocks=BLOCKS).map_batches(
         Captioner,
-        batch_size=64,
+        batch_size=max(1, len(paths) // BATCHES),
         compute=ray.data.ActorPoolStrategy(size=1, max_concurrent_calls_per_actor=TASKS_AT_ONCE),
         num_cpus=1,
         fn_constructor_kwargs={"settings": settings},

@@ -20,9 +20,9 @@ from pathlib import Path
 import httpx
 from rich.console import Console
 
-from captiond.config import DataSettings, Settings
 from captiond.jobs import SpooledImage
 from captiond.recording import Recorder
+from captiond.settings.config import DataSettings, Settings
 from captiond.spool import open_objects, open_spool
 from captiond.worker.fetching import REQUESTS, ImageFetcher
 from tests.conftest import png

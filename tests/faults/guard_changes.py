@@ -44,23 +44,6 @@ def without_argument(statement: Marked, line: int) -> ast.AST:
     return statement
 
 
-def call(name: str, source: str) -> Change:
-    """Return a change that replaces the calls of a function or method by an expression."""
-
-    class Replace(ast.NodeTransformer):
-        def visit_Call(self, node: ast.Call) -> ast.AST:
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
-            if called == name or (isinstance(called, ast.Name) and called.id == name):
-                return ast.parse(source, mode="eval").body
-            return self.generic_visit(node)
-
-    def replace(statement: Marked, line: int) -> ast.AST:
-        result: ast.AST = Replace().visit(statement)
-        return result
-
-    return replace
-
-
 def constant(old: str, new: str) -> Change:
     """Return a change that replaces a string of the statement by another one."""
 

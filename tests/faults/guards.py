@@ -131,6 +131,9 @@ GUARDS = (
     Guard("lists-have-owners", value("None"), "tests/unit/test_task_list.py -k own_tasks"),
     # ---------------------------------------------------------------- clocks
     Guard("clock-jumps", value("wall"), "tests/unit/test_clock_jumps.py -k just_finished"),
+    Guard("cancelled-statement", never, "tests/unit/test_store_errors.py -k cancelled"),
+    Guard("hung-web-process", remove, "tests/unit/test_attendance.py -k suspended"),
+    Guard("clock-returns", never, "tests/unit/test_clock_jumps.py -k 1970"),
     Guard("clock-set-back", remove, "tests/unit/test_clock_jumps.py -k webhooks"),
     # ---------------------------------------------------------------- deaths and blame
     Guard("death-blames-running-images", value("Death.ORDERLY"), POISON + "kills_model_processes"),

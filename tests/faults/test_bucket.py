@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import DataSettings, Settings
+from captiond.settings.config import DataSettings, Settings
 from captiond.spool import open_spool
 from captiond.supervisor.cleaner import SpoolCleaner
 from tests.faults.harness import Load, check, new_seed, progress, rounds, wait_for_the_end

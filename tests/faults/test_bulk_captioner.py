@@ -14,9 +14,15 @@ import pytest
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult, bulk_captioner
 from captiond.bulk.interim import interim_folder, remove_leftover_folders
-from captiond.config import DataSettings, ImageSettings, LimitSettings, ModelSettings, Settings
 from captiond.errors import ModelBroken
 from captiond.jobs import Captioned, Refused
+from captiond.settings.config import (
+    DataSettings,
+    ImageSettings,
+    LimitSettings,
+    ModelSettings,
+    Settings,
+)
 from tests.conftest import png
 from tests.faults.test_poison import INJECT, marked
 from tests.patience import PATIENCE

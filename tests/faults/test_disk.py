@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from captiond.cli.database import created
-from captiond.config import DataSettings, Settings
+from captiond.settings.config import DataSettings, Settings
 from tests.conftest import png
 from tests.faults.harness import new_seed, record, rounds
 from tests.faults.mounts import mount_in, own_mounts, read_only, writable_again

@@ -19,7 +19,6 @@ import pytest
 from PIL import Image
 from structlog.testing import capture_logs
 
-from captiond.config import DataSettings, ImageSettings, Settings
 from captiond.decoding.decode import Geometry, set_up_pillow
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import DecodePool, running_pool
@@ -27,6 +26,7 @@ from captiond.decoding.slots import Slots
 from captiond.errors import ImageError
 from captiond.jobs import Lane, Refused, SpooledImage
 from captiond.messages import Work
+from captiond.settings.config import DataSettings, ImageSettings, Settings
 from tests.faults.harness import SOAK, new_seed, progress, record, rounds
 from tests.imagefiles import BOMBS, encoded, mutate, mutations, picture, variants
 from tests.patience import PATIENCE

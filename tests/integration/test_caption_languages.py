@@ -11,8 +11,8 @@ import pytest
 
 from captiond.cli.captioning.in_process import with_one_language
 from captiond.client import Captiond
-from captiond.config import Settings
-from captiond.option_settings import TranslationSettings
+from captiond.settings.config import Settings
+from captiond.settings.option_settings import TranslationSettings
 from tests.answers import BY_NAME, check
 from tests.commands import command
 from tests.conftest import png

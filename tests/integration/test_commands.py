@@ -7,7 +7,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
-from captiond.config import Settings
+from captiond.settings.config import Settings
 from tests.commands import command
 from tests.service import DATA, MODEL, ONE_THREAD, captiond
 

@@ -15,7 +15,7 @@ from random import Random
 import pytest
 
 from captiond.cli.database_check import check_all
-from captiond.config import DataSettings, Settings
+from captiond.settings.config import DataSettings, Settings
 from captiond.store import consistency
 from captiond.store.engine import Engine
 from tests.commands import command

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from captiond.references.shard_files import PLACE
 from tests.commands import command
 from tests.conftest import png
 from tests.patience import PATIENCE
@@ -84,7 +85,7 @@ def check_results(photos: Path) -> None:
     ]
     assert all(row["caption"] for number, row in enumerate(rows) if number != BAD)
     names = {path.name for path in (photos.parent / "results").iterdir()}
-    assert names == {path.name for path in files_of(photos)}
+    assert names == {PLACE, *(path.name for path in files_of(photos))}
 
 
 def state_of(photos: Path) -> dict[str, Any]:

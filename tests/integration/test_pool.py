@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.config import DataSettings, ImageSettings, Settings
 from captiond.deaths import BLAME_LIMIT, Death
 from captiond.decoding import pool as pool_module
 from captiond.decoding.decode import Geometry, Pixels
@@ -22,6 +21,7 @@ from captiond.decoding.slots import Slots
 from captiond.jobs import RETRYABLE, Lane, Refused, SpooledImage
 from captiond.messages import Work
 from captiond.processes.box import missing_parts
+from captiond.settings.config import DataSettings, ImageSettings, Settings
 from tests.conftest import png
 from tests.imagefiles import blank_png, encoded, in_mode, picture
 from tests.patience import PATIENCE

@@ -16,10 +16,10 @@ from captiond.captioners.blip.captioner import Blip, Normalization
 from captiond.captioners.devices import pick_device
 from captiond.captioners.files import EMBEDDED, fingerprint
 from captiond.captioners.protocol import Placement
-from captiond.config import ImageSettings
 from captiond.decoding.decode import decode, set_up_pillow
 from captiond.errors import ModelBroken
 from captiond.jobs import Generation, SearchRules
+from captiond.settings.config import ImageSettings
 from tests.conftest import png
 
 FOLDER = EMBEDDED["captiond/scenes"]

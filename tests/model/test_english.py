@@ -42,6 +42,32 @@ def test_captions(tagger: Tagger, caption: str, expected: str) -> None:
     assert tags_of(tagger, [caption]) == [expected.split(", ")]
 
 
+@pytest.mark.parametrize(
+    "caption",
+    ["a stop sign on the corner", "exit sign above a door", "a black cat in london"],
+)
+def test_capitals_make_no_difference(tagger: Tagger, caption: str) -> None:
+    (expected,) = tags_of(tagger, [caption])
+    assert tags_of(tagger, [caption.upper(), caption.title()]) == [expected, expected]
+
+
+def test_a_tag_has_its_place_in_a_caption_with_capitals(tagger: Tagger) -> None:
+    caption = "İzmir AND A RED CAR"  # this i has two characters in lower case
+    ((*_, phrase),) = (
+        [tag for tag in tags if tag.tag == "red car"] for tags in tagger.tag([caption])
+    )
+    assert caption[phrase.start : phrase.end] == "RED CAR"
+
+
+def test_nouns_that_only_look_like_plurals(tagger: Tagger) -> None:
+    nouns = ["barracks", "gymnastics", "pyjamas", "slacks", "suspenders", "sweatpants", "walrus"]
+    assert tags_of(tagger, [f"a man with {noun}" for noun in nouns]) == [
+        sorted(["man", noun]) for noun in nouns
+    ]
+    assert "santa claus" in tags_of(tagger, ["a man dressed as santa claus"])[0]
+    assert tags_of(tagger, ["two shirts and three foxes"]) == [["fox", "shirt"]]
+
+
 def test_the_results_of_a_batch_are_in_its_order(tagger: Tagger) -> None:
     captions = list(CAPTIONS) * 10
     assert tags_of(tagger, captions) == [tags_of(tagger, [caption])[0] for caption in captions]

@@ -11,7 +11,7 @@ from spacy.training import Example
 from structlog.testing import capture_logs
 
 from captiond.errors import ModelMissing, SettingsError
-from captiond.option_settings import TagSettings
+from captiond.settings.option_settings import TagSettings
 from captiond.tagging.tagger import Tagger, Taggers
 from tests.tagging import add_german_words, texts
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from captiond.captioners.files import fingerprint
-from captiond.config import ModelSettings, Settings
 from captiond.errors import ModelBroken
-from captiond.option_settings import TranslationSettings
+from captiond.settings.config import ModelSettings, Settings
+from captiond.settings.option_settings import TranslationSettings
 from captiond.translation.degenerate import is_degenerate
 from captiond.translation.marian import MarianTranslator
 from captiond.translation.pieces import END, PADDING, UNKNOWN, MarianPieces

@@ -16,10 +16,10 @@ from transformers.models.blip.modeling_blip import BlipForImageTextRetrieval
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
-from captiond.config import Precision
 from captiond.decoding.decode import Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Generation
+from captiond.settings.config import Precision
 from captiond.vocabulary import Template, Vocabulary, VocabularyTag
 from tools.scenes.matching import new_matching_model, save_matching
 

@@ -23,8 +23,8 @@ from captiond.captioners.linear import linears
 from captiond.captioners.protocol import Placement
 from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import SpecialTokens
-from captiond.config import Precision
 from captiond.jobs import Generation
+from captiond.settings.config import Precision
 from tools.scenes.dataset import draw_sample, open_picture
 
 SCENES, SEED = 40, 61_803

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.option_settings import TagSettings
+from captiond.settings.option_settings import TagSettings
 from captiond.tagging.lexicon import lexicon_files, read_nouns
 from captiond.tagging.output import tagged
 from captiond.tagging.tagger import Tagger

@@ -20,9 +20,9 @@ from captiond.captioners.blip.tag_likelihood import SMOOTHING, TagLikelihood
 from captiond.captioners.blip.tag_reading import TagReading, places_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
-from captiond.config import Precision
 from captiond.decoding.decode import Pixels
 from captiond.jobs import Generation
+from captiond.settings.config import Precision
 from captiond.vocabulary import MOST_TOKENS, Template, Vocabulary, VocabularyTag
 from tests.model.test_graphs import Searcher
 from tools.scenes.scene import HUES, NOUNS

@@ -21,7 +21,7 @@ import httpx
 import psutil
 import psycopg
 
-from captiond.config import DataSettings, Settings
+from captiond.settings.config import DataSettings, Settings
 from captiond.spool import open_spool
 from captiond.store import tasks
 from captiond.store.engine import make_engine

@@ -17,7 +17,7 @@ import yaml
 
 from captiond.databaseurl import DatabaseAddress
 from captiond.jobs import NewImage, NewTask, SpooledImage
-from captiond.sources import Layer, checked, layers_of
+from captiond.settings.sources import Layer, checked, layers_of
 from captiond.store import shards, tasks
 from captiond.store.engine import make_engine
 from captiond.store.migrate import prepare_database

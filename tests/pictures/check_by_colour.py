@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, decode, set_up_pillow
 from captiond.errors import ImageError
+from captiond.settings.config import ImageSettings
 from tests.pictures.generated import Generated
 from tests.pictures.generated_common import generated_common
 from tests.pictures.generated_kinds import generated_kinds

@@ -10,12 +10,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from captiond.config import DataSettings, Settings
+from captiond.host.systemd import Notifier
 from captiond.jobs import TaskView
 from captiond.messages import Message
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start
 from captiond.recording import Recorder, Registry
+from captiond.settings.config import DataSettings, Settings
 from captiond.spool import open_spool
 from captiond.store import tasks
 from captiond.store.engine import Engine
@@ -33,7 +34,6 @@ from captiond.supervisor.routing import Router
 from captiond.supervisor.scrapes import Scrapes
 from captiond.supervisor.statusboard import StatusBoard
 from captiond.supervisor.steadyclock import SteadyClock
-from captiond.systemd import Notifier
 from captiond.web.import_schemas import import_item
 from tests.patience import PATIENCE
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from captiond.clients import Client
-from captiond.csvrows import csv_header, csv_row
 from captiond.jobs import Captioned, Generation, Lane, SpooledImage
 from captiond.messages import Work
+from captiond.notation.csvrows import csv_header, csv_row
 from captiond.store.results import captioned_from, result_text
 from captiond.tags import TagFilter
 from captiond.web.schemas import image_result

@@ -1,6 +1,7 @@
 """What the supervisor does while a child process runs, and after it has exited."""
 
 import asyncio
+import os
 import signal
 from collections.abc import Collection
 from pathlib import Path
@@ -29,6 +30,7 @@ from captiond.recording import Measurements
 from captiond.store import claims, tasks
 from captiond.store.engine import Engine
 from captiond.store.leases import owner_of
+from captiond.supervisor import attendance
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, DrainStage
 from captiond.supervisor.scrapes import Scrapes
@@ -105,9 +107,26 @@ async def test_a_process_that_a_stop_has_not_killed_is_an_alarm(
         with capture_logs() as logs:
             async with spawned(parts.settings, f"{kind}0-1") as child:
                 child.kill()
-                attendance = parts.web if kind is ChildKind.WEB else parts.model
-                await attendance.attend(restarter(parts, f"{kind}0"), child)
+                attending = parts.web if kind is ChildKind.WEB else parts.model
+                await attending.attend(restarter(parts, f"{kind}0"), child)
     assert [entry["exit_code"] for entry in logs if entry["event"] == f"{kind}_died"] == [-9]
+
+
+async def test_a_web_process_that_is_suspended_is_replaced(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends nothing. With one web process, nobody would be answered any more."""
+    monkeypatch.setattr(attendance, "TICK_SECONDS", 0.001)
+    async with supervised(tmp_path, store) as parts:
+        with capture_logs() as logs:
+            async with spawned(parts.settings, "web0-1") as child:
+                assert child.process.pid is not None
+                os.kill(child.process.pid, signal.SIGSTOP)
+                await parts.web.attend(restarter(parts, "web0"), child)
+                assert child.process.exitcode == -signal.SIGKILL
+    hung = [entry for entry in logs if entry["event"] == "web_hung"]
+    assert [(entry["child"], entry["stopped"]) for entry in hung] == [("web0-1", True)]
+    assert counted(parts) == {(RESTARTS.name, ("web", "killed")): 1}
 
 
 async def test_the_files_of_a_dead_web_process_are_swept(store: Engine, tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ from captiond.bench.run import measured as measured_settings
 from captiond.captioners.arithmetic import Arithmetic, CrossAttentionCost
 from captiond.captioners.files import ModelFiles
 from captiond.cli.bench_command import as_toml
-from captiond.config import Precision, Settings
 from captiond.errors import OutOfMemory
 from captiond.metrics import MODEL_BUSY, MODEL_IDLE
 from captiond.recording import Recorder, Registry
-from captiond.sources import load_settings
+from captiond.settings.config import Precision, Settings
+from captiond.settings.sources import load_settings
 from tests.service import wait_for, wait_until_gone
 
 LOAD = Load(2.0, [0.1, 0.2, 0.4, 0.3], 0.6, {"clients": 0.1, "decoding": 0.3})

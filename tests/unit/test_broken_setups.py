@@ -16,7 +16,6 @@ import pytest
 
 from captiond.captioners.files import EMBEDDED
 from captiond.cli.check_command import check, parts
-from captiond.config import Settings
 from captiond.databaseurl import DatabaseAddress
 from captiond.errors import (
     CaptiondError,
@@ -31,7 +30,8 @@ from captiond.errors import (
     StoreRefused,
 )
 from captiond.keys import new_secret
-from captiond.sources import load_settings
+from captiond.settings.config import Settings
+from captiond.settings.sources import load_settings
 from captiond.store.engine import make_engine
 from captiond.store.migrate import at_start, prepare_database
 from captiond.supervisor.datafolder import make_folders

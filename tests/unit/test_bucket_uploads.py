@@ -8,11 +8,12 @@ from typing import Any, cast
 
 import pytest
 
-from captiond.config import DataSettings, LimitSettings, Settings
+from captiond.host.systemd import Notifier
 from captiond.jobs import Refused
 from captiond.messages import Answer, Ask
 from captiond.metrics import OBJECT_FAILURES, SPOOL_BYTES
 from captiond.recording import Registry
+from captiond.settings.config import DataSettings, LimitSettings, Settings
 from captiond.spool import DiskSpace, Spool, open_spool
 from captiond.store.engine import Engine
 from captiond.store.tasks import needed_spool_names
@@ -21,7 +22,6 @@ from captiond.supervisor.cleaner import SpoolCleaner
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.spoolusage import SpoolUsage
 from captiond.supervisor.statusboard import StatusBoard
-from captiond.systemd import Notifier
 from tests.patience import PATIENCE
 from tests.s3server import S3Server
 from tests.spools import home_in, stored

@@ -7,9 +7,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.errors import ImageError, ImageTypeRefused
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import LONG, SHORT, Entry, directory, encoded, long, picture, short
 
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)

@@ -10,14 +10,14 @@ from captiond.captioners import files
 from captiond.captioners.families import FAMILIES, load_comparison, uses_context
 from captiond.captioners.files import fingerprint
 from captiond.captioners.protocol import Capabilities, Placement
-from captiond.config import (
+from captiond.errors import ModelBroken, SettingsError
+from captiond.jobs import Generation
+from captiond.settings.config import (
     DataSettings,
     ModelSettings,
     Settings,
 )
-from captiond.errors import ModelBroken, SettingsError
-from captiond.jobs import Generation
-from captiond.option_settings import GenerationSettings
+from captiond.settings.option_settings import GenerationSettings
 from captiond.worker.loading import Loaded, identify, load
 from tests.toy import SIDE, ToyCaptioner, toy_family, write_toy
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from captiond import cgroups, machine
-from captiond.cgroups import UNLIMITED, cpu_quota, memory_left, memory_limit
-from captiond.config import ModelSettings, Settings
 from captiond.decoding.budget import budget_bytes
 from captiond.decoding.pool import decoder_count
+from captiond.host import cgroups, machine
+from captiond.host.cgroups import UNLIMITED, cpu_quota, memory_left, memory_limit
+from captiond.settings.config import ModelSettings, Settings
 from captiond.worker.threads import threads_of
 
 GIB, MIB = 1 << 30, 1 << 20

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import Settings
 from captiond.errors import StorageFailed
+from captiond.settings.config import Settings
 from captiond.spool import FolderSpool, open_spool
 from captiond.store import tasks
 from captiond.store.engine import Engine

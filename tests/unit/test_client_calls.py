@@ -154,10 +154,30 @@ def test_the_problems_of_fields_are_named() -> None:
     assert caught.value.problems == (problem,)
 
 
-@pytest.mark.parametrize("body", [b"<html>hello</html>", b"[1]", b"{}", b'{"filename": 3}'])
+OTHER_BODIES = {
+    "html": b"<html>hello</html>",
+    "list": b"[1]",
+    "empty": b"{}",
+    "number": b'{"filename": 3}',
+    "latin": b'{"filename": "\xe4"}',
+    "deep": b'{"a":' * 100_000,
+}
+
+
+@pytest.mark.parametrize("body", OTHER_BODIES.values(), ids=OTHER_BODIES)
 def test_an_answer_of_another_program(body: bytes) -> None:
     with pytest.raises(AnswerNotUnderstood, match="not from captiond"):
         captioned(Script(Reply(200, {}, body)))
+    with pytest.raises(RequestRefused, match="status 400"):
+        captioned(Script(Reply(400, {"retry-after": "²"}, body)))
+
+
+@pytest.mark.parametrize("detail", [["no"], [{"loc": 1, "msg": "no"}], [{}], {"a": "no"}])
+def test_the_error_of_another_program_may_have_any_form(detail: object) -> None:
+    reply = Reply(400, {}, json.dumps({"detail": detail}).encode())
+    with pytest.raises(RequestRefused) as raised:
+        Script(reply).run(calls.version_of(RetryPolicy(), time.monotonic))
+    assert raised.value.status == 400
 
 
 def test_an_error_of_a_proxy() -> None:

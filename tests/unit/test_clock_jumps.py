@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from captiond.callbacks import DeliveryStatus
-from captiond.config import WebhookSettings
 from captiond.jobs import Refused
+from captiond.settings.config import WebhookSettings
 from captiond.store import claims, clocks, deliveries, tasks
 from captiond.store.engine import Engine
 from captiond.supervisor import courier as couriers
 from captiond.supervisor.courier import Courier
 from captiond.supervisor.outgoing import ResponseHead
 from captiond.supervisor.retention import tidy
-from captiond.supervisor.steadyclock import NAME, SteadyClock, advanced
+from captiond.supervisor.steadyclock import NAME, SteadyClock, SteadyTime, advanced
 from tests.patience import PATIENCE
 from tests.unit.supervised import background, payloads, settings_in, until
 from tests.unit.test_cleaner import cleaning
@@ -34,7 +34,12 @@ class Clocks:
         self.wall, self.monotonic = 1e9, 50.0
 
     def steady(self, store: Engine) -> SteadyClock:
-        return SteadyClock(store, wall=lambda: self.wall, monotonic=lambda: self.monotonic)
+        return SteadyClock(
+            store,
+            longest=30 * DAY,
+            wall=lambda: self.wall,
+            monotonic=lambda: self.monotonic,
+        )
 
     def pass_(self, seconds: float) -> None:
         self.wall += seconds
@@ -42,9 +47,32 @@ class Clocks:
 
 
 def test_the_steady_clock_follows_the_wall_and_never_runs_ahead_of_it() -> None:
-    assert advanced(100.0, 130.0, elapsed=30.0) == 130.0
-    assert advanced(100.0, 60 * DAY, elapsed=30.0) == 160.0, "it catches up at twice the speed"
-    assert advanced(60 * DAY, 100.0, elapsed=30.0) == 100.0
+    def reached(before: float, wall: float) -> float:
+        return advanced(SteadyTime(before, before), wall, elapsed=30.0).reached
+
+    assert reached(100.0, 130.0) == 130.0
+    assert reached(100.0, 60 * DAY) == 160.0, "it catches up at twice the speed"
+    assert reached(60 * DAY, 100.0) == 100.0
+
+
+async def test_a_start_in_1970_does_not_stop_the_deletion_of_data(store: Engine) -> None:
+    """What was stored in 1970 is kept for half of its time at least: 15 of 30 days."""
+    clocks_ = Clocks()
+    await clocks_.steady(store).now()
+    now, clocks_.wall, clocks_.monotonic = clocks_.wall, 0.0, 7.0
+    clock = clocks_.steady(store)
+    await clock.now()
+    clocks_.pass_(DAY)
+    assert await clock.now() == DAY, "the last that is stored in 1970"
+    clocks_.wall = now + 2 * DAY
+    for _ in range(15):
+        assert await clock.now() <= 31 * DAY
+        clocks_.wall -= 1.0  # a small correction
+        clock = clocks_.steady(store)
+        await clock.now()
+        clocks_.pass_(DAY)
+    clocks_.pass_(1.0)
+    assert await clock.now() == clocks_.wall
 
 
 async def test_a_start_continues_from_the_last_stop(store: Engine) -> None:
@@ -132,7 +160,7 @@ async def test_webhooks_are_called_soon_after_a_jump(
     await deliveries.redeliver(store, "tried", now=now)
     (tried,) = await deliveries.of_task(store, "tried")
     await deliveries.record(store, [failed(tried, again=now + 5, at=now)])
-    await clocks.set_reached(store, NAME, now)
+    await clocks.set_reached(store, {NAME: now})
     settings = settings_in(tmp_path)
     webhooks = WebhookSettings(allow=("a.example",))
     settings = settings.model_copy(update={"webhooks": webhooks})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from captiond.cli.main import app
-from captiond.config import Settings
+from captiond.settings.config import Settings
 from tests.commands import command
 from tests.patience import PATIENCE
 from tools.docs import click_app, leaves

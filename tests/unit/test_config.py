@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from captiond.cli.arguments import parse_assignment
 from captiond.cli.main import app
-from captiond.client_settings import ClientSettings, KeyEntry
-from captiond.config import MIB, ImageSettings, ImageType, Settings
 from captiond.errors import SettingsError
 from captiond.keys import new_secret
-from captiond.sources import checked, layers_of, load_settings, origins
-from captiond.upload_settings import UploadSettings
+from captiond.settings.client_settings import ClientSettings, KeyEntry
+from captiond.settings.config import MIB, ImageSettings, ImageType, Settings
+from captiond.settings.sources import checked, layers_of, load_settings, origins
+from captiond.settings.upload_settings import UploadSettings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -153,7 +153,7 @@ def test_the_environment_names_the_file_without_that_being_a_setting() -> None:
         ("", {"CAPTIOND_TAGS__PIPELINES": "en"}, "CAPTIOND_TAGS__PIPELINES = 'en': must be"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "{'en'"}, "CAPTIOND_TAGS__PIPELINES = \"{'en'\": must"),
         ("", {"CAPTIOND_TAGS__PIPELINES": "1x=a"}, "CAPTIOND_TAGS__PIPELINES = '1x': String"),
-        ("", {"CAPTIOND_TAGS__PIPELINES": "{}"}, "CAPTIOND_TAGS__PIPELINES = {}: Dictionary"),
+        ("", {"CAPTIOND_TAGS__PIPELINES": "{}"}, "CAPTIOND_TAGS__PIPELINES = {}: must have"),
         ("[tags.pipelines]\nde = ''", {}, "captiond.toml: tags.pipelines.de = '': String"),
         (
             "[model]\ndevice = 'gpu'",
@@ -201,6 +201,8 @@ def test_an_error_names_the_source_the_key_and_the_value(
         ("[server]\nport = 99999", {}, "server.port = 99999: must be at most 65535"),
         ("[cache]\nenabled = 'x'", {}, "cache.enabled = 'x': must be true or false"),
         ("[model]\nprecision = 'fp33'", {}, "'fp16', 'bf16', 'fp8' or 'int8'"),
+        ("[images]\ntypes = []", {}, "images.types = []: must have at least 1 item"),
+        ("[images]\ntypes = ['jpg']", {}, "'jpeg2000' or 'jxl'"),  # and nothing of a short list
     ],
 )
 def test_an_error_ends_with_what_helps(
@@ -292,7 +294,7 @@ def test_a_type_without_its_library_is_an_error_at_the_start(
 ) -> None:
     """Otherwise, every image decoder would die as soon as it is started."""
     assert ImageSettings(types=("jpeg", name)).types == ("jpeg", name)
-    monkeypatch.setattr("captiond.config.find_spec", lambda library: None)
+    monkeypatch.setattr("captiond.settings.config.find_spec", lambda library: None)
     with pytest.raises(ValidationError, match=re.escape(f"captiond[{name}]")):
         ImageSettings(types=("jpeg", name))
     ImageSettings()
@@ -302,7 +304,7 @@ def test_object_storage_without_its_library_is_an_error_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert UploadSettings(url="s3://bucket").url == "s3://bucket"
-    monkeypatch.setattr("captiond.upload_settings.find_spec", lambda name: None)
+    monkeypatch.setattr("captiond.settings.upload_settings.find_spec", lambda name: None)
     with pytest.raises(ValidationError, match=re.escape("captiond[s3]")):
         UploadSettings(url="s3://bucket")
     UploadSettings()

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from captiond.callbacks import DeliveryStatus
-from captiond.config import WebhookSettings
 from captiond.errors import StorageFailed
 from captiond.jobs import TaskView
 from captiond.metrics import WEBHOOK_CALLS
 from captiond.recording import Recorder
+from captiond.settings.config import WebhookSettings
 from captiond.store import deliveries, snapshots, tasks
 from captiond.store.engine import Engine
 from captiond.store.snapshots import TaskSnapshot

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import Settings
-from captiond.database_settings import DatabaseSettings
 from captiond.databaseurl import check_database_url, masked
 from captiond.errors import SettingsError
-from captiond.sources import layers_of, load_settings, origins
+from captiond.settings.config import Settings
+from captiond.settings.database_settings import DatabaseSettings
+from captiond.settings.sources import layers_of, load_settings, origins
 
 SERVERS = [
     "postgresql+psycopg://captiond@db/captiond",

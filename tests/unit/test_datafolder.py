@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.config import DataSettings, Settings
 from captiond.errors import CaptiondError, StartupError
+from captiond.settings.config import DataSettings, Settings
 from captiond.spool import FolderSpool
 from captiond.supervisor.datafolder import (
     check_files,

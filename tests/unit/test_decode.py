@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, set_up_pillow
 from captiond.decoding.decode import decode as decode_file
 from captiond.errors import (
@@ -21,6 +20,7 @@ from captiond.errors import (
     NotAnImage,
     TooManyPixels,
 )
+from captiond.settings.config import ImageSettings
 
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)
 SETTINGS = ImageSettings()

@@ -6,12 +6,12 @@ import os
 import pytest
 from structlog.testing import capture_logs
 
-from captiond import cgroups, machine
 from captiond.decoding.budget import MemoryBudget, budget_bytes
 from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decode import READERS
 from captiond.decoding.estimate import RATES, estimated_cost
 from captiond.errors import TooMuchMemory
+from captiond.host import cgroups, machine
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.errors import CorruptImage, ImageError, ImageTypeRefused
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded
 from tests.pictures.sample import picture, with_alpha
 from tests.pictures.tiff_writer import (
@@ -31,7 +31,8 @@ from tests.pictures.tiff_writer import (
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)
 SETTINGS = ImageSettings()
 set_up_pillow(SETTINGS)
-MAX_SAMPLE_VALUE, SHORT = 281, 3
+MAX_SAMPLE_VALUE, SUBSAMPLING, SHORT = 281, 530, 3
+YCBCR = 6
 LAYOUTS: list[dict[str, Any]] = [
     {},
     {"order": ">"},
@@ -143,6 +144,15 @@ def test_a_compression_that_is_not_read_is_refused_by_its_name(number: int, name
         pixels_of(changed)
 
 
+def test_few_colours_without_jpeg_are_refused_by_their_name() -> None:
+    layout = Layout(YCBCR, 8, tags=((SUBSAMPLING, SHORT, (2, 2)),))
+    with pytest.raises(ImageTypeRefused, match="colours have fewer pixels than its brightness"):
+        pixels_of(tiff(np.zeros((8, 8, 3), np.int64), layout))
+    values = np.asarray(picture().convert("YCbCr")).astype(np.int64)
+    layout = Layout(YCBCR, 8, tags=((SUBSAMPLING, SHORT, (1, 1)),))
+    check_same(tiff(values, layout), picture(), 3)
+
+
 def test_values_that_are_no_numbers_are_black_or_white() -> None:
     values = values_of(picture())
     values[0, 0], values[0, 1], values[0, 2] = np.nan, np.inf, -np.inf
@@ -202,6 +212,12 @@ def test_opacity(bits: int) -> None:
     layout = Layout(BLACK_IS_ZERO, bits, extra=(2,))
     grey = with_alpha().convert("LA")
     check_same(tiff(scaled(values_of(grey), layout), layout), grey, 3)
+
+
+@pytest.mark.parametrize("most", [1023, 4095])
+def test_opacity_of_few_bits_in_words_of_16(most: int) -> None:
+    values = np.rint(values_of(with_alpha()) * most).astype(np.int64)
+    check_same(tiff(values, Layout(RGB, 16, extra=(2,))), with_alpha(), 3)
 
 
 def test_an_extra_sample_that_is_0_everywhere_is_no_opacity() -> None:

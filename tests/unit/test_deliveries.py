@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import update
 
 from captiond.callbacks import DeliveryStatus, RetrySchedule, delay_after, longest_life
-from captiond.config import DataSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, NewImage, NewTask, Refused, SpooledImage
+from captiond.settings.config import DataSettings, Settings, WebhookSettings
 from captiond.store import claims, deliveries, expiry, tasks
 from captiond.store.deliveries import Attempt, Delivery
 from captiond.store.engine import Engine, writing

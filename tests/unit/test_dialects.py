@@ -10,11 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
-from captiond.config import LimitSettings
-from captiond.dialect_settings import DialectSettings
 from captiond.errors import CaptiondError
 from captiond.jobs import Captioned, Outcome, Refused
 from captiond.messages import Answer, Ask, State
+from captiond.settings.config import LimitSettings
+from captiond.settings.dialect_settings import DialectSettings
 from captiond.store.engine import Engine
 from captiond.tags import Category, Kind, Tag
 from captiond.web.dialects.error_forms import error_body, fault_of

@@ -19,7 +19,7 @@ import captiond.jobs
 import captiond.web.problems  # these three define errors of their own
 from captiond.errors import CaptiondError, SettingsError
 from captiond.request_options import RequestOptions
-from captiond.sources import sections
+from captiond.settings.sources import sections
 from captiond.web.app import routes
 from captiond.web.async_tasks.callback_url import FIELD
 from captiond.web.operations import OPERATIONS

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.sources import sections
+from captiond.settings.sources import sections
 from tests.unit.test_docs import PAGES, ROOT
 
 PACKAGE = ROOT / "captiond"
@@ -66,7 +66,7 @@ def defined_in(file: Path) -> set[str]:
 
 
 def names_after_files() -> list[tuple[str, str]]:
-    """Return each file of docs/design.md with the names that follow it: "`lanes.py`: `take`"."""
+    """Return each file of docs/design.md with the names behind it: "`queues/lanes.py`: `take`"."""
     found = re.findall(r"`([\w/]+\.py)`: ((?:`\w+`(?:, | and )?)+)", DESIGN.read_text("utf-8"))
     return [
         (file, name) for file, names in found for name in re.findall(r"\w+", names) if name != "and"

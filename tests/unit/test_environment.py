@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args, get_origin
 import pytest
 from pydantic import SecretStr
 
-from captiond.config import Settings
 from captiond.errors import SettingsError
-from captiond.foreign_variables import REPLACED, without_effect
-from captiond.sources import load_settings, sections
-from captiond.textvalues import in_home
+from captiond.notation.textvalues import in_home
+from captiond.settings.config import Settings
+from captiond.settings.foreign_variables import REPLACED, without_effect
+from captiond.settings.sources import load_settings, sections
 
 KEY = "sha256:" + 64 * "0"
 SECRET = "whsec_" + "QUJD" * 8

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from captiond.clients import Client
 from captiond.jobs import Captioned, Generation, Options, SpooledImage
-from captiond.lanes import ForWork, Lanes
 from captiond.messages import Ask, Finished, Work
+from captiond.queues.lanes import ForWork, Lanes
 from captiond.supervisor.dispatch import Dispatcher
 from captiond.worker.batching import LONGEST_SECONDS, Batcher
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captiond.clients import Client
-from captiond.fairqueue import MOST_IDLE, SPARE_TURNS, FairQueue, Flow
+from captiond.queues.fairqueue import MOST_IDLE, SPARE_TURNS, FairQueue, Flow
 
 NAMES = "abcde"
 WEIGHTS = st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0])

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.config import DataSettings, Settings
 from captiond.jobs import Refused, SpooledImage
 from captiond.metrics import OBJECT_FAILURES, OBJECT_READ_SECONDS
 from captiond.recording import Recorder
+from captiond.settings.config import DataSettings, Settings
 from captiond.spool import open_objects
 from captiond.worker import fetching
 from captiond.worker.fetching import ImageFetcher

@@ -1,14 +1,16 @@
 """Fields of forms: options as files, fields of other clients, and empty ones."""
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from captiond.config import LimitSettings, WebhookSettings
 from captiond.jobs import Captioned, Options
 from captiond.messages import Answer, Ask
+from captiond.settings.config import LimitSettings, WebhookSettings
 from captiond.store.engine import Engine
 from captiond.web.async_tasks.callback_url import callback_url_of
 from captiond.web.problems import InvalidRequest
@@ -39,7 +41,9 @@ async def captioned(web: WebProcess, *fields: tuple[str, tuple[str | None, bytes
 async def test_an_option_may_come_as_a_file(web: WebProcess) -> None:
     """curl -F vocabulary=@tags.txt, and a Blob of a browser."""
     ask = await captioned(
-        web, ("vocabulary", ("tags.txt", b"cat,dog")), ("num_beams", ("blob", b"3"))
+        web,
+        ("vocabulary", ("tags.txt", b"\xef\xbb\xbfcat,dog")),  # a file of Notepad
+        ("num_beams", ("blob", b"3")),
     )
     assert ask.options.generation is not None
     assert ask.options.generation.vocabulary == ("cat", "dog")
@@ -58,3 +62,16 @@ def test_an_empty_callback_url_counts_as_absent() -> None:
     assert callback_url_of(form, WebhookSettings()) is None
     with pytest.raises(InvalidRequest):
         callback_url_of(Form(fields={"callback_url": ""}, document={}), WebhookSettings())
+
+
+@pytest.mark.parametrize("json_body", [False, True])
+async def test_an_option_in_the_url_is_refused(web: WebProcess, *, json_body: bool) -> None:
+    body: dict[str, Any] = (
+        {"json": {"image": b64encode(PNG).decode()}}
+        if json_body
+        else {"files": {"image": ("cat.png", PNG)}}
+    )
+    response = await web.client.post("/caption?num_beams=3&_=17", **body)
+    (problem,) = response.json()["detail"]
+    assert (response.status_code, problem["loc"]) == (422, ["query", "num_beams"])
+    assert problem["msg"].endswith("send it in the body, not in the URL")

@@ -18,8 +18,8 @@ from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 from captiond.captioners.blip.cost import BlipShape
 from captiond.captioners.blip.random_weights import config_of
 from captiond.captioners.files import find_model
-from captiond.config import Settings
-from captiond.sources import load_settings
+from captiond.settings.config import Settings
+from captiond.settings.sources import load_settings
 from tools.gpu import runner
 from tools.gpu.__main__ import ROOT, arguments, results_in
 from tools.gpu.clients import Target, Window, drive

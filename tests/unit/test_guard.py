@@ -10,11 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from captiond.bench.load import HEAD
-from captiond.client_settings import ClientSettings
 from captiond.clients import Client
 from captiond.jobs import Captioned
 from captiond.keys import Key, Limits, Scope, digest_of, new_secret
 from captiond.messages import Answer, Ask
+from captiond.settings.client_settings import ClientSettings
 from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.web.access.allowances import within_share

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.faults.guard_changes import Change, always, call, remove, value
+from tests.faults.guard_changes import Change, always, remove, value
 from tests.faults.guard_changes import without_argument as without
 from tests.faults.guards import GUARDS, PROJECT, Guard, all_marks, changed
 
@@ -43,7 +43,6 @@ def finish(rows, item):
         (4, always, "if item.key is None", "if True"),
         (5, remove, "return None", "pass"),
         (8, without, ", rows.attempt == value(item.attempt))", ")"),
-        (8, call("value", "1"), "value(item.attempt)", "1"),
         (10, value("0"), "return run(statement)", "return 0"),
     ],
 )

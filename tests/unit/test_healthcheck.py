@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import DataSettings, Settings
 from captiond.healthcheck import check, main
+from captiond.settings.config import DataSettings, Settings
 
 PROXY = "http://127.0.0.1:9"  # the discard port: nobody listens
 

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.config import ImageSettings, LimitSettings
 from captiond.jobs import Captioned
 from captiond.messages import Answer, Ask, AskMetrics, MetricsAnswer
 from captiond.processes.channel import ChannelClosed
 from captiond.recording import Measurements
+from captiond.settings.config import ImageSettings, LimitSettings
 from captiond.store.engine import Engine
 from captiond.web.operation import ErrorForm, Operation
 from captiond.web.operations import OPERATIONS

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 from captiond.web.access.identity import Identify, client_of
 
 pytestmark = pytest.mark.anyio

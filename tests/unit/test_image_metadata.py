@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.errors import CorruptImage, ImageTypeRefused
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import (
     ASCII,
     EXIF_HEADER,
@@ -135,8 +135,19 @@ def test_an_orientation_is_read_from_wherever_it_may_be() -> None:
         chunk(b"zTXt", b"Raw profile type exif\0\0no stream"),
     ):
         assert np.array_equal(pixels_of(with_chunks(PNG, damaged)), upright)
+    packed = b"XML:com.adobe.xmp\0\1\0en\0packet\0" + zlib.compress(xmp)
+    assert np.array_equal(pixels_of(with_chunks(PNG, chunk(b"iTXt", packed))), half)
     by_xmp = pixels_of(with_segment(JPEG, 0xE1, XAP + xmp))
     assert np.array_equal(by_xmp, half_turned(pixels_of(JPEG)))
+
+
+def test_exif_data_that_have_an_orientation_count_before_xmp() -> None:
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+    turned = with_segment(JPEG, 0xE1, XAP + xmp)
+    assert is_same(with_exif(turned, exif_block(UPRIGHT)), JPEG)
+    for unknown in (exif_block((ORIENTATION, SHORT, 1, short(0))), exif_block()):
+        assert is_same(with_exif(turned, unknown), turned)
+    assert is_same(grey_tiff(UPRIGHT, (700, 1, len(xmp), xmp)), grey_tiff())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -179,6 +190,8 @@ def test_damaged_frames_behind_a_sound_first_one_are_ignored() -> None:
         whole = encoded(picture(), format_, save_all=True, append_images=others, **options)
         damaged = whole[: len(whole) * 3 // 5] + b"\xaa" * 20 + whole[len(whole) * 3 // 5 + 20 :]
         assert is_same(damaged, first), format_
+        if format_ != "TIFF":  # its directory may be at its end
+            assert is_same(whole[: len(whole) * 4 // 5], first), format_
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.decoding.files.jpeg2000 import plain_jpeg2000
 from captiond.decoding.files.jxl import BitReader, plain_jxl
 from captiond.errors import CorruptImage, ImageError, ImageTypeRefused, NotAnImage
 from captiond.imagetypes import check_type, image_type
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded
 from tests.pictures.sample import in_space, picture, rgb_profile, with_alpha
 from tests.pictures.viewer import difference
@@ -35,6 +35,13 @@ IMAGES = {
     "ORF": b"IIRO\x08\0\0\0",
     "CR3": b"\0\0\0\x18ftypcrx \0\0\0\1crx isom",
     "XR": b"II\xbc\1",
+    "TGA": bytes((0, 0, 2, *bytes(9), 2, 0, 2, 0, 24, 0)),
+    "CUR": b"\0\0\2\0\1\0\x20\x20",
+    "Netpbm": b"P6\n2 2\n255\n",
+    "PFM": b"PF\n2 2\n-1.0\n",
+    "QOI": b"qoif\0\0\0\x02",
+    "EMF": b"\1\0\0\0" + bytes(36) + b" EMF",
+    "DICOM": bytes(128) + b"DICM",
 }
 FILES = {
     "HTML": b"<!DOCTYPE html><html><body>404</body></html>",
@@ -43,6 +50,16 @@ FILES = {
     "LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:00",
     "video": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41",
     "ZIP": b"PK\3\4",
+    "RAR": b"Rar!\x1a\7\1\0",
+    "AVI": b"RIFF\0\1\0\0AVI LIST",
+    "AppleDouble": b"\0\5\x16\7\0\2\0\0Mac OS X",
+    "DS_Store": b"\0\0\0\1Bud1",
+    "Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+    "JSON": b'{"error": "not found"}',
+    "JSON ": b'[\n  {"error": 1}]',
+    "XML": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+    "address of a file": b"https://example.com/cat.jpg",
+    "HTTP response": b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\n\r\n\x89PNG",
     "line break in front of an image": b"\r\n" + JPEG_HEAD,
     "byte order mark in front of an image": b"\xef\xbb\xbf\x89PNG\r\n\x1a\n",
     "byte order mark in front of an image ": b"\xef\xbb\xbf\n RIFF\0\0\0\0WEBP",
@@ -69,7 +86,7 @@ def test_a_file_that_is_no_image_is_refused_by_its_name(name: str) -> None:
         check_type(FILES[name], ["jpeg"])
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF"])
 def test_an_image_in_base64_is_named(kind: str) -> None:
     content = b64encode(encoded(picture(), kind))
     with pytest.raises(NotAnImage, match="not an image but an image in base64"):
@@ -79,9 +96,23 @@ def test_an_image_in_base64_is_named(kind: str) -> None:
 
 
 def test_text_and_xml_are_no_drawings() -> None:
-    for content in (XML + b"<feed/>", b"<svgx/>", b"text <svg>", b"<?xml"):
+    for content in (b"<svgx/>", b"text <svg>", b"<?xml", b"P9 7", b"[draft] of {a text}", b"{}"):
         with pytest.raises(NotAnImage, match="not an image of a known type"):
             check_type(content, ["jpeg"])
+    with pytest.raises(NotAnImage, match="XML"):
+        check_type(XML + b"<feed/>", ["jpeg"])
+
+
+def test_a_jpeg_or_a_png_that_no_library_here_reads_is_named() -> None:
+    settings = ImageSettings()
+    jpeg, png = encoded(picture(), "JPEG"), encoded(picture(), "PNG")
+    frame = jpeg.index(b"\xff\xc0")
+    deep = jpeg[: frame + 4] + b"\x0c" + jpeg[frame + 5 :]
+    lossless = jpeg[:frame] + b"\xff\xf7" + jpeg[frame + 2 :]
+    packed = png[:8] + b"\0\0\0\4CgBI\x50\0\x20\6\0\0\0\0" + png[8:]
+    for content, name in ((deep, "12 bits"), (lossless, "JPEG-LS"), (packed, "CgBI")):
+        with pytest.raises(ImageTypeRefused, match=f"{name}.*convert it to"):
+            decode(BytesIO(content), GEOMETRY, settings)
 
 
 # ---------------------------------------------------------------- JPEG 2000

@@ -31,6 +31,12 @@ async def test_the_newest_imports_are_listed(web: WebProcess) -> None:
     assert (refused.status_code, refused.json()["code"]) == (422, "invalid_request")
 
 
+async def test_a_source_may_have_bytes_that_are_no_utf8(web: WebProcess, store: Engine) -> None:
+    new = NewImport("import_1_a", ("/\udce9",), "uri", "/a", "jsonl", 2, 9.0, queued=True)
+    await shards.join_import(store, new)
+    assert (await web.client.get("/imports")).json()["items"][0]["sources"] == ["/\\udce9"]
+
+
 async def test_an_import_is_cancelled_once_and_cannot_be_when_finished(
     web: WebProcess, store: Engine
 ) -> None:

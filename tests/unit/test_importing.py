@@ -1,13 +1,55 @@
 """A listing that was interrupted goes on where it was, or says that it cannot."""
 
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 import pytest
 
-from captiond.bulk.importing import next_shards, rest_of_listing
-from captiond.errors import SettingsError
-from captiond.jobs import Status
-from captiond.store.shards import ImportState, mark_of
+from captiond.bulk import importing
+from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult
+from captiond.bulk.importing import (
+    ImportRun,
+    caption_shard,
+    caption_until_done,
+    next_shards,
+    queue_import,
+    rest_of_listing,
+    run_import,
+    take_place,
+)
+from captiond.cli.import_command import check_output, work_at
+from captiond.errors import (
+    ImportNotFound,
+    ReferenceUnreadable,
+    SettingsError,
+    StorageFailed,
+    StoreError,
+    StoreUncertain,
+    StoreUnreachable,
+)
+from captiond.jobs import Refused, Status
+from captiond.references.shard_files import PLACE, ShardFiles
+from captiond.settings.config import DataSettings, Settings
+from captiond.store import patience, shard_claims, shards
+from captiond.store.engine import Engine
+from captiond.store.shards import (
+    ImportState,
+    NewImport,
+    join_import,
+    mark_of,
+    other_output,
+    read_import,
+)
+from tests.patience import PATIENCE
+from tests.service import wait_for
+
+T = TypeVar("T")
 
 
 def interrupted(folder: Path, after: str, images: int) -> ImportState:
@@ -54,3 +96,144 @@ def test_a_listing_that_has_changed_is_an_error(folder: Path) -> None:
         (folder / name).unlink()
     with pytest.raises(SettingsError, match="have changed since import_1"):
         rest_of_listing(interrupted(folder, "b.png", 2))
+
+
+def run_of(store: Engine, state: ImportState) -> ImportRun:
+    files = ShardFiles(state.output, state.form)
+    return ImportRun(store, state, "us", files, lambda _: None)
+
+
+@pytest.mark.anyio
+async def test_a_folder_that_hosts_do_not_share_gets_no_results(
+    store: Engine, folder: Path
+) -> None:
+    """A host that joins an import has a folder of the same name, but another one."""
+    new = NewImport("import_1", (str(folder),), "uri", str(folder / "out"), "jsonl", 2, 1.0)
+    state = await join_import(store, new)
+    await take_place(run_of(store, state))
+    assert ShardFiles(state.output, state.form).marked_by() == "import_1"
+    await take_place(run_of(store, replace(state, shards=1)))
+    (folder / "out" / PLACE).unlink()
+    with pytest.raises(StorageFailed, match="not the folder of import_1, which all machines have"):
+        await run_import(run_of(store, replace(state, shards=1)), Settings())
+
+
+@pytest.mark.anyio
+async def test_two_imports_cannot_write_to_one_folder(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link gives a folder another name. A mark of an import that is deleted is no obstacle."""
+    out, link = folder / "out", folder / "link"
+    link.symlink_to("out")
+    ShardFiles(str(out), "jsonl").mark_place("import_1")
+    assert await other_output(store, "import_1", str(link)) is None
+    await join_import(store, NewImport("import_1", ("/a",), "uri", str(out), "jsonl", 2, 1.0))
+    new = NewImport("import_2", ("/b",), "uri", str(link), "jsonl", 2, 1.0, queued=True)
+    file = store.database.address.file
+    assert file is not None
+    settings = Settings(data=DataSettings(dir=file.parent))
+    with pytest.raises(SettingsError, match=f"link: the folder of import_1 .*: {out}"):
+        await work_at(new, settings)
+    with pytest.raises(ImportNotFound):
+        await read_import(store, "import_2")
+
+
+@pytest.mark.anyio
+async def test_a_slow_listing_stays_with_its_process(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that is read again from its beginning may take longer than a claim lasts."""
+    file = store.database.address.file
+    assert file is not None
+
+    def claimed_until() -> float:
+        with closing(sqlite3.connect(file)) as connection:
+            return float(connection.execute("SELECT lister_until FROM imports").fetchone()[0])
+
+    def slow(_source: str, _column: str) -> Iterator[str]:
+        begun = claimed_until()
+        wait_for(lambda: claimed_until() > begun, "an extended claim")
+        yield "/a.png"
+
+    monkeypatch.setattr(importing, "EXTEND_SECONDS", 0.01)
+    monkeypatch.setattr(importing, "addresses", slow)
+    output = str(folder / "results")
+    new = NewImport("import_1", ("/photos",), "uri", output, "jsonl", 2, 1.0, queued=True)
+    state = await join_import(store, new)
+    assert (await queue_import(run_of(store, state))).images == 1
+
+
+def failing_once(
+    transaction: Callable[..., Awaitable[T]], error: StoreError, *, after: bool = False
+) -> Callable[..., Awaitable[T]]:
+    """Return a transaction that fails at the first call, before or `after` it was carried out."""
+    errors = [error]
+
+    async def failing(*arguments: object, **options: object) -> T:
+        if errors and not after:
+            raise errors.pop()
+        result = await transaction(*arguments, **options)
+        if errors:
+            raise errors.pop()
+        return result
+
+    return failing
+
+
+@pytest.mark.anyio
+async def test_an_import_waits_while_the_database_is_away(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the answer to a commit is lost, no shard is added twice."""
+    monkeypatch.setattr(patience, "RETRY_SECONDS", 0.01)
+    away, lost = StoreUnreachable("no connection"), StoreUncertain("no answer")
+    failures = (
+        (shards, "read_import", away, False),
+        (shards, "begin_listing", away, False),
+        (shards, "add_shards", lost, True),
+        (shard_claims, "claim_shard", away, False),
+    )
+    for module, name, error, after in failures:
+        monkeypatch.setattr(module, name, failing_once(getattr(module, name), error, after=after))
+    output = str(folder / "results")
+    new = NewImport("import_1", (str(folder),), "uri", output, "jsonl", 2, 1.0, queued=True)
+    run = run_of(store, await join_import(store, new))
+    state = await queue_import(run)
+    assert (state.images, state.shards, state.listed) == (4, 2, True)
+    async with asyncio.timeout(PATIENCE):
+        await caption_until_done(run, cast(BulkCaptioner, Refusing()))
+    assert (await read_import(store, "import_1")).failed == 4
+
+
+@pytest.mark.anyio
+async def test_a_file_that_cannot_be_written_ends_an_import_only_with_a_claim(
+    store: Engine, folder: Path
+) -> None:
+    """A process that was suspended for a minute has lost it, and what it writes is removed."""
+    output = str(folder / "a.png" / "results")
+    await join_import(store, NewImport("import_1", ("/p",), "uri", output, "jsonl", 1, 1.0))
+    assert await shards.begin_listing(store, "import_1", "us")
+    assert await shards.add_shards(store, "import_1", "us", [["/p/a.png"]])
+    run = run_of(store, await read_import(store, "import_1"))
+    captioner = cast(BulkCaptioner, Refusing())
+    claim = await shard_claims.claim_shard(store, "import_1", "us")
+    assert claim is not None
+    with pytest.raises(StorageFailed, match="results"):
+        await caption_shard(run, captioner, claim)
+    await shard_claims.release_shards(store, "import_1", "us")
+    assert await shard_claims.claim_shard(store, "import_1", "them") is not None
+    await caption_shard(run, captioner, claim)
+    assert (await read_import(store, "import_1")).done == 0
+
+
+class Refusing:
+    """A captioner for which no image can be read."""
+
+    async def caption_at(self, address: str) -> BulkResult:
+        return BulkResult(Refused.of(ReferenceUnreadable(address)))
+
+
+def test_the_folder_of_the_results_must_have_a_name_that_can_be_stored() -> None:
+    check_output("/ä")
+    with pytest.raises(SettingsError, match=r"--output: /\\udce9: must be UTF-8"):
+        check_output(os.fsdecode(b"/\xe9"))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import ImageSettings, LimitSettings
 from captiond.messages import ModelInfo, State
 from captiond.request_options import RequestOptions
+from captiond.settings.config import ImageSettings, LimitSettings
 from captiond.store.engine import Engine
 from captiond.web.dialects.names import shown_name
 from tests.answers import BY_NAME, check

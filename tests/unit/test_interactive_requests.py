@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from captiond.clients import Client
-from captiond.config import LimitSettings
 from captiond.errors import QueueFull
 from captiond.jobs import Captioned, Refused
 from captiond.messages import Answer, Ask, Drop
+from captiond.settings.config import LimitSettings
 from captiond.store.engine import Engine
 from captiond.web.app import make_app
 from tests.unit.webprocess import PNG, WebProcess, web_process

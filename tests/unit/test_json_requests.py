@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from captiond.config import ImageSettings, LimitSettings, Settings, WebhookSettings
 from captiond.jobs import Captioned, Generation, Options, Outcome
 from captiond.messages import Answer, Ask
+from captiond.settings.config import ImageSettings, LimitSettings, Settings, WebhookSettings
 from captiond.store.engine import Engine
 from captiond.tags import Kind, TagOptions
 from tests.answers import BY_NAME, check

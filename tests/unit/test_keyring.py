@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
-from captiond.client_settings import KeyEntry, KeySettings
-from captiond.config import DataSettings, Settings
 from captiond.errors import KeyExists, KeyNotFound, SettingsError
 from captiond.keys import HASH_PREFIX, Key, KeyTable, Limits, Scope, digest_of
 from captiond.messages import Keys
-from captiond.server_settings import ServerSettings
-from captiond.sources import checked, layers_of, origins
+from captiond.settings.client_settings import KeyEntry, KeySettings
+from captiond.settings.config import DataSettings, Settings
+from captiond.settings.server_settings import ServerSettings
+from captiond.settings.sources import checked, layers_of, origins
 from captiond.store.credentials import add_key, delete_key, revoke_key, stored_keys
 from captiond.store.engine import Engine, writing
 from captiond.supervisor.keyring import KeyRing

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from captiond.clients import Client
 from captiond.jobs import NOBODY, Lane
-from captiond.lanes import PATIENCE, Lanes
+from captiond.queues.lanes import PATIENCE, Lanes
 
 
 @dataclass(frozen=True)

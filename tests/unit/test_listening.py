@@ -7,7 +7,7 @@ import pytest
 
 from captiond.authority import address_of, host_text, local_url
 from captiond.errors import StartupError
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 from captiond.supervisor.listening import cure, listening
 from tests.patience import PATIENCE
 

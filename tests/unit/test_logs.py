@@ -13,7 +13,7 @@ from tests.terminals import on_terminal
 TASK_ID = "task_1700000000_" + "0123456789abcdef" * 2
 CODE = f"""
 import structlog
-from captiond.config import LogSettings
+from captiond.settings.config import LogSettings
 from captiond.logs import set_up_logs
 set_up_logs(LogSettings(format="FORMAT"), process="web0-1")
 log = structlog.get_logger()

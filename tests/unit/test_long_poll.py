@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from captiond.keys import Key, Scope, digest_of, new_secret
 from captiond.messages import Drain, Queued, TasksChanged
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.web.app import make_app

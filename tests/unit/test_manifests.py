@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from captiond.errors import (
 )
 from captiond.references import addresses as references
 from captiond.references import manifests, shard_files
-from captiond.references.addresses import ReferenceReader, bucket_store
+from captiond.references.addresses import ReferenceReader, absolute_place, bucket_store
 from captiond.references.manifests import addresses
 from captiond.references.result_rows import FIELDS
 from captiond.references.shard_files import ShardFiles, part_name
@@ -63,6 +64,7 @@ def test_images_of_a_folder_come_in_the_order_of_their_names(tmp_path: Path) -> 
         (tmp_path / name).touch()
     (tmp_path / "a" / "loop").symlink_to(tmp_path)
     (tmp_path / "folder.png").mkdir()
+    (tmp_path / "itself.png").symlink_to("itself.png")
     found = [Path(each).relative_to(tmp_path) for each in addresses(str(tmp_path))]
     assert [*map(str, found)] == ["a/10.webp", "a/2.png", "b.JPG"]
     assert list(addresses(str(tmp_path / "b.JPG"))) == [str(tmp_path / "b.JPG")]
@@ -98,6 +100,52 @@ def test_a_source_that_cannot_be_read_is_named(
         list(addresses(str(tmp_path / name)))
 
 
+def test_json_that_python_cannot_read_is_named_with_its_line(tmp_path: Path) -> None:
+    for line in ('{"uri": "b", "id": ' + "1" * 5000 + "}", "[" * 100_000):
+        (tmp_path / "odd.jsonl").write_text(f'"a"\n{line}\n')
+        listed = addresses(str(tmp_path / "odd.jsonl"))
+        assert next(listed) == str(tmp_path / "a")
+        with pytest.raises(SettingsError, match=r"odd\.jsonl: line 2: not JSON"):
+            next(listed)
+
+
+def test_a_parquet_file_that_is_damaged_in_the_middle_is_named(tmp_path: Path) -> None:
+    path, stored = tmp_path / "damaged.parquet", struct.pack("<I", 1) + b"a"
+    write_table(pa.table({"uri": ["a"] * 9}), path, compression="NONE", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace(stored, b"\xff\xff\xff\x7fa", 1))
+    with pytest.raises(SettingsError, match=r"damaged\.parquet: "):
+        list(addresses(str(path)))
+
+
+def test_a_column_of_bytes_has_addresses_and_one_of_numbers_has_none(tmp_path: Path) -> None:
+    write_table(pa.table({"uri": ["/ä".encode(), None, b"/\xe9"]}), tmp_path / "bytes.parquet")
+    assert list(addresses(str(tmp_path / "bytes.parquet"))) == ["/ä", "/\udce9"]
+    write_table(pa.table({"uri": [1]}), tmp_path / "numbers.parquet")
+    with pytest.raises(SettingsError, match=r"numbers\.parquet: uri is not a text"):
+        list(addresses(str(tmp_path / "numbers.parquet")))
+
+
+def test_a_place_has_one_name_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("a/b")
+    monkeypatch.chdir(tmp_path)
+    out = str(tmp_path / "a" / "out")
+    for name in ("a/out", "./a/out/", "link/../out", f"{tmp_path}/a/b/../out", f"file://{out}"):
+        assert absolute_place(name) == out
+    assert absolute_place("s3://bucket/out/") == "s3://bucket/out"
+    for url in ("http://example.org/photos", "file://[a"):
+        with pytest.raises(SettingsError) as raised:
+            absolute_place(url)
+        assert str(raised.value).startswith(f"{url}: ")
+
+
+def test_a_folder_within_a_source_is_named_if_it_cannot_be_read() -> None:
+    error = PermissionError(13, "Permission denied", "/photos/private")
+    assert manifests.problem_with("/photos", error) == "/photos/private: Permission denied"
+
+
 def nothing_is_installed(_name: str) -> None:
     return None
 
@@ -114,6 +162,8 @@ def test_a_missing_library_is_named_with_its_extra(
         list(addresses(str(tmp_path / "list.parquet")))
     with pytest.raises(SettingsError, match=r"pip install 'captiond\[parquet\]'"):
         ShardFiles(str(tmp_path), "parquet")
+    with pytest.raises(SettingsError, match=r"pip install 'captiond\[s3\]'"):
+        ShardFiles("s3://bucket/results", "jsonl")
     result = command("ray", "photos", "captions", cwd=tmp_path)
     assert (result.returncode, "pip install 'captiond[ray]'" in result.stderr) == (2, True)
 
@@ -143,11 +193,13 @@ def test_objects_beneath_a_prefix_are_listed_page_by_page(bucket: str) -> None:
     store = bucket_store(bucket)
     for number in range(OBJECTS):
         store.put(f"all/{number:05}.jpg", b"")
-    for name in ("all/.hidden.jpg", "all/notes.txt", "other/1.jpg"):
+    hidden = ("all/.hidden.jpg", "all/.trash/1.jpg", "all/a/@eaDir/1.jpg")
+    for name in (*hidden, "all/notes.txt", "other/1.jpg"):
         store.put(name, b"")
     expected = [f"{bucket}/all/{number:05}.jpg" for number in range(OBJECTS)]
     assert list(addresses(f"{bucket}/all")) == expected
     assert list(addresses(f"{bucket}/other/1.jpg")) == [f"{bucket}/other/1.jpg"]
+    assert list(addresses(f"{bucket}/all/.trash")) == [f"{bucket}/all/.trash/1.jpg"]
     with pytest.raises(SettingsError, match="s3://missing/all"):
         list(addresses("s3://missing/all"))
 
@@ -158,6 +210,36 @@ def test_a_list_may_be_an_object(bucket: str, tmp_path: Path, suffix: str) -> No
     write_list(tmp_path / f"list{suffix}", "uri", values)
     bucket_store(bucket).put(f"lists/1{suffix}", (tmp_path / f"list{suffix}").read_bytes())
     assert list(addresses(f"{bucket}/lists/1{suffix}")) == values
+
+
+def test_paths_of_a_list_in_a_bucket_are_relative_to_its_folder(bucket: str) -> None:
+    values = ["a b.png", "./c/ü.png", "../d.png", "/e.png"]
+    for place in ("lists/", ""):
+        bucket_store(bucket).put(f"{place}names.txt", "\n".join(values).encode())
+    expected = ["lists/a b.png", "lists/c/ü.png", "d.png"]
+    listed = list(addresses(f"{bucket}/lists/names.txt"))
+    assert listed == [*(f"{bucket}/{key}" for key in expected), "/e.png"]
+    assert next(addresses(f"{bucket}/names.txt")) == f"{bucket}/a b.png"
+
+
+@pytest.mark.anyio
+async def test_an_address_that_nothing_can_have_is_an_error_of_its_image(bucket: str) -> None:
+    reader = ReferenceReader(5)
+    keys = ("a//b.png", "../a.png", "./a.png", "\ud800.png", "a\0.png")
+    for address in (*(f"{bucket}/{key}" for key in keys), "s3://[a/b.png", "az://nobody/a.png"):
+        with pytest.raises(ReferenceUnreadable) as raised:
+            await reader.read_object(address)
+        assert "\n" not in str(raised.value)
+    for address in ("file://[a/b.png", "/a\0.png", "/\ud800.png", "ftp://a/b.png"):
+        with pytest.raises(ReferenceUnreadable):
+            reader.read_file(address)
+
+
+@pytest.mark.parametrize("source", ["s3://[a", "s3://photos/a//b/", "file://[a", "/a\0b"])
+def test_a_source_that_nothing_can_be_is_named(bucket: str, source: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        list(addresses(source))
+    assert source in str(raised.value)
 
 
 @pytest.mark.anyio
@@ -196,6 +278,20 @@ def test_a_shard_is_replaced_as_a_whole(bucket: str, tmp_path: Path, form: Form)
             files.read(8)
     names = [path.name for path in (tmp_path / "new" / "results").iterdir()]
     assert names == [f"part-0000007.{form}"]
+
+
+def test_a_place_that_results_cannot_have_is_an_error(bucket: str) -> None:
+    with pytest.raises(SettingsError, match=r"s3://\[a: "):
+        ShardFiles("s3://[a/b", "jsonl")
+    with pytest.raises(StorageFailed, match="photos/a//b: "):
+        ShardFiles(f"{bucket}/a//b", "jsonl").write(0, [])
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_a_damaged_file_of_results_is_named(tmp_path: Path, form: Form) -> None:
+    (tmp_path / f"part-0000007.{form}").write_bytes(b'{"uri": "a", ')
+    with pytest.raises(StorageFailed, match=rf"part-0000007\.{form}: "):
+        ShardFiles(str(tmp_path), form).read(7)
 
 
 def test_what_a_killed_writer_of_a_shard_has_left_goes_with_the_next_one(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from captiond.config import ImageSettings
 from captiond.decoding.coded_colours import compressed, from_coding, linear_light
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.decoding.files.colour_coding import BT709, BT2020, HLG, PQ, SRGB, ColourCoding
 from captiond.decoding.profiles import srgb_transform
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import chunk, encoded, with_chunks
 from tests.pictures.sample import grey_profile, in_space, picture, rgb_profile
 from tests.pictures.viewer import difference

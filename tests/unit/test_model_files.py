@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from captiond.captioners.files import fingerprint, in_cache, locate
-from captiond.config import DataSettings, Settings
 from captiond.errors import ModelBroken, ModelMissing
+from captiond.settings.config import DataSettings, Settings
 from tests.unit.test_datafolder import as_nobody, as_root, let_others_pass
 
 NAME = "someone/blip"

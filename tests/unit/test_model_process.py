@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from captiond.captioners.families import FAMILIES
-from captiond.config import DataSettings, ImageSettings, ModelSettings, Settings
 from captiond.jobs import Captioned, Generation, Lane, Options, Refused
 from captiond.messages import (
     Alive,
@@ -28,9 +27,10 @@ from captiond.messages import (
     Unready,
     Work,
 )
-from captiond.option_settings import TranslationSettings
 from captiond.processes.channel import Channel
 from captiond.processes.start import ModelStart
+from captiond.settings.config import DataSettings, ImageSettings, ModelSettings, Settings
+from captiond.settings.option_settings import TranslationSettings
 from captiond.spool import open_spool
 from captiond.translation.marian import MarianTranslator
 from captiond.translation.translations import UNAVAILABLE

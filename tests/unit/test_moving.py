@@ -66,7 +66,7 @@ async def fill(engine: Engine, number: int = 5) -> None:
     await tasks.create_task(engine, NewTask("waits", "file", images, 4.0, options=options))
     await claims.claim(engine, 2, owner="node/m", now=5.0)
     await captions.remember(engine, {"k1": CAPTION, "k2": CAPTION}, now=6.0)
-    await clocks.set_reached(engine, "retention", 7.5)
+    await clocks.set_reached(engine, {"retention": 7.5})
     await database_id(engine)
     limits = Limits(requests=3)
     new = shards.NewImport("i", ("/a",), "uri", "/out", "jsonl", 2, created_at=1.0)
@@ -157,7 +157,7 @@ async def test_an_interrupted_copy_is_continued(
 
 async def test_a_target_with_rows_is_refused(source: Engine, target: Engine) -> None:
     await prepare_database(target)
-    await clocks.set_reached(target, "retention", 1.0)
+    await clocks.set_reached(target, {"retention": 1.0})
     with pytest.raises(CopyFailed, match="its table clocks has rows already"):
         await moving.copy_database(source, target, quiet)
 
@@ -166,7 +166,7 @@ async def test_an_unfinished_copy_of_another_database_is_refused(
     source: Engine, target: Engine
 ) -> None:
     await prepare_database(target)
-    await clocks.set_reached(target, "copy of another", 0.0)
+    await clocks.set_reached(target, {"copy of another": 0.0})
     with pytest.raises(CopyFailed, match="unfinished copy of another database"):
         await moving.copy_database(source, target, quiet)
 

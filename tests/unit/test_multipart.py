@@ -13,9 +13,9 @@ from captiond.web.uploading.multipart import (
     MAX_PREAMBLE_BYTES,
     MultipartReader,
     OpeningBoundary,
-    charset_of,
     parse_parameters,
 )
+from captiond.web.uploading.partnames import charset_of
 
 HEAD = b'Content-Disposition: form-data; name="image"; filename="a"\r\n\r\n'
 PART = b"--edge\r\n" + HEAD + b"data\r\n"
@@ -134,6 +134,38 @@ def test_a_file_name_is_in_the_charset_of_the_body(
     parameters = {} if charset is None else {b"charset": charset}
     reader = MultipartReader(b"edge", parts, charset_of(parameters))
     reader.feed(WHOLE.replace(b'"a"', b'"' + sent.replace(b"\\", b"\\\\") + b'"'))
+    reader.close()
+    assert parts.filenames == [filename]
+
+
+@pytest.mark.parametrize(
+    ("written", "filename"),
+    [
+        (b"filename*=utf-8''%E7%8C%AB.png", "猫.png"),
+        (b"filename*=UTF-8'en'caf%C3%A9.png", "café.png"),
+        (b"filename*=\"UTF-8''caf%C3%A9.png\"", "café.png"),
+        (b"filename*=windows-1251''%EA%EE%F2.png", "кот.png"),
+        (b"filename*=unknown''caf%C3%A9.png", "café.png"),
+        (b"filename*=caf%C3%A9.png", "café.png"),
+        (b"filename*=iso-8859-1''%E9.png; filename=\"=?utf-8?Q?x?=\"", "é.png"),
+        (b"filename*=utf-8''x.png; filename=cat.png", "cat.png"),
+        (b'filename*0="a long "; filename*1="name.png"', "a long name.png"),
+        (b"filename*1*=%A9.png; filename*0*=utf-8''caf%C3", "café.png"),
+        (b"filename*0*=utf-8''caf%C3%A9; filename*1=\" 100%25.png\"", "café 100%25.png"),
+        (b'filename="=?utf-8?B?54yrLnBuZw==?="', "猫.png"),
+        (b'filename="=?UTF-8?Q?caf=C3=A9_1.png?="', "café 1.png"),
+        (b'filename="=?iso-8859-1?q?caf=E9?= =?us-ascii?B?LnBuZw==?="', "café.png"),
+        (b'filename="=?utf-8?B?x?="', "x"),
+        (b'filename="=?x.png"', "=?x.png"),
+        (b"filename=\"a; filename*=utf-8''b.png\"", "a; filename*=utf-8''b.png"),
+        (b"title=\"a; filename*=utf-8''b.png\"", None),
+        (b"filenames*=utf-8''b.png", None),
+    ],
+)
+def test_a_file_name_in_the_form_of_mail(written: bytes, filename: str | None) -> None:
+    parts = Parts()
+    reader = MultipartReader(b"edge", parts)
+    reader.feed(WHOLE.replace(b'filename="a"', written))
     reader.close()
     assert parts.filenames == [filename]
 

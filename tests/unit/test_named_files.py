@@ -12,12 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from captiond.client_settings import ClientSettings
-from captiond.config import ImageSettings, LimitSettings
 from captiond.errors import FileTooLarge, NotAnImage, PathRefused, StorageFailed
 from captiond.imagetypes import check_type
 from captiond.jobs import Captioned
 from captiond.messages import Answer, Ask, State
+from captiond.settings.client_settings import ClientSettings
+from captiond.settings.config import ImageSettings, LimitSettings
 from captiond.spool import FolderSpool
 from captiond.store.engine import Engine
 from captiond.web.uploading import named_files

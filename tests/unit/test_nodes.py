@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from captiond.clients import Client, RequestOrigin
-from captiond.config import DataSettings, Settings
-from captiond.database_settings import DatabaseSettings
 from captiond.errors import SettingsError, StartupError
 from captiond.jobs import Captioned, Generation, NewImage, NewTask, Options, Refused, SpooledImage
 from captiond.messages import Health, Message, ModelInfo, Ready, Withdraw
-from captiond.node_settings import NodeSettings
+from captiond.settings.config import DataSettings, Settings
+from captiond.settings.database_settings import DatabaseSettings
+from captiond.settings.node_settings import NodeSettings
 from captiond.store import claims, deliveries, leases, tasks
 from captiond.store.asks import NewAsk
 from captiond.store.engine import Engine, writing

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from captiond.config import Settings
 from captiond.errors import CaptiondError, NoSpace, SettingsError, SpoolError, StartupError
+from captiond.settings.config import Settings
+from captiond.settings.upload_settings import UploadSettings
 from captiond.spool.bucket import PART_BYTES, Bucket, open_bucket
 from captiond.spool.trial import try_storage
 from captiond.spool.unavailable import StorageUnavailable
-from captiond.upload_settings import UploadSettings
 from tests.certificates import write_certificates
 from tests.patience import PATIENCE
 from tests.s3server import BUCKET, POLICIES, PREFIX, S3Server, s3_server
@@ -34,7 +34,7 @@ import asyncio, os, sys
 from pathlib import Path
 from captiond.spool.bucket import open_bucket
 from captiond.spool.objects import ObjectSpool
-from captiond.upload_settings import UploadSettings
+from captiond.settings.upload_settings import UploadSettings
 
 async def send(spool, pieces):
     writer = spool.writer("web0-a")

@@ -13,7 +13,6 @@ from pydantic import SecretStr, TypeAdapter
 from starlette.routing import Mount, Route
 
 import captiond.errors
-from captiond.config import LimitSettings, WebhookSettings
 from captiond.errors import (
     CaptiondError,
     Draining,
@@ -26,6 +25,7 @@ from captiond.errors import (
 )
 from captiond.jobs import Caption, Captioned, Outcome, Refused
 from captiond.messages import Health, State
+from captiond.settings.config import LimitSettings, WebhookSettings
 from captiond.store.engine import Engine
 from captiond.tags import Category, Kind, Tag
 from captiond.web.app import routes

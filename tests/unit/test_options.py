@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from captiond.config import Settings
 from captiond.jobs import Generation, Options
-from captiond.option_settings import (
+from captiond.request_options import RequestOptions
+from captiond.settings.config import Settings
+from captiond.settings.option_settings import (
     CaptionSettings,
     GenerationSettings,
     TagSettings,
     TranslationSettings,
 )
-from captiond.request_options import RequestOptions
 from captiond.tags import Category, Kind, TagOptions
 from captiond.web.async_tasks.callback_url import FIELD
 from captiond.web.options import MAX_COMPARED, options_of

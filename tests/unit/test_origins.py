@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from captiond.authority import Authority, parse_authority
 from captiond.errors import HostNotAllowed, OriginNotAllowed
 from captiond.origins import Caller, PageRules
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 
 RULES = PageRules.of(["Captions.Example.com", "box"], ["https://Photos.example.com"])
 ANYTHING = PageRules.of(["*"], ["*"])

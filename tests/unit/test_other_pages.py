@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 from captiond.store.engine import Engine
 from captiond.web.access.other_pages import EXPOSED_HEADERS
 from captiond.web.operations import OPERATIONS

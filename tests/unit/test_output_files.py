@@ -10,7 +10,8 @@ import pytest
 
 from captiond.cli.captioning.command import caption_paths
 from captiond.cli.captioning.result_options import Given, result_options
-from captiond.cli.formats import Format
+from captiond.cli.export_command import format_of, opened_output
+from captiond.cli.formats import Format, format_by_name
 from captiond.errors import SettingsError
 from tests.conftest import png
 from tests.unit.caption_runs import STEM, Captions, asked, run, three_images
@@ -209,3 +210,24 @@ def test_a_file_that_is_no_output_is_not_continued(folder: Path, name: str, cont
 def test_flags_that_do_not_fit_are_refused(given: Given, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         result_options(given)
+
+
+def test_a_dash_is_standard_output(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, asked(output=Path("-")))
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    with pytest.raises(SettingsError, match="need --output"):
+        result_options(asked(output=Path("-"), skip=True))
+    with opened_output(Path("-")) as out:  # of captiond export
+        out.write("a row")
+    assert capsys.readouterr().out == "a row"
+
+
+def test_an_extension_of_another_format_needs_a_flag(folder: Path) -> None:
+    out = folder / "results" / "out.XLSX"
+    out.parent.mkdir()
+    with pytest.raises(SettingsError, match=r"out\.XLSX: \.xlsx is no format of captiond; .*--csv"):
+        result_options(asked(output=out))
+    assert run(folder, asked(output=out, formats=(Format.CSV,)))
+    assert out.read_text().startswith("image_path,")
+    for name, expected in (("a.ndjson", Format.JSONL), ("a", Format.JSONL), ("a.1", Format.JSONL)):
+        assert format_by_name(Path(name)) is format_of([], Path(name)) is expected

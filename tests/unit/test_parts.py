@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from captiond.config import ImageSettings
 from captiond.decoding import parts
 from captiond.decoding.decode import (
     Geometry,
@@ -19,6 +18,7 @@ from captiond.decoding.decode import (
 from captiond.decoding.files.plain import PlainFile
 from captiond.decoding.parts import boxes_of
 from captiond.errors import ImageError, ImageTooSlow, ImageTypeRefused, TooManyPixels
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import BOMBS, SIDE, blank_png, encoded, picture, variants, with_screen
 
 GEOMETRY = Geometry(64, 48, Image.Resampling.BICUBIC)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.decoding.files.made_profile import made_profile
 from captiond.decoding.profiles import srgb_transform
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import chunk, encoded, with_chunks
 from tests.pictures.sample import SPACES, grey_profile, in_space, picture, rgb_profile
 from tests.pictures.viewer import difference

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captiond.client_settings import ClientSettings
-from captiond.config import LimitSettings
 from captiond.errors import QueueFull
+from captiond.host.systemd import Notifier
 from captiond.messages import State
+from captiond.settings.client_settings import ClientSettings
+from captiond.settings.config import LimitSettings
 from captiond.store.engine import Engine
 from captiond.store.queueview import Backlog
 from captiond.supervisor.drainrate import SLOT_SECONDS, SLOTS, DrainRate, two_digits
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.statusboard import StatusBoard
-from captiond.systemd import Notifier
 from captiond.web.async_tasks.queue_limit import (
     MOST_SECONDS,
     UNKNOWN_SECONDS,

@@ -111,6 +111,12 @@ async def test_a_refused_shard_is_the_last_one(store: Engine) -> None:
     assert await claim_next(store, OWNER, without=["one"]) is None
 
 
+async def test_a_problem_may_name_a_file_that_is_no_text(store: Engine) -> None:
+    await queued(store, "one", [1])
+    await refuse(store, (await claimed(store)).claim, "/\udce9/\0.png: not found")
+    assert (await shards.read_import(store, "one")).problem == r"/\udce9/\0.png: not found"
+
+
 async def test_blame_adds_up_and_stays_with_the_shard(store: Engine) -> None:
     await queued(store, "one", [3])
     for points in ({1: 1}, {1: 2, 2: 2}):

@@ -1,5 +1,6 @@
 """The parts of a job of Ray that need no cluster, and the example for Kubernetes."""
 
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,11 @@ import pytest
 import ray
 import yaml
 
-from captiond.config import ImageSettings, ModelSettings, Settings
 from captiond.errors import SettingsError
 from captiond.ray.actors import as_table, checked_settings, for_actor, holds_bytes
 from captiond.ray.address_source import AddressSource
 from captiond.ray.caption_job import ActorPool, CaptionJob, actor_pool
+from captiond.settings.config import ImageSettings, ModelSettings, Settings
 from tests.unit.test_docs import find_command
 
 MANIFEST = Path(__file__).parents[2] / "config" / "ray" / "rayjob.yaml"
@@ -83,7 +84,8 @@ def test_a_batch_of_any_format_is_a_table() -> None:
 def test_each_source_is_read_by_a_task(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         (tmp_path / name).touch()
-    source = AddressSource([str(tmp_path), str(tmp_path / "b.png")], "uri")
+    with chdir(tmp_path):  # the workers of a cluster have other folders
+        source = AddressSource([str(tmp_path), "b.png"], "uri")
     read = [[table.to_pylist() for table in task()] for task in source.get_read_tasks(200)]
     a, b = ({"uri": str(tmp_path / name)} for name in ("a.png", "b.png"))
     assert read == [[[a, b]], [[b]]]

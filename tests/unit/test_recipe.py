@@ -17,7 +17,7 @@ from captiond.jobs import (
     SpooledImage,
 )
 from captiond.messages import Work
-from captiond.option_settings import CaptionSettings
+from captiond.settings.option_settings import CaptionSettings
 from captiond.tags import TagFilter, TagOptions
 from captiond.wording.tidying import WORDING_VERSION, TextRules
 from captiond.worker import process

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from captiond.csvrows import FORMULA, csv_header, csv_row, harmless
+from captiond.notation.csvrows import FORMULA, csv_header, csv_row, harmless
 from captiond.store.engine import Engine
 from captiond.web.async_tasks.results_stream import RESULTS, ResultFormat, accepted
 from tests.answers import BY_NAME, check

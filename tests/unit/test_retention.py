@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from captiond.config import DataSettings, Settings
 from captiond.jobs import Captioned, Refused
-from captiond.kept_settings import RetentionSettings
+from captiond.settings.config import DataSettings, Settings
+from captiond.settings.kept_settings import RetentionSettings
 from captiond.store import captions, claims, deliveries, expiry, shards, tasks
 from captiond.store.engine import Engine, reading
 from captiond.supervisor.retention import tidy

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 from captiond.store.engine import Engine
 from captiond.web.page import STATIC
 from tests.unit.webprocess import PNG, WebProcess, web_process

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from captiond.captioners.families import FAMILIES
-from captiond.config import DataSettings, ImageSettings, ModelSettings, Settings
 from captiond.deaths import BLAME_LIMIT
 from captiond.errors import ReferenceUnavailable
 from captiond.jobs import Status
 from captiond.messages import Begun, Drain, Go, Ready
-from captiond.node_settings import NodeSettings
 from captiond.processes.channel import Channel
 from captiond.processes.start import ModelStart
 from captiond.references.addresses import ReferenceReader
 from captiond.references.shard_files import ShardFiles
+from captiond.settings.config import DataSettings, ImageSettings, ModelSettings, Settings
+from captiond.settings.node_settings import NodeSettings
 from captiond.shardimages import ShardImage
 from captiond.store import queued_shards, shards
 from captiond.store.engine import Engine, make_engine
@@ -172,6 +172,17 @@ async def test_what_this_machine_cannot_read_is_left_to_others_for_a_while(
     assert state.problem == f"here-0a-1: {address}: No such file or directory"
     assert (state.status, state.failed) == (Status.FAILED, 2)
     assert [row["code"] for row in imports.rows("lost")] == ["reference_unreadable"] * 2
+
+
+async def test_names_that_are_no_text_do_not_end_the_process(
+    imports: Imports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard_source, "MOST_REFUSALS", 1)
+    await imports.queue("odd", ["\udce9.png", "\0.png", "\ud800.png"])
+    async with working(imports):
+        state = await imports.wait_for_end("odd")
+    assert (state.status, state.failed) == (Status.FAILED, 3)
+    assert [row["code"] for row in imports.rows("odd")] == ["reference_unreadable"] * 3
 
 
 async def test_results_are_not_written_to_another_folder_of_the_same_name(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
 
 
 @pytest.mark.parametrize(

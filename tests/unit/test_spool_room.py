@@ -9,10 +9,10 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from captiond.config import LimitSettings
 from captiond.errors import BodyTooLarge, NoSpace, NotAnImage, SpoolFull
 from captiond.jobs import Refused
 from captiond.messages import Answer, Ask, State
+from captiond.settings.config import LimitSettings
 from captiond.store.engine import Engine
 from captiond.web.uploading.spool_room import (
     REMOTE_SETTLE_SECONDS,

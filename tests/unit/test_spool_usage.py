@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from captiond.config import DataSettings, LimitSettings, Settings
 from captiond.errors import NothingToRetry
+from captiond.host.systemd import Notifier
 from captiond.jobs import Refused
-from captiond.kept_settings import RetentionSettings
 from captiond.metrics import SPOOL_BYTES
 from captiond.recording import Registry
+from captiond.settings.config import DataSettings, LimitSettings, Settings
+from captiond.settings.kept_settings import RetentionSettings
 from captiond.spool import DiskSpace, open_spool
 from captiond.store import claims, expiry, tasks
 from captiond.store.engine import Engine
 from captiond.supervisor.roster import Roster
 from captiond.supervisor.spoolusage import DISK_STEP, SpoolUsage, above_reserve, beyond, free_bytes
 from captiond.supervisor.statusboard import StatusBoard
-from captiond.systemd import Notifier
 from tests.unit.test_cleaner import BrokenSpool, cleaning, names
 from tests.unit.test_deliveries import task
 

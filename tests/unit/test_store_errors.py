@@ -1,15 +1,19 @@
 """Every result code of SQLite has a StoreError, and a real read-only file tells what to do."""
 
+import asyncio
 import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import exc, text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.callbacks import DeliveryStatus
 from captiond.errors import (
@@ -23,11 +27,12 @@ from captiond.errors import (
     StoreRefused,
 )
 from captiond.jobs import Captioned, NewImage, NewTask, SpooledImage
-from captiond.store import captions, claims, deliveries, expiry, leases, tasks
+from captiond.store import captions, claims, deliveries, expiry, leases, sqlite, tasks
 from captiond.store.deliveries import Attempt
-from captiond.store.engine import Engine, outside_transaction, reading, writing
+from captiond.store.engine import Engine, looking_up, outside_transaction, reading, writing
 from captiond.store.patience import until_stored
 from captiond.store.sqlite_errors import ERRORS, as_store_errors
+from captiond.store.sqlite_file import copy_log
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +87,7 @@ def test_a_code_has_its_error(name: str, kind: type[StoreError]) -> None:
         (exc.TimeoutError("the pool is empty"), StoreBusy),
         (MemoryError(), StorageFailed),
         (sqlite3.ProgrammingError("closed"), StoreRefused),
+        (UnicodeEncodeError("utf-8", "\udce9", 0, 1, "half of a surrogate pair"), StoreRefused),
     ],
 )
 def test_errors_without_a_code_have_one_too(error: Exception, kind: type[StoreError]) -> None:
@@ -210,3 +216,37 @@ async def test_a_connection_from_a_read_only_time_is_replaced(
     async with writing(store) as connection:
         raw = await connection.get_raw_connection()
         assert id(raw.driver_connection) not in connections
+
+
+@pytest.mark.parametrize("block", [writing, reading, looking_up])
+async def test_a_statement_that_is_cancelled_holds_no_lock(
+    store: Engine,
+    monkeypatch: pytest.MonkeyPatch,
+    block: Callable[[Engine], AbstractAsyncContextManager[AsyncConnection]],
+) -> None:
+    """SQLite keeps the connection while anything refers to the statement, as a traceback does."""
+    monkeypatch.setattr(sqlite, "PRAGMAS", ("PRAGMA busy_timeout = 100", *sqlite.PRAGMAS[1:]))
+    running, go_on = threading.Event(), threading.Event()
+
+    def wait() -> int:
+        running.set()
+        assert go_on.wait(PATIENCE)
+        return 1
+
+    async def work() -> None:
+        async with block(store) as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.create_function("wait", 0, wait)
+            await connection.execute(text("SELECT wait() FROM sqlite_schema"))
+
+    working = asyncio.create_task(work())
+    await asyncio.to_thread(running.wait)
+    working.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        await working
+    await tasks.create_task(store, NEW_TASK)
+    async with outside_transaction(store) as connection:
+        in_log, copied = await copy_log(connection, "RESTART")
+    assert in_log == copied
+    assert cancelled.tb is not None, "the statement is still referred to"

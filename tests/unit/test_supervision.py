@@ -11,19 +11,19 @@ from pathlib import Path
 import pytest
 
 from captiond.cli.serve_command import on_signal
-from captiond.config import DataSettings, Settings
 from captiond.deaths import Death
 from captiond.errors import StorageFailed
+from captiond.host.systemd import Notifier
 from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import Start, import_when_idle
+from captiond.settings.config import DataSettings, Settings
 from captiond.store.outage import StorageOutage
 from captiond.supervisor.health import ModelHealth
 from captiond.supervisor.restarter import Restarter
 from captiond.supervisor.roster import ChildKind, Demand, DrainStage, Roster, demand
 from captiond.supervisor.statusboard import StatusBoard
-from captiond.systemd import Notifier
 from tests.patience import PATIENCE
 from tests.unit.supervised import DRAINABLE, spawned, starting, until
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from captiond.client_settings import ClientSettings
-from captiond.config import ImageSettings
 from captiond.jobs import Captioned
 from captiond.messages import Answer, Ask
+from captiond.settings.client_settings import ClientSettings
+from captiond.settings.config import ImageSettings
 from captiond.store.engine import Engine
 from tests.unit.webprocess import PNG, WebProcess, web_process
 

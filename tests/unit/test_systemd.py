@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from captiond.host.systemd import Notifier, watchdog_seconds
 from captiond.supervisor.watchdog import Progress, Watchdog, asker
-from captiond.systemd import Notifier, watchdog_seconds
 from tests.unit.supervised import background, until
 
 pytestmark = pytest.mark.anyio

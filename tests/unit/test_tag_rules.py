@@ -8,6 +8,7 @@ from spacy.language import Language
 from spacy.tokens import Doc
 
 from captiond.tagging.extract import extract_tags
+from captiond.tagging.lexicon import Lexicon
 from captiond.tagging.phrases import noun_phrases
 from captiond.tagging.words import read_words
 from captiond.tags import Category, Kind, Tag, TagFilter
@@ -18,7 +19,7 @@ POS = ["NOUN", "PROPN", "ADJ", "NUM", "ADV", "DET", "PRON", "CCONJ", "VERB", "PA
 
 
 def phrases_of(doc: Doc) -> list[str]:
-    phrases = noun_phrases(doc, read_words(doc))
+    phrases = noun_phrases(doc, read_words(doc, Lexicon()))
     return [doc[phrase.start : phrase.end].text for phrase in phrases]
 
 
@@ -159,6 +160,8 @@ def test_the_subject_comes_first(annotated: str, first: str) -> None:
         ("an/DET image/NOUN of/ADP stuff/NOUN", []),
         ("old/ADJ photos/NOUN/photo", ["old photo"]),
         ("London/PROPN", ["london"]),
+        ("blue/ADJ pyjamas/NOUN/pyjama", ["blue pyjamas", "pyjamas"]),  # a noun of the lexicon
+        ("two/NUM walruses/NOUN/walrus", ["walrus"]),
         ("the/DET taller/ADJ/tall man/NOUN", ["man", "tall man"]),
         ("a/DET parked/VERB/park car/NOUN", ["car", "parked car"]),
         ("😀😀😀/NOUN", []),
@@ -209,7 +212,7 @@ def test_phrases_never_overlap_and_end_with_a_noun(drawn: list[tuple[str, str, b
     texts, pos, spaces = zip(*drawn, strict=True) if drawn else ((), (), ())
     doc = Doc(ENGLISH.vocab, words=[*texts], spaces=[*spaces], pos=[*pos])
     last = 0
-    for start, end, head in noun_phrases(doc, read_words(doc)):
+    for start, end, head in noun_phrases(doc, read_words(doc, Lexicon())):
         assert start >= last
         last = end
         assert head is not None

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from captiond.client_settings import ClientSettings
 from captiond.clients import Client
 from captiond.jobs import Status, TaskCounts
 from captiond.keys import Key, Scope, digest_of, new_secret
+from captiond.settings.client_settings import ClientSettings
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.listing import ListPlace, newest_tasks
 from captiond.store.tasks import cancel

@@ -9,7 +9,6 @@ import torch
 from transformers.models.blip.configuration_blip import BlipConfig
 from transformers.models.blip.modeling_blip import BlipForConditionalGeneration
 
-from captiond import machine
 from captiond.captioners import tuning
 from captiond.captioners.files import find_model, fingerprint
 from captiond.captioners.notes import add_notes, read_notes
@@ -21,7 +20,8 @@ from captiond.captioners.tuning_record import (
 )
 from captiond.cli import tune_command
 from captiond.cli.check_command import check_tuning
-from captiond.config import Settings
+from captiond.host import machine
+from captiond.settings.config import Settings
 from captiond.worker.tuned import (
     measured_anew,
     precisions_of,

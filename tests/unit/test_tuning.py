@@ -20,7 +20,7 @@ from captiond.captioners.tuning_record import (
     usual_record,
     write_record,
 )
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 CPU = torch.device("cpu")
 THREADS = torch.get_num_threads()

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from captiond.clients import Client
 from captiond.jobs import NewImage, NewTask, SpooledImage
-from captiond.shares import WaitingClient, WaitingTask, plan
+from captiond.queues.shares import WaitingClient, WaitingTask, plan
 from captiond.store import claims, consistency, leases, tasks
 from captiond.store.engine import Engine, reading, writing
 from captiond.store.turns import most_tasks

@@ -11,11 +11,11 @@ from captiond.captioners.families import load_captioner
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
 from captiond.cli.captioning.service_flags import texts_of
-from captiond.config import Settings
 from captiond.errors import SettingsError
 from captiond.jobs import Captioned, Generation, Lane, Options, SpooledImage
 from captiond.messages import Work
-from captiond.option_settings import TagSettings
+from captiond.settings.config import Settings
+from captiond.settings.option_settings import TagSettings
 from captiond.tagging.vocabulary_tags import tag_of, vocabulary_of
 from captiond.tags import Category, Kind, Tag, TagFilter, merged
 from captiond.vocabulary import (

@@ -8,8 +8,6 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
-from captiond.client_settings import ClientSettings
-from captiond.config import LimitSettings
 from captiond.keys import Key, Scope, digest_of, new_secret
 from captiond.messages import Ask, AskMetrics, Drop, Measured, MetricsAnswer, State
 from captiond.metrics import (
@@ -22,6 +20,8 @@ from captiond.metrics import (
     UPLOAD_BYTES,
 )
 from captiond.recording import Measurements, Recorder, Registry
+from captiond.settings.client_settings import ClientSettings
+from captiond.settings.config import LimitSettings
 from captiond.store.engine import Engine
 from captiond.web import scrape
 from captiond.web.exposition import TextFormat

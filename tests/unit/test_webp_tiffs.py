@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.config import ImageSettings
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.errors import CorruptImage, ImageError, ImageTooSlow
+from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded
 from tests.pictures.sample import picture, with_alpha
 from tests.pictures.tiff_writer import LONG, RGB, ROWS, SHORT, TILE, Layout, assembled, parts_of

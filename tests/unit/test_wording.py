@@ -11,7 +11,7 @@ from captiond.captioners.blip.captioner import hallucinations
 from captiond.captioners.worded import FEWER, worded
 from captiond.confidence import Token, tokens_of
 from captiond.jobs import Caption, Generation
-from captiond.option_settings import CaptionSettings
+from captiond.settings.option_settings import CaptionSettings
 from captiond.wording.looping import first_repeat
 from captiond.wording.tidying import WORDING_VERSION, TextRules, tidied
 from tests.parrot import bad_captions, parroted

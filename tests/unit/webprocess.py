@@ -12,7 +12,6 @@ from typing import Any
 
 import httpx
 
-from captiond.config import DataSettings, Settings
 from captiond.jobs import Outcome
 from captiond.keys import Key
 from captiond.messages import (
@@ -31,6 +30,7 @@ from captiond.messages import (
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN
 from captiond.recording import Measurements, Recorder
+from captiond.settings.config import DataSettings, Settings
 from captiond.spool import open_spool
 from captiond.store.engine import Engine
 from captiond.usage import ClientUsage, UsageBoard

@@ -25,8 +25,8 @@ from captiond.captioners.files import EMBEDDED
 from captiond.captioners.linear import PlainLinear, linears
 from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import SpecialTokens
-from captiond.config import Precision
 from captiond.jobs import Generation
+from captiond.settings.config import Precision
 
 SCENES = EMBEDDED["captiond/scenes"]
 NORMALIZATION = Normalization(

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from captiond.bench.run import NEW_TOKENS
-from captiond.config import Precision
 from captiond.jobs import Generation
+from captiond.settings.config import Precision
 from tools.gpu.job import Job
 from tools.gpu.models import Ours, Theirs, prompt_of, random_pixels, synchronized
 from tools.gpu.rows import Note, Timing

@@ -12,8 +12,8 @@ from torch import Tensor
 from captiond.captioners.blip.captioner import search_for
 from captiond.captioners.blip.random_weights import SIDE
 from captiond.captioners.devices import dtype_of
-from captiond.config import Precision
 from captiond.jobs import Generation
+from captiond.settings.config import Precision
 from tools.runtimes.parts import TOKENS, ImagePart, TokenPart, new_model
 
 Caption = Callable[[Tensor], Tensor]  # [images, 3, height, width] → token ids [images, TOKENS]

@@ -25,9 +25,9 @@ from rich.table import Table
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
-from captiond.config import ImageSettings
 from captiond.decoding.decode import decode
 from captiond.jobs import Generation
+from captiond.settings.config import ImageSettings
 from captiond.tagging.tagger import Tagger
 from tools.scenes.dataset import Sample, draw_sample
 from tools.scenes.evaluation import EVALUATION_SEED

@@ -15,9 +15,9 @@ import torch
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
-from captiond.config import ImageSettings, Precision
 from captiond.decoding.decode import decode
 from captiond.jobs import Generation
+from captiond.settings.config import ImageSettings, Precision
 from tools.scenes.dataset import Sample, draw_sample
 from tools.scenes.evaluation import EVALUATION_SEED
 

@@ -30,9 +30,9 @@ from captiond.captioners.logits import BannedTokens
 from captiond.captioners.protocol import Placement
 from captiond.captioners.sequences import SpecialTokens
 from captiond.captioners.worded import worded
-from captiond.config import ImageSettings, Settings
 from captiond.decoding.decode import decode
 from captiond.jobs import Caption, Generation
+from captiond.settings.config import ImageSettings, Settings
 from captiond.wording.cutting import end_of_last_word
 from captiond.wording.looping import first_repeat
 from captiond.wording.tidying import TextRules, tidied

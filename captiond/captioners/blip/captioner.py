@@ -36,10 +36,10 @@ from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.captioners.spelling import banned_sequences
 from captiond.confidence import of_caption, tokens_of
-from captiond.config import Precision
 from captiond.decoding.decode import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Caption, Generation, SearchRules
+from captiond.settings.config import Precision
 from captiond.vocabulary import Vocabulary
 
 CPU_ROWS, GPU_ROWS = ROWS[0], 40_000  # patches that go through the vision transformer at a time

@@ -21,7 +21,7 @@ from captiond.captioners.blip.weights import TIED, config_of, shapes_of, weights
 from captiond.captioners.choices import ROWS, Choices, with_rows
 from captiond.captioners.devices import dtype_of
 from captiond.captioners.protocol import Placement, Run
-from captiond.config import Precision
+from captiond.settings.config import Precision
 
 WORDS = 4096  # of the vocabulary, whose product is measured with those of the layers
 STD = 0.02  # of random weights

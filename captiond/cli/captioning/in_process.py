@@ -14,11 +14,11 @@ from rich.console import Console
 from captiond.captioners.worded import worded
 from captiond.cli.captioning.command import Captioner, Result, failed_result
 from captiond.cli.captioning.picture_files import FoundFile
-from captiond.config import Settings
 from captiond.decoding.decode import Pixels, decode, set_up_pillow
 from captiond.errors import ImageError
 from captiond.jobs import ENGLISH, NO_CONTEXT, Caption, Captioned
 from captiond.logs import set_up_logs
+from captiond.settings.config import Settings
 from captiond.tagging.output import tag_fields
 from captiond.tagging.vocabulary_tags import tag_of
 from captiond.tags import Tag, merged

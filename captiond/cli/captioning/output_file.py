@@ -13,15 +13,14 @@ from captiond.cli.formats import (
     Format,
     Show,
     csv_printer,
+    format_by_name,
     json_array,
     json_text,
     print_line,
 )
-from captiond.csvrows import COLUMNS, csv_header, csv_line, harmless
 from captiond.errors import SettingsError
+from captiond.notation.csvrows import COLUMNS, csv_header, csv_line, harmless
 from captiond.photofiles.replacement import may_write_to, real_path, write_whole
-
-SUFFIXES = {".json": Format.JSON, ".csv": Format.CSV}
 
 
 class OutputFile:
@@ -149,4 +148,4 @@ class OutputFile:
 
 def output_format(path: Path, given: Format | None) -> Format:
     """Return the format of an output file: that of the flags, or else that of its name."""
-    return given or SUFFIXES.get(path.suffix.lower(), Format.JSONL)
+    return given or format_by_name(path)

@@ -1,7 +1,7 @@
 """What becomes of the results of `captiond caption`, as its flags say it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from captiond.cli.captioning.destinations import (
@@ -14,7 +14,7 @@ from captiond.cli.captioning.destinations import (
 from captiond.cli.captioning.output_file import OutputFile, output_format
 from captiond.cli.captioning.planning import Existing
 from captiond.cli.captioning.result_choices import SidecarKind, TextContent, XmpName
-from captiond.cli.formats import Format, pick_format
+from captiond.cli.formats import STANDARD_OUTPUT, Format, pick_format
 from captiond.errors import SettingsError
 
 
@@ -54,6 +54,8 @@ def result_options(given: Given) -> ResultOptions:
     Raises:
         SettingsError: they contradict each other, or the output file cannot be used.
     """
+    if given.output == STANDARD_OUTPUT:
+        given = replace(given, output=None)
     check_needed(given)
     existing = existing_policy(given)
     chosen = pick_format(given.formats)

@@ -9,7 +9,7 @@ from captiond.cli.captioning.by_service import by_service
 from captiond.cli.captioning.command import Captioner
 from captiond.errors import SettingsError
 from captiond.request_options import MAX_REQUEST_TAGS
-from captiond.sources import KEY_VARIABLE
+from captiond.settings.sources import KEY_VARIABLE
 from captiond.vocabulary import read_tags
 
 
@@ -63,7 +63,7 @@ def service_key(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(KEY_VARIABLE) or None
     try:
-        key = file.read_text().strip()
+        key = file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--key-file {file}: cannot be read: {error}") from error
     if not key:

@@ -13,7 +13,7 @@ from captiond.decoding.files.jpeg import Segments, plain_jpeg, read_segments
 from captiond.decoding.files.plain import PlainFile
 from captiond.errors import CorruptImage, ImageTooSlow, ImageTypeRefused
 
-WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, MAKE, ORIENTATION = 256, 257, 259, 262, 271, 274
+WIDTH, HEIGHT, COMPRESSION, PHOTOMETRIC, MAKE = 256, 257, 259, 262, 271
 STRIP_OFFSETS, STRIP_COUNTS, JPEG_OFFSET, JPEG_LENGTH = 273, 279, 513, 514
 SUBFILE_TYPE, SUB_DIRECTORIES, EXIF = 254, 330, 34665
 DNG_VERSION, PATTERN, CROP_SIZE = 50706, 33421, 50720
@@ -60,7 +60,7 @@ def preview_of(content: bytes, first: Directory, name: str) -> PlainFile:
         raise ImageTypeRefused(
             f"this is the raw file of a camera ({name}) without a preview of its image; {advice}"
         )
-    orientation = first.orientation if ORIENTATION in first.entries else largest.orientation
+    orientation = first.orientation or largest.orientation
     return replace(largest, orientation=orientation, format="JPEG", full_size=size)
 
 

@@ -114,31 +114,31 @@ class Directory:
 
     @property
     def orientation(self) -> int:
-        """Return the EXIF orientation, 1 to 8. One of an unexpected type is read if it can be."""
-        return bounded_orientation(self._orientation())
+        """Return the EXIF orientation, 1 to 8, or 0 if there is none.
+
+        One of an unexpected type is read if it can be.
+        """
+        value = self._orientation()
+        return value if UPRIGHT <= value <= 8 else 0
 
     def _orientation(self) -> int:
         entry = self.entries.get(ORIENTATION)
         if entry is not None and entry.kind == ASCII:
             text = self.value(ORIENTATION, 2).rstrip(b"\0 ")
-            return int(text) if text.isdigit() else UPRIGHT
+            return int(text) if text.isdigit() else 0
         if entry is not None and entry.kind == RATIONAL:
             raw = self.value(ORIENTATION, 8)
-            over, under = struct.unpack(self.order + "II", raw) if len(raw) == 8 else (1, 1)
-            return over // under if under else UPRIGHT
-        return self.number(ORIENTATION, UPRIGHT)
-
-
-def bounded_orientation(value: int) -> int:
-    return value if 1 <= value <= 8 else UPRIGHT
+            over, under = struct.unpack(self.order + "II", raw) if len(raw) == 8 else (0, 1)
+            return over // under if under else 0
+        return self.number(ORIENTATION)
 
 
 def exif_orientation(data: bytes) -> int:
-    """Return the orientation that EXIF data give, whatever else is wrong with them."""
+    """Return the orientation that EXIF data give, whatever else is wrong with them; 0 if none."""
     while data.startswith(EXIF_HEADER):
         data = data[len(EXIF_HEADER) :]
     if data[:2] not in {b"II", b"MM"}:
-        return UPRIGHT
+        return 0
     return Directory(data).orientation
 
 
@@ -149,6 +149,9 @@ def xmp_orientation(packet: bytes) -> int:
 
 
 def orientation_of(exif: bytes, xmp: bytes) -> int:
-    """Return the orientation by EXIF data, or else by an XMP packet."""
-    orientation = exif_orientation(exif) if exif else UPRIGHT
-    return xmp_orientation(xmp) if orientation == UPRIGHT and xmp else orientation
+    """Return the orientation by EXIF data, or by an XMP packet if these have none.
+
+    EXIF data that say that the image is upright count as well: a program that has turned the pixels
+    corrects them, and may leave the packet as it was.
+    """
+    return exif_orientation(exif) or xmp_orientation(xmp)

@@ -10,7 +10,7 @@ from functools import partial
 
 from captiond.decoding.files.directory import EXIF_HEADER, orientation_of
 from captiond.decoding.files.plain import PlainFile
-from captiond.errors import CorruptImage, ImageTooSlow
+from captiond.errors import CorruptImage, ImageTooSlow, ImageTypeRefused
 
 MAX_SEGMENTS = 20_000  # before the pixels; a file of 20 MB needs 320 for its metadata
 MAX_SCANS = 50_000
@@ -18,7 +18,9 @@ SCAN_BLOCK_SECONDS = 4e-9  # a further scan, for each block of 8 x 8 samples
 SCAN_SECONDS = 2e-6
 SOI, EOI, SOS, DHT, DQT, DRI = 0xD8, 0xD9, 0xDA, 0xC4, 0xDB, 0xDD
 DAC, DNL = 0xCC, 0xDC
-FRAMES = frozenset(range(0xC0, 0xD0)) - {DHT, 0xC8, DAC}
+JPEG_LS = 0xF7
+BITS = 8  # of a sample
+FRAMES = frozenset({*range(0xC0, 0xD0), JPEG_LS}) - {DHT, 0xC8, DAC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 TABLES = {DHT, DQT, DRI, DAC, DNL}
 WITHOUT_LENGTH = {0x01, SOI, *range(0xD0, 0xD8)}
@@ -68,11 +70,13 @@ def plain_jpeg(content: bytes) -> PlainFile:
     Raises:
         CorruptImage: it has no frame header, or no scan.
         ImageTooSlow: it has too many segments.
+        ImageTypeRefused: it is of a kind that Pillow does not read.
     """
     segments = Segments()
     begin = read_segments(content, segments)
     if len(segments.frame) < 6:
         raise CorruptImage("the image has no frame header")
+    check_kind(segments)
     height, width = (int.from_bytes(segments.frame[at : at + 2], "big") for at in (1, 3))
     components = segments.frame[5]
     scans, end = scans_and_end(content, begin)
@@ -93,6 +97,14 @@ def plain_jpeg(content: bytes) -> PlainFile:
         other_end=ended(plain, ends[-1]) if len(ends) > 1 else b"",
         ends=partial(with_other_ends, plain) if is_sequential else None,
     )
+
+
+def check_kind(segments: Segments) -> None:
+    """Refuse a file that Pillow would call damaged, because it reads no files of its kind."""
+    bits = segments.frame[0]
+    if segments.marker == JPEG_LS or bits != BITS:
+        kind = "a JPEG-LS image" if segments.marker == JPEG_LS else f"a JPEG image of {bits} bits"
+        raise ImageTypeRefused(f"this is {kind}, which captiond does not read; convert it to PNG")
 
 
 def ended(plain: bytes, end: bytes) -> bytes:

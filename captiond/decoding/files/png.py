@@ -10,7 +10,7 @@ from captiond.decoding.files.colour_coding import ColourCoding
 from captiond.decoding.files.directory import orientation_of
 from captiond.decoding.files.made_profile import SRGB_POINTS, Point, made_profile
 from captiond.decoding.files.plain import Canvas, PlainFile
-from captiond.errors import CorruptImage, ImageTooSlow
+from captiond.errors import CorruptImage, ImageTooSlow, ImageTypeRefused
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS = 100_000  # a file of 20 MB in chunks of 8 kB has 2,500
@@ -30,8 +30,14 @@ def plain_png(content: bytes) -> PlainFile:
     Raises:
         CorruptImage: it has no header, or no pixels.
         ImageTooSlow: it has too many chunks.
+        ImageTypeRefused: its pixels are not those of PNG.
     """
     chunks = read_chunks(content)
+    if b"CgBI" in chunks:
+        raise ImageTypeRefused(
+            "this is a PNG image in the form of apps for iPhones (CgBI), which captiond does not "
+            "read; convert it to a usual PNG"
+        )
     header = b"".join(chunks.get(b"IHDR", [])[:1])
     if len(header) != 13 or b"IDAT" not in chunks:
         raise CorruptImage("the image has no header, or no pixels")
@@ -137,7 +143,13 @@ def from_hexadecimal(text: bytes) -> bytes:
 
 
 def xmp_of(chunks: dict[bytes, list[bytes]]) -> bytes:
-    return next((text for text in chunks.get(b"iTXt", []) if text.startswith(XMP_KEYWORD)), b"")
+    """Return the XMP packet. Its text may be compressed."""
+    for text in chunks.get(b"iTXt", []):
+        if text.startswith(XMP_KEYWORD):
+            packed, _, rest = text[len(XMP_KEYWORD) :].partition(b"\0")
+            packet = rest.split(b"\0", 2)[-1]  # behind the language and the translated keyword
+            return inflated(packet) if packed else packet
+    return b""
 
 
 def profile_of(chunks: dict[bytes, list[bytes]], *, grey: bool) -> bytes:

@@ -14,10 +14,9 @@ from captiond.decoding.files.directory import (
     RATIONAL,
     Directory,
     Entry,
-    bounded_orientation,
-    orientation_of,
+    xmp_orientation,
 )
-from captiond.decoding.files.plain import UPRIGHT, PlainFile
+from captiond.decoding.files.plain import PlainFile
 from captiond.decoding.files.sample_layout import Photometric, SampleFormat, SampleLayout
 from captiond.decoding.files.tiff_directory import number_entry, part_of, with_directory
 from captiond.decoding.webp_parts import MODES, memory_of_parts, rows_of_parts
@@ -29,6 +28,7 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 FILL_ORDER, MAX_SAMPLE_VALUE, PREDICTOR, EXTRA_SAMPLES, SAMPLE_FORMAT = 266, 281, 317, 338, 339
 XMP, PROFILE = 700, 34675
 RGB, CMYK, YCBCR, LAB = 2, 5, 6, 8  # kinds of colours
+SUBSAMPLING = 530  # of the colours in YCbCr
 # FillOrder, T4/T6 options, predictor, colour map, extra samples, JPEG tables, YCbCr
 OTHERS = {266, 292, 293, 317, 320, 338, 347, 529, 530, 531, 532, 512, 513, 514, 515, 519, 520, 521}
 NEEDED = OTHERS | {
@@ -81,6 +81,7 @@ def plain_tiff(content: bytes) -> PlainFile:
         raise CorruptImage("the image has no size")
     compression = directory.number(COMPRESSION, 1)
     check_compression(compression)
+    check_brightness(directory, compression)
     is_webp = compression == WEBP
     layout = webp_layout(directory) if is_webp else layout_of(directory, width, height)
     count = part_count(directory, width, height)
@@ -108,6 +109,16 @@ def check_compression(number: int) -> None:
         raise ImageTypeRefused(
             f"this is a TIFF image compressed by {name}, which captiond does not read; convert it "
             "to PNG, or save it with LZW or Deflate"
+        )
+
+
+def check_brightness(directory: Directory, compression: int) -> None:
+    """Refuse a file that Pillow would call truncated: it expects as many colours as pixels."""
+    fewer = directory.numbers(SUBSAMPLING, 2) != (1, 1)  # a file without the tag has (2, 2)
+    if directory.number(PHOTOMETRIC) == YCBCR and compression in BYTE_COMPRESSIONS and fewer:
+        raise ImageTypeRefused(
+            "this is a TIFF image whose colours have fewer pixels than its brightness, without "
+            "JPEG, which captiond does not read; convert it to PNG"
         )
 
 
@@ -252,10 +263,7 @@ def memory_of(directory: Directory) -> float:
 
 
 def orientation_by(directory: Directory) -> int:
-    orientation = bounded_orientation(directory.orientation)
-    if orientation != UPRIGHT:
-        return orientation
-    return orientation_of(b"", directory.value(XMP, MAX_METADATA))
+    return directory.orientation or xmp_orientation(directory.value(XMP, MAX_METADATA))
 
 
 def needed_entries(directory: Directory) -> dict[int, Entry]:

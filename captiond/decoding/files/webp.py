@@ -47,7 +47,7 @@ def read_chunks(content: bytes, at: int) -> Chunks:
     """Return the first chunk of each kind.
 
     Raises:
-        CorruptImage: a chunk of pixels is cut off.
+        CorruptImage: a chunk of the first frame is cut off.
         ImageTooSlow: there are too many chunks.
     """
     chunks: Chunks = {}
@@ -57,7 +57,7 @@ def read_chunks(content: bytes, at: int) -> Chunks:
             return chunks
         length = int.from_bytes(content[at + 4 : at + 8], "little")
         data = content[at + 8 : at + 8 + length]
-        if len(data) < length and kind in PIXELS:
+        if len(data) < length and kind in PIXELS - chunks.keys():
             raise CorruptImage("the image is truncated")
         chunks.setdefault(kind, data)
         at += 8 + length + length % 2

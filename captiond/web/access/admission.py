@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope
 from captiond.clients import Client
 from captiond.errors import RequestError, TooManyRequests
 from captiond.keys import Limits
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
 from captiond.usage import ClientUsage, CountedClient, Usage, seconds_until_allowed
 
 SOON = 2  # seconds; Retry-After of limits that end when other requests of the client are finished

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from captiond.config import Settings
 from captiond.keys import Key, Limits
+from captiond.settings.config import Settings
 
 
 @dataclass(frozen=True, slots=True)

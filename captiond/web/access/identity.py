@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from captiond.clients import Client, Proxies, address_name, forwarded, forwarded_for
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 from captiond.web.connections.http1 import CONNECTION_ID
 
 HOPS: dict[str, Callable[[str], list[str]]] = {

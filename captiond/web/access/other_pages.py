@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from captiond.errors import CaptiondError
 from captiond.origins import ANY, Caller, PageRules
-from captiond.server_settings import ServerSettings
+from captiond.settings.server_settings import ServerSettings
 from captiond.web.problems import on_captiond_error
 
 Header = tuple[bytes, bytes]

@@ -7,11 +7,11 @@ from dataclasses import replace
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from captiond.config import Settings
 from captiond.errors import CaptiondError, StoreUncertain, TaskNotFound
 from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.keys import Scope
+from captiond.settings.config import Settings
 from captiond.store import tasks
 from captiond.store.queueview import Backlog
 from captiond.store.replays import EarlierTask, earlier_task

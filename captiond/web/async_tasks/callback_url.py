@@ -1,7 +1,7 @@
 """The form field `callback_url`: where the webhook of a finished task is sent."""
 
 from captiond.callbacks import BadUrl, check_callback_url
-from captiond.config import WebhookSettings
+from captiond.settings.config import WebhookSettings
 from captiond.web.field_problems import problem
 from captiond.web.problems import InvalidRequest
 from captiond.web.uploading.forms import CALLBACK_URL, Form

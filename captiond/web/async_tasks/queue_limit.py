@@ -2,9 +2,9 @@
 
 import math
 
-from captiond.config import LimitSettings
 from captiond.errors import QueueFull
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
+from captiond.settings.config import LimitSettings
 from captiond.store.queueview import Backlog
 
 UNKNOWN_SECONDS = 30  # Retry-After if it is not known how fast images are finished

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from captiond.jobs import Status, TaskState
-from captiond.shares import images_before, images_until
+from captiond.queues.shares import images_before, images_until
 from captiond.store.engine import Engine
 from captiond.store.queueview import Backlog, QueueView, queue_view
 from captiond.web.async_tasks.task_queue import TaskQueue

@@ -10,9 +10,9 @@ from enum import StrEnum
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from captiond.csvrows import csv_header, csv_row
 from captiond.errors import TaskNotFound
 from captiond.jobs import TaskState
+from captiond.notation.csvrows import csv_header, csv_row
 from captiond.store.engine import Engine
 from captiond.store.history import StoredResult, results_from
 from captiond.store.snapshots import read_state

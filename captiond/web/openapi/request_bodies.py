@@ -2,9 +2,9 @@
 
 from typing import Any, get_args
 
-from captiond.config import ImageType
+from captiond.notation.textvalues import NotEmpty
 from captiond.request_options import RequestOptions
-from captiond.textvalues import NotEmpty
+from captiond.settings.config import ImageType
 from captiond.web.openapi.schema_set import Schema, SchemaSet
 from captiond.web.operation import Operation, ParameterSpec
 from captiond.web.uploading.forms import FILENAME, IMAGE, FormSpec

@@ -5,9 +5,11 @@ from typing import Protocol
 
 from starlette.requests import Request
 
-from captiond.config import Settings
 from captiond.errors import MalformedBody
-from captiond.web.problems import missing
+from captiond.settings.config import Settings
+from captiond.web.field_problems import extra
+from captiond.web.problems import InvalidRequest, missing
+from captiond.web.uploading.formparts import TAKEN
 from captiond.web.uploading.formreader import FormReader
 from captiond.web.uploading.forms import Form, FormSpec, check_length
 from captiond.web.uploading.hints import hint_for
@@ -16,9 +18,9 @@ from captiond.web.uploading.jsonforms import fill_form
 from captiond.web.uploading.multipart import (
     MultipartReader,
     boundary_of,
-    charset_of,
     parse_parameters,
 )
+from captiond.web.uploading.partnames import charset_of
 
 MULTIPART = b"multipart/form-data"
 UTF_8 = {b"", b"utf-8", b"utf8", b"us-ascii"}
@@ -65,10 +67,12 @@ def body_reader(
     """Return a reader for the body of a request, and how many bytes the body may have.
 
     Raises:
-        InvalidRequest: the body is neither a form nor JSON.
+        InvalidRequest: the body is neither a form nor JSON, or an option is in the URL.
         MalformedBody: the Content-Type is wrong.
     """
     kind, parameters = parse_parameters(request.headers.get("content-type", "").encode("latin-1"))
+    if not spec.places:
+        check_query(request)
     if spec.places or is_json(kind):
         # guard: json-is-utf-8
         if parameters.get(b"charset", b"").lower() not in UTF_8:
@@ -78,6 +82,16 @@ def body_reader(
         reader = MultipartReader(boundary_of(parameters), parts, charset_of(parameters))
         return reader, spec.max_bytes(settings.limits)
     raise missing(spec.field, hint=hint_for(kind, spec, form))
+
+
+def check_query(request: Request) -> None:
+    """Refuse a request with options in its URL, where they would have no effect."""
+    misplaced = [name for name in request.query_params if name in TAKEN]
+    if misplaced:
+        hint = "send it in the body, not in the URL"
+        raise InvalidRequest(
+            [extra(name, request.query_params[name], hint, place="query") for name in misplaced]
+        )
 
 
 def is_json(kind: bytes) -> bool:

@@ -1,20 +1,22 @@
 """The parts of a form: what becomes of each while its bytes arrive."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable
 from typing import Protocol
 
-from captiond.config import ImageSettings, Settings
 from captiond.errors import EmptyImage, FileTooLarge, ImageError, MalformedBody
 from captiond.imagetypes import check_type
 from captiond.jobs import Refused
 from captiond.metrics import FILES_REFUSED
+from captiond.notation.sizes import shown_size
 from captiond.recording import Recorder
 from captiond.request_options import RequestOptions
-from captiond.sizes import shown_size
+from captiond.settings.config import ImageSettings, Settings
 from captiond.spool import SpoolWriter
 from captiond.web.uploading.forms import CALLBACK_URL, Form, Upload
-from captiond.web.uploading.multipart import MAX_FILENAME, text
+from captiond.web.uploading.multipart import MAX_FILENAME
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
+from captiond.web.uploading.partnames import text
 
 MAX_FIELD_BYTES = 16 * 1024
 LONG_FIELDS = {"vocabulary": 48 * 1024}  # 1,000 tags, each of one word or a few
@@ -41,8 +43,8 @@ class FieldPart:
 
     @property
     def value(self) -> str:
-        """The text of the field so far."""
-        return text(self._value)
+        """The text of the field so far. It may be a file with a byte order mark."""
+        return text(self._value.removeprefix(BOM_UTF8))
 
     def write(self, data: memoryview) -> None:
         self._value += data

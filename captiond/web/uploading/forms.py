@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from captiond.config import LimitSettings
 from captiond.errors import BodyTooLarge
 from captiond.jobs import Refused, SpooledImage
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
+from captiond.settings.config import LimitSettings
 from captiond.web.uploading.jsonscanner import EACH, Place
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 

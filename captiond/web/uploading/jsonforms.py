@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from captiond.config import Settings
 from captiond.errors import TooManyFiles
+from captiond.settings.config import Settings
 from captiond.web.field_problems import Problem, extra, nearest, problem
 from captiond.web.problems import InvalidRequest
 from captiond.web.uploading.forms import FILENAME, IMAGE, Form, FormSpec, Upload

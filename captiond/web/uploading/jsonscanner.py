@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from captiond.errors import BodyTooLarge, MalformedBody
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
 
 MAX_DEPTH = 64
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")

@@ -7,12 +7,12 @@ of parameters. What a body may have of both is bounded here.
 import re
 from collections.abc import Mapping
 from typing import Protocol
-from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from captiond.errors import MalformedBody
+from captiond.web.uploading.partnames import UTF_8, filename_of, text
 
 MAX_FILENAME = 255
 # A file name of 10,000 characters is cut, not refused. Each may have four bytes.
@@ -23,17 +23,6 @@ MAX_PREAMBLE_BYTES = 16 * 1024
 MAX_BOUNDARY_SHOWN = 70  # what RFC 2046 allows
 LINE_END = b"\r\n"
 MAX_PADDING = 64  # spaces and tabs behind the first boundary
-QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
-ENCODED_WORD = re.compile(rb"=\?.+\?=")
-EXTENDED_NAME = re.compile(
-    rb";\s*filename\*\s*=\s*(utf-8|iso-8859-1)'[a-z0-9-]{0,40}'([^;\s]*)", re.IGNORECASE
-)
-# Charsets of names, beside UTF-8. Some other codecs of Python are slow, or decode more than text.
-CHARSET = re.compile(
-    rb"iso-8859-\d\d?|windows-125\d|koi8-[ru]|shift_jis|euc-(?:jp|kr)|gb(?:k|2312|18030)|big5",
-    re.IGNORECASE,
-)
-UTF_8 = "utf-8"
 MAX_BOUNDARIES = 12_000  # of all parts, and of content that resembles a boundary
 
 
@@ -210,43 +199,6 @@ def parse_parameters(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
     if header.count(b";") > MAX_PARAMETERS:
         raise MalformedBody(f"a header has more than {MAX_PARAMETERS} parameters")
     return parse_options_header(header)
-
-
-def filename_of(
-    disposition: bytes, parameters: Mapping[bytes, bytes], charset: str = UTF_8
-) -> str | None:
-    """Return the file name of a part, or None if it has none.
-
-    Clients write a name that is not ASCII as `filename*` (RFC 5987), alone or beside an encoded
-    word, although RFC 7578 forbids that in forms. python-multipart ignores it.
-    """
-    filename = parameters.get(b"filename")
-    if filename is None or ENCODED_WORD.fullmatch(filename):
-        found = EXTENDED_NAME.search(QUOTED.sub(b"", disposition))
-        if found is not None:
-            return unquote_to_bytes(found[2]).decode(found[1].decode().lower(), errors="replace")
-    return None if filename is None else text(filename, charset)
-
-
-def text(value: bytes, charset: str = UTF_8) -> str:
-    """Decode a name or a field. What is not in its charset is read as ISO 8859-1.
-
-    The framework of the service that captiond replaces does the same, so files whose names differ
-    have different names in the results.
-    """
-    try:
-        return value.decode(charset)
-    except (UnicodeDecodeError, LookupError):
-        return value.decode("latin-1")
-
-
-def charset_of(parameters: Mapping[bytes, bytes]) -> str:
-    """Return the charset of the names in a multipart body, by the parameters of its Content-Type.
-
-    It is UTF-8, as RFC 7578 has it, unless an older client says otherwise.
-    """
-    found = CHARSET.fullmatch(parameters.get(b"charset", b""))
-    return UTF_8 if found is None else found[0].decode()
 
 
 def boundary_of(parameters: Mapping[bytes, bytes]) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from captiond.errors import FileTooLarge, PathRefused, StorageFailed
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
 from captiond.spool import SpoolWriter
 
 FIELD = "path"

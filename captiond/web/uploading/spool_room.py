@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 from starlette.requests import Request
 
-from captiond.config import LimitSettings
 from captiond.errors import BodyTooLarge, NoSpace, SpoolFull
 from captiond.messages import State
-from captiond.sizes import shown_size
+from captiond.notation.sizes import shown_size
+from captiond.settings.config import LimitSettings
 
 RETRY_SECONDS = 30  # until tasks have finished and their files are removed
 # The supervisor measures the spool every five seconds, and object storage every minute. What an

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from captiond.machine import trim_heap
+from captiond.host.machine import trim_heap
 
 TRIM_SECONDS = 2.0  # from an upload to the trim, so that one trim serves many uploads
 MAX_SHARE, MIN_SHARE = 1024 * 1024, 64 * 1024

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-from captiond.config import ImageSettings, Precision
 from captiond.decoding.decode import Geometry, Pixels, decode
 from captiond.jobs import Generation
+from captiond.settings.config import ImageSettings, Precision
 from tools.gpu.job import PROJECTED_WITH_GRAPHS, Job
 from tools.gpu.models import (
     NAMED_WAYS,

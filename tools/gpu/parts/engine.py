@@ -5,7 +5,7 @@ FP8 goes only the way that captiond takes by itself.
 
 from collections.abc import Iterator
 
-from captiond.config import Precision
+from captiond.settings.config import Precision
 from tools.gpu.job import Job
 from tools.gpu.models import WAYS, Ours, Way, random_model, ready
 from tools.gpu.rows import Note, Timing

@@ -6,7 +6,7 @@ from itertools import chain
 from captiond.bench.cases import CaseKind, Samples, measure
 from captiond.bench.rates import memory_cases, product_cases
 from captiond.bench.report import best
-from captiond.config import Precision
+from captiond.settings.config import Precision
 from tools.gpu.job import Job
 from tools.gpu.models import ready
 from tools.gpu.rows import Rate

@@ -5,7 +5,7 @@ One image at a time in fp32 is what a service does that calls `generate` as it c
 
 from collections.abc import Iterator
 
-from captiond.config import Precision
+from captiond.settings.config import Precision
 from tools.gpu.job import Job
 from tools.gpu.models import Theirs, random_model, ready
 from tools.gpu.rows import Note, Timing

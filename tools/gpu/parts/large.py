@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from captiond.config import Precision
+from captiond.settings.config import Precision
 from tools.gpu.job import Job, best_way
 from tools.gpu.models import NAMED_WAYS, Ours, Theirs, random_model, ready
 from tools.gpu.rows import Note, Timing

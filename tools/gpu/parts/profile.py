@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from captiond.config import Precision
+from captiond.settings.config import Precision
 from tools.gpu.job import Job, best_way
 from tools.gpu.models import NAMED_WAYS, Model, Ours, prompt_of, random_model, random_pixels, ready
 from tools.gpu.rows import WHOLE, Kernel

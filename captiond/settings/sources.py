@@ -17,12 +17,12 @@ from typing import Any, get_origin
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from captiond.config import Settings
 from captiond.errors import SettingsError
-from captiond.foreign_variables import is_of_kubernetes
-from captiond.option_settings import Section
-from captiond.setting_problems import in_words, similar
-from captiond.textvalues import in_home, read_table
+from captiond.notation.textvalues import in_home, read_table
+from captiond.settings.config import Settings
+from captiond.settings.foreign_variables import is_of_kubernetes
+from captiond.settings.option_settings import Section
+from captiond.settings.setting_problems import in_words, similar
 
 ENV_PREFIX = "CAPTIOND_"
 ENV_HINT = "; section and key are joined by two underscores, as in CAPTIOND_SERVER__PORT"
@@ -142,8 +142,14 @@ def checked(layers: list[Layer]) -> Settings:
     try:
         return Settings.model_validate(merge(layers))
     except ValidationError as error:
-        lines = (describe(problem, layers) for problem in error.errors())
-        raise SettingsError("\n".join(lines)) from None
+        problems = without_consequences(error.errors())
+        raise SettingsError("\n".join(describe(each, layers) for each in problems)) from None
+
+
+def without_consequences(problems: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Return the problems but for those of a list that is too short without its wrong items."""
+    lists = {problem["loc"][:-1] for problem in problems}
+    return [each for each in problems if each["type"] != "too_short" or each["loc"] not in lists]
 
 
 def origins(layers: list[Layer]) -> list[Origin]:
@@ -185,12 +191,14 @@ def from_file(path: Path) -> Layer:
     """
     try:
         path = Path(str(in_home(path)))
-        return Layer(str(path), tomllib.loads(path.read_text("utf-8")))
+        return Layer(str(path), tomllib.loads(path.read_text("utf-8-sig")))
     except PydanticCustomError as error:
         raise SettingsError(f"{path}: {error}") from None
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not UTF-8; save it in this encoding") from error
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr, field_validator
 
 from captiond.databaseurl import DatabaseAddress, check_database_url, sqlite_file
-from captiond.option_settings import Section
+from captiond.settings.option_settings import Section
 
 
 class DatabaseSettings(Section):

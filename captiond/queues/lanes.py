@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from captiond.clients import Client
-from captiond.fairqueue import FairQueue
 from captiond.jobs import Lane
 from captiond.messages import Work
+from captiond.queues.fairqueue import FairQueue
 
 T = TypeVar("T", bound="Item")
 

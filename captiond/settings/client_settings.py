@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
 from captiond.keys import DEFAULT_SCOPES, HASH_PREFIX, Key, Limits, Scope, parse_key
-from captiond.option_settings import Section
-from captiond.textvalues import AnyCase, Listed, OptionalPath, Tabled, read_table
+from captiond.notation.textvalues import AnyCase, Listed, OptionalPath, Tabled, read_table
+from captiond.settings.option_settings import Section
 
 MIB = 1024 * 1024
 MAX_NAME = 64

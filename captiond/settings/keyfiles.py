@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from captiond.client_settings import KeyEntry, KeyName, KeySettings
 from captiond.errors import SettingsError
 from captiond.keys import Key
-from captiond.setting_problems import in_words
+from captiond.settings.client_settings import KeyEntry, KeyName, KeySettings
+from captiond.settings.setting_problems import in_words
 
 CREDENTIAL = "captiond-keys"  # LoadCredential=captiond-keys:… in the unit
 
@@ -34,7 +34,7 @@ def read_keys(path: Path) -> tuple[Key, ...]:
         SettingsError: the file cannot be read, or an entry is wrong. The message contains no key.
     """
     try:
-        entries = table_of_entries().validate_python(tomllib.loads(path.read_text("utf-8")))
+        entries = table_of_entries().validate_python(tomllib.loads(path.read_text("utf-8-sig")))
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError:

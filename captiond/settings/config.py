@@ -1,7 +1,7 @@
 """The settings: each key with its type, default, bounds and description.
 
-`captiond.sources` merges and checks them. Nothing else in captiond reads the environment. A key
-that is not defined here is an error in every source.
+`captiond.settings.sources` merges and checks them. Nothing else in captiond reads the environment.
+A key that is not defined here is an error in every source.
 """
 
 import re
@@ -13,23 +13,23 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 
 from captiond.callbacks import check_signing_secret, parse_allowed
-from captiond.client_settings import ClientSettings, KeySettings
-from captiond.database_settings import DatabaseSettings
 from captiond.databaseurl import DatabaseAddress
-from captiond.dialect_settings import DialectSettings
 from captiond.jobs import Generation
-from captiond.kept_settings import CacheSettings, RetentionSettings
-from captiond.node_settings import NodeSettings
-from captiond.option_settings import (
+from captiond.notation.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
+from captiond.settings.client_settings import ClientSettings, KeySettings
+from captiond.settings.database_settings import DatabaseSettings
+from captiond.settings.dialect_settings import DialectSettings
+from captiond.settings.kept_settings import CacheSettings, RetentionSettings
+from captiond.settings.node_settings import NodeSettings
+from captiond.settings.option_settings import (
     CaptionSettings,
     GenerationSettings,
     Section,
     TagSettings,
     TranslationSettings,
 )
-from captiond.server_settings import ServerSettings
-from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath
-from captiond.upload_settings import UploadSettings
+from captiond.settings.server_settings import ServerSettings
+from captiond.settings.upload_settings import UploadSettings
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -283,7 +283,7 @@ class LogSettings(Section):
 
 
 class Settings(Section):
-    """All settings of one captiond, checked. `captiond.sources.load_settings` makes them."""
+    """All settings of one captiond, checked. `sources.load_settings` makes them."""
 
     server: ServerSettings = Field(default_factory=ServerSettings)
     data: DataSettings = Field(default_factory=DataSettings)

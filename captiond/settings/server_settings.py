@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from captiond.clients import Proxies
-from captiond.option_settings import Section
+from captiond.notation.textvalues import AnyCase, Listed
 from captiond.origins import check_host_entry, check_origin_entry, root_path_of
-from captiond.textvalues import AnyCase, Listed
+from captiond.settings.option_settings import Section
 
 
 class ServerSettings(Section):

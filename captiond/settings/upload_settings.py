@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
-from captiond.option_settings import Section
-from captiond.textvalues import OptionalPath
+from captiond.notation.textvalues import OptionalPath
+from captiond.settings.option_settings import Section
 
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # the rules of Amazon S3
 KEY_PART = re.compile(r"[A-Za-z0-9!_.*'()=-]+")  # characters that are safe in names of objects

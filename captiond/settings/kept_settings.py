@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from captiond.option_settings import Section
+from captiond.settings.option_settings import Section
 
 GIB = 1024**3
 

@@ -4,7 +4,7 @@ import ctypes
 import os
 from pathlib import Path
 
-from captiond import cgroups
+from captiond.host import cgroups
 
 MEMINFO = Path("/proc/meminfo")
 CPUINFO = Path("/proc/cpuinfo")

@@ -21,7 +21,7 @@ class LineFile:
             SettingsError: the file cannot be read.
         """
         try:
-            text = self.path.read_text(encoding="utf-8")
+            text = self.path.read_text(encoding="utf-8-sig")
         except OSError as error:
             raise self.wrong(f"cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from captiond.jobs import ENGLISH, Generation, SearchRules
+from captiond.notation.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath, Tabled
 from captiond.request_options import (
     ALLOW,
     DENY,
@@ -27,7 +28,6 @@ from captiond.request_options import (
     Threshold,
 )
 from captiond.tags import DEFAULT_KINDS, TagFilter
-from captiond.textvalues import AnyCase, InHome, Listed, NeededPath, OptionalPath, Tabled
 from captiond.vocabulary import TEMPLATE, Scorer, Template
 from captiond.wording.tidying import TextRules
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from captiond.option_settings import Section
-from captiond.textvalues import AnyCase
+from captiond.notation.textvalues import AnyCase
+from captiond.settings.option_settings import Section
 
 Role = Literal["all", "web", "worker"]
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from captiond.option_settings import Section
-from captiond.textvalues import AnyCase, Listed
+from captiond.notation.textvalues import AnyCase, Listed
+from captiond.settings.option_settings import Section
 
 
 class DialectSettings(Section):

@@ -14,6 +14,7 @@ WORDS = (
     (re.compile(r"^Input should be an? valid (\w+)(, .*)?$"), r"must be a \1"),
     (re.compile(r"^Input should be greater than or equal to "), "must be at least "),
     (re.compile(r"^Input should be less than or equal to "), "must be at most "),
+    (re.compile(r"^\w+ should have at least (\d+ items?) after .*$"), r"must have at least \1"),
     (re.compile(r"^Input should "), "must "),
     (re.compile(r"^must be a integer"), "must be a whole number"),
     (re.compile(r"^must be a boolean"), "must be true or false"),
