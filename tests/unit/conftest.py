@@ -16,7 +16,7 @@ from captiond.store.engine import Engine, make_engine
 from captiond.tagging import tagger
 from captiond.tagging.pipelines import load_pipeline
 from tests.migrated import NAME, migrate, migrated_folder
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, ReusedDatabase, postgres_server
 
 BOTH = {
     "test_assignment",
@@ -68,11 +68,11 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres: PostgresServer) -> str:
-    """Return the name of one migrated database, which is copied for each test."""
+def reused(postgres: PostgresServer) -> ReusedDatabase:
+    """A migrated database, which has no rows when a test begins."""
     name = postgres.create_database()
     anyio.run(migrate, postgres.address(name))
-    return name
+    return ReusedDatabase(postgres, name)
 
 
 @pytest.fixture
@@ -91,9 +91,9 @@ def store_address(
         yield DatabaseAddress(Path(shutil.copy(file, tmp_path)))
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    name = server.create_database(request.getfixturevalue("migrated_template"))
-    yield server.address(name)
-    server.drop_database(name)
+    reused: ReusedDatabase = request.getfixturevalue("reused")
+    with reused.used() as name:
+        yield server.address(name)
 
 
 @pytest.fixture
