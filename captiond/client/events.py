@@ -33,7 +33,9 @@ class EventReader:
 
     def ends(self, event: ServerSentEvent) -> bool:
         """Take note of an event. Return whether it is the last one of the task."""
-        self._failures, self._last_id = 0, event.id or self._last_id
+        if event.event != "reconnect":  # it says that the stream could not go on
+            self._failures = 0
+        self._last_id = event.id or self._last_id
         return event.event == "end"
 
     def pause_after(self, error: ServiceUnreachable | RequestRefused) -> float:
