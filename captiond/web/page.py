@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Scope
 
+from captiond.web.async_tasks.status_response import matches
 from captiond.web.root_path import root_of
 
 STATIC = Path(__file__).parent / "static"
@@ -83,7 +84,7 @@ def encoded_response(content: bytes, media_type: str, asked: Headers) -> Respons
     compresses = GZIP.search(asked.get("accept-encoding", "").lower()) is not None
     body, etag = encoded_text(content, compresses)
     headers = {**ASK_FIRST, "ETag": etag}
-    if etag in map(str.strip, asked.get("if-none-match", "").split(",")):
+    if matches(asked.get("if-none-match", ""), etag):
         return NotModifiedResponse(Headers(headers))
     if compresses:
         headers["Content-Encoding"] = "gzip"

@@ -68,6 +68,14 @@ def test_a_client_says_whether_it_takes_compressed_texts(header: str, compresses
     assert response.headers["vary"] == "Accept-Encoding"
 
 
+@pytest.mark.parametrize("known", ["W/{}", '"x", {}', "*"])
+def test_a_client_that_has_the_text_does_not_get_it_again(known: str) -> None:
+    """A proxy that compresses makes entity tags weak (RFC 9110, 8.8.3.3)."""
+    etag = encoded_response(b"text", "text/css", Headers()).headers["etag"]
+    again = encoded_response(b"text", "text/css", Headers({"If-None-Match": known.format(etag)}))
+    assert again.status_code == 304
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_file_names_no_address_elsewhere(path: Path) -> None:
     assert set(URL.findall(text_of(path))) <= NAMESPACES | EXAMPLES
