@@ -101,8 +101,9 @@ SPOILED_FILES: tuple[tuple[bytes, str], ...] = (
     (3 * b"\xef\xbf\xbd", CHANGED),
 )
 BLANKS = b" \t\r\n"
+# `*+` never goes back: comments can be grouped in 2^n ways, and a file may have many of them.
 SVG = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg[\s>]", re.DOTALL
+    rb"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--.*?-->\s*+|<!DOCTYPE svg[^>]*+>\s*+)*+<svg[\s>]", re.DOTALL
 )
 # Images and other files that a signature at their beginning does not show.
 IMAGE_PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
