@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from captiond.cli.captioning.command import caption_paths
 from captiond.cli.captioning.result_options import Given, result_options
 from captiond.cli.export_command import format_of, opened_output
 from captiond.cli.formats import Format, format_by_name
+from captiond.cli.streams import OutputFailed
 from captiond.errors import SettingsError
+from captiond.notation.csvrows import csv_header
+from captiond.photofiles.metadata_errors import NotWritten
 from tests.conftest import png
 from tests.unit.caption_runs import STEM, Captions, asked, run, three_images
 from tests.unit.test_embedding import saved
@@ -183,13 +187,50 @@ def test_csv_can_begin_with_a_byte_order_mark(
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("out.jsonl", "some text\n{}\n"), ("out.csv", "a,b\n1,2\n"), ("out.json", '{"a": 1}\n[]')],
+    [
+        ("out.jsonl", "some text\n{}\n"),
+        ("out.jsonl", f"{'[' * 100_000}\n"),
+        ("out.jsonl", '{"image_path": [], "error": null}\n'),
+        ("out.csv", "a,b\n1,2\n"),
+        ("out.csv", f'{csv_header().strip()}\n"{"x" * 200_000}'),
+        ("out.json", '{"a": 1}\n[]'),
+    ],
+    ids=["text", "deep", "no name", "columns", "no csv", "object"],
 )
 def test_a_file_that_is_no_output_is_not_continued(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
     with pytest.raises(SettingsError, match="give another --output, or --overwrite"):
         run(folder, asked(output=folder / name, skip=True))
-    assert (folder / name).read_text() == content
+    assert (folder / name).read_bytes() == content.encode()
+
+
+def test_a_name_that_is_too_long_is_told(folder: Path) -> None:
+    with pytest.raises(NotWritten, match="File name too long"):
+        run(folder, asked(output=folder / ("a" * 256)))
+
+
+def test_an_image_is_never_replaced_by_results(folder: Path) -> None:
+    """A shell makes `--output a.png b.png c.png` of `--output *.png`."""
+    before = (folder / "a.png").read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(SettingsError, match=r"a\.png: this is an image"):
+            run(folder, asked(output=folder / "a.png", overwrite=overwrite))
+    assert (folder / "a.png").read_bytes() == before
+
+
+@FORMATS
+def test_a_full_disk_is_told_in_one_line(folder: Path, name: str) -> None:
+    out = folder / name
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(OutputFailed, match=f"{name}: File too large"):
+            run(folder, asked(output=out), Captions("a boat " * 40))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    captions = Captions()
+    assert run(folder, asked(output=out, skip=True), captions)
+    assert len(rows(out)) == 3
 
 
 @pytest.mark.parametrize(

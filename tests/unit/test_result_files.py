@@ -108,12 +108,15 @@ def test_nothing_to_do_needs_no_model(folder: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "captiond: all 3 images have their results already\n"
 
 
+@pytest.mark.parametrize(
+    "content", ['{"title": "b", "photoTakenTime": {}}', "[" * 100_000], ids=["object", "deep"]
+)
 def test_json_of_other_programs_is_never_replaced(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    (folder / "b.json").write_text('{"title": "b", "photoTakenTime": {}}')
+    (folder / "b.json").write_text(content)
     assert not run(folder, asked("json", overwrite=True))
-    assert "photoTakenTime" in (folder / "b.json").read_text()
+    assert (folder / "b.json").read_text() == content
     errors = [result["code"] for result in printed(capsys) if result["error"]]
     assert errors == ["file_not_written"]
 
@@ -254,6 +257,18 @@ def test_embedding_keeps_the_owner(folder: Path) -> None:
     run(folder, asked(embed=True))
     status = (folder / "a.png").stat()
     assert (status.st_uid, status.st_gid) == (NOBODY, NOBODY)
+
+
+@pytest.mark.parametrize("kind", ["txt", "json", "xmp"])
+def test_a_sidecar_whose_name_would_be_too_long_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (tmp_path / f"{'a' * 251}.png").write_bytes(png(1))
+    (tmp_path / "b.png").write_bytes(png(1))
+    assert run(tmp_path, asked(kind)) is (kind == "txt")
+    long, _ = printed(capsys)
+    assert long["error"] is None or "File name too long" in long["error"]
+    assert len(list(tmp_path.glob(f"b.*{kind}"))) == 1
 
 
 def test_types_without_metadata_are_reported_before_any_work(
