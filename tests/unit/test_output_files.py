@@ -240,13 +240,27 @@ def test_a_full_disk_is_told_in_one_line(folder: Path, name: str) -> None:
         (asked(skip=True), "need --output"),
         (asked(overwrite=True), "need --output"),
         (asked("xmp", prefix="x"), "need --sidecar txt"),
+        (asked("txt", prefix=os.fsdecode(b"\xe9")), "--prefix: must be UTF-8"),
+        (asked("txt", suffix=os.fsdecode(b"\xe9")), "--suffix: must be UTF-8"),
         (asked("txt", xmp_name=STEM), "needs --sidecar xmp"),
         (asked(bom=True), "--bom needs --csv"),
         (asked(output=Path("x.json"), bom=True), "--bom needs --csv"),
         (asked(formats=(Format.CSV, Format.JSON)), "choose one of --csv, --json"),
         (asked(output=Path("/nowhere/x.json")), "cannot write to /nowhere"),
     ],
-    ids=["both", "skip", "overwrite", "prefix", "xmp name", "bom", "bom of json", "two", "nowhere"],
+    ids=[
+        "both",
+        "skip",
+        "overwrite",
+        "prefix",
+        "latin-1",
+        "suffix",
+        "xmp name",
+        "bom",
+        "bom of json",
+        "two",
+        "nowhere",
+    ],
 )
 def test_flags_that_do_not_fit_are_refused(given: Given, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
