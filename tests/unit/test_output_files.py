@@ -209,6 +209,21 @@ def test_a_name_that_is_too_long_is_told(folder: Path) -> None:
         run(folder, asked(output=folder / ("a" * 256)))
 
 
+def test_a_sidecar_does_not_replace_the_output_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results of all images after that would be lost with it."""
+    monkeypatch.chdir(folder)
+    assert not run(folder, asked("json", "txt", output=Path("b.json")))
+    errors = [row["error"] for row in rows(folder / "b.json")]
+    assert errors == [
+        None,
+        f"{folder}/b.json: this is the output file; choose another --output",
+        None,
+    ]
+    assert {path.name for path in folder.glob("*.txt")} == {"a.txt", "b.txt", "c.txt"}
+
+
 def test_an_image_is_never_replaced_by_results(folder: Path) -> None:
     """A shell makes `--output a.png b.png c.png` of `--output *.png`."""
     before = (folder / "a.png").read_bytes()

@@ -41,7 +41,7 @@ class OutputFile:
     """
 
     def __init__(self, path: Path, chosen: Format, existing: Existing, *, bom: bool) -> None:
-        self._path = path
+        self.path = path
         self._format = chosen
         self._bom = bom
         self._kept: dict[str, str] = {}  # from the name of an image to its line
@@ -73,10 +73,10 @@ class OutputFile:
         """
         for image in images:
             self._kept.pop(self._name_of(image), None)
-        write_whole(self._path, self._beginning().encode())
+        write_whole(self.path, self._beginning().encode())
         with (
-            writing_to(self._path),
-            self._path.open("a", encoding="utf-8", newline="") as out,
+            writing_to(self.path),
+            self.path.open("a", encoding="utf-8", newline="") as out,
         ):
             match self._format:
                 case Format.CSV:
@@ -99,20 +99,20 @@ class OutputFile:
 
     def _check_no_image(self) -> None:
         """Refuse an image, as the first one of `--output *.jpg` is. No flag asks for its loss."""
-        with suppress(OSError), reading_parts(self._path) as content:
+        with suppress(OSError), reading_parts(self.path) as content:
             if image_type(content[:HEAD]) is not None:
-                raise SettingsError(f"command line: --output {self._path}: this is an image")
+                raise SettingsError(f"command line: --output {self.path}: this is an image")
 
     def _read(self, existing: Existing) -> None:
         if existing is Existing.REFUSE:
             raise SettingsError(
-                f"command line: {self._path} exists; --skip-existing continues it, --overwrite "
+                f"command line: {self.path} exists; --skip-existing continues it, --overwrite "
                 "replaces it"
             )
         if existing is Existing.OVERWRITE:
             return
         try:
-            text = self._path.read_bytes().decode()
+            text = self.path.read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise self._foreign(f"cannot be read: {error}") from error
         self._bom = self._bom or text.startswith(BYTE_ORDER_MARK)
@@ -160,7 +160,7 @@ class OutputFile:
 
     def _foreign(self, problem: str) -> SettingsError:
         return SettingsError(
-            f"command line: {self._path}: {problem}; give another --output, or --overwrite"
+            f"command line: {self.path}: {problem}; give another --output, or --overwrite"
         )
 
 

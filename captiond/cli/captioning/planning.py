@@ -34,11 +34,12 @@ def planned(
     destinations: Sequence[Destination],
     existing: Existing,
     is_listed: Callable[[Path], bool] | None,
+    output: Path | None = None,
 ) -> WorkPlan:
     """Return what is to be captioned.
 
-    `is_listed` says whether the output file has an image; None if there is no output file. An image
-    for which nothing can be written gets the reason as its problem, before it costs any work.
+    `is_listed` says whether the file `output` has an image; both are None without one. An image for
+    which nothing can be written gets the reason as its problem, before it costs any work.
 
     Raises:
         SettingsError: images have results, and it was not said what to do with them.
@@ -46,7 +47,7 @@ def planned(
     files: list[FoundFile] = []
     done = 0
     with_results: list[Path] = []
-    for placed in files_with_places(found, destinations):
+    for placed in files_with_places(found, destinations, output):
         if placed.problem:
             files.append(placed)
             continue
@@ -106,11 +107,12 @@ def have_results(paths: Sequence[Path], total: int) -> SettingsError:
 
 
 def files_with_places(
-    found: Sequence[FoundFile], destinations: Sequence[Destination]
+    found: Sequence[FoundFile], destinations: Sequence[Destination], output: Path | None
 ) -> Iterator[FoundFile]:
     """Yield the files, each with the destinations that have no place for its result."""
     takers: dict[Path, Path] = {}  # the image that each file belongs to
     images = {file.path for file in found}
+    results = None if output is None else real_path(output)
     if destinations:
         for folder in {path.parent for path in images}:
             remove_leftovers(folder, time.time())
@@ -122,6 +124,8 @@ def files_with_places(
         for destination in destinations:
             path = destination.path_for(file.path)
             problem = problem_of(file.path, path, takers, images)
+            if real_path(path) == results:
+                problem = f"{path}: this is the output file; choose another --output"
             barred.append(NotWritten(problem) if problem else None)
             takers.setdefault(path, file.path)
         yield replace(file, barred=tuple(barred))
