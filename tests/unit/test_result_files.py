@@ -146,6 +146,20 @@ def test_images_of_the_same_name_do_not_share_a_file(
 # ---------------------------------------------------------------- XMP files
 
 
+def test_two_names_of_a_folder_do_not_hide_that(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.jpg").write_bytes(saved("JPEG"))
+    monkeypatch.chdir(folder)
+    images = [Path("a.png"), folder / "a.jpg", folder / "a.png"]
+    assert not caption_paths(images, Captions(), result_options(asked("txt")))
+    errors = [result["error"] for result in printed(capsys)]
+    assert errors[0] is None
+    assert errors[1] is not None
+    assert "this is the place for the result of a.png" in errors[1]
+    assert errors[2] is None, "it is the first one once more"
+
+
 def test_an_xmp_file_of_either_name_is_used(folder: Path) -> None:
     (folder / "a.xmp").write_bytes(PERSONS)
     (folder / "b.png.xmp").write_bytes(PERSONS)
