@@ -27,6 +27,21 @@ from tests.service import PATIENT, TWO, Service, running, wait_for
 
 TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "nodes", "integration")  # folders; what takes long comes first
+# Files of unit tests that take seconds: a process that began one at the end would be the last.
+LONG = {
+    f"test_{name}"
+    for name in (
+        "clock_jumps",
+        "completion",
+        "connections",
+        "gpu_tool",
+        "object_storage",
+        "status_cache",
+        "store",
+        "tuned",
+        "turns",
+    )
+}
 KILLS = "tests/faults/test_kills.py"
 # Files of tests that take long and share nothing.
 SPREAD = tuple(f"tests/faults/test_{name}.py" for name in ("images", "kills"))
@@ -38,6 +53,9 @@ TOGETHER = {
     "tests/integration/test_metrics.py": "tests/integration/test_following.py",
     "tests/integration/test_tags_api.py": "tests/integration/test_schemathesis.py",
     f"{KILLS}::test_decoders_are_killed": f"{KILLS}::test_web_processes_are_killed_during_uploads",
+    f"{KILLS}::test_model_processes_are_stopped": (
+        f"{KILLS}::test_web_processes_are_killed_during_uploads"
+    ),
 }
 
 CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
@@ -54,6 +72,10 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("patient")
 
+# If rich is there, structlog prints the values of variables with each traceback. That takes seconds
+# for an error of the database, and captiond leaves them out.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
+
 # Test modules import torch, transformers and more. The collector of garbage would visit millions of
 # objects again and again, which live as long as the process: a fifth of the time of the imports.
 gc.disable()
@@ -67,7 +89,12 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the slow tests first."""
-    items.sort(key=lambda item: [*FIRST, folder_of(item)].index(folder_of(item)))
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        folder = folder_of(item)
+        return [*FIRST, folder].index(folder), item.path.stem not in LONG
+
+    items.sort(key=place)
 
 
 def folder_of(item: pytest.Item) -> str:

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -111,7 +112,9 @@ def commands() -> str:
     return "\n" + "\n".join(command_section(*each) for each in leaves("captiond", click_app()))
 
 
+@cache
 def click_app() -> Any:
+    """Return all commands with their flags, which take a thirtieth of a second to make."""
     return typer.main.get_command(app)
 
 

@@ -22,7 +22,7 @@ STAR_LINE = (
     "star_inside_circle.png: a yellow star inside a blue circle"
     " (blue circle, circle, star, yellow star)\n"
 )
-NO_IMAGE_LINE = "scenes.json: not an image of a known type\n"
+NO_IMAGE_LINE = "scenes.json: not an image but JSON\n"
 
 
 @contextmanager

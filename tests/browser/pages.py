@@ -32,7 +32,7 @@ BOAT, STAR, NO_IMAGE = (
     DATA / "scenes.json",
 )
 A_BOAT, A_STAR = "a red boat to the left of a yellow sun", "a yellow star inside a blue circle"
-NOT_AN_IMAGE = "not an image of a known type"
+NOT_AN_IMAGE = "not an image but JSON"
 NARROW, WIDE = 360, 1280
 TASK_ID = re.compile(r"task_\d+_[0-9a-f]{32}")
 # The browser notes each request that a stopped service does not answer, or a starting one refuses.

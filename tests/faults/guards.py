@@ -145,7 +145,7 @@ GUARDS = (
         POISON + "kills_its_tagger",
     ),
     Guard("kill-weighs-less", value("cls.CRASHED"), "tests/unit/test_jobs.py"),
-    Guard("stopped-is-not-hung", value("False"), POISON + "model_processes_are_stopped"),
+    Guard("stopped-is-not-hung", value("False"), KILLS + "model_processes_are_stopped"),
     Guard("hung-batch", never, POISON + "a_batch_that_never_ends"),
     Guard("finished-batch-does-not-hang", remove, DISK + "results_wait"),
     Guard("split-batch", uncaught, POISON + "does_not_fit_into_memory"),

@@ -1,4 +1,4 @@
-"""SIGKILL of any process at any moment: what was accepted is finished, each image once."""
+"""SIGKILL and SIGSTOP at any moment: what was accepted is finished, each image once."""
 
 import random
 import signal
@@ -42,6 +42,7 @@ import os, signal, sys
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 os.execv(sys.argv[1], sys.argv[1:])
 """
+SILENCE_SECONDS = 8
 IGNORING_CHILDREN = (sys.executable, "-c", IGNORE_CHILDREN)
 
 
@@ -111,7 +112,8 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     The program that has started the service ignores SIGCHLD, which the service inherits.
     """
     data = tmp_path_factory.mktemp("loaded") / "data"
-    with running(data, "--workers", "2", prefix=IGNORING_CHILDREN, **FRESH) as service:
+    flags = ("--workers", "2", "--set", f"model.silence_seconds={SILENCE_SECONDS}")
+    with running(data, *flags, prefix=IGNORING_CHILDREN, **FRESH) as service:
         yield Loaded(service, Load(random.Random(new_seed())))
         assert service.stop() == 0
 
@@ -250,3 +252,19 @@ def test_decoders_are_killed(loaded: Loaded, rng: random.Random) -> None:
             progress(number + 1, times, "decoder")
     loaded.wait_for_the_end()
     check(service.data, load.ledger, "SIGKILL of a decoder", rounds=times)
+
+
+def test_model_processes_are_stopped(loaded: Loaded, rng: random.Random) -> None:
+    """A process that is stopped (SIGSTOP) exists but is silent; a deadline replaces it."""
+    service, load, times = loaded.service, loaded.load, rounds(1, 50)
+    readies = len(service.logged("model_ready"))
+    with load.on(service):
+        for number in range(times):
+            time.sleep(rng.uniform(0, 1))
+            service.child("model").send_signal(signal.SIGSTOP)
+            service.wait_for_entries("model_hung", number + 1)
+            service.wait_for_entries("model_ready", readies + number + 1)
+            progress(number + 1, times, "stopped model")
+    loaded.wait_for_the_end()
+    assert all(entry["stopped"] for entry in service.logged("model_hung"))
+    check(service.data, load.ledger, "SIGSTOP of a model process", rounds=times)

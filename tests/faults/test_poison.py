@@ -1,9 +1,7 @@
-"""An image that crashes the process that works on it, a device that fails, a hung process."""
+"""An image that crashes the process that works on it, a device that fails, a hung batch."""
 
 import os
 import random
-import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -15,7 +13,7 @@ from PIL import Image
 
 from tests.commands import command
 from tests.conftest import png
-from tests.faults.harness import Load, check, new_seed, record, rounds, wait_for_the_end
+from tests.faults.harness import new_seed, record
 from tests.faults.inject.sitecustomize import COLOURS, MENDED
 from tests.service import (
     FRESH,
@@ -190,20 +188,3 @@ def test_a_batch_that_never_ends_is_given_up_and_its_image_is_poison(faulty: Fau
     assert {entry["reason"] for entry in faulty.service.logged("model_hung")} == {
         f"one batch takes more than {BATCH_SECONDS} seconds"
     }
-
-
-def test_model_processes_are_stopped(data: Path, rng: random.Random) -> None:
-    """A process that is stopped (SIGSTOP) exists but is silent; a deadline replaces it."""
-    load, times = Load(rng), rounds(1, 50)
-    with running(data, "--set", "model.silence_seconds=8", **FRESH) as service:
-        with load.on(service):
-            for number in range(times):
-                time.sleep(rng.uniform(0, 1))
-                model = service.child("model")
-                model.send_signal(signal.SIGSTOP)
-                service.wait_for_entries("model_hung", number + 1)
-                service.wait_for_entries("model_ready", number + 2)
-        wait_for_the_end(service)
-        assert all(entry["stopped"] for entry in service.logged("model_hung"))
-        assert service.stop() == 0
-    check(data, load.ledger, "SIGSTOP of a model process", rounds=times)

@@ -1,6 +1,8 @@
 """Clients that follow tasks of a running service: from any web process, over stops and restarts."""
 
 import json
+import socket
+import struct
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +16,23 @@ from captiond.keys import new_secret
 from tests.conftest import png
 from tests.eventsource import ServerEvent, followed
 from tests.patience import PATIENCE
-from tests.service import PATIENT, TWO, Service, running, running_without_model, wait_for
+from tests.service import (
+    PATIENT,
+    TWO,
+    Service,
+    http_client,
+    running,
+    running_without_model,
+    wait_for,
+)
 
 SLOW = {"num_beams": "8", "max_new_tokens": "40", "min_new_tokens": "40"}
 SOON = {"CAPTIOND_SERVER__SHUTDOWN_SECONDS": "3"}
 # So many batches that a task is stopped in the middle.
 SMALL_BATCHES = {"CAPTIOND_MODEL__BATCH_SIZE": "2"}
-IMAGES = 40
+IMAGES = 24
 NUMBERS = count()
+RESET = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # when it is closed
 
 
 def accept(service: Service, images: int, secret: str = "", **options: str) -> str:
@@ -35,9 +46,9 @@ def accept(service: Service, images: int, secret: str = "", **options: str) -> s
     return task_id
 
 
-def connection(service: Service) -> httpx.Client:
+def connection(service: Service, **options: Any) -> httpx.Client:
     """Return a client with a connection of its own, which any web process may have."""
-    return httpx.Client(base_url=service.url, timeout=PATIENCE)
+    return http_client(base_url=service.url, **options)
 
 
 def follow(service: Service, task_id: str, opened: threading.Semaphore) -> list[ServerEvent]:
@@ -205,8 +216,10 @@ def test_only_the_owner_of_a_task_follows_it(data: Path) -> None:
         assert [len(items) for items in listed.values()] == [1, 0, 1]
         # Those who wait count against the limit of simultaneous requests.
         own, key = accept(service, 1, secrets["two"]), secrets["two"]
+        # A web process notices at once that a connection was reset.
+        resetting = httpx.HTTPTransport(verify=False, socket_options=[RESET])
         with (
-            connection(service) as client,
+            connection(service, transport=resetting) as client,
             followed(client, own, **{"X-API-Key": key}) as first,
             followed(client, own, **{"X-API-Key": key}) as second,
         ):

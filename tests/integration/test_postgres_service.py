@@ -64,6 +64,7 @@ def served(
         made = Served(service, name)
         yield made
         assert service.stop() == 0
+    s3.clear()  # of the mark that says whose prefix it is
     check_each_once(server, name, made.accepted)
     assert server.execute("SELECT id FROM nodes", name) == []
     assert not (data / "captiond.db").exists()

@@ -5,6 +5,7 @@ It is one of SQLite. In the modules of BOTH, each test that has it runs on Postg
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 
 import anyio
@@ -12,8 +13,10 @@ import pytest
 
 from captiond.databaseurl import DatabaseAddress
 from captiond.store.engine import Engine, make_engine
+from captiond.tagging import tagger
+from captiond.tagging.pipelines import load_pipeline
 from tests.migrated import NAME, migrate, migrated_folder
-from tests.postgres import PostgresServer, postgres_server
+from tests.postgres import PostgresServer, ReusedDatabase, postgres_server
 
 BOTH = {
     "test_assignment",
@@ -32,6 +35,7 @@ BOTH = {
     "test_turns",
 }
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
+load_pipeline_once = cache(load_pipeline)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -64,11 +68,11 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def migrated_template(postgres: PostgresServer) -> str:
-    """Return the name of one migrated database, which is copied for each test."""
+def reused(postgres: PostgresServer) -> ReusedDatabase:
+    """A migrated database, which has no rows when a test begins."""
     name = postgres.create_database()
     anyio.run(migrate, postgres.address(name))
-    return name
+    return ReusedDatabase(postgres, name)
 
 
 @pytest.fixture
@@ -87,9 +91,9 @@ def store_address(
         yield DatabaseAddress(Path(shutil.copy(file, tmp_path)))
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    name = server.create_database(request.getfixturevalue("migrated_template"))
-    yield server.address(name)
-    server.drop_database(name)
+    reused: ReusedDatabase = request.getfixturevalue("reused")
+    with reused.used() as name:
+        yield server.address(name)
 
 
 @pytest.fixture
@@ -107,3 +111,12 @@ async def there(store_address: DatabaseAddress) -> AsyncIterator[Engine]:
     engine = make_engine(store_address)
     yield engine
     await engine.dispose()
+
+
+@pytest.fixture
+def loaded_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all taggers of this process have the same pipelines, which are loaded once.
+
+    It is for model processes that run in a test. Each of them would take a third of a second more.
+    """
+    monkeypatch.setattr(tagger, "load_pipeline", load_pipeline_once)

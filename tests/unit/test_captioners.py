@@ -21,6 +21,8 @@ from captiond.settings.option_settings import GenerationSettings
 from captiond.worker.loading import Loaded, identify, load
 from tests.toy import SIDE, ToyCaptioner, toy_family, write_toy
 
+pytestmark = pytest.mark.usefixtures("loaded_pipelines")
+
 
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.errors import CorruptImage, ImageError, ImageTypeRefused
@@ -248,6 +248,18 @@ def test_inks_and_lab(bits: int) -> None:
     assert (np.ptp(pixels, axis=-1) <= 3).all(), "grey"
     assert pixels[..., 1].min() < 10
     assert pixels[..., 1].max() > 245
+
+
+@pytest.mark.parametrize("kind", [1, 4])
+def test_a_thumbnail_or_a_mask_before_the_image_is_not_the_image(kind: int) -> None:
+    image, file = picture(), BytesIO()
+    with TiffImagePlugin.AppendingTiffWriter(file) as pages:
+        for each, mark in ((image.resize((16, 12)), kind), (image, 0)):
+            each.save(pages, "TIFF", tiffinfo={254: mark})
+            pages.newFrame()
+    content = file.getvalue()
+    assert decode(BytesIO(content), GEOMETRY, SETTINGS)[1] == image.size
+    check_same(content, image)
 
 
 def test_samples_that_nobody_writes_are_refused() -> None:

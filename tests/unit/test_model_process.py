@@ -41,7 +41,7 @@ from tests.marian import write_marian
 from tests.patience import PATIENCE
 from tests.toy import toy_family, write_toy
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("loaded_pipelines")]
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from tests.patience import PATIENCE
 from tests.toy import toy_family, write_toy
 from tests.unit.supervised import until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("loaded_pipelines")]
 OWNER = "here-0a-1/model0-1f"
 
 

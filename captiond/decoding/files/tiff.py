@@ -1,4 +1,4 @@
-"""TIFF files (TIFF 6.0 and BigTIFF), of which the first image is read.
+"""TIFF files (TIFF 6.0 and BigTIFF), of which the first image is read that is no thumbnail or mask.
 
 The directory is written anew at the end of the file, with the tags that pixels need. If samples
 have more than 8 bits or an unusual meaning, the new directory describes rows of bytes.
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from captiond.decoding.files.camera import camera_name, preview_of
+from captiond.decoding.files.camera import camera_name, directories_of, preview_of
 from captiond.decoding.files.directory import (
     INTEGERS,
     RATIONAL,
@@ -28,6 +28,8 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 FILL_ORDER, MAX_SAMPLE_VALUE, PREDICTOR, EXTRA_SAMPLES, SAMPLE_FORMAT = 266, 281, 317, 338, 339
 XMP, PROFILE = 700, 34675
 RGB, CMYK, YCBCR, LAB = 2, 5, 6, 8  # kinds of colours
+SUBFILE = 254  # what an image is, in bits
+THUMBNAIL_OR_MASK = 1 | 4
 SUBSAMPLING = 530  # of the colours in YCbCr
 # FillOrder, T4/T6 options, predictor, colour map, extra samples, JPEG tables, YCbCr
 OTHERS = {266, 292, 293, 317, 320, 338, 347, 529, 530, 531, 532, 512, 513, 514, 515, 519, 520, 521}
@@ -73,9 +75,10 @@ def plain_tiff(content: bytes) -> PlainFile:
         ImageTypeRefused: it is a camera's raw file without a preview of its image, or compressed in
             a way that captiond does not read.
     """
-    directory = Directory(content)
-    if name := camera_name(content, directory):
-        return preview_of(content, directory, name)
+    first = Directory(content)
+    if name := camera_name(content, first):
+        return preview_of(content, first, name)
+    directory = directory_of_image(content, first)
     width, height = directory.number(WIDTH), directory.number(HEIGHT)
     if width < 1 or height < 1:
         raise CorruptImage("the image has no size")
@@ -95,11 +98,18 @@ def plain_tiff(content: bytes) -> PlainFile:
         pixel_bytes=memory_of_samples(layout, webp=is_webp) if layout else memory_of(directory),
         parts=f"{count} strips or tiles",
         parts_seconds=count * (WEBP_SECONDS if is_webp else PART_SECONDS),
-        orientation=orientation_by(directory),
+        orientation=directory.orientation or orientation_by(first),
         profile=directory.value(PROFILE, MAX_METADATA),
         samples=layout,
         planes=planes,
     )
+
+
+def directory_of_image(content: bytes, first: Directory) -> Directory:
+    """Return the directory of the image: that of its thumbnail or mask may stand before it."""
+    directories = directories_of(content, first)
+    images = (each for each in directories if not each.number(SUBFILE) & THUMBNAIL_OR_MASK)
+    return next(images, first)
 
 
 def check_compression(number: int) -> None:
