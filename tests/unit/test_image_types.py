@@ -96,7 +96,14 @@ def test_an_image_in_base64_is_named(kind: str) -> None:
 
 
 def test_text_and_xml_are_no_drawings() -> None:
-    for content in (b"<svgx/>", b"text <svg>", b"<?xml", b"P9 7", b"[draft] of {a text}", b"{}"):
+    for content in (
+        b"<svgx/>",
+        b"text <svg>",
+        b"<?xml",
+        b"P9 7",
+        b"BMX bike",
+        b"[draft] of {a text}",
+    ):
         with pytest.raises(NotAnImage, match="not an image of a known type"):
             check_type(content, ["jpeg"])
     with pytest.raises(NotAnImage, match="XML"):

@@ -121,6 +121,12 @@ def test_json_of_other_programs_is_never_replaced(
     assert errors == ["file_not_written"]
 
 
+def test_a_text_about_a_bmx_is_no_bmp(folder: Path) -> None:
+    for caption in ("BMX bikes on a ramp", "BM"):
+        assert run(folder, asked("txt", overwrite=True), Captions(caption))
+        assert (folder / "a.txt").read_text() == f"{caption}\n"
+
+
 def test_images_are_never_taken_for_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An image may have any name. As its own sidecar, it would be lost."""
     (folder / "d.txt").write_bytes(content := png(4))
