@@ -15,7 +15,6 @@ SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"GIF87a", "gif"),
     (b"GIF89a", "gif"),
-    (b"BM", "bmp"),
     (b"II*\0", "tiff"),
     (b"MM\0*", "tiff"),
     (b"II+\0", "tiff"),
@@ -100,9 +99,11 @@ SPOILED_FILES: tuple[tuple[bytes, str], ...] = (
     (b"\xef\xbf\xbdPNG", CHANGED),  # what is not UTF-8 is replaced
     (3 * b"\xef\xbf\xbd", CHANGED),
 )
+BMP_HEADER = 14
 BLANKS = b" \t\r\n"
+# `*+` never goes back: comments can be grouped in 2^n ways, and a file may have many of them.
 SVG = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg[\s>]", re.DOTALL
+    rb"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--.*?-->\s*+|<!DOCTYPE svg[^>]*+>\s*+)*+<svg[\s>]", re.DOTALL
 )
 # Images and other files that a signature at their beginning does not show.
 IMAGE_PATTERNS: tuple[tuple[re.Pattern[bytes], str], ...] = (
@@ -154,6 +155,10 @@ def image_type(head: bytes) -> str | None:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
+    # A text may begin with "BMX". The header of a BMP file has numbers of four bytes, and a text
+    # has no zeros.
+    if head[:2] == b"BM" and b"\0" in head[:BMP_HEADER]:
+        return "bmp"
     return iso_type(head) if head[4:8] == b"ftyp" else None
 
 

@@ -67,6 +67,8 @@ TEXTS = {
     "image_assigned": "An image was sent to a model process.",
     "image_finished": "A model process has finished an image. `outcome` is captioned, cached, "
     "withdrawn or the error's code; `seconds` is the time since its acceptance.",
+    "image_not_handed_over": "There was no memory to give an image to its decoder. It fails with "
+    "`spool_error`, and can be retried.",
     "keys_changed": "The valid keys have changed. The service uses the new ones.",
     "keys_damaged": "Keys in the database cannot be read, and are refused.",
     "keys_unreadable": "Keys could not be read again. Those that were read last stay valid.",

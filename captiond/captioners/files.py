@@ -85,12 +85,14 @@ def locate(settings: Settings, name: str, *, download: bool) -> Path:
 
 def is_folder(name: str) -> bool:
     """Return whether a name stands for a folder, rather than for a model of the hub."""
-    return name.startswith(("/", ".", "~")) or name.count("/") > 1 or Path(name).is_dir()
+    if name.startswith(("/", ".", "~")) or name.count("/") > 1:
+        return True
+    return os.path.isdir(name)  # noqa: PTH112 - Path.is_dir raises if it is not accessible
 
 
 def checked(folder: Path, name: str) -> Path:
     check_readable(folder, name)
-    if not (folder / "config.json").is_file() or not has_weights(folder):
+    if not (may_be_folder(folder) and (folder / "config.json").is_file() and has_weights(folder)):
         raise ModelMissing(
             f"{name}: no model there; a folder in the Hugging Face layout holds config.json and "
             "model.safetensors or pytorch_model.bin"
@@ -132,6 +134,8 @@ def may_be_folder(path: Path) -> bool:
         return path.is_dir()
     except PermissionError:
         return True
+    except OSError:  # its name is too long, for example
+        return False
 
 
 def has_weights(folder: Path) -> bool:

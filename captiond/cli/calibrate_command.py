@@ -1,7 +1,7 @@
 """`captiond calibrate`: thresholds for a vocabulary, from images whose right tags are known."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,26 +69,27 @@ def examples_of(results: Path, right: Path) -> list[ScoredExample]:
     """
     right_tags = dict(right_lines(right))
     examples = [
-        ScoredExample(scores_of(result), right_tags[result["image_path"]])
-        for result in results_in(results)
-        if result["image_path"] in right_tags
+        ScoredExample(scores, right_tags[image])
+        for image, scores in results_in(results)
+        if image in right_tags
     ]
     if not examples:
         raise UnreadableExamples(f"{right}: has no image of {results}; paths must be the same")
     return examples
 
 
-def results_in(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the results in a file of JSON lines that have tags."""
+def results_in(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the images in a file of JSON lines that have tags, with the scores of these."""
     for number, line in enumerate(lines_of(path), start=1):
         try:
             result = json.loads(line)
-            has_tags = bool(result["image_path"]) and result["tag_details"] is not None
-        except (ValueError, TypeError, KeyError) as error:
+            image, details = str(result["image_path"]), result["tag_details"]
+            scores = None if details is None else scores_of(details)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             message = f"{path}: line {number} is not a result of captiond as JSON: {error!r}"
             raise UnreadableExamples(message) from None
-        if has_tags:
-            yield result
+        if scores is not None:
+            yield image, scores
 
 
 def right_lines(path: Path) -> Iterator[tuple[str, frozenset[str]]]:
@@ -110,11 +111,11 @@ def lines_of(path: Path) -> list[str]:
     return [line for line in text.split("\n") if line.strip()]
 
 
-def scores_of(result: Mapping[str, Any]) -> dict[str, float]:
+def scores_of(details: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Return the scores of a result's tags."""
     return {
-        detail["tag"].casefold(): detail["score"]
-        for detail in result["tag_details"]
+        detail["tag"].casefold(): float(detail["score"])
+        for detail in details
         if detail.get("score") is not None
     }
 

@@ -61,14 +61,18 @@ def writing_to(file: Path) -> Iterator[None]:
 
 
 def set_up_streams() -> None:
-    """Open the closed streams, and check what is written to standard output."""
+    """Open the closed streams, and check what is written to standard output.
+
+    Characters that its encoding does not have are escaped, as on standard error. Names of files may
+    have bytes of any encoding.
+    """
     open_closed_streams()
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
         sys.stdout = io.TextIOWrapper(
             io.BufferedWriter(CheckedOutput(before.fileno(), "w", closefd=False)),
             encoding=before.encoding,
-            errors=before.errors,
+            errors="backslashreplace" if before.errors == "strict" else before.errors,
             line_buffering=before.line_buffering,
             write_through=before.write_through,
         )

@@ -6,7 +6,7 @@ import secrets
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from captiond.decoding.handover import Handover
 from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
 from captiond.decoding.replies import MalformedReply
 from captiond.decoding.slots import Slots
-from captiond.errors import ImageTooSlow, PoisonImage
+from captiond.errors import ImageTooSlow, PoisonImage, SpoolError
 from captiond.host.machine import usable_cores
 from captiond.jobs import Refused
 from captiond.messages import Decode, Decoded, Message, Work
@@ -100,25 +100,20 @@ class DecodePool:
         """Run a decoder, and start another one whenever it ends, until cancelled."""
         failures = 0
         while True:
-            output, handover = PrintedOutput(), Handover()
-            try:
-                decoder = await self._spawn(output, handover)
-            except OSError as error:  # a lack of memory or of descriptors may pass
-                log.error("decoder_not_started", reason=str(error))
-                output.close()
-                handover.close()
-                failures += 1
+            async with AsyncExitStack() as owned:
+                try:
+                    output = owned.enter_context(closing(PrintedOutput()))
+                    handover = owned.enter_context(closing(Handover()))
+                    decoder = await self._spawn(output, handover)
+                    owned.push_async_callback(end_decoder, decoder)
+                except OSError as error:  # a lack of memory or of descriptors may pass
+                    log.error("decoder_not_started", reason=str(error))
+                    failures += 1
+                else:
+                    failures = 0
+                    await self._feed(decoder, output, handover)
+            if failures:
                 await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
-                continue
-            failures = 0
-            try:
-                await self._feed(decoder, output, handover)
-            finally:
-                decoder.kill()
-                await decoder.exited()
-                decoder.close()
-                output.close()
-                handover.close()
 
     async def _feed(self, decoder: ChildProcess, output: PrintedOutput, handover: Handover) -> None:
         """Give a decoder one job after the other, until it ends or is killed."""
@@ -156,6 +151,9 @@ class DecodePool:
         try:
             with handed_over(job, handover):
                 return await exchange(decoder, request, self._limits)
+        except SpoolError as error:
+            log.error("image_not_handed_over", reason=str(error))
+            return Refused.of(error)
         except ChannelClosed:
             return await death_of(decoder)
         except (MalformedReply, MessageTooLarge) as error:
@@ -196,15 +194,29 @@ class DecodePool:
 
 @contextmanager
 def handed_over(job: DecodeJob, handover: Handover) -> Iterator[None]:
-    """Put an image that is not in the spool's folder where its decoder reads it."""
+    """Put an image that is not in the spool's folder where its decoder reads it.
+
+    Raises:
+        SpoolError: there is no memory for it.
+    """
     if job.content is None:
         yield
         return
     try:
-        handover.put(job.content)
+        try:
+            handover.put(job.content)
+        except OSError as error:
+            raise SpoolError(f"the image cannot be given to a decoder: {error.strerror}") from error
         yield
     finally:
         handover.clear()
+
+
+async def end_decoder(decoder: ChildProcess) -> None:
+    """End a decoder, and release what belongs to it."""
+    decoder.kill()
+    await decoder.exited()
+    decoder.close()
 
 
 async def death_of(decoder: ChildProcess) -> DecoderDeath:

@@ -87,8 +87,11 @@ def in_home(value: object) -> object:
     Only a shell replaces these, so they arrive from files, from variables and after an equals sign.
 
     Raises:
-        PydanticCustomError: there is no such folder. Some containers have users without one.
+        PydanticCustomError: there is no such folder. Some containers have users without one. Or the
+            path has a NUL character, which a file of settings can write and no path can have.
     """
+    if isinstance(value, str | Path) and "\0" in str(value):
+        raise PydanticCustomError("nul_in_path", "Path should have no NUL character")
     if not isinstance(value, str | Path) or not str(value).startswith("~"):
         return value
     try:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from unicodedata import normalize
 
 # Cameras write these into each image. They describe nothing.
 CAMERA_WORDS = frozenset(
@@ -41,10 +42,15 @@ class NewWords:
         return captions
 
     def writable(self) -> "NewWords":
-        """Return the words without the characters that XML cannot have."""
+        """Return the words without the characters that XML cannot have.
+
+        A tag has no `|` either: programs would read it as a tag below another one.
+        """
         texts = (self.caption, self.model, self.alt_text, self.caption_en)
         caption, model, alt_text, caption_en = (NO_XML.sub("", text) for text in texts)
-        tags = tuple((NO_XML.sub("", tag), category) for tag, category in self.tags)
+        tags = tuple(
+            (NO_XML.sub("", tag).replace("|", " "), category) for tag, category in self.tags
+        )
         return NewWords(caption, tags, model, alt_text, self.language, caption_en)
 
     @property
@@ -88,14 +94,22 @@ def described_by(text: str) -> str:
 
 
 def united(first: Iterable[str], second: Iterable[str]) -> list[str]:
-    """Return the words of both lists. Words that differ in case only are the same word."""
+    """Return the words of both lists, those that are the same word once."""
     words: dict[str, str] = {}
     for word in (*first, *second):
-        words.setdefault(word.casefold(), word)
+        words.setdefault(folded(word), word)
     return list(words.values())
 
 
 def without(words: Iterable[str], removed: Iterable[str]) -> list[str]:
     """Return the words that are not among the removed ones."""
-    gone = {word.casefold() for word in removed}
-    return [word for word in words if word.casefold() not in gone]
+    gone = set(map(folded, removed))
+    return [word for word in words if folded(word) not in gone]
+
+
+def folded(word: str) -> str:
+    """Return what words have in common that are the same one.
+
+    They may differ in case, and an accent may be a character of its own, as some systems write it.
+    """
+    return normalize("NFC", word.casefold())

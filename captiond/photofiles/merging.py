@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from captiond.photofiles.image_words import NewWords, OtherWords, described_by, united, without
+from captiond.photofiles.image_words import (
+    NewWords,
+    OtherWords,
+    described_by,
+    folded,
+    united,
+    without,
+)
 from captiond.photofiles.xml_elements import Name
 from captiond.photofiles.xmp_packet import (
     ALT_TEXT,
@@ -133,18 +140,13 @@ class Merger:
 
     def _unless_filed(self, paths: list[str], separator: str, leaves: list[str]) -> list[str]:
         """Return the paths whose tag a person has not filed somewhere else."""
-        filed = {name.casefold() for name in leaves}
-        return [path for path in paths if path.rpartition(separator)[2].casefold() not in filed]
+        filed = set(map(folded, leaves))
+        return [path for path in paths if folded(path.rpartition(separator)[2]) not in filed]
 
     def _merge_list(self, name: Name, values: list[str], gone: list[str], kind: str) -> None:
         present = self._xmp.texts(name)
-        wanted = {value.casefold() for value in values}
-        dropped = [
-            value
-            for value in present
-            if value.casefold() in {each.casefold() for each in gone}
-            and value.casefold() not in wanted
-        ]
+        unwanted = set(map(folded, gone)) - set(map(folded, values))
+        dropped = [value for value in present if folded(value) in unwanted]
         self._xmp.remove_items(name, dropped)
         new = united((), without(values, present))
         if not self._xmp.extend(name, new, kind):

@@ -13,7 +13,11 @@ class PacketPlace(Protocol):
 
     @property
     def packet(self) -> bytes:
-        """The XMP packet in the file, empty if there is none."""
+        """The XMP packet in the file, empty if there is none.
+
+        Raises:
+            MetadataUnreadable: there is one that cannot be read.
+        """
 
     @property
     def words(self) -> OtherWords:

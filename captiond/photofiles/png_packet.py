@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from captiond.decoding.files.directory import Sliceable
-from captiond.decoding.files.png import SIGNATURE, XMP_KEYWORD, chunk, inflated
+from captiond.decoding.files.png import MAX_TEXT, SIGNATURE, XMP_KEYWORD, chunk, inflated
 from captiond.photofiles.embedded_words import decoded, exif_words
 from captiond.photofiles.image_words import OtherWords, described_by
+from captiond.photofiles.metadata_errors import MetadataUnreadable
 from captiond.photofiles.packet_place import damaged
 
 TEXT, LATIN_TEXT, EXIF = b"iTXt", b"tEXt", b"eXIf"
@@ -63,11 +64,19 @@ class PngPacket:
 
 
 def text_of(data: bytes) -> bytes:
-    """Return the text of a chunk iTXt. `data` follow the keyword."""
+    """Return the text of a chunk iTXt. `data` follow the keyword.
+
+    Raises:
+        MetadataUnreadable: it is compressed, and damaged or too long.
+    """
     compressed = data[:1] == b"\1"
     _language, _, rest = data[2:].partition(b"\0")
     _keyword, _, text = rest.partition(b"\0")
-    return inflated(text) if compressed else text
+    if not compressed:
+        return text
+    if not (unpacked := inflated(text)):  # what is there must not be taken for nothing
+        raise MetadataUnreadable(f"its compressed XMP is damaged, or longer than {MAX_TEXT} bytes")
+    return unpacked
 
 
 def png_chunks(content: Sliceable) -> Iterator[Chunk]:

@@ -13,6 +13,7 @@ from xml.parsers import expat
 from captiond.photofiles.metadata_errors import MetadataUnreadable
 
 TAG = re.compile(rb"""(?:[^"'>]|"[^"]*"|'[^']*')*>""")
+UTF_8 = {"utf-8", "utf8"}
 Name = tuple[str, str]  # the URI of the namespace, and the name within it
 
 
@@ -70,6 +71,7 @@ def parse_xml(content: bytes) -> Element:
     parser.EndElementHandler = lambda _: builder.end(parser.CurrentByteIndex)
     parser.CharacterDataHandler = builder.add_text
     parser.StartDoctypeDeclHandler = refuse_doctype
+    parser.XmlDeclHandler = check_encoding
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
@@ -81,6 +83,12 @@ def parse_xml(content: bytes) -> Element:
 def refuse_doctype(*_: object) -> None:
     """Refuse a document type. XMP has none, and its entities could make a small file huge."""
     raise MetadataUnreadable("it has a document type, which XMP does not have")
+
+
+def check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
+    """Refuse a document that says another encoding: new words would be read in that one."""
+    if encoding is not None and encoding.lower() not in UTF_8:
+        raise MetadataUnreadable(f"it is not in UTF-8 but in {encoding}")
 
 
 class TreeBuilder:

@@ -1,12 +1,13 @@
 """A pool of real decoder processes, which are killed, taken over, or have no file to read."""
 
 import asyncio
+import errno
 import hashlib
 import multiprocessing
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from structlog.testing import capture_logs
 
 from captiond.deaths import BLAME_LIMIT, Death
 from captiond.decoding import pool as pool_module
+from captiond.decoding.childoutput import PrintedOutput
 from captiond.decoding.decode import Geometry, Pixels
+from captiond.decoding.handover import Handover
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import running_pool
 from captiond.decoding.slots import Slots
@@ -26,6 +29,9 @@ from tests.conftest import png
 from tests.imagefiles import blank_png, encoded, in_mode, picture
 from tests.patience import PATIENCE
 from tests.service import DATA
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(384, 384, 3)
@@ -168,6 +174,47 @@ async def test_an_image_survives_the_death_of_the_decoder_that_it_was_handed_to(
         assert isinstance(second, DecodedImage), second
         assert [entry["event"] for entry in logs] == ["decoder_died"]
         assert deaths == [Death.KILLED]
+
+
+async def test_a_lack_of_descriptors_or_memory_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is met where a decoder is started, and where an image is handed over."""
+    settings, content = settings_of(tmp_path), png(3)
+    image = bulk(SpooledImage("web0-a/1", 0, len(content), "sha"))
+    failed = set[str]()
+
+    class Scarce(Handover):
+        def __init__(self, descriptor: int | None = None) -> None:
+            fail_once(errno.EMFILE, failed)
+            super().__init__(descriptor)
+
+        def put(self, content: "Buffer") -> None:
+            fail_once(errno.ENOSPC, failed)
+            super().put(content)
+
+    monkeypatch.setattr(pool_module, "Handover", Scarce)
+    closed, genuine = list[int](), PrintedOutput.close
+
+    def close(output: PrintedOutput) -> None:
+        closed.append(output.descriptor)
+        genuine(output)
+
+    monkeypatch.setattr(PrintedOutput, "close", close)
+    with capture_logs() as logs:
+        async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(2, GEOMETRY)) as pool:
+            refused = await pool.decode(image, content=content)
+            assert isinstance(refused, Refused)
+            assert refused.code in RETRYABLE
+            assert isinstance(await pool.decode(image, content=content), DecodedImage)
+            assert len(closed) == 1, "that of the failed start"
+    assert [entry["event"] for entry in logs] == ["decoder_not_started", "image_not_handed_over"]
+
+
+def fail_once(number: int, failed: set[str]) -> None:
+    if os.strerror(number) not in failed:
+        failed.add(os.strerror(number))
+        raise OSError(number, os.strerror(number))
 
 
 def space() -> Pixels:

@@ -83,11 +83,22 @@ def test_thresholds_part_right_tags_from_wrong_ones(
     [
         ("results.jsonl", "{", "line 1 is not a result"),
         ("results.jsonl", "[]", "line 1 is not a result"),
+        ("results.jsonl", "[" * 100_000, "line 1 is not a result"),
+        ("results.jsonl", '{"image_path": "0.jpg", "tag_details": ["x"]}', "line 1 is not a"),
+        ("results.jsonl", '{"image_path": "0.jpg", "tag_details": 3}', "line 1 is not a result"),
+        (
+            "results.jsonl",
+            '{"image_path": "0.jpg", "tag_details": [{"tag": "a", "score": "b"}]}',
+            "line 1 is not a result",
+        ),
         ("right.txt", "0.jpg", "line 1 is not of the form"),
         ("right.txt", "another.jpg = cat", "has no image of"),
         ("tags.txt", "", "has no tag"),
     ],
-)
+    ids=[
+        "cut", "list", "deep", "texts", "number", "score", "no right tags", "no image", "no tags",
+    ],
+)  # fmt: skip
 def test_a_wrong_file_is_named(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],

@@ -12,7 +12,7 @@ from PIL import Image
 from captiond.decoding.files.directory import Directory
 from captiond.photofiles.embedding import embed, embedded_words, has_embedded_words, place_in
 from captiond.photofiles.image_words import NewWords, OtherWords
-from captiond.photofiles.metadata_errors import NoPlaceForMetadata
+from captiond.photofiles.metadata_errors import MetadataUnreadable, NoPlaceForMetadata
 from tests.unit.test_xmp import BOAT, PERSONS, fields
 
 XMP_KEY = "XML:com.adobe.xmp"
@@ -279,3 +279,17 @@ def test_compressed_xmp_of_a_png_is_read() -> None:
     after, merged = embed(content, BOAT, overwrite=False)
     assert merged.kept == ("description",)
     assert fields(packet_by_pillow(after))["description"] == ["Unser Boot"]
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [zlib.compress(PERSONS + b" " * (1 << 20)), b"\x78\x9cdamaged"],
+    ids=["long", "damaged"],
+)
+def test_compressed_xmp_that_cannot_be_read_is_not_replaced(packed: bytes) -> None:
+    content = saved("PNG")
+    packet = b"XML:com.adobe.xmp\0\1\0\0\0" + packed
+    content = content[:33] + png_chunk(b"iTXt", packet) + content[33:]
+    with pytest.raises(MetadataUnreadable, match="its compressed XMP is damaged, or longer"):
+        embed(content, BOAT, overwrite=True)
+    assert embedded_words(content) == OtherWords()

@@ -218,6 +218,16 @@ def raise_no_home(*_: object) -> Path:
     raise RuntimeError("Could not determine home directory.")
 
 
+def test_a_path_with_a_nul_character_is_refused(tmp_path: Path) -> None:
+    """TOML can write one, and functions of the file system raise a ValueError for it."""
+    for name in [*PATHS, *FOLDERS_OR_NAMES]:
+        section, key = name.split(".")
+        file = tmp_path / "captiond.toml"
+        file.write_text(f'[{section}]\n{key} = "a\\u0000b"')
+        with pytest.raises(SettingsError, match=f"{key} = .* Path should have no NUL character"):
+            load_settings(file=file, environ={}, flags={})
+
+
 def test_an_empty_path_is_never_the_current_folder() -> None:
     """`[images] root = ""` would let clients name every file there."""
     for name in PATHS[1:]:

@@ -13,7 +13,7 @@ from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
 from captiond.decoding.files.jpeg2000 import plain_jpeg2000
 from captiond.decoding.files.jxl import BitReader, plain_jxl
 from captiond.errors import CorruptImage, ImageError, ImageTypeRefused, NotAnImage
-from captiond.imagetypes import check_type, image_type
+from captiond.imagetypes import HEAD_BYTES, check_type, image_type
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded
 from tests.pictures.sample import in_space, picture, rgb_profile, with_alpha
@@ -96,11 +96,26 @@ def test_an_image_in_base64_is_named(kind: str) -> None:
 
 
 def test_text_and_xml_are_no_drawings() -> None:
-    for content in (b"<svgx/>", b"text <svg>", b"<?xml", b"P9 7", b"[draft] of {a text}", b"{}"):
+    for content in (
+        b"<svgx/>",
+        b"text <svg>",
+        b"<?xml",
+        b"P9 7",
+        b"BMX bike",
+        b"[draft] of {a text}",
+    ):
         with pytest.raises(NotAnImage, match="not an image of a known type"):
             check_type(content, ["jpeg"])
     with pytest.raises(NotAnImage, match="XML"):
         check_type(XML + b"<feed/>", ["jpeg"])
+
+
+def test_many_comments_take_no_time() -> None:
+    comments = b"<!---->" * (HEAD_BYTES // 7)
+    with pytest.raises(NotAnImage, match="not an image of a known type"):
+        check_type(comments, ["jpeg"])
+    with pytest.raises(ImageTypeRefused, match="SVG"):
+        check_type(comments[:-7] + b"<svg>", ["jpeg"])
 
 
 def test_a_jpeg_or_a_png_that_no_library_here_reads_is_named() -> None:

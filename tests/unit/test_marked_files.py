@@ -13,7 +13,7 @@ from captiond.cli.tags_command import lines
 from captiond.errors import SettingsError
 from captiond.notation.linefiles import LineFile
 from captiond.settings.keyfiles import read_keys
-from captiond.settings.sources import load_settings
+from captiond.settings.sources import KEY_VARIABLE, load_settings
 from captiond.spool.access_keys import read_profile
 
 SECRET = "k" * 40
@@ -40,6 +40,19 @@ def test_keys(tmp_path: Path) -> None:
     (key,) = read_keys(marked(tmp_path / "keys.toml", f'[a]\nkey = "{SECRET}"\n'))
     assert key.name == "a"
     assert service_key(marked(tmp_path / "key", f"{SECRET}\n")) == SECRET
+
+
+@pytest.mark.parametrize("key", ["\u043a\u043b\u044e\u0447", "a\nb", "a\0"])
+def test_a_key_that_no_header_can_have_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    (tmp_path / "key").write_text(key)
+    with pytest.raises(SettingsError, match="key: this is no key"):
+        service_key(tmp_path / "key")
+    if "\0" not in key:
+        monkeypatch.setenv(KEY_VARIABLE, key)
+        with pytest.raises(SettingsError, match=f"{KEY_VARIABLE}: this is no key"):
+            service_key(None)
 
 
 def test_credentials(tmp_path: Path) -> None:

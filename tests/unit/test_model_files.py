@@ -76,6 +76,13 @@ def test_a_model_that_is_not_there_is_missing(tmp_path: Path) -> None:
             locate(Settings(), str(folder), download=False)
 
 
+@pytest.mark.parametrize("name", ["a" * 256, "/" + "a" * 256])
+def test_a_name_that_is_too_long_for_a_file_is_missing(tmp_path: Path, name: str) -> None:
+    settings = Settings(data=DataSettings(dir=tmp_path))
+    with pytest.raises(ModelMissing):
+        locate(settings, name, download=False)
+
+
 def test_a_file_that_cannot_be_hashed_is_named(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from captiond.cli.captioning.command import caption_paths
 from captiond.cli.captioning.result_options import Given, result_options
 from captiond.cli.export_command import format_of, opened_output
 from captiond.cli.formats import Format, format_by_name
+from captiond.cli.streams import OutputFailed
 from captiond.errors import SettingsError
+from captiond.notation.csvrows import csv_header
+from captiond.photofiles.metadata_errors import NotWritten
 from tests.conftest import png
 from tests.unit.caption_runs import STEM, Captions, asked, run, three_images
 from tests.unit.test_embedding import saved
@@ -183,13 +187,65 @@ def test_csv_can_begin_with_a_byte_order_mark(
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("out.jsonl", "some text\n{}\n"), ("out.csv", "a,b\n1,2\n"), ("out.json", '{"a": 1}\n[]')],
+    [
+        ("out.jsonl", "some text\n{}\n"),
+        ("out.jsonl", f"{'[' * 100_000}\n"),
+        ("out.jsonl", '{"image_path": [], "error": null}\n'),
+        ("out.csv", "a,b\n1,2\n"),
+        ("out.csv", f'{csv_header().strip()}\n"{"x" * 200_000}'),
+        ("out.json", '{"a": 1}\n[]'),
+    ],
+    ids=["text", "deep", "no name", "columns", "no csv", "object"],
 )
 def test_a_file_that_is_no_output_is_not_continued(folder: Path, name: str, content: str) -> None:
     (folder / name).write_text(content)
     with pytest.raises(SettingsError, match="give another --output, or --overwrite"):
         run(folder, asked(output=folder / name, skip=True))
-    assert (folder / name).read_text() == content
+    assert (folder / name).read_bytes() == content.encode()
+
+
+def test_a_name_that_is_too_long_is_told(folder: Path) -> None:
+    with pytest.raises(NotWritten, match="File name too long"):
+        run(folder, asked(output=folder / ("a" * 256)))
+
+
+def test_a_sidecar_does_not_replace_the_output_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The results of all images after that would be lost with it."""
+    monkeypatch.chdir(folder)
+    assert not run(folder, asked("json", "txt", output=Path("b.json")))
+    errors = [row["error"] for row in rows(folder / "b.json")]
+    assert errors == [
+        None,
+        f"{folder}/b.json: this is the output file; choose another --output",
+        None,
+    ]
+    assert {path.name for path in folder.glob("*.txt")} == {"a.txt", "b.txt", "c.txt"}
+
+
+def test_an_image_is_never_replaced_by_results(folder: Path) -> None:
+    """A shell makes `--output a.png b.png c.png` of `--output *.png`."""
+    before = (folder / "a.png").read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(SettingsError, match=r"a\.png: this is an image"):
+            run(folder, asked(output=folder / "a.png", overwrite=overwrite))
+    assert (folder / "a.png").read_bytes() == before
+
+
+@FORMATS
+def test_a_full_disk_is_told_in_one_line(folder: Path, name: str) -> None:
+    out = folder / name
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, hard))
+    try:
+        with pytest.raises(OutputFailed, match=f"{name}: File too large"):
+            run(folder, asked(output=out), Captions("a boat " * 40))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    captions = Captions()
+    assert run(folder, asked(output=out, skip=True), captions)
+    assert len(rows(out)) == 3
 
 
 @pytest.mark.parametrize(
@@ -199,13 +255,27 @@ def test_a_file_that_is_no_output_is_not_continued(folder: Path, name: str, cont
         (asked(skip=True), "need --output"),
         (asked(overwrite=True), "need --output"),
         (asked("xmp", prefix="x"), "need --sidecar txt"),
+        (asked("txt", prefix=os.fsdecode(b"\xe9")), "--prefix: must be UTF-8"),
+        (asked("txt", suffix=os.fsdecode(b"\xe9")), "--suffix: must be UTF-8"),
         (asked("txt", xmp_name=STEM), "needs --sidecar xmp"),
         (asked(bom=True), "--bom needs --csv"),
         (asked(output=Path("x.json"), bom=True), "--bom needs --csv"),
         (asked(formats=(Format.CSV, Format.JSON)), "choose one of --csv, --json"),
         (asked(output=Path("/nowhere/x.json")), "cannot write to /nowhere"),
     ],
-    ids=["both", "skip", "overwrite", "prefix", "xmp name", "bom", "bom of json", "two", "nowhere"],
+    ids=[
+        "both",
+        "skip",
+        "overwrite",
+        "prefix",
+        "latin-1",
+        "suffix",
+        "xmp name",
+        "bom",
+        "bom of json",
+        "two",
+        "nowhere",
+    ],
 )
 def test_flags_that_do_not_fit_are_refused(given: Given, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):

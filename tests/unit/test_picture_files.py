@@ -92,6 +92,11 @@ def test_links(folder: Path) -> None:
     assert found["dangling.png"] == "a link to gone.png, which does not exist"
 
 
+def test_a_file_deep_in_folders_is_found(folder: Path) -> None:
+    put(folder.joinpath(*["a"] * 480, "in.png"))
+    assert names(folder) == ["in.png"]
+
+
 def test_what_is_not_there(folder: Path) -> None:
     assert problems(folder / "gone.png") == {"gone.png": "No such file or directory"}
     assert names(folder) == []

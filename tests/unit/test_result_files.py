@@ -108,14 +108,23 @@ def test_nothing_to_do_needs_no_model(folder: Path, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "captiond: all 3 images have their results already\n"
 
 
+@pytest.mark.parametrize(
+    "content", ['{"title": "b", "photoTakenTime": {}}', "[" * 100_000], ids=["object", "deep"]
+)
 def test_json_of_other_programs_is_never_replaced(
-    folder: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str], content: str
 ) -> None:
-    (folder / "b.json").write_text('{"title": "b", "photoTakenTime": {}}')
+    (folder / "b.json").write_text(content)
     assert not run(folder, asked("json", overwrite=True))
-    assert "photoTakenTime" in (folder / "b.json").read_text()
+    assert (folder / "b.json").read_text() == content
     errors = [result["code"] for result in printed(capsys) if result["error"]]
     assert errors == ["file_not_written"]
+
+
+def test_a_text_about_a_bmx_is_no_bmp(folder: Path) -> None:
+    for caption in ("BMX bikes on a ramp", "BM"):
+        assert run(folder, asked("txt", overwrite=True), Captions(caption))
+        assert (folder / "a.txt").read_text() == f"{caption}\n"
 
 
 def test_images_are_never_taken_for_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +150,20 @@ def test_images_of_the_same_name_do_not_share_a_file(
 
 
 # ---------------------------------------------------------------- XMP files
+
+
+def test_two_names_of_a_folder_do_not_hide_that(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "a.jpg").write_bytes(saved("JPEG"))
+    monkeypatch.chdir(folder)
+    images = [Path("a.png"), folder / "a.jpg", folder / "a.png"]
+    assert not caption_paths(images, Captions(), result_options(asked("txt")))
+    errors = [result["error"] for result in printed(capsys)]
+    assert errors[0] is None
+    assert errors[1] is not None
+    assert "this is the place for the result of a.png" in errors[1]
+    assert errors[2] is None, "it is the first one once more"
 
 
 def test_an_xmp_file_of_either_name_is_used(folder: Path) -> None:
@@ -254,6 +277,18 @@ def test_embedding_keeps_the_owner(folder: Path) -> None:
     run(folder, asked(embed=True))
     status = (folder / "a.png").stat()
     assert (status.st_uid, status.st_gid) == (NOBODY, NOBODY)
+
+
+@pytest.mark.parametrize("kind", ["txt", "json", "xmp"])
+def test_a_sidecar_whose_name_would_be_too_long_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    (tmp_path / f"{'a' * 251}.png").write_bytes(png(1))
+    (tmp_path / "b.png").write_bytes(png(1))
+    assert run(tmp_path, asked(kind)) is (kind == "txt")
+    long, _ = printed(capsys)
+    assert long["error"] is None or "File name too long" in long["error"]
+    assert len(list(tmp_path.glob(f"b.*{kind}"))) == 1
 
 
 def test_types_without_metadata_are_reported_before_any_work(

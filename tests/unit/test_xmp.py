@@ -80,8 +80,8 @@ def test_a_new_packet_has_every_field() -> None:
 def test_texts_are_escaped_and_separators_leave_the_names_of_tags() -> None:
     found = fields(merged(b"", CAR))
     assert found["description"] == ["a car <&> a dog"]
-    assert found["subject"] == ["car", "dog", "b/w|x"]
-    assert found["tags_list"] == ["vehicle/car", "animal/dog", "b w|x"]
+    assert found["subject"] == ["car", "dog", "b/w x"]
+    assert found["tags_list"] == ["vehicle/car", "animal/dog", "b w x"]
     assert found["hierarchy"] == ["vehicle|car", "animal|dog", "b/w x"]
 
 
@@ -149,12 +149,24 @@ def test_overwriting_replaces_only_captionds_own_words(overwrite: bool) -> None:
     assert {"Things/Boat", "Holiday"} < set(found["tags_list"])
     if overwrite:
         assert found["alt"] == ["A <car>."]
-        assert found["subject"] == ["Holiday", "Boat", "car", "dog", "b/w|x"]
+        assert found["subject"] == ["Holiday", "Boat", "car", "dog", "b/w x"]
         assert found["hierarchy"] == ["vehicle|car", "animal|dog", "b/w x"]
         assert not {"vehicle/red boat", "nature/lake"} & set(found["tags_list"])
     else:
         assert found["alt"] == ["A red boat on a lake."]
         assert {"red boat", "lake", "car", "dog"} < set(found["subject"])
+
+
+def test_a_tag_with_separators_is_taken_back() -> None:
+    after = fields(merged(merged(b"", CAR), BOAT, overwrite=True))
+    assert after["subject"] == ["red boat", "boat", "lake"]
+    assert after["tags_list"] == ["vehicle/red boat", "vehicle/boat", "nature/lake"]
+
+
+def test_a_tag_whose_accents_are_characters_of_their_own_is_the_same_tag() -> None:
+    words = NewWords("a caf\u00e9", (("caf\u00e9", "place"),), "m", "A caf\u00e9.")
+    packet = merge(b"", words, OtherWords("", ("Cafe\u0301",)), overwrite=False).packet
+    assert fields(packet)["subject"] == ["Cafe\u0301"]
 
 
 def test_overwriting_with_the_same_words_changes_nothing_that_is_read() -> None:
@@ -275,6 +287,10 @@ def test_empty_elements_are_filled(empty: bytes) -> None:
         (b"<a/>", "not XMP"),
         (b'<!DOCTYPE x [<!ENTITY a "b">]><x>&a;</x>', "document type"),
         (EMPTY.decode().encode("utf-16"), "not in UTF-8"),
+        (
+            b'<?xml version="1.0" encoding="ISO-8859-1"?>\n' + EMPTY,
+            "not in UTF-8 but in ISO-8859-1",
+        ),
         (EMPTY[:-20], "not well-formed"),
     ],
 )

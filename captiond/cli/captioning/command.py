@@ -51,8 +51,10 @@ def caption_paths(paths: list[Path], caption: Captioner, options: ResultOptions)
     console = Console(stderr=shows_results_elsewhere(options))
     with console.status("looking for images"):
         found = list(found_files(paths))
-        listed = options.output.lists if options.output else None
-        plan = planned(found, options.destinations, options.existing, listed)
+        listed, output = (
+            (options.output.lists, options.output.path) if options.output else (None, None)
+        )
+        plan = planned(found, options.destinations, options.existing, listed, output)
     if not found:
         say(f"no images in {', '.join(map(str, paths))}")
     elif not plan.files:

@@ -17,7 +17,7 @@ from captiond.photofiles.file_parts import reading_parts
 from captiond.photofiles.image_words import NewWords
 from captiond.photofiles.merging import has_own_words, merge
 from captiond.photofiles.metadata_errors import NotWritten
-from captiond.photofiles.replacement import not_written, rewrite_image, write_whole
+from captiond.photofiles.replacement import is_file, not_written, rewrite_image, write_whole
 from captiond.photofiles.xmp_packet import EMPTY
 
 Result = Mapping[str, Any]
@@ -166,7 +166,7 @@ class XmpSidecar:
         full, stem = image.with_name(f"{image.name}.xmp"), image.with_suffix(".xmp")
         for path in (full, stem):
             for there in (path, path.with_suffix(".XMP")):
-                if there.is_file() and (path is full or self.namesakes.is_alone(image)):
+                if is_file(there) and (path is full or self.namesakes.is_alone(image)):
                     return there
         alone = self.name is XmpName.STEM and self.namesakes.is_alone(image)
         return stem if alone else full
@@ -185,12 +185,13 @@ class XmpSidecar:
         """Write caption and tags beside what is there."""
         path = self.path_for(image)
         with about(path):
-            there = content_of(path) if path.is_file() else b""
+            old = path.stat() if is_there(path) else None
+            there = b"" if old is None else content_of(path)
             with reading_parts(image) as content:
                 other = embedded_words(content)
             packet = there or XML_DECLARATION + EMPTY
             merged = merge(packet, words_of(result), other, overwrite=self.overwrite)
-        write_whole(path, merged.packet)
+        write_whole(path, merged.packet, old)
         return WrittenFile(path, merged.kept)
 
 
@@ -239,7 +240,7 @@ def is_there(path: Path) -> bool:
     Raises:
         NotWritten: a folder, a pipe or a link to nothing is there.
     """
-    if path.is_file():
+    if is_file(path):
         return True
     if os.path.lexists(path):
         raise NotWritten(f"{path}: this is not a file; rename it")
@@ -258,7 +259,7 @@ def is_result(content: bytes) -> bool:
     """Return whether a file is JSON that captiond has written for one image."""
     try:
         result = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(result, dict) and {"image_path", "caption", "tags"} <= result.keys()
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from captiond.captioners.memory import within_memory
 from captiond.captioners.worded import worded
 from captiond.cli.captioning.command import Captioner, Result, failed_result
 from captiond.cli.captioning.picture_files import FoundFile
 from captiond.decoding.decode import Pixels, decode, set_up_pillow
-from captiond.errors import ImageError
+from captiond.decoding.limits import out_of_memory
+from captiond.errors import ImageError, OutOfMemory, TooMuchMemory
 from captiond.jobs import ENGLISH, NO_CONTEXT, Caption, Captioned
 from captiond.logs import set_up_logs
 from captiond.settings.config import Settings
@@ -26,6 +28,8 @@ from captiond.translation.dictionary import TagDictionary
 from captiond.translation.translated_result import in_its_language
 from captiond.translation.translations import Attempt, translated, with_translation
 from captiond.worker.loading import Loaded, identify, load
+
+NO_MEMORY = "the device has no memory left for this image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ def read(found: FoundFile, loaded: Loaded, settings: Settings) -> Read:
         return Read(path, error=str(error), code=error.code)
     except OSError as error:
         return Read(path, error=error.strerror or str(error), code=found.code)
+    except MemoryError:  # another image may need less
+        return Read(path, error=str(out_of_memory()), code=TooMuchMemory.code)
     return Read(path, pixels, size)
 
 
@@ -106,24 +112,38 @@ def caption_batch(
 ) -> Iterator[dict[str, Any]]:
     """Yield the result of each file of a batch, in their order."""
     pixels = [image.pixels for image in batch if image.pixels is not None]
-    captions = best_captions(pixels, loaded, settings)
+    found = best_captions(pixels, loaded, settings)
+    captions = [caption for caption in found if caption is not None]
     languages = [tag_language(settings)] * len(captions)
     tags = loaded.taggers.tag([caption.text for caption in captions], languages)
     triples = zip(captions, tags, translations(captions, loaded, settings), strict=True)
+    each = iter(found)
     for image in batch:
         if image.pixels is None:
             yield failed_result(image.path, image.error, image.code)
+        elif next(each) is None:
+            yield failed_result(image.path, NO_MEMORY, OutOfMemory.code)
         else:
             yield captioned(image, *next(triples), loaded, settings)
 
 
-def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> list[Caption]:
-    """Return the best caption of each image."""
+def best_captions(pixels: list[Pixels], loaded: Loaded, settings: Settings) -> list[Caption | None]:
+    """Return the best caption of each image, or None if the device has no memory for it.
+
+    A batch that does not fit into memory is halved.
+    """
     if not pixels:
         return []
-    caption_batch = worded(loaded.captioner.caption, settings.captions.text_rules)
-    captions = caption_batch(np.stack(pixels), settings.default_generation, loaded.vocabulary)
-    return [best for best, *_ in captions]
+    caption = worded(within_memory(loaded.captioner.caption), settings.captions.text_rules)
+    try:
+        captions = caption(np.stack(pixels), settings.default_generation, loaded.vocabulary)
+        return [best for best, *_ in captions]
+    except OutOfMemory:
+        if len(pixels) == 1:
+            return [None]
+    half = len(pixels) // 2
+    first = best_captions(pixels[:half], loaded, settings)
+    return [*first, *best_captions(pixels[half:], loaded, settings)]
 
 
 def tag_language(settings: Settings) -> str | None:

@@ -3,8 +3,9 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from captiond.cli.captioning.planning import Existing
@@ -18,9 +19,13 @@ from captiond.cli.formats import (
     json_text,
     print_line,
 )
+from captiond.cli.streams import writing_to
 from captiond.errors import SettingsError
+from captiond.imagetypes import image_type
 from captiond.notation.csvrows import COLUMNS, csv_header, csv_line, harmless
-from captiond.photofiles.replacement import may_write_to, real_path, write_whole
+from captiond.photofiles.embedding import HEAD
+from captiond.photofiles.file_parts import reading_parts
+from captiond.photofiles.replacement import is_file, may_write_to, real_path, write_whole
 
 
 class OutputFile:
@@ -36,16 +41,17 @@ class OutputFile:
     """
 
     def __init__(self, path: Path, chosen: Format, existing: Existing, *, bom: bool) -> None:
-        self._path = path
+        self.path = path
         self._format = chosen
         self._bom = bom
         self._kept: dict[str, str] = {}  # from the name of an image to its line
         folder = real_path(path).parent
         if not may_write_to(folder):
             raise SettingsError(f"command line: --output {path}: cannot write to {folder}")
-        if path.is_file():
+        if is_file(path):
+            self._check_no_image()
             self._read(existing)
-        elif path.exists():  # as /dev/null, which must not become a file
+        elif os.path.exists(path):  # noqa: PTH110 - of any length; as /dev/null, which must not become a file
             raise SettingsError(f"command line: --output {path}: this is not a file")
 
     def lists(self, image: Path) -> bool:
@@ -63,11 +69,15 @@ class OutputFile:
 
         Raises:
             NotWritten: the file cannot be written.
+            OutputFailed: a result cannot be added to it.
         """
         for image in images:
             self._kept.pop(self._name_of(image), None)
-        write_whole(self._path, self._beginning().encode())
-        with self._path.open("a", encoding="utf-8", newline="") as out:
+        write_whole(self.path, self._beginning().encode())
+        with (
+            writing_to(self.path),
+            self.path.open("a", encoding="utf-8", newline="") as out,
+        ):
             match self._format:
                 case Format.CSV:
                     yield csv_printer(out)
@@ -87,21 +97,30 @@ class OutputFile:
             return "[\n" + ",\n".join(self._kept.values()) if self._kept else ""
         return "".join(f"{line}\n" for line in self._kept.values())
 
+    def _check_no_image(self) -> None:
+        """Refuse an image, as the first one of `--output *.jpg` is. No flag asks for its loss."""
+        with suppress(OSError), reading_parts(self.path) as content:
+            if image_type(content[:HEAD]) is not None:
+                raise SettingsError(f"command line: --output {self.path}: this is an image")
+
     def _read(self, existing: Existing) -> None:
         if existing is Existing.REFUSE:
             raise SettingsError(
-                f"command line: {self._path} exists; --skip-existing continues it, --overwrite "
+                f"command line: {self.path} exists; --skip-existing continues it, --overwrite "
                 "replaces it"
             )
         if existing is Existing.OVERWRITE:
             return
         try:
-            text = self._path.read_bytes().decode()
+            text = self.path.read_bytes().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise self._foreign(f"cannot be read: {error}") from error
         self._bom = self._bom or text.startswith(BYTE_ORDER_MARK)
         keep = self._keep_rows if self._format is Format.CSV else self._keep_lines
-        keep(text.removeprefix(BYTE_ORDER_MARK))
+        try:
+            keep(text.removeprefix(BYTE_ORDER_MARK))
+        except csv.Error as error:
+            raise self._foreign(f"it is not CSV: {error}") from error
 
     def _keep_lines(self, text: str) -> None:
         """Keep what is complete of JSON lines, or of an array with an object on each line."""
@@ -112,13 +131,12 @@ class OutputFile:
                 continue
             try:
                 result = json.loads(content)
-                path, error = result["image_path"], result["error"]
-            except (ValueError, TypeError, KeyError) as problem:
+                if result["error"] is None:
+                    self._kept[result["image_path"]] = content
+            except (ValueError, TypeError, KeyError, RecursionError) as problem:
                 if number == len(lines):  # it was cut off
                     return
                 raise self._foreign(f"line {number + 1} is not a result") from problem
-            if error is None:
-                self._kept[path] = content
 
     def _keep_rows(self, text: str) -> None:
         rows = csv.reader(io.StringIO(text, newline=""))
@@ -142,7 +160,7 @@ class OutputFile:
 
     def _foreign(self, problem: str) -> SettingsError:
         return SettingsError(
-            f"command line: {self._path}: {problem}; give another --output, or --overwrite"
+            f"command line: {self.path}: {problem}; give another --output, or --overwrite"
         )
 
 

@@ -1,6 +1,7 @@
 """Which files to caption: those that are named, and the images in the folders that are named."""
 
 import errno
+import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from captiond.photofiles.metadata_errors import NotWritten
 # Thumbnails and other files that photo programs and network storage keep beside the images.
 SYSTEM_FOLDERS = frozenset({"@eaDir", "#recycle", "$RECYCLE.BIN", "__MACOSX", "lost+found"})
 HEAD = 64  # bytes that the type of a file is known from
+Above = tuple[tuple[int, int], ...]  # the folders that a path lies in, by device and inode
 KINDS = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -41,38 +43,38 @@ def found_files(paths: Iterable[Path]) -> Iterator[FoundFile]:
     of a folder counts as an image if its name says so, or else if its content does. What cannot be
     read is yielded with its problem. A pipe or a device is never opened.
     """
-    for path in paths:
-        yield from entry(path, named=True, above=())
+    for named in paths:
+        waiting: list[tuple[Path, Above]] = [(named, ())]
+        while waiting:  # a folder may lie in a thousand others
+            path, above = waiting.pop()
+            try:
+                status = path.stat()
+                if stat.S_ISDIR(status.st_mode):
+                    waiting += reversed(inside(path, status, above))
+                    continue
+            except OSError as error:
+                yield FoundFile(path, reason(path, error))
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                yield FoundFile(path, f"not a file but {kind(status.st_mode)}")
+            elif path is named or is_image(path):
+                yield FoundFile(path, unreadable(path))
 
 
-def entry(path: Path, *, named: bool, above: tuple[tuple[int, int], ...]) -> Iterator[FoundFile]:
-    """Yield what there is at a path. `above` are the folders that it lies in: device and inode."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        yield FoundFile(path, reason(path, error))
-        return
+def inside(path: Path, status: os.stat_result, above: Above) -> list[tuple[Path, Above]]:
+    """Return the entries of a folder in the order of their names, with the folders above them.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
     identity = (status.st_dev, status.st_ino)
-    if stat.S_ISDIR(status.st_mode):
-        if identity not in above:  # a link to a folder above is a loop
-            yield from folder(path, (*above, identity))
-    elif stat.S_ISREG(status.st_mode):
-        if named or is_image(path):
-            yield FoundFile(path, unreadable(path))
-    else:
-        yield FoundFile(path, f"not a file but {kind(status.st_mode)}")
-
-
-def folder(path: Path, above: tuple[tuple[int, int], ...]) -> Iterator[FoundFile]:
-    """Yield the images of a folder and of those in it."""
-    try:
-        inside = sorted(path.iterdir())
-    except OSError as error:
-        yield FoundFile(path, reason(path, error))
-        return
-    for each in inside:
-        if not (each.name.startswith(".") or each.name in SYSTEM_FOLDERS):
-            yield from entry(each, named=False, above=above)
+    if identity in above:  # a link to a folder above is a loop
+        return []
+    return [
+        (each, (*above, identity))
+        for each in sorted(path.iterdir())
+        if not (each.name.startswith(".") or each.name in SYSTEM_FOLDERS)
+    ]
 
 
 def is_image(path: Path) -> bool:

@@ -34,11 +34,12 @@ def planned(
     destinations: Sequence[Destination],
     existing: Existing,
     is_listed: Callable[[Path], bool] | None,
+    output: Path | None = None,
 ) -> WorkPlan:
     """Return what is to be captioned.
 
-    `is_listed` says whether the output file has an image; None if there is no output file. An image
-    for which nothing can be written gets the reason as its problem, before it costs any work.
+    `is_listed` says whether the file `output` has an image; both are None without one. An image for
+    which nothing can be written gets the reason as its problem, before it costs any work.
 
     Raises:
         SettingsError: images have results, and it was not said what to do with them.
@@ -46,7 +47,7 @@ def planned(
     files: list[FoundFile] = []
     done = 0
     with_results: list[Path] = []
-    for placed in files_with_places(found, destinations):
+    for placed in files_with_places(found, destinations, output):
         if placed.problem:
             files.append(placed)
             continue
@@ -106,13 +107,14 @@ def have_results(paths: Sequence[Path], total: int) -> SettingsError:
 
 
 def files_with_places(
-    found: Sequence[FoundFile], destinations: Sequence[Destination]
+    found: Sequence[FoundFile], destinations: Sequence[Destination], output: Path | None
 ) -> Iterator[FoundFile]:
     """Yield the files, each with the destinations that have no place for its result."""
+    images = {real_path(file.path) for file in found}
     takers: dict[Path, Path] = {}  # the image that each file belongs to
-    images = {file.path for file in found}
+    results = None if output is None else real_path(output)
     if destinations:
-        for folder in {path.parent for path in images}:
+        for folder in {file.path.parent for file in found}:
             remove_leftovers(folder, time.time())
     for file in found:
         if file.problem:  # it gets no result, and even to look for a file beside it may fail
@@ -122,17 +124,23 @@ def files_with_places(
         for destination in destinations:
             path = destination.path_for(file.path)
             problem = problem_of(file.path, path, takers, images)
+            if real_path(path) == results:
+                problem = f"{path}: this is the output file; choose another --output"
             barred.append(NotWritten(problem) if problem else None)
-            takers.setdefault(path, file.path)
+            takers.setdefault(real_path(path), file.path)
         yield replace(file, barred=tuple(barred))
 
 
 def problem_of(image: Path, path: Path, takers: dict[Path, Path], images: set[Path]) -> str:
-    """Return why the result of an image cannot be written to a path; empty if it can."""
-    if path != image and path in images:
+    """Return why the result of an image cannot be written to a path; empty if it can.
+
+    The files of `takers` and `images` are real ones: two names may stand for the same file.
+    """
+    place, own = real_path(path), real_path(image)
+    if place != own and place in images:
         return f"{path}: it is an image; rename it"
-    if (other := takers.get(path, image)) != image:
+    if real_path(other := takers.get(place, image)) != own:
         return f"{path}: this is the place for the result of {other}; rename one of the images"
-    if not may_write_to(real_path(path).parent):
+    if not may_write_to(place.parent):
         return f"{path}: captiond may not write to this folder"
     return ""

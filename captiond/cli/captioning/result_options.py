@@ -98,8 +98,18 @@ def check_needed(given: Given) -> None:
     of_text = given.text != TextSidecar(TextContent.CAPTION)
     if of_text and SidecarKind.TXT not in given.sidecars:
         raise SettingsError("command line: --text, --prefix and --suffix need --sidecar txt")
+    check_texts(given.text)
     if given.xmp_name is not XmpName.FULL and SidecarKind.XMP not in given.sidecars:
         raise SettingsError("command line: --xmp-name needs --sidecar xmp")
+
+
+def check_texts(text: TextSidecar) -> None:
+    """Return if the texts around a caption can be written. Raises SettingsError."""
+    for flag, value in (("--prefix", text.prefix), ("--suffix", text.suffix)):
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # bytes of another encoding, of which Python makes surrogates
+            raise SettingsError(f"command line: {flag}: must be UTF-8") from None
 
 
 def check_bom(given: Given, chosen: Format) -> None:

@@ -58,14 +58,23 @@ def service_key(file: Path | None) -> str | None:
     """Return the key for a service, from a file or else from the environment.
 
     Raises:
-        SettingsError: the file cannot be read, or has no key.
+        SettingsError: the file cannot be read, or what is there can be no key.
     """
     if file is None:
-        return os.environ.get(KEY_VARIABLE) or None
+        key = os.environ.get(KEY_VARIABLE, "")
+        check_key(key, KEY_VARIABLE)
+        return key or None
     try:
         key = file.read_text("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"--key-file {file}: cannot be read: {error}") from error
     if not key:
         raise SettingsError(f"--key-file {file}: the file is empty")
+    check_key(key, f"--key-file {file}")
     return key
+
+
+def check_key(key: str, source: str) -> None:
+    """Return if a header can have this key. The message does not show it. Raises SettingsError."""
+    if not (key.isascii() and key.isprintable()):
+        raise SettingsError(f"{source}: this is no key; keys have ASCII characters, on one line")
