@@ -1,6 +1,6 @@
 """Compare the rate of one actor of Ray with that of the engine in one process.
 
-python -m tests.benchmarks.ray_rate [--images 64] [--rounds 3] [--shape base | --model NAME]
+python -m tests.benchmarks.ray_rate [--images 256] [--rounds 3] [--shape base | --model NAME]
 
 Both read the same files, and caption with the same threads. The engine is the one of `captiond
 caption`. Of both, the time begins when the first images are captioned, so that no start counts.
@@ -40,14 +40,14 @@ from captiond.settings.config import DataSettings, LogSettings, ModelSettings, S
 from captiond.worker.loading import Loaded, identify, load
 
 ACTOR = "ray::MapWorker"
-BATCHES = 4  # of an actor; the first of them is not measured
+BATCHES = 16  # of an actor; the first of them is not measured
 BLOCKS = 8
 SIZE = (640, 480)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--shape", default="base")
     parser.add_argument("--model")
