@@ -166,7 +166,8 @@ async def test_a_deadlock_is_repeated(store: Engine) -> None:
         await leases.renew(store, node)
     async with asyncio.timeout(PATIENCE):
         await asyncio.gather(lock("a", "b"), lock("b", "a"))
-    assert len(tries) == 3
+    # On a busy machine, the one that begins again may meet the other one a second time.
+    assert len(tries) >= 3
 
 
 # ---------------------------------------------------------------- large queues
