@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 from captiond.bench.cases import Case, CaseKind
 from captiond.captioners.devices import DTYPES, has_fp8
 from captiond.captioners.fp8 import Fp8Linear, to_fp8
-from captiond.captioners.linear import Int8Linear, PackedLinear, quantize_rows
+from captiond.captioners.linear import Int8Linear, PackedLinear, WidenedLinear, quantize_rows
 from captiond.captioners.quantization import image_linears
 from captiond.settings.config import Precision
 
@@ -69,7 +69,7 @@ def products(
     elif isinstance(ours, Fp8Linear):
         stored = to_fp8(inputs, "any")
         yield "FP8 linear", lambda: ours(stored)
-    elif isinstance(ours, PackedLinear):
+    elif isinstance(ours, PackedLinear | WidenedLinear):
         yield "packed linear", lambda: ours(inputs)
 
 

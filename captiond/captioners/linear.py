@@ -6,6 +6,7 @@ eager fp32 product calls another library, which takes two to three times as long
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, Protocol
 
 import torch
@@ -21,8 +22,9 @@ Inputs = Literal["any", "normalized", "gelu"]  # which layer the inputs of a lin
 
 SMALLEST = 1e-12  # so that a row of zeros has a scale
 LARGEST, ZERO = 127, 128  # of 8-bit integers: the largest, and the uint8 that stands for 0
+LARGEST_WITHOUT_VNNI = 64  # of a weight, see `largest_weight`
 GELU_ZERO = 32  # the uint8 that stands for 0 in results of GELU
-MANY_ROWS = 64  # of one image: fewer have a scale each
+MANY_ROWS = 64  # of one image: fewer have a scale each in int8, and stay in bf16 in `WidenedLinear`
 ROUNDING = 2.0**23  # see `integers_of`
 ROUNDING_ZERO = torch.tensor(ROUNDING + ZERO)
 
@@ -80,6 +82,31 @@ class PackedLinear:
         return y
 
 
+class WidenedLinear:
+    """A linear layer with weights in bf16 that multiplies the rows of images in fp32.
+
+    It is for processors that cannot multiply bf16. There torch's own product takes five times as
+    long as one in fp32. For the few rows of texts it takes no longer: reading the weight takes most
+    of the time.
+    """
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor,
+        activation: Activation = "none",
+        inputs: Inputs = "any",
+    ) -> None:
+        self._weight, self._bias, self._activation = weight, bias, activation
+        self._plain = PlainLinear(weight, bias, activation)
+
+    def __call__(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        if x.numel() < MANY_ROWS * x.shape[-1]:
+            return self._plain(x, residual)
+        widened = PlainLinear(self._weight.float(), self._bias.float(), self._activation)
+        return widened(x.float(), residual).to(x.dtype)
+
+
 class Int8Linear:
     """A linear layer by oneDNN in 8-bit integers, between activations in fp32 or bf16.
 
@@ -99,7 +126,7 @@ class Int8Linear:
         activation: Activation = "none",
         inputs: Inputs = "any",
     ) -> None:
-        scale = weight.float().abs().amax(1).clamp(min=SMALLEST) / LARGEST
+        scale = weight.float().abs().amax(1).clamp(min=SMALLEST) / largest_weight()
         integers = torch.round(weight.float() / scale[:, None]).to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(integers, None)
         self._scale, self._zero = scale, torch.zeros(len(scale), dtype=torch.int64)
@@ -150,6 +177,25 @@ class Int8Linear:
             None, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
         return y
+
+
+@cache
+def largest_weight() -> int:
+    """Return the largest integer that a weight may have, for the sums of products to be exact.
+
+    Processors without VNNI add two products of uint8 and int8 in an int16, and give its largest
+    value for a sum that it has no room for. oneDNN leaves that to its callers: see "Nuances of int8
+    Computations" in its documentation.
+    """
+    weight = torch.full((ZERO, MANY_ROWS), LARGEST, dtype=torch.int8)
+    greatest = torch.full((MANY_ROWS, MANY_ROWS), 255, dtype=torch.uint8)
+    packed = torch.ops.onednn.qlinear_prepack(weight, None)
+    scales, zeros = torch.ones(ZERO), torch.zeros(ZERO, dtype=torch.int64)
+    sums = torch.ops.onednn.qlinear_pointwise(
+        greatest, 1.0, 0, packed, scales, zeros, None, 1.0, 0, torch.float32, "none", [], ""
+    )
+    exact = bool((sums == 255 * LARGEST * MANY_ROWS).all())
+    return LARGEST if exact else LARGEST_WITHOUT_VNNI
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +255,17 @@ class MakeLinear(Protocol):
 
 def linears(precision: Precision, device: torch.device, way: LinearWay = "onednn") -> MakeLinear:
     """Return the kind of linear layer that was chosen, or else the usual one of the device."""
-    if device.type != "cpu" or not has_onednn():
+    if device.type != "cpu" or not has_onednn(torch.float32):
         return PlainLinear
     if way == "mkl" and precision == "fp32" and mkl.usable():
         return mkl.MklLinear
     match precision:
         case "int8":
             return Int8Linear
-        case "fp32" | "bf16":
+        case "fp32":
             return PackedLinear
+        case "bf16":
+            return PackedLinear if has_onednn(torch.bfloat16) else WidenedLinear
         case "fp16" | "fp8":
             return PlainLinear
 
@@ -247,9 +295,20 @@ def write(linear_: Linear, x: Tensor, out: Tensor) -> None:
         out.copy_(linear_(x))
 
 
-def has_onednn() -> bool:
-    available: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return available
+@cache
+def has_onednn(dtype: torch.dtype) -> bool:
+    """Return whether oneDNN multiplies matrices of a type here, other than fp16.
+
+    In bf16 it needs a processor with AVX-512 or with AVX-NE-CONVERT.
+    """
+    if dtype == torch.float16 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    matrix = torch.ones(MANY_ROWS, MANY_ROWS, dtype=dtype)
+    try:
+        product(matrix, torch.ops.mkldnn._reorder_linear_weight(matrix))
+    except RuntimeError:
+        return False
+    return True
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from captiond.captioners.blip.search import Search
 from captiond.captioners.choices import CROSS, CrossWay, default_choices
 from captiond.captioners.devices import DTYPES
 from captiond.captioners.files import EMBEDDED
-from captiond.captioners.linear import linears
+from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.protocol import Placement
 from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import SpecialTokens
@@ -35,7 +35,8 @@ CPU = torch.device("cpu")
 WAYS: tuple[tuple[Precision, torch.dtype], ...] = (
     ("bf16", torch.bfloat16),
     ("int8", torch.float32),
-    ("int8", torch.bfloat16),  # only chosen on a processor with AMX, but it works on each
+    # Only chosen on a processor with AMX, but it works on each that multiplies bf16.
+    *([("int8", torch.bfloat16)] if has_onednn(torch.bfloat16) else []),
 )
 
 

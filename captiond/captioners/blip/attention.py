@@ -91,7 +91,7 @@ def attend_newest(
 
 def for_images(way: AttentionWay, dtype: torch.dtype, device: torch.device) -> Attention:
     """Return the attention for many queries that was chosen, where the device has it."""
-    onednn = device.type == "cpu" and has_onednn() and dtype != torch.float16
+    onednn = device.type == "cpu" and has_onednn(dtype)
     return by_head if onednn and way == "heads" else fused
 
 

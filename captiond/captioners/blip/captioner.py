@@ -304,7 +304,7 @@ def forward_of(model: BlipModel, precision: Precision, choices: Choices) -> Forw
         model,
         image_linears(precision, model.device, choices.image_linear),
         rows=choices.rows if on_cpu else GPU_ROWS,
-        absorb=on_cpu and precision != "fp16" and has_onednn(),
+        absorb=on_cpu and has_onednn(model.dtype),
         make_text=linears(precision, model.device, choices.text_linear),
         choices=choices,
     )

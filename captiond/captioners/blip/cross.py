@@ -285,7 +285,7 @@ class CrossAttention:
         self._project = [linear_of(make, layer.key, layer.value, inputs=inputs) for layer in layers]
         self._attention: MaskedAttention = fp8.attend if self._in_fp8 else attention
         self._heads, self._chunk = heads, chunk
-        self._packs = way == "packed" and on_cpu and has_onednn()
+        self._packs = way == "packed" and on_cpu and has_onednn(weight.dtype)
         self._in_integers = make is Int8Linear
         self._buffer: KeyValueBuffer | None = None
         self._features: Tensor | None = None  # a copy that stays at its address
