@@ -17,11 +17,13 @@ from unittest.mock import patch
 import hypothesis
 import pytest
 import structlog
+from execnet import XSpec
 from PIL import Image
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from captiond.host.machine import available_bytes, usable_cores
+from tests.forkserver import ForkServer
 from tests.s3server import S3Server, s3_server
 from tests.service import PATIENT, TWO, Service, running, wait_for
 
@@ -138,6 +140,15 @@ def pytest_xdist_auto_num_workers() -> int:
     since each of them imports all tests and starts servers of its own.
     """
     return max(1, min(2 * usable_cores(), available_bytes() // BYTES_EACH))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[XSpec]) -> None:
+    """Have the test processes forked from one that has imported the tests."""
+    server = ForkServer(config.args)
+    config.add_cleanup(server.stop)
+    for spec in specs:
+        spec.python = server.python
 
 
 @pytest.hookimpl(optionalhook=True)
