@@ -58,6 +58,10 @@ TOGETHER = {
     f"{KILLS}::test_model_processes_are_stopped": (
         f"{KILLS}::test_web_processes_are_killed_during_uploads"
     ),
+    f"{KILLS}::test_a_restart_storm_converges": f"{KILLS}::test_the_supervisor_is_killed",
+    f"{KILLS}::test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks": (
+        f"{KILLS}::test_the_supervisor_is_killed"
+    ),
 }
 
 CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)

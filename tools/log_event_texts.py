@@ -33,6 +33,8 @@ TEXTS = {
     "captiond tries again. `times` is how often it has happened since the last such entry.",
     "alternative_with_other_result": "A way to compute was measured and not chosen, because its "
     "result differs.",
+    "answer_broken_off": "The database failed while the results of a task were sent. The client "
+    "sees that they are not complete.",
     "batch": "A batch was captioned. `idle` is how long the model waited before it, by cause.",
     "batch_size_tried": "A batch size was measured at the first start.",
     "cache_entry_unreadable": "A caption in the cache is damaged. The image is captioned again.",

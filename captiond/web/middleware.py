@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captiond.errors import Draining, ModelNotReady, RequestError
+from captiond.errors import CaptiondError, Draining, ModelNotReady, RequestError
 from captiond.logs import shortened
 from captiond.metrics import CLIENTS_LIMITED, REQUEST_ERRORS, REQUEST_SECONDS, REQUESTS
 from captiond.recording import Recorder
@@ -110,9 +110,9 @@ class RequestContext:
         except ClientDisconnect:
             exchange.gone = True
         except Exception as error:  # the outermost boundary of a request
-            # A body may break while the answer is sent. Starlette makes this error of it then.
-            if exchange.status is not None and isinstance(error.__cause__, RequestError):
-                exchange.gone = True
+            # An error while the answer is sent, which Starlette makes another one of.
+            if exchange.status is not None and isinstance(error.__cause__, CaptiondError):
+                exchange.break_off(error.__cause__)
                 return
             log.exception("request_failed")
             if exchange.status is None:
@@ -178,6 +178,13 @@ class Exchange:
             {"type": start["type"], "status": start["status"], "headers": response.raw_headers}
         )
         await self._send({"type": body["type"], "body": response.body})
+
+    def break_off(self, error: CaptiondError) -> None:
+        """Note why the answer ends early: the client's body is wrong, or the database fails."""
+        if isinstance(error, RequestError):
+            self.gone = True
+        else:
+            log.error("answer_broken_off", reason=str(error))
 
     @property
     def seconds(self) -> float:

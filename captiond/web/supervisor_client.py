@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from weakref import WeakValueDictionary
 
 from captiond.clients import Client
 from captiond.errors import Draining, ModelNotReady, RequestTimeout
@@ -45,7 +46,11 @@ class SupervisorClient:
         self._channel = channel
         self._next_ticket = 0
         self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        # The last question for the metrics, and all of them that somebody waits for.
         self._scrape: asyncio.Future[Measurements] | None = None
+        self._scrapes: WeakValueDictionary[int, asyncio.Future[Measurements]] = (
+            WeakValueDictionary()
+        )
         self._next_scrape = 0
         self._on_changes: Callable[[tuple[str, ...]], None] = ignore
 
@@ -184,6 +189,7 @@ class SupervisorClient:
             self._scrape = asyncio.get_running_loop().create_future()
             self.send_measurements(recorder)
             self._next_scrape += 1
+            self._scrapes[self._next_scrape] = self._scrape
             self._channel.send(AskMetrics(self._next_scrape))
         scrape = self._scrape
         try:
@@ -215,10 +221,12 @@ class SupervisorClient:
         self._channel.send(Cancelled(image_ids, file))
 
     def _resolve_scrape(self, number: int, metrics: Measurements) -> None:
-        """Give the metrics to those who wait. A late answer is ignored: a newer one follows."""
-        if self._scrape is not None and number == self._next_scrape:
-            self._scrape.set_result(metrics)
-            self._scrape = None
+        """Give the metrics to those who wait. A late answer reaches those who still do."""
+        scrape = self._scrapes.pop(number, None)
+        if scrape is not None:
+            scrape.set_result(metrics)
+            if self._scrape is scrape:
+                self._scrape = None
 
     def _resolve(self, answer: Answer) -> None:
         waiting = self._waiting.get(answer.ticket)

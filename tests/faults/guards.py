@@ -127,7 +127,7 @@ GUARDS = (
     Guard("shared-events", always, "tests/unit/test_event_stream.py -k shared"),
     Guard("bounded-events", never, "tests/unit/test_event_stream.py -k bounded"),
     Guard("streams-end-in-a-stop", remove, "tests/unit/test_event_stream.py -k stop"),
-    Guard("no-formulas", never, "tests/unit/test_results_file.py -k formula"),
+    Guard("no-formulas", never, "tests/unit/test_results_stream.py -k formula"),
     Guard("lists-have-owners", value("None"), "tests/unit/test_task_list.py -k own_tasks"),
     # ---------------------------------------------------------------- clocks
     Guard("clock-jumps", value("wall"), "tests/unit/test_clock_jumps.py -k just_finished"),

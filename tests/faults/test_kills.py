@@ -141,6 +141,36 @@ def test_web_processes_are_killed_during_uploads(loaded: Loaded, rng: random.Ran
     )
 
 
+class Interrupted:
+    """A data folder in which services are ended in any way, and what their clients sent."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.load = Load(random.Random(new_seed()))
+        self.fault = ""
+        self.figures: dict[str, object] = {}
+
+    def note(self, fault: str, **figures: object) -> None:
+        """Keep the figures of a test for the table of a soak."""
+        self.fault, self.figures = fault, figures
+
+    def finish(self) -> None:
+        """Start once more, wait until everything is finished, and check."""
+        with running(self.data, **FRESH) as service:
+            wait_for_the_end(service)
+            assert service.stop() == 0
+        check(self.data, self.load.ledger, self.fault, **self.figures)
+
+
+# In a soak, the figures of each test are those of its own services.
+@pytest.fixture(scope="function" if SOAK else "module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Interrupted]:
+    """A data folder whose tasks are all finished at the end."""
+    made = Interrupted(tmp_path_factory.mktemp("interrupted") / "data")
+    yield made
+    made.finish()
+
+
 def kill_with_claims(data: Path, ledger: Ledger) -> int:
     """Kill a supervisor that has claimed the images of a task. Return how many they are.
 
@@ -159,8 +189,8 @@ def kill_with_claims(data: Path, ledger: Ledger) -> int:
     return int(images)
 
 
-def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(1, 200)
+def test_the_supervisor_is_killed(interrupted: Interrupted, rng: random.Random) -> None:
+    data, load, times = interrupted.data, interrupted.load, rounds(1, 200)
     claimed = kill_with_claims(data, load.ledger)
     for number in range(times):
         service = Service(data, **FRESH)
@@ -180,14 +210,14 @@ def test_the_supervisor_is_killed(data: Path, rng: random.Random) -> None:
             service.close()
         wait_until_gone(tree)
         progress(number + 1, times, "supervisor")
-    finish(data, load, "SIGKILL of the supervisor", rounds=times, left_over=0)
+    interrupted.note("SIGKILL of the supervisor", rounds=times, left_over=0)
 
 
-def test_a_restart_storm_converges(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(2, 50)
+def test_a_restart_storm_converges(interrupted: Interrupted, rng: random.Random) -> None:
+    load, times = interrupted.load, rounds(1, 50)
     stopped: list[int] = []
     for number in range(times):
-        service = Service(data, **FRESH)
+        service = Service(interrupted.data, **FRESH)
         try:
             with load.on(service):
                 time.sleep(rng.uniform(0, 4))
@@ -201,43 +231,22 @@ def test_a_restart_storm_converges(data: Path, rng: random.Random) -> None:
         wait_until_gone(tree)
         progress(number + 1, times, "storm")
     assert set(stopped) <= {0}
-    finish(data, load, "mixed SIGTERM and SIGKILL", rounds=times)
+    interrupted.note("mixed SIGTERM and SIGKILL", rounds=times)
 
 
-def finish(data: Path, load: Load, fault: str, **figures: object) -> None:
-    """Start once more, wait until everything is finished, and check."""
-    with running(data, **FRESH) as service:
-        wait_for_the_end(service)
-        assert service.stop() == 0
-    check(data, load.ledger, fault, **figures)
-
-
-def test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks(data: Path, rng: random.Random) -> None:
-    load, times = Load(rng), rounds(1, 100)
+def test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks(
+    interrupted: Interrupted, rng: random.Random
+) -> None:
+    load, times = interrupted.load, rounds(1, 100)
     for number in range(times):
-        with running(data, **FRESH) as service, load.on(service):
+        with running(interrupted.data, **FRESH) as service, load.on(service):
             time.sleep(rng.uniform(0, 1))
             tree = service.tree()
             service.process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
             assert service.process.wait(PATIENCE) == 0
             wait_until_gone(tree)
         progress(number + 1, times, "stop")
-    if SOAK:
-        finish(data, load, "SIGTERM and Ctrl-C", rounds=times)
-    else:
-        check_kept(data, load.ledger)
-
-
-def check_kept(data: Path, ledger: Ledger) -> None:
-    """Check that a next start finds all that it needs to finish what was accepted.
-
-    That it does finish what a signal has stopped, the other tests show.
-    """
-    rows = dict(query(data, "SELECT task_id, count(*) FROM images GROUP BY task_id"))
-    assert {task: rows.get(task) for task in ledger.accepted} == ledger.accepted
-    needed = "SELECT tasks.spool FROM tasks JOIN images ON images.task_id = tasks.id "
-    waiting = query(data, f"{needed} WHERE images.status IN ('PENDING', 'PROCESSING')")
-    assert {name for (name,) in waiting} <= {path.name for path in (data / "spool").iterdir()}
+    interrupted.note("SIGTERM and Ctrl-C", rounds=times)
 
 
 def test_decoders_are_killed(loaded: Loaded, rng: random.Random) -> None:

@@ -173,6 +173,21 @@ async def test_who_has_waited_too_long_does_not_end_the_question_of_the_next_one
     assert await third == Registry().total
 
 
+async def test_who_shares_a_question_gets_its_answer_after_the_first_has_given_up(
+    web: WebProcess,
+) -> None:
+    client, recorder = web.services.supervisor, Recorder()
+    first, second = (
+        asyncio.create_task(client.metrics(recorder, seconds=seconds))
+        for seconds in (0.001, PATIENCE)
+    )
+    ask: AskMetrics = await web.message(AskMetrics)
+    with pytest.raises(TimeoutError):
+        await first
+    web.channel.send(MetricsAnswer(ask.number, Registry().total))
+    assert await second == Registry().total
+
+
 async def test_the_metrics_need_a_key_with_their_scope(web: WebProcess) -> None:
     secrets = {scope: new_secret() for scope in Scope}
     keys = [

@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event
+from structlog.testing import capture_logs
 
+from captiond.errors import StoreError
 from captiond.notation.csvrows import FORMULA, csv_header, csv_row, harmless
 from captiond.store.engine import Engine
+from captiond.web.async_tasks import results_stream
 from captiond.web.async_tasks.results_stream import RESULTS, ResultFormat, accepted
 from tests.answers import BY_NAME, check
 from tests.unit.filling import CAPTION, add_task, run_task
@@ -163,3 +166,24 @@ async def test_any_caption_can_be_sent(web: WebProcess, store: Engine) -> None:
     assert row["caption"] == "'=1+1\r\n🐈,\u2028\x00"
     (line,) = (await web.client.get(f"{PATH}?format=ndjson")).content.splitlines()
     assert json.loads(line)["caption"] == "=1+1\r\n🐈,\u2028\x00"
+
+
+async def test_a_database_that_fails_in_between_is_logged_without_a_traceback(
+    web: WebProcess, store: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await add_task(store, "t", RESULTS + 1)
+    await run_task(store, RESULTS + 1)
+
+    async def failing(*arguments: Any, **options: Any) -> Any:
+        if arguments[2]:
+            raise StoreError("the disk has failed")
+        return await results_from(*arguments, **options)
+
+    results_from = results_stream.results_from
+    monkeypatch.setattr(results_stream, "results_from", failing)
+    incomplete = pytest.raises(AssertionError)  # httpx says so of an answer without an end
+    with capture_logs() as logs, incomplete:
+        await web.client.get(PATH)
+    (broken,) = [entry for entry in logs if entry["event"] == "answer_broken_off"]
+    assert (broken["reason"], broken["log_level"]) == ("the disk has failed", "error")
+    assert "request_failed" not in {entry["event"] for entry in logs}
