@@ -22,6 +22,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
 
+from tests.patience import PATIENCE
+
 STREAMS = (0, 1, 2)  # stdin, stdout and stderr
 
 
@@ -46,7 +48,7 @@ class ForkServer:
         self.python = shlex.join([sys.executable, "-m", __name__, "ask", address])
 
     def stop(self) -> None:
-        self._process.communicate()
+        self._process.communicate(timeout=PATIENCE)
         self._folder.cleanup()
 
 

@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from captiond.errors import StoreError
 from captiond.notation.csvrows import FORMULA, csv_header, csv_row, harmless
 from captiond.store.engine import Engine
+from captiond.store.history import results_from
 from captiond.web.async_tasks import results_stream
 from captiond.web.async_tasks.results_stream import RESULTS, ResultFormat, accepted
 from tests.answers import BY_NAME, check
@@ -179,7 +180,6 @@ async def test_a_database_that_fails_in_between_is_logged_without_a_traceback(
             raise StoreError("the disk has failed")
         return await results_from(*arguments, **options)
 
-    results_from = results_stream.results_from
     monkeypatch.setattr(results_stream, "results_from", failing)
     incomplete = pytest.raises(AssertionError)  # httpx says so of an answer without an end
     with capture_logs() as logs, incomplete:
