@@ -64,9 +64,11 @@ def set_up_streams() -> None:
     """Open the closed streams, and check what is written to standard output.
 
     Characters that its encoding does not have are escaped, as on standard error. Names of files may
-    have bytes of any encoding.
+    have bytes of any encoding. A width of 0 in COLUMNS is one that is not known.
     """
     open_closed_streams()
+    if not os.environ.get("COLUMNS", "").strip("0"):
+        os.environ.pop("COLUMNS", None)
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
         sys.stdout = io.TextIOWrapper(

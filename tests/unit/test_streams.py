@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from captiond.cli.streams import set_up_streams
+from tests.service import captiond
 
 
 @pytest.mark.parametrize(("encoding", "cat"), [("utf-8", "猫"), ("latin-1", "\\u732b")])
@@ -21,3 +22,9 @@ def test_characters_that_standard_output_cannot_have_are_escaped(
         sys.stdout.write("a 猫 in caf\udce9")
         sys.stdout.flush()
     assert path.read_text(encoding) == f"a {cat} in caf\\udce9"
+
+
+@pytest.mark.parametrize("columns", ["0", ""])
+def test_a_terminal_without_a_width_has_the_usual_one(tmp_path: Path, columns: str) -> None:
+    shown = captiond("tags", "--help", cwd=tmp_path, COLUMNS=columns)
+    assert "Usage: captiond tags" in shown.stdout
