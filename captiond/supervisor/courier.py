@@ -25,7 +25,7 @@ from captiond.callbacks import (
     longest_life,
     parse_url,
 )
-from captiond.errors import StoreError
+from captiond.errors import StartupError, StorageFailed, StoreError
 from captiond.metrics import WEBHOOK_CALLS, WEBHOOK_SECONDS
 from captiond.recording import Recorder
 from captiond.settings.config import Settings, WebhookSettings
@@ -119,9 +119,21 @@ class Courier:
             trying=self._trying,
             reserve_seconds=self._settings.webhooks.timeout_seconds + RESERVE_SECONDS,
         )
+        keys = await self._secrets() if due else []
         for delivery in due:
             self._trying[delivery.id] = delivery.host
-            group.create_task(self._deliver(delivery))
+            group.create_task(self._deliver(delivery, keys))
+
+    async def _secrets(self) -> list[str]:
+        """Return the secrets that sign the calls. Nobody is called while they cannot be read.
+
+        Raises:
+            StorageFailed: the file of the secret cannot be used.
+        """
+        try:
+            return await asyncio.to_thread(signing_secrets, self._settings)
+        except StartupError as error:
+            raise StorageFailed(str(error)) from error
 
     async def _give_up(self, *, now: float) -> None:
         """Give up deliveries that are too old at the time `now` of the steady clock.
@@ -158,12 +170,12 @@ class Courier:
             self._tried.remove(one)
             del self._trying[one.delivery_id]
 
-    async def _deliver(self, delivery: Delivery) -> None:
+    async def _deliver(self, delivery: Delivery, keys: list[str]) -> None:
         """Make one call. Whatever goes wrong is a failed call, and nothing more."""
         begun = time.monotonic()
         response, problem = None, None
         try:
-            response = await self._call(delivery)
+            response = await self._call(delivery, keys)
         except NoResponse as error:
             problem = str(error)
         except StoreError as error:  # the receiver has not been called, so this is no attempt
@@ -182,8 +194,8 @@ class Courier:
         self._tried.append(tried)
         self._wake.set()
 
-    async def _call(self, delivery: Delivery) -> ResponseHead:
-        """Call the receiver, and return the head of its response.
+    async def _call(self, delivery: Delivery, keys: list[str]) -> ResponseHead:
+        """Call the receiver with a signature of each key, and return the head of its response.
 
         Raises:
             NoResponse: there is none, or the call is not made.
@@ -194,7 +206,6 @@ class Courier:
         body = await self._payloads.of(delivery)
         if body is None:
             raise NoResponse("not called: the task or the import is gone")
-        keys = await asyncio.to_thread(signing_secrets, self._settings)
         headers = {
             "Content-Type": "application/json",
             "User-Agent": f"captiond/{__version__}",

@@ -3,8 +3,10 @@
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from captiond.callbacks import DeliveryStatus
 from captiond.errors import StorageFailed
@@ -64,3 +66,36 @@ async def test_a_task_that_cannot_be_read_costs_no_attempt(
     assert (reads, delivery.attempts) == (2, 1)
     assert threads != [threading.current_thread()], "a large task would hold up the supervisor"
     assert recorder.take().counts == {(WEBHOOK_CALLS.name, ("delivered",)): 1}
+
+
+async def test_a_secret_that_cannot_be_read_costs_no_attempt(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signature is made once the operator has mended the file."""
+    signatures: list[str] = []
+
+    async def accept(_: object, headers: dict[str, str], *__: object, **___: object) -> Any:
+        signatures.append(headers["webhook-signature"])
+        return ResponseHead(204, 0.0)
+
+    async def is_delivered() -> bool:
+        (delivery,) = await deliveries.of_task(store, "t")
+        return delivery.status is DeliveryStatus.DELIVERED
+
+    monkeypatch.setattr(couriers, "post", accept)
+    monkeypatch.setattr(couriers, "RESERVE_SECONDS", 0.0)
+    webhooks = WebhookSettings(allow=("a.example",), timeout_seconds=1)
+    settings = settings_in(tmp_path).model_copy(update={"webhooks": webhooks})
+    settings.signing_secret.write_text("nonsense")
+    await tasks.create_task(store, refused("t"))
+    shown = payloads(store, lambda task: {"task_id": task.id})
+    courier = Courier(settings, store, shown, SteadyClock(store))
+    with capture_logs() as logs:
+        async with asyncio.timeout(PATIENCE), background(courier.run()):
+            await until(lambda: "storage_failing" in {entry["event"] for entry in logs})
+            settings.signing_secret.unlink()  # another one is made
+            await until(is_delivered)
+    (delivery,) = await deliveries.of_task(store, "t")
+    assert (delivery.attempts, len(signatures)) == (1, 1)
+    (failing,) = [entry for entry in logs if entry["event"] == "storage_failing"]
+    assert "correct it, or remove the file" in failing["reason"]
