@@ -23,7 +23,9 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     from captiond.cli.streams import set_up_streams
+    from captiond.host.currentfolder import leave_deleted_folder
 
+    leave_deleted_folder()
     set_up_streams()
     from captiond.left_out import left_out
 

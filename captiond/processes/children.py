@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
+from captiond.host.currentfolder import leave_deleted_folder
 from captiond.messages import Message
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN, Start, run_module
@@ -55,6 +56,8 @@ class ChildProcess:
         Raises:
             OSError: the process cannot be started: the machine has no memory or no descriptor left.
         """
+        # guard: deleted-current-folder
+        leave_deleted_folder()
         ours, theirs = SPAWN.Pipe(duplex=True)
         start = replace(make_start(name, theirs), standby=standby)
         process = SPAWN.Process(target=run_module, args=(module, start), name=name)
