@@ -105,6 +105,8 @@ TEXTS = {
     "notes_not_written": "What was measured could not be stored. The next start measures again.",
     "notice_unreadable": "Another node has sent a notice that this version does not know. Polling "
     "finds the same.",
+    "other_version_installed": "Another version of captiond was installed while the service runs, "
+    "so a process that died cannot be replaced. Restart the service.",
     "out_of_memory": "The device had too little memory for a batch. The batch is halved.",
     "outcome_refused": "The database refuses the result of an image, which fails instead.",
     "process_not_started": "A process could not be started. captiond tries again.",

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from types import ModuleType
 
+import structlog
+
+from captiond import __version__
 from captiond.logs import set_up_logs
 from captiond.messages import Message
 from captiond.processes.collector import without_gc
@@ -24,9 +28,11 @@ from captiond.settings.config import Settings
 from captiond.usage import UsageBoard
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+OTHER_VERSION = 3  # the exit code of a child that is of another version than its parent
 
 # CUDA does not work after a fork, and a forked child inherits every descriptor of its parent.
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Start:
     """What a child process is started with. It is pickled once, when the child starts.
 
     `name` is unique: a replacement of this process gets another one. `parent` is the parent's
-    process id. `connection` is the child's end of its pipe. A `standby` is not needed yet.
+    process id, and `version` that of its code. `connection` is the child's end of its pipe. A
+    `standby` is not needed yet.
     """
 
     name: str
@@ -42,6 +49,7 @@ class Start:
     settings: Settings
     connection: "Connection[Message, Message]"
     standby: bool = field(default=False, kw_only=True)
+    version: str = field(default=__version__, kw_only=True)
 
     @property
     def role(self) -> str:
@@ -77,8 +85,21 @@ def run_module(module: str, start: Start) -> None:
     """Run the function `main` of `module`. This is the target of every child process."""
     bind_to_parent(start.parent)
     set_up_logs(start.settings.logs, process=start.name)
+    check_version(start.version)
     import_module = import_when_idle if start.standby else import_without_gc
     import_module(module).main(start)
+
+
+def check_version(running: str) -> None:
+    """End this process if another version has been installed while the service runs.
+
+    It would not understand the messages of the other processes, or their database. A restart of the
+    service lets all of them be of the new version.
+    """
+    # guard: one-version-at-a-time
+    if running != __version__:
+        log.error("other_version_installed", running=running, installed=__version__)
+        sys.exit(OTHER_VERSION)
 
 
 def import_when_idle(module: str) -> ModuleType:

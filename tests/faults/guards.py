@@ -145,6 +145,7 @@ GUARDS = (
         POISON + "kills_its_tagger",
     ),
     Guard("kill-weighs-less", value("cls.CRASHED"), "tests/unit/test_jobs.py"),
+    Guard("one-version-at-a-time", never, "tests/unit/test_supervision.py -k other_version"),
     Guard("deleted-current-folder", remove, "tests/unit/test_currentfolder.py -k replaces"),
     Guard("stopped-is-not-hung", value("False"), KILLS + "model_processes_are_stopped"),
     Guard("hung-batch", never, POISON + "a_batch_that_never_ends"),

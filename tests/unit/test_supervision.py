@@ -17,7 +17,7 @@ from captiond.host.systemd import Notifier
 from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.children import ChildProcess
-from captiond.processes.start import Start, import_when_idle
+from captiond.processes.start import OTHER_VERSION, Start, import_when_idle
 from captiond.settings.config import DataSettings, Settings
 from captiond.store.outage import StorageOutage
 from captiond.supervisor.health import ModelHealth
@@ -204,6 +204,18 @@ async def test_a_child_whose_channel_cannot_be_opened_is_killed(
     with pytest.raises(OSError, match="Too many open files"):
         await ChildProcess.spawn("web0-1", DRAINABLE, starting(settings))
     assert set(multiprocessing.active_children()) <= before
+
+
+@pytest.mark.anyio
+async def test_a_child_of_an_other_version_than_the_service_ends(settings: Settings) -> None:
+    def start(name: str, connection: "Connection[Message, Message]") -> Start:
+        return Start(name, os.getpid(), settings, connection, version="0.0.1")
+
+    child = await ChildProcess.spawn("web0-1", DRAINABLE, start)
+    child.channel.send(Drain())
+    async with asyncio.timeout(PATIENCE):
+        assert await child.exited() == OTHER_VERSION
+    child.close()
 
 
 def test_a_start_knows_its_role(settings: Settings) -> None:
