@@ -127,7 +127,7 @@ def serve(
         typer.Option("--reload", help="Restart when captiond's code changes, for development."),
     ] = False,
 ) -> None:
-    """Serve captions and tags over HTTP until Ctrl-C or SIGTERM.
+    """Serve captions and tags over HTTP until Ctrl-C, SIGTERM or the end of the terminal.
 
     The first signal lets the images in progress finish. A second one, at least a second later,
     stops at once. Accepted tasks continue at the next start in both cases.
@@ -157,7 +157,7 @@ def worker(
     log_level: Annotated[str | None, setting("logs", "level", metavar="LEVEL")] = None,
     assignments: Set = None,
 ) -> None:
-    """Caption images that other nodes receive, until Ctrl-C or SIGTERM.
+    """Caption images that other nodes receive, until Ctrl-C, SIGTERM or the end of the terminal.
 
     The nodes share a PostgreSQL database and the uploads in object storage. Over HTTP, this node
     serves only /health, /livez, /readyz, /version and /metrics. Signals work as in captiond serve.

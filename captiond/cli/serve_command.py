@@ -55,7 +55,7 @@ SAME_CAUSE_SECONDS = 1.0  # between signals that have the same cause
 
 
 def serve_forever(settings: Settings, *, reload: bool) -> None:
-    """Serve until SIGINT or SIGTERM. With `reload`, start anew when the code has changed.
+    """Serve until SIGINT, SIGTERM or SIGHUP. With `reload`, start anew when the code has changed.
 
     SIGUSR1 writes the metrics of all processes to `metrics.json` in the data folder.
 
@@ -110,11 +110,16 @@ async def serve(
     """
     stop = asyncio.Event()
     stopper = make_stopper(stop)
-    with (
-        on_signal(signal.SIGINT, stopper, after=signal.SIG_DFL),
-        on_signal(signal.SIGTERM, stopper, after=signal.SIG_DFL),
-    ):
+    with contextlib.ExitStack() as stack:
+        for number in stop_signals():
+            stack.enter_context(on_signal(number, stopper, after=signal.SIG_DFL))
         return await serve_until(stop, settings, listener, announce, reload=reload)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """Return the signals that stop the service. A closed terminal does not if nohup(1) says so."""
+    hangup_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if hangup_ignored else [signal.SIGHUP])]
 
 
 async def serve_until(

@@ -13,9 +13,8 @@ from pathlib import Path
 from captiond.host.currentfolder import leave_deleted_folder
 from captiond.messages import Message
 from captiond.processes.channel import Channel
-from captiond.processes.start import SPAWN, Start, run_module
+from captiond.processes.start import SPAWN, SUPERVISORS, Start, run_module
 
-SUPERVISORS = {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1}
 EXIT_POLL_SECONDS = 0.002  # a process is gone a moment after its descriptors are closed
 MakeStart = Callable[[str, "Connection[Message, Message]"], Start]
 

@@ -32,6 +32,8 @@ OTHER_VERSION = 3  # the exit code of a child that is of another version than it
 
 # CUDA does not work after a fork, and a forked child inherits every descriptor of its parent.
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
+# The signals for the supervisor, which drains its children over their channels.
+SUPERVISORS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
 log = structlog.get_logger()
 
 
@@ -130,14 +132,13 @@ def import_without_gc(module: str) -> ModuleType:
 def bind_to_parent(parent: int) -> None:
     """Let this process end with its parent, and only then.
 
-    SIGINT, SIGTERM and SIGUSR1 are ignored here. They are for the supervisor, which drains its
-    children over their channels.
+    `SUPERVISORS` are ignored here.
 
     Raises:
         OSError: the kernel refuses.
     """
     end_with(parent)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in SUPERVISORS:
         signal.signal(number, signal.SIG_IGN)
 
 

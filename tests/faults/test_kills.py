@@ -43,6 +43,7 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 SILENCE_SECONDS = 8
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IGNORING_CHILDREN = (sys.executable, "-c", IGNORE_CHILDREN)
 
 
@@ -242,7 +243,7 @@ def test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks(
         with running(interrupted.data, **FRESH) as service, load.on(service):
             time.sleep(rng.uniform(0, 1))
             tree = service.tree()
-            service.process.send_signal(rng.choice([signal.SIGINT, signal.SIGTERM]))
+            service.process.send_signal(rng.choice(ENDINGS))
             assert service.process.wait(PATIENCE) == 0
             wait_until_gone(tree)
         progress(number + 1, times, "stop")

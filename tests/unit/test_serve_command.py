@@ -1,11 +1,12 @@
-"""What `captiond serve` says if it cannot start."""
+"""What `captiond serve` says if it cannot start, and which signals stop it."""
 
 import asyncio
+import signal
 from pathlib import Path
 
 import pytest
 
-from captiond.cli.serve_command import make_stopper, write_address
+from captiond.cli.serve_command import make_stopper, stop_signals, write_address
 from captiond.errors import StartupError
 
 
@@ -25,3 +26,14 @@ def test_only_a_later_signal_ends_the_drain() -> None:
     assert ended == []
     stopper()
     assert ended == [True]
+
+
+def test_nohup_keeps_the_end_of_the_terminal_from_stopping_the_service() -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert set(stop_signals()) == {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        assert set(stop_signals()) == {signal.SIGINT, signal.SIGTERM}
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -288,16 +288,17 @@ async def test_messages_to_a_process_that_has_exited_are_dropped(settings: Setti
         assert not roster.has(ChildKind.WEB, child.name)
 
 
-# ---------------------------------------------------------------- SIGUSR1
+# ---------------------------------------------------------------- signals
 
 
 @pytest.mark.anyio
-async def test_the_signal_for_metrics_does_not_end_a_child_that_has_just_been_started(
-    settings: Settings,
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
+async def test_a_signal_for_the_supervisor_does_not_end_a_child_that_has_just_been_started(
+    settings: Settings, number: signal.Signals
 ) -> None:
     async with spawned(settings, "web0-1") as child:
         assert child.process.pid is not None
-        os.kill(child.process.pid, signal.SIGUSR1)
+        os.kill(child.process.pid, number)
         child.channel.send(Drain())
         assert await child.exited() == 1
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
