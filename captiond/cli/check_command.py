@@ -25,7 +25,7 @@ from captiond.tagging.vocabulary_tags import vocabulary_of
 from captiond.translation.dictionary import read_dictionary
 from captiond.translation.translators import load_translator
 from captiond.worker.loading import NO_MATCHER
-from captiond.worker.tuned import remembered_for_service
+from captiond.worker.tuned import multiplies_bf16, remembered_for_service
 
 SAMPLE = "a red car"
 DEVICE = "device"
@@ -169,9 +169,10 @@ def check_devices(settings: Settings) -> str:
         ModelBroken: torch cannot use one of them, or not in the precision of the settings.
     """
     devices = [pick_device(device) for device in settings.model.devices]
-    for device in devices:
-        pick_precision(settings.model.precision, device)
-    return ", ".join(map(str, devices))
+    precisions = [pick_precision(settings.model.precision, device) for device in devices]
+    names = ", ".join(map(str, devices))
+    slow = "bf16" in precisions and names == "cpu" and not multiplies_bf16()
+    return f"{names}; fp32 is faster: this processor does not multiply bf16" if slow else names
 
 
 def check_model(settings: Settings, name: str) -> Path:

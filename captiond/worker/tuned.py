@@ -111,7 +111,12 @@ def precisions_of(settings: Settings, device: torch.device) -> tuple[Precision, 
     usual = pick_precision(settings.model.precision, device)
     if settings.model.precision != "auto" or device.type != "cpu":
         return (usual,)
-    return (usual, "bf16") if processor()[1] & BF16_FLAGS else (usual,)
+    return (usual, "bf16") if multiplies_bf16() else (usual,)
+
+
+def multiplies_bf16() -> bool:
+    """Return whether the processor multiplies bf16 numbers in hardware."""
+    return bool(processor()[1] & BF16_FLAGS)
 
 
 def thread_counts(settings: Settings) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from captiond.captioners.tuning_record import (
     write_record,
 )
 from captiond.cli import tune_command
-from captiond.cli.check_command import check_tuning
+from captiond.cli.check_command import check_devices, check_tuning
 from captiond.host import machine
 from captiond.settings.config import Settings
 from captiond.worker.tuned import (
@@ -162,6 +162,18 @@ def test_bf16_is_tried_where_the_processor_multiplies_it(
 def own_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the command leave the logs of the test's process as they are."""
     monkeypatch.setattr(tune_command, "set_up_logs", lambda *_, **__: None)
+
+
+def test_the_check_warns_of_bf16_where_the_processor_does_not_multiply_it(
+    settings: Settings,
+) -> None:
+    assert check_devices(settings) == "cpu"
+    in_bf16 = settings.model.model_copy(update={"precision": "bf16"})
+    settings = settings.model_copy(update={"model": in_bf16})
+    set_processor(NAME, "fpu avx2")
+    assert "fp32 is faster" in check_devices(settings)
+    set_processor(NAME, "fpu avx512_bf16")
+    assert check_devices(settings) == "cpu"
 
 
 @pytest.mark.usefixtures("idle", "own_logs")
