@@ -8,6 +8,7 @@ import pytest
 from tests.patience import PATIENCE
 
 PROJECT = Path(__file__).parents[2]
+PIP_INSTALL = "-m pip install --no-compile --constraint constraints.txt --editable"
 PROGRAM = """#!/bin/sh
 echo "$0 $*" >> {log}
 case "$*" in
@@ -57,7 +58,8 @@ def test_an_interrupted_installation_is_finished_by_the_next_one(environment: En
     assert environment.calls() == [
         "-m pip --version",
         f"-m venv --clear {environment.venv}",
-        "-m pip install --constraint constraints.txt --editable .",
+        f"{PIP_INSTALL} .",
+        f"-m compileall -qq -j 0 {environment.venv}/lib",
     ]
     environment.make("install")
     assert not environment.log.exists(), "everything is installed"
@@ -70,7 +72,7 @@ def test_a_failed_installation_is_tried_again(environment: Environment) -> None:
     assert environment.make("install").returncode != 0
     environment.program(program, status=0)
     assert environment.make("install").returncode == 0
-    assert "-m pip install --constraint constraints.txt --editable ." in environment.calls()
+    assert f"{PIP_INSTALL} ." in environment.calls()
 
 
 def test_only_tests_need_their_tools(environment: Environment) -> None:
@@ -80,3 +82,11 @@ def test_only_tests_need_their_tools(environment: Environment) -> None:
     assert "captiond serve" in planned
     planned = environment.make("--dry-run", "tests").stdout
     assert "--editable '.[dev]'" in planned
+
+
+def test_whoever_has_the_tools_has_the_rest(environment: Environment) -> None:
+    environment.program(environment.venv / "bin" / "python", status=0)
+    assert environment.make("tools").returncode == 0
+    assert environment.calls() == ["-m pip --version", f"{PIP_INSTALL} .[dev]"]
+    environment.make("install")
+    assert not environment.log.exists(), "everything is installed"
