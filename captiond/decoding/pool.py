@@ -31,6 +31,7 @@ from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
 from captiond.processes.children import ChildProcess
+from captiond.processes.start import OTHER_VERSION
 from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -110,20 +111,21 @@ class DecodePool:
                     log.error("decoder_not_started", reason=str(error))
                     failures += 1
                 else:
-                    failures = 0
-                    await self._feed(decoder, output, handover)
+                    code = await self._feed(decoder, output, handover)
+                    failures = failures + 1 if code == OTHER_VERSION else 0
             if failures:
                 await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
 
-    async def _feed(self, decoder: ChildProcess, output: PrintedOutput, handover: Handover) -> None:
-        """Give a decoder one job after the other, until it ends or is killed."""
+    async def _feed(self, decoder: ChildProcess, output: PrintedOutput, handover: Handover) -> int:
+        """Give a decoder one job after the other, until it ends. Return its exit code."""
         while True:
             await self._jobs.wait()
             # guard: idle-decoder-blames-nothing
             if not decoder.process.is_alive():  # it died while idle, so no image is the cause
                 self._jobs.leave()
-                self._on_death(Death.by(decoder.process.exitcode or 0))
-                return
+                code = decoder.process.exitcode or 0
+                self._on_death(Death.by(code))
+                return code
             job, slot = self._jobs.take()
             begun = time.monotonic()
             reply = await self._reply(decoder, job, slot, handover)
@@ -137,7 +139,7 @@ class DecodePool:
             if isinstance(reply, DecoderDeath):
                 with structlog.contextvars.bound_contextvars(**job.work.ids):
                     self._lost(job, reply)
-                return
+                return reply.exit_code
             job.resolve(reply)
 
     async def _reply(
@@ -168,6 +170,10 @@ class DecodePool:
     def _lost(self, job: DecodeJob, end: DecoderDeath) -> None:
         """Try a job again whose decoder ended, until its image counts as the cause."""
         self._on_death(end.death)
+        # guard: other-version-blames-nothing
+        if end.exit_code == OTHER_VERSION:  # see `check_version`: it read no image
+            self._jobs.put(job)
+            return
         # guard: decoder-death-blames-its-image
         job.blame += max(1, blame(end.death, batch=1))
         if end.exit_code == -signal.SIGPROF:

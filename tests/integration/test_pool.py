@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from captiond import __version__
 from captiond.deaths import BLAME_LIMIT, Death
 from captiond.decoding import pool as pool_module
 from captiond.decoding.childoutput import PrintedOutput
 from captiond.decoding.decode import Geometry, Pixels
+from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.handover import Handover
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import running_pool
@@ -78,6 +80,25 @@ async def test_no_image_is_blamed_for_decoders_that_died_idle(tmp_path: Path) ->
         pool.free([first.slot])
         assert await pool.decode(work, lambda: False) is None, "nobody wants it any more"
         assert await pool.decode(work) == first, "its slot is free"
+
+
+async def test_no_image_is_blamed_for_decoders_of_an_other_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They end at once, and images wait for a restart of the service."""
+    settings = settings_of(tmp_path)
+    versions = iter(["0.0.1"] * 2)  # as many deaths as make an image poison
+
+    def start(*arguments: Any) -> DecoderStart:
+        return DecoderStart(*arguments, version=next(versions, __version__))
+
+    monkeypatch.setattr(pool_module, "DecoderStart", start)
+    monkeypatch.setattr(pool_module, "FIRST_DELAY", 0.001)
+    work = stored(settings, png(1))
+    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
+        decoded = await pool.decode(work)
+    assert isinstance(decoded, DecodedImage), decoded
+    assert next(versions, None) is None
 
 
 def settings_of(folder: Path, **images: Any) -> Settings:
