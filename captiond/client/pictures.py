@@ -1,5 +1,6 @@
 """The images that a caller names: files, bytes or open files, as httpx2 sends them."""
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -38,15 +39,34 @@ class FileOnDisk(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes. The first read opens the file, and the last one closes it."""
-        if self._file is None:
-            self._file = self._path.open("rb")
-            self._file.seek(self._at)
-        data = self._file.read(size)
-        self._at += len(data)
-        if not data or self._at >= self._size:
+        """Return the next bytes. The first read opens the file, and the last one closes it.
+
+        Raises:
+            OSError: it cannot be read, or its size has changed, which the request says already.
+        """
+        left = max(0, self._size - self._at)
+        wanted = left if size < 0 else min(size, left)
+        if not wanted:
+            return b""
+        data = self._opened().read(wanted)
+        if len(data) < wanted:
+            raise self._changed()
+        self._at += wanted
+        if self._at == self._size:
             self._release()
         return data
+
+    def _opened(self) -> BinaryIO:
+        if self._file is None:
+            self._file = self._path.open("rb")
+            if os.fstat(self._file.fileno()).st_size != self._size:
+                raise self._changed()
+            self._file.seek(self._at)
+        return self._file
+
+    def _changed(self) -> OSError:
+        self._release()
+        return OSError(errno.ESTALE, "the file has changed while it was sent", str(self._path))
 
     def close(self) -> None:
         self._release()

@@ -335,6 +335,28 @@ def test_files_are_open_only_while_they_are_read(tmp_path: Path) -> None:
     assert open_beneath(tmp_path) == []
 
 
+@pytest.mark.parametrize("size", [1, 9])
+def test_a_file_that_changes_while_it_is_sent_is_an_error_of_this_file(
+    tmp_path: Path, size: int
+) -> None:
+    """The head of the request says the former size."""
+    path = tmp_path / "cat.jpg"
+    path.write_bytes(b"meow")
+    _, at_once = file_part(path)
+    path.write_bytes(b"m" * size)
+    with pytest.raises(OSError, match="has changed while it was sent"):
+        at_once.read()
+    _, later = file_part(path)
+    with path.open("wb") as file:
+        file.truncate(size)
+        assert later.read(1) == b"\0"
+        file.truncate(size - 1)
+        later.seek(0)
+        with pytest.raises(OSError, match="has changed while it was sent"):
+            later.read()
+    assert open_beneath(tmp_path) == []
+
+
 @pytest.mark.parametrize("wrong", [3, None, ("a", 3), (b"a", b"b"), io.StringIO("text")])
 def test_what_is_no_image(wrong: Any) -> None:
     with pytest.raises(TypeError):
