@@ -33,8 +33,13 @@ class Element:
     is_empty_tag: bool
     inner_end: int = 0
     end: int = 0
-    text: str = ""
+    texts: list[str] = field(default_factory=list)
     children: list["Element"] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """Its own text, without that of its children."""
+        return "".join(self.texts)
 
     @property
     def whole_text(self) -> str:
@@ -42,7 +47,7 @@ class Element:
         texts, waiting = [], [self]
         while waiting:
             element = waiting.pop()
-            texts.append(element.text)
+            texts += element.texts
             waiting += reversed(element.children)
         return "".join(texts)
 
@@ -122,7 +127,7 @@ class TreeBuilder:
             element.inner_end, element.end = at, end_of_tag(self._content, at)
 
     def add_text(self, text: str) -> None:
-        self._open[-1].text += text
+        self._open[-1].texts.append(text)  # a line, an escape: a text may have many of them
 
 
 def split_name(name: str) -> Name:

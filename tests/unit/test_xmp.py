@@ -1,5 +1,6 @@
 """XMP packets: what captiond adds, what it keeps, and what it refuses."""
 
+import time
 from xml.etree import ElementTree
 
 import pytest
@@ -330,3 +331,20 @@ def test_a_persons_text_beside_captionds_languages_is_kept() -> None:
     result = merge(packet, BOAT, NOTHING, overwrite=True)
     assert "description" in result.kept
     assert fields(result.packet)["description"] == ["ein Boot", "ein Boot", "our boat"]
+
+
+def test_a_long_text_of_many_lines_is_read_in_linear_time() -> None:
+    """Photo programs write previews and maps of depth as text."""
+    few, many = (min(seconds_for(lines) for _ in range(3)) for lines in (3_000, 24_000))
+    assert many / few < 24
+
+
+def seconds_for(lines: int) -> float:
+    """Return the processor time of a packet with a text of so many lines."""
+    text = b"<captiond:Model>" + b"forty characters of a text in base 64&#xA;" * lines
+    namespaces = b' xmlns:rdf="' + RDF[1:-1].encode() + b'" xmlns:captiond="urn:captiond:1.0/"'
+    inner = b"<rdf:Description>" + text + b"</captiond:Model></rdf:Description>"
+    packet = b"<rdf:RDF" + namespaces + b">" + inner + b"</rdf:RDF>"
+    started = time.process_time()
+    assert has_own_words(packet)
+    return time.process_time() - started
