@@ -25,6 +25,9 @@ from types import ModuleType
 from tests.patience import PATIENCE
 
 STREAMS = (0, 1, 2)  # stdin, stdout and stderr
+# Test modules compute when they are imported. A process that is forked from one with threads of
+# OpenMP would wait for them forever.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 class ForkServer:
@@ -44,6 +47,7 @@ class ForkServer:
                 [sys.executable, "-m", __name__, "serve", number, *paths],
                 stdin=subprocess.PIPE,
                 pass_fds=[listener.fileno()],
+                env={**os.environ, **ONE_THREAD},
             )
         self.python = shlex.join([sys.executable, "-m", __name__, "ask", address])
 
