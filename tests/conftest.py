@@ -64,7 +64,9 @@ TOGETHER = {
     ),
 }
 
-CHANGED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGUSR1)
+CHANGED_SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1
+)  # fmt: skip
 # Memory of a test process, with the services that its tests start and a share of the type checker.
 BYTES_EACH = 3 << 30
 

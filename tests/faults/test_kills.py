@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from captiond.cli.serve_command import stop_signals
 from tests.conftest import png
 from tests.faults.harness import (
     SOAK,
@@ -43,7 +44,6 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 SILENCE_SECONDS = 8
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 IGNORING_CHILDREN = (sys.executable, "-c", IGNORE_CHILDREN)
 
 
@@ -243,7 +243,8 @@ def test_ctrl_c_leaves_no_process_and_keeps_waiting_tasks(
         with running(interrupted.data, **FRESH) as service, load.on(service):
             time.sleep(rng.uniform(0, 1))
             tree = service.tree()
-            service.process.send_signal(rng.choice(ENDINGS))
+            # Under nohup, the tests and the service ignore the end of the terminal.
+            service.process.send_signal(rng.choice(stop_signals()))
             assert service.process.wait(PATIENCE) == 0
             wait_until_gone(tree)
         progress(number + 1, times, "stop")
