@@ -184,7 +184,7 @@ def largest_weight() -> int:
     """Return the largest integer that a weight may have, for the sums of products to be exact.
 
     Processors without VNNI add two products of uint8 and int8 in an int16, and give its largest
-    value for a sum that it has no room for. oneDNN leaves that to its callers: see "Nuances of int8
+    value for a sum that does not fit. oneDNN leaves that to its callers: see "Nuances of int8
     Computations" in its documentation.
     """
     weight = torch.full((ZERO, MANY_ROWS), LARGEST, dtype=torch.int8)
