@@ -72,7 +72,7 @@ class BulkCaptioner:
 
         Raises:
             ModelBroken: the model cannot be loaded any more.
-            OSError: the temporary folder has no space.
+            StorageFailed: the temporary folder has no space.
         """
         async with await self._room():
             stored = asyncio.to_thread(self._checked_and_stored, content or b"")
@@ -83,7 +83,7 @@ class BulkCaptioner:
 
         Raises:
             ModelBroken: the model cannot be loaded any more.
-            OSError: the temporary folder has no space.
+            StorageFailed: the temporary folder has no space.
         """
         async with await self._room():
             return await self._caption(self._fetched(address), options)

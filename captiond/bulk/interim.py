@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from captiond.errors import StorageFailed
 from captiond.jobs import SpooledImage
 
 PREFIX, LOCK = "captiond-images-", "lock"
@@ -25,10 +26,18 @@ class InterimFiles:
         """Write an image to a file of its own, whose name a decoder cannot guess.
 
         Raises:
-            OSError: the file cannot be written.
+            StorageFailed: the file cannot be written. Nothing of it is left.
         """
         name = f"image-{secrets.token_hex(16)}"
-        (self._folder / name).write_bytes(content)
+        path = self._folder / name
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise StorageFailed(
+                f"{self._folder.parent}: cannot be written to: {error.strerror}; TMPDIR can name "
+                "another folder for temporary files"
+            ) from error
         return SpooledImage(name, 0, len(content), hashlib.sha256(content).hexdigest())
 
     def remove(self, image: SpooledImage) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +14,8 @@ import psutil
 import pytest
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult, bulk_captioner
-from captiond.bulk.interim import interim_folder, remove_leftover_folders
-from captiond.errors import ModelBroken
+from captiond.bulk.interim import InterimFiles, interim_folder, remove_leftover_folders
+from captiond.errors import ModelBroken, StorageFailed
 from captiond.jobs import Captioned, Refused
 from captiond.settings.config import (
     DataSettings,
@@ -122,6 +123,17 @@ def model_process() -> psutil.Process:
     """Return the model process of this test. Its process has other children as well: services."""
     (model,) = (each for each in active_children() if each.name.startswith("model-"))
     return psutil.Process(model.pid)
+
+
+def test_of_an_image_that_does_not_fit_on_the_disk_nothing_is_left(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(StorageFailed, match=f"{tmp_path.parent}.* TMPDIR"):
+            InterimFiles(tmp_path).store(bytes(200))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_folders_of_dead_processes_are_removed(tmp_path: Path) -> None:
