@@ -33,6 +33,7 @@ log = structlog.get_logger()
 MODEL = "captiond.worker.process"
 MOST_FAILED_STARTS = 4  # in a row: a driver or a lack of memory may be the reason for some
 FIRST_DELAY, LONGEST_DELAY = 0.25, 10.0  # seconds between two starts
+NO_MAIN = ModuleType("__main__")
 POISON = Refused.of(PoisonImage("the process that captioned this image died, more than once"))
 
 
@@ -226,10 +227,14 @@ def without_main_module() -> Iterator[None]:
 
     multiprocessing imports it in each new process, for classes that are defined there. The main
     module of an actor imports all of Ray, and a script may have no guard for it. Our processes are
-    started with classes of captiond only.
+    started with classes of captiond only. Models of several devices are started at once: only the
+    first of their blocks replaces the module.
     """
     main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
+    if main is NO_MAIN:
+        yield
+        return
+    sys.modules["__main__"] = NO_MAIN
     try:
         yield
     finally:

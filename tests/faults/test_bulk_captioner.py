@@ -5,6 +5,7 @@ import fcntl
 import os
 import resource
 import signal
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing import active_children
@@ -14,6 +15,7 @@ import psutil
 import pytest
 
 from captiond.bulk.bulk_captioner import BulkCaptioner, BulkResult, bulk_captioner
+from captiond.bulk.hosted_model import without_main_module
 from captiond.bulk.interim import InterimFiles, interim_folder, remove_leftover_folders
 from captiond.errors import ModelBroken, StorageFailed
 from captiond.jobs import Captioned, Refused
@@ -123,6 +125,20 @@ def model_process() -> psutil.Process:
     """Return the model process of this test. Its process has other children as well: services."""
     (model,) = (each for each in active_children() if each.name.startswith("model-"))
     return psutil.Process(model.pid)
+
+
+def test_models_that_are_started_at_once_leave_the_main_module(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main = sys.modules["__main__"]
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    first, second = without_main_module(), without_main_module()
+    first.__enter__()
+    second.__enter__()
+    assert sys.modules["__main__"] is not main
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert sys.modules["__main__"] is main
 
 
 def test_of_an_image_that_does_not_fit_on_the_disk_nothing_is_left(tmp_path: Path) -> None:
