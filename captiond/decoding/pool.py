@@ -31,7 +31,7 @@ from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
 from captiond.processes.children import ChildProcess
-from captiond.processes.start import OTHER_VERSION
+from captiond.processes.version import OTHER_VERSION, is_other_version_installed
 from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -171,7 +171,9 @@ class DecodePool:
         """Try a job again whose decoder ended, until its image counts as the cause."""
         self._on_death(end.death)
         # guard: other-version-blames-nothing
-        if end.exit_code == OTHER_VERSION:  # see `check_version`: it read no image
+        if (
+            end.exit_code == OTHER_VERSION and is_other_version_installed()
+        ):  # see `check_version`: it read no image
             self._jobs.put(job)
             return
         # guard: decoder-death-blames-its-image

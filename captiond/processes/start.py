@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,23 +17,20 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from types import ModuleType
 
-import structlog
-
 from captiond import __version__
 from captiond.logs import set_up_logs
 from captiond.messages import Message
 from captiond.processes.collector import without_gc
+from captiond.processes.version import check_version
 from captiond.settings.config import Settings
 from captiond.usage import UsageBoard
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
-OTHER_VERSION = 3  # the exit code of a child that is of another version than its parent
 
 # CUDA does not work after a fork, and a forked child inherits every descriptor of its parent.
 SPAWN: SpawnContext = multiprocessing.get_context("spawn")
 # The signals for the supervisor, which drains its children over their channels.
 SUPERVISORS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -90,18 +86,6 @@ def run_module(module: str, start: Start) -> None:
     check_version(start.version)
     import_module = import_when_idle if start.standby else import_without_gc
     import_module(module).main(start)
-
-
-def check_version(running: str) -> None:
-    """End this process if another version has been installed while the service runs.
-
-    It would not understand the messages of the other processes, or their database. A restart of the
-    service lets all of them be of the new version.
-    """
-    # guard: one-version-at-a-time
-    if running != __version__:
-        log.error("other_version_installed", running=running, installed=__version__)
-        sys.exit(OTHER_VERSION)
 
 
 def import_when_idle(module: str) -> ModuleType:

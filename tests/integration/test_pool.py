@@ -93,6 +93,7 @@ async def test_no_image_is_blamed_for_decoders_of_an_other_version(
         return DecoderStart(*arguments, version=next(versions, __version__))
 
     monkeypatch.setattr(pool_module, "DecoderStart", start)
+    monkeypatch.setattr(pool_module, "is_other_version_installed", lambda: True)
     monkeypatch.setattr(pool_module, "FIRST_DELAY", 0.001)
     work = stored(settings, png(1))
     async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:

@@ -17,7 +17,8 @@ from captiond.host.systemd import Notifier
 from captiond.messages import Drain, Health, Message, ModelInfo, Ready, State, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.children import ChildProcess
-from captiond.processes.start import OTHER_VERSION, Start, import_when_idle
+from captiond.processes.start import Start, import_when_idle
+from captiond.processes.version import OTHER_VERSION
 from captiond.settings.config import DataSettings, Settings
 from captiond.store.outage import StorageOutage
 from captiond.supervisor.health import ModelHealth
