@@ -31,7 +31,7 @@ from captiond.messages import Decode, Decoded, Message, Work
 from captiond.processes.box import missing_parts
 from captiond.processes.channel import ChannelClosed, MessageTooLarge
 from captiond.processes.children import ChildProcess
-from captiond.processes.version import OTHER_VERSION, is_other_version_installed
+from captiond.processes.version import ended_for_its_version
 from captiond.settings.config import Settings
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class DecodePool:
                     failures += 1
                 else:
                     code = await self._feed(decoder, output, handover)
-                    failures = failures + 1 if code == OTHER_VERSION else 0
+                    failures = failures + 1 if ended_for_its_version(code) else 0
             if failures:
                 await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
 
@@ -171,9 +171,7 @@ class DecodePool:
         """Try a job again whose decoder ended, until its image counts as the cause."""
         self._on_death(end.death)
         # guard: other-version-blames-nothing
-        if (
-            end.exit_code == OTHER_VERSION and is_other_version_installed()
-        ):  # see `check_version`: it read no image
+        if ended_for_its_version(end.exit_code):  # it has not read the image
             self._jobs.put(job)
             return
         # guard: decoder-death-blames-its-image

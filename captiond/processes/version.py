@@ -25,11 +25,14 @@ def check_version(running: str) -> None:
         sys.exit(OTHER_VERSION)
 
 
-def is_other_version_installed() -> bool:
-    """Return whether the code on disk is of another version than this process.
+def ended_for_its_version(exit_code: int) -> bool:
+    """Return whether a child has ended since it is of another version than this process.
 
-    The exit code of a child proves nothing: a child that was taken over may choose it.
+    Its exit code alone proves nothing: a child that was taken over may choose it. So another
+    version must be on disk as well.
     """
+    if exit_code != OTHER_VERSION:
+        return False
     try:
         code = Path(captiond.__file__).read_text("utf-8")
     except OSError:  # it is being replaced

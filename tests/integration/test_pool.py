@@ -26,6 +26,7 @@ from captiond.decoding.slots import Slots
 from captiond.jobs import RETRYABLE, Lane, Refused, SpooledImage
 from captiond.messages import Work
 from captiond.processes.box import missing_parts
+from captiond.processes.version import OTHER_VERSION
 from captiond.settings.config import DataSettings, ImageSettings, Settings
 from tests.conftest import png
 from tests.imagefiles import blank_png, encoded, in_mode, picture
@@ -93,7 +94,7 @@ async def test_no_image_is_blamed_for_decoders_of_an_other_version(
         return DecoderStart(*arguments, version=next(versions, __version__))
 
     monkeypatch.setattr(pool_module, "DecoderStart", start)
-    monkeypatch.setattr(pool_module, "is_other_version_installed", lambda: True)
+    monkeypatch.setattr(pool_module, "ended_for_its_version", lambda code: code == OTHER_VERSION)
     monkeypatch.setattr(pool_module, "FIRST_DELAY", 0.001)
     work = stored(settings, png(1))
     async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(1, GEOMETRY)) as pool:
