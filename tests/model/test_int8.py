@@ -180,7 +180,7 @@ def test_activations_beside_integers_are_bf16_where_the_processor_has_tiles() ->
 
 LAYERS = """
 import torch
-from captiond.captioners.linear import Int8Linear, PlainLinear, has_onednn, largest_weight, linears
+from captiond.captioners.linear import Int8Linear, PlainLinear, linears
 torch.manual_seed(11)
 weight, bias = torch.randn(160, 96), torch.randn(160)
 for rows in (3, 100):
@@ -189,7 +189,6 @@ for rows in (3, 100):
     in_bf16 = linears("bf16", torch.device("cpu"))(weight.bfloat16(), bias.bfloat16())
     for result in (Int8Linear(weight, bias)(x), in_bf16(x.bfloat16()).float()):
         print(float((result - exact).norm() / exact.norm()))
-print(largest_weight(), has_onednn(torch.bfloat16))
 """
 
 
@@ -204,7 +203,6 @@ def test_layers_are_near_the_exact_one_without_the_instructions_for_them() -> No
         check=True,
         timeout=PATIENCE,
     )
-    *errors, found = run.stdout.splitlines()
-    assert found == "64 False"
+    errors = [*map(float, run.stdout.split())]
     assert len(errors) == 4
-    assert max(map(float, errors)) < NEAR
+    assert max(errors) < NEAR
