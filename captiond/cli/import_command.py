@@ -157,6 +157,7 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
     from captiond.cli.database import created, has_database, opened
     from captiond.logs import set_up_logs
     from captiond.references.shard_files import ShardFiles
+    from captiond.store.leases import readable
     from captiond.store.shards import join_import, other_output
 
     set_up_logs(settings.logs, process="import")
@@ -174,7 +175,7 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
         state = await join_import(engine, new)
         if state.status.terminal:
             return state
-        owner = f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(8)}"
+        owner = f"{readable(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(8)}"
         with shown_progress() as show:
             run = ImportRun(engine, state, owner, files, show)
             return await (queue_import(run) if new.queued else run_import(run, settings))

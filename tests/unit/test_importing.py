@@ -139,6 +139,20 @@ async def test_two_imports_cannot_write_to_one_folder(
 
 
 @pytest.mark.anyio
+async def test_the_name_of_the_host_may_have_any_bytes(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux takes any, and the database takes only characters. The claims have the name."""
+    monkeypatch.setattr("socket.gethostname", lambda: os.fsdecode(b"b\xfcro"))
+    sources, output = (str(folder),), str(folder / "out")
+    new = NewImport("import_1", sources, "uri", output, "jsonl", 2, 1.0, queued=True)
+    file = store.database.address.file
+    assert file is not None
+    state = await work_at(new, Settings(data=DataSettings(dir=file.parent)))
+    assert state.listed
+
+
+@pytest.mark.anyio
 async def test_a_slow_listing_stays_with_its_process(
     store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
