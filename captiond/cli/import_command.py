@@ -159,6 +159,7 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
     from captiond.references.shard_files import ShardFiles
     from captiond.store.leases import readable
     from captiond.store.shards import join_import, other_output
+    from captiond.supervisor.datafolder import provide_temporary_folder
 
     set_up_logs(settings.logs, process="import")
     files = ShardFiles(new.output, new.form)
@@ -166,6 +167,8 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
         os.umask(umask := os.umask(0))
         await created(settings)
         os.umask(umask)  # results are for others as well; the data folder is not
+    if not new.queued:
+        provide_temporary_folder(settings.data.dir)
     async with opened(settings) as engine:
         marked_by = await asyncio.to_thread(files.marked_by)
         if marked_by is not None and (name := await other_output(engine, marked_by, new.output)):
