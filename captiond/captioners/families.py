@@ -94,7 +94,7 @@ def model_type_of(folder: Path) -> str | None:
         ModelBroken: config.json cannot be read.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise ModelBroken(f"{folder}: config.json cannot be read: {error}") from error
     model_type = config.get("model_type") if isinstance(config, dict) else None

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 def read_notes(path: Path) -> dict[str, Any]:
     """Return what a file of notes holds; nothing if it is missing or damaged."""
     try:
-        notes = json.loads(path.read_text())
+        notes = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}

@@ -157,7 +157,9 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
     from captiond.cli.database import created, has_database, opened
     from captiond.logs import set_up_logs
     from captiond.references.shard_files import ShardFiles
+    from captiond.store.leases import readable
     from captiond.store.shards import join_import, other_output
+    from captiond.supervisor.datafolder import provide_temporary_folder
 
     set_up_logs(settings.logs, process="import")
     files = ShardFiles(new.output, new.form)
@@ -165,6 +167,8 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
         os.umask(umask := os.umask(0))
         await created(settings)
         os.umask(umask)  # results are for others as well; the data folder is not
+    if not new.queued:
+        provide_temporary_folder(settings.data.dir)
     async with opened(settings) as engine:
         marked_by = await asyncio.to_thread(files.marked_by)
         if marked_by is not None and (name := await other_output(engine, marked_by, new.output)):
@@ -174,7 +178,7 @@ async def work_at(new: "NewImport", settings: Settings) -> "ImportState":
         state = await join_import(engine, new)
         if state.status.terminal:
             return state
-        owner = f"{socket.gethostname()[:20]}-{os.getpid()}-{secrets.token_hex(8)}"
+        owner = f"{readable(socket.gethostname())}-{os.getpid()}-{secrets.token_hex(8)}"
         with shown_progress() as show:
             run = ImportRun(engine, state, owner, files, show)
             return await (queue_import(run) if new.queued else run_import(run, settings))

@@ -27,6 +27,7 @@ from captiond.cli.ray_command import ray
 from captiond.cli.streams import OutputFailed, writing_to
 from captiond.cli.tasks_command import tasks_app
 from captiond.errors import CaptiondError, SettingsError
+from captiond.host.loopback import call_loopback_directly
 from captiond.processes.collector import without_gc
 from captiond.supervisor.datafolder import provide_temporary_folder
 
@@ -50,6 +51,7 @@ def run() -> int:
     # A thread of the model that waits for another one sleeps after a millisecond. GNU OpenMP lets
     # it spin fifteen times as long, and on a busy machine that takes the core from the other one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    call_loopback_directly(os.environ)
     try:
         status = int(app(prog_name="captiond", standalone_mode=False) or 0)
         sys.stdout.flush()

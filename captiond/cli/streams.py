@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+WIDTHS = ("COLUMNS", "TERMINAL_WIDTH")  # of rich, and of typer for the help
 STREAMS = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by their descriptors: 0, 1, 2
 
 
@@ -64,11 +65,13 @@ def set_up_streams() -> None:
     """Open the closed streams, and check what is written to standard output.
 
     Characters that its encoding does not have are escaped, as on standard error. Names of files may
-    have bytes of any encoding. A width of 0 in COLUMNS is one that is not known.
+    have bytes of any encoding. A width in the environment that is 0 or no number is not known.
     """
     open_closed_streams()
-    if not os.environ.get("COLUMNS", "").strip("0"):
-        os.environ.pop("COLUMNS", None)
+    for name in WIDTHS:
+        width = os.environ.get(name, "")
+        if not (width.isdecimal() and width.strip("0")):
+            os.environ.pop(name, None)
     before = sys.stdout
     if isinstance(before, io.TextIOWrapper):
         sys.stdout = io.TextIOWrapper(

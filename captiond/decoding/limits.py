@@ -24,8 +24,7 @@ class MemoryLimit:
         self._standing, self._most = standing, most
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._base = 0
-        self._hard = most + shared
-        resource.setrlimit(resource.RLIMIT_AS, (self._hard, self._hard))
+        self._hard = lowered(resource.RLIMIT_AS, most + shared)
 
     def begin(self) -> None:
         """Set the limit for an image that takes no more than the standing bytes."""
@@ -49,8 +48,19 @@ class MemoryLimit:
 
 def limit_files() -> None:
     """Allow no core dump, and no file that is longer than what is kept of printed output."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_BYTES, MAX_BYTES))
+    lowered(resource.RLIMIT_CORE, 0)
+    lowered(resource.RLIMIT_FSIZE, MAX_BYTES)
+
+
+def lowered(kind: int, wanted: int) -> int:
+    """Set a limit of this process for good, unless it is lower already. Return the new one.
+
+    A process without privileges cannot raise a limit that a service manager or a shell has set.
+    """
+    _, hard = resource.getrlimit(kind)
+    limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(kind, (limit, limit))
+    return limit
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from captiond.errors import (
 from captiond.notation.sizes import shown_size
 from captiond.spool.bucket_errors import reason_of, response_of
 from captiond.spool.bucket_retries import RETRIES
+from captiond.spool.plain_http import is_plain_http
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
@@ -88,9 +89,9 @@ def bucket_store(bucket: str) -> "ObjectStore":
     from obstore.exceptions import BaseError
     from obstore.store import from_url
 
-    options: ClientConfig = {
-        "allow_http": os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    }
+    options: ClientConfig | None = None  # those of the environment
+    if bucket.startswith("s3") and is_plain_http("", os.environ):
+        options = {"allow_http": True}
     try:
         return from_url(bucket, client_options=options, retry_config=RETRIES)
     except (BaseError, ValueError) as error:

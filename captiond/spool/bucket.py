@@ -4,6 +4,7 @@ Nothing else of the spool imports obstore. It retries requests that a server cou
 bounded time; whoever can wait longer repeats the call.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from captiond.settings.upload_settings import UploadSettings
 from captiond.spool.access_keys import key_provider
 from captiond.spool.bucket_errors import translated
 from captiond.spool.bucket_retries import RETRIES
+from captiond.spool.plain_http import is_plain_http
 
 if TYPE_CHECKING:
     from obstore import Bytes
@@ -146,7 +148,7 @@ def client_options(settings: UploadSettings) -> "ClientConfig":
         "timeout": timedelta(seconds=REQUEST_SECONDS),
         "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
     }
-    if settings.endpoint.startswith("http://"):
+    if is_plain_http(settings.endpoint, os.environ):
         options["allow_http"] = True
     if settings.ca is not None:
         try:

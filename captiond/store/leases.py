@@ -66,8 +66,12 @@ def new_node(host: str, home: str) -> str:
 
     `home` is the name of its data folder.
     """
-    readable = re.sub("[^a-z0-9.-]", "-", host.lower())[:MAX_HOST]
-    return f"{readable}-{home}-{secrets.token_hex(6)}"
+    return f"{readable(host)}-{home}-{secrets.token_hex(6)}"
+
+
+def readable(host: str) -> str:
+    """Return the name of a host as a part of an id. The kernel allows any bytes in the name."""
+    return re.sub("[^a-z0-9.-]", "-", host.lower())[:MAX_HOST]
 
 
 def of_same_home(node: str) -> ColumnElement[bool]:

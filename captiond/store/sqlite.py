@@ -17,7 +17,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager, supp
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Insert, Select, Table, event
+from sqlalchemy import URL, Connection, Executable, Insert, Select, Table, event
 from sqlalchemy import exc as sqlalchemy_errors
 from sqlalchemy.dialects import sqlite as dialect
 from sqlalchemy.engine import ExceptionContext
@@ -50,26 +50,29 @@ WRITE_STATEMENT = "BEGIN IMMEDIATE"
 
 def connect_to(database: Path) -> AsyncEngine:
     """Return a pool of connections to a database file. No file is opened yet."""
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{database}", pool_size=4, max_overflow=4, pool_timeout=BUSY_SECONDS
-    )
-    event.listen(engine.sync_engine, "connect", set_up_connection)
+    # In the text of a URL, ? and % of a path would have another meaning.
+    url = URL.create("sqlite+aiosqlite", database=str(database))
+    engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=BUSY_SECONDS)
+    path = str(database.absolute())
+
+    def connected(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+        set_up_connection(connection)
+        if not is_writable(path):
+            record.info[READ_ONLY_FILE] = path
+
+    event.listen(engine.sync_engine, "connect", connected)
     event.listen(engine.sync_engine, "begin", begin)
     event.listen(engine.sync_engine, "checkout", replace_read_only)
     event.listen(engine.sync_engine, "handle_error", close_cursor)
     return engine
 
 
-def set_up_connection(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+def set_up_connection(connection: DBAPIConnection) -> None:
     connection.isolation_level = None  # sqlite3 then begins no transaction of its own
     cursor = connection.cursor()
     for pragma in PRAGMAS:
         cursor.execute(pragma)
-    cursor.execute("PRAGMA database_list")
-    database = str(cursor.fetchall()[0][2])
     cursor.close()
-    if not is_writable(database):
-        record.info[READ_ONLY_FILE] = database
 
 
 def begin(connection: Connection) -> None:
@@ -109,7 +112,7 @@ def close_cursor(context: ExceptionContext) -> None:
 
 def is_writable(database: str) -> bool:
     """Return whether this process may write to a database file."""
-    return not database or os.access(database, os.W_OK)
+    return os.access(database, os.W_OK)
 
 
 # ---------------------------------------------------------------- statements

@@ -1,6 +1,8 @@
 """A captioner is chosen by the model_type of its checkpoint, through one table."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,25 @@ def test_options_need_capabilities(
     generation: Generation, capabilities: Capabilities, missing: str | None
 ) -> None:
     assert capabilities.missing_for(generation) == missing
+
+
+# Python then reads and writes text as ASCII.
+ASCII_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+PRINT_TYPE = """
+import sys
+from pathlib import Path
+from captiond.captioners.families import model_type_of
+print(model_type_of(Path(sys.argv[1])))
+"""
+
+
+def test_a_checkpoint_is_read_as_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    config = '{"model_type": "blip", "description": "für Fotos"}'
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    printed = subprocess.check_output(
+        [sys.executable, "-c", PRINT_TYPE, tmp_path], env=os.environ | ASCII_LOCALE, text=True
+    )
+    assert printed == "blip\n"
 
 
 @pytest.fixture

@@ -1,15 +1,24 @@
-"""The Python client and the proxies of the environment. A proxy cannot reach this machine's own
-loopback address, so services there are called without it.
+"""Proxies of the environment, which cannot reach the loopback address of this machine.
+
+Servers there are called without them, by the Python client and by libraries.
 """
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.request import build_opener
 
 import httpx2
 import pytest
 
 from captiond.client.transport import DEFAULT_TIMEOUT, base_arguments
+from captiond.host.loopback import EXCEPTIONS, LOOPBACK, call_loopback_directly
+from captiond.references.addresses import bucket_store
+from tests.commands import command
+
+ALL = ",".join(LOOPBACK)
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -55,3 +64,49 @@ def test_a_service_on_this_machine_is_called_without_a_proxy(port: int, host: st
 @pytest.mark.usefixtures("port")
 def test_another_service_is_called_through_the_proxy(host: str) -> None:
     assert target_of(f"http://{host}:8000") == f"http://{host}:8000/livez"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_libraries_call_this_machine_without_a_proxy(
+    port: int, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One reads the variables in Rust, the others in Python."""
+    storage = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_SKIP_SIGNATURE": "true"}
+    changed = {**os.environ, **storage}
+    call_loopback_directly(changed)
+    for name, value in changed.items():
+        monkeypatch.setenv(name, value)
+    bucket_store.cache_clear()
+    here, elsewhere = f"http://{host}:{port}/livez", "http://captiond.example/livez"
+    assert bytes(bucket_store("s3://photos").get("a.jpg").bytes()) == b"/photos/a.jpg"
+    assert [httpx2.get(url).text for url in (here, elsewhere)] == ["/livez", elsewhere]
+    opener = build_opener()
+    assert [opener.open(url).read().decode() for url in (here, elsewhere)] == ["/livez", elsewhere]
+    bucket_store.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {}),
+        ({"NO_PROXY": "a"}, {"NO_PROXY": "a"}),
+        ({"HTTPS_PROXY": "p"}, dict.fromkeys(EXCEPTIONS, ALL)),
+        ({"http_proxy": "p", "NO_PROXY": "a, b"}, dict.fromkeys(EXCEPTIONS, f"a,b,{ALL}")),
+        ({"http_proxy": "p", "no_proxy": f"{ALL},a"}, dict.fromkeys(EXCEPTIONS, f"{ALL},a")),
+        ({"all_proxy": "p", "no_proxy": "a", "NO_PROXY": "*"}, {"no_proxy": f"a,{ALL}"}),
+    ],
+)
+def test_what_the_variables_except_stays_excepted(
+    before: dict[str, str], after: dict[str, str]
+) -> None:
+    environ = {**before}
+    call_loopback_directly(environ)
+    assert environ == before | after
+
+
+def test_commands_except_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    excepted: list[str | None] = []
+    noted = lambda *_: excepted.append(os.environ.get("no_proxy"))  # noqa: E731
+    monkeypatch.setattr("captiond.cli.tags_command.print_tags", noted)
+    command("tags", "a cat", cwd=tmp_path, http_proxy="http://127.0.0.1:9")
+    assert excepted == [ALL]

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -136,6 +137,42 @@ async def test_two_imports_cannot_write_to_one_folder(
         await work_at(new, settings)
     with pytest.raises(ImportNotFound):
         await read_import(store, "import_2")
+
+
+@pytest.mark.anyio
+async def test_the_name_of_the_host_may_have_any_bytes(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux takes any, and the database takes only characters. The claims have the name."""
+    monkeypatch.setattr("socket.gethostname", lambda: os.fsdecode(b"b\xfcro"))
+    sources, output = (str(folder),), str(folder / "out")
+    new = NewImport("import_1", sources, "uri", output, "jsonl", 2, 1.0, queued=True)
+    file = store.database.address.file
+    assert file is not None
+    state = await work_at(new, Settings(data=DataSettings(dir=file.parent)))
+    assert state.listed
+
+
+@pytest.mark.anyio
+async def test_temporary_files_are_in_the_data_folder_if_nowhere_else(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container with a read-only root and without /tmp."""
+
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    async def finished(run: ImportRun, _: Settings) -> ImportState:
+        return run.state
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr(importing, "run_import", finished)
+    file = store.database.address.file
+    assert file is not None
+    new = NewImport("import_1", (str(folder),), "uri", str(folder / "out"), "jsonl", 2, 1.0)
+    await work_at(new, Settings(data=DataSettings(dir=file.parent)))
+    assert os.environ["TMPDIR"] == str(file.parent / "tmp")
 
 
 @pytest.mark.anyio

@@ -27,7 +27,10 @@ from captiond.references.addresses import ReferenceReader, absolute_place, bucke
 from captiond.references.manifests import addresses
 from captiond.references.result_rows import FIELDS
 from captiond.references.shard_files import ShardFiles, part_name
+from captiond.settings.upload_settings import UploadSettings
+from captiond.spool.bucket import open_bucket
 from captiond.spool.bucket_retries import RETRIES
+from captiond.spool.plain_http import VARIABLES
 from captiond.store.shards import Form
 from tests.commands import command
 
@@ -202,6 +205,20 @@ def test_objects_beneath_a_prefix_are_listed_page_by_page(bucket: str) -> None:
     assert list(addresses(f"{bucket}/all/.trash")) == [f"{bucket}/all/.trash/1.jpg"]
     with pytest.raises(SettingsError, match="s3://missing/all"):
         list(addresses("s3://missing/all"))
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_each_variable_of_an_endpoint_may_be_plain_http(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    endpoint = os.environ["AWS_ENDPOINT_URL"]
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setenv(name, endpoint)
+    bucket_store.cache_clear()
+    bucket_store(bucket).put("plain.jpg", b"")
+    uploads = open_bucket(UploadSettings(url=bucket))
+    assert "plain.jpg" in {each.name for each in uploads.objects()}
+    bucket_store.cache_clear()
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".txt"])

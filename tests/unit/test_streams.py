@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from captiond.cli.streams import set_up_streams
+from captiond.cli.streams import WIDTHS, set_up_streams
 from tests.service import captiond
 
 
@@ -24,7 +24,10 @@ def test_characters_that_standard_output_cannot_have_are_escaped(
     assert path.read_text(encoding) == f"a {cat} in caf\\udce9"
 
 
-@pytest.mark.parametrize("columns", ["0", ""])
-def test_a_terminal_without_a_width_has_the_usual_one(tmp_path: Path, columns: str) -> None:
-    shown = captiond("tags", "--help", cwd=tmp_path, COLUMNS=columns)
+@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("width", ["0", "", "wide"])
+def test_a_terminal_without_a_width_has_the_usual_one(
+    tmp_path: Path, name: str, width: str
+) -> None:
+    shown = captiond("tags", "--help", cwd=tmp_path, **{name: width})
     assert "Usage: captiond tags" in shown.stdout

@@ -88,7 +88,7 @@ def read_plain(folder: Path, placement: Placement) -> Checkpoint | None:
     needed = (*names, "tokenizer.json", "model.safetensors")
     if not all((folder / name).is_file() for name in needed):
         return None
-    config, tokenizer, processor = (json.loads((folder / name).read_text()) for name in names)
+    config, tokenizer, processor = (json.loads((folder / name).read_bytes()) for name in names)
     if not (is_plain_config(config) and tokenizer.get("tokenizer_class") in TOKENIZERS):
         return None
     tensors = load_file(folder / "model.safetensors")

@@ -113,7 +113,7 @@ def check_activations(config: Any, folder: Path) -> None:
 
 
 def read_plain_matching(folder: Path, placement: Placement) -> MatchingCheckpoint:
-    config = config_of(json.loads((folder / "config.json").read_text()))
+    config = config_of(json.loads((folder / "config.json").read_bytes()))
     tensors = load_file(folder / WEIGHTS)
     wrong = [
         name
@@ -147,7 +147,7 @@ def tree(
 def read_processor(folder: Path) -> SimpleNamespace:
     """Return how a model wants its images, with the defaults of transformers."""
     path = folder / "preprocessor_config.json"
-    values = json.loads(path.read_text()) if path.is_file() else {}
+    values = json.loads(path.read_bytes()) if path.is_file() else {}
     return SimpleNamespace(
         **{name: values.get(name, default) for name, default in PROCESSOR_DEFAULTS.items()}
     )
@@ -163,7 +163,7 @@ def share_encoding(folder: Path, other: Path) -> bool:
     if not all((each / WEIGHTS).is_file() for each in (folder, other)):
         return False
     one, two = (
-        config_of(json.loads((each / "config.json").read_text())).vision_config
+        config_of(json.loads((each / "config.json").read_bytes())).vision_config
         for each in (folder, other)
     )
     alike = (

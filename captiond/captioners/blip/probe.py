@@ -105,7 +105,7 @@ def blip_probe(folder: Path, placement: Placement) -> BlipProbe | None:
 
     That is so for small models, for models that transformers runs, and on a GPU.
     """
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     if placement.device.type != "cpu" or not is_plain_config(config):
         return None
     whole = config_of(config)

@@ -93,5 +93,5 @@ def write_processor(folder: Path) -> None:
 
 def copy_json(name: str, folder: Path, changed: dict[str, object]) -> None:
     """Write a JSON file of the embedded model with some keys changed."""
-    values = json.loads((EMBEDDED["captiond/scenes"] / name).read_text())
+    values = json.loads((EMBEDDED["captiond/scenes"] / name).read_bytes())
     (folder / name).write_text(json.dumps(values | changed))
