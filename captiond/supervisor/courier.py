@@ -128,11 +128,11 @@ class Courier:
         """Return the secrets that sign the calls. Nobody is called while they cannot be read.
 
         Raises:
-            StorageFailed: the file of the secret cannot be used.
+            StorageFailed: the file of the secret cannot be used, or no thread can be started.
         """
         try:
             return await asyncio.to_thread(signing_secrets, self._settings)
-        except StartupError as error:
+        except (StartupError, RuntimeError) as error:
             raise StorageFailed(str(error)) from error
 
     async def _give_up(self, *, now: float) -> None:
