@@ -106,7 +106,10 @@ def test_what_the_variables_except_stays_excepted(
 
 def test_commands_except_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     excepted: list[str | None] = []
-    noted = lambda *_: excepted.append(os.environ.get("no_proxy"))  # noqa: E731
-    monkeypatch.setattr("captiond.cli.tags_command.print_tags", noted)
+
+    def note(*_: object) -> None:
+        excepted.append(os.environ.get("no_proxy"))
+
+    monkeypatch.setattr("captiond.cli.tags_command.print_tags", note)
     command("tags", "a cat", cwd=tmp_path, http_proxy="http://127.0.0.1:9")
     assert excepted == [ALL]
