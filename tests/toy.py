@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from captiond.captioners.protocol import Capabilities, Captioner, Family, Placement
-from captiond.decoding.decode import Geometry, Pixels
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.jobs import Caption, Generation
 from captiond.vocabulary import Vocabulary
 

@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from captiond.captioners.files import EMBEDDED
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded
 from tests.pictures.sample import in_space, rgb_profile

@@ -15,7 +15,8 @@ from captiond.bench.floor import BatchWork
 from captiond.captioners.devices import pick_device
 from captiond.captioners.families import load_comparison
 from captiond.captioners.protocol import Captioner, Comparison, Placement, TokenRun
-from captiond.decoding.decode import Pixels, decode
+from captiond.decoding.decode import decode
+from captiond.decoding.geometry import Pixels
 from captiond.settings.config import Settings
 from captiond.worker.tuned import measured
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from captiond.decoding.decode import Geometry, Pixels
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.settings.config import Precision, PrecisionSetting
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
 from captiond.vocabulary import Vocabulary

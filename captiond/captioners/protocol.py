@@ -14,7 +14,7 @@ from torch import Tensor
 
 from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.choices import Choices
-from captiond.decoding.decode import Geometry, Pixels
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.jobs import Caption, Generation
 from captiond.settings.config import Precision
 from captiond.vocabulary import Vocabulary

@@ -14,7 +14,7 @@ import torch
 
 from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.errors import OutOfMemory
 from captiond.host.machine import available_bytes
 from captiond.jobs import Generation

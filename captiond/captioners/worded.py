@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from captiond.captioners.memory import CaptionBatch
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.jobs import Caption, Generation
 from captiond.vocabulary import Vocabulary
 from captiond.wording.tidying import TextRules, tidied

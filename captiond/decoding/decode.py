@@ -7,12 +7,11 @@ removes them.
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 from PIL import AvifImagePlugin, Image, ImageFile, UnidentifiedImageError
 
 from captiond.decoding import bmpruns
@@ -36,6 +35,7 @@ from captiond.decoding.files.plain import UPRIGHT, Canvas, PlainFile
 from captiond.decoding.files.png import plain_png
 from captiond.decoding.files.tiff import plain_tiff
 from captiond.decoding.files.webp import plain_webp
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.parts import (
     LONGEST_SIDE,
     PART_PIXELS,
@@ -66,21 +66,7 @@ SILENT = {"JXL"}  # formats whose library says nothing that helps a client
 DAMAGED = "the image is truncated or damaged"
 ROWS = 8  # of a block of a JPEG
 CORNER, FILLER = 4, {127, 128}  # pixels of a side, and the values of what is filled in
-Pixels = npt.NDArray[np.uint8]
 Reserve = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """The size of a model's input in pixels, and Pillow's number of the resampling filter."""
-
-    height: int
-    width: int
-    resample: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.height, self.width, 3
 
 
 def set_up_pillow(settings: ImageSettings) -> None:

@@ -17,9 +17,9 @@ from captiond.backoff import backoff
 from captiond.deaths import BLAME_LIMIT, Death, blame
 from captiond.decoding.budget import MemoryBudget, budget_bytes, standing_bytes
 from captiond.decoding.childoutput import DecoderLog, PrintedOutput
-from captiond.decoding.decode import Pixels
 from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.exchange import DecoderLimits, exchange
+from captiond.decoding.geometry import Pixels
 from captiond.decoding.handover import Handover
 from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
 from captiond.decoding.replies import MalformedReply

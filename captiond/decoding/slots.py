@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from captiond.decoding.decode import Geometry, Pixels
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.jobs import Lane
 
 

@@ -19,7 +19,7 @@ from captiond.captioners.files import ModelFiles, find_matcher, find_model, fing
 from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner, Placement
 from captiond.captioners.tuning_record import TuningRecord, write_record
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.errors import ModelBroken, OutOfMemory, SettingsError
 from captiond.host.machine import trim_heap
 from captiond.jobs import ENGLISH, Generation

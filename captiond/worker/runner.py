@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from captiond.captioners.memory import CaptionBatch
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
 from captiond.tagging.tagger import Taggers

@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 from structlog.testing import capture_logs
 
-from captiond.decoding.decode import Geometry, set_up_pillow
+from captiond.decoding.decode import set_up_pillow
+from captiond.decoding.geometry import Geometry
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.decoding.slots import Slots

@@ -17,8 +17,8 @@ from captiond import __version__
 from captiond.deaths import BLAME_LIMIT, Death
 from captiond.decoding import pool as pool_module
 from captiond.decoding.childoutput import PrintedOutput
-from captiond.decoding.decode import Geometry, Pixels
 from captiond.decoding.decoder import DecoderStart
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.handover import Handover
 from captiond.decoding.jobqueue import DecodedImage
 from captiond.decoding.pool import running_pool

@@ -16,7 +16,7 @@ from transformers.models.blip.modeling_blip import BlipForImageTextRetrieval
 from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Generation
 from captiond.settings.config import Precision

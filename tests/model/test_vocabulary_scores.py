@@ -20,7 +20,7 @@ from captiond.captioners.blip.tag_likelihood import SMOOTHING, TagLikelihood
 from captiond.captioners.blip.tag_reading import TagReading, places_of
 from captiond.captioners.files import EMBEDDED
 from captiond.captioners.protocol import Placement
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.jobs import Generation
 from captiond.settings.config import Precision
 from captiond.vocabulary import MOST_TOKENS, Template, Vocabulary, VocabularyTag

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.decoding.decode import Geometry, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.geometry import Geometry
 from captiond.errors import ImageError
 from captiond.settings.config import ImageSettings
 from tests.pictures.generated import Generated

@@ -7,7 +7,8 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import ImageError, ImageTypeRefused
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import LONG, SHORT, Entry, directory, encoded, long, picture, short

@@ -12,8 +12,8 @@ from PIL import Image
 from captiond.captioners.protocol import Placement
 from captiond.cli.captioning import in_process
 from captiond.cli.captioning.picture_files import FoundFile
-from captiond.decoding.decode import Pixels
 from captiond.decoding.decode import decode as genuine
+from captiond.decoding.geometry import Pixels
 from captiond.jobs import Caption, Generation
 from captiond.settings.config import Settings
 from captiond.tagging.tagger import Taggers

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.decoding.decode import Geometry, Pixels, set_up_pillow
 from captiond.decoding.decode import decode as decode_file
+from captiond.decoding.decode import set_up_pillow
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import (
     CorruptImage,
     EmptyImage,

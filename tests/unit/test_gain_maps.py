@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.files.boxes import coding_of, plain_boxes, size_of
 from captiond.decoding.files.colour_coding import ColourCoding
 from captiond.decoding.files.image_items import primary_properties
 from captiond.decoding.files.iso_boxes import Box
 from captiond.decoding.files.jpeg import plain_jpeg
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import CorruptImage
 from captiond.settings.config import ImageSettings
 from tests.pictures.gain_maps import (

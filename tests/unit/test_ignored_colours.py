@@ -7,7 +7,8 @@ import pytest
 from PIL import Image, ImageOps
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import chunk, encoded, oriented, with_chunks, with_screen
 from tests.pictures.generated_common import TRUECOLOUR, png, rows_of

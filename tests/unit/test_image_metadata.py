@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import CorruptImage, ImageTypeRefused
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import (

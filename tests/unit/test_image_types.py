@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.files.jpeg2000 import plain_jpeg2000
 from captiond.decoding.files.jxl import BitReader, plain_jxl
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import CorruptImage, ImageError, ImageTypeRefused, NotAnImage
 from captiond.imagetypes import HEAD_BYTES, check_type, image_type
 from captiond.settings.config import ImageSettings

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 
 from captiond.clients import Client
-from captiond.decoding.decode import Geometry
+from captiond.decoding.geometry import Geometry
 from captiond.decoding.jobqueue import DecodeJob, JobQueue
 from captiond.decoding.slots import Slots
 from captiond.jobs import Lane, SpooledImage

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.decoding.decode import Geometry, Pixels, decode
+from captiond.decoding.decode import decode
 from captiond.decoding.files.codestream import FIRST_COMPONENT, stream_size, transforms
 from captiond.decoding.files.jpeg2000 import plain_jpeg2000
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import CorruptImage, ImageError, ImageTooSlow, ImageTypeRefused
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded

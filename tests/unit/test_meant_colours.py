@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from captiond.decoding.coded_colours import compressed, from_coding, linear_light
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.files.colour_coding import BT709, BT2020, HLG, PQ, SRGB, ColourCoding
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.profiles import srgb_transform
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import chunk, encoded, with_chunks

@@ -7,15 +7,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from captiond.decoding import parts
-from captiond.decoding.decode import (
-    Geometry,
-    Pixels,
-    check_parts,
-    decode,
-    memory_needed,
-    set_up_pillow,
-)
+from captiond.decoding.decode import check_parts, decode, memory_needed, set_up_pillow
 from captiond.decoding.files.plain import PlainFile
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.parts import boxes_of
 from captiond.errors import ImageError, ImageTooSlow, ImageTypeRefused, TooManyPixels
 from captiond.settings.config import ImageSettings

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captiond.decoding.decode import Geometry, Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.files.made_profile import made_profile
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.profiles import srgb_transform
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import chunk, encoded, with_chunks

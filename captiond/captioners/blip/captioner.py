@@ -36,7 +36,7 @@ from captiond.captioners.quantization import image_linears
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.captioners.spelling import banned_sequences
 from captiond.confidence import of_caption, tokens_of
-from captiond.decoding.decode import Geometry, Pixels
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.errors import ModelBroken
 from captiond.jobs import Caption, Generation, SearchRules
 from captiond.settings.config import Precision

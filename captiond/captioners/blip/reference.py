@@ -12,7 +12,7 @@ from captiond.captioners.blip.captioner import Blip
 from captiond.captioners.blip.cost import BlipShape, arithmetic
 from captiond.captioners.devices import DTYPES
 from captiond.captioners.protocol import Comparison, Placement, TokenRun
-from captiond.decoding.decode import Pixels
+from captiond.decoding.geometry import Pixels
 from captiond.jobs import Generation
 
 

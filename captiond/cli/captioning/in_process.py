@@ -15,7 +15,8 @@ from captiond.captioners.memory import within_memory
 from captiond.captioners.worded import worded
 from captiond.cli.captioning.command import Captioner, Result, failed_result
 from captiond.cli.captioning.picture_files import FoundFile
-from captiond.decoding.decode import Pixels, decode, set_up_pillow
+from captiond.decoding.decode import decode, set_up_pillow
+from captiond.decoding.geometry import Pixels
 from captiond.decoding.limits import out_of_memory
 from captiond.errors import ImageError, OutOfMemory, TooMuchMemory
 from captiond.jobs import ENGLISH, NO_CONTEXT, Caption, Captioned

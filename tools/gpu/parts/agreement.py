@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 
-from captiond.decoding.decode import Geometry, Pixels, decode
+from captiond.decoding.decode import decode
+from captiond.decoding.geometry import Geometry, Pixels
 from captiond.jobs import Generation
 from captiond.settings.config import ImageSettings, Precision
 from tools.gpu.job import PROJECTED_WITH_GRAPHS, Job
