@@ -346,10 +346,14 @@ class Proceed:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The slot holds the pixels. `width` and `height` are those of the upright image, in pixels."""
+    """The slot holds the pixels. `width` and `height` are those of the upright image, in pixels.
+
+    `stored` is the width and the height of what is in the slot.
+    """
 
     width: int
     height: int
+    stored: tuple[int, int]
 
 
 Message = (

@@ -6,7 +6,8 @@ import time
 from pathlib import Path
 
 from captiond.decoding.decoder import DecoderStart
-from captiond.decoding.replies import MAX_REPLY_BYTES
+from captiond.decoding.replies import MAX_REPLY_BYTES, encode_reply
+from captiond.messages import Decoded
 from captiond.processes.channel import BlockingChannel
 
 
@@ -30,6 +31,7 @@ def main(start: DecoderStart) -> None:
         "pickle": pickle.dumps(Malicious(start.settings.data.dir / "owned")),
         "garbage": b"\xff" * 100,
         "too_large": bytes(MAX_REPLY_BYTES + 1),
+        "too_large_for_a_slot": encode_reply(Decoded(1, 1, (65535, 65535))),
     }
     while True:
         request = channel.receive()

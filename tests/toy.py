@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from captiond.captioners.devices import BatchPixels
 from captiond.captioners.protocol import Capabilities, Captioner, Family, Placement
 from captiond.decoding.geometry import Geometry, Pixels
 from captiond.jobs import Caption, Generation
@@ -32,10 +33,10 @@ class ToyCaptioner:
         return np.zeros((images, SIDE, SIDE, 3), dtype=np.uint8)
 
     def caption(
-        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+        self, pixels: BatchPixels, generation: Generation, vocabulary: Vocabulary | None = None
     ) -> list[tuple[Caption, ...]]:
         step = 256 / len(self._words)
-        words = [self._words[int(image.mean() / step)] for image in pixels]
+        words = [self._words[int(image.mean() / step)] for image in np.asarray(pixels)]
         known = f" ({generation.context})" if generation.context else ""
         return [(Caption(f"a {word} image{known}", 0.0),) for word in words]
 

@@ -1,5 +1,8 @@
 """Devices: which one a setting names, in which precision it computes, and buffers for pixels."""
 
+from typing import Any
+
+import structlog
 import torch
 from torch import Tensor
 
@@ -14,6 +17,8 @@ DTYPES: dict[Precision, torch.dtype] = {
     "fp8": torch.bfloat16,  # of everything except the products of images; see `fp8`
     "int8": torch.float32,  # of everything except the linear layers; see `dtype_of`
 }
+BatchPixels = Pixels | Tensor  # of a batch: on the host, or on the device already
+log = structlog.get_logger()
 FP8_CAPABILITY = (8, 9)  # the first compute capability with products in FP8
 
 
@@ -101,6 +106,18 @@ def allocate_pixels(images: int, geometry: Geometry, device: torch.device) -> Pi
     return buffer
 
 
-def on_device(pixels: Pixels, device: torch.device) -> Tensor:
-    """Copy pixels to a device. The host does not wait if they are in a pinned buffer."""
+def on_device(pixels: BatchPixels, device: torch.device) -> Tensor:
+    """Copy pixels to a device, unless they are there.
+
+    The host does not wait if they are in a pinned buffer.
+    """
+    if isinstance(pixels, Tensor):
+        return pixels
     return torch.from_numpy(pixels).to(device, non_blocking=True)
+
+
+def pin_memory(memory: Pixels) -> None:
+    """Let a GPU copy from memory by itself. Where that is not possible, copies take longer."""
+    runtime: Any = torch.cuda
+    if code := int(runtime.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)):
+        log.warning("memory_not_pinned", bytes=memory.nbytes, code=code)

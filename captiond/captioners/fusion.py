@@ -1,10 +1,15 @@
 """Which kernels of our own a device gets: those of `kernels`, which Triton compiles for a GPU."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import torch
 from torch import Tensor
+
+from captiond.decoding.geometry import Geometry
+
+if TYPE_CHECKING:
+    from captiond.captioners.gpu_resize import GpuResizer
 
 HALF = {torch.bfloat16, torch.float16}
 log = structlog.get_logger()
@@ -63,3 +68,19 @@ def kernels_for(dtype: torch.dtype, device: torch.device) -> Kernels | None:
         log.warning("no_triton_kernels", reason=str(error))
         return None
     return kernels
+
+
+def resizer_for(device: torch.device, geometry: Geometry, images: int) -> "GpuResizer | None":
+    """Return what resizes batches of so many images on a GPU. None: the image decoders do it.
+
+    It is compared with Pillow first. If it does not do the same, a log line says why.
+    """
+    try:
+        from captiond.captioners import gpu_resize
+
+        resizer = gpu_resize.GpuResizer(device, geometry, images)
+        gpu_resize.check(resizer)
+    except Exception as error:  # noqa: BLE001 - a lack of memory, of a compiler, or of the filter
+        log.warning("no_gpu_resize", reason=f"{type(error).__name__}: {error}")
+        return None
+    return resizer

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import torch
 
-from captiond.decoding.geometry import Pixels
+from captiond.captioners.devices import BatchPixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
 from captiond.vocabulary import Vocabulary
 
-CaptionBatch = Callable[[Pixels, Generation, Vocabulary | None], list[tuple[Caption, ...]]]
+CaptionBatch = Callable[[BatchPixels, Generation, Vocabulary | None], list[tuple[Caption, ...]]]
 # Messages of a RuntimeError that has no class of its own: from the allocator of a CPU, and from a
 # driver that has no memory for something other than a tensor.
 OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "CUDA error: out of memory")
@@ -20,7 +20,7 @@ def within_memory(caption: CaptionBatch) -> CaptionBatch:
     """Return `caption`, changed to raise OutOfMemory if the device has too little memory."""
 
     def guarded(
-        pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None
+        pixels: BatchPixels, generation: Generation, vocabulary: Vocabulary | None
     ) -> list[tuple[Caption, ...]]:
         with raising_out_of_memory():
             return caption(pixels, generation, vocabulary)

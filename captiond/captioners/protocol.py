@@ -14,6 +14,7 @@ from torch import Tensor
 
 from captiond.captioners.arithmetic import Arithmetic
 from captiond.captioners.choices import Choices
+from captiond.captioners.devices import BatchPixels
 from captiond.decoding.geometry import Geometry, Pixels
 from captiond.jobs import Caption, Generation
 from captiond.settings.config import Precision
@@ -88,9 +89,11 @@ class Captioner(Protocol):
         """Return a buffer for the pixels of a batch, uint8 [images, height, width, 3]."""
 
     def caption(
-        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+        self, pixels: BatchPixels, generation: Generation, vocabulary: Vocabulary | None = None
     ) -> list[tuple[Caption, ...]]:
-        """Return the captions of a batch of pixels, best first for each image.
+        """Return the captions of a batch, best first for each image.
+
+        The pixels are uint8 [images, height, width, 3]: on the host, or on this device already.
 
         The best caption of an image has the tags of the vocabulary whose scores are at least their
         thresholds, in the order of their scores.

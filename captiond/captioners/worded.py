@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from captiond.captioners.devices import BatchPixels
 from captiond.captioners.memory import CaptionBatch
-from captiond.decoding.geometry import Pixels
 from captiond.jobs import Caption, Generation
 from captiond.vocabulary import Vocabulary
 from captiond.wording.tidying import TextRules, tidied
@@ -15,7 +15,7 @@ def worded(caption: CaptionBatch, rules: TextRules) -> CaptionBatch:
     """Return `caption`, changed to word its captions as the rules want it."""
 
     def captions(
-        pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None
+        pixels: BatchPixels, generation: Generation, vocabulary: Vocabulary | None
     ) -> list[tuple[Caption, ...]]:
         prompted = bool(generation.prompt)
         return [

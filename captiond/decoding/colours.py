@@ -111,6 +111,16 @@ def to_srgb(reduced: Image.Image, plain: PlainFile) -> Image.Image:
     return from_coding(rgb, coding) if coding else rgb
 
 
+def keeps_colours(mode: str, plain: PlainFile) -> bool:
+    """Return whether `to_srgb` changes no pixel of an image in this mode, or makes grey RGB."""
+    return not (
+        mode not in {"RGB", "L"}
+        or hdr_coding(plain)
+        or any(srgb_transform(plain.profile, each) for each in (mode, "RGB"))
+        or (plain.coding and not plain.profile)
+    )
+
+
 def hdr_coding(plain: PlainFile) -> ColourCoding | None:
     """Return the numbers of HDR, of the file or of its profile; None if it is not HDR."""
     codings = (plain.coding, coding_of_profile(plain.profile))

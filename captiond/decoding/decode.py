@@ -20,6 +20,7 @@ from captiond.decoding.colours import (
     converter,
     deepened,
     is_converted,
+    keeps_colours,
     part_mode,
     to_srgb,
 )
@@ -61,7 +62,7 @@ READERS: dict[str, tuple[str, Callable[[bytes], PlainFile]]] = {  # and Pillow's
 }
 ROW_SECONDS, ROW_BYTES = 5e-8, 16  # in Pillow, for each row
 WEIGHT_BYTES = 32  # Pillow's weights of a resize, for each pixel of a side
-PART_BYTES = 48 * PART_PIXELS  # copies of a part while it is converted
+COPIES_BYTES = 48  # of each pixel of a part while it is converted; a whole image is one part
 SILENT = {"JXL"}  # formats whose library says nothing that helps a client
 DAMAGED = "the image is truncated or damaged"
 ROWS = 8  # of a block of a JPEG
@@ -99,7 +100,9 @@ def decode(
     """Return the pixels of an image file, uint8 [height, width, 3], and the (width, height) of the
     upright image.
 
-    `reserve` is called with the bytes of memory that decoding takes at most, before it begins.
+    An image that is to stay whole has its own size, unless its colours are converted after the
+    reduction. `reserve` is called with the bytes of memory that decoding takes at most, before it
+    begins.
 
     Raises:
         ImageError: the file is not an image that can be captioned. The message says why.
@@ -194,12 +197,14 @@ def check_parts(plain: PlainFile, seconds: float) -> None:
 def memory_needed(plain: PlainFile, geometry: Geometry) -> int:
     """Return the most bytes that decoding a file takes."""
     sides = min(plain.area.width, LONGEST_SIDE) + min(plain.area.height, LONGEST_SIDE)
+    area = plain.area.width * plain.area.height
+    whole = geometry.stays_whole(plain.area.width, plain.area.height)
     return (
         int(plain.width * plain.height * plain.pixel_bytes)
         + plain.height * ROW_BYTES
         + plain.row_bytes
         + sides * (4 * geometry.width + WEIGHT_BYTES)
-        + PART_BYTES
+        + COPIES_BYTES * (area if whole else PART_PIXELS)
     )
 
 
@@ -239,10 +244,21 @@ def pixels_of(
     mode = part_mode(image, plain)
     area = plain.canvas or Canvas(*image.size)
     picture = Picture(image, area, plain.orientation, mode, converter(image, plain, mode))
-    reduced = reduce_picture(picture, geometry)
+    reduced = (
+        whole_picture(picture)
+        if geometry.stays_whole(*picture.size) and keeps_colours(mode, plain)
+        else reduce_picture(picture, geometry)
+    )
     whole = (area.width, area.height) if plain.canvas else size or image.size
     shown = upright_size(plain.full_size or whole, plain.orientation)
     return np.asarray(to_srgb(reduced, plain)), shown
+
+
+def whole_picture(picture: Picture) -> Image.Image:
+    image = picture.image
+    if isinstance(image, Image.Image) and picture.is_plain() and is_converted(image, picture.mode):
+        return image
+    return picture.rows(0, picture.size[1])
 
 
 def reduce_picture(picture: Picture, geometry: Geometry) -> Image.Image:

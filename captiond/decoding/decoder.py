@@ -98,7 +98,8 @@ class ImageDecoder:
         except MemoryError:
             return Refused.of(out_of_memory())
         self._slots.write(request.slot, pixels)
-        return Decoded(*size)
+        height, width, _ = pixels.shape
+        return Decoded(*size, (width, height))
 
     def _read(self, request: Decode) -> bytes:
         """Return the bytes of an image. Raises SpoolError."""

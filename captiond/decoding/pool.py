@@ -19,7 +19,6 @@ from captiond.decoding.budget import MemoryBudget, budget_bytes, standing_bytes
 from captiond.decoding.childoutput import DecoderLog, PrintedOutput
 from captiond.decoding.decoder import DecoderStart
 from captiond.decoding.exchange import DecoderLimits, exchange
-from captiond.decoding.geometry import Pixels
 from captiond.decoding.handover import Handover
 from captiond.decoding.jobqueue import DecodedImage, DecodeJob, JobQueue
 from captiond.decoding.replies import MalformedReply
@@ -87,12 +86,6 @@ class DecodePool:
         self._jobs.put(DecodeJob(work, is_wanted, answer, content))
         return await answer
 
-    def gather(self, slots: list[int], into: Pixels) -> Pixels:
-        """Copy the pixels of some slots to the beginning of a buffer, and free the slots."""
-        pixels = self._slots.gather(slots, into)
-        self.free(slots)
-        return pixels
-
     def free(self, slots: Iterable[int]) -> None:
         """Note that the pixels in these slots are not needed any more."""
         self._jobs.free(slots)
@@ -152,7 +145,11 @@ class DecodePool:
         request = Decode(job.work.image, slot, handed_over=job.content is not None)
         try:
             with handed_over(job, handover):
-                return await exchange(decoder, request, self._limits)
+                reply = await exchange(decoder, request, self._limits)
+            # guard: stored-size-fits-its-slot
+            if isinstance(reply, Decoded) and not self._slots.has_space(*reply.stored):
+                raise MalformedReply("no slot has space for pixels of this size")
+            return reply
         except SpoolError as error:
             log.error("image_not_handed_over", reason=str(error))
             return Refused.of(error)

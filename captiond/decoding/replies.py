@@ -26,10 +26,11 @@ class MalformedReply(Exception):
 class FilledReply(
     msgspec.Struct, frozen=True, tag="filled", tag_field="kind", forbid_unknown_fields=True
 ):
-    """The slot is filled; the size is that of the upright image."""
+    """The slot is filled: with pixels of the stored size, of an upright image of the other size."""
 
     width: Side
     height: Side
+    stored: tuple[Side, Side]
 
 
 class RefusedReply(
@@ -60,7 +61,7 @@ def encode_reply(reply: Decoded | Refused | MemoryNeeded) -> bytes:
     if isinstance(reply, MemoryNeeded):
         return msgspec.msgpack.encode(reply)
     if isinstance(reply, Decoded):
-        return msgspec.msgpack.encode(FilledReply(reply.width, reply.height))
+        return msgspec.msgpack.encode(FilledReply(reply.width, reply.height, reply.stored))
     error = reply.error[:MAX_ERROR_CHARACTERS].encode(errors="replace").decode()
     return msgspec.msgpack.encode(RefusedReply(error, reply.code, reply.status))
 
@@ -78,7 +79,7 @@ def decode_reply(body: bytes) -> Decoded | Refused | MemoryNeeded:
     if isinstance(reply, MemoryNeeded):
         return reply
     if isinstance(reply, FilledReply):
-        return Decoded(reply.width, reply.height)
+        return Decoded(reply.width, reply.height, reply.stored)
     if STATUSES.get(reply.code) != reply.status:
         raise MalformedReply("no decoder refuses an image with this code and status")
     return Refused(reply.error, reply.code, reply.status)

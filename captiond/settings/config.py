@@ -165,6 +165,12 @@ class ImageSettings(Section):
         False,
         description="Decode large JPEGs at a fraction of their size: faster, and nearly the same.",
     )
+    gpu_resize: bool = Field(
+        True,
+        description="Resize images on the GPU, to the same pixels, so that decoders have less to "
+        "do. Larger ones than 1.5 megapixels stay with the decoders. Takes an eighth of the host's "
+        "memory at most.",
+    )
 
     @field_validator("types")
     @classmethod

@@ -20,6 +20,7 @@ from captiond.worker.batching import Batcher
 from captiond.worker.cached_english import CachedTranslator
 from captiond.worker.completion import WITHDRAWN, Completion, FinishedImage
 from captiond.worker.fetching import ImageFetcher
+from captiond.worker.gathering import Gathering
 from captiond.worker.known import KnownCaptions
 from captiond.worker.recipe import Recipe
 from captiond.worker.reporting import Reporter
@@ -50,12 +51,13 @@ class PreparedImage(ForWork):
 class ModelInput:
     """What a loaded model can do, its image decoders, and the images that are ready for it.
 
-    `translator` translates captions that the cache has in English. `changed` is set whenever the
-    next batch may have changed.
+    `gathering` has the pixels of these images. `translator` translates captions that the cache has
+    in English. `changed` is set whenever the next batch may have changed.
     """
 
     capabilities: Capabilities
     decoders: DecodePool
+    gathering: Gathering
     batcher: Batcher[PreparedImage]
     translator: CachedTranslator
     changed: asyncio.Event = field(default_factory=asyncio.Event)

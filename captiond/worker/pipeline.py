@@ -64,6 +64,7 @@ class Pipeline:
     ) -> None:
         self._recipe = recipe
         self._batcher, self._decoders = source.batcher, source.decoders
+        self._gathering = source.gathering
         self._changed = source.changed
         self._model, self._taggers = runners.model, runners.tags
         self._translators = runners.translation
@@ -123,12 +124,13 @@ class Pipeline:
 
     async def _run_batch(self, batch: list[PreparedImage], group: asyncio.TaskGroup) -> None:
         """Caption a batch, start its tagging, and let a task of `group` finish it."""
-        pixels = self._decoders.gather([image.slot for image in batch], self._model.buffer)
         if batch[0].work.alone:  # in the whole process, so that a death has one possible cause
             await self._taggers.wait()
         self._at_work.append(batch)
         self._report_captioning()
         idle, begun = self._idle.batch_begins(), time.perf_counter()
+        pixels = await self._gathering.gather([(i.slot, i.decoded.stored) for i in batch])
+        self._decoders.free([image.slot for image in batch])
         generation = batch[0].generation
         vocabulary = self._recipe.vocabulary_of(generation)
         captions = await self._model.caption(pixels, generation, vocabulary)

@@ -24,7 +24,6 @@ from captiond.captioners.families import invented_words, uses_context
 from captiond.captioners.memory import device_memory, within_memory
 from captiond.captioners.worded import worded
 from captiond.decoding.pool import DecodePool, running_pool
-from captiond.decoding.slots import Slots
 from captiond.errors import CaptiondError, ModelBroken
 from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
@@ -39,6 +38,7 @@ from captiond.worker.batching import Batcher
 from captiond.worker.cached_english import CachedTranslator
 from captiond.worker.completion import Completion
 from captiond.worker.fetching import ImageFetcher
+from captiond.worker.gathering import Gathering, make_gathering
 from captiond.worker.intake import ImageIntake, ModelInput, PreparedImage
 from captiond.worker.known import KnownCaptions
 from captiond.worker.loading import Identity, Loaded, identify, load
@@ -137,6 +137,16 @@ class Device:
             reason = f"the model cannot be started on {self.name}: {cause}"
             return Unready(reason, ModelBroken.code)
 
+    async def gathering(
+        self, loaded: Loaded, slots: int, imports: int, settings: Settings
+    ) -> Gathering:
+        """Return how batches are gathered from so many slots."""
+        make = partial(
+            make_gathering, loaded.captioner, loaded.pixels, slots, imports, self.thread,
+            resize=settings.images.gpu_resize,
+        )  # fmt: skip
+        return await asyncio.get_running_loop().run_in_executor(self.thread, make)
+
 
 async def caption(
     start: ModelStart, identity: Identity, device: Device, channel: Channel, reporter: Reporter
@@ -160,14 +170,13 @@ async def caption(
         else:
             window, reserve = WINDOW_BATCHES * loaded.info.batch_size, loaded.info.batch_size
             imports = window if claims_shards(start) else 0
-            slots = Slots(
-                2 * (window + reserve) + imports, loaded.captioner.geometry, imports=imports
-            )
+            count = 2 * (window + reserve) + imports
+            gathering = await device.gathering(loaded, count, imports, settings)
             reporter.watch_device(device_memory(loaded.captioner.device))
-            async with running_pool(settings, slots, reporter.decoder_died) as pool:
+            async with running_pool(settings, gathering.slots, reporter.decoder_died) as pool:
                 runners = make_runners(loaded, device, settings.captions.text_rules)
                 translator = CachedTranslator(recipe, runners.translation, reporter)
-                source = model_input(loaded, pool, translator)
+                source = model_input(loaded, pool, gathering, translator)
                 pipeline = Pipeline(recipe, source, runners, completion, reporter)
                 intake.open(source)
                 channel.send(Ready(loaded.info, window, reserve))
@@ -212,14 +221,16 @@ async def shards_claimed(
             running.cancel()
 
 
-def model_input(loaded: Loaded, pool: DecodePool, translator: CachedTranslator) -> ModelInput:
+def model_input(
+    loaded: Loaded, pool: DecodePool, gathering: Gathering, translator: CachedTranslator
+) -> ModelInput:
     batcher = Batcher[PreparedImage](loaded.info.batch_size)
-    return ModelInput(loaded.captioner.capabilities, pool, batcher, translator)
+    return ModelInput(loaded.captioner.capabilities, pool, gathering, batcher, translator)
 
 
 def make_runners(loaded: Loaded, device: Device, rules: TextRules) -> Runners:
     caption = worded(within_memory(loaded.captioner.caption), rules)
-    model = ModelRunner(caption, device.thread, loaded.pixels)
+    model = ModelRunner(caption, device.thread)
     translation = TranslationRunner(loaded.translators, device.thread)
     return Runners(model, translation, TagRunner(loaded.taggers))
 

@@ -11,8 +11,8 @@ from functools import partial
 
 import structlog
 
+from captiond.captioners.devices import BatchPixels
 from captiond.captioners.memory import CaptionBatch
-from captiond.decoding.geometry import Pixels
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Generation
 from captiond.tagging.tagger import Taggers
@@ -25,15 +25,14 @@ log = structlog.get_logger()
 
 
 class ModelRunner:
-    """Captions batches in `thread`. `buffer` has capacity for the pixels of the largest batch."""
+    """Captions batches in `thread`."""
 
-    def __init__(self, caption: CaptionBatch, thread: Executor, buffer: Pixels) -> None:
+    def __init__(self, caption: CaptionBatch, thread: Executor) -> None:
         self._caption = caption
         self._thread = thread
-        self.buffer = buffer
 
     async def caption(
-        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+        self, pixels: BatchPixels, generation: Generation, vocabulary: Vocabulary | None = None
     ) -> list[tuple[Caption, ...]]:
         """Return the captions of a batch, uint8 [images, height, width, 3]; best first.
 

@@ -6,11 +6,13 @@ import hashlib
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from structlog.testing import capture_logs
 
 from captiond import __version__
@@ -156,8 +158,8 @@ async def test_images_that_are_handed_over_are_decoded_as_those_in_the_folder(
     tmp_path: Path, *, kept: bool
 ) -> None:
     """The decoder has no other way to read them. A large one is followed by a small one."""
-    settings = settings_of(tmp_path)
-    async with asyncio.timeout(PATIENCE), running_pool(settings, Slots(4, GEOMETRY)) as pool:
+    settings, slots = settings_of(tmp_path), Slots(4, GEOMETRY)
+    async with asyncio.timeout(PATIENCE), running_pool(settings, slots) as pool:
         for content in (png(1) + bytes(3_000_000), png(2), png(3)):
             work = stored(settings, content)
             from_folder = await pool.decode(work)
@@ -167,9 +169,28 @@ async def test_images_that_are_handed_over_are_decoded_as_those_in_the_folder(
             assert isinstance(handed_over, DecodedImage), handed_over
             assert handed_over.decoded == from_folder.decoded
             first, second = (
-                pool.gather([each.slot], space()).copy() for each in (from_folder, handed_over)
+                slots.gather([each.slot], space()).copy() for each in (from_folder, handed_over)
             )
+            pool.free([from_folder.slot, handed_over.slot])
             assert (first == second).all()
+
+
+async def test_a_slot_has_a_whole_image_or_one_that_its_decoder_has_resized(tmp_path: Path) -> None:
+    """The decoder resizes what a slot has no space for, and what is small."""
+    settings = settings_of(tmp_path)
+    slots = Slots(4, replace(GEOMETRY, whole_bytes=3 * 640 * 480))
+    async with asyncio.timeout(PATIENCE), running_pool(settings, slots) as pool:
+        for size in ((640, 480), (3, 2), (481, 640)):
+            image = picture(*size)
+            filled = await pool.decode(stored(settings, encoded(image, "PNG")))
+            assert isinstance(filled, DecodedImage), filled
+            assert (filled.decoded.width, filled.decoded.height) == size
+            fits = size == (640, 480)
+            assert filled.decoded.stored == (size if fits else (384, 384))
+            expected = image if fits else image.resize((384, 384), Image.Resampling.BICUBIC)
+            pixels = slots.view(filled.slot, *filled.decoded.stored)
+            assert np.array_equal(pixels, np.asarray(expected))
+            pool.free([filled.slot])
 
 
 async def test_an_image_survives_the_death_of_the_decoder_that_it_was_handed_to(
@@ -313,7 +334,9 @@ async def test_a_short_spool_file_is_a_storage_error_and_not_the_images_fault(
             assert refused.code in RETRYABLE
 
 
-@pytest.mark.parametrize("reply", ["pickle", "garbage", "too_large", "closed"])
+@pytest.mark.parametrize(
+    "reply", ["pickle", "garbage", "too_large", "closed", "too_large_for_a_slot"]
+)
 async def test_a_malformed_reply_counts_as_the_death_of_the_decoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reply: str
 ) -> None:

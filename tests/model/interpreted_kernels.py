@@ -2,16 +2,21 @@
 their own, because Triton decides when it is imported how kernels run.
 """
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 from torch.testing import assert_close
 
-from captiond.captioners import fp8, kernels
+from captiond.captioners import fp8, gpu_resize, kernels
 from captiond.captioners.blip.attention import attend_newest
+from captiond.captioners.gpu_resize import GpuResizer, ResizeDiffersError, check
 from captiond.captioners.linear import Activation, PlainLinear
 from captiond.captioners.norm import FusedNorm, PlainNorm, norms
+from captiond.decoding.geometry import Geometry
+from captiond.decoding.resampling import resized
 
 # Triton's interpreter, not its compiler, halves a number in FP8 if rounding raises its exponent.
 NEARLY_ALL = 0.96
@@ -102,3 +107,26 @@ def test_attention_to_fp8_is_that_of_torch(columns: int, patches: int) -> None:
     query = random(images, columns, heads, width, seed=2).transpose(1, 2)
     ours = kernels.attend_fp8(query, keys, values, fp8.FACTORS["keys"])
     assert_close(ours, fp8.attend(query, keys, values), atol=2e-3, rtol=0.01)
+
+
+def test_images_of_a_batch_are_resized_as_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several chunks, of which the last is not full; some images by their columns first."""
+    monkeypatch.setattr(gpu_resize, "CHUNK", 3)
+    geometry = Geometry(6, 8, Image.Resampling.BICUBIC, whole_bytes=3 * 20 * 20)
+    resizer = GpuResizer(torch.device("cpu"), geometry, 5)
+    numbers = np.random.default_rng(0)
+    for sizes in ((20, 20), (5, 40), (1, 1), (17, 9), (8, 6)), ((8, 40), (17, 9), (3, 50)):
+        images = [numbers.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in sizes]
+        ours = resizer(images)
+        for image, one in zip(images, ours, strict=True):
+            assert np.array_equal(one, resized(image, geometry))
+
+
+def test_a_resizer_is_compared_with_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_resize, "CHECKED_SIZES", ((20, 20), (9, 20), (1000, 1000)))
+    geometry = Geometry(6, 8, Image.Resampling.BICUBIC, whole_bytes=3 * 20 * 20)
+    resizer = GpuResizer(torch.device("cpu"), geometry, 2)
+    check(resizer)
+    monkeypatch.setattr(gpu_resize, "columns_first", lambda *_: False)
+    with pytest.raises(ResizeDiffersError):
+        check(resizer)

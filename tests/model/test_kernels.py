@@ -13,7 +13,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from captiond.captioners import fusion, kernels
+from captiond.captioners import fusion, kernels, resize_kernel
 from tests.patience import PATIENCE
 
 INTERPRETED = Path(__file__).with_name("interpreted_kernels.py")
@@ -64,6 +64,14 @@ def test_the_kernels_of_fp8_compile_for_gpus_that_have_it(capability: int) -> No
     for block in (kernels.PATCHES_OF_MANY[0], kernels.PATCHES_OF_FEW[0]):
         constants |= {"block": block, "rows": kernels.QUERIES}
         assert compiled(attention, signature, constants, capability)
+
+
+@pytest.mark.parametrize("capability", [AMPERE, HOPPER])
+def test_the_kernel_that_resizes_compiles_for_gpus(capability: int) -> None:
+    kernel: Any = resize_kernel._resize
+    signature = {"numbers": "*i32", "passes_at": "i32", "source": "*u8", "target": "*u8"}
+    constants = {"fields": resize_kernel.FIELDS, "block": resize_kernel.BLOCK, "bits": 22}
+    assert compiled(kernel, signature, constants, capability)
 
 
 def compiled(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from captiond.captioners.devices import BatchPixels
 from captiond.captioners.protocol import Placement
 from captiond.cli.captioning import in_process
 from captiond.cli.captioning.picture_files import FoundFile
 from captiond.decoding.decode import decode as genuine
-from captiond.decoding.geometry import Pixels
 from captiond.jobs import Caption, Generation
 from captiond.settings.config import Settings
 from captiond.tagging.tagger import Taggers
@@ -29,7 +29,7 @@ class ScarceCaptioner(ToyCaptioner):
     """It has memory for one image at a time, and for none that is white."""
 
     def caption(
-        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+        self, pixels: BatchPixels, generation: Generation, vocabulary: Vocabulary | None = None
     ) -> list[tuple[Caption, ...]]:
         if len(pixels) > 1 or pixels.min() == WHITE:
             raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory")

@@ -46,6 +46,7 @@ from tools.gpu.rows import (
     Note,
     Outcome,
     Rate,
+    Resized,
     Row,
     Served,
     Timing,
@@ -62,13 +63,14 @@ GENERATE = replace(ENGINE, engine="generate", way="", seconds=0.5, encoding=None
 ALONE = replace(GENERATE, precision="fp32", batch=1, seconds=0.4)
 RATES = (Rate("product", "bf16", "linear", 700e12), Rate("memory", "bf16", "copy", 4e12))
 SERVED = Served(
-    8, 512, 64, False, 900.0, 0.4, 0.6, {"503": 2}, {"decoding": 0.2}, {"decoders": 9.0}
+    8, 512, 64, False, True, 900.0, 0.4, 0.6, {"503": 2}, {"decoding": 0.2}, {"decoders": 9.0}
 )
 EACH: dict[str, list[Row]] = {
     "floor": [*RATES],
     "equality": [Equality("captiond/scenes", PROJECTED_WITH_GRAPHS, "greedy", 3, 3, 3, 2)],
     "engine": [ENGINE],
     "generate": [GENERATE, ALONE],
+    "resize": [Resized("640 x 480", 256, 8, 8, 0.01, 0.02)],
     "service": [SERVED],
     "large": [replace(ENGINE, model="large")],
     "profile": [Kernel("a kernel", 3.5, 12)],
@@ -246,7 +248,9 @@ def test_the_report_has_every_part_and_begins_with_what_counts() -> None:
     for name in EACH:
         assert f"## {name}: finished, 1.5 s" in text
     assert "- large, batch 256: no memory" in text
-    assert "| 8 | full | 512 | 900 | 400.0 | 600.0 | 2 | decoding 20.0% | decoders 9.0 |" in text
+    assert (
+        "| 8 | full | GPU | 512 | 900 | 400.0 | 600.0 | 2 | decoding 20.0% | decoders 9.0 |" in text
+    )
 
 
 def test_the_report_of_a_run_that_was_killed_at_once() -> None:
@@ -331,10 +335,11 @@ def test_processes_are_told_apart_by_their_place() -> None:
 
 def test_the_settings_of_the_service_are_ones_that_captiond_knows(tmp_path: Path) -> None:
     path = tmp_path / "captiond.toml"
-    path.write_text(Setup(tmp_path, "cuda", 4, 128, jpeg_draft=True).toml())
+    path.write_text(Setup(tmp_path, "cuda", 4, 128, jpeg_draft=True, gpu_resize=False).toml())
     settings = load_settings(file=path, environ={}, flags={})
     assert (settings.server.workers, settings.model.batch_size) == (4, 128)
     assert settings.images.jpeg_draft
+    assert not settings.images.gpu_resize
 
 
 def test_the_model_that_is_served_can_be_loaded(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ from captiond.messages import Decoded
 from captiond.processes.channel import LENGTH, Channel, MessageTooLarge
 from tests.patience import PATIENCE
 
+FILLED: dict[str, object] = {"kind": "filled", "width": 1, "height": 1, "stored": (1, 1)}
+
 
 class Malicious:
     """A pickle that touches a file when it is loaded."""
@@ -34,7 +36,7 @@ class Malicious:
 @pytest.mark.parametrize(
     "reply",
     [
-        Decoded(1, 65535),
+        Decoded(1, 65535, (384, 384)),
         Refused.of(CorruptImage("no — header")),
         Refused.of(TooManyPixels("60 MP")),
         Refused.of(SpoolError("the file is missing")),
@@ -42,6 +44,7 @@ class Malicious:
 )
 def test_a_reply_arrives_as_it_was_sent(reply: Decoded | Refused) -> None:
     assert decode_reply(encode_reply(reply)) == reply
+    assert decode_reply(msgspec.msgpack.encode(FILLED)) == Decoded(1, 1, (1, 1))
 
 
 @pytest.mark.parametrize("error", ["x" * 10**6, "\U0001f4f7" * 10**5, "\udcff bytes"])
@@ -61,19 +64,22 @@ def test_any_error_message_fits(error: str) -> None:
         b"garbage",
         b"\x93" * 5000,
         pickle.dumps(Malicious()),
-        pickle.dumps(Decoded(1, 1)),
+        pickle.dumps(Decoded(1, 1, (1, 1))),
         msgspec.msgpack.encode({"kind": "filled", "width": 1}),
-        msgspec.msgpack.encode({"kind": "filled", "width": "1", "height": 1}),
-        msgspec.msgpack.encode({"kind": "filled", "width": 0, "height": 1}),
-        msgspec.msgpack.encode({"kind": "filled", "width": 1, "height": 2**40}),
-        msgspec.msgpack.encode({"kind": "filled", "width": 1, "height": 1, "more": 1}),
-        msgspec.msgpack.encode({"kind": "other", "width": 1, "height": 1}),
-        msgspec.msgpack.encode({"width": 1, "height": 1}),
+        msgspec.msgpack.encode(FILLED | {"width": "1"}),
+        msgspec.msgpack.encode(FILLED | {"width": 0}),
+        msgspec.msgpack.encode(FILLED | {"height": 2**40}),
+        msgspec.msgpack.encode(FILLED | {"stored": (1, 0)}),
+        msgspec.msgpack.encode(FILLED | {"stored": (1,)}),
+        msgspec.msgpack.encode(FILLED | {"stored": (1, 1, 1)}),
+        msgspec.msgpack.encode(FILLED | {"more": 1}),
+        msgspec.msgpack.encode(FILLED | {"kind": "other"}),
+        msgspec.msgpack.encode({"width": 1, "height": 1, "stored": (1, 1)}),
         msgspec.msgpack.encode({"kind": "refused", "error": "e", "code": "A b", "status": 400}),
         msgspec.msgpack.encode({"kind": "refused", "error": "e", "code": "c", "status": 200}),
         encode_reply(Refused("a label of metrics that nobody knows", "aaaa", 400)),
         encode_reply(Refused("as if captiond had failed", "corrupt_image", 500)),
-        encode_reply(Decoded(1, 1)) + b"more",
+        encode_reply(Decoded(1, 1, (1, 1))) + b"more",
     ],
 )
 def test_anything_else_is_malformed(

@@ -47,6 +47,22 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
+class Resized:
+    """A batch that is resized on the GPU; seconds are the median of the rounds.
+
+    `equal` is how many of the `checked` images are as by Pillow. From pageable memory, the host
+    copies them.
+    """
+
+    sizes: str
+    images: int
+    checked: int
+    equal: int
+    seconds: float
+    pageable_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Served:
     """What clients over HTTP get; `waiting` and `busy_cores` are parts of the time, and cores."""
 
@@ -54,6 +70,7 @@ class Served:
     clients: int
     batch_size: int
     jpeg_draft: bool  # how JPEGs are decoded
+    gpu_resize: bool  # who resizes images
     images_per_second: float
     p50: float | None  # seconds; None where no answer came in time
     p99: float | None
@@ -89,12 +106,13 @@ class Note:
 
 
 WHOLE = "the whole batch"
-Row: TypeAlias = Rate | Equality | Timing | Served | Kernel | Agreement
+Row: TypeAlias = Rate | Equality | Timing | Resized | Served | Kernel | Agreement
 ROWS: dict[str, type[Row]] = {
     "floor": Rate,
     "equality": Equality,
     "engine": Timing,
     "generate": Timing,
+    "resize": Resized,
     "service": Served,
     "large": Timing,
     "profile": Kernel,

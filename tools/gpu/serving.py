@@ -27,6 +27,7 @@ batch_size = {batch_size}
 standby = false
 [images]
 jpeg_draft = {jpeg_draft}
+gpu_resize = {gpu_resize}
 [generation]
 max_new_tokens = {tokens}
 [captions]
@@ -48,9 +49,12 @@ class Setup:
     workers: int
     batch_size: int
     jpeg_draft: bool
+    gpu_resize: bool
 
     def __str__(self) -> str:
-        return f"{self.workers} web processes" + (", JPEGs as drafts" if self.jpeg_draft else "")
+        parts = [f"{self.workers} web processes"]
+        parts += ["JPEGs as drafts"] * self.jpeg_draft + ["decoders resize"] * (not self.gpu_resize)
+        return ", ".join(parts)
 
     def toml(self) -> str:
         return TOML.format(
@@ -59,6 +63,7 @@ class Setup:
             device=self.device,
             batch_size=self.batch_size,
             jpeg_draft=str(self.jpeg_draft).lower(),
+            gpu_resize=str(self.gpu_resize).lower(),
             tokens=NEW_TOKENS,
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 from captiond.bench.floor import BatchWork, Rates, floor_seconds
 from captiond.captioners.blip.cost import BlipShape, arithmetic
 from tools.gpu.plan import Counts
-from tools.gpu.rows import Agreement, Equality, Kernel, Rate, Served, Timing
+from tools.gpu.rows import Agreement, Equality, Kernel, Rate, Resized, Served, Timing
 
 BASE = BlipShape(
     side=384,
@@ -100,8 +100,23 @@ def timing_line(row: Timing, floor: Floor) -> tuple[str, ...]:
     )
 
 
+def resize_table(rows: Sequence[Resized], _: Floor) -> str:
+    names = ("images", "as by Pillow", "batch, ms", "images/s", "from pageable memory, ms")
+    return table(names, map(resize_line, rows))
+
+
+def resize_line(row: Resized) -> tuple[str, ...]:
+    return (
+        f"{row.images} of {row.sizes}",
+        f"{row.equal} of {row.checked}",
+        milliseconds(row.seconds),
+        rate(row.images / row.seconds),
+        milliseconds(row.pageable_seconds),
+    )
+
+
 def service_table(rows: Sequence[Served], _: Floor) -> str:
-    names = ("web", "JPEGs", "clients", "images/s", "p50, ms", "p99, ms", "failed")
+    names = ("web", "JPEGs", "resized by", "clients", "images/s", "p50, ms", "p99, ms", "failed")
     return table((*names, "the model waits for", "busy cores"), map(service_line, rows))
 
 
@@ -109,6 +124,7 @@ def service_line(row: Served) -> tuple[str, ...]:
     return (
         str(row.workers),
         "draft" if row.jpeg_draft else "full",
+        "GPU" if row.gpu_resize else "decoders",
         str(row.clients),
         rate(row.images_per_second),
         milliseconds(row.p50),
@@ -137,6 +153,7 @@ TABLES: dict[str, Table] = {
     "equality": equality_table,
     "engine": timing_table,
     "generate": timing_table,
+    "resize": resize_table,
     "service": service_table,
     "large": timing_table,
     "profile": profile_table,

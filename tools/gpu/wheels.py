@@ -3,7 +3,7 @@
 python -m tools.gpu.wheels [--into build/gpu/wheels] [--limit 50]
 
 The machine is expected to have CPython 3.12 on x86-64 Linux, and torch for CUDA, transformers,
-numpy, pillow and safetensors. Those are left out, and so are two packages that come with
+numpy and safetensors. Those are left out, and so are two packages that come with
 transformers, because it refuses other versions of them. Everything else that captiond's
 dependencies need is gathered in the versions of constraints.txt, so that nothing is missing however
 little else is installed there.
@@ -29,7 +29,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-THERE = {"torch", "transformers", "numpy", "pillow", "safetensors"}
+THERE = {"torch", "transformers", "numpy", "safetensors"}
 THERE |= {"huggingface-hub", "tokenizers"}  # in the versions that transformers accepts there
 GLIBC = 28  # the newest minor version of glibc 2 that a wheel may ask for
 OLDER_NAMES = ("manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64")

@@ -26,7 +26,13 @@ from captiond.captioners.blip.tag_scorer import TagScorer
 from captiond.captioners.blip.vision import VisionEncoder
 from captiond.captioners.blip.weights import CHANNELS, BlipModel
 from captiond.captioners.choices import ROWS, Choices, default_choices
-from captiond.captioners.devices import allocate_pixels, dtype_of, on_device, set_up_cuda
+from captiond.captioners.devices import (
+    BatchPixels,
+    allocate_pixels,
+    dtype_of,
+    on_device,
+    set_up_cuda,
+)
 from captiond.captioners.fusion import kernels_for
 from captiond.captioners.linear import has_onednn, linears
 from captiond.captioners.logits import BannedTokens
@@ -158,7 +164,7 @@ class Blip:
 
     @torch.inference_mode()
     def caption(
-        self, pixels: Pixels, generation: Generation, vocabulary: Vocabulary | None = None
+        self, pixels: BatchPixels, generation: Generation, vocabulary: Vocabulary | None = None
     ) -> list[tuple[Caption, ...]]:
         """Return the captions of a batch of pixels, uint8 [batch, height, width, 3]; best first."""
         on_model = on_device(pixels, self.device)

@@ -28,20 +28,21 @@ def run(job: Job) -> Iterator[Served | Note]:
     model = written if job.counts.serves == "base" else SCENES
     images = tuple(jpegs(range(DISTINCT if not job.on_cpu else 4)))
     batch = SMALL_BATCH if job.on_cpu else best_way(job.timings)[1]
-    for plan in job.counts.loads:
-        setup = Setup(model, job.device, plan.workers, batch, plan.jpeg_draft)
+    for number, plan in enumerate(job.counts.loads):
+        setup = Setup(model, job.device, plan.workers, batch, plan.jpeg_draft, plan.gpu_resize)
         if job.left() < START_NEEDS + load_seconds(job):
             yield Note(f"{setup}: no time")
             continue
-        yield from served(job, setup, plan.clients, images)
+        folder = job.scratch / f"service-{number}"
+        yield from served(job, setup, folder, plan.clients, images)
 
 
 def served(
-    job: Job, setup: Setup, levels: tuple[int, ...], images: tuple[bytes, ...]
+    job: Job, setup: Setup, folder: Path, levels: tuple[int, ...], images: tuple[bytes, ...]
 ) -> Iterator[Served | Note]:
     """Start a service and load it with each number of clients in turn."""
     try:
-        with serving(setup, job.scratch / f"service-{setup.workers}-{setup.jpeg_draft}") as service:
+        with serving(setup, folder) as service:
             target = Target(service.host, service.port, images)
             for clients in levels:
                 if job.left() < load_seconds(job):
@@ -64,6 +65,7 @@ def loaded(job: Job, service: ServiceProcess, setup: Setup, target: Target, clie
         clients=clients,
         batch_size=service.batch_size,
         jpeg_draft=setup.jpeg_draft,
+        gpu_resize=setup.gpu_resize,
         images_per_second=len(answers.seconds) / window.seconds,
         p50=quantile(waits, 0.5) if waits else None,
         p99=quantile(waits, 0.99) if waits else None,

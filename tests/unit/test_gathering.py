@@ -1,0 +1,93 @@
+"""How the pixels of a batch are gathered: on the host, and by a device that resizes."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from captiond.captioners.protocol import Captioner
+from captiond.decoding.geometry import Geometry, Pixels
+from captiond.decoding.resampling import resized
+from captiond.decoding.slots import Slots
+from captiond.worker import gathering as gathering_module
+from captiond.worker.gathering import DeviceGathering, HostGathering, make_gathering
+
+pytestmark = pytest.mark.anyio
+GEOMETRY = Geometry(6, 8, 3)
+WHOLE = replace(GEOMETRY, whole_bytes=4096)
+
+
+def image(height: int, width: int) -> Pixels:
+    return np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def captioner(device: str) -> Captioner:
+    return cast(Captioner, SimpleNamespace(geometry=GEOMETRY, device=torch.device(device)))
+
+
+def buffer(images: int) -> Pixels:
+    return np.zeros((images, *GEOMETRY.shape), np.uint8)
+
+
+class SlowResizer:
+    """What a GPU does, in numbers."""
+
+    def __call__(self, images: Sequence[Pixels]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([resized(each, WHOLE) for each in images]))
+
+
+async def test_a_device_gets_images_as_they_are_and_pins_the_memory_that_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pinned = list[int]()
+    monkeypatch.setattr(gathering_module, "pin_memory", lambda memory: pinned.append(len(memory)))
+    slots, images = Slots(40, WHOLE), {0: image(6, 8), 5: image(20, 30), 39: image(3, 2)}
+    for slot, pixels in images.items():
+        slots.write(slot, pixels)
+    with ThreadPoolExecutor(1) as thread:
+        gathering = DeviceGathering(slots, SlowResizer(), thread)
+        for _ in range(2):
+            filled = [(slot, (one.shape[1], one.shape[0])) for slot, one in images.items()]
+            gathered = await gathering.gather(filled)
+            assert isinstance(gathered, torch.Tensor)
+            for ours, one in zip(gathered.numpy(), images.values(), strict=True):
+                assert np.array_equal(ours, resized(one, WHOLE))
+    assert pinned == [16, 8], "the first slots and the last ones, once"
+
+
+async def test_a_cpu_copies_what_decoders_have_resized() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        gathering = make_gathering(captioner("cpu"), buffer(2), 9, 1, thread, resize=True)
+        assert isinstance(gathering, HostGathering)
+        assert (gathering.slots.count, gathering.slots.imports) == (9, 1)
+        for slot in (3, 7):
+            gathering.slots.write(slot, image(6, 8) + slot)
+        pixels: Any = await gathering.gather([(7, (8, 6)), (3, (8, 6))])
+    assert np.array_equal(pixels, np.stack([image(6, 8) + 7, image(6, 8) + 3]))
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 1 << 20])
+def test_a_gpu_resizes_if_it_can_and_there_is_memory(
+    monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    def resizer(device: torch.device, geometry: Geometry, images: int) -> SlowResizer:
+        assert (device.type, images) == ("cuda", 2)
+        assert 1 << 20 <= geometry.whole_bytes <= 3 * 1536 * 1024
+        return SlowResizer()
+
+    monkeypatch.setattr(gathering_module, "total_bytes", lambda: memory)
+    monkeypatch.setattr(gathering_module, "resizer_for", resizer)
+    with ThreadPoolExecutor(1) as thread:
+        made = [
+            make_gathering(captioner("cuda"), buffer(2), 100, 0, thread, resize=resize)
+            for resize in (True, False)
+        ]
+        monkeypatch.setattr(gathering_module, "resizer_for", lambda *_: None)
+        made.append(make_gathering(captioner("cuda"), buffer(2), 100, 0, thread, resize=True))
+    kinds = [DeviceGathering if memory == 1 << 30 else HostGathering, HostGathering, HostGathering]
+    assert list(map(type, made)) == kinds
