@@ -158,8 +158,7 @@ class Caption:
         if not self.tokens:
             return tags
         return tuple(
-            replace(tag, confidence=of_part(self.tokens, tag.start or 0, tag.end or 0))
-            for tag in tags
+            tag.with_confidence(of_part(self.tokens, tag.start or 0, tag.end or 0)) for tag in tags
         )
 
 

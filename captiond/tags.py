@@ -61,6 +61,14 @@ class Tag:
     score: float | None = None
     english: str | None = None
 
+    def with_confidence(self, confidence: float) -> "Tag":
+        """Return this tag with a confidence, in half of the time that `replace` takes."""
+        place = self.start, self.end
+        return Tag(
+            self.tag, self.lemma, self.category, self.kind, *place,
+            confidence, self.score, self.english,
+        )  # fmt: skip
+
 
 DEFAULT_KINDS = (Kind.PHRASE, Kind.NOUN, Kind.VOCABULARY)
 

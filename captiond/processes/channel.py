@@ -9,12 +9,13 @@ and writes the sockets itself.
 import asyncio
 import contextlib
 import os
-import pickle
 import socket
 import struct
+from collections.abc import Iterable
 from multiprocessing.connection import Connection
 
 from captiond.messages import Message
+from captiond.processes.pickles import pickled, unpickled
 
 LENGTH = struct.Struct("!I")
 
@@ -29,14 +30,8 @@ class ChannelClosed(Exception):
 
 def frame(message: Message) -> bytes:
     """Return a message as bytes: its length, and the pickled message."""
-    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    body = pickled(message)
     return LENGTH.pack(len(body)) + body
-
-
-def unframe(body: bytes) -> Message:
-    """Return the message that `frame` pickled; `body` is without the length."""
-    message: Message = pickle.loads(body)  # noqa: S301 - sent by our own child or parent
-    return message
 
 
 class Channel:
@@ -62,13 +57,19 @@ class Channel:
         if not self._writer.is_closing():
             self._writer.write(frame(message))
 
+    def send_all(self, messages: Iterable[Message]) -> None:
+        """Queue messages as `send` does, with one call of the kernel."""
+        frames = b"".join(map(frame, messages))
+        if frames and not self._writer.is_closing():
+            self._writer.write(frames)
+
     async def receive(self) -> Message:
         """Wait for the next message, and return it.
 
         Raises:
             ChannelClosed: the other process has exited; no message follows.
         """
-        return unframe(await self.receive_bytes())
+        return unpickled(await self.receive_bytes())
 
     async def receive_bytes(self, limit: int | None = None) -> bytes:
         """Return the bytes of the next message, for a process whose messages are not unpickled.
@@ -121,4 +122,4 @@ class BlockingChannel:
         header = self._file.read(LENGTH.size)
         if len(header) < LENGTH.size:
             raise ChannelClosed
-        return unframe(self._file.read(LENGTH.unpack(header)[0]))
+        return unpickled(self._file.read(LENGTH.unpack(header)[0]))

@@ -96,10 +96,15 @@ class Completion:
         for image in images:
             self._known.publish(image.work, image.whole)
         bulk = [image for image in images if image.work.lane is Lane.BULK]
+        self._reporter.finished(
+            *(
+                report_of(image, Stored(taken=True))
+                for image in images
+                if image.work.lane is Lane.INTERACTIVE
+            )
+        )
         for image in images:
-            if image.work.lane is Lane.INTERACTIVE:
-                self._report(image, Stored(taken=True))
-            elif image.work.lane is Lane.IMPORT:
+            if image.work.lane is Lane.IMPORT:
                 self._reporter.forget(image.work.ticket)
                 self._imported(image)
         await asyncio.gather(*(self._store(image) for image in bulk))
@@ -120,7 +125,7 @@ class Completion:
             outcome = ImageOutcome(work.image_id, work.attempt, image.outcome)
             with structlog.contextvars.bound_contextvars(**work.ids):
                 stored = await self._store_outcome(outcome)
-        self._report(image, stored)
+        self._reporter.finished(report_of(image, stored))
 
     async def _store_outcome(self, outcome: ImageOutcome) -> Stored:
         """Store an outcome. If the database refuses it for good, the image fails instead.
@@ -133,16 +138,15 @@ class Completion:
             log.exception("outcome_refused", image_id=outcome.image_id)
             return await self._outcomes.ask(replace(outcome, outcome=UNSTORABLE))
 
-    def _report(self, image: FinishedImage, stored: Stored) -> None:
-        self._reporter.finished(
-            Finished(
-                image.work.ticket,
-                image.outcome,
-                image.timings,
-                stored=stored.taken,
-                task=stored.task,
-            )
-        )
+
+def report_of(image: FinishedImage, stored: Stored) -> Finished:
+    return Finished(
+        image.work.ticket,
+        image.outcome,
+        image.timings,
+        stored=stored.taken,
+        task=stored.task,
+    )
 
 
 async def store_outcomes(engine: Engine, outcomes: Sequence[ImageOutcome]) -> list[Stored]:

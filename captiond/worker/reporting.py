@@ -80,10 +80,11 @@ class Reporter:
         """Report the work that is to blame if this process dies now."""
         self._channel.send(Begun(tuple(tickets)))
 
-    def finished(self, finished: Finished) -> None:
-        """Report that a work is finished."""
-        self.forget(finished.ticket)
-        self._channel.send(finished)
+    def finished(self, *finished: Finished) -> None:
+        """Report that some work is finished."""
+        for each in finished:
+            self.forget(each.ticket)
+        self._channel.send_all(finished)
 
     def forget(self, ticket: str) -> None:
         """Note that a work is finished of which the supervisor does not know."""
