@@ -86,6 +86,12 @@ class Database(Protocol):
     def as_store_errors(self, phase: Phase) -> AbstractContextManager[None]:
         """Raise the errors of the driver and of the pool in the block as StoreErrors."""
 
+    def version(self) -> object:
+        """Return a value that another one follows with each change, or None if only queries tell.
+
+        It may change without need.
+        """
+
     async def lock_tables(self, connection: AsyncConnection) -> None:
         """Let no other process change the tables themselves until the transaction ends."""
 

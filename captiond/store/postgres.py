@@ -256,6 +256,9 @@ class PostgresDatabase:
     def as_store_errors(self, phase: Phase) -> AbstractContextManager[None]:
         return as_store_errors(phase)
 
+    def version(self) -> object:
+        return None
+
     async def lock_tables(self, connection: AsyncConnection) -> None:
         await connection.execute(
             text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=TABLES_LOCK)

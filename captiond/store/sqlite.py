@@ -201,6 +201,9 @@ class SqliteDatabase:
     def as_store_errors(self, phase: Phase) -> AbstractContextManager[None]:
         return as_store_errors()
 
+    def version(self) -> object:
+        return sqlite_file.version_of(self._file)
+
     async def lock_tables(self, connection: AsyncConnection) -> None:
         """Do nothing: a transaction that writes has the whole file to itself."""
 

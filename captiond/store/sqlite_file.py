@@ -1,7 +1,8 @@
 """Care of a file of SQLite: checkpoints, checks and copies."""
 
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy import text
@@ -100,10 +101,29 @@ def copy_pages(database: Path, target: Path, progress: Progress) -> None:
 
 def size_of(database: Path) -> int:
     """Return the size of a database's file and of its write-ahead log."""
-    total = 0
-    for each in (database, database.with_name(f"{database.name}-wal")):
-        try:
-            total += each.stat().st_size
-        except OSError:
-            continue
-    return total
+    return sum(status.st_size for status in statuses_of(database))
+
+
+def version_of(database: Path) -> tuple[tuple[int, int, int], ...] | None:
+    """Return what each transaction that writes changes, or None if that is not known.
+
+    A transaction is appended to the write-ahead log, or overwrites its start.
+    """
+    statuses = statuses_of(database)
+    if len(statuses) < len(files_of(database)):
+        return None
+    return tuple((each.st_ino, each.st_mtime_ns, each.st_size) for each in statuses)
+
+
+def statuses_of(database: Path) -> list[os.stat_result]:
+    """Return the statuses of the files of a database that are there."""
+    statuses = []
+    for each in files_of(database):
+        with suppress(OSError):
+            statuses.append(each.stat())
+    return statuses
+
+
+def files_of(database: Path) -> tuple[Path, Path]:
+    """Return a database's file and its write-ahead log."""
+    return database, database.with_name(f"{database.name}-wal")

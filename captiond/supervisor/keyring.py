@@ -15,6 +15,7 @@ from captiond.settings.keyfiles import key_files, named, read_keys
 from captiond.store.credentials import stored_keys
 from captiond.store.engine import Engine
 from captiond.store.outage import StorageOutage
+from captiond.store.rereading import Rereading
 
 log = structlog.get_logger()
 POLL_SECONDS = 0.3  # a revoked key is refused within a second
@@ -37,7 +38,7 @@ class KeyRing:
     """
 
     def __init__(self, settings: Settings, engine: Engine, environ: Mapping[str, str]) -> None:
-        self._engine = engine
+        self._stored = Rereading(engine, stored_keys)
         self._named = named(settings.keys.named)
         self._files = {path: ReadFile(None, ()) for path in key_files(settings.keys, environ)}
         self._open_to_all = settings.server.host not in {"127.0.0.1", "::1", "localhost"}
@@ -72,7 +73,7 @@ class KeyRing:
                     publish(keys)
 
     async def _read(self) -> Keys:
-        stored = await stored_keys(self._engine)
+        stored = await self._stored.look()
         if stored.damaged != self._damaged:
             self._damaged = stored.damaged
             log.error("keys_damaged", ids=stored.damaged, hint="nobody can use these keys")
