@@ -28,11 +28,15 @@ def main() -> None:
     leave_deleted_folder()
     set_up_streams()
     from captiond.left_out import left_out
+    from captiond.processes.collector import spare_last_collections, without_gc
 
-    with left_out("rich"):  # commands that print tables or progress import it later
+    # Commands that print tables or progress import rich later.
+    with without_gc(), left_out("rich"):
         from captiond.cli.main import run
 
-    sys.exit(run())
+    status = run()
+    spare_last_collections()
+    sys.exit(status)
 
 
 if __name__ == "__main__":

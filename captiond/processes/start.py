@@ -20,7 +20,7 @@ from types import ModuleType
 from captiond import __version__
 from captiond.logs import set_up_logs
 from captiond.messages import Message
-from captiond.processes.collector import without_gc
+from captiond.processes.collector import spare_last_collections, without_gc
 from captiond.processes.version import check_version
 from captiond.settings.config import Settings
 from captiond.usage import UsageBoard
@@ -86,6 +86,7 @@ def run_module(module: str, start: Start) -> None:
     check_version(start.version)
     import_module = import_when_idle if start.standby else import_without_gc
     import_module(module).main(start)
+    spare_last_collections()
 
 
 def import_when_idle(module: str) -> ModuleType:
