@@ -81,6 +81,7 @@ TEXTS = {
     "opens another one, and polls the database every few seconds meanwhile.",
     "machine_measured": "The ways to compute were measured, and the fastest are used. `trusted` is "
     "false if the machine was busy.",
+    "memory_not_pinned": "The driver cannot pin memory. Copies of images to the GPU take longer.",
     "metrics_not_written": "The file of metrics could not be written.",
     "model_died": "A model process died. Its images are requeued, and it is replaced. The ids are "
     "those of the images that it was captioning. The exit code -9 means that it was killed, often "
@@ -96,6 +97,7 @@ TEXTS = {
     "model_ready": "A model process captions from now on. Further fields show how it computes.",
     "no_cuda_graph": "The model's steps could not be captured as CUDA graphs. Without them it is "
     "slower.",
+    "no_gpu_resize": "Images cannot be resized on the GPU. The image decoders do it.",
     "no_keys": "The service listens on more than the loopback address, and has no keys.",
     "no_node_captions": "This node has no model, and no node with one captions now. `reason` is "
     "what they report.",
