@@ -138,7 +138,7 @@ GUARDS = (
     # ---------------------------------------------------------------- deaths and blame
     Guard("death-blames-running-images", value("Death.ORDERLY"), POISON + "kills_model_processes"),
     Guard("decoder-death-blames-its-image", remove, POISON + "kills_decoders"),
-    Guard("stored-size-fits-its-slot", never, "tests/integration/test_pool.py -k for_a_slot"),
+    Guard("stored-size-fits-its-slot", never, "tests/integration/test_pool.py -k malformed"),
     Guard("other-version-blames-nothing", never, "tests/integration/test_pool.py -k other_version"),
     Guard("idle-decoder-blames-nothing", never, "tests/integration/test_pool.py"),
     Guard(
