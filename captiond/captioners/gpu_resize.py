@@ -47,7 +47,7 @@ class GpuResizer:
     """Resizes batches of at most `images` images, each of which stays whole by the geometry."""
 
     def __init__(self, device: torch.device, geometry: Geometry, images: int) -> None:
-        self.geometry = geometry
+        self.geometry, self.images = geometry, images
         self._device = device
 
         def allocated(*shape: int) -> Tensor:
@@ -62,6 +62,8 @@ class GpuResizer:
         The images are [height, width, 3] each, of any size that fits. When this returns, they are
         not read any more.
         """
+        if len(images) > self.images:  # the kernel would write beyond the end
+            raise ValueError(f"there are {len(images)} images, and memory for {self.images}")
         chunks = [images[begin : begin + CHUNK] for begin in range(0, len(images), CHUNK)]
         passes = [self._passes(chunk) for chunk in chunks]
         numbers, places = packed(passes)
@@ -143,17 +145,23 @@ def line(one: Pass, firsts: int, factors: int) -> tuple[int, ...]:
 
 
 def check(resizer: GpuResizer) -> None:
-    """Compare some images with what Pillow makes of them.
+    """Compare some images with what Pillow makes of them. A batch may be smaller than these.
 
     Raises:
-        ResizeDiffersError: there is a difference.
+        ResizeDiffersError: there is a difference, or no image is small enough to be compared.
     """
     numbers, geometry = np.random.default_rng(0), resizer.geometry
     sizes = [size for size in CHECKED_SIZES if geometry.stays_whole(*size)]
+    if not sizes:
+        raise ResizeDiffersError("there is too little memory for an image that is compared")
     images = [numbers.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in sizes]
-    ours = resizer(images).cpu().numpy()
-    filter_ = Image.Resampling(geometry.resample)
-    for image, one in zip(images, ours, strict=True):
-        theirs = Image.fromarray(image).resize((geometry.width, geometry.height), filter_)
-        if not np.array_equal(one, np.asarray(theirs)):
+    for begin in range(0, len(images), resizer.images):
+        compare(resizer, images[begin : begin + resizer.images])
+
+
+def compare(resizer: GpuResizer, images: Sequence[Pixels]) -> None:
+    geometry = resizer.geometry
+    size, filter_ = (geometry.width, geometry.height), Image.Resampling(geometry.resample)
+    for image, ours in zip(images, resizer(images).cpu().numpy(), strict=True):
+        if not np.array_equal(ours, np.asarray(Image.fromarray(image).resize(size, filter_))):
             raise ResizeDiffersError(f"the pixels of an image of shape {image.shape} differ")

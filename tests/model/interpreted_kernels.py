@@ -125,8 +125,20 @@ def test_images_of_a_batch_are_resized_as_by_pillow(monkeypatch: pytest.MonkeyPa
 def test_a_resizer_is_compared_with_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_resize, "CHECKED_SIZES", ((20, 20), (9, 20), (1000, 1000)))
     geometry = Geometry(6, 8, Image.Resampling.BICUBIC, whole_bytes=3 * 20 * 20)
-    resizer = GpuResizer(torch.device("cpu"), geometry, 2)
-    check(resizer)
+    check(GpuResizer(torch.device("cpu"), geometry, 2))
     monkeypatch.setattr(gpu_resize, "columns_first", lambda *_: False)
     with pytest.raises(ResizeDiffersError):
-        check(resizer)
+        check(GpuResizer(torch.device("cpu"), geometry, 2))
+    monkeypatch.setattr(gpu_resize, "CHECKED_SIZES", ((1000, 1000),))
+    with pytest.raises(ResizeDiffersError):
+        check(GpuResizer(torch.device("cpu"), geometry, 2))
+
+
+def test_a_resizer_for_small_batches_writes_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is compared with more images than a batch has."""
+    monkeypatch.setattr(gpu_resize, "CHECKED_SIZES", ((20, 20), (9, 20), (15, 15)))
+    geometry = Geometry(6, 8, Image.Resampling.BICUBIC, whole_bytes=3 * 20 * 20)
+    resizer = GpuResizer(torch.device("cpu"), geometry, 1)
+    check(resizer)
+    with pytest.raises(ValueError, match="memory for 1"):
+        resizer([np.zeros((20, 20, 3), np.uint8)] * 2)
