@@ -11,14 +11,14 @@ import torch
 
 from captiond.captioners.devices import BatchPixels, pin_memory
 from captiond.captioners.fusion import resizer_for
+from captiond.captioners.memory import raising_out_of_memory
 from captiond.captioners.protocol import Captioner
-from captiond.decoding.geometry import Pixels
+from captiond.decoding.geometry import LARGE, Pixels
 from captiond.decoding.slots import Slots
-from captiond.host.machine import total_bytes
+from captiond.errors import OutOfMemory
 
 PAGE = 4096
 WHOLE_BYTES = 3 * 1536 * 1024  # of the largest image that a GPU resizes: larger ones are rarer
-SHARE = 8  # of the memory, an eighth for images that are not resized yet
 SLOTS_AT_ONCE = 16  # whose memory is pinned when the first of them is used
 log = structlog.get_logger()
 FilledSlot = tuple[int, tuple[int, int]]  # its number, and the width and height of the image
@@ -62,7 +62,13 @@ class DeviceGathering:
     def _resized(self, filled: Sequence[FilledSlot]) -> torch.Tensor:
         for slot, _ in filled:
             self._pin(slot // SLOTS_AT_ONCE)
-        return self._resizer([self.slots.view(slot, *size) for slot, size in filled])
+        images = [self.slots.view(slot, *size) for slot, size in filled]
+        try:
+            with raising_out_of_memory():
+                return self._resizer(images)
+        except OutOfMemory as error:  # memory that torch kept for the model is free now
+            log.warning("out_of_memory", images=len(images), reason=str(error))
+        return self._resizer(images)
 
     def _pin(self, group: int) -> None:
         """Pin the memory of a group of slots, unless it is: a GPU copies from it by itself.
@@ -83,15 +89,16 @@ class Resizer(Protocol):
 
 
 def make_gathering(
-    captioner: Captioner, batch: Pixels, count: int, imports: int, thread: Executor, *, resize: bool
+    captioner: Captioner, batch: Pixels, count: int, imports: int, thread: Executor, *, memory: int
 ) -> Gathering:
     """Return how batches are gathered; `batch` is a buffer for the largest. For its thread.
 
-    With `resize`, a GPU resizes images, if it computes what Pillow does.
+    A GPU resizes images if it computes what Pillow does, and if `memory` is enough for `count`
+    images that it should resize.
     """
     geometry = captioner.geometry
-    whole = min(WHOLE_BYTES, total_bytes() // SHARE // count) // PAGE * PAGE
-    if resize and captioner.device.type == "cuda" and whole > geometry.bytes:
+    whole = min(WHOLE_BYTES, memory // count) // PAGE * PAGE
+    if captioner.device.type == "cuda" and whole >= LARGE * geometry.bytes:
         larger = replace(geometry, whole_bytes=whole)
         if resizer := resizer_for(captioner.device, larger, len(batch)):
             return DeviceGathering(Slots(count, larger, imports=imports), resizer, thread)

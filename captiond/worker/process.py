@@ -25,6 +25,7 @@ from captiond.captioners.memory import device_memory, within_memory
 from captiond.captioners.worded import worded
 from captiond.decoding.pool import DecodePool, running_pool
 from captiond.errors import CaptiondError, ModelBroken
+from captiond.host.machine import total_bytes
 from captiond.messages import Alive, CacheReady, Go, Imported, Ready, Unready
 from captiond.processes.channel import Channel, ChannelClosed
 from captiond.processes.start import ModelStart
@@ -58,6 +59,7 @@ SWITCH_SECONDS = (
 )
 WINDOW_BATCHES = 3  # of each lane: one with the model, one decoded, one being decoded
 FILES_AT_ONCE = 8  # of images of imports that are read
+WHOLE_IMAGES_SHARE = 8  # of the memory, an eighth is for images that GPUs have not resized yet
 LOADING_WINDOW = 64  # images at once, while the model is being loaded
 
 
@@ -143,9 +145,16 @@ class Device:
         """Return how batches are gathered from so many slots."""
         make = partial(
             make_gathering, loaded.captioner, loaded.pixels, slots, imports, self.thread,
-            resize=settings.images.gpu_resize,
+            memory=whole_images_bytes(settings),
         )  # fmt: skip
         return await asyncio.get_running_loop().run_in_executor(self.thread, make)
+
+
+def whole_images_bytes(settings: Settings) -> int:
+    """Return the memory for images that a GPU resizes: this process's part of that of all GPUs."""
+    if not settings.images.gpu_resize:
+        return 0
+    return total_bytes() // WHOLE_IMAGES_SHARE // len(settings.model.devices)
 
 
 async def caption(

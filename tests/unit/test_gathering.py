@@ -14,8 +14,11 @@ from captiond.captioners.protocol import Captioner
 from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.resampling import resized
 from captiond.decoding.slots import Slots
+from captiond.host.machine import total_bytes
+from captiond.settings.config import Settings
 from captiond.worker import gathering as gathering_module
 from captiond.worker.gathering import DeviceGathering, HostGathering, make_gathering
+from captiond.worker.process import whole_images_bytes
 
 pytestmark = pytest.mark.anyio
 GEOMETRY = Geometry(6, 8, 3)
@@ -62,7 +65,7 @@ async def test_a_device_gets_images_as_they_are_and_pins_the_memory_that_is_used
 
 async def test_a_cpu_copies_what_decoders_have_resized() -> None:
     with ThreadPoolExecutor(1) as thread:
-        gathering = make_gathering(captioner("cpu"), buffer(2), 9, 1, thread, resize=True)
+        gathering = make_gathering(captioner("cpu"), buffer(2), 9, 1, thread, memory=1 << 30)
         assert isinstance(gathering, HostGathering)
         assert (gathering.slots.count, gathering.slots.imports) == (9, 1)
         for slot in (3, 7):
@@ -71,23 +74,59 @@ async def test_a_cpu_copies_what_decoders_have_resized() -> None:
     assert np.array_equal(pixels, np.stack([image(6, 8) + 7, image(6, 8) + 3]))
 
 
-@pytest.mark.parametrize("memory", [1 << 30, 1 << 20])
+@pytest.mark.parametrize(("memory", "resizes"), [(1 << 27, True), (1 << 18, False), (0, False)])
 def test_a_gpu_resizes_if_it_can_and_there_is_memory(
-    monkeypatch: pytest.MonkeyPatch, memory: int
+    monkeypatch: pytest.MonkeyPatch, memory: int, resizes: bool
 ) -> None:
     def resizer(device: torch.device, geometry: Geometry, images: int) -> SlowResizer:
         assert (device.type, images) == ("cuda", 2)
         assert 1 << 20 <= geometry.whole_bytes <= 3 * 1536 * 1024
         return SlowResizer()
 
-    monkeypatch.setattr(gathering_module, "total_bytes", lambda: memory)
     monkeypatch.setattr(gathering_module, "resizer_for", resizer)
     with ThreadPoolExecutor(1) as thread:
-        made = [
-            make_gathering(captioner("cuda"), buffer(2), 100, 0, thread, resize=resize)
-            for resize in (True, False)
-        ]
+        one = make_gathering(captioner("cuda"), buffer(2), 100, 0, thread, memory=memory)
         monkeypatch.setattr(gathering_module, "resizer_for", lambda *_: None)
-        made.append(make_gathering(captioner("cuda"), buffer(2), 100, 0, thread, resize=True))
-    kinds = [DeviceGathering if memory == 1 << 30 else HostGathering, HostGathering, HostGathering]
-    assert list(map(type, made)) == kinds
+        other = make_gathering(captioner("cuda"), buffer(2), 100, 0, thread, memory=memory)
+    assert isinstance(one, DeviceGathering if resizes else HostGathering)
+    assert isinstance(other, HostGathering)
+
+
+def test_a_gpu_does_not_resize_if_only_small_images_fit() -> None:
+    """The decoders would resize all others."""
+    large = SimpleNamespace(geometry=Geometry(384, 384, 3), device=torch.device("cuda"))
+    memory = 10 * (2 * 3 * 384 * 384 - 1)
+    with ThreadPoolExecutor(1) as thread:
+        made = make_gathering(cast(Captioner, large), buffer(1), 10, 0, thread, memory=memory)
+    assert isinstance(made, HostGathering)
+    assert made.slots.bytes == 10 * 3 * 384 * 384
+
+
+def test_the_model_processes_share_the_memory_for_images_that_gpus_resize() -> None:
+    one, four, none = (
+        whole_images_bytes(Settings.model_validate(values))
+        for values in (
+            {"model": {"device": "cuda:0"}},
+            {"model": {"device": "cuda:0,cuda:1,cuda:2,cuda:3"}},
+            {"images": {"gpu_resize": False}},
+        )
+    )
+    assert 0 < 4 * four <= one <= total_bytes() // 8
+    assert none == 0
+
+
+async def test_a_gpu_without_memory_gets_that_which_torch_keeps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gathering_module, "pin_memory", lambda _: None)
+    slots, full = Slots(1, WHOLE), [True]
+
+    def resizer(images: Sequence[Pixels]) -> torch.Tensor:
+        if full and full.pop():
+            raise torch.OutOfMemoryError("no memory for the weights of the resampling")
+        return SlowResizer()(images)
+
+    slots.write(0, image(20, 30))
+    with ThreadPoolExecutor(1) as thread:
+        gathered = await DeviceGathering(slots, resizer, thread).gather([(0, (30, 20))])
+    assert np.array_equal(cast(Any, gathered)[0], resized(image(20, 30), WHOLE))
