@@ -1,5 +1,6 @@
 """Devices: which one a setting names, in which precision it computes, and buffers for pixels."""
 
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -121,3 +122,14 @@ def pin_memory(memory: Pixels) -> None:
     runtime: Any = torch.cuda
     if code := int(runtime.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)):
         log.warning("memory_not_pinned", bytes=memory.nbytes, code=code)
+        take_noted_error()
+
+
+def take_noted_error() -> None:
+    """Let torch raise the error of a failed call of CUDA's runtime, and ignore it.
+
+    The runtime notes the error for this thread. torch would raise it after the next kernel, which
+    may be one of the model.
+    """
+    with suppress(RuntimeError):
+        torch.ones(1, device="cuda")

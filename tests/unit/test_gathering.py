@@ -9,7 +9,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 
+from captiond.captioners.devices import pin_memory
 from captiond.captioners.protocol import Captioner
 from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.resampling import resized
@@ -130,3 +132,23 @@ async def test_a_gpu_without_memory_gets_that_which_torch_keeps(
     with ThreadPoolExecutor(1) as thread:
         gathered = await DeviceGathering(slots, resizer, thread).gather([(0, (30, 20))])
     assert np.array_equal(cast(Any, gathered)[0], resized(image(20, 30), WHOLE))
+
+
+@pytest.mark.parametrize(("code", "kernels"), [(0, 0), (2, 1)])
+def test_memory_that_cannot_be_pinned_does_not_fail_the_model(
+    monkeypatch: pytest.MonkeyPatch, code: int, kernels: int
+) -> None:
+    """CUDA's runtime keeps the error, and torch raises it after the next kernel of any kind."""
+    raised = list[str]()
+
+    def ones(*_: int, device: str) -> None:
+        raised.append(device)
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    runtime = SimpleNamespace(cudaHostRegister=lambda *_: code)
+    monkeypatch.setattr(torch.cuda, "cudart", lambda: runtime)
+    monkeypatch.setattr(torch, "ones", ones)
+    with capture_logs() as logs:
+        pin_memory(image(4, 4))
+    assert raised == ["cuda"] * kernels
+    assert [entry["event"] for entry in logs] == ["memory_not_pinned"] * kernels
