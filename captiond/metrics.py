@@ -134,8 +134,8 @@ STAGE_SECONDS = Histogram(
     "captiond_stage_seconds",
     Area.IMAGES,
     "Time of an image in each stage of a model process: decode (with the wait for a decoder), "
-    "queue (the wait for the batch), model, translation (in batches with "
-    "images to translate), tags.",
+    "queue (the wait for the batch), model (with the copying of the pixels, and the resizing on a "
+    "GPU), translation (in batches with images to translate), tags.",
     SECONDS,
     ("stage",),
 )

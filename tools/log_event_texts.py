@@ -109,7 +109,8 @@ TEXTS = {
     "finds the same.",
     "other_version_installed": "Another version of captiond was installed while the service runs, "
     "so a process that died cannot be replaced. Restart the service.",
-    "out_of_memory": "The device had too little memory for a batch. The batch is halved.",
+    "out_of_memory": "The device had too little memory for a batch. The batch is halved, or "
+    "resized again after unused memory has been freed.",
     "outcome_refused": "The database refuses the result of an image, which fails instead.",
     "process_not_started": "A process could not be started. captiond tries again.",
     "processing_time": "How long each step of one image of /caption took, in milliseconds.",

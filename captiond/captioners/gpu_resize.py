@@ -1,6 +1,6 @@
 """Resizes the images of a batch on a GPU, to the same pixels that Pillow makes of them.
 
-To resize a photograph takes a decoder two thirds of its time. A GPU resizes 256 of them in 17 ms,
+To resize a photograph takes a decoder half of its time. A GPU resizes 256 of them in 17 ms,
 which includes the copies from the host (docs/benchmarks.md, "On a GPU").
 """
 

@@ -11,7 +11,7 @@ class IdleCause(StrEnum):
     """Why a model waits.
 
     `CLIENTS`: there is no image. `DECODING`: no image is decoded yet. `MORE`: a batch that is not
-    full waits for more images. `OTHER`: everything else, such as the copying of pixels.
+    full waits for more images. `OTHER`: everything else.
     """
 
     CLIENTS = "clients"
