@@ -1,4 +1,4 @@
-"""What decoding makes of an image: pixels of a size."""
+"""The pixels that decoding makes of an image, and their size."""
 
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ class Geometry:
     def stays_whole(self, width: int, height: int) -> bool:
         """Return whether an image is not resized: its pixels fit, also between the two passes.
 
-        A small image is resized in less time than its way to the device costs.
+        To resize a small image takes less time than to copy it to the device.
         """
         between = max(height * self.width, self.height * width)
         fits = 3 * max(width * height, between) <= self.whole_bytes

@@ -87,9 +87,9 @@ class Database(Protocol):
         """Raise the errors of the driver and of the pool in the block as StoreErrors."""
 
     def version(self) -> object:
-        """Return a value that another one follows with each change, or None if only queries tell.
+        """Return a value that is another one after each change, or None if only queries show those.
 
-        It may change without need.
+        It may also be another one without a change.
         """
 
     async def lock_tables(self, connection: AsyncConnection) -> None:

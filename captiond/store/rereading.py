@@ -8,11 +8,11 @@ from captiond.store.engine import Engine
 T = TypeVar("T")
 # Some file systems keep the time of a change in steps of two seconds.
 LOOKS_AFTER_CHANGE = 10
-SKIPPED_LOOKS = 20  # at most, in case that a file system reports no change
+SKIPPED_LOOKS = 20  # at most, in case a file system shows no change
 
 
 class Rereading(Generic[T]):
-    """The result of a query. A few system calls tell whether a file of SQLite has changed.
+    """The result of a query. A few system calls show whether a file of SQLite has changed.
 
     They take a hundredth of the processor time of a query. `LOOKS_AFTER_CHANGE` looks should take
     more than two seconds, and the query runs in each of them. With a database server, it runs in
