@@ -117,12 +117,13 @@ def on_device(pixels: BatchPixels, device: torch.device) -> Tensor:
     return torch.from_numpy(pixels).to(device, non_blocking=True)
 
 
-def pin_memory(memory: Pixels) -> None:
-    """Let a GPU copy from memory by itself. Where that is not possible, copies take longer."""
+def pin_memory(memory: Pixels) -> bool:
+    """Let a GPU copy from memory by itself. Return whether it can; copies take longer if not."""
     runtime: Any = torch.cuda
     if code := int(runtime.cudart().cudaHostRegister(memory.ctypes.data, memory.nbytes, 0)):
         log.warning("memory_not_pinned", bytes=memory.nbytes, code=code)
         take_noted_error()
+    return not code
 
 
 def take_noted_error() -> None:

@@ -55,6 +55,7 @@ class DeviceGathering:
         self.slots = slots
         self._resizer, self._thread = resizer, thread
         self._pinned = [False] * (-(-slots.count // SLOTS_AT_ONCE))
+        self._can_pin = True
 
     async def gather(self, filled: Sequence[FilledSlot]) -> BatchPixels:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._resized, filled)
@@ -75,11 +76,11 @@ class DeviceGathering:
 
         Slots that were freed last are used first, so most are never used, and take no memory.
         """
-        if self._pinned[group]:
+        if self._pinned[group] or not self._can_pin:
             return
         self._pinned[group] = True
         first = group * SLOTS_AT_ONCE
-        pin_memory(self.slots.memory[first : first + SLOTS_AT_ONCE])
+        self._can_pin = pin_memory(self.slots.memory[first : first + SLOTS_AT_ONCE])
 
 
 class Resizer(Protocol):
