@@ -57,6 +57,8 @@ def connect_to(database: Path) -> AsyncEngine:
 
     def connected(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         set_up_connection(connection)
+        # guard: thread-ends-once
+        end_thread_once(connection.driver_connection)
         if not is_writable(path):
             record.info[READ_ONLY_FILE] = path
 
@@ -73,6 +75,22 @@ def set_up_connection(connection: DBAPIConnection) -> None:
     for pragma in PRAGMAS:
         cursor.execute(pragma)
     cursor.close()
+
+
+def end_thread_once(driver: Any) -> None:
+    """Let the thread of a connection of aiosqlite be asked only once to end.
+
+    A thread that has ended answers nobody, and whoever closes a connection waits for the answer. A
+    close that is cancelled asks again, and its process would wait at its end for ever.
+    """
+    stop: Callable[[], asyncio.Future[object] | None] | None = driver.stop
+
+    def stop_once() -> asyncio.Future[object] | None:
+        nonlocal stop
+        asked, stop = stop, None
+        return asked() if asked else None
+
+    driver.stop = stop_once
 
 
 def begin(connection: Connection) -> None:

@@ -131,6 +131,7 @@ GUARDS = (
     Guard("lists-have-owners", value("None"), "tests/unit/test_task_list.py -k own_tasks"),
     # ---------------------------------------------------------------- clocks
     Guard("clock-jumps", value("wall"), "tests/unit/test_clock_jumps.py -k just_finished"),
+    Guard("thread-ends-once", remove, "tests/unit/test_store_errors.py -k however_often"),
     Guard("cancelled-statement", never, "tests/unit/test_store_errors.py -k cancelled"),
     Guard("hung-web-process", remove, "tests/unit/test_attendance.py -k suspended"),
     Guard("clock-returns", never, "tests/unit/test_clock_jumps.py -k 1970"),

@@ -250,3 +250,47 @@ async def test_a_statement_that_is_cancelled_holds_no_lock(
         in_log, copied = await copy_log(connection, "RESTART")
     assert in_log == copied
     assert cancelled.tb is not None, "the statement is still referred to"
+
+
+async def test_closing_a_connection_ends_however_often_it_is_cancelled(store: Engine) -> None:
+    """A process would wait at its end for tasks that do not end. Its thread may have ended before.
+
+    The statement is cancelled, then its connection while it closes, then the task that closes it.
+    """
+    running, go_on, close = threading.Event(), threading.Event(), threading.Event()
+    drivers = list[Any]()
+
+    def wait() -> None:
+        running.set()
+        assert go_on.wait(PATIENCE)
+
+    async def work() -> None:
+        async with reading(store) as connection:
+            drivers.append((await connection.get_raw_connection()).driver_connection)
+            await drivers[0].create_function("wait", 0, wait)
+            await connection.execute(text("SELECT wait()"))
+
+    working = asyncio.create_task(work())
+    await asyncio.to_thread(running.wait)
+    working.cancel()
+    async with asyncio.timeout(PATIENCE):
+        await until(lambda: drivers[0]._tx.qsize() > 0)  # to close the cursor
+        drivers[0]._tx.put_nowait((None, lambda: close.wait(PATIENCE)))
+        go_on.set()
+        await until(lambda: bool(tasks_of("_terminate_graceful_close")))
+        (closing,) = tasks_of("_terminate_graceful_close")
+        working.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await working
+        closing.cancel()
+        close.set()
+        await asyncio.wait([closing])
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - it is another thread's
+        await asyncio.sleep(0.001)
+
+
+def tasks_of(name: str) -> list[asyncio.Task[Any]]:
+    return [task for task in asyncio.all_tasks() if name in repr(task.get_coro())]
