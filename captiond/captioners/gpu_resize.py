@@ -15,7 +15,7 @@ from torch import Tensor
 
 from captiond.captioners import resize_kernel
 from captiond.decoding.geometry import Geometry, Pixels
-from captiond.decoding.resampling import Integers, Weights, columns_first, weights
+from captiond.decoding.resampling import Integers, PixelWeights, columns_first, weights
 
 CHUNK = 32  # images that are resized at a time
 CHECKED_SIZES = ((640, 480), (300, 1000), (800, 800), (1000, 300), (700, 500))
@@ -40,7 +40,7 @@ class Pass:
     rows: int
     last: int
     across: bool
-    weights: Weights
+    weights: PixelWeights
 
 
 class GpuResizer:
@@ -120,7 +120,7 @@ def packed(
     pairs = list(chunks)
     length = sum(len(passes) for pair in pairs for passes in pair) * resize_kernel.FIELDS
     parts: list[Integers] = []
-    known: dict[Weights, tuple[int, int]] = {}
+    known: dict[PixelWeights, tuple[int, int]] = {}
     for each in (one.weights for pair in pairs for passes in pair for one in passes):
         if each not in known:
             known[each] = length, length + len(each.firsts)

@@ -24,7 +24,7 @@ Integers = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Weights:
+class PixelWeights:
     """The weights of one pass: for each new pixel, the first old one and the weights from it on.
 
     `firsts` is int32 [new], and `factors` int32 [new, taps], where what is not needed is 0.
@@ -39,7 +39,7 @@ class Weights:
 
 
 @lru_cache(REMEMBERED)
-def weights(old: int, new: int, resample: int) -> Weights:
+def weights(old: int, new: int, resample: int) -> PixelWeights:
     """Return the weights for a side of `old` pixels that is to have `new`.
 
     Raises:
@@ -58,7 +58,7 @@ def weights(old: int, new: int, resample: int) -> Weights:
     shares = np.where(inside, curve(np.abs(distances)), 0.0)
     shares /= np.cumsum(shares, 1)[:, -1:]  # added up one after the other, as Pillow does
     points = shares * (1 << PRECISION_BITS)
-    return Weights(firsts, np.where(points < 0, points - 0.5, points + 0.5).astype(np.int32))
+    return PixelWeights(firsts, np.where(points < 0, points - 0.5, points + 0.5).astype(np.int32))
 
 
 def bilinear(distance: Numbers) -> Numbers:
@@ -89,7 +89,7 @@ def resized(pixels: Pixels, geometry: Geometry) -> Pixels:
     return pixels
 
 
-def added_up(pixels: Pixels, axis: int, of_pass: Weights) -> Pixels:
+def added_up(pixels: Pixels, axis: int, of_pass: PixelWeights) -> Pixels:
     old = np.moveaxis(pixels, axis, 0).astype(np.int32)
     total = np.full((len(of_pass.firsts), *old.shape[1:]), 1 << (PRECISION_BITS - 1), np.int32)
     for tap in range(of_pass.taps):
