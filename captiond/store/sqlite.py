@@ -80,8 +80,8 @@ def set_up_connection(connection: DBAPIConnection) -> None:
 def end_thread_once(driver: Any) -> None:
     """Let the thread of a connection of aiosqlite be asked only once to end.
 
-    A thread that has ended answers nobody, and whoever closes a connection waits for the answer. A
-    close that is cancelled asks again, and its process would wait at its end for ever.
+    `close` asks the thread to end and waits for its answer, but a thread that has ended does not
+    answer. A `close` that is cancelled can ask a second time. Its process would then never end.
     """
     stop: Callable[[], asyncio.Future[object] | None] | None = driver.stop
 

@@ -15,7 +15,7 @@ KEY = Key("one", digest_of(b"x"))
 
 
 class Counted:
-    """The query of the keys. It counts its calls, and fails when it is told to."""
+    """The query of the keys. It counts its calls, and fails while `fails` is set."""
 
     def __init__(self) -> None:
         self.calls = 0

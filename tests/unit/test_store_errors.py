@@ -253,7 +253,7 @@ async def test_a_statement_that_is_cancelled_holds_no_lock(
 
 
 async def test_closing_a_connection_ends_however_often_it_is_cancelled(store: Engine) -> None:
-    """A process would wait at its end for tasks that do not end. Its thread may have ended before.
+    """Otherwise the task that closes it never ends, and neither does the process.
 
     The statement is cancelled, then its connection while it closes, then the task that closes it.
     """

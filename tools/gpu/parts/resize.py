@@ -1,6 +1,7 @@
 """Images of JPEGs' usual sizes, resized on the GPU: whether as by Pillow, and how fast."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,8 +38,8 @@ def run(job: Job) -> Iterator[Resized | Note]:
             images=BATCH,
             checked=CHECKED if len(each) < BATCH else BATCH,
             equal=equal(resizer, held, CHECKED if len(each) < BATCH else BATCH),
-            seconds=median_of(lambda held=held: resizer(held), job),  # type: ignore[misc]
-            pageable_seconds=median_of(lambda images=images: resizer(images), job),  # type: ignore[misc]
+            seconds=median_of(partial(resizer, held), job),
+            pageable_seconds=median_of(partial(resizer, images), job),
         )
 
 
