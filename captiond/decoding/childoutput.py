@@ -66,10 +66,9 @@ class DecoderLog:
         self._suppressed = 0
 
     def printed(self, image: str, size: int, text: bytes) -> None:
-        """Log what a decoder has printed for an image, which is named by its hash, if anything."""
-        if size:
-            words = text.decode("utf-8", errors="replace")
-            self._log("decoder_printed", image=image, bytes=size, text=words)
+        """Log what a decoder has printed for an image, which is named by its hash."""
+        words = text.decode("utf-8", errors="replace")
+        self._log("decoder_printed", image=image, bytes=size, text=words)
 
     def too_slow(self, image: str, seconds: float) -> None:
         """Log that a decoder was ended because of its processor time."""

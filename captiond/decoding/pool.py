@@ -123,8 +123,7 @@ class DecodePool:
             begun = time.monotonic()
             reply = await self._reply(decoder, job, slot, handover)
             self._jobs.finished(job, time.monotonic() - begun)
-            with structlog.contextvars.bound_contextvars(**job.work.ids):
-                self._limits.log.printed(job.work.image.sha256, *output.take())
+            self._log_printed(output, job.work)
             if isinstance(reply, Decoded):
                 job.resolve(DecodedImage(slot, reply))
                 continue
@@ -134,6 +133,13 @@ class DecodePool:
                     self._lost(job, reply)
                 return reply.exit_code
             job.resolve(reply)
+
+    def _log_printed(self, output: PrintedOutput, work: Work) -> None:
+        """Log what a decoder has printed for an image, if anything."""
+        size, text = output.take()
+        if size:
+            with structlog.contextvars.bound_contextvars(**work.ids):
+                self._limits.log.printed(work.image.sha256, size, text)
 
     async def _reply(
         self, decoder: ChildProcess, job: DecodeJob, slot: int, handover: Handover

@@ -132,6 +132,8 @@ class FairQueue(Generic[T]):
         Items of other groups keep their turns. Together the items cost at most `most_cost`, unless
         it is only one item. The result is empty if no item waits.
         """
+        if size == 1:  # whatever its group is: no other item has to be compared with it
+            return [self.take()] if self else []
         batch: list[T] = []
         passed: list[Turn[T]] = []
         matching: dict[str, deque[Hashable]] = {}

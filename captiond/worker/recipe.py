@@ -76,8 +76,10 @@ class Recipe:
 
     def cost_of(self, work: Work) -> float:
         """Return the estimated cost of the captions of this work."""
-        options = replace(work.options, caption_language=self.language_of(work) or ENGLISH)
-        return options.cost(self.defaults)
+        options = work.options
+        if self.language_of(work) != self.language_asked_by(work):  # nothing can translate them
+            options = replace(options, caption_language=ENGLISH)
+        return options.cost(self.defaults, self.language)
 
     def generation_of(self, work: Work) -> Generation:
         """Return how the caption of this work is searched for."""
@@ -143,7 +145,9 @@ class Recipe:
         if self.language_asked_by(work) and not self.language_of(work):
             notes = tuple(dict.fromkeys((*notes, UNAVAILABLE)))
         wanted = self.wanted.narrowed(work.options.tags)
-        selected = replace(whole.with_tags(whole.tag_details, wanted), notes=notes)
+        selected = whole.with_tags(whole.tag_details, wanted)
+        if notes != whole.notes:
+            selected = replace(selected, notes=notes)
         dictionary = self.dictionaries.get(whole.caption_language or ENGLISH, NO_DICTIONARY)
         return in_its_language(selected, dictionary, self.hedge_below)
 

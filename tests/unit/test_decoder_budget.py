@@ -108,7 +108,6 @@ async def test_printed_output_is_logged_in_few_lines() -> None:
     with capture_logs() as lines:
         for number in range(1000):
             decoders.printed(f"sha {number}", 5, b"\x1b[31m\xff")
-            decoders.printed("quiet", 0, b"")
             decoders.too_slow("sha", 2)
         now = 60.0
         decoders.printed("last", 9000, b"text")

@@ -196,6 +196,20 @@ def test_a_batch_is_of_one_group_and_the_others_keep_their_turns() -> None:
     assert batch() == []
 
 
+def test_a_single_item_is_taken_without_a_look_at_the_others() -> None:
+    made = Simulation()
+    for _ in range(1000):
+        made.put(Client("a"), 1)
+    asked: list[int] = []
+
+    def group_of(job: Job) -> int:
+        asked.append(job.number)
+        return 0
+
+    assert [job.number for job in made.queue.take_group(1, group_of)] == [0]
+    assert len(asked) <= 1
+
+
 def test_a_batch_has_a_most_cost_but_at_least_one_item() -> None:
     made = Simulation()
     for _ in range(5):
