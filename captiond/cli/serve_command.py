@@ -74,15 +74,23 @@ def serve_forever(settings: Settings, *, reload: bool) -> None:
             log.info("temporary_folder", path=str(temporary))
         if variables := without_effect(os.environ):
             log.warning("variables_without_effect", use_instead=variables)
-        address, port = listener.getsockname()[:2]
-        url = local_url(address, port)
-        write_address(settings.address_file, url)
-        log.info("listening", url=url, address=address, data=str(settings.data.dir))
-        announce = ready_announcer(url, settings.logs)
-        changed = asyncio.run(serve(settings, listener, announce, reload=reload))
+        changed = asyncio.run(serve(settings, listener, reload=reload))
     if changed:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
     say_stopped(settings.logs)
+
+
+def publish_address(settings: Settings, listener: socket.socket) -> str:
+    """Log the URL of the service, write it to a file, and return it.
+
+    Raises:
+        StartupError: the file cannot be written.
+    """
+    address, port = listener.getsockname()[:2]
+    url = local_url(address, port)
+    write_address(settings.address_file, url)
+    log.info("listening", url=url, address=address, data=str(settings.data.dir))
+    return url
 
 
 def write_address(path: Path, url: str) -> None:
@@ -97,22 +105,18 @@ def write_address(path: Path, url: str) -> None:
         raise StartupError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-async def serve(
-    settings: Settings,
-    listener: socket.socket,
-    announce: Callable[[ModelInfo], None],
-    *,
-    reload: bool,
-) -> bool:
+async def serve(settings: Settings, listener: socket.socket, *, reload: bool) -> bool:
     """Run the supervisor until a signal, or with `reload` until the code has changed.
 
-    Return whether the code has changed. `announce` is called when the service can caption.
+    Return whether the code has changed. A signal stops the service as usual as soon as its address
+    is known.
     """
     stop = asyncio.Event()
     stopper = make_stopper(stop)
     with contextlib.ExitStack() as stack:
         for number in stop_signals():
             stack.enter_context(on_signal(number, stopper, after=signal.SIG_DFL))
+        announce = ready_announcer(publish_address(settings, listener), settings.logs)
         return await serve_until(stop, settings, listener, announce, reload=reload)
 
 
@@ -130,7 +134,10 @@ async def serve_until(
     *,
     reload: bool,
 ) -> bool:
-    """Run the supervisor until `stop` is set, which a change of the code does with `reload`."""
+    """Run the supervisor until `stop` is set, which a change of the code does with `reload`.
+
+    Return whether the code has changed. `announce` is called when the service can caption.
+    """
     engine = make_engine(settings.database_address)
     await prepare_database(engine)
     recorder, clock = Recorder(), SteadyClock(engine, longest=longest_kept(settings))
