@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 
 from tests.patience import PATIENCE
+from tests.warmstart import Template, is_command
 
 STREAMS = (0, 1, 2)  # stdin, stdout and stderr
 # Test modules compute when they are imported. A process that is forked from one with threads of
@@ -89,6 +90,7 @@ def run_for(client: socket.socket) -> None:
     for stream, received in zip(STREAMS, streams, strict=True):
         os.dup2(received, stream)
         os.close(received)
+    Template(is_command).install()
     main = ModuleType("__main__")  # that of the server would be imported by spawned processes
     sys.modules["__main__"], sys.argv = main, ["-c"]
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115

@@ -7,6 +7,7 @@ from tests.conftest import png
 from tests.faults.harness import SOAK, median, record, rounds
 from tests.patience import PATIENCE
 from tests.service import FRESH, Service, query, running, running_without_model
+from tests.warmstart import COLD
 
 FILES = 100
 ASKED = 100  # times that a client asks for the status of a task
@@ -15,7 +16,7 @@ ASKED = 100  # times that a client asks for the status of a task
 def test_a_long_queue_costs_little_and_survives(data: Path) -> None:
     images = rounds(300, 10_000)
     started = running if SOAK else running_without_model  # the model works only to be measured
-    with started(data, **FRESH) as service:
+    with started(data, **FRESH, **COLD) as service:
         accepted = [fill(service, first) for first in range(0, images, FILES)]
         waits = [seconds_of_status(service, accepted[n % len(accepted)]) for n in range(ASKED)]
         sizes = {p.pid: p.memory_info().rss for p in service.tree()[:1] + service.children("web")}

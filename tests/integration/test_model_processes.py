@@ -74,10 +74,3 @@ def check_import(work: QueuedImport) -> None:
     rows = work.rows()
     assert [row["uri"] for row in rows] == [str(work.photos / name) for name in work.names]
     assert all(row["caption"] and row["error"] is None for row in rows)
-
-
-def test_its_memory_is_in_huge_pages_if_the_kernel_has_them(service: Service) -> None:
-    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
-    memory = Path(f"/proc/{service.child('model').pid}/smaps_rollup").read_text()
-    kilobytes = int(memory.partition("AnonHugePages:")[2].split()[0])
-    assert (kilobytes > 50_000) == ("[never]" not in setting)

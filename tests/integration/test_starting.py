@@ -16,6 +16,7 @@ from tests.commands import command
 from tests.conftest import png
 from tests.patience import PATIENCE
 from tests.service import MODEL, Service, captiond, http_client, running, wait_for
+from tests.warmstart import COLD
 
 NO_MODEL = ("--model", "nobody/nothing")
 NOWHERE = {"HF_HUB_OFFLINE": "1"}
@@ -121,10 +122,15 @@ def test_web_and_supervisor_are_free_of_torch(module: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
-def test_the_supervisor_and_the_web_process_stay_small(service: Service) -> None:
-    (web,) = service.children("web")
-    assert web.memory_info().rss < 150e6
-    assert psutil.Process(service.process.pid).memory_info().rss < 100e6
+def test_the_memory_of_the_processes(data: Path) -> None:
+    """Without a model it is small. That of the model is in huge pages if the kernel has them."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    with running(data, **COLD) as service:
+        assert service.child("web").memory_info().rss < 150e6
+        assert psutil.Process(service.process.pid).memory_info().rss < 100e6
+        memory = Path(f"/proc/{service.child('model').pid}/smaps_rollup").read_text()
+    kilobytes = int(memory.partition("AnonHugePages:")[2].split()[0])
+    assert (kilobytes > 50_000) == ("[never]" not in setting)
 
 
 def test_a_change_of_the_code_restarts_the_service(tmp_path: Path) -> None:

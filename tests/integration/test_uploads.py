@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import png
 from tests.patience import PATIENCE
 from tests.service import Service, running, running_without_model, wait_for
+from tests.warmstart import COLD
 
 KIB = 1024
 LIMITS = {
@@ -164,7 +165,7 @@ def test_large_bodies_that_are_answered_early_leak_nothing(limited: Service) -> 
 
 def test_uploads_stream_to_disk(tmp_path: Path) -> None:
     """The web process stays small while it receives many large uploads at once."""
-    with running_without_model(tmp_path / "data") as service:
+    with running_without_model(tmp_path / "data", **COLD) as service:
         web = service.child("web")
         content = png(1) + b"\0" * (15 * 1024 * KIB)
 

@@ -25,6 +25,7 @@ from tests.service import (
     upload,
     wait_for,
 )
+from tests.warmstart import COLD
 
 QUICK = {
     "CAPTIOND_WEBHOOKS__ALLOW": "127.0.0.1,localhost",
@@ -40,7 +41,7 @@ PATIENT = {**QUICK, "CAPTIOND_WEBHOOKS__TIMEOUT_SECONDS": "300"}
 @pytest.fixture(scope="module")
 def hooked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that may call this machine, with short delays between retries."""
-    with running(tmp_path_factory.mktemp("hooked") / "data", **QUICK) as service:
+    with running(tmp_path_factory.mktemp("hooked") / "data", **QUICK, **COLD) as service:
         yield service
         assert service.stop() == 0
 
