@@ -63,10 +63,11 @@ class SpoolWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
-    """The free and the total space of the storage, in bytes."""
+    """The free and the total space of a disk in bytes, and whether this process may write there."""
 
     free: int
     total: int
+    writable: bool = True
 
 
 class Spool(Protocol):
