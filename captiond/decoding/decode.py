@@ -66,6 +66,7 @@ COPIES_BYTES = 48  # of each pixel of a part while it is converted; a whole imag
 SILENT = {"JXL"}  # formats whose library says nothing that helps a client
 DAMAGED = "the image is truncated or damaged"
 ROWS = 8  # of a block of a JPEG
+END = 1024  # pixels of a row
 CORNER, FILLER = 4, {127, 128}  # pixels of a side, and the values of what is filled in
 Reserve = Callable[[int], None]
 
@@ -127,6 +128,8 @@ def decode(
         with Image.open(BytesIO(plain.content), formats=(format_,)) as image:
             check_size(Canvas(*image.size), settings.max_pixels)
             load(image, geometry, settings)
+            if plain.check_rows and is_empty(image):
+                plain.check_rows()
             if not (plain.ends and is_filled(image)):
                 return loaded_pixels(image, plain, geometry, settings)
         check_end(*plain.ends())
@@ -174,6 +177,17 @@ def is_filled(image: Image.Image) -> bool:
     width, height = image.size
     corner = image.crop((max(0, width - CORNER), max(0, height - CORNER), width, height))
     return set(corner.tobytes()) <= FILLER
+
+
+def is_empty(image: Image.Image) -> bool:
+    """Return whether the end of the last row of a loaded image, or of the last but one, is black.
+
+    So are rows that Pillow has not got. In an interlaced image, only every second one may lack.
+    """
+    width, height = image.size
+    left = max(0, width - END)
+    rows = ((left, row, width, row + 1) for row in (height - 1, height - 2) if row >= 0)
+    return any(not image.crop(row).tobytes().strip(b"\0") for row in rows)
 
 
 def check_size(area: Canvas, max_pixels: int) -> None:
