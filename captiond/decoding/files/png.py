@@ -157,13 +157,21 @@ def is_kept(kind: bytes, chunks: dict[bytes, list[bytes]]) -> bool:
         return DEFAULT_IS_FRAME not in chunks and len(chunks.get(b"fcTL", [])) == 1
     if kind == b"IDAT" and b"fcTL" in chunks:
         chunks[DEFAULT_IS_FRAME] = []
+    if kind == b"acTL" and b"IDAT" in chunks:
+        return False
     return kind not in chunks or kind in REPEATED
 
 
 def first_frame(chunks: dict[bytes, list[bytes]], canvas: Canvas) -> tuple[Canvas, bytes]:
-    """Return where the first frame is, and its compressed pixels."""
+    """Return where the first frame is, and its compressed pixels.
+
+    A file that does not announce frames as it must is no animation, and shows the default image.
+    """
     default = canvas, b"".join(chunks[b"IDAT"])
     if not (chunks.keys() >= {b"acTL", b"fcTL", b"fdAT"}) or len(chunks[b"fcTL"][0]) < 20:
+        return default
+    announced = chunks[b"acTL"][0]
+    if len(announced) != 8 or not any(announced[:4]):
         return default
     frame = Canvas(*struct.unpack(">4I", chunks[b"fcTL"][0][4:20]))
     right, bottom = frame.left + frame.width, frame.top + frame.height
