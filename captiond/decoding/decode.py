@@ -42,6 +42,7 @@ from captiond.decoding.parts import (
     PART_PIXELS,
     Picture,
     resized,
+    rows_come_first,
     upright_size,
 )
 from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
@@ -258,9 +259,10 @@ def pixels_of(
     mode = part_mode(image, plain)
     area = plain.canvas or Canvas(*image.size)
     picture = Picture(image, area, plain.orientation, mode, converter(image, plain, mode))
+    stays_whole = geometry.stays_whole(*picture.size) and keeps_colours(mode, plain)
     reduced = (
         whole_picture(picture)
-        if geometry.stays_whole(*picture.size) and keeps_colours(mode, plain)
+        if stays_whole and is_reduced_alike(picture, geometry)
         else reduce_picture(picture, geometry)
     )
     whole = (area.width, area.height) if plain.canvas else size or image.size
@@ -275,13 +277,27 @@ def whole_picture(picture: Picture) -> Image.Image:
     return picture.rows(0, picture.size[1])
 
 
+def is_reduced_alike(picture: Picture, geometry: Geometry) -> bool:
+    """Return whether a device makes the same pixels of the whole picture as `reduce_picture`.
+
+    Both share the entries of the cache. The device does what Pillow does with the whole picture.
+    """
+    as_pillow_would = rows_come_first(picture.size, geometry) or ready_image(picture) is not None
+    return as_pillow_would and max(picture.size) <= LONGEST_SIDE
+
+
 def reduce_picture(picture: Picture, geometry: Geometry) -> Image.Image:
     size, resample = (geometry.width, geometry.height), Image.Resampling(geometry.resample)
+    image = ready_image(picture)
+    return resized(picture, size, resample) if image is None else image.resize(size, resample)
+
+
+def ready_image(picture: Picture) -> Image.Image | None:
+    """Return the image that Pillow can resize as it is stored, None if that is not possible."""
     image = picture.image
-    whole = picture.is_plain()
-    if isinstance(image, Image.Image) and whole and is_ready(image, picture.mode):
-        return image.resize(size, resample)
-    return resized(picture, size, resample)
+    if isinstance(image, Image.Image) and picture.is_plain() and is_ready(image, picture.mode):
+        return image
+    return None
 
 
 def is_ready(image: Image.Image, mode: str) -> bool:
