@@ -134,7 +134,7 @@ async def test_the_state_says_whether_the_disk_takes_uploads(
     settings = settings_for(tmp_path)
     assert (await measured(settings, store))[0].state.cannot_store == ""
     with monkeypatch.context() as read_only:  # a test may be run by root, whom no mode stops
-        read_only.setattr(os, "access", lambda *_, **__: False)
+        read_only.setattr(os, "access", lambda *_: False)
         assert not (await measured(settings, store))[0].state.disk_writable
     settings.spool.rmdir()
     assert not (await measured(settings, store))[0].state.disk_writable
