@@ -148,6 +148,7 @@ class State:
     `spool_free` is how many bytes tasks may still store, and `disk_free` how many bytes all uploads
     may, or None if there is no limit. `bulk_rate` is how many images of tasks were finished per
     second in the last minutes, or 0 if that is not known.
+    `disk_writable` says whether the disk takes uploads at all.
     `cache` says whether a process that loads its model can already answer known images.
     """
 
@@ -158,8 +159,30 @@ class State:
     draining: bool = False
     spool_free: int | None = None
     disk_free: int | None = None
+    disk_writable: bool = True
     bulk_rate: float = 0.0
     cache: bool = False
+
+    @property
+    def cannot_store(self) -> str:
+        """Why no image of a client can be stored now. Empty if one can."""
+        if not self.disk_writable:
+            return "the data folder cannot be written"
+        if self.disk_free == 0:
+            return "the disk has too little free space ([limits] reserve_bytes)"
+        return ""
+
+    @property
+    def reported_health(self) -> Health:
+        """The health that probes and metrics report: what is not stored cannot be captioned."""
+        healthy = self.health is Health.HEALTHY
+        return Health.DEGRADED if healthy and self.cannot_store else self.health
+
+    @property
+    def reported_reasons(self) -> tuple[str, ...]:
+        """Why no image of a client can be captioned now."""
+        storage = self.cannot_store
+        return (*self.reasons, storage) if storage else self.reasons
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,20 @@ class HostedModel:
         return self._model.done() and self._model.exception() is not None
 
     async def run(self) -> None:
-        """Keep the process running until cancelled, or until it has failed to start too often."""
+        """Keep the process running until cancelled, or until it has failed to start too often.
+
+        An unexpected error is raised here and to everybody who waits: nobody awaits this while an
+        image is captioned.
+        """
+        try:
+            error = await self._run_until_broken()
+        except Exception as error:
+            self._give_up(error)
+            raise
+        self._give_up(error)
+
+    async def _run_until_broken(self) -> ModelBroken:
+        """Keep the process running. Return why it cannot be, once it has failed too often."""
         failures = 0
         while failures < MOST_FAILED_STARTS:
             worked, failed = await self._run_child()
@@ -104,9 +117,9 @@ class HostedModel:
             failures = 1 if worked else failures + 1
             await asyncio.sleep(backoff(failures, first=FIRST_DELAY, longest=LONGEST_DELAY))
         reason = failed.reason if failed else "its process exits before the model is loaded"
-        self._give_up(ModelBroken(reason))
+        return ModelBroken(reason)
 
-    def _give_up(self, error: ModelBroken) -> None:
+    def _give_up(self, error: Exception) -> None:
         """Let everybody who waits know that nothing will be captioned any more."""
         if self._model.done():
             self._model = asyncio.get_running_loop().create_future()

@@ -151,7 +151,8 @@ async def keep_claims(run: ImportRun) -> None:
     """
     while True:
         await asyncio.sleep(EXTEND_SECONDS)
-        await until_stored(partial(shard_claims.extend, run.engine, run.state.id, run.owner))
+        extend = partial(shard_claims.extend, run.engine, run.state.id, run.owner)
+        await until_stored(extend, final=LASTING)
         await run.read()
 
 
@@ -265,7 +266,7 @@ async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardCl
             run.engine, claim, captioned=captioned, failed=failed, now=time.time()
         )
 
-    finished = await until_stored(finish)
+    finished = await until_stored(finish, final=LASTING)
     if not finished:
         log.warning("shard_lost", import_id=claim.import_id, shard=claim.number)
     await run.read()

@@ -33,11 +33,11 @@ def show(
     A setting that differs from its default is marked with <-, followed by its source and the
     default.
     """
-    from captiond.cli.formats import settings_as_toml
+    from captiond.cli.formats import json_text, settings_as_toml
 
     layers = layers_from(config, {}, data=data, assignments=assignments)
     if as_json:
-        typer.echo(checked(layers).model_dump_json(indent=2))
+        typer.echo(json_text(checked(layers).model_dump(mode="json"), indent=2))
         return
     settings = [each for each in origins(layers) if each.differs or not changed]
     typer.echo(settings_as_toml(settings, coloured=sys.stdout.isatty()))

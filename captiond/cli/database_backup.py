@@ -2,15 +2,22 @@
 
 import contextlib
 import os
+import re
+import secrets
+import time
 from pathlib import Path
 
 from captiond.errors import BackupFailed
 from captiond.spool import sync_folder
 from captiond.store.backup import Progress, copy
 
+LEFTOVER_SECONDS = 86_400.0  # a copy that nobody has written to for so long is not under way
+
 
 def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress) -> int:
     """Copy `database` to `target`, and return the size in bytes.
+
+    Two commands may copy to one target at once, so the name of an unfinished copy is unique.
 
     Raises:
         BackupFailed: there is no copy, and a file at `target` is unchanged.
@@ -19,9 +26,9 @@ def back_up(database: Path, target: Path, *, overwrite: bool, progress: Progress
         check_target(database, target, overwrite=overwrite)
     except OSError as error:  # a folder above may not be entered
         raise BackupFailed(f"{target}: cannot be written: {error.strerror}") from error
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f"{target.name}.{secrets.token_hex(8)}.part")
     try:
-        part.unlink(missing_ok=True)
+        remove_leftovers(target, before=time.time() - LEFTOVER_SECONDS)
         part.touch(mode=0o600, exist_ok=False)
         copy(database, part, progress)
         size = part.stat().st_size
@@ -54,6 +61,18 @@ def give_name(part: Path, target: Path, *, overwrite: bool) -> None:
     check_target(part, target, overwrite=overwrite)  # a file may have appeared
     part.rename(target)
     sync_folder(target.resolve().parent)
+
+
+def remove_leftovers(target: Path, *, before: float) -> None:
+    """Remove unfinished copies that were last written before a Unix time, if that is possible.
+
+    Commands that were killed have left them.
+    """
+    unfinished = re.compile(re.escape(target.name) + r"\.(?:[0-9a-f]{16}\.)?part(?:-journal)?")
+    with contextlib.suppress(OSError):
+        for path in target.parent.iterdir():
+            if unfinished.fullmatch(path.name) and path.lstat().st_mtime < before:
+                path.unlink(missing_ok=True)
 
 
 def discard(part: Path) -> None:

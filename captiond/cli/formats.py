@@ -149,10 +149,15 @@ def settings_as_toml(settings: Iterable[Origin], *, coloured: bool = False) -> s
 
 
 def setting_line(origin: Origin) -> str:
-    """Return a setting with its source, and with its default if it differs from that."""
+    """Return a setting with its source, and with its default if it differs from that.
+
+    A value that TOML cannot express is a comment: none, or one with bytes that are not UTF-8.
+    """
     entry = f"{origin.key} = {toml_value(origin.value)}"
     if origin.value is None:
         entry = f"# {origin.key} is not set"
+    elif LONE_SURROGATE.search(json.dumps(origin.value, ensure_ascii=False)):
+        entry = f"# {entry}, which is not UTF-8, so that no settings file can have it"
     if not origin.differs:
         return f"{entry}  # {origin.source}"
     default = "not set" if origin.default is None else toml_value(origin.default)

@@ -26,6 +26,7 @@ from captiond.cli.pull_command import pull
 from captiond.cli.ray_command import ray
 from captiond.cli.streams import OutputFailed, writing_to
 from captiond.cli.tasks_command import tasks_app
+from captiond.docstrings import provide_docstrings
 from captiond.errors import CaptiondError, SettingsError
 from captiond.host.loopback import call_loopback_directly
 from captiond.processes.collector import without_gc
@@ -52,6 +53,7 @@ def run() -> int:
     # it spin fifteen times as long, and on a busy machine that takes the core from the other one.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     call_loopback_directly(os.environ)
+    provide_docstrings()
     try:
         status = int(app(prog_name="captiond", standalone_mode=False) or 0)
         sys.stdout.flush()

@@ -42,6 +42,7 @@ from captiond.decoding.parts import (
     PART_PIXELS,
     Picture,
     resized,
+    rows_come_first,
     upright_size,
 )
 from captiond.errors import CorruptImage, EmptyImage, ImageError, ImageTooSlow, TooManyPixels
@@ -66,6 +67,7 @@ COPIES_BYTES = 48  # of each pixel of a part while it is converted; a whole imag
 SILENT = {"JXL"}  # formats whose library says nothing that helps a client
 DAMAGED = "the image is truncated or damaged"
 ROWS = 8  # of a block of a JPEG
+END = 1024  # pixels of a row
 CORNER, FILLER = 4, {127, 128}  # pixels of a side, and the values of what is filled in
 Reserve = Callable[[int], None]
 
@@ -127,6 +129,8 @@ def decode(
         with Image.open(BytesIO(plain.content), formats=(format_,)) as image:
             check_size(Canvas(*image.size), settings.max_pixels)
             load(image, geometry, settings)
+            if plain.check_rows and is_empty(image):
+                plain.check_rows()
             if not (plain.ends and is_filled(image)):
                 return loaded_pixels(image, plain, geometry, settings)
         check_end(*plain.ends())
@@ -174,6 +178,17 @@ def is_filled(image: Image.Image) -> bool:
     width, height = image.size
     corner = image.crop((max(0, width - CORNER), max(0, height - CORNER), width, height))
     return set(corner.tobytes()) <= FILLER
+
+
+def is_empty(image: Image.Image) -> bool:
+    """Return whether the end of the last row of a loaded image, or of the last but one, is black.
+
+    So are rows that Pillow has not got. In an interlaced image, only every second one may lack.
+    """
+    width, height = image.size
+    left = max(0, width - END)
+    rows = ((left, row, width, row + 1) for row in (height - 1, height - 2) if row >= 0)
+    return any(not image.crop(row).tobytes().strip(b"\0") for row in rows)
 
 
 def check_size(area: Canvas, max_pixels: int) -> None:
@@ -244,9 +259,10 @@ def pixels_of(
     mode = part_mode(image, plain)
     area = plain.canvas or Canvas(*image.size)
     picture = Picture(image, area, plain.orientation, mode, converter(image, plain, mode))
+    stays_whole = geometry.stays_whole(*picture.size) and keeps_colours(mode, plain)
     reduced = (
         whole_picture(picture)
-        if geometry.stays_whole(*picture.size) and keeps_colours(mode, plain)
+        if stays_whole and is_reduced_alike(picture, geometry)
         else reduce_picture(picture, geometry)
     )
     whole = (area.width, area.height) if plain.canvas else size or image.size
@@ -261,13 +277,27 @@ def whole_picture(picture: Picture) -> Image.Image:
     return picture.rows(0, picture.size[1])
 
 
+def is_reduced_alike(picture: Picture, geometry: Geometry) -> bool:
+    """Return whether a device makes the same pixels of the whole picture as `reduce_picture`.
+
+    Both share the entries of the cache. The device does what Pillow does with the whole picture.
+    """
+    as_pillow_would = rows_come_first(picture.size, geometry) or ready_image(picture) is not None
+    return as_pillow_would and max(picture.size) <= LONGEST_SIDE
+
+
 def reduce_picture(picture: Picture, geometry: Geometry) -> Image.Image:
     size, resample = (geometry.width, geometry.height), Image.Resampling(geometry.resample)
+    image = ready_image(picture)
+    return resized(picture, size, resample) if image is None else image.resize(size, resample)
+
+
+def ready_image(picture: Picture) -> Image.Image | None:
+    """Return the image that Pillow can resize as it is stored, None if that is not possible."""
     image = picture.image
-    whole = picture.is_plain()
-    if isinstance(image, Image.Image) and whole and is_ready(image, picture.mode):
-        return image.resize(size, resample)
-    return resized(picture, size, resample)
+    if isinstance(image, Image.Image) and picture.is_plain() and is_ready(image, picture.mode):
+        return image
+    return None
 
 
 def is_ready(image: Image.Image, mode: str) -> bool:

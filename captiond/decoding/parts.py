@@ -16,6 +16,8 @@ from typing import Protocol
 from PIL import Image
 
 from captiond.decoding.files.plain import UPRIGHT, Canvas
+from captiond.decoding.geometry import Geometry
+from captiond.decoding.resampling import columns_first
 
 PART_PIXELS = 1 << 18  # of a strip: some of its copies fit into the caches of a core
 LONGEST_SIDE = 65_535  # Pillow's table of weights takes 32 bytes for each pixel of a side
@@ -121,6 +123,12 @@ def resized(picture: Picture, size: tuple[int, int], resample: Image.Resampling)
         rows = picture.rows(top, min(top + step, height))
         lines.paste(rows.resize((size[0], rows.height), resample), (0, top))
     return lines.resize(size, resample)
+
+
+def rows_come_first(size: tuple[int, int], geometry: Geometry) -> bool:
+    """Return whether `resized` goes through an image of this size in Pillow's order."""
+    width, height = size
+    return width * height <= PART_PIXELS or not columns_first(width, height, geometry)
 
 
 def shortened(picture: Picture) -> Picture:

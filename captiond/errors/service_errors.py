@@ -26,6 +26,16 @@ class ModelNotReady(Unavailable):
         self.reasons = reasons
 
 
+class CannotStore(Unavailable):
+    """The model is ready, but no image can be stored at present, for these `reasons`."""
+
+    code = "cannot_store"
+
+    def __init__(self, reasons: Sequence[str], *, retry_after: int = 5) -> None:
+        super().__init__("; ".join(reasons), retry_after=retry_after)
+        self.reasons = reasons
+
+
 class QueueFull(Unavailable):
     """Too many images are waiting already."""
 

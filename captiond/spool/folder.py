@@ -75,7 +75,8 @@ class FolderSpool:
 
     def disk_space(self) -> DiskSpace:
         disk = os.statvfs(self._folder)
-        return DiskSpace(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize)
+        writable = os.access(self._folder, os.W_OK | os.X_OK)
+        return DiskSpace(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize, writable)
 
     def _files(self) -> Iterator[tuple[str, int]]:
         """Yield the name and the size in bytes of every file."""

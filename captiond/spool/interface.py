@@ -49,7 +49,10 @@ class SpoolWriter(Protocol):
         """Finish the current image, and return where its bytes are."""
 
     def drop(self) -> None:
-        """Remove the current image from the file."""
+        """Remove the current image from the file. Its hash stays, and so does its beginning."""
+
+    def skip(self, data: memoryview) -> None:
+        """Hash further bytes of an image that was dropped, without a place in the file."""
 
     def flush(self) -> None:
         """Write what is in memory to the disk, which frees the memory."""
@@ -63,10 +66,11 @@ class SpoolWriter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DiskSpace:
-    """The free and the total space of the storage, in bytes."""
+    """The free and the total space of a disk in bytes, and whether this process may write there."""
 
     free: int
     total: int
+    writable: bool = True
 
 
 class Spool(Protocol):

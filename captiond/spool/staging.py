@@ -68,6 +68,9 @@ class StagedWriter(ABC):
             self._end -= len(self._unwritten.pop())
         self._end, self._flushed = self._offset, min(self._flushed, self._offset)
 
+    def skip(self, data: memoryview) -> None:
+        self._hash.update(data)
+
     def flush(self) -> None:
         if self._descriptor < 0:
             self._descriptor = self._create()

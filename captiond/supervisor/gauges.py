@@ -81,9 +81,9 @@ class Gauges:
         self._next_reading = now + max(PAUSE_SECONDS, PAUSE * (now - begun))
 
     def _set_state(self, state: State) -> None:
-        self._registry.set(READY, state.health is Health.HEALTHY)
+        self._registry.set(READY, state.reported_health is Health.HEALTHY)
         for health in Health:
-            self._registry.set(HEALTH, state.health is health, health)
+            self._registry.set(HEALTH, state.reported_health is health, health)
         self._registry.set_all(MODEL_INFO, model_labels(state))
 
     def _set_queues(self, monotonic: float, now: float) -> None:

@@ -49,8 +49,6 @@ class SpoolUsage:
         self._registry = registry
         self._outage = StorageOutage("measurement of the spool")
         self._disk_outage = StorageOutage("measurement of the disk")
-        self._free: int | None = None  # bytes that tasks may still store, as it was measured last
-        self._disk_free: int | None = None
 
     async def run(self) -> None:
         """Measure the spool every few seconds, until cancelled."""
@@ -80,8 +78,7 @@ class SpoolUsage:
             limits = self._settings.limits
             self._registry.set(SPOOL_BYTES, total)
             self._registry.set(SPOOL_LIMIT_BYTES, limits.spool_bytes)
-            self._free = free_bytes(limits.spool_bytes, total)
-            self._status.spool_measured(self._free, self._disk_free)
+            self._status.spool_measured(free_bytes(limits.spool_bytes, total))
             most = self._settings.retention.retry_bytes
             if 0 < most < total:
                 await self._release_beyond(most)
@@ -92,8 +89,10 @@ class SpoolUsage:
             space = await asyncio.to_thread(self._spool.disk_space)
             self._registry.set(DISK_FREE_BYTES, space.free)
             self._registry.set(DISK_BYTES, space.total)
-            self._disk_free = above_reserve(space, self._settings.limits.reserve_bytes)
-            self._status.spool_measured(self._free, self._disk_free)
+            free = above_reserve(space, self._settings.limits.reserve_bytes)
+            self._status.disk_measured(free, writable=space.writable)
+        if self._disk_outage.lasts:
+            self._status.disk_measured(None, writable=False)
 
     async def _release_beyond(self, most: int) -> None:
         files = await expiry.files_kept_for_retry(self._engine)

@@ -34,6 +34,7 @@ class StatusBoard:
         self._rate_of_others = 0.0
         self._spool_free: int | None = None
         self._disk_free: int | None = None
+        self._disk_writable = True
         self.state = State()
         self.keys = Keys()
 
@@ -62,12 +63,17 @@ class StatusBoard:
         self._models.exited(role, death)
         self.publish()
 
-    def spool_measured(self, free: int | None, disk_free: int | None) -> None:
-        """Note and publish how many bytes tasks, and all uploads, may still store.
+    def spool_measured(self, free: int | None) -> None:
+        """Note and publish how many bytes tasks may still store. None stands for no limit."""
+        self._spool_free = free
+        self.publish()
+
+    def disk_measured(self, free: int | None, *, writable: bool) -> None:
+        """Note and publish how many bytes all uploads may still store, and if any can be stored.
 
         None stands for no limit.
         """
-        self._spool_free, self._disk_free = free, disk_free
+        self._disk_free, self._disk_writable = free, writable
         self.publish()
 
     def bulk_finished(self) -> None:
@@ -92,6 +98,7 @@ class StatusBoard:
             self._models.state(draining=draining),
             spool_free=self._spool_free,
             disk_free=self._disk_free,
+            disk_writable=self._disk_writable,
             bulk_rate=self.own_rate + self._rate_of_others,
         )
         if state == self.state:
@@ -99,7 +106,7 @@ class StatusBoard:
         self.state = state
         self._roster.broadcast(ChildKind.WEB, state)
         if state.health is Health.HEALTHY and state.model is not None:
-            self._notifier.status(f"captioning with {state.model.name}")
+            self._notifier.status(state.cannot_store or f"captioning with {state.model.name}")
             if self._announce is not None:
                 self._announce(state.model)
                 self._announce = None

@@ -107,7 +107,7 @@ async def info(request: Request) -> Response:
     body: ServiceInfo = {
         "service": SERVICE,
         "version": __version__,
-        "status": state.health.value,
+        "status": state.reported_health.value,
         "model": described(model) if model is not None else None,
         "image_types": list(settings.images.types),
         "options": [name for name in RequestOptions.model_fields if name not in unsupported],

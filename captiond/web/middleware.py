@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from captiond.errors import CaptiondError, Draining, ModelNotReady, RequestError
+from captiond.errors import CannotStore, CaptiondError, Draining, ModelNotReady, RequestError
 from captiond.logs import shortened
 from captiond.metrics import CLIENTS_LIMITED, REQUEST_ERRORS, REQUEST_SECONDS, REQUESTS
 from captiond.recording import Recorder
@@ -25,7 +25,8 @@ from captiond.web.root_path import own_path
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # The answers of probes while no image can be captioned: statuses, and codes of errors if any.
-NOT_READY = {(503, None), (503, ModelNotReady.code), (503, Draining.code)}
+CODES_OF_PROBES = (None, ModelNotReady.code, CannotStore.code, Draining.code)
+NOT_READY = {(503, code) for code in CODES_OF_PROBES}
 PATH_SHOWN, METHOD_SHOWN = 200, 20  # characters
 NO_ROUTE = "unmatched"  # the label of requests whose path has no route
 NO_STATUS = "disconnected"  # the label of requests whose client disconnected before the answer

@@ -8,6 +8,7 @@ code of CaptiondError if captiond itself fails.
 
 from captiond.errors import (
     BadKey,
+    CannotStore,
     Draining,
     ImportNotFound,
     KeyReused,
@@ -326,7 +327,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "Readiness: images can be captioned now.",
         probes.readyz,
         (ResponseSpec(200, "Images can be captioned.", schemas.ProbeStatus),),
-        errors=NOT_READY,
+        errors=(*NOT_READY, CannotStore),
         quiet=True,
         everywhere=True,
     ),

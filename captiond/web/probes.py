@@ -16,14 +16,14 @@ SERVICE = "captiond"
 async def health(request: Request) -> Response:
     """Return the health of the service: 200 if images can be captioned, else 503 with reasons."""
     started, state = time.perf_counter(), services_of(request).supervisor.state
-    status_code = 200 if state.health is Health.HEALTHY else 503
+    status_code = 200 if state.reported_health is Health.HEALTHY else 503
     return JSONResponse(health_report(state, started), status_code=status_code)
 
 
 def health_report(state: State, started: float) -> HealthReport:
     """Return the body for a state of the service. `started` is when the request began."""
     report: HealthReport = {
-        "status": state.health,
+        "status": state.reported_health,
         "service": SERVICE,
         "version": __version__,
         "response_time": f"{(time.perf_counter() - started) * 1000:.1f} ms",
@@ -36,8 +36,8 @@ def health_report(state: State, started: float) -> HealthReport:
         report["warning"] = (
             f"{state.model.requested} is not available; {state.model.name} captions in its place"
         )
-    if state.health is not Health.HEALTHY:
-        report["reasons"] = list(state.reasons)
+    if state.reported_health is not Health.HEALTHY:
+        report["reasons"] = list(state.reported_reasons)
     return report
 
 

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from captiond.errors import CaptiondError, ModelNotReady, Unauthorized, Unavailable
+from captiond.errors import CannotStore, CaptiondError, ModelNotReady, Unauthorized, Unavailable
 from captiond.jobs import Refused
 from captiond.web.access.admission import ClientLimited
 from captiond.web.dialects.error_forms import error_body, fault_of
@@ -107,7 +107,7 @@ async def on_captiond_error(request: Request, error: Exception) -> JSONResponse:
         case InvalidRequest(problems=problems, hint=hint):
             more = {} if hint is None else {"hint": hint}
             return problem(request, error.status, error.code, problems, headers, **more)
-        case ModelNotReady(reasons=reasons):
+        case ModelNotReady(reasons=reasons) | CannotStore(reasons=reasons):
             more = {"reasons": list(reasons)}
         case ClientLimited(limit=limit):
             request.state.limit = limit

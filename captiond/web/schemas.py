@@ -226,7 +226,7 @@ class ErrorResponse(TypedDict):
     """An error: `detail` is for people, `code` for programs.
 
     `detail` is a list if fields are missing or wrong. `hint` says what to send if the request
-    shows a misunderstanding. `reasons` are there if no model process can caption.
+    shows a misunderstanding. `reasons` are there if no image can be captioned.
     """
 
     detail: str | list[FieldProblem]

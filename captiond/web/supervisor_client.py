@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 from captiond.clients import Client
-from captiond.errors import Draining, ModelNotReady, RequestTimeout
+from captiond.errors import CannotStore, Draining, ModelNotReady, RequestTimeout
 from captiond.jobs import Options, Refused, SpooledImage
 from captiond.keys import KeyTable
 from captiond.messages import (
@@ -110,10 +110,13 @@ class SupervisorClient:
         Raises:
             Draining: the service is stopping.
             ModelNotReady: no model process can caption at present.
+            CannotStore: no image can be stored at present.
         """
         self.check_open()
         if self.state.health is not Health.HEALTHY:
-            raise ModelNotReady(self.state.reasons)
+            raise ModelNotReady(self.state.reported_reasons)
+        if self.state.reported_health is not Health.HEALTHY:
+            raise CannotStore(self.state.reported_reasons)
 
     def check_answerable(self) -> bool:
         """Return whether only images that the cache knows can be answered now.

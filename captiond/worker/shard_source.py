@@ -29,6 +29,7 @@ log = structlog.get_logger()
 POLL_SECONDS = 2.0  # while no shard waits, or other images do
 MOST_REFUSALS = 8  # then each image that cannot be read gets an error
 FIRST_REST, LONGEST_REST = 10.0, 300.0  # seconds without claims of an import after a refusal
+FORGOTTEN = 3600.0  # seconds after its end until a rest is forgotten
 
 
 @dataclass(slots=True)
@@ -37,6 +38,35 @@ class Rest:
 
     refusals: int = 0
     until: float = 0.0
+
+
+class Rests:
+    """The imports that this process leaves alone for a while. Time is an argument."""
+
+    def __init__(self) -> None:
+        self._rests: dict[str, Rest] = {}
+
+    def __len__(self) -> int:
+        return len(self._rests)
+
+    def begin(self, import_id: str, now: float) -> None:
+        """Leave an import alone, each time longer, up to LONGEST_REST."""
+        rest = self._rests.setdefault(import_id, Rest())
+        rest.refusals += 1
+        rest.until = now + backoff(rest.refusals, first=FIRST_REST, longest=LONGEST_REST)
+
+    def end(self, import_id: str) -> None:
+        """Forget an import at which this process could work."""
+        self._rests.pop(import_id, None)
+
+    def resting(self, now: float) -> list[str]:
+        """Return the imports to leave alone. One that has not been refused for long is forgotten.
+
+        It may have been finished elsewhere.
+        """
+        recent = {name: rest for name, rest in self._rests.items() if rest.until > now - FORGOTTEN}
+        self._rests = recent
+        return [name for name, rest in recent.items() if rest.until > now]
 
 
 class ShardSource:
@@ -51,7 +81,7 @@ class ShardSource:
         self._is_busy = is_busy
         self._hands: set[ShardInHand] = set()
         self._open = 0  # images of all shards in hand that have no outcome
-        self._rests: dict[str, Rest] = {}
+        self._rests = Rests()
         self._changed = asyncio.Event()
         self._outage = StorageOutage("claim of shards")
 
@@ -72,8 +102,7 @@ class ShardSource:
 
     async def _begin_next(self, group: asyncio.TaskGroup) -> bool:
         """Claim a shard, and let a task of `group` work at it. Return False if none waits."""
-        now = time.monotonic()
-        resting = [name for name, rest in self._rests.items() if rest.until > now]
+        resting = self._rests.resting(time.monotonic())
         with self._outage.tolerated():
             shard = await queued_shards.claim_next(self._engine, self._owner, without=resting)
             if shard is not None:
@@ -157,17 +186,14 @@ class ShardSource:
                 self._engine, claim, captioned=captioned, failed=failed, now=time.time()
             )
         )
-        self._rests.pop(claim.import_id, None)
+        self._rests.end(claim.import_id)
         log.debug("shard_finished", import_id=claim.import_id, shard=claim.number, kept=finished)
         return None
 
     async def _refuse(self, hand: ShardInHand, problem: str) -> None:
         """Leave a shard to other machines, and its import as well for a while."""
         claim = hand.shard.claim
-        rest = self._rests.setdefault(claim.import_id, Rest())
-        rest.refusals += 1
-        seconds = backoff(rest.refusals, first=FIRST_REST, longest=LONGEST_REST)
-        rest.until = time.monotonic() + seconds
+        self._rests.begin(claim.import_id, time.monotonic())
         log.warning("shard_refused", import_id=claim.import_id, shard=claim.number, reason=problem)
         text = f"{self._owner.partition('/')[0]}: {problem}"
         await until_stored(lambda: queued_shards.refuse(self._engine, claim, text))

@@ -98,6 +98,12 @@ def post(service: Service, images: list[bytes]) -> httpx.Response:
     return service.client.post("/async-batch-caption", files=files)
 
 
+def code_of(response: httpx.Response) -> str | None:
+    """Return the code of an error, None if the response has none."""
+    code: str | None = response.json().get("code")
+    return code
+
+
 def spooled(service: Service) -> list[Path]:
     return list((service.data / "spool").iterdir())
 
@@ -243,9 +249,11 @@ def test_a_data_folder_that_becomes_read_only_refuses_and_heals(confined: Healin
     reasons = [line for line in new if "Read-only file system" in line]
     assert len(reasons) == 2, "one line for each request"
     assert len(new) <= 3 + 2, new  # requests, and what belongs to other threads
+    wait_for(lambda: code_of(service.client.get("/readyz")) == "cannot_store", "a probe to see it")
     mount_in(service.process.pid, writable_again(service.data))
     assert service.finished(confined.accept([png(13)]))["status"] == "COMPLETED"
     assert service.client.post("/caption", files=image).status_code == 200
+    wait_for(lambda: service.client.get("/readyz").is_success, "the probe to see that it healed")
 
 
 def test_a_read_only_data_folder_is_named_at_the_start(data: Path) -> None:

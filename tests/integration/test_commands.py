@@ -104,6 +104,19 @@ def test_what_is_shown_can_be_read_as_settings(tmp_path: Path) -> None:
     )
 
 
+def test_a_path_that_is_not_utf8_is_shown(tmp_path: Path) -> None:
+    """As JSON it is escaped. No settings file can have it, so what looks like one does not."""
+    path = os.fsdecode(b"caf\xe9")
+    show = ("config", "show", "--data-dir", path, "--set", f"translation.dictionaries.de={path}")
+    values = command(*show, "--json", cwd=tmp_path)
+    assert values.returncode == 0
+    assert json.loads(values.stdout.encode())["data"]["dir"] == "caf\udce9"
+    shown = command(*show, cwd=tmp_path).stdout
+    assert r'# dir = "caf\udce9", which is not UTF-8' in shown
+    assert r'# dictionaries = {"de" = "caf\udce9"}, which is not UTF-8' in shown
+    assert tomllib.loads(shown)["data"] == {}
+
+
 def test_an_assignment_of_no_known_form_is_refused(tmp_path: Path) -> None:
     for wrong in ("port=80", "server.port", "server.prot=80"):
         result = command("config", "show", "--set", wrong, cwd=tmp_path)

@@ -1,13 +1,15 @@
 """A backup copies one snapshot in one pass, however busy the database is."""
 
+import os
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from captiond.cli.database_backup import back_up
+from captiond.cli.database_backup import LEFTOVER_SECONDS, back_up
 from captiond.errors import BackupFailed
 from captiond.store.backup import copy
 from captiond.store.sqlite_file import PAGES
@@ -79,3 +81,37 @@ def test_a_backup_into_a_folder_that_is_a_file_fails(tmp_path: Path) -> None:
     file.write_text("")
     with pytest.raises(BackupFailed, match="cannot be written"):
         back_up(path, file / "copy.db", overwrite=False, progress=lambda *_: None)
+
+
+def test_two_backups_to_one_file_at_once_do_not_harm_each_other(tmp_path: Path) -> None:
+    path, target = tmp_path / "source.db", tmp_path / "copy.db"
+    with closing(connect(path)) as source:
+        source.execute("CREATE TABLE pairs (n INTEGER, filling BLOB)")
+        source.executemany("INSERT INTO pairs VALUES (?, ?)", [(0, FILLING)] * 2)
+    sizes = []
+
+    def meanwhile(_done: int, _pages: int) -> None:
+        if not sizes:
+            sizes.append(back_up(path, target, overwrite=True, progress=lambda *_: None))
+
+    sizes.append(back_up(path, target, overwrite=True, progress=meanwhile))
+    assert sizes == [path.stat().st_size] * 2
+    with closing(sqlite3.connect(target)) as copied:
+        assert copied.execute("SELECT count(*) FROM pairs").fetchone() == (2,)
+    assert {each.name for each in tmp_path.iterdir()} == {"source.db", "copy.db"}
+
+
+def test_copies_of_killed_commands_are_removed_when_they_are_old(tmp_path: Path) -> None:
+    path, target = tmp_path / "source.db", tmp_path / "copy.db"
+    with closing(connect(path)) as source:
+        source.execute("CREATE TABLE pairs (n INTEGER)")
+    part, others = f"copy.db.{'0a' * 8}.part", {"copy.db.mine.part", "copy.db2.part"}
+    removed = {"copy.db.part", part, f"{part}-journal"}
+    young = f"copy.db.{'0b' * 8}.part"
+    for name in {*others, *removed, young}:
+        (tmp_path / name).touch()
+        if name != young:
+            os.utime(tmp_path / name, (0, time.time() - LEFTOVER_SECONDS - 1))
+    back_up(path, target, overwrite=False, progress=lambda *_: None)
+    left = {each.name for each in tmp_path.iterdir()}
+    assert left == {"source.db", "copy.db", young, *others}

@@ -9,7 +9,7 @@ from PIL import Image
 
 from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.geometry import Geometry, Pixels
-from captiond.errors import CorruptImage
+from captiond.errors import CorruptImage, ImageTypeRefused
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import encoded, picture
 
@@ -100,3 +100,21 @@ def test_a_palette_may_be_longer_than_pixels_can_use() -> None:
     info = struct.pack("<IiiHHIIiiII", VERSION_1, WIDTH, HEIGHT, 1, 8, 0, 0, 0, 0, 300, 0)
     expected = pixels_of(encoded(picture().convert("L"), "PNG"))
     assert np.array_equal(pixels_of(bmp(info, filled(grey[::-1]), palette)), expected)
+
+
+@pytest.mark.parametrize(
+    ("bits", "compression", "words"),
+    [(2, 0, "2 bits a pixel"), (64, 0, "64 bits"), (24, 4, "compression"), (24, 5, "compression")],
+)
+def test_a_kind_that_pillow_does_not_read_is_named(bits: int, compression: int, words: str) -> None:
+    info = struct.pack(
+        "<IiiHHIIiiII", VERSION_1, WIDTH, HEIGHT, 1, bits, compression, 0, 0, 0, 0, 0
+    )
+    with pytest.raises(ImageTypeRefused, match=words):
+        pixels_of(bmp(info, bytes(8 * WIDTH * HEIGHT), bytes(16)))
+
+
+def test_two_bits_with_the_old_header_of_os_2_are_named() -> None:
+    info = struct.pack("<IHHHH", 12, WIDTH, HEIGHT, 1, 2)
+    with pytest.raises(ImageTypeRefused, match="2 bits"):
+        pixels_of(bmp(info, bytes(WIDTH * HEIGHT), bytes(12)))

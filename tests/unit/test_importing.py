@@ -18,6 +18,7 @@ from captiond.bulk.importing import (
     ImportRun,
     caption_shard,
     caption_until_done,
+    keep_claims,
     next_shards,
     queue_import,
     rest_of_listing,
@@ -27,9 +28,11 @@ from captiond.bulk.importing import (
 from captiond.cli.import_command import check_output, work_at
 from captiond.errors import (
     ImportNotFound,
+    NoSpace,
     ReferenceUnreadable,
     SettingsError,
     StorageFailed,
+    StoreDamaged,
     StoreError,
     StoreUncertain,
     StoreUnreachable,
@@ -261,6 +264,40 @@ async def test_a_file_that_cannot_be_written_ends_an_import_only_with_a_claim(
     assert await shard_claims.claim_shard(store, "import_1", "them") is not None
     await caption_shard(run, captioner, claim)
     assert (await read_import(store, "import_1")).done == 0
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "error", [StoreDamaged("damaged"), NoSpace("full")], ids=["damage", "full"]
+)
+@pytest.mark.parametrize("transaction", ["extend", "finish_shard"])
+async def test_an_error_that_lasts_ends_an_import(
+    store: Engine,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: StoreError,
+    transaction: str,
+) -> None:
+    """Otherwise the command would wait for ever, with nothing but a line in the log."""
+    output = str(folder / "results")
+    await join_import(store, NewImport("import_1", ("/p",), "uri", output, "jsonl", 1, 1.0))
+    assert await shards.begin_listing(store, "import_1", "us")
+    assert await shards.add_shards(store, "import_1", "us", [["/p/a.png"]])
+    run = run_of(store, await read_import(store, "import_1"))
+    run.files.mark_place(run.state.id)
+    claim = await shard_claims.claim_shard(store, "import_1", "us")
+    assert claim is not None
+
+    async def fail(*_: object, **__: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(importing, "EXTEND_SECONDS", 0.0)
+    monkeypatch.setattr(shard_claims, transaction, fail)
+    captioner = cast(BulkCaptioner, Refusing())
+    work = keep_claims(run) if transaction == "extend" else caption_shard(run, captioner, claim)
+    with pytest.raises(type(error)):
+        async with asyncio.timeout(PATIENCE):
+            await work
 
 
 class Refusing:

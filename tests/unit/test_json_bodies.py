@@ -33,7 +33,7 @@ class Images:
         assert isinstance(found, bytes)
         self.found[-1] = found + data
 
-    def refuse(self, error: ImageError) -> None:
+    def refuse(self, error: ImageError, content: bytes) -> None:
         self.found[-1] = error
 
     def end(self) -> None:

@@ -13,6 +13,7 @@ from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.files.colour_coding import BT709, BT2020, HLG, PQ, SRGB, ColourCoding
 from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.profiles import srgb_transform
+from captiond.errors import CorruptImage
 from captiond.settings.config import ImageSettings
 from tests.imagefiles import chunk, encoded, with_chunks
 from tests.pictures.sample import grey_profile, in_space, picture, rgb_profile
@@ -148,3 +149,22 @@ def test_the_first_frame_of_an_animation_may_not_be_the_default_image() -> None:
     assert decode(BytesIO(content), GEOMETRY, SETTINGS)[1] == (90, 60)
     outside = content.replace(header, struct.pack(">5I2H2B", 0, 40, 30, 80, 20, 1, 10, 0, 0))
     assert np.array_equal(pixels_of(outside), pixels_of(default))
+    damaged = content.replace(data, chunk(b"fdAT", struct.pack(">I", 1) + b"damaged"))
+    with pytest.raises(CorruptImage):
+        pixels_of(damaged)
+
+
+@pytest.mark.parametrize("announced", [b"", bytes(4), bytes(8), struct.pack(">2I", 2, 0)])
+def test_what_does_not_announce_its_frames_before_the_pixels_is_no_animation(
+    announced: bytes,
+) -> None:
+    default = encoded(Image.new("RGB", (90, 60), "red"), "PNG")
+    end = default.rindex(b"IEND") - 4
+    raw = b"".join(b"\0" + bytes(3 * 90) for _ in range(60))
+    frame = chunk(b"fcTL", struct.pack(">5I2H2B", 0, 90, 60, 0, 0, 1, 10, 0, 0))
+    frame += chunk(b"fdAT", struct.pack(">I", 1) + zlib.compress(raw))
+    late = default[:end] + chunk(b"acTL", announced) + frame + default[end:]
+    assert np.array_equal(pixels_of(late), pixels_of(default))
+    if len(announced) < 8 or not any(announced):
+        early = with_chunks(default[:end], chunk(b"acTL", announced)) + frame + default[end:]
+        assert np.array_equal(pixels_of(early), pixels_of(default))

@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,14 @@ def test_every_error_is_listed_by_an_operation_or_never_sent() -> None:
 @pytest.mark.parametrize("name", ["page", "health", "livez", "readyz", "version"])
 @pytest.mark.parametrize(
     "state",
-    [HEALTHY, State(), State(Health.UNHEALTHY, reasons=("no GPU",)), State(draining=True)],
-    ids=["healthy", "starting", "unhealthy", "draining"],
+    [
+        HEALTHY,
+        State(),
+        State(Health.UNHEALTHY, reasons=("no GPU",)),
+        State(draining=True),
+        replace(HEALTHY, disk_free=0),
+    ],
+    ids=["healthy", "starting", "unhealthy", "draining", "full"],
 )
 async def test_answers_without_a_body(web: WebProcess, name: str, state: State) -> None:
     await web.set_state(state)

@@ -87,7 +87,8 @@ def test_the_state_has_the_rate_and_the_space() -> None:
     for _ in range(60):
         board.bulk_finished()
     now = SLOT_SECONDS
-    board.spool_measured(5, 7)
+    board.spool_measured(5)
+    board.disk_measured(7, writable=True)
     state = board.state
     assert (state.bulk_rate, state.spool_free, state.disk_free) == (4.0, 5, 7)
 

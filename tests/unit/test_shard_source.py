@@ -31,6 +31,7 @@ from captiond.store.engine import Engine, make_engine
 from captiond.store.shards import ImportState, NewImport
 from captiond.worker import process, shard_images, shard_source
 from captiond.worker.process import run
+from captiond.worker.shard_source import FORGOTTEN, LONGEST_REST, Rests
 from tests.conftest import png
 from tests.patience import PATIENCE
 from tests.toy import toy_family, write_toy
@@ -265,3 +266,17 @@ async def test_what_may_pass_is_read_again_a_few_times(
         await imports.wait_for_end("one")
     assert [row["error"] for row in imports.rows("one")] == [None, None, "Stale file handle", None]
     assert reads["1.png"] == 1 + shard_images.READ_ATTEMPTS  # one to see what can be read at all
+
+
+def test_an_import_that_is_refused_rests_longer_each_time_and_is_forgotten_later() -> None:
+    rests, now = Rests(), 1000.0
+    for _ in range(3):
+        rests.begin("one", now)
+    rests.begin("other", now)
+    assert rests.resting(now) == ["one", "other"]
+    assert rests.resting(now + LONGEST_REST) == []
+    assert len(rests) == 2
+    rests.end("other")
+    assert len(rests) == 1
+    assert rests.resting(now + LONGEST_REST + FORGOTTEN) == []
+    assert len(rests) == 0

@@ -1,5 +1,6 @@
 """The limits of the spool: what tasks may store, and what is kept only for a retry."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,19 @@ async def test_a_spool_that_cannot_be_measured_ends_nothing(store: Engine, tmp_p
         spool = BrokenSpool(settings.spool)
         await SpoolUsage(settings, store, spool, cleaner, status, Registry()).measure()
     assert status.state.spool_free is None
+
+
+@pytest.mark.anyio
+async def test_the_state_says_whether_the_disk_takes_uploads(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(tmp_path)
+    assert (await measured(settings, store))[0].state.cannot_store == ""
+    with monkeypatch.context() as read_only:  # a test may be run by root, whom no mode stops
+        read_only.setattr(os, "access", lambda *_: False)
+        assert not (await measured(settings, store))[0].state.disk_writable
+    settings.spool.rmdir()
+    assert not (await measured(settings, store))[0].state.disk_writable
 
 
 def test_a_reserve_of_the_disk_is_kept() -> None:

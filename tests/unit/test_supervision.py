@@ -87,7 +87,8 @@ def test_one_device_of_two_is_enough() -> None:
 
 def test_every_state_says_how_much_the_spool_can_take() -> None:
     board = StatusBoard(Roster(), Notifier({}), ["model0"])
-    board.spool_measured(5, 7)
+    board.spool_measured(5)
+    board.disk_measured(7, writable=True)
     states = [board.state]
     board.model_reported("model0", Unready("no such GPU", "model_broken"))
     states.append(board.state)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -26,7 +27,7 @@ from captiond.store.engine import Engine
 from captiond.web import scrape
 from captiond.web.exposition import TextFormat
 from tests.patience import PATIENCE
-from tests.unit.webprocess import PNG, WebProcess, web_process
+from tests.unit.webprocess import HEALTHY, PNG, WebProcess, web_process
 
 pytestmark = pytest.mark.anyio
 SENT_STATUS = "/async-batch-caption/status/{task_id}"
@@ -90,6 +91,29 @@ async def test_probes_polls_and_files_are_logged_at_debug_unless_they_fail(web: 
     assert info == {"/static/nothing", SENT_STATUS.format(task_id="a"), "/caption"}
     assert levels["/readyz", 503] == "debug"
     assert levels["/readyz", 200] == "debug"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (replace(HEALTHY, disk_free=0), "too little free space"),
+        (replace(HEALTHY, disk_writable=False), "cannot be written"),
+    ],
+)
+async def test_probes_say_that_no_image_can_be_stored(
+    web: WebProcess, state: State, reason: str
+) -> None:
+    await web.set_state(state)
+    health, ready = [await web.client.get(path) for path in ("/health", "/readyz")]
+    assert (health.status_code, ready.status_code) == (503, 503)
+    assert (health.json()["status"], ready.json()["code"]) == ("degraded", "cannot_store")
+    for body in (health.json(), ready.json()):
+        assert [reason in each for each in body["reasons"]] == [True]
+    assert (await web.client.get("/info")).json()["status"] == "degraded"
+    assert (await web.client.get("/livez")).status_code == 200
+    await web.set_state(HEALTHY)
+    for path in ("/health", "/readyz"):
+        assert (await web.client.get(path)).status_code == 200
 
 
 async def test_a_client_over_a_limit_is_counted_by_the_limit(store: Engine, tmp_path: Path) -> None:

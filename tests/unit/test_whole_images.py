@@ -11,7 +11,7 @@ from captiond.decoding.decode import decode, set_up_pillow
 from captiond.decoding.geometry import Geometry, Pixels
 from captiond.decoding.resampling import resized
 from captiond.settings.config import ImageSettings
-from tests.imagefiles import encoded, picture, variants
+from tests.imagefiles import encoded, in_mode, oriented, picture, variants
 from tests.pictures.sample import rgb_profile
 
 REDUCED = Geometry(32, 24, Image.Resampling.BICUBIC)
@@ -74,3 +74,24 @@ def test_a_draft_of_a_jpeg_stays_as_large_as_the_draft_is() -> None:
         BytesIO(encoded(picture(128, 128), "JPEG")), WHOLE, ImageSettings(jpeg_draft=True)
     )
     assert small.shape == REDUCED.shape, "the draft has 32 x 32 pixels"
+
+
+@pytest.mark.parametrize("size", [(300, 1000), (1000, 300)])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "I;16"])
+def test_a_device_and_a_decoder_make_the_same_pixels_of_an_image_of_several_parts(
+    size: tuple[int, int], orientation: int, mode: str
+) -> None:
+    """Pillow resizes a high one columns first. It is left to decoders if they do it in parts."""
+    content = encoded(in_mode(noise(*size), mode), "PNG", exif=oriented(orientation))
+    whole = replace(WHOLE, whole_bytes=3 * 1000 * 1000)
+    pixels, (_, height) = decoded(content, whole)
+    stays_whole = pixels.shape != REDUCED.shape
+    shown = resized(pixels, whole) if stays_whole else pixels
+    assert np.array_equal(shown, decoded(content, REDUCED)[0])
+    assert stays_whole == (height == 300 or (orientation == 1 and mode in {"RGB", "L"}))
+
+
+def noise(width: int, height: int) -> Image.Image:
+    numbers = np.random.default_rng(width)
+    return Image.fromarray(numbers.integers(0, 256, (height, width, 3), dtype=np.uint8))

@@ -5,10 +5,12 @@ from functools import partial
 
 from captiond.decoding.bitfields import layout_of_fields, memory_of_fields, rows_of_fields
 from captiond.decoding.files.plain import PlainFile
-from captiond.errors import CorruptImage
+from captiond.errors import CorruptImage, ImageTypeRefused
 
 RUN_LENGTHS = {1, 2}  # kinds of compression: runs of 8-bit and of 4-bit pixels
 BIT_FIELDS, ALPHA_BIT_FIELDS = 3, 6
+# Of Windows CE, and with colours beyond white. For printers: a JPEG or a PNG within a BMP.
+OTHER_BITS, OTHER_COMPRESSIONS = {2, 64}, {4, 5}
 COMMAND_SECONDS = 3e-7  # they are read in Python; a command has at least two bytes
 OLD_HEADER, SHORT_HEADER, USUAL_HEADER, ALPHA_HEADER = 12, 16, 40, 56
 MASKS_AT = 14 + USUAL_HEADER
@@ -28,14 +30,17 @@ def plain_bmp(content: bytes) -> PlainFile:
 
     Raises:
         CorruptImage: it has no header.
+        ImageTypeRefused: it is of a kind that Pillow does not read.
     """
     content = with_usual_header(content)
     if len(content) < 34:
         raise CorruptImage("the image has no header")
     if header_bytes(content) == OLD_HEADER:
         width, height, _, bits = struct.unpack("<4H", content[18:26])
+        check_kind(bits, 0)
         return PlainFile(content, width, height, memory_of(bits))
     width, height, _, bits, compression = struct.unpack("<iiHHI", content[18:34])
+    check_kind(bits, compression)
     size = abs(width), abs(height)
     masks = masks_of(content, compression)
     by_pillow = compression == BIT_FIELDS and masks in KNOWN_MASKS.get(bits, set())
@@ -52,6 +57,15 @@ def plain_bmp(content: bytes) -> PlainFile:
         parts_seconds=commands * COMMAND_SECONDS if runs else 0.0,
         blank_alpha=True,
     )
+
+
+def check_kind(bits: int, compression: int) -> None:
+    """Refuse a file that Pillow would call damaged, because it reads no files of its kind."""
+    if bits in OTHER_BITS or compression in OTHER_COMPRESSIONS:
+        kind = f"of {bits} bits a pixel" if bits in OTHER_BITS else "in an unusual compression"
+        raise ImageTypeRefused(
+            f"this is a BMP image {kind}, which captiond does not read; convert it to PNG"
+        )
 
 
 def colour_count(content: bytes, bits: int) -> bytes:

@@ -37,7 +37,8 @@ class PlainFile:
     None if the first frame is the whole image. `blank_alpha` means that an alpha channel without
     any opaque pixel does not count. `other_end` is the content with another end, if the file lacks
     one: the pixels are whole if both give the same. `ends` returns two such files for a file
-    that has an end, but may have lost what is before it.
+    that has an end, but may have lost what is before it. `check_rows` raises CorruptImage if rows
+    are missing. Pillow leaves these black, so it is called for images that end so.
 
     If `samples` is set, the pixels of the content are bytes of rows, whose samples are described by
     it, and `planes` returns such a file for each plane. `format` is Pillow's name of the format of
@@ -62,6 +63,7 @@ class PlainFile:
     samples: SampleLayout | None = None
     planes: Callable[[], Iterator[bytes]] | None = None
     ends: Callable[[], tuple[bytes, bytes]] | None = None
+    check_rows: Callable[[], None] | None = None
     format: str = ""
     full_size: tuple[int, int] | None = None
     levels: tuple[tuple[int, ...], ...] = ()

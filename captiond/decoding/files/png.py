@@ -5,6 +5,7 @@ That is the default image, unless the animation leaves it out.
 
 import struct
 import zlib
+from functools import partial
 
 from captiond.decoding.files.colour_coding import ColourCoding
 from captiond.decoding.files.directory import orientation_of
@@ -21,6 +22,13 @@ CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of each colour type
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 DEFAULT_IS_FRAME = b""  # a mark among the kinds of chunks
 REPEATED = {b"IDAT", b"fcTL", b"iTXt", b"tEXt", b"zTXt"}
+# The passes of an interlaced image: the first column and row of each, and the steps between them.
+ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)),
+    (0, 1, 1, 2),
+)
+ONE_PASS = ((0, 0, 1, 1),)
+PIECE, UNPACKED = 1 << 14, 1 << 20  # bytes that are decompressed at a time
 RAW_EXIF = (b"Raw profile type exif\0", b"Raw profile type APP1\0")  # as ImageMagick writes it
 
 
@@ -64,7 +72,51 @@ def plain_png(content: bytes) -> PlainFile:
         orientation=orientation_of(exif_of(chunks), xmp_of(chunks)),
         profile=profile_of(chunks, grey=colour in GREYS),
         coding=coding_of(chunks),
+        check_rows=partial(check_rows, header, pixels),
     )
+
+
+def check_rows(header: bytes, pixels: bytes) -> None:
+    """Refuse an image whose compressed pixels end behind a row that is not the last one.
+
+    Raises:
+        CorruptImage: it is one.
+    """
+    width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits *= CHANNELS.get(colour, 4)
+    needed = sum(
+        len(range(top, height, down)) * row_bytes(len(range(left, width, across)), bits)
+        for left, top, across, down in (ADAM7 if interlaced else ONE_PASS)
+    )
+    present = unpacked_length(pixels, needed)
+    if present < needed:
+        row = 0 if interlaced else present // row_bytes(width, bits)
+        raise CorruptImage(
+            f"the image is truncated: data are missing from row {row} of {height} on"
+        )
+
+
+def row_bytes(width: int, bits: int) -> int:
+    """Return the bytes of a row with the number of its filter. A pass without columns has none."""
+    return 1 + (width * bits + 7) // 8 if width else 0
+
+
+def unpacked_length(packed: bytes, most: int) -> int:
+    """Return the length of decompressed data, or `most` if they are longer.
+
+    Raises:
+        zlib.error: the data are damaged.
+    """
+    unpacker, length = zlib.decompressobj(), 0
+    view = memoryview(packed)
+    for at in range(0, len(view), PIECE):
+        piece: bytes | memoryview = view[at : at + PIECE]
+        while piece and not unpacker.eof:
+            length += len(unpacker.decompress(piece, UNPACKED))
+            piece = unpacker.unconsumed_tail
+            if length >= most:
+                return most
+    return min(most, length + len(unpacker.flush()))
 
 
 def bytes_in_memory(bits: int, channels: int) -> float:
@@ -105,13 +157,21 @@ def is_kept(kind: bytes, chunks: dict[bytes, list[bytes]]) -> bool:
         return DEFAULT_IS_FRAME not in chunks and len(chunks.get(b"fcTL", [])) == 1
     if kind == b"IDAT" and b"fcTL" in chunks:
         chunks[DEFAULT_IS_FRAME] = []
+    if kind == b"acTL" and b"IDAT" in chunks:
+        return False
     return kind not in chunks or kind in REPEATED
 
 
 def first_frame(chunks: dict[bytes, list[bytes]], canvas: Canvas) -> tuple[Canvas, bytes]:
-    """Return where the first frame is, and its compressed pixels."""
+    """Return where the first frame is, and its compressed pixels.
+
+    A file that does not announce frames as it must is no animation, and shows the default image.
+    """
     default = canvas, b"".join(chunks[b"IDAT"])
     if not (chunks.keys() >= {b"acTL", b"fcTL", b"fdAT"}) or len(chunks[b"fcTL"][0]) < 20:
+        return default
+    announced = chunks[b"acTL"][0]
+    if len(announced) != 8 or not any(announced[:4]):
         return default
     frame = Canvas(*struct.unpack(">4I", chunks[b"fcTL"][0][4:20]))
     right, bottom = frame.left + frame.width, frame.top + frame.height

@@ -30,7 +30,9 @@ def digest_of(form: Form) -> str:
     Two requests with the same key must have the same digest.
     """
     files = [
-        (upload.filename, upload.image.sha256 if upload.image else repr(upload.refused))
+        (upload.filename, upload.image.sha256)
+        if upload.image
+        else (upload.filename, repr(upload.refused), upload.sha256)
         for upload in form.uploads
     ]
     content = json.dumps([files, sorted(form.fields.items())])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from captiond import __version__
+from captiond.docstrings import provide_docstrings
 from captiond.web.openapi.examples import Examples, code_samples, response_examples
 from captiond.web.openapi.introduction import INTRODUCTION
 from captiond.web.openapi.request_bodies import request_body
@@ -58,6 +59,7 @@ def document(operations: Sequence[Operation], examples: Examples, root_path: str
 
     `root_path` is the path under which a proxy serves them.
     """
+    provide_docstrings()
     schemas = SchemaSet(operations)
     paths: Schema = {}
     for operation in operations:

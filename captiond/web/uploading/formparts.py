@@ -117,26 +117,34 @@ class FilePart:
         writer.begin()
 
     def write(self, data: memoryview) -> None:
-        if self._refused is not None:
-            return
         most = self._settings.limits.file_bytes
-        if self._writer.size + len(data) > most:
-            self.refuse(FileTooLarge(f"the file is over {shown_size(most)}"))
-        else:
+        if self._refused is None and self._writer.size + len(data) > most:
+            self._drop(FileTooLarge(f"the file is over {shown_size(most)}"))
+        if self._refused is None:
             self._writer.write(data)
+        else:
+            self._writer.skip(data)
 
     def end(self, form: Form) -> None:
         if self._refused is None:
             try:
                 check_head(self._writer.head, self._settings.images)
             except ImageError as error:
-                self.refuse(error)
+                self._drop(error)
+        image = self._writer.end()
         if self._refused is None:
-            form.uploads.append(Upload(self._filename, self._writer.end()))
+            form.uploads.append(Upload(self._filename, image))
         else:
-            form.uploads.append(Upload(self._filename, None, Refused.of(self._refused)))
+            refused = Refused.of(self._refused)
+            form.uploads.append(Upload(self._filename, None, refused, image.sha256))
 
-    def refuse(self, error: ImageError) -> None:
+    def refuse(self, error: ImageError, content: bytes) -> None:
+        """Refuse this file. `content` tells it from other ones."""
+        self._drop(error)
+        self._writer.begin()
+        self._writer.skip(memoryview(content))
+
+    def _drop(self, error: ImageError) -> None:
         """Refuse this file. If it is the only one and too large, the whole request is refused."""
         self._recorder.count(FILES_REFUSED, error.code)
         if self._single and isinstance(error, FileTooLarge):

@@ -54,10 +54,10 @@ class FormReader:
         """Take some bytes of the part."""
         self._part.write(data)
 
-    def refuse(self, error: ImageError) -> None:
-        """Refuse the part, which is a file."""
+    def refuse(self, error: ImageError, content: bytes) -> None:
+        """Refuse the part, which is a file. `content` tells it from other ones."""
         assert isinstance(self._part, FilePart)
-        self._part.refuse(error)
+        self._part.refuse(error, content)
 
     def end(self) -> None:
         """Add the part to the form."""

@@ -23,12 +23,14 @@ NAME_BYTES = 512  # how much a JSON body may have for each further image, beside
 class Upload:
     """One file of a request: either an image in the spool, or refused before it was stored.
 
-    Until the body has been read, a file that the request names by its path is neither.
+    Until the body has been read, a file that the request names by its path is neither. `sha256`
+    tells a refused file from others with the same name. It is empty for one that is only named.
     """
 
     filename: str
     image: SpooledImage | None
     refused: Refused | None = None
+    sha256: str = ""
 
 
 @dataclass(slots=True)

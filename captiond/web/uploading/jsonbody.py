@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -10,6 +10,8 @@ from captiond.errors import ImageError, MalformedBody
 from captiond.web.uploading.imagetext import ImageText
 from captiond.web.uploading.jsonscanner import JsonScanner, Path, Place, described
 from captiond.web.uploading.multipart import PartHandler
+
+BEGINNING = 1024  # characters of a refused text, by which requests are compared, with its length
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class ImageReference:
 class ImageHandler(PartHandler, Protocol):
     """Receives the images of a body while they are read."""
 
-    def refuse(self, error: ImageError) -> None:
-        """Refuse the image, of which only `end` follows."""
+    def refuse(self, error: ImageError, content: bytes) -> None:
+        """Refuse the image, of which only `end` follows. `content` tells it from other ones."""
 
 
 class JsonReader:
@@ -50,7 +52,9 @@ class JsonReader:
         self._field = field
         self._images = images
         self._paths: list[Path] = []
-        self._text: ImageText | None = None  # None: the image was refused
+        self._text = ImageText()
+        self._error: ImageError | None = None  # why the image is refused
+        self._length, self._beginning = 0, b""  # of the text of the image
         self._scanner = JsonScanner(places, self, max_kept=max_document, max_values=max_values)
         self.document: dict[str, Any] = {}
 
@@ -77,36 +81,33 @@ class JsonReader:
         """Begin an image."""
         self._images.begin(self._field, described(path))
         self._paths.append(path)
-        self._text = ImageText()
+        self._text, self._error = ImageText(), None
+        self._length, self._beginning = 0, b""
 
     def text(self, text: bytes) -> None:
         """Decode the next characters of an image."""
-        if self._text is not None:
-            try:
-                data = self._text.feed(text)
-            except ImageError as error:
-                self._refuse(error)
-            else:
-                self._pass_on(data)
+        self._length += len(text)
+        self._beginning += text[: BEGINNING - len(self._beginning)]
+        self._pass_on(lambda: self._text.feed(text))
 
     def end(self) -> None:
         """End an image."""
-        if self._text is not None:
-            try:
-                data = self._text.end()
-            except ImageError as error:
-                self._refuse(error)
-            else:
-                self._pass_on(data)
+        self._pass_on(self._text.end)
+        if self._error is not None:
+            self._images.refuse(self._error, b"%d %s" % (self._length, self._beginning))
         self._images.end()
 
-    def _pass_on(self, data: bytes) -> None:
-        if data:
-            self._images.data(memoryview(data))
-
-    def _refuse(self, error: ImageError) -> None:
-        self._text = None
-        self._images.refuse(type(error)(f"{described(self._paths[-1])}: {error}"))
+    def _pass_on(self, decode: Callable[[], bytes]) -> None:
+        """Pass on the bytes of an image, unless it is refused."""
+        if self._error is not None:
+            return
+        try:
+            data = decode()
+        except ImageError as error:
+            self._error = type(error)(f"{described(self._paths[-1])}: {error}")
+        else:
+            if data:
+                self._images.data(memoryview(data))
 
 
 def parsed(text: bytes) -> dict[str, Any]:

@@ -35,6 +35,9 @@ class UnstoredFile:
     def drop(self) -> None:
         pass
 
+    def skip(self, data: memoryview) -> None:
+        self._hash.update(data)
+
     def flush(self) -> None:
         pass
 
