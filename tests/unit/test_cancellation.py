@@ -1,15 +1,22 @@
 """What a cancelled task has borrowed is given back, whichever of its waits is cancelled."""
 
+import asyncio
+import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import pytest
 from sqlalchemy import QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from captiond.databaseurl import DatabaseAddress
+from captiond.shielding import in_thread
+from captiond.spool import FolderSpool
+from captiond.spool.staging import StagedWriter
 from captiond.store.engine import Engine, make_engine, reading, writing
 from tests.cancellation import UNDISTURBED, Cancellation, cancellations, interrupted
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.anyio
 Block = Callable[[Engine], AbstractAsyncContextManager[AsyncConnection]]
@@ -41,3 +48,67 @@ async def test_a_cancelled_transaction_gives_its_connection_back(
 
     for cancellation in cancellations(await cancel(UNDISTURBED)):
         await cancel(cancellation)
+
+
+def test_the_end_of_the_event_loop_waits_for_threads_before_their_callers_clean_up() -> None:
+    """It cancels all tasks, also those that have begun the work of another one."""
+    steps: list[str] = []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        steps.append("written")
+
+    async def caller() -> None:
+        try:
+            await in_thread(work)
+        finally:
+            steps.append("cleaned up")
+
+    async def other() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for _ in range(5):  # a caller that does not wait cleans up now
+                await asyncio.sleep(0)
+            may_end.set()
+
+    async def main() -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(each) for each in (caller(), other())]
+        await asyncio.to_thread(begun.wait)
+        return tasks
+
+    asyncio.run(main())
+    assert steps == ["written", "cleaned up"]
+
+
+async def test_a_commit_that_is_cancelled_has_ended_before_its_file_is_discarded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would otherwise write to a descriptor that is closed, and to whatever gets its number."""
+    begun, may_end = threading.Event(), threading.Event()
+    finish = StagedWriter._finish
+
+    def slow(writer: StagedWriter) -> None:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        finish(writer)
+
+    monkeypatch.setattr(StagedWriter, "_finish", slow)
+    spool = FolderSpool(tmp_path)
+    writer = spool.writer("w", durable=True)
+    writer.begin()
+    writer.write(memoryview(b"image"))
+    writer.end()
+    committing = asyncio.create_task(writer.commit())
+    await asyncio.to_thread(begun.wait)
+    committing.cancel()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not committing.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await committing
+    writer.discard()
+    assert spool.sizes() == {}
