@@ -14,7 +14,9 @@ from captiond.databaseurl import DatabaseAddress
 from captiond.shielding import in_thread
 from captiond.spool import FolderSpool
 from captiond.spool.staging import StagedWriter
-from captiond.store.engine import Engine, make_engine, reading, writing
+from captiond.store import sqlite_file
+from captiond.store.engine import Engine, looking_up, make_engine, reading, writing
+from captiond.store.maintenance import checkpoint
 from tests.cancellation import UNDISTURBED, Cancellation, cancellations, interrupted
 from tests.patience import PATIENCE
 
@@ -43,6 +45,27 @@ async def test_a_cancelled_transaction_gives_its_connection_back(
         pool = engine.sql.pool
         assert isinstance(pool, QueuePool)
         assert pool.checkedin() == 1, cancellation
+        await engine.dispose()
+        return waits
+
+    for cancellation in cancellations(await cancel(UNDISTURBED)):
+        await cancel(cancellation)
+
+
+async def test_a_cancelled_checkpoint_leaves_no_impatient_connection(
+    store_address: DatabaseAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop cancels it. An error in place of the cancellation would end the service with it."""
+    monkeypatch.setattr(sqlite_file, "LONG_LOG", -1)
+
+    async def cancel(cancellation: Cancellation) -> int:
+        engine = make_engine(store_address)
+        async with reading(engine):
+            pass
+        waits = await interrupted(checkpoint(engine), cancellation)
+        async with looking_up(engine) as connection:
+            timeout = (await connection.execute(text("PRAGMA busy_timeout"))).scalar_one()
+        assert timeout == sqlite_file.BUSY_SECONDS * 1000, cancellation
         await engine.dispose()
         return waits
 
