@@ -5,12 +5,19 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import QueuePool, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from captiond.bulk.bulk_captioner import BulkCaptioner
+from captiond.bulk.hosted_model import HostedModel
+from captiond.bulk.interim import InterimFiles
 from captiond.databaseurl import DatabaseAddress
+from captiond.jobs import Refused
+from captiond.messages import ModelInfo
+from captiond.settings.config import Settings
 from captiond.shielding import in_thread
 from captiond.spool import FolderSpool
 from captiond.spool.staging import StagedWriter
@@ -19,6 +26,7 @@ from captiond.store.engine import Engine, looking_up, make_engine, reading, writ
 from captiond.store.maintenance import checkpoint
 from tests.cancellation import UNDISTURBED, Cancellation, cancellations, interrupted
 from tests.patience import PATIENCE
+from tests.unit.webprocess import MODEL
 
 pytestmark = pytest.mark.anyio
 Block = Callable[[Engine], AbstractAsyncContextManager[AsyncConnection]]
@@ -135,3 +143,23 @@ async def test_a_commit_that_is_cancelled_has_ended_before_its_file_is_discarded
         await committing
     writer.discard()
     assert spool.sizes() == {}
+
+
+async def test_an_image_whose_caller_is_cancelled_leaves_no_interim_file(tmp_path: Path) -> None:
+    class Model:
+        async def model(self) -> ModelInfo:
+            await asyncio.sleep(0)
+            return MODEL
+
+        async def caption(self, *_: object) -> Refused:
+            await asyncio.sleep(0)
+            return Refused("no", "corrupt_image", 400)
+
+    async def cancel(cancellation: Cancellation) -> int:
+        captioner = BulkCaptioner(Settings(), cast(HostedModel, Model()), InterimFiles(tmp_path))
+        waits = await interrupted(captioner.caption_bytes(b"image"), cancellation)
+        assert next(tmp_path.iterdir(), None) is None, cancellation  # noqa: ASYNC240
+        return waits
+
+    for cancellation in cancellations(await cancel(UNDISTURBED)):
+        await cancel(cancellation)
