@@ -20,10 +20,12 @@ from captiond.messages import ModelInfo
 from captiond.references.addresses import ReferenceReader, is_object
 from captiond.settings.config import Settings
 from captiond.settings.upload_settings import UploadSettings
+from captiond.shielding import in_thread
 
 AHEAD_BATCHES = 6  # images in memory or in files: three are with the model process, three are read
 MOST_AHEAD = 1024
-READS_AT_ONCE = 32  # from object storage: these images are in memory as a whole
+# These images are in memory as a whole, and a caller that is cancelled waits for their threads.
+READS_AT_ONCE = 32
 
 
 class HostSettings(Settings):
@@ -75,8 +77,8 @@ class BulkCaptioner:
             StorageFailed: the temporary folder has no space.
         """
         async with await self._room():
-            stored = asyncio.to_thread(self._checked_and_stored, content or b"")
-            return await self._caption(stored, options)
+            with self._files.file() as name:
+                return await self._caption(self._stored(name, content or b""), options)
 
     async def caption_at(self, address: str, options: Options = DEFAULT_OPTIONS) -> BulkResult:
         """Return the result of the image at an address, see `captiond.references.addresses`.
@@ -86,32 +88,34 @@ class BulkCaptioner:
             StorageFailed: the temporary folder has no space.
         """
         async with await self._room():
-            return await self._caption(self._fetched(address), options)
+            with self._files.file() as name:
+                return await self._caption(self._fetched(name, address), options)
 
-    async def _fetched(self, address: str) -> SpooledImage:
+    async def _stored(self, name: str, content: bytes) -> SpooledImage:
+        async with self._reading:
+            return await in_thread(self._checked_and_stored, name, content)
+
+    async def _fetched(self, name: str, address: str) -> SpooledImage:
         """Read an image into a file. What blocks is done in one call in a thread."""
-        if is_object(address):
-            async with self._reading:
+        async with self._reading:
+            if is_object(address):
                 content = await self._reader.read_object(address)
-                return await asyncio.to_thread(self._files.store, content)
-        return await asyncio.to_thread(self._copied, address)
+                return await in_thread(self._files.store, name, content)
+            return await in_thread(self._copied, name, address)
 
-    def _copied(self, address: str) -> SpooledImage:
-        return self._files.store(self._reader.read_file(address))
+    def _copied(self, name: str, address: str) -> SpooledImage:
+        return self._files.store(name, self._reader.read_file(address))
 
-    def _checked_and_stored(self, content: bytes) -> SpooledImage:
+    def _checked_and_stored(self, name: str, content: bytes) -> SpooledImage:
         self._reader.check(len(content))
-        return self._files.store(content)
+        return self._files.store(name, content)
 
     async def _caption(self, stored: Awaitable[SpooledImage], options: Options) -> BulkResult:
         try:
             image = await stored
         except ImageError as error:
             return BulkResult(Refused.of(error))
-        try:
-            return BulkResult(await self._model.caption(image, options), image.sha256)
-        finally:
-            self._files.remove(image)
+        return BulkResult(await self._model.caption(image, options), image.sha256)
 
     async def _room(self) -> asyncio.Semaphore:
         """Return the semaphore that bounds the images in memory and in files."""

@@ -10,7 +10,7 @@ import secrets
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
@@ -27,6 +27,7 @@ from captiond.processes.channel import ChannelClosed
 from captiond.processes.children import ChildProcess
 from captiond.processes.start import ModelStart
 from captiond.settings.config import Settings
+from captiond.shielding import shielded
 from captiond.supervisor.watch import TICK_SECONDS, Watch
 
 log = structlog.get_logger()
@@ -142,9 +143,7 @@ class HostedModel:
             return await self._attend(child)
         finally:
             self._window, self._child = 0, None
-            child.kill()
-            await child.exited()
-            child.close()
+            await child.end()
 
     async def _spawn(self) -> ChildProcess:
         def start(name: str, connection: "Connection[Message, Message]") -> ModelStart:
@@ -171,8 +170,7 @@ class HostedModel:
             code = await child.exited()
         finally:
             watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await watching
+            await asyncio.wait([watching])
         hung = not watching.cancelled() and watching.result()
         self._lost(hung or Death.by(code), code)
         return worked, failed
@@ -263,5 +261,6 @@ async def hosted_model(settings: Settings, device: str) -> AsyncIterator[HostedM
         yield model
     finally:
         running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
+        await shielded(asyncio.wait([running]))
+        if not running.cancelled():
+            running.result()  # raises what has ended it

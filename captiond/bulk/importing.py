@@ -9,11 +9,11 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
@@ -32,6 +32,7 @@ from captiond.references.manifests import COLUMN, addresses
 from captiond.references.result_rows import result_fields
 from captiond.references.shard_files import ShardFiles
 from captiond.settings.config import Settings
+from captiond.shielding import shielded
 from captiond.store import shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
@@ -46,7 +47,6 @@ SHARDS_READ = 1000  # numbers of finished shards that are read at once
 POLL_SECONDS = 1.0  # while other processes list, or have the last shards
 # Errors of the database that end an import. While it is busy or away, the import waits.
 LASTING = (StoreRefused, StoreDamaged, StorageFailed, NoSpace)
-T = TypeVar("T")
 OnProgress = Callable[[ImportState], None]
 
 
@@ -230,19 +230,11 @@ async def caption_until_done(run: ImportRun, captioner: BulkCaptioner) -> None:
 
 
 async def claim_next(run: ImportRun) -> ShardClaim | None:
-    return await to_its_end(shard_claims.claim_shard(run.engine, run.state.id, run.owner))
-
-
-async def to_its_end(transaction: Awaitable[T]) -> T:
-    """Return the result of a transaction, which a cancellation does not interrupt.
+    """Claim a shard. A cancellation does not interrupt the transaction.
 
     A claim that is committed after the claims of this process were released would stay for a while.
     """
-    task = asyncio.ensure_future(transaction)
-    try:
-        return await asyncio.shield(task)
-    finally:
-        await asyncio.wait([task])
+    return await shielded(shard_claims.claim_shard(run.engine, run.state.id, run.owner))
 
 
 async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardClaim) -> None:

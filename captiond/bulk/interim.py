@@ -17,18 +17,29 @@ PREFIX, LOCK = "captiond-images-", "lock"
 
 
 class InterimFiles:
-    """Images in files of a folder, where image decoders can read them. All methods block."""
+    """Images in files of a folder, where image decoders can read them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def store(self, content: bytes) -> SpooledImage:
-        """Write an image to a file of its own, whose name a decoder cannot guess.
+    @contextmanager
+    def file(self) -> Iterator[str]:
+        """Yield the name of a new file, which no decoder can guess. It is removed after the block.
+
+        No thread may still write it then.
+        """
+        name = f"image-{secrets.token_hex(16)}"
+        try:
+            yield name
+        finally:
+            (self._folder / name).unlink(missing_ok=True)
+
+    def store(self, name: str, content: bytes) -> SpooledImage:
+        """Write an image to a file. Blocking.
 
         Raises:
             StorageFailed: the file cannot be written. Nothing of it is left.
         """
-        name = f"image-{secrets.token_hex(16)}"
         path = self._folder / name
         try:
             path.write_bytes(content)
@@ -39,10 +50,6 @@ class InterimFiles:
                 "another folder for temporary files"
             ) from error
         return SpooledImage(name, 0, len(content), hashlib.sha256(content).hexdigest())
-
-    def remove(self, image: SpooledImage) -> None:
-        """Remove the file of an image."""
-        (self._folder / image.file).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -51,10 +51,12 @@ class DecodeJob(ForWork):
         """The estimated time to decode the image, in seconds."""
         return estimated_cost(self.work.image.size)
 
-    def resolve(self, result: DecodedImage | Refused | None) -> None:
-        """Give the result to whoever waits for it."""
-        if not self.answer.done():
-            self.answer.set_result(result)
+    def resolve(self, result: DecodedImage | Refused | None) -> bool:
+        """Give the result to whoever waits for it. Return false if that caller was cancelled."""
+        if self.answer.done():
+            return False
+        self.answer.set_result(result)
+        return True
 
 
 class JobQueue:

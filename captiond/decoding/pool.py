@@ -84,7 +84,12 @@ class DecodePool:
         answer: asyncio.Future[DecodedImage | Refused | None]
         answer = asyncio.get_running_loop().create_future()
         self._jobs.put(DecodeJob(work, is_wanted, answer, content))
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled() and isinstance(result := answer.result(), DecodedImage):
+                self.free([result.slot])
+            raise
 
     def free(self, slots: Iterable[int]) -> None:
         """Note that the pixels in these slots are not needed any more."""
@@ -99,7 +104,7 @@ class DecodePool:
                     output = owned.enter_context(closing(PrintedOutput()))
                     handover = owned.enter_context(closing(Handover()))
                     decoder = await self._spawn(output, handover)
-                    owned.push_async_callback(end_decoder, decoder)
+                    owned.push_async_callback(decoder.end)
                 except OSError as error:  # a lack of memory or of descriptors may pass
                     log.error("decoder_not_started", reason=str(error))
                     failures += 1
@@ -125,7 +130,9 @@ class DecodePool:
             self._jobs.finished(job, time.monotonic() - begun)
             self._log_printed(output, job.work)
             if isinstance(reply, Decoded):
-                job.resolve(DecodedImage(slot, reply))
+                # guard: slot-without-a-caller
+                if not job.resolve(DecodedImage(slot, reply)):
+                    self._jobs.free([slot])
                 continue
             self._jobs.free([slot])
             if isinstance(reply, DecoderDeath):
@@ -219,13 +226,6 @@ def handed_over(job: DecodeJob, handover: Handover) -> Iterator[None]:
         yield
     finally:
         handover.clear()
-
-
-async def end_decoder(decoder: ChildProcess) -> None:
-    """End a decoder, and release what belongs to it."""
-    decoder.kill()
-    await decoder.exited()
-    decoder.close()
 
 
 async def death_of(decoder: ChildProcess) -> DecoderDeath:

@@ -14,6 +14,7 @@ from captiond.host.currentfolder import leave_deleted_folder
 from captiond.messages import Message
 from captiond.processes.channel import Channel
 from captiond.processes.start import SPAWN, SUPERVISORS, Start, run_module
+from captiond.shielding import shielded
 
 EXIT_POLL_SECONDS = 0.002  # a process is gone a moment after its descriptors are closed
 MakeStart = Callable[[str, "Connection[Message, Message]"], Start]
@@ -108,6 +109,19 @@ class ChildProcess:
         """Kill the process and release its channel. multiprocessing buries it at the next start."""
         self.process.kill()
         self.channel.close()
+
+    async def end(self) -> None:
+        """Kill the process, wait until it has exited, and release what belongs to it.
+
+        A caller that is cancelled meanwhile continues after that.
+        """
+        # guard: children-are-released
+        await shielded(self._end())
+
+    async def _end(self) -> None:
+        self.kill()
+        await self.exited()
+        self.close()
 
     def close(self) -> None:
         """Release the channel and the process object of a child that has exited."""

@@ -5,7 +5,6 @@ belongs to a whole file. A name is the writer's name, a dash and 128 random bits
 file name reaches the file system, and the files of a writer that died can be recognized.
 """
 
-import asyncio
 import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator
@@ -15,6 +14,7 @@ import structlog
 
 from captiond.errors import SpoolError
 from captiond.jobs import SpooledImage
+from captiond.shielding import in_thread
 from captiond.spool.interface import DiskSpace
 from captiond.spool.staging import StagedWriter
 
@@ -111,7 +111,7 @@ class FileWriter(StagedWriter):
         return os.open(self._part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
 
     async def commit(self) -> None:
-        await asyncio.to_thread(self._commit)
+        await in_thread(self._commit)
 
     def _commit(self) -> None:
         self._finish()

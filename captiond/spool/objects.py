@@ -9,7 +9,6 @@ client that is slow or gives up costs the storage nothing, and leaves no parts b
 small request stays in memory and touches no disk.
 """
 
-import asyncio
 import os
 import secrets
 import tempfile
@@ -22,6 +21,7 @@ import structlog
 from captiond.errors import SpoolError
 from captiond.jobs import SpooledImage
 from captiond.queues.bytebudget import ByteBudget
+from captiond.shielding import in_thread
 from captiond.spool.bucket import PART_BYTES, PARTS_AT_ONCE, Bucket
 from captiond.spool.interface import SLASH, is_object
 from captiond.spool.staging import StagedWriter
@@ -147,7 +147,7 @@ class ObjectWriter(StagedWriter):
         if self._descriptor < 0:
             content, self._unwritten = b"".join(self._unwritten), []
             return content
-        await asyncio.to_thread(self._finish)
+        await in_thread(self._finish)
         return Path(f"/proc/self/fd/{self._descriptor}")
 
     def discard(self) -> None:

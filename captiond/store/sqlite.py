@@ -57,11 +57,12 @@ def connect_to(database: Path) -> AsyncEngine:
 
     def connected(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
         set_up_connection(connection)
-        # guard: thread-ends-once
-        end_thread_once(connection.driver_connection)
         if not is_writable(path):
             record.info[READ_ONLY_FILE] = path
 
+    # SQLAlchemy's own statements on a new connection can be cancelled as well, so this comes first.
+    # guard: thread-ends-once
+    event.listen(engine.sync_engine, "connect", end_thread_once, insert=True)
     event.listen(engine.sync_engine, "connect", connected)
     event.listen(engine.sync_engine, "begin", begin)
     event.listen(engine.sync_engine, "checkout", replace_read_only)
@@ -77,12 +78,13 @@ def set_up_connection(connection: DBAPIConnection) -> None:
     cursor.close()
 
 
-def end_thread_once(driver: Any) -> None:
+def end_thread_once(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     """Let the thread of a connection of aiosqlite be asked only once to end.
 
     `close` asks the thread to end and waits for its answer, but a thread that has ended does not
     answer. A `close` that is cancelled can ask a second time. Its process would then never end.
     """
+    driver: Any = connection.driver_connection
     stop: Callable[[], asyncio.Future[object] | None] | None = driver.stop
 
     def stop_once() -> asyncio.Future[object] | None:

@@ -27,11 +27,14 @@ async def checkpoint(connection: AsyncConnection) -> int:
     """
     in_log, copied = await copy_log(connection, "PASSIVE")
     if in_log > LONG_LOG:
-        await set_busy_timeout(connection, WRITERS_WAIT_MS)
         try:
+            await set_busy_timeout(connection, WRITERS_WAIT_MS)
             in_log, copied = await copy_log(connection, "RESTART")
-        finally:  # the pool gives this connection to others
             await set_busy_timeout(connection, BUSY_SECONDS * 1000)
+        except BaseException:
+            # The pool gives it to others. After a cancellation, no statement would set it right.
+            await connection.invalidate()
+            raise
     return in_log - copied
 
 

@@ -14,6 +14,7 @@ import structlog
 from captiond.errors import Draining, ModelNotReady, QueueFull
 from captiond.jobs import Refused, SpooledImage
 from captiond.messages import Answer, Ask, Drop, Message
+from captiond.shielding import in_thread
 from captiond.spool import Spool
 from captiond.store import asks
 from captiond.store.asks import AskOutcome, ClaimedAsk
@@ -141,7 +142,7 @@ class RemoteClients:
             image = writer.end()
             await writer.commit()
         except BaseException:
-            await asyncio.to_thread(writer.discard)
+            await in_thread(writer.discard)
             raise
         return image
 

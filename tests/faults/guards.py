@@ -67,6 +67,7 @@ DISK, KILLS, POISON, CLIENTS = (
 RESTARTS, SHARING = (f"tests/unit/test_postgres_{name}.py -k " for name in ("restarts", "sharing"))
 NODES = "tests/unit/test_nodes.py -k "
 REMOTE = "tests/unit/test_remote_images.py -k "
+CHILDREN = "tests/unit/test_cancelled_children.py -k "
 CONNECTIONS = "tests/unit/test_connections.py -k "
 GUARDS = (
     # ---------------------------------------------------------------- results and claims
@@ -132,6 +133,8 @@ GUARDS = (
     # ---------------------------------------------------------------- clocks
     Guard("clock-jumps", value("wall"), "tests/unit/test_clock_jumps.py -k just_finished"),
     Guard("thread-ends-once", remove, "tests/unit/test_store_errors.py -k however_often"),
+    Guard("children-are-released", value("await self._end()"), CHILDREN + "however_often"),
+    Guard("slot-without-a-caller", never, CHILDREN + "slot"),
     Guard("cancelled-statement", never, "tests/unit/test_store_errors.py -k cancelled"),
     Guard("hung-web-process", remove, "tests/unit/test_attendance.py -k suspended"),
     Guard("clock-returns", never, "tests/unit/test_clock_jumps.py -k 1970"),

@@ -146,7 +146,7 @@ def test_of_an_image_that_does_not_fit_on_the_disk_nothing_is_left(tmp_path: Pat
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
         with pytest.raises(StorageFailed, match=f"{tmp_path.parent}.* TMPDIR"):
-            InterimFiles(tmp_path).store(bytes(200))
+            InterimFiles(tmp_path).store("image", bytes(200))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [*tmp_path.iterdir()] == []

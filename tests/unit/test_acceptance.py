@@ -7,13 +7,13 @@ from sqlalchemy import event
 
 from captiond.errors import KeyReused, StoreRefused, StoreUncertain
 from captiond.jobs import NewImage, NewTask, SpooledImage
+from captiond.shielding import shielded
 from captiond.store import tasks
 from captiond.store.engine import Engine
 from captiond.store.queueview import Backlog
 from captiond.web.async_tasks.async_captioning import accept
 from captiond.web.async_tasks.task_queue import TaskQueue
 from captiond.web.uploading.forms import Form
-from captiond.web.uploading.uploads import shielded
 
 pytestmark = pytest.mark.anyio
 
@@ -85,7 +85,9 @@ async def test_the_backlog_includes_what_was_added_since_the_count(store: Engine
     assert await queue.backlog() == Backlog(4, 36)
 
 
-async def test_a_cancelled_caller_waits_until_its_work_has_ended() -> None:
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_cancelled_caller_waits_until_its_work_has_ended(times: int) -> None:
+    """Its deadline may cancel it, and then a stop."""
     steps: list[str] = []
     begun, may_end = asyncio.Event(), asyncio.Event()
 
@@ -102,9 +104,10 @@ async def test_a_cancelled_caller_waits_until_its_work_has_ended() -> None:
 
     calling = asyncio.create_task(caller())
     await begun.wait()
-    calling.cancel()
-    for _ in range(5):  # a caller that does not wait cleans up now
-        await asyncio.sleep(0)
+    for _ in range(times):
+        calling.cancel()
+        for _ in range(5):  # a caller that does not wait cleans up now
+            await asyncio.sleep(0)
     may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await calling

@@ -12,6 +12,7 @@ from captiond.jobs import Generation, NewImage, NewTask, Options
 from captiond.jobs import task_id as new_task_id
 from captiond.keys import Scope
 from captiond.settings.config import Settings
+from captiond.shielding import shielded
 from captiond.store import tasks
 from captiond.store.queueview import Backlog
 from captiond.store.replays import EarlierTask, earlier_task
@@ -33,7 +34,7 @@ from captiond.web.origin import origin_of, trace_upload
 from captiond.web.root_path import root_of
 from captiond.web.services import Services, services_of
 from captiond.web.uploading.forms import Form, FormSpec
-from captiond.web.uploading.uploads import received, shielded
+from captiond.web.uploading.uploads import received
 
 TASK_IMAGES = FormSpec("images", single=False, durable=True)
 COMPARED_IMAGES = replace(TASK_IMAGES, durable=False, stored=False)

@@ -7,15 +7,16 @@ whole.
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import NoReturn
 
 import structlog
 from starlette.requests import Request
 
 from captiond.errors import MalformedBody, NoSpace, StorageFailed, UploadTimeout
 from captiond.metrics import OBJECT_FAILURES, UPLOAD_BYTES
+from captiond.shielding import in_thread, shielded
 from captiond.spool.unavailable import StorageUnavailable
 from captiond.web.access.admission import admission_of
 from captiond.web.problems import missing
@@ -27,8 +28,6 @@ from captiond.web.uploading.hints import coding_of, hint_for, uncompressed
 from captiond.web.uploading.named_files import FIELD as PATH_FIELD
 from captiond.web.uploading.spool_room import NoRoom, UploadRoom
 
-P = ParamSpec("P")
-T = TypeVar("T")
 log = structlog.get_logger()
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -136,25 +135,6 @@ async def copy_named_files(request: Request, parts: FormReader, room: UploadRoom
             room.add(upload.image.size)
             admission_of(request).hold_body(upload.image.size)
         parts.add(position, upload)
-
-
-async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `function` in a thread, and wait for its end even if the caller is cancelled meanwhile.
-
-    A write that outlives its caller could reach a descriptor that was closed and used again.
-    """
-    return await shielded(asyncio.to_thread(function, *args, **kwargs))
-
-
-async def shielded(work: Awaitable[T]) -> T:
-    """Return the result of `work`. A caller that is cancelled continues once `work` is finished."""
-    running = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        # guard: commit-outlives-request
-        await asyncio.wait([running])
-        raise
 
 
 def raise_for_coding(error: MalformedBody, coding: str | None) -> NoReturn:
