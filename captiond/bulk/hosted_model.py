@@ -102,11 +102,11 @@ class HostedModel:
         image is captioned.
         """
         try:
-            error = await self._run_until_broken()
+            broken = await self._run_until_broken()
         except Exception as error:
             self._give_up(error)
             raise
-        self._give_up(error)
+        self._give_up(broken)
 
     async def _run_until_broken(self) -> ModelBroken:
         """Keep the process running. Return why it cannot be, once it has failed too often."""

@@ -76,7 +76,9 @@ class Node:
         self.service: Service | None = None
 
     def start(self) -> Service:
+        """Start a node, and wait until it can do without the database for a while."""
         self.service = Service(self.data, *self._flags, command=self._command, **self._environ)
+        self.service.wait_for_entries("child_started", 1)
         return self.service
 
     def kill(self) -> None:

@@ -10,6 +10,7 @@ from tests.nodes.cluster import Cluster, cluster
 from tests.service import Service, captiond, wait_for
 
 PROBES = {"/livez": 200, "/readyz": 200, "/health": 200, "/version": 200, "/metrics": 200}
+ALONE = "no node with a model is connected"
 API = ("/", "/docs", "/openapi.json", "/info", "/tasks", "/static/page.js", "/api/tags")
 
 
@@ -17,10 +18,11 @@ API = ("/", "/docs", "/openapi.json", "/info", "/tasks", "/static/page.js", "/ap
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     with cluster(tmp_path_factory.mktemp("nodes"), "web", "web", "worker") as made:
         one = made.nodes[0].start()
+        wait_for(lambda: ALONE in one.client.get("/readyz").text, "the state of the node")
         refused = one.client.post("/caption", files={"image": ("a.png", png(1))})
         assert refused.status_code == 503
         assert int(refused.headers["retry-after"]) > 0
-        assert refused.json()["reasons"] == ["no node with a model is connected"]
+        assert refused.json()["reasons"] == [ALONE]
         made.nodes[1].start()
         made.nodes[2].start()
         for node in made.nodes:

@@ -88,7 +88,7 @@ def test_two_backups_to_one_file_at_once_do_not_harm_each_other(tmp_path: Path) 
     with closing(connect(path)) as source:
         source.execute("CREATE TABLE pairs (n INTEGER, filling BLOB)")
         source.executemany("INSERT INTO pairs VALUES (?, ?)", [(0, FILLING)] * 2)
-    sizes = []
+    sizes: list[int] = []
 
     def meanwhile(_done: int, _pages: int) -> None:
         if not sizes:

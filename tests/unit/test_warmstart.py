@@ -36,13 +36,14 @@ sys.exit(7)
 STARTER = """
 import json, os, signal, subprocess, sys
 from tests import warmstart
+from tests.patience import PATIENCE
 
 def state():
     os.umask(0o027)
     done = subprocess.run(
         [sys.executable, "-c", sys.argv[1], "--multiprocessing-fork"], input="some text",
         capture_output=True, text=True, cwd="/", env={**os.environ, "CAPTIOND_X": "1"},
-        pass_fds=[kept],
+        pass_fds=[kept], timeout=PATIENCE,
     )
     return json.loads(done.stdout) | {"error": done.stderr, "status": done.returncode}
 
@@ -55,7 +56,8 @@ signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
 warm = state()
 assert warm.pop("blocked") == [signal.SIGUSR1]
 del usual["blocked"]
-killed = subprocess.run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)", "last"])
+kill = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)", "last"]
+killed = subprocess.run(kill, timeout=PATIENCE)
 print(json.dumps([usual, warm, os.getpid(), killed.returncode]))
 """
 
