@@ -198,6 +198,7 @@ GUARDS = (
     Guard("reserve-for-new-clients", value("False"), "tests/unit/test_dispatch.py -k anew"),
     Guard("unwanted-image-is-not-decoded", never, "tests/integration/test_pool.py -k idle"),
     Guard("answer-in-a-drain", remove, CLIENTS + "in_a_stop_without_a_model"),
+    Guard("timeout-of-the-disk", never, "tests/unit/test_interactive_requests.py -k disk"),
     Guard("upload-deadline", value("asyncio.timeout(None)"), CLIENTS + "crawling"),
     Guard("discard-broken-upload", remove, CLIENTS + "cut_anywhere"),
     Guard("disconnect-ends-work", constant("http.disconnect", "never"), CLIENTS + "is_gone"),

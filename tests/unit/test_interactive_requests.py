@@ -1,6 +1,8 @@
 """What a web process asks the supervisor for one request with images, and how it is answered."""
 
 import asyncio
+import errno
+import os
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,7 @@ from captiond.errors import QueueFull
 from captiond.jobs import Captioned, Refused
 from captiond.messages import Answer, Ask, Drop
 from captiond.settings.config import LimitSettings
+from captiond.spool.staging import StagedWriter
 from captiond.store.engine import Engine
 from captiond.web.app import make_app
 from tests.unit.webprocess import PNG, WebProcess, web_process
@@ -76,3 +79,17 @@ async def test_images_that_take_too_long_are_dropped_and_the_others_are_answered
         "request_timeout",
     ]
     assert results[1]["caption"] == "a cat"
+
+
+async def test_a_disk_that_times_out_is_no_slow_client(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder that is in the network may do so. Its error looks like that of a deadline."""
+
+    def time_out(_: StagedWriter) -> None:
+        raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    monkeypatch.setattr(StagedWriter, "_finish", time_out)
+    async with web_process(store, tmp_path) as web:
+        response = await web.client.post("/batch-caption", files=IMAGES)
+    assert (response.status_code, response.json()["code"]) == (500, "storage_failed")

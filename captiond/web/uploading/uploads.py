@@ -69,10 +69,11 @@ async def receive(
     """
     limits = services.settings.limits
     parts = FormReader(services, spec, form)
+    # guard: upload-deadline
+    deadline = asyncio.timeout(limits.upload_seconds)
     try:
         reader, most = body_reader(request, services.settings, spec, form, parts)
-        # guard: upload-deadline
-        async with asyncio.timeout(limits.upload_seconds):
+        async with deadline:
             with (
                 services.upload_memory.uploading(),
                 room_for(request, services, spec, most) as room,
@@ -81,7 +82,10 @@ async def receive(
                 await copy_named_files(request, parts, room)
                 await shielded(parts.commit())
             return room if isinstance(room, UploadRoom) else None
-    except TimeoutError:
+    except TimeoutError as error:
+        # guard: timeout-of-the-disk
+        if not deadline.expired():  # it is ETIMEDOUT of a disk that is in the network
+            raise_for_disk(error)
         raise UploadTimeout(
             f"the body did not arrive within {limits.upload_seconds:g} seconds"
         ) from None
