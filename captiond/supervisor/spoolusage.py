@@ -89,7 +89,9 @@ class SpoolUsage:
             space = await asyncio.to_thread(self._spool.disk_space)
             self._registry.set(DISK_FREE_BYTES, space.free)
             self._registry.set(DISK_BYTES, space.total)
-            free = above_reserve(space, self._settings.limits.reserve_bytes)
+            # The reserve is kept by uploads, which do not come to a node without the API.
+            has_api, limits = self._settings.node.has_api, self._settings.limits
+            free = above_reserve(space, limits.reserve_bytes if has_api else 0)
             self._status.disk_measured(free, writable=space.writable)
         if self._disk_outage.lasts:
             self._status.disk_measured(None, writable=False)

@@ -14,6 +14,7 @@ from captiond.metrics import SPOOL_BYTES
 from captiond.recording import Registry
 from captiond.settings.config import DataSettings, LimitSettings, Settings
 from captiond.settings.kept_settings import RetentionSettings
+from captiond.settings.node_settings import NodeSettings
 from captiond.spool import DiskSpace, open_spool
 from captiond.store import claims, expiry, tasks
 from captiond.store.engine import Engine
@@ -138,6 +139,16 @@ async def test_the_state_says_whether_the_disk_takes_uploads(
         assert not (await measured(settings, store))[0].state.disk_writable
     settings.spool.rmdir()
     assert not (await measured(settings, store))[0].state.disk_writable
+
+
+@pytest.mark.anyio
+async def test_a_node_without_the_api_is_ready_whatever_space_uploads_would_have(
+    store: Engine, tmp_path: Path
+) -> None:
+    settings = settings_for(tmp_path)
+    assert (await measured(settings, store))[0].state.disk_free is not None
+    worker = settings.model_copy(update={"node": NodeSettings(role="worker")})
+    assert (await measured(worker, store))[0].state.disk_free is None
 
 
 def test_a_reserve_of_the_disk_is_kept() -> None:
