@@ -174,7 +174,7 @@ class State:
 
     @property
     def reported_health(self) -> Health:
-        """The health that probes and metrics report: what is not stored cannot be captioned."""
+        """The health that probes and metrics report. It is degraded if no image can be stored."""
         healthy = self.health is Health.HEALTHY
         return Health.DEGRADED if healthy and self.cannot_store else self.health
 

@@ -26,7 +26,7 @@ class InterimFiles:
     def file(self) -> Iterator[str]:
         """Yield the name of a new file, which no decoder can guess. It is removed after the block.
 
-        No thread may still write it then.
+        A thread that writes to it must have ended before the block does.
         """
         name = f"image-{secrets.token_hex(16)}"
         try:

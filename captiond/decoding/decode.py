@@ -67,7 +67,7 @@ COPIES_BYTES = 48  # of each pixel of a part while it is converted; a whole imag
 SILENT = {"JXL"}  # formats whose library says nothing that helps a client
 DAMAGED = "the image is truncated or damaged"
 ROWS = 8  # of a block of a JPEG
-END = 1024  # pixels of a row
+END = 1024  # pixels at the end of a row, which show whether it is black
 CORNER, FILLER = 4, {127, 128}  # pixels of a side, and the values of what is filled in
 Reserve = Callable[[int], None]
 
@@ -183,7 +183,8 @@ def is_filled(image: Image.Image) -> bool:
 def is_empty(image: Image.Image) -> bool:
     """Return whether the end of the last row of a loaded image, or of the last but one, is black.
 
-    So are rows that Pillow has not got. In an interlaced image, only every second one may lack.
+    Pillow leaves a row black if the file does not have it. In an interlaced image, it may be only
+    every second row that is missing.
     """
     width, height = image.size
     left = max(0, width - END)

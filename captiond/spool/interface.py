@@ -49,10 +49,10 @@ class SpoolWriter(Protocol):
         """Finish the current image, and return where its bytes are."""
 
     def drop(self) -> None:
-        """Remove the current image from the file. Its hash stays, and so does its beginning."""
+        """Remove the current image from the file. Its hash and its `head` stay."""
 
     def skip(self, data: memoryview) -> None:
-        """Hash further bytes of an image that was dropped, without a place in the file."""
+        """Hash further bytes of an image that was dropped. They are not stored."""
 
     def flush(self) -> None:
         """Write what is in memory to the disk, which frees the memory."""

@@ -38,7 +38,7 @@ class PlainFile:
     any opaque pixel does not count. `other_end` is the content with another end, if the file lacks
     one: the pixels are whole if both give the same. `ends` returns two such files for a file
     that has an end, but may have lost what is before it. `check_rows` raises CorruptImage if rows
-    are missing. Pillow leaves these black, so it is called for images that end so.
+    are missing. Pillow leaves these black, so it is called only if the last rows are black.
 
     If `samples` is set, the pixels of the content are bytes of rows, whose samples are described by
     it, and `planes` returns such a file for each plane. `format` is Pillow's name of the format of

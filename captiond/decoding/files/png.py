@@ -77,10 +77,10 @@ def plain_png(content: bytes) -> PlainFile:
 
 
 def check_rows(header: bytes, pixels: bytes) -> None:
-    """Refuse an image whose compressed pixels end behind a row that is not the last one.
+    """Refuse an image whose compressed pixels end before its last row does.
 
     Raises:
-        CorruptImage: it is one.
+        CorruptImage: rows are missing.
     """
     width, height, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     bits *= CHANNELS.get(colour, 4)

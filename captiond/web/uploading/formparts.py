@@ -139,7 +139,7 @@ class FilePart:
             form.uploads.append(Upload(self._filename, None, refused, image.sha256))
 
     def refuse(self, error: ImageError, content: bytes) -> None:
-        """Refuse this file. `content` tells it from other ones."""
+        """Refuse this file. Its hash is that of `content`, which tells it from other ones."""
         self._drop(error)
         self._writer.begin()
         self._writer.skip(memoryview(content))

@@ -55,7 +55,7 @@ class FormReader:
         self._part.write(data)
 
     def refuse(self, error: ImageError, content: bytes) -> None:
-        """Refuse the part, which is a file. `content` tells it from other ones."""
+        """Refuse the part, which is a file. Its hash is that of `content`."""
         assert isinstance(self._part, FilePart)
         self._part.refuse(error, content)
 

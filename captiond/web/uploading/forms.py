@@ -24,7 +24,7 @@ class Upload:
     """One file of a request: either an image in the spool, or refused before it was stored.
 
     Until the body has been read, a file that the request names by its path is neither. `sha256`
-    tells a refused file from others with the same name. It is empty for one that is only named.
+    tells a refused file from others of the same name. It is empty if the request names the path.
     """
 
     filename: str

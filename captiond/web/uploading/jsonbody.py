@@ -11,7 +11,7 @@ from captiond.web.uploading.imagetext import ImageText
 from captiond.web.uploading.jsonscanner import JsonScanner, Path, Place, described
 from captiond.web.uploading.multipart import PartHandler
 
-BEGINNING = 1024  # characters of a refused text, by which requests are compared, with its length
+BEGINNING = 1024  # characters: two refused texts count as equal if these and their lengths are
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ImageHandler(PartHandler, Protocol):
     """Receives the images of a body while they are read."""
 
     def refuse(self, error: ImageError, content: bytes) -> None:
-        """Refuse the image, of which only `end` follows. `content` tells it from other ones."""
+        """Refuse the image. Only `end` follows. `content` tells it from other refused images."""
 
 
 class JsonReader:
