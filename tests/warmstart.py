@@ -230,10 +230,11 @@ def fork_sibling() -> int:
     This is what os.fork does, with a flag more.
 
     Raises:
-        OSError: the system cannot fork.
+        OSError: the system cannot fork, or not in this way. Starts are usual ones then.
     """
     address = ctypes.c_void_p()
-    libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0)
+    if libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(address), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the kernel cannot tell where its thread's id is")
     flags = CLONE_PARENT | CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | signal.SIGCHLD
     last = (address, None) if os.uname().machine == "x86_64" else (None, address)
     call = SYS_CLONE[os.uname().machine]
