@@ -23,6 +23,7 @@ import ctypes
 import fcntl
 import os
 import pickle
+import re
 import runpy
 import signal
 import socket
@@ -35,6 +36,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from itertools import pairwise
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Never
 
@@ -58,6 +60,7 @@ MOST_BYTES, MOST_DESCRIPTORS = 1 << 17, 64  # of a request
 CLONE_PARENT, CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID = 0x8000, 0x200000, 0x1000000
 SYS_CLONE = {"x86_64": 56, "aarch64": 220}
 PR_GET_TID_ADDRESS = 40
+STATUS = Path("/proc/self/status")
 
 usual_start: Callable[..., int] = _posixsubprocess.fork_exec
 libc = ctypes.PyDLL(None, use_errno=True)  # calls keep the interpreter's lock, as os.fork does
@@ -155,10 +158,11 @@ class Template:
 
     def start(self, *arguments: Any) -> int:
         """Start a process as `_posixsubprocess.fork_exec` does, and return its id."""
-        start = Start(*arguments)
-        if self._applies(start.texts) and start.is_plain and self._knows(start.environment):
-            with suppress(OSError):  # the template was killed
-                return self._ask(start)
+        if len(arguments) == len(Start._fields):  # other versions of Python have others
+            start = Start(*arguments)
+            if self._applies(start.texts) and start.is_plain and self._knows(start.environment):
+                with suppress(OSError):  # the template was killed
+                    return self._ask(start)
         return usual_start(*arguments)
 
     def _knows(self, environment: Mapping[bytes, bytes]) -> bool:
@@ -167,12 +171,11 @@ class Template:
         return all((name + b"=").startswith(HARMLESS) for name, _ in changed)
 
     def _ask(self, start: Start) -> int:
-        os.umask(umask := os.umask(0))
         request = Request(
             arguments=start.texts,
             environment=start.environment,
             numbers=list(start.descriptors),
-            umask=umask,
+            umask=own_umask(),
             ignored=[each for each in SIGNALS if signal.getsignal(each) is signal.SIG_IGN],
             blocked=list(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ()))),
         )
@@ -187,6 +190,12 @@ class Template:
         if not answer:
             raise ConnectionResetError("the template has ended")
         return int(answer)
+
+
+def own_umask() -> int:
+    """Return the umask of this process. os.umask would change it meanwhile, for all threads."""
+    (umask,) = re.findall(r"^Umask:\s*(\d+)$", STATUS.read_text(), flags=re.MULTILINE)
+    return int(umask, 8)
 
 
 def is_command(arguments: list[str]) -> bool:

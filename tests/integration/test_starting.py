@@ -126,6 +126,7 @@ def test_the_memory_of_the_processes(data: Path) -> None:
     """Without a model it is small. That of the model is in huge pages if the kernel has them."""
     setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
     with running(data, **COLD) as service:
+        assert service.client.post("/caption", files={"image": ("a.png", png(1))}).is_success
         assert service.child("web").memory_info().rss < 150e6
         assert psutil.Process(service.process.pid).memory_info().rss < 100e6
         memory = Path(f"/proc/{service.child('model').pid}/smaps_rollup").read_text()
