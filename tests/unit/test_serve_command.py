@@ -2,12 +2,16 @@
 
 import asyncio
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
-from captiond.cli.serve_command import make_stopper, stop_signals, write_address
+from captiond.cli import serve_command
+from captiond.cli.serve_command import make_stopper, serve, stop_signals, write_address
 from captiond.errors import StartupError
+from captiond.settings.config import Settings
+from tests.patience import PATIENCE
 
 
 def test_an_address_that_cannot_be_written_is_no_traceback(tmp_path: Path) -> None:
@@ -37,3 +41,21 @@ def test_nohup_keeps_the_end_of_the_terminal_from_stopping_the_service() -> None
         assert set(stop_signals()) == {signal.SIGINT, signal.SIGTERM}
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_as_soon_as_the_address_is_known_stops_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def publish(*_: object) -> str:
+        signal.raise_signal(signal.SIGTERM)
+        return "http://127.0.0.1:8000"
+
+    async def serve_until(stop: asyncio.Event, *_: object, reload: bool) -> bool:
+        async with asyncio.timeout(PATIENCE):
+            await stop.wait()
+        return reload
+
+    monkeypatch.setattr(serve_command, "publish_address", publish)
+    monkeypatch.setattr(serve_command, "serve_until", serve_until)
+    with socket.socket() as listener:
+        assert asyncio.run(serve(Settings(), listener, reload=False)) is False
