@@ -32,7 +32,7 @@ from captiond.references.manifests import COLUMN, addresses
 from captiond.references.result_rows import result_fields
 from captiond.references.shard_files import ShardFiles
 from captiond.settings.config import Settings
-from captiond.shielding import shielded
+from captiond.shielding import in_thread, shielded
 from captiond.store import shard_claims, shards
 from captiond.store.engine import Engine
 from captiond.store.patience import until_stored
@@ -245,7 +245,8 @@ async def caption_shard(run: ImportRun, captioner: BulkCaptioner, claim: ShardCl
         for address, result in zip(claim.addresses, results, strict=True)
     ]
     try:
-        await asyncio.to_thread(run.files.write, claim.number, rows)
+        # guard: shard-is-written-first
+        await in_thread(run.files.write, claim.number, rows)
     except StorageFailed:
         # A process that was suspended may have lost the claim. Who has it then removes its file.
         if await hold(run.engine, [claim]):

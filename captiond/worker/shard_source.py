@@ -18,6 +18,7 @@ from captiond.jobs import Captioned
 from captiond.references.manifests import COLUMN
 from captiond.references.result_rows import result_fields
 from captiond.references.shard_files import ShardFiles
+from captiond.shielding import in_thread
 from captiond.store import queued_shards
 from captiond.store.engine import Engine
 from captiond.store.outage import StorageOutage
@@ -176,7 +177,7 @@ class ShardSource:
         ]
         files = ShardFiles(hand.shard.output, hand.shard.form)
         try:
-            await asyncio.to_thread(files.write, claim.number, rows)
+            await in_thread(files.write, claim.number, rows)
         except StorageFailed as error:
             return str(error)
         captioned = sum(isinstance(each.outcome, Captioned) for each in results)

@@ -135,6 +135,11 @@ GUARDS = (
     Guard("thread-ends-once", remove, "tests/unit/test_store_errors.py -k however_often"),
     Guard("children-are-released", value("await self._end()"), CHILDREN + "however_often"),
     Guard("slot-without-a-caller", never, CHILDREN + "slot"),
+    Guard(
+        "shard-is-written-first",
+        value("await asyncio.to_thread(run.files.write, claim.number, rows)"),
+        "tests/unit/test_importing.py -k cancelled_has_written",
+    ),
     Guard("cancelled-statement", never, "tests/unit/test_store_errors.py -k cancelled"),
     Guard("hung-web-process", remove, "tests/unit/test_attendance.py -k suspended"),
     Guard("clock-returns", never, "tests/unit/test_clock_jumps.py -k 1970"),

@@ -4,11 +4,12 @@ import asyncio
 import os
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import pytest
 
@@ -264,6 +265,39 @@ async def test_a_file_that_cannot_be_written_ends_an_import_only_with_a_claim(
     assert await shard_claims.claim_shard(store, "import_1", "them") is not None
     await caption_shard(run, captioner, claim)
     assert (await read_import(store, "import_1")).done == 0
+
+
+@pytest.mark.anyio
+async def test_an_import_that_is_cancelled_has_written_its_shard_before_others_get_it(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It releases its claims next. Two hosts would otherwise write one file at the same time."""
+    output = str(folder / "results")
+    await join_import(store, NewImport("import_1", ("/p",), "uri", output, "jsonl", 1, 1.0))
+    assert await shards.begin_listing(store, "import_1", "us")
+    assert await shards.add_shards(store, "import_1", "us", [["/p/a.png"]])
+    run = run_of(store, await read_import(store, "import_1"))
+    run.files.mark_place(run.state.id)
+    claim = await shard_claims.claim_shard(store, "import_1", "us")
+    assert claim is not None
+    begun, may_end, write = threading.Event(), threading.Event(), ShardFiles.write
+
+    def slowly(files: ShardFiles, number: int, rows: list[dict[str, Any]]) -> None:
+        begun.set()
+        assert may_end.wait(PATIENCE)
+        write(files, number, rows)
+
+    monkeypatch.setattr(ShardFiles, "write", slowly)
+    work = asyncio.create_task(caption_shard(run, cast(BulkCaptioner, Refusing()), claim))
+    await asyncio.to_thread(begun.wait, PATIENCE)
+    work.cancel()
+    for _ in range(5):  # an import that does not wait ends now
+        await asyncio.sleep(0)
+    assert not work.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert len(run.files.read(claim.number)) == 1
 
 
 @pytest.mark.anyio
