@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TextIO, cast
 
@@ -17,6 +18,7 @@ with left_out("rich"):  # it is for tracebacks that show the values of variables
     import structlog
     from structlog.typing import EventDict, Processor
 
+NAMED_IDS = 8  # in one log entry
 TASK_ID = re.compile(r"(task_\d+_[0-9a-f]{6})[0-9a-f]+")
 
 
@@ -118,3 +120,15 @@ def bridge_standard_logging(shared: list[Processor], *, console: bool) -> None:
     logging.root.setLevel(logging.WARNING)
     # It logs each malformed body, which the client gets as an error, and each epilogue.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+
+
+def joined_ids(ids: Iterable[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Return the ids of several images as fields of one log entry.
+
+    A batch may have images of hundreds of clients, so only the first ones are named.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for each in ids:
+        for name, value in each.items():
+            found.setdefault(f"{name}s", {})[value] = None
+    return {name: list(values)[:NAMED_IDS] for name, values in found.items()}

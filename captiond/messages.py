@@ -12,7 +12,7 @@ A message is a hint: the database holds what must not be lost. A lost, late or d
 never loses or duplicates a result.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -29,8 +29,6 @@ from captiond.jobs import (
 )
 from captiond.keys import Key
 from captiond.recording import Measurements
-
-NAMED_IDS = 8  # in one log entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,18 +224,6 @@ class Work:
         origin = self.options.origin
         request = {"request_id": origin.request_id} if origin and origin.request_id else {}
         return request if self.task_id is None else {**request, "task_id": self.task_id}
-
-
-def ids_of(works: Iterable[Work]) -> dict[str, list[str]]:
-    """Return the ids of the requests and tasks of some images, as fields of a log entry.
-
-    A batch may have images of hundreds of clients, so only the first ones are named.
-    """
-    found: dict[str, dict[str, None]] = {}
-    for work in works:
-        for name, value in work.ids.items():
-            found.setdefault(f"{name}s", {})[value] = None
-    return {name: list(values)[:NAMED_IDS] for name, values in found.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import structlog
 from captiond.deaths import Death
 from captiond.errors import CaptiondError, Draining, ModelNotReady, Withdrawn
 from captiond.jobs import Lane, Refused
+from captiond.logs import joined_ids
 from captiond.messages import (
     Alive,
     Ask,
@@ -24,7 +25,6 @@ from captiond.messages import (
     Ready,
     TasksChanged,
     Unready,
-    ids_of,
 )
 from captiond.metrics import IMAGES_FINISHED
 from captiond.recording import Recorder, Registry
@@ -172,7 +172,7 @@ class Router:
 
     def ids_of_running(self, model: str) -> dict[str, list[str]]:
         """Return the requests and the tasks whose images a model process captions."""
-        return ids_of(self._dispatcher.running_work(model))
+        return joined_ids(work.ids for work in self._dispatcher.running_work(model))
 
     def refuse_if_stopping(self) -> None:
         """In a stop without a model process, answer what waits: none is started any more."""

@@ -14,7 +14,8 @@ from structlog.contextvars import bound_contextvars
 
 from captiond.errors import OutOfMemory
 from captiond.jobs import Caption, Captioned, Refused
-from captiond.messages import Timings, ids_of
+from captiond.logs import joined_ids
+from captiond.messages import Timings
 from captiond.tagging.vocabulary_tags import tag_of
 from captiond.tags import Tag, merged
 from captiond.translation.translations import Attempt, Untranslated, with_translation
@@ -86,7 +87,7 @@ class Pipeline:
             await self._wait_for_more()
             batch = self._without_withdrawn(self._batcher.take(), group)
             if batch:
-                with bound_contextvars(**ids_of(image.work for image in batch)):
+                with bound_contextvars(**joined_ids(image.work.ids for image in batch)):
                     await self._run_batch(batch, group)
             elif not self._batcher and not self._stop:
                 await self._wait_for_images()
