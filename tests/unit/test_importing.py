@@ -43,6 +43,7 @@ from captiond.references.shard_files import PLACE, ShardFiles
 from captiond.settings.config import DataSettings, Settings
 from captiond.store import patience, shard_claims, shards
 from captiond.store.engine import Engine
+from captiond.store.shard_claims import ShardClaim
 from captiond.store.shards import (
     ImportState,
     NewImport,
@@ -267,11 +268,8 @@ async def test_a_file_that_cannot_be_written_ends_an_import_only_with_a_claim(
     assert (await read_import(store, "import_1")).done == 0
 
 
-@pytest.mark.anyio
-async def test_an_import_that_is_cancelled_has_written_its_shard_before_others_get_it(
-    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It releases its claims next. Two hosts would otherwise write one file at the same time."""
+async def claimed(store: Engine, folder: Path) -> tuple[ImportRun, ShardClaim]:
+    """Return an import with one shard of one image, and our claim of it."""
     output = str(folder / "results")
     await join_import(store, NewImport("import_1", ("/p",), "uri", output, "jsonl", 1, 1.0))
     assert await shards.begin_listing(store, "import_1", "us")
@@ -280,6 +278,15 @@ async def test_an_import_that_is_cancelled_has_written_its_shard_before_others_g
     run.files.mark_place(run.state.id)
     claim = await shard_claims.claim_shard(store, "import_1", "us")
     assert claim is not None
+    return run, claim
+
+
+@pytest.mark.anyio
+async def test_an_import_that_is_cancelled_has_written_its_shard_before_others_get_it(
+    store: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It releases its claims next. Two hosts would otherwise write one file at the same time."""
+    run, claim = await claimed(store, folder)
     begun, may_end, write = threading.Event(), threading.Event(), ShardFiles.write
 
     def slowly(files: ShardFiles, number: int, rows: list[dict[str, Any]]) -> None:
@@ -313,14 +320,7 @@ async def test_an_error_that_lasts_ends_an_import(
     transaction: str,
 ) -> None:
     """Otherwise the command would wait for ever, with nothing but a line in the log."""
-    output = str(folder / "results")
-    await join_import(store, NewImport("import_1", ("/p",), "uri", output, "jsonl", 1, 1.0))
-    assert await shards.begin_listing(store, "import_1", "us")
-    assert await shards.add_shards(store, "import_1", "us", [["/p/a.png"]])
-    run = run_of(store, await read_import(store, "import_1"))
-    run.files.mark_place(run.state.id)
-    claim = await shard_claims.claim_shard(store, "import_1", "us")
-    assert claim is not None
+    run, claim = await claimed(store, folder)
 
     async def fail(*_: object, **__: object) -> bool:
         raise error
