@@ -58,7 +58,7 @@ class Membership:
         peers.on(Topic.REPORTED, lambda _: self._look.set())
 
     @property
-    def cannot_store(self) -> bool:
+    def results_wait(self) -> bool:
         """Whether the database could not be written the last time, while images are claimed."""
         return self._outage.lasts
 

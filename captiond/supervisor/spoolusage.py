@@ -22,6 +22,7 @@ REMOTE_PERIOD_SECONDS = 60.0  # between two listings of object storage, which co
 PAUSE = 20  # times the duration of the last measurement, so that at most 5 % of the time is spent
 LARGEST_RESERVE = 0.05  # of the disk
 DISK_STEP = 16 * 1024 * 1024
+RECOVERED = 4 * DISK_STEP  # free bytes above the reserve, until which a full disk counts as full
 TASKS = 200  # whose files are released in one transaction
 
 
@@ -47,6 +48,7 @@ class SpoolUsage:
         self._cleaner = cleaner
         self._status = status
         self._registry = registry
+        self._is_full = False  # whether the disk had no space for uploads at the last measurement
         self._outage = StorageOutage("measurement of the spool")
         self._disk_outage = StorageOutage("measurement of the disk")
 
@@ -91,7 +93,9 @@ class SpoolUsage:
             self._registry.set(DISK_BYTES, space.total)
             # The reserve is kept by uploads, which do not come to a node without the API.
             has_api, limits = self._settings.node.has_api, self._settings.limits
-            free = above_reserve(space, limits.reserve_bytes if has_api else 0)
+            reserve = limits.reserve_bytes if has_api else 0
+            free = above_reserve(space, reserve, was_full=self._is_full)
+            self._is_full = free == 0
             self._status.disk_measured(free, writable=space.writable)
         if self._disk_outage.lasts:
             self._status.disk_measured(None, writable=False)
@@ -114,15 +118,20 @@ def free_bytes(limit: int, total: int) -> int | None:
     return max(0, limit - total) if limit else None
 
 
-def above_reserve(space: DiskSpace, reserve: int) -> int | None:
+def above_reserve(space: DiskSpace, reserve: int, *, was_full: bool = False) -> int | None:
     """Return how many bytes uploads may take of a disk, or None if `reserve` is 0: no limit.
 
     A small disk has a smaller reserve. The result is a multiple of DISK_STEP, so that it does not
-    change with every measurement.
+    change with every measurement. A disk that `was_full` still is, until RECOVERED bytes are free
+    above the reserve, or twice the reserve of a small disk: a service at the limit would be ready
+    and not ready in turn.
     """
     if reserve == 0:
         return None
-    free = space.free - min(reserve, int(space.total * LARGEST_RESERVE))
+    kept = min(reserve, int(space.total * LARGEST_RESERVE))
+    free = space.free - kept
+    if was_full and free < min(RECOVERED, kept):
+        return 0
     return max(0, free // DISK_STEP * DISK_STEP)
 
 

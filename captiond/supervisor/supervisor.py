@@ -169,7 +169,7 @@ class Supervisor:
             asker(local_url(*listener.getsockname()[:2])),
             lambda: self._status.state.health is Health.HEALTHY and self._dispatcher.busy,
             lambda: self._router.finished,
-            lambda: self._membership.cannot_store,
+            lambda: self._membership.results_wait,
             lambda: self._roster.draining,
             batch_seconds=settings.model.batch_seconds,
         )

@@ -44,7 +44,7 @@ class Watchdog:
     """Reports to systemd regularly that captions work.
 
     `waiting` returns whether images wait for a model that is ready, and `finished` how many images
-    have been finished so far. `cannot_store` returns whether results wait for the database. In a
+    have been finished so far. `results_wait` returns whether results wait for the database. In a
     stop (`stopping`), nobody accepts requests any more, and the deadlines of the stop apply
     instead.
     """
@@ -55,7 +55,7 @@ class Watchdog:
         ask: Callable[[], Awaitable[bool]],
         waiting: Callable[[], bool],
         finished: Callable[[], int],
-        cannot_store: Callable[[], bool],
+        results_wait: Callable[[], bool],
         stopping: Callable[[], bool],
         *,
         batch_seconds: float,
@@ -64,7 +64,7 @@ class Watchdog:
         self._ask = ask
         self._waiting = waiting
         self._finished = finished
-        self._cannot_store = cannot_store
+        self._results_wait = results_wait
         self._stopping = stopping
         self._progress = Progress(BATCHES * batch_seconds)
 
@@ -75,7 +75,7 @@ class Watchdog:
             return
         now = asyncio.get_running_loop().time
         while True:
-            waiting = self._waiting() and not self._cannot_store()
+            waiting = self._waiting() and not self._results_wait()
             stuck = self._progress.stuck(waiting=waiting, finished=self._finished(), now=now())
             works = not stuck and await self._ask()
             if works or self._stopping():  # a stop may have begun while it was asked

@@ -238,7 +238,7 @@ async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
         with capture_logs() as logged:
             await until(lambda: bool(logged))
         assert logged[0]["event"] == "storage_failing"
-        assert member.cannot_store
+        assert member.results_wait
         async with writing(store) as connection:
             await connection.execute(text("ALTER TABLE gone RENAME TO nodes"))
 
@@ -246,7 +246,7 @@ async def test_a_supervisor_takes_over_from_the_dead_even_after_an_error(
             return await owners(store) == [f"{HERE}/model0", None]
 
         await until(released)
-        await until(lambda: not member.cannot_store)
+        await until(lambda: not member.results_wait)
     renewing.cancel()
     assert (await seconds_left(store, HERE) or 0) > 0
 

@@ -19,7 +19,14 @@ from captiond.spool import DiskSpace, open_spool
 from captiond.store import claims, expiry, tasks
 from captiond.store.engine import Engine
 from captiond.supervisor.roster import Roster
-from captiond.supervisor.spoolusage import DISK_STEP, SpoolUsage, above_reserve, beyond, free_bytes
+from captiond.supervisor.spoolusage import (
+    DISK_STEP,
+    RECOVERED,
+    SpoolUsage,
+    above_reserve,
+    beyond,
+    free_bytes,
+)
 from captiond.supervisor.statusboard import StatusBoard
 from tests.unit.test_cleaner import BrokenSpool, cleaning, names
 from tests.unit.test_deliveries import task
@@ -159,6 +166,38 @@ def test_a_reserve_of_the_disk_is_kept() -> None:
     small = above_reserve(DiskSpace(gib, gib), gib)
     assert small == int(0.95 * gib) // DISK_STEP * DISK_STEP
     assert above_reserve(DiskSpace(gib + 5, 100 * gib), gib) == 0, "in steps"
+
+
+def test_a_full_disk_is_full_until_some_space_is_free_again() -> None:
+    gib = 1024**3
+    for free, before, after in (
+        (gib + DISK_STEP, DISK_STEP, 0),
+        (gib + RECOVERED - 1, RECOVERED - DISK_STEP, 0),
+        (gib + RECOVERED, RECOVERED, RECOVERED),
+    ):
+        space = DiskSpace(free, 100 * gib)
+        assert above_reserve(space, gib) == before
+        assert above_reserve(space, gib, was_full=True) == after
+    tiny = DiskSpace(4 * DISK_STEP, 4 * DISK_STEP)
+    assert above_reserve(tiny, gib, was_full=True) == 3 * DISK_STEP, "it can recover"
+
+
+@pytest.mark.anyio
+async def test_readiness_does_not_change_with_each_measurement_of_a_full_disk(
+    store: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(tmp_path)
+    reserve = settings.limits.reserve_bytes
+    status, spool = StatusBoard(Roster(), Notifier({}), ["model0"]), open_spool(settings)
+    full = []
+    async with cleaning(settings, store) as cleaner:
+        usage = SpoolUsage(settings, store, spool, cleaner, status, Registry())
+        for free in (DISK_STEP, 0, DISK_STEP, 0, RECOVERED, DISK_STEP):
+            space = DiskSpace(reserve + free, 100 * reserve)
+            monkeypatch.setattr(type(spool), "disk_space", lambda _, space=space: space)
+            await usage.measure_disk()
+            full.append(bool(status.state.cannot_store))
+    assert full == [False, True, True, True, False, False]
 
 
 def test_what_is_free() -> None:

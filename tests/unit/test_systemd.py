@@ -110,7 +110,7 @@ class Situation:
         self.answers = True
         self.waiting = False
         self.finished = 0
-        self.cannot_store = False
+        self.results_wait = False
         self.stopping = False
         self.looks = 0
 
@@ -127,7 +127,7 @@ class Situation:
             self.ask,
             self.is_waiting,
             lambda: self.finished,
-            lambda: self.cannot_store,
+            lambda: self.results_wait,
             lambda: self.stopping,
             batch_seconds=batch_seconds,
         )
@@ -155,14 +155,14 @@ async def test_the_watchdog_is_not_told_while_images_are_stuck(manager: socket.s
 async def test_the_watchdog_is_told_while_no_result_can_be_stored(manager: socket.socket) -> None:
     """A restart does not mend a full disk, and would lose the results that wait."""
     situation, notifier = Situation(), Notifier(environ(manager, **WATCHED))
-    situation.waiting = situation.cannot_store = True
+    situation.waiting = situation.results_wait = True
     with capture_logs() as logs:
         async with background(situation.watchdog(notifier, batch_seconds=0.001).run()):
             await until(lambda: situation.looks >= 5)
             received(manager)
             await until(lambda: "WATCHDOG=1" in received(manager))
             assert logs == []
-            situation.cannot_store = False
+            situation.results_wait = False
             await silent(manager, situation)
 
 
