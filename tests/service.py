@@ -25,7 +25,7 @@ import psutil
 
 from tests.migrated import migrated_folder
 from tests.patience import PATIENCE
-from tests.warmstart import COLD
+from tests.warmstart import HELD
 
 T = TypeVar("T")
 DATA = Path(__file__).parent / "data"
@@ -157,8 +157,8 @@ class Service:
         """Stop the model processes before they load, so that accepted images wait.
 
         It costs nothing, whereas a model process that finds no model imports torch first, again
-        and again. The service must have been started with `COLD`: otherwise the model is loaded
-        too soon, and a process that was ready and is silent now is replaced.
+        and again. The service must have been started with `HELD`: a process that was ready and is
+        silent now would be replaced.
         """
         for model in wait_for(lambda: self.children("model"), "a model process"):
             wait_for(partial(bound_to_parent, model), "a model process that ends with its parent")
@@ -256,7 +256,7 @@ def running(
 @contextmanager
 def running_without_model(data: Path, *flags: str, **environ: str) -> Iterator[Service]:
     """A service whose model never comes: it accepts tasks, which wait."""
-    with Service(data, *flags, **{**COLD, **environ}) as service:
+    with Service(data, *flags, **{**HELD, **environ}) as service:
         yield service.hold_model()
 
 

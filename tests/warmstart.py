@@ -8,7 +8,9 @@ a template of its own for its model and web processes.
 All else is as usual. The new process is a child of the process that starts it, not of the template:
 the template passes on its own parent (CLONE_PARENT of clone(2)). It has the arguments, variables,
 descriptors, signals and folder that it is started with, and has nothing else open. Its main module
-is run as Python runs it.
+is run as Python runs it. With `HELD` among the variables, model processes wait before they load
+until they have been stopped and continued: they would be ready sooner than a test can stop them.
+With `FAULT_INJECT`, the `sitecustomize` in PYTHONPATH is run as in any process that starts.
 
 These starts are usual ones:
 - those of decoders, which have little to import and whose memory is limited;
@@ -26,6 +28,7 @@ import pickle
 import re
 import runpy
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -40,15 +43,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Never
 
+from captiond.processes import start as child_start
+
 COLD = {"COLD_START": "1"}
+HELD = {"HELD_MODEL": "1"}
 HARMLESS = (
     b"AWS_",
     b"CAPTIOND_",
     b"GLIBC_TUNABLES=",
     b"GOMP_SPINCOUNT=",
+    b"HELD_MODEL=",
     b"OPENBLAS_NUM_THREADS=",
     b"PYTEST_",
 )
+FAULTS = b"FAULT_INJECT"
+INJECTED = (FAULTS + b"=", b"PYTHONPATH=")
 
 SPAWN = "from multiprocessing.spawn import spawn_main; "
 STREAMS = (0, 1, 2)  # stdin, stdout and stderr
@@ -167,8 +176,9 @@ class Template:
 
     def _knows(self, environment: Mapping[bytes, bytes]) -> bool:
         """Return whether an environment differs from that of the template in harmless ways only."""
+        harmless = (*HARMLESS, *(INJECTED if FAULTS in environment else ()))
         changed = environment.items() ^ self._environment.items()
-        return all((name + b"=").startswith(HARMLESS) for name, _ in changed)
+        return all((name + b"=").startswith(harmless) for name, _ in changed)
 
     def _ask(self, start: Start) -> int:
         request = Request(
@@ -286,10 +296,14 @@ def become(request: Request, folder: int, *descriptors: int) -> Never:
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
     sys.orig_argv = request.arguments
     if is_command(request.arguments):
+        if FAULTS in request.environment:
+            run_sitecustomize()
         Template(is_child).install()
         _, option, module, *arguments = request.arguments
         run = partial(runpy._run_module_as_main, module)  # type: ignore[attr-defined]
     else:
+        if HELD.items() <= os.environ.items():
+            hold_models()
         *_, option, code, last = request.arguments
         arguments = [last]
         run = partial(exec, code, main.__dict__)
@@ -297,6 +311,32 @@ def become(request: Request, folder: int, *descriptors: int) -> Never:
     restore_signals(request.ignored)
     signal.pthread_sigmask(signal.SIG_SETMASK, request.blocked)
     end_after(run)
+
+
+def run_sitecustomize() -> None:
+    """Run the `sitecustomize` of PYTHONPATH, as Python does when it starts."""
+    sys.path[:0] = filter(None, os.environ["PYTHONPATH"].split(os.pathsep))
+    sys.modules.pop("sitecustomize", None)
+    site.execsitecustomize()
+
+
+def hold_models() -> None:
+    """Have this process wait, if it is a model process, until it has been stopped and continued."""
+    continued = {signal.SIGCONT}
+    run_module, bind_to_parent = child_start.run_module, child_start.bind_to_parent
+
+    def bind_and_wait(parent: int) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, continued)
+        bind_to_parent(parent)
+        signal.sigwait(continued)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, continued)
+
+    def run_held(module: str, start: child_start.Start) -> None:
+        if isinstance(start, child_start.ModelStart):
+            child_start.bind_to_parent = bind_and_wait
+        run_module(module, start)
+
+    child_start.run_module = run_held
 
 
 def open_streams() -> None:

@@ -78,7 +78,7 @@ def into_decoder(module: ModuleType) -> None:
 
 
 def into_model(module: ModuleType) -> None:
-    caption, load = module.Blip.caption, module.Blip.load
+    caption, forward_of = module.Blip.caption, module.forward_of
 
     def captioning(self: Any, pixels: Any, *how: Any) -> Any:
         global begun
@@ -91,10 +91,10 @@ def into_model(module: ModuleType) -> None:
     def loading(*arguments: Any, **how: Any) -> Any:
         if is_first("no_driver"):
             raise RuntimeError("CUDA driver initialization failed")
-        return load(*arguments, **how)
+        return forward_of(*arguments, **how)
 
     module.Blip.caption = captioning
-    module.Blip.load = loading
+    module.forward_of = loading  # type: ignore[attr-defined]
 
 
 def into_tagger(module: ModuleType) -> None:
@@ -157,9 +157,15 @@ class AfterImport(importlib.abc.MetaPathFinder):
         return spec
 
 
+def change_module(name: str, change: Callable[[ModuleType], None]) -> None:
+    """Change a module: now, if it has been imported."""
+    if name in sys.modules:
+        change(sys.modules[name])
+    else:
+        sys.meta_path.insert(0, AfterImport(name, change))
+
+
 if "FAULT_INJECT" in os.environ:
-    sys.meta_path[:0] = [
-        AfterImport("captiond.decoding.decoder", into_decoder),
-        AfterImport("captiond.captioners.blip.captioner", into_model),
-        AfterImport("captiond.tagging.tagger", into_tagger),
-    ]
+    change_module("captiond.decoding.decoder", into_decoder)
+    change_module("captiond.captioners.blip.captioner", into_model)
+    change_module("captiond.tagging.tagger", into_tagger)
