@@ -174,11 +174,12 @@ def tiff_of(tags: list[Entry], pixels: bytes, rows: int) -> bytes:
 
 
 def zeros(count: int) -> bytes:
-    """Return compressed zero bytes."""
-    packer = zlib.compressobj(9)
-    block = bytes(1 << 20)
-    parts = [packer.compress(block) for _ in range(count >> 20)]
-    return b"".join((*parts, packer.compress(bytes(count & 0xFFFFF)), packer.flush()))
+    """Return compressed zero bytes. Whole MiB of them are compressed once, and repeated."""
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)  # without a header and a checksum
+    block = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    rest = packer.compress(bytes(count & 0xFFFFF)) + packer.flush()
+    checksum = struct.pack(">HH", count % 65521, 1)  # Adler-32
+    return b"\x78\xda" + block * (count >> 20) + rest + checksum
 
 
 def blank_png(width: int, height: int, bits: int, colour: int) -> bytes:

@@ -47,7 +47,7 @@ LARGE = (
 )  # fmt: skip
 TICKETS = itertools.count()
 PSS = re.compile(r"^Pss:\s*(\d+)", re.MULTILINE)
-SAMPLE_SECONDS = 0.01  # between two; an image of 49 megapixels is decoded for much longer
+SAMPLE_SECONDS = 0.03  # between two; an image of 49 megapixels is decoded for much longer
 SECONDS = 2.5  # of processor time: the limit, and what the kernel's timer and a reply take
 BUDGET = 3 << 30
 

@@ -28,6 +28,7 @@ def cross(request: pytest.FixtureRequest) -> CrossAttention:
     torch.manual_seed(3)
     width = HEADS * WIDTH
     config: Any = BlipTextConfig(
+        vocab_size=100,
         hidden_size=width,
         intermediate_size=width,
         num_attention_heads=HEADS,

@@ -30,6 +30,7 @@ from captiond.captioners.logits import BannedTokens
 from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.jobs import Generation
 from tests.combinations import combinations
+from tests.model.encoding import EncodingOnce
 from tests.model.test_search import (
     LIMITS,
     MODES,
@@ -59,7 +60,7 @@ class Searcher:
         absorb: bool = False,
     ) -> None:
         text: Any = model.config.text_config
-        self.forward = Forward(deepcopy(model), make, rows=128, absorb=absorb)
+        self.forward = EncodingOnce(model, make, absorb=absorb)
         self.captures, self.fails = 0, False
         tokens = SpecialTokens(text.bos_token_id, text.sep_token_id, text.pad_token_id)
         encoder = CapturedEncoder(self.forward, lambda run: run)
@@ -70,8 +71,7 @@ class Searcher:
             self.fails = False
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.captures += 1
-        for _ in range(3):  # as before a real capture, which must not change any result
-            run()
+        run()  # as before a real capture, which must not change any result
         return run
 
     def __call__(

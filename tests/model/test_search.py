@@ -22,6 +22,7 @@ from captiond.captioners.sequences import Sequences, SpecialTokens
 from captiond.captioners.spelling import Tokens
 from captiond.jobs import Generation, SearchRules
 from tests.combinations import combinations
+from tests.model.encoding import EncodingOnce, encoding_once
 
 SIZES = (1, 3, 7, 17)
 # Two scores that are closer than this, in double precision, are a near tie: the order of additions
@@ -116,8 +117,7 @@ def forward_of(
     """Return a forward pass, which the tests of one way share as requests do."""
     key = (model, make, absorb, choices)
     if key not in _forwards:
-        copied = deepcopy(model)
-        _forwards[key] = Forward(copied, make, rows=128, absorb=absorb, choices=choices)
+        _forwards[key] = EncodingOnce(model, make, absorb=absorb, choices=choices)
     return _forwards[key]
 
 
@@ -157,7 +157,8 @@ def generate(
     # `generate` replaces the first id and cuts off the last.
     ids = torch.tensor([[0, *prompt, 0]]).expand(len(pixels), -1).clone()
     untyped: Any = model
-    tokens = untyped.generate(pixel_values=pixels, input_ids=ids, do_sample=False, **wanted)
+    with encoding_once(untyped.vision_model, pixels):
+        tokens = untyped.generate(pixel_values=pixels, input_ids=ids, do_sample=False, **wanted)
     return texts_of(model, tokens)
 
 

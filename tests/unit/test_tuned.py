@@ -62,8 +62,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "cpuinfo")
     set_processor(NAME, FLAGS)
-    # Larger batches would take most of the time of these tests.
+    # Larger batches, and more rounds of each race, would take most of the time of these tests.
     monkeypatch.setattr(tuning, "MOST_ON_CPU", 2)
+    monkeypatch.setattr(tuning, "ROUNDS", 1)
     (tmp_path / "data").mkdir()
     return Settings.model_validate(
         {"data": {"dir": tmp_path / "data"}, "model": {"name": str(model), "threads": 1}}
