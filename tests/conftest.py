@@ -26,6 +26,7 @@ from captiond.host.machine import available_bytes, usable_cores
 from tests.forkserver import ForkServer
 from tests.s3server import S3Server, s3_server
 from tests.service import PATIENT, TWO, Service, running, wait_for
+from tests.warmstart import warm_children
 
 TESTS = Path(__file__).parent
 FIRST = ("model", "faults", "nodes", "integration")  # folders; what takes long comes first
@@ -199,6 +200,13 @@ def usual_process() -> Iterator[None]:
         structlog.contextvars.clear_contextvars()
         logging.root.setLevel(level)
         logging.root.handlers = handlers
+
+
+@pytest.fixture
+def warm_models() -> Iterator[None]:
+    """Fork the model processes that a test itself starts from the template of its process."""
+    with warm_children():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -33,15 +33,16 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Never
+from typing import Any, ClassVar, NamedTuple, Never
+from unittest.mock import patch
 
 from captiond.processes import start as child_start
 
@@ -54,7 +55,9 @@ HARMLESS = (
     b"GOMP_SPINCOUNT=",
     b"HELD_MODEL=",
     b"OPENBLAS_NUM_THREADS=",
+    b"OTEL_",
     b"PYTEST_",
+    b"SSL_CERT_FILE=",
 )
 FAULTS = b"FAULT_INJECT"
 INJECTED = (FAULTS + b"=", b"PYTHONPATH=")
@@ -150,9 +153,11 @@ class Template:
     `applies` says, by its arguments, whether a process is forked from it.
     """
 
+    installed: ClassVar["Template | None"] = None
+
     def __init__(self, applies: Callable[[list[str]], bool]) -> None:
         """Fork the template. This process must have no other thread yet."""
-        self._applies = applies
+        self.applies = applies
         self._lock = threading.Lock()
         self._environment = dict(os.environb)
         self._connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -164,12 +169,13 @@ class Template:
         """Have `subprocess` and `multiprocessing` start processes by this template."""
         for module, name in ((_posixsubprocess, "fork_exec"), (subprocess, "_fork_exec")):
             setattr(module, name, self.start)
+        Template.installed = self
 
     def start(self, *arguments: Any) -> int:
         """Start a process as `_posixsubprocess.fork_exec` does, and return its id."""
         if len(arguments) == len(Start._fields):  # other versions of Python have others
             start = Start(*arguments)
-            if self._applies(start.texts) and start.is_plain and self._knows(start.environment):
+            if self.applies(start.texts) and start.is_plain and self._knows(start.environment):
                 with suppress(OSError):  # the template was killed
                     return self._ask(start)
         return usual_start(*arguments)
@@ -219,6 +225,17 @@ def is_child(arguments: list[str]) -> bool:
         case [python, *_, "-c", code, "--multiprocessing-fork"]:
             return python == sys.executable and code.startswith(SPAWN)
     return False
+
+
+@contextmanager
+def warm_children() -> Iterator[None]:
+    """Have model processes that this process itself starts in the block forked as well."""
+    template = Template.installed
+    if template is None:
+        yield
+        return
+    with patch.object(template, "applies", lambda each: is_command(each) or is_child(each)):
+        yield
 
 
 # ---------------------------------------------------------------- the template
@@ -286,6 +303,7 @@ def place(descriptors: Mapping[int, int]) -> None:
 
 def become(request: Request, folder: int, *descriptors: int) -> Never:
     """Be the process that was asked for, as if the interpreter had just started."""
+    is_faulty = FAULTS in request.environment and FAULTS not in os.environb
     os.fchdir(folder)
     place(dict(zip(request.numbers, descriptors, strict=True)))
     os.umask(request.umask)
@@ -295,9 +313,9 @@ def become(request: Request, folder: int, *descriptors: int) -> Never:
     main = sys.modules["__main__"] = ModuleType("__main__")
     threading.main_thread()._set_native_id()  # type: ignore[attr-defined]
     sys.orig_argv = request.arguments
+    if is_faulty:
+        run_sitecustomize()
     if is_command(request.arguments):
-        if FAULTS in request.environment:
-            run_sitecustomize()
         Template(is_child).install()
         _, option, module, *arguments = request.arguments
         run = partial(runpy._run_module_as_main, module)  # type: ignore[attr-defined]

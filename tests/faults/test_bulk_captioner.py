@@ -30,7 +30,7 @@ from tests.conftest import png
 from tests.faults.test_poison import INJECT, marked
 from tests.patience import PATIENCE
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("warm_models")]
 NEIGHBOURS = 24
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.patience import PATIENCE
+from tests.service import running_without_model
 
 # What a process finds when it begins: as JSON, before it ends with a status of its own.
 STATE = """
@@ -37,6 +38,7 @@ STARTER = """
 import json, os, signal, subprocess, sys
 from tests import warmstart
 from tests.patience import PATIENCE
+from tests.service import running_without_model
 
 def state():
     os.umask(0o027)
@@ -72,3 +74,12 @@ def test_a_process_of_a_template_is_as_one_that_has_just_started() -> None:
     assert warm == usual
     assert usual["parent"] == starter
     assert killed == -9
+
+
+def test_a_held_model_process_loads_once_it_has_been_stopped_and_continued(data: Path) -> None:
+    """In either kind of start: a test process alone has no template."""
+    with running_without_model(data) as service:
+        assert not service.logged("model_ready")
+        service.child("model").resume()
+        service.wait_ready()
+        assert len(service.logged("child_started")) == 2, "one web process, and one model process"
