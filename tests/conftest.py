@@ -141,12 +141,12 @@ class ByFile(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return twice the number of cores, if there is memory for so many processes.
+    """Return three for two cores, if there is memory for so many processes.
 
-    Tests that start services wait much of their time. With more processes the whole takes longer,
-    since each of them imports all tests and starts servers of its own.
+    Tests that start services wait for them part of their time. With more processes the whole takes
+    longer, since each of them starts servers and trains models of its own.
     """
-    return max(1, min(2 * usable_cores(), available_bytes() // BYTES_EACH))
+    return max(1, min(3 * usable_cores() // 2, available_bytes() // BYTES_EACH))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -9,6 +9,7 @@ from captiond.left_out import left_out
 with left_out(stubs=("spacy.cli", "spacy.cli.info")):
     import spacy
     from spacy.language import Language
+    from spacy.tokenizer import Tokenizer
     from spacy.tokens import Doc, Token
 
-__all__ = ["Doc", "Language", "Token", "spacy"]
+__all__ = ["Doc", "Language", "Token", "Tokenizer", "spacy"]

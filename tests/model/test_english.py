@@ -2,8 +2,10 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import spacy
 from hypothesis import given
 from hypothesis import strategies as st
 from spacy.language import Language
@@ -140,6 +142,15 @@ def test_it_forgets_the_words_of_captions() -> None:
 
 
 # ---------------------------------------------------------------- loading a pipeline
+
+
+def test_the_tokenizer_is_that_of_the_file() -> None:
+    """It is filled from the file alone. spaCy fills it with the exceptions of English first."""
+    tokenizers: list[Any] = [
+        nlp.tokenizer for nlp in (load_pipeline("en", ENGLISH), spacy.load(EMBEDDED[ENGLISH]))
+    ]
+    ours, usual = tokenizers
+    assert ours.to_bytes() == usual.to_bytes()
 
 
 @pytest.fixture
