@@ -8,8 +8,11 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
+from itertools import chain, groupby, zip_longest
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,7 +32,8 @@ from tests.service import PATIENT, TWO, Service, running, wait_for
 from tests.warmstart import warm_children
 
 TESTS = Path(__file__).parent
-FIRST = ("model", "faults", "nodes", "integration")  # folders; what takes long comes first
+COMPUTING = "model"  # a folder whose tests compute all the time
+WAITING = ("faults", "nodes", "integration")  # folders whose tests wait for services
 # Files of unit tests that take seconds: a process that began one at the end would be the last.
 LONG = {
     f"test_{name}"
@@ -97,13 +101,18 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow tests first."""
-
-    def place(item: pytest.Item) -> tuple[int, bool]:
-        folder = folder_of(item)
-        return [*FIRST, folder].index(folder), item.path.stem not in LONG
-
-    items.sort(key=place)
+    """Put the slow tests first: files whose tests compute, each between two whose tests wait."""
+    folders: dict[str, list[list[pytest.Item]]] = defaultdict(list)
+    for _, tests in groupby(items, attrgetter("path")):
+        file = list(tests)
+        folders[folder_of(file[0])].append(file)
+    waiting = [file for folder in WAITING for file in folders.pop(folder, ())]
+    computing = folders.pop(COMPUTING, [])
+    mixed: Iterable[Sequence[list[pytest.Item]]] = zip_longest(
+        waiting[::2], computing, waiting[1::2], fillvalue=[]
+    )
+    others = sorted(chain(*folders.values()), key=lambda file: file[0].path.stem not in LONG)
+    items[:] = chain(*chain(*mixed), *others)
 
 
 def folder_of(item: pytest.Item) -> str:
