@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from io import BytesIO
 from itertools import chain, groupby, zip_longest
 from operator import attrgetter
@@ -69,6 +69,7 @@ TOGETHER = {
     ),
 }
 
+File = list[pytest.Item]  # all tests of a file
 CHANGED_SIGNALS = (
     signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGUSR1
 )  # fmt: skip
@@ -101,18 +102,24 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the slow tests first: files whose tests compute, each between two whose tests wait."""
-    folders: dict[str, list[list[pytest.Item]]] = defaultdict(list)
+    """Put the slow tests first, and files whose tests compute beside those whose tests wait."""
+    folders: dict[str, list[File]] = defaultdict(list)
     for _, tests in groupby(items, attrgetter("path")):
         file = list(tests)
         folders[folder_of(file[0])].append(file)
     waiting = [file for folder in WAITING for file in folders.pop(folder, ())]
     computing = folders.pop(COMPUTING, [])
-    mixed: Iterable[Sequence[list[pytest.Item]]] = zip_longest(
-        waiting[::2], computing, waiting[1::2], fillvalue=[]
-    )
-    others = sorted(chain(*folders.values()), key=lambda file: file[0].path.stem not in LONG)
-    items[:] = chain(*chain(*mixed), *others)
+    long: list[File] = []
+    short: list[File] = []
+    for file in chain(*folders.values()):
+        (long if file[0].path.stem in LONG else short).append(file)
+    items[:] = chain(*mixed(waiting, computing, 3), *mixed(long, short, 1))
+
+
+def mixed(files: list[File], others: list[File], number: int) -> Iterator[File]:
+    """Return files in an order in which one of the others follows so many of the first ones."""
+    first = (files[begin::number] for begin in range(number))
+    return chain(*zip_longest(*first, others, fillvalue=[]))
 
 
 def folder_of(item: pytest.Item) -> str:
