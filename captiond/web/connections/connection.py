@@ -103,12 +103,13 @@ class Connection:
 
         A client that is gone looks the same as one that only sends nothing more, until it receives
         something: its machine then sends a reset. Therefore an interim response 100 precedes an
-        answer that takes long. Every client of HTTP/1.1 skips it (RFC 9110, 15.2).
+        answer that takes long, and an event stream has comments. Every client of HTTP/1.1 skips the
+        first (RFC 9110, 15.2), and every client of event streams the second (HTML, 9.2.6).
         """
         pause = PROBE_SECONDS
         while protocol.answers_follow and not await self._finishes_within(pause):
             # guard: silent-client-is-probed
-            await protocol.send_continue()
+            await protocol.probe()
             if await self._finishes_within(REPLY_SECONDS) or self._is_reset():
                 return
             pause *= 2

@@ -37,6 +37,8 @@ CONNECTION_ID = "connection_id"  # its key in the state of each request's scope
 REFUSED = "refused"  # the key of the error that answers a request which cannot be served
 CHUNKS, CHUNK_BYTES = 250, 32  # chunks that each body may have, and bytes that allow one more
 EVENTS = 100  # of one connection, after which the others have their turn
+EVENT_STREAM = (b"content-type", b"text/event-stream")
+COMMENT = b":\n\n"  # in an event stream, where each message of the application has whole events
 PIPELINED_BYTES = 64 * 1024  # of further requests, which are read before the answer
 
 
@@ -80,7 +82,7 @@ class Http1Protocol(H11Protocol):
         self._pausing = False  # a pipelined request waits for its turn
         self._parsing = asyncio.Lock()
         self._chunks = self._body_bytes = 0
-        self._unreadable = False
+        self._unreadable = self._streams_events = False
         self._at_start = True  # no byte of the next request line has arrived
 
     # ------------------------------------------------------------ state
@@ -194,6 +196,16 @@ class Http1Protocol(H11Protocol):
         if self.connection.they_are_waiting_for_100_continue:
             await self.send_continue()
 
+    async def probe(self) -> None:
+        """Send something without a meaning, which the machine of a client that is gone rejects.
+
+        Before an answer that is an interim response 100. Within an event stream it is a comment.
+        """
+        if self._streams_events and self.connection.our_state is h11.SEND_BODY:
+            await self._send_h11_event(h11.Data(data=COMMENT))
+        else:
+            await self.send_continue()
+
     async def send_continue(self) -> None:
         """Send the interim response 100 if the answer has not begun."""
         if self.connection.our_state is h11.SEND_RESPONSE:
@@ -281,9 +293,12 @@ class Http1Protocol(H11Protocol):
         the body or another request follows.
         """
         unasked = self.connection.they_are_waiting_for_100_continue
-        # guard: unasked-body-closes
-        if isinstance(event, events.Response) and (self._is_last() or unasked):
-            event.headers.append((b"connection", b"close"))
+        if isinstance(event, events.Response):
+            method = self.stream.scope["method"] if isinstance(self.stream, HTTPStream) else ""
+            self._streams_events = method != "HEAD" and EVENT_STREAM in event.headers
+            # guard: unasked-body-closes
+            if self._is_last() or unasked:
+                event.headers.append((b"connection", b"close"))
         await super().stream_send(event)
 
     def _is_last(self) -> bool:
