@@ -34,23 +34,19 @@ from tests.warmstart import warm_children
 TESTS = Path(__file__).parent
 COMPUTING = "model"  # a folder whose tests compute all the time
 WAITING = ("faults", "nodes", "integration")  # folders whose tests wait for services
-# Files that take long, and files of unit tests that take seconds: a process that began one at the
-# end would be the last.
+# Files of unit tests that take seconds: a process that began one at the end would be the last.
 LONG = {
     f"test_{name}"
     for name in (
         "clock_jumps",
         "completion",
         "connections",
-        "faults",
-        "following",
         "gpu_tool",
         "object_storage",
         "status_cache",
         "store",
         "tuned",
         "turns",
-        "webhooks",
     )
 }
 KILLS = "tests/faults/test_kills.py"
@@ -111,17 +107,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for _, tests in groupby(items, attrgetter("path")):
         file = list(tests)
         folders[folder_of(file[0])].append(file)
-    computing = folders.pop(COMPUTING, [])
     waiting = [file for folder in WAITING for file in folders.pop(folder, ())]
-    others: list[File] = []
+    computing = folders.pop(COMPUTING, [])
+    long: list[File] = []
+    short: list[File] = []
     for file in chain(*folders.values()):
-        (waiting if is_long(file) else others).append(file)
-    waiting.sort(key=lambda file: not is_long(file))
-    items[:] = chain(*mixed(waiting, computing, 3), *others)
-
-
-def is_long(file: File) -> bool:
-    return file[0].path.stem in LONG
+        (long if file[0].path.stem in LONG else short).append(file)
+    items[:] = chain(*mixed(waiting, computing, 3), *mixed(long, short, 1))
 
 
 def mixed(files: list[File], others: list[File], number: int) -> Iterator[File]:
