@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from captiond.web.connections import connection as connection_module
+from captiond.web.connections.http1 import Http1Protocol
 from captiond.web.disconnects import disconnected
 from tests.patience import PATIENCE
 from tests.unit.listening import listening
@@ -77,12 +78,22 @@ async def test_a_client_that_is_gone_is_noticed_before_the_next_event(streaming:
         await port.settle()
 
 
-async def test_an_answer_without_a_body_gets_no_comment(streaming: Streaming) -> None:
+async def test_an_answer_without_a_body_gets_no_comment(
+    streaming: Streaming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probe, probed = Http1Protocol.probe, asyncio.Event()
+
+    async def probing(self: Http1Protocol) -> None:
+        await probe(self)
+        probed.set()
+
+    monkeypatch.setattr(Http1Protocol, "probe", probing)
     async with listening(streaming.app) as port:
         client = await port.connect()
         client.send(STREAM % b"HEAD")
         client.end()
-        await asyncio.sleep(0.1)  # some probes
+        async with asyncio.timeout(PATIENCE):
+            await probed.wait()
         streaming.released.set()
         head = await client.rest()
         assert head.startswith(b"HTTP/1.1 200")
