@@ -122,9 +122,11 @@ def above_reserve(space: DiskSpace, reserve: int, *, was_full: bool = False) -> 
     """Return how many bytes uploads may take of a disk, or None if `reserve` is 0: no limit.
 
     A small disk has a smaller reserve. The result is a multiple of DISK_STEP, so that it does not
-    change with every measurement. A disk that `was_full` still is, until RECOVERED bytes are free
-    above the reserve, or twice the reserve of a small disk: a service at the limit would be ready
-    and not ready in turn.
+    change with every measurement.
+
+    A disk that `was_full` counts as full until RECOVERED bytes are free above the reserve, or as
+    many bytes as the reserve has if it is smaller. Otherwise a service at the limit would change
+    between ready and not ready with every few uploads.
     """
     if reserve == 0:
         return None
